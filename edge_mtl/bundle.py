@@ -1,0 +1,413 @@
+"""The bundle: the portable, hashed folder that training makes and devices build engines from.
+
+Knows the folder's layout and manifest; knows nothing about runtimes, frames or metrics. A bundle is never edited in
+place: `write_bundle` makes a whole folder or none, `new_revision` replaces one atomically and keeps the old one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from edge_mtl.errors import BundleError
+from edge_mtl.files import atomic_directory, sha256_bytes, sha256_file
+from edge_mtl.tasks import DEPTH, NORMALS, NYU13_CLASSES, SEGMENTATION, TASK_NAMES, VOID
+
+__all__ = [
+    "CALIBRATION",
+    "DEMO_BUNDLE",
+    "DEPLOY_MODEL",
+    "ENGINES",
+    "EVALUATION",
+    "FORMAT_VERSION",
+    "GOLDEN",
+    "MANIFEST",
+    "PLAIN_MODEL",
+    "Bundle",
+    "InputSpec",
+    "Manifest",
+    "find",
+    "new_revision",
+    "task_descriptions",
+    "write_bundle",
+]
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+PLAIN_MODEL = "model.onnx"
+DEPLOY_MODEL = "model.deploy.onnx"
+CALIBRATION = "calibration"
+EVALUATION = "evaluation"
+GOLDEN = "golden"
+ENGINES = "engines"
+BUNDLE_VARIABLE = "EDGE_MTL_BUNDLE"
+DEMO_BUNDLE = Path(__file__).parent / "bundles" / "rooms-b0"
+
+_MAX_MANIFEST_BYTES = 4 << 20
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_UNHASHED_FOLDERS = (ENGINES,)
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What the network takes: size in pixels, colour order, and mean and std of x / 255."""
+
+    height: int
+    width: int
+    channels: str = "rgb"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """Digest and size of one file of the bundle."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """manifest.json, validated.
+
+    Attributes:
+        name: of the bundle.
+        revision: 1 for a new bundle, one more for every recalibration or verification that is written back.
+        tasks: description per task, a subset of segmentation, depth and normals.
+        input: what the network takes.
+        canonical_intrinsics: (fx, fy, cx, cy) in pixels of the network's input; see docs/decisions/0002.
+        files: digest and size by path relative to the bundle, "/" as separator.
+        provenance: dataset, its licence, command, commit, configuration digest, parameter count.
+        accuracy: metric values by precision, as measured on the held-out frames named in the provenance.
+        calibration: count, digest and source of the calibration frames.
+        created: ISO 8601 time, UTC.
+    """
+
+    name: str
+    revision: int
+    tasks: Mapping[str, Mapping[str, Any]]
+    input: InputSpec
+    canonical_intrinsics: tuple[float, float, float, float]
+    files: Mapping[str, FileEntry]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    accuracy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    created: str = ""
+
+    def to_json(self) -> bytes:
+        """The manifest as it is stored: sorted, indented JSON."""
+        content = {"format_version": FORMAT_VERSION, **asdict(self)}
+        return (json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, payload: bytes, *, source: Path) -> Manifest:
+        """Parse and validate. Raises BundleError naming `source` and the offending key."""
+        try:
+            content = json.loads(payload)
+        except (ValueError, RecursionError) as exc:
+            raise BundleError(f"{source} is not JSON ({exc}). Restore the bundle from where it came from.") from exc
+        if not isinstance(content, dict):
+            raise BundleError(f"{source} should hold a JSON object, found {type(content).__name__}.")
+        version = content.get("format_version")
+        if version != FORMAT_VERSION:
+            raise BundleError(
+                f"{source} has format_version {version!r}; this edge_mtl reads {FORMAT_VERSION}. "
+                "Install a matching edge_mtl or export the bundle again."
+            )
+        try:
+            return _manifest(content)
+        except (KeyError, TypeError, ValueError, OverflowError) as exc:
+            what = f"key {exc} is missing" if isinstance(exc, KeyError) else str(exc)
+            raise BundleError(f"{source} is not a valid manifest: {what}. Export the bundle again.") from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle on disk. Opening reads only the manifest; `read` and `verify` check content against it."""
+
+    path: Path
+    manifest: Manifest
+    digest: str
+    """SHA-256 of manifest.json: the identity of this revision."""
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Bundle:
+        """Open the bundle in folder `path`.
+
+        Raises:
+            BundleError: there is no such folder, no manifest, or the manifest is not valid.
+        """
+        folder = Path(path)
+        manifest_path = folder / MANIFEST
+        try:
+            if manifest_path.stat().st_size > _MAX_MANIFEST_BYTES:
+                raise BundleError(f"{manifest_path} is larger than {_MAX_MANIFEST_BYTES} bytes: not a manifest.")
+            payload = manifest_path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            if not folder.is_dir():
+                raise BundleError(f"No bundle at {folder}: no such folder. Make one with: python train/train.py") from exc
+            raise BundleError(f"{folder} is no bundle: it has no {MANIFEST}. Make one with: python train/train.py") from exc
+        except (OSError, ValueError) as exc:
+            raise BundleError(f"{manifest_path} cannot be read: {exc}") from exc
+        return cls(folder, Manifest.from_json(payload, source=manifest_path), sha256_bytes(payload))
+
+    @property
+    def name(self) -> str:
+        """Name from the manifest."""
+        return self.manifest.name
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks this bundle predicts, in the usual order."""
+        return tuple(name for name in TASK_NAMES if name in self.manifest.tasks)
+
+    def has(self, relative: str) -> bool:
+        """Whether the manifest lists `relative`."""
+        return relative in self.manifest.files
+
+    def list(self, folder: str, *, suffixes: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Relative paths of the listed files in `folder`, sorted; only those with one of `suffixes` if any are given."""
+        prefix = folder.rstrip("/") + "/"
+        found = (name for name in self.manifest.files if name.startswith(prefix))
+        return tuple(sorted(name for name in found if not suffixes or name.endswith(suffixes)))
+
+    def read(self, relative: str) -> bytes:
+        """The verified bytes of one file. Nothing else may be handed to a runtime or a decoder.
+
+        Raises:
+            BundleError: the file is not listed, missing, unreadable or altered.
+        """
+        entry = self.manifest.files.get(relative)
+        if entry is None:
+            raise BundleError(f"{self.path} has no {relative}: its manifest does not list it. Export the bundle again.")
+        path = self.path / relative
+        try:
+            size = path.stat().st_size
+            payload = path.read_bytes() if size == entry.size else b""
+        except OSError as exc:
+            raise BundleError(f"{path} is listed in the manifest but cannot be read ({exc.strerror}). {_RESTORE}") from exc
+        if size != entry.size:
+            raise BundleError(f"{path} was altered: {entry.size} bytes expected, {size} found. {_RESTORE}")
+        if sha256_bytes(payload) != entry.sha256:
+            raise BundleError(f"{path} was altered: its SHA-256 differs from the manifest's. {_RESTORE}")
+        return payload
+
+    def verify(self, *, progress: Callable[[str], None] | None = None) -> None:
+        """Check every listed file, and that no unlisted file hides in the folder.
+
+        Args:
+            progress: called with each relative path once it is checked.
+        Raises:
+            BundleError: a file is missing, altered or not listed.
+        """
+        for relative in sorted(self.manifest.files):
+            self.read(relative)
+            if progress is not None:
+                progress(relative)
+        for path in sorted(self.path.rglob("*")):
+            relative = path.relative_to(self.path).as_posix()
+            listed = relative == MANIFEST or relative in self.manifest.files
+            if path.is_file() and not listed and relative.split("/")[0] not in _UNHASHED_FOLDERS:
+                raise BundleError(f"{path} is not listed in the manifest. Remove it, or export the bundle again.")
+
+
+def find(path: str | os.PathLike[str] | None = None) -> Bundle:
+    """The bundle to use: `path`, else $EDGE_MTL_BUNDLE, else the newest in ./bundles, else the demo bundle.
+
+    Raises:
+        BundleError: what was named is no bundle, or nothing was named and there is none.
+    """
+    if path is not None:
+        return Bundle.open(path)
+    named = os.environ.get(BUNDLE_VARIABLE)
+    if named:
+        return Bundle.open(named)
+    candidates = [entry for entry in Path("bundles").glob(f"*/{MANIFEST}") if not entry.parent.name.startswith(".")]
+    if candidates:
+        return Bundle.open(max(candidates, key=lambda entry: entry.stat().st_mtime).parent)
+    if (DEMO_BUNDLE / MANIFEST).is_file():
+        return Bundle.open(DEMO_BUNDLE)
+    raise BundleError(
+        f"No bundle: none was named, ${BUNDLE_VARIABLE} is not set, ./bundles is empty and the demo bundle is not "
+        "installed. Make one with: python train/train.py"
+    )
+
+
+def write_bundle(
+    path: Path,
+    fill: Callable[[Path], None],
+    *,
+    name: str,
+    tasks: Mapping[str, Mapping[str, Any]],
+    input: InputSpec,
+    canonical_intrinsics: tuple[float, float, float, float],
+    provenance: Mapping[str, Any],
+    accuracy: Mapping[str, Mapping[str, Any]],
+    calibration: Mapping[str, Any],
+    revision: int = 1,
+    replace: bool = False,
+) -> Bundle:
+    """Make a bundle at `path`: `fill` puts the files into a temporary folder, which then becomes `path` whole.
+
+    Raises:
+        BundleError: `path` exists and `replace` is false, or the folder cannot be written.
+    """
+
+    def complete(folder: Path) -> None:
+        fill(folder)
+        manifest = Manifest(
+            name=name,
+            revision=revision,
+            tasks=tasks,
+            input=input,
+            canonical_intrinsics=canonical_intrinsics,
+            files=_digests(folder),
+            provenance=provenance,
+            accuracy=accuracy,
+            calibration=calibration,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+        (folder / MANIFEST).write_bytes(manifest.to_json())
+
+    _replace_folder(path, complete, replace=replace)
+    return Bundle.open(path)
+
+
+def new_revision(
+    bundle: Bundle,
+    change: Callable[[Path], None] | None = None,
+    *,
+    accuracy: Mapping[str, Mapping[str, Any]] | None = None,
+    calibration: Mapping[str, Any] | None = None,
+) -> Bundle:
+    """Replace `bundle` by its next revision, atomically; the old one stays beside it as NAME.revision-N.
+
+    Args:
+        change: edits the files of a copy (never the bundle itself).
+        accuracy, calibration: entries to put in place of those in the manifest.
+    Raises:
+        BundleError: the folder cannot be written.
+    """
+    old = bundle.manifest
+    keep = bundle.path.with_name(f"{bundle.path.name}.revision-{old.revision}")
+
+    def complete(folder: Path) -> None:
+        for relative in old.files:
+            target = folder / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(bundle.read(relative))
+        if change is not None:
+            change(folder)
+        manifest = Manifest(
+            name=old.name,
+            revision=old.revision + 1,
+            tasks=old.tasks,
+            input=old.input,
+            canonical_intrinsics=old.canonical_intrinsics,
+            files=_digests(folder),
+            provenance=old.provenance,
+            accuracy=old.accuracy if accuracy is None else accuracy,
+            calibration=old.calibration if calibration is None else calibration,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+        (folder / MANIFEST).write_bytes(manifest.to_json())
+        if keep.exists():
+            shutil.rmtree(keep)
+        shutil.copytree(bundle.path, keep, ignore=shutil.ignore_patterns(*_UNHASHED_FOLDERS))
+
+    _replace_folder(bundle.path, complete, replace=True)
+    return Bundle.open(bundle.path)
+
+
+def task_descriptions(tasks: tuple[str, ...], *, depth_range_m: tuple[float, float] = (0.0, 10.0)) -> dict[str, dict[str, Any]]:
+    """The manifest's `tasks` entry for a network that predicts `tasks`."""
+    every: dict[str, dict[str, Any]] = {
+        SEGMENTATION: {"classes": list(NYU13_CLASSES), "void": VOID},
+        DEPTH: {"unit": "m", "along": "z", "range_m": list(depth_range_m)},
+        NORMALS: {"frame": "camera: x right, y down, z forward; unit length, facing the camera"},
+    }
+    return {name: every[name] for name in TASK_NAMES if name in tasks}
+
+
+_RESTORE = "Restore it from where the bundle came from, or export the bundle again."
+
+
+def _manifest(content: Mapping[str, Any]) -> Manifest:
+    tasks = content["tasks"]
+    if not isinstance(tasks, dict) or not tasks or not set(tasks) <= set(TASK_NAMES):
+        raise ValueError(f"tasks should be some of {', '.join(TASK_NAMES)}; found {_short(tasks)}")
+    given = content["input"]
+    height, width = int(given["height"]), int(given["width"])
+    if not (0 < height <= 8192 and 0 < width <= 8192):
+        raise ValueError(f"input should be 1 to 8192 pixels a side; found {height}x{width}")
+    if given["channels"] != "rgb":
+        raise ValueError(f"input channels should be 'rgb'; found {_short(given['channels'])}")
+    intrinsics = _floats(content["canonical_intrinsics"], 4, "canonical_intrinsics")
+    if not (intrinsics[0] > 0 and intrinsics[1] > 0):
+        raise ValueError(f"canonical focal lengths should be positive; found {intrinsics[:2]}")
+    name = content["name"]
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"name should be a word; found {_short(name)}")
+    return Manifest(
+        name=name,
+        revision=int(content["revision"]),
+        tasks=tasks,
+        input=InputSpec(height, width, "rgb", _floats(given["mean"], 3, "mean"), _floats(given["std"], 3, "std")),
+        canonical_intrinsics=intrinsics,
+        files={str(path): _file_entry(str(path), entry) for path, entry in content["files"].items()},
+        provenance=_object(content, "provenance"),
+        accuracy=_object(content, "accuracy"),
+        calibration=_object(content, "calibration"),
+        created=str(content.get("created", "")),
+    )
+
+
+def _file_entry(path: str, entry: Mapping[str, Any]) -> FileEntry:
+    parts = path.split("/")
+    if path.startswith("/") or "\\" in path or "\0" in path or any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"file path {path!r} leaves the bundle")
+    digest, size = entry["sha256"], entry["size"]
+    if not isinstance(digest, str) or not _SHA256.fullmatch(digest) or not isinstance(size, int) or size < 0:
+        raise ValueError(f"the entry of {path!r} should hold sha256 and size; found {_short(entry)}")
+    return FileEntry(digest, size)
+
+
+def _floats(value: Any, count: int, name: str) -> Any:
+    if not isinstance(value, list) or len(value) != count or not all(isinstance(x, (int, float)) for x in value):
+        raise ValueError(f"{name} should be {count} numbers; found {_short(value)}")
+    return tuple(float(x) for x in value)
+
+
+def _object(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = content.get(key, {})
+    if not isinstance(value, dict):
+        raise ValueError(f"{key} should be an object; found {_short(value)}")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _digests(folder: Path) -> dict[str, FileEntry]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {path.relative_to(folder).as_posix(): FileEntry(sha256_file(path), path.stat().st_size) for path in files}
+
+
+def _replace_folder(path: Path, complete: Callable[[Path], None], *, replace: bool) -> None:
+    try:
+        with atomic_directory(path, replace=replace) as folder:
+            complete(folder)
+    except FileExistsError as exc:
+        raise BundleError(f"{path} exists already. Remove it or choose another name.") from exc
+    except OSError as exc:
+        raise BundleError(f"The bundle {path} could not be written ({exc}); nothing was left behind.") from exc

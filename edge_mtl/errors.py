@@ -1,0 +1,91 @@
+"""Every error this package raises on purpose, as one tree.
+
+    EdgeMtlError
+      BundleError            missing, corrupt, unknown format, hash mismatch
+        EngineMismatch       built for another device, driver or runtime version
+      BackendUnavailable     the runtime or device is not here (names the extra to install)
+      FrameError             also ValueError: shape, dtype, empty
+      CalibrationError       no frames, unreadable frames, constant activations
+      AccuracyError          a head misses its budget; the self-test disagrees with the reference
+      BuildError             an engine, graph or dataset could not be made
+      InferenceError         a runtime failed while running
+      EngineClosed           used after close(), or in a forked child
+
+A message says what was expected, what was found and what to do next. Vendor exceptions are translated once, where
+the vendor's code is called, with `raise ... from exc`.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AccuracyError",
+    "BackendUnavailable",
+    "BuildError",
+    "BundleError",
+    "CalibrationError",
+    "EdgeMtlError",
+    "EngineClosed",
+    "EngineMismatch",
+    "FrameError",
+    "InferenceError",
+]
+
+
+class EdgeMtlError(Exception):
+    """Base of all errors raised by edge_mtl. `exit_code` is what the command line returns for it."""
+
+    exit_code: int = 1
+
+
+class BundleError(EdgeMtlError):
+    """A bundle or one of its files is missing, corrupt, altered or of an unknown format."""
+
+    exit_code = 3
+
+
+class EngineMismatch(BundleError):
+    """An engine was built for another device, driver or runtime version, or there is none yet."""
+
+    exit_code = 4
+
+
+class BackendUnavailable(EdgeMtlError):
+    """The runtime or the device is not here; the message names the extra to install."""
+
+    exit_code = 5
+
+
+class FrameError(EdgeMtlError, ValueError):
+    """A frame, picture or video cannot be used: shape, dtype, empty, unreadable."""
+
+    exit_code = 6
+
+
+class CalibrationError(EdgeMtlError):
+    """No calibration frames, too many unreadable ones, or activations that never change."""
+
+    exit_code = 7
+
+
+class AccuracyError(EdgeMtlError):
+    """A head misses its accuracy budget, or the self-test disagrees with the reference."""
+
+    exit_code = 8
+
+
+class BuildError(EdgeMtlError):
+    """An engine, a graph or a dataset could not be made; nothing half-written is left."""
+
+    exit_code = 9
+
+
+class InferenceError(EdgeMtlError):
+    """A runtime failed while running a graph."""
+
+    exit_code = 10
+
+
+class EngineClosed(EdgeMtlError):
+    """The engine was used after close(), or in a forked child that does not own it."""
+
+    exit_code = 11

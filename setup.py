@@ -1,0 +1,78 @@
+"""Package metadata and extras; tool settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+VERSION = next(
+    line.split('"')[1]
+    for line in (HERE / "edge_mtl" / "__init__.py").read_text(encoding="utf-8").splitlines()
+    if line.startswith("__version__")
+)
+
+CPU = ["onnxruntime>=1.20"]
+OPENVINO = ["openvino>=2024.6"]
+BUILD = ["onnx>=1.17"]
+DEMO = [*CPU, *OPENVINO, *BUILD, "scikit-image>=0.22"]
+TRAIN = [
+    *BUILD,
+    *CPU,
+    "torch>=2.6",
+    "timm>=1.0.15",
+    "safetensors>=0.4",
+    "onnxscript>=0.2",
+]
+EXTRAS = {
+    "cpu": CPU,
+    "openvino": OPENVINO,
+    "gpu": ["onnxruntime-gpu>=1.20"],
+    "tensorrt": ["tensorrt>=10.3,<12", "pycuda>=2024.1"],
+    "jetson": ["pycuda>=2024.1"],
+    "rtx": ["tensorrt-rtx>=1.2"],
+    "build": BUILD,
+    "demo": DEMO,
+    "train": TRAIN,
+    "dev": [
+        *TRAIN,
+        *OPENVINO,
+        "scikit-image>=0.22",
+        "torchmetrics>=1.4",
+        "pytest>=8",
+        "hypothesis>=6.100",
+        "ruff>=0.9",
+        "mypy>=1.14",
+    ],
+}
+
+setup(
+    name="edge-mtl",
+    version=VERSION,
+    description="Segmentation, metric depth and surface normals from one RGB frame, deployed on the edge and measured",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["edge_mtl", "edge_mtl.*"]),
+    package_data={"edge_mtl": ["py.typed", "recipes/*.toml", "bundles/**/*"]},
+    install_requires=[
+        "numpy>=1.26",
+        "opencv-python-headless>=4.9",
+        "typer>=0.12",
+        "rich>=13",
+        'tomli>=2; python_version < "3.11"',
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["edge-mtl = edge_mtl.cli:main"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
+)

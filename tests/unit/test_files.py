@@ -1,0 +1,84 @@
+import errno
+import os
+
+import pytest
+
+from edge_mtl.files import TEMPORARY_PREFIX, atomic_directory, sweep_temporaries, write_atomic
+
+
+def leftovers(folder):
+    return [entry.name for entry in folder.iterdir() if entry.name.startswith(TEMPORARY_PREFIX)]
+
+
+def test_write_atomic_replaces_the_content(tmp_path):
+    target = tmp_path / "a" / "file"
+    write_atomic(target, b"old")
+    write_atomic(target, b"new")
+    assert target.read_bytes() == b"new"
+    assert leftovers(target.parent) == []
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace", "chmod"])
+def test_a_full_disk_leaves_the_old_content_and_no_temporary_file(tmp_path, monkeypatch, step):
+    target = tmp_path / "file"
+    write_atomic(target, b"old")
+
+    def full(*_args, **_kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(f"edge_mtl.files.os.{step}", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_folder_appears_whole(tmp_path):
+    target = tmp_path / "folder"
+    with atomic_directory(target) as folder:
+        (folder / "a").write_text("a")
+        assert not target.exists()
+    assert (target / "a").read_text() == "a"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_folder_that_fails_leaves_nothing(tmp_path):
+    target = tmp_path / "folder"
+    with pytest.raises(ZeroDivisionError), atomic_directory(target) as folder:
+        (folder / "a").write_text("a")
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_replaced_folder_survives_a_failing_swap(tmp_path, monkeypatch):
+    target = tmp_path / "folder"
+    with atomic_directory(target) as folder:
+        (folder / "a").write_text("old")
+    real = os.replace
+
+    def failing(source, destination):
+        if os.fspath(destination) == os.fspath(target) and (target.parent / os.path.basename(source) / "b").exists():
+            raise OSError(errno.EIO, "I/O error")
+        real(source, destination)
+
+    monkeypatch.setattr("edge_mtl.files.os.replace", failing)
+    with pytest.raises(OSError, match="I/O error"), atomic_directory(target, replace=True) as folder:
+        (folder / "b").write_text("new")
+    monkeypatch.undo()
+    assert (target / "a").read_text() == "old"
+    assert leftovers(tmp_path) == []
+
+
+def test_an_existing_folder_is_not_replaced_unasked(tmp_path):
+    with pytest.raises(FileExistsError), atomic_directory(tmp_path):
+        pass
+
+
+def test_leftovers_of_a_killed_process_are_swept_once_they_are_old(tmp_path):
+    old, young = tmp_path / (TEMPORARY_PREFIX + "old"), tmp_path / (TEMPORARY_PREFIX + "young")
+    old.mkdir()
+    (old / "x").write_text("x")
+    young.write_text("x")
+    os.utime(old, (0, 0))
+    assert sweep_temporaries(tmp_path) == [old]
+    assert young.exists()
