@@ -1,0 +1,66 @@
+"""Render furnished rooms into the cache that training reads, and optionally a contact sheet to look at."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+from mtl.data.rooms import SPLIT_FIRST_SEED, RenderOptions, RoomsDataset
+from mtl.data.rooms.preview import contact_sheet
+
+_PREVIEW_FRAMES = 12
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    height, width = asked.size
+    options = RenderOptions(invalid_depth=asked.invalid_depth, void_labels=asked.void_labels)
+    try:
+        rooms = RoomsDataset(
+            asked.root, asked.split, asked.count, height=height, width=width, options=options, workers=asked.workers
+        )
+        if asked.preview is not None:
+            asked.preview.parent.mkdir(parents=True, exist_ok=True)
+            sheet = contact_sheet((rooms[index] for index in range(min(_PREVIEW_FRAMES, len(rooms)))), columns=2)
+            if not cv2.imwrite(str(asked.preview), sheet[..., ::-1]):
+                raise OSError(f"cannot write {asked.preview}")
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"make_rooms: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("make_rooms: stopped; finished shards are kept, run again to go on", file=sys.stderr)
+        return 130
+    print(f"{len(rooms)} rooms in {rooms.folder}")
+    if asked.preview is not None:
+        print(f"contact sheet: {asked.preview}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="example: python train/make_rooms.py --split train --count 1200 --size 192x256 --preview out/rooms.png",
+    )
+    parser.add_argument("--root", type=Path, default=Path("data/rooms"), help="cache folder (default: %(default)s)")
+    parser.add_argument("--split", choices=list(SPLIT_FIRST_SEED), default="train", help="default: %(default)s")
+    parser.add_argument("--count", type=int, default=1200, help="number of frames (default: %(default)s)")
+    parser.add_argument("--size", type=_size, default=(192, 256), metavar="HxW", help="canvas in pixels (default: 192x256)")
+    parser.add_argument("--workers", type=int, default=2, help="worker processes (default: %(default)s)")
+    parser.add_argument("--preview", type=Path, metavar="PNG", help="write image, labels, depth and normals of some rooms")
+    parser.add_argument("--invalid-depth", action="store_true", help="holes in depth, like those of a depth camera")
+    parser.add_argument("--void-labels", action="store_true", help="unlabelled boundaries and small things")
+    return parser
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise argparse.ArgumentTypeError(f"a size is HEIGHTxWIDTH such as 192x256, not {text!r}")
+    return int(height), int(width)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

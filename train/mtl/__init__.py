@@ -1,0 +1,1 @@
+"""Training package: models, decoders, data, losses and the loop. Never installed with the SDK."""

@@ -1,0 +1,194 @@
+"""Casts rays through a whole scene: what a camera sees, and what hides a lamp.
+
+Two cullings make it cheap: on the screen each primitive is tried only inside the rectangle it
+projects to, and for shadows a whole piece of furniture is skipped unless its bounds are crossed.
+Knows nothing about colour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .camera import Intrinsics, Pose
+from .intersect import NEAREST_M, entry_distance, safe_inverse
+from .scene import Scene
+from .shapes import Piece, Shape, rotated
+
+# Surfaces of the empty room have negative numbers; primitives count from 0.
+CEILING, FLOOR = -1, -2
+FIRST_WALL = -3  # then -4, -5, -6: x = length, x = 0, y = width, y = 0
+
+
+def camera_rays(intrinsics: Intrinsics, height: int, width: int) -> np.ndarray:
+    """(3, H, W) float32 camera-frame directions with z = 1, so that distance along them is depth along z."""
+    rays = np.ones((3, height, width), np.float32)
+    rays[0] = ((np.arange(width) - intrinsics.cx) / intrinsics.fx).astype(np.float32)[None, :]
+    rays[1] = ((np.arange(height) - intrinsics.cy) / intrinsics.fy).astype(np.float32)[:, None]
+    return rays
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedPiece:
+    """A piece ready for casting: shapes with their numbers, and bounds."""
+
+    first: int
+    shapes: tuple[Shape, ...]
+    shadowing: tuple[Shape, ...]
+    position_m: np.ndarray  # (3,)
+    to_room: np.ndarray  # (3, 3)
+    low_m: np.ndarray  # (3,) bounds of the shadowing shapes in the room
+    high_m: np.ndarray
+    corners_m: np.ndarray  # (S, 8, 3) in the room
+
+    @classmethod
+    def of(cls, piece: Piece, first: int) -> PlacedPiece:
+        c, s = np.float32(np.cos(piece.yaw_rad)), np.float32(np.sin(piece.yaw_rad))
+        to_room = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], np.float32)
+        position = np.asarray(piece.position_m, np.float32)
+        corners = np.stack([shape.corners_m() for shape in piece.shapes])
+        casting = tuple(shape for shape in piece.shapes if shape.casts_shadow)
+        in_room = rotated(to_room, corners.reshape(-1, 3).T).T.reshape(corners.shape) + position
+        solid = in_room[[shape.casts_shadow for shape in piece.shapes]].reshape(-1, 3) if casting else in_room.reshape(-1, 3)
+        return cls(first, piece.shapes, casting, position, to_room, solid.min(0), solid.max(0), in_room)
+
+    def local_point(self, points: np.ndarray) -> np.ndarray:
+        """(3, ...) room points in the frame of the piece."""
+        return self.local_direction(points - self.position_m.reshape((3,) + (1,) * (points.ndim - 1)))
+
+    def local_direction(self, vectors: np.ndarray) -> np.ndarray:
+        c, s = self.to_room[0, 0], self.to_room[1, 0]
+        return np.stack([c * vectors[0] + s * vectors[1], c * vectors[1] - s * vectors[0], vectors[2]])
+
+    def room_direction(self, vectors: np.ndarray) -> np.ndarray:
+        c, s = self.to_room[0, 0], self.to_room[1, 0]
+        return np.stack([c * vectors[0] - s * vectors[1], s * vectors[0] + c * vectors[1], vectors[2]])
+
+
+class Caster:
+    """Answers ray queries about one scene."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.size_m = np.asarray(scene.shell.size_m, np.float32)
+        self.pieces: list[PlacedPiece] = []
+        first = 0
+        for piece in scene.pieces:
+            self.pieces.append(PlacedPiece.of(piece, first))
+            first += len(piece.shapes)
+        self.owner = [(piece, shape) for piece in self.pieces for shape in piece.shapes]
+
+    def view(
+        self, pose: Pose, intrinsics: Intrinsics, height: int, width: int, *, least_px: float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What a camera sees.
+
+        Args:
+            least_px: primitives projecting to less than this in both directions are left out.
+        Returns:
+            depth (H, W) float32 metres along z, surface number (H, W) int32,
+            directions (3, H, W) float32 in the room.
+        """
+        directions = rotated(pose.axes, camera_rays(intrinsics, height, width))
+        depth, surface = self.shell_hit(pose.position_m[:, None, None], directions)
+        todo: list[tuple[float, int, PlacedPiece, np.ndarray, np.ndarray, np.ndarray]] = []
+        for piece in self.pieces:
+            near, rectangles = _rectangles(piece, pose, intrinsics, height, width, least_px)
+            seen = np.flatnonzero((rectangles[:, 1] > rectangles[:, 0]) & (rectangles[:, 3] > rectangles[:, 2]))
+            if len(seen):
+                todo.append((float(near[seen].min()), len(todo), piece, near, rectangles, seen))
+        for nearest, _, piece, near, rectangles, seen in sorted(todo, key=lambda entry: entry[:2]):
+            top, left = rectangles[seen, 0].min(), rectangles[seen, 2].min()
+            bottom, right = rectangles[seen, 1].max(), rectangles[seen, 3].max()
+            if nearest > depth[top:bottom, left:right].max():
+                continue
+            local = piece.local_direction(directions[:, top:bottom, left:right])
+            inverse = safe_inverse(local)
+            origin = piece.local_point(pose.position_m[:, None, None])
+            for index in seen[np.argsort(near[seen], kind="stable")]:
+                y0, y1, x0, x1 = rectangles[index].tolist()
+                best = depth[y0:y1, x0:x1]
+                if near[index] > best.max():
+                    continue
+                part = (slice(None), slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
+                distance = entry_distance(piece.shapes[index], origin, local[part], inverse[part])
+                closer = distance < best
+                if closer.any():
+                    best[closer] = distance[closer]
+                    surface[y0:y1, x0:x1][closer] = piece.first + index
+        return depth, surface, directions
+
+    def shell_hit(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Distance to the empty room's sides, and which one: the rays start inside."""
+        size = self.size_m.reshape((3,) + (1,) * (directions.ndim - 1))
+        inverse = safe_inverse(directions)
+        along = np.where(inverse > 0, size - origin, -origin) * inverse
+        first_x, first_z = along[0] < along[1], along[2] <= np.minimum(along[0], along[1])
+        wall = np.where(
+            first_x,
+            np.where(directions[0] > 0, FIRST_WALL, FIRST_WALL - 1),
+            np.where(directions[1] > 0, FIRST_WALL - 2, FIRST_WALL - 3),
+        )
+        surface = np.where(first_z, np.where(directions[2] > 0, CEILING, FLOOR), wall).astype(np.int32)
+        return along.min(0).astype(np.float32), surface
+
+    def hit(self, number: int, origin: np.ndarray, directions: np.ndarray) -> np.ndarray:
+        """Entry distances of rays into one primitive: origin (3,), directions (3, N)."""
+        piece, shape = self.owner[number]
+        local = piece.local_direction(directions)
+        return entry_distance(shape, piece.local_point(origin[:, None]), local, safe_inverse(local))
+
+    def occluded(self, origins: np.ndarray, directions: np.ndarray, reach: np.ndarray) -> np.ndarray:
+        """Whether anything that casts shadows lies within `reach` along rays: (3, N), (3, N), (N,) -> (N,) bool."""
+        hidden = np.zeros(origins.shape[1], bool)
+        inverses = safe_inverse(directions)
+        ends = origins + directions * reach
+        lowest, highest = np.minimum(origins, ends).min(1), np.maximum(origins, ends).max(1)
+        for piece in self.pieces:
+            if not piece.shadowing or (piece.low_m > highest).any() or (piece.high_m < lowest).any():
+                continue
+            active = np.flatnonzero(_crosses(piece.low_m, piece.high_m, origins, inverses, reach) & ~hidden)
+            if not len(active):
+                continue
+            origin, direction = piece.local_point(origins[:, active]), piece.local_direction(directions[:, active])
+            inverse, limit = safe_inverse(direction), reach[active]
+            for shape in piece.shadowing:
+                blocked = entry_distance(shape, origin, direction, inverse) < limit
+                if blocked.any():
+                    hidden[active[blocked]] = True
+                    clear = ~blocked
+                    active, limit = active[clear], limit[clear]
+                    if not len(active):
+                        break
+                    origin, direction, inverse = origin[:, clear], direction[:, clear], inverse[:, clear]
+        return hidden
+
+
+def _crosses(low: np.ndarray, high: np.ndarray, origin: np.ndarray, inverse: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """Whether rays cross an axis-aligned box between 0 and `reach`."""
+    near, far = np.full_like(reach, NEAREST_M), reach.copy()  # slabs along each axis, as for a box
+    for axis in range(3):
+        a = (low[axis] - origin[axis]) * inverse[axis]
+        b = (high[axis] - origin[axis]) * inverse[axis]
+        np.maximum(near, np.minimum(a, b), out=near)
+        np.minimum(far, np.maximum(a, b), out=far)
+    return far >= near
+
+
+def _rectangles(
+    piece: PlacedPiece, pose: Pose, intrinsics: Intrinsics, height: int, width: int, least_px: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest depth (S,) and screen rectangle (S, 4) as y0, y1, x0, x1 of every shape of a piece."""
+    corners = piece.corners_m - pose.position_m
+    x, y, z = rotated(pose.axes.T, np.moveaxis(corners, -1, 0))
+    near, far = z.min(1), z.max(1)
+    front = np.maximum(z, np.float32(1e-6))
+    u = x / front * np.float32(intrinsics.fx) + np.float32(intrinsics.cx)
+    v = y / front * np.float32(intrinsics.fy) + np.float32(intrinsics.cy)
+    x0, x1, y0, y1 = u.min(1), u.max(1), v.min(1), v.max(1)
+    tiny = (x1 - x0 < least_px) & (y1 - y0 < least_px)
+    rectangles = np.stack([np.floor(y0), np.ceil(y1) + 1, np.floor(x0), np.ceil(x1) + 1], 1)
+    rectangles[near < 0.05] = (0, height, 0, width)
+    rectangles = rectangles.clip(0, (height, height, width, width)).astype(np.int64)
+    rectangles[(far < 0.01) | ((near >= 0.05) & tiny)] = 0
+    return near, rectangles

@@ -1,0 +1,148 @@
+"""Rooms rendered once and kept on disk. NumPy only; knows nothing about torch.
+
+Layout: root / rooms-<H>x<W>-<digest of options and renderer version> / split / shard-00000 / *.npy
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import cv2
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from .render import DEFAULT_OPTIONS, RENDERER_VERSION, RenderOptions, RoomSample
+from .shards import FRAMES_PER_SHARD, read_frame, render_shard
+
+Split = Literal["train", "val", "test"]
+SPLIT_FIRST_SEED: dict[Split, int] = {"train": 0, "val": 1_000_000_000, "test": 2_000_000_000}
+
+_MOST_FRAMES = 1_000_000_000
+_STALE_AFTER_S = 600.0  # a shard is rendered first and then written in about a second
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def cache_folder(root: Path, split: Split, height: int, width: int, options: RenderOptions) -> Path:
+    """Where the shards of one split live; another renderer or other options get another folder."""
+    described = json.dumps({"renderer": RENDERER_VERSION, **asdict(options)}, sort_keys=True)
+    digest = hashlib.sha256(described.encode()).hexdigest()[:10]
+    return root / f"rooms-{height}x{width}-{digest}" / split
+
+
+class RoomsDataset:
+    """A sequence of `RoomSample`, cached on disk; what is missing is rendered first.
+
+    Only whole shards are made. A run that is killed leaves nothing half-made and the next continues where
+    it stopped; a larger `count` renders only the shards that are new. What a shard holds depends on its
+    seeds alone. With several workers the caller's script needs the usual `if __name__ == "__main__":`.
+
+    Raises:
+        ValueError: an unknown split, or a count or size out of range.
+        RuntimeError: a worker process died; finished shards are kept.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        split: Split,
+        count: int,
+        *,
+        height: int,
+        width: int,
+        options: RenderOptions = DEFAULT_OPTIONS,
+        workers: int = 2,
+        progress: bool = True,
+    ) -> None:
+        if split not in SPLIT_FIRST_SEED:
+            raise ValueError(f"split is one of {', '.join(SPLIT_FIRST_SEED)}, not {split!r}")
+        if not 0 < count <= _MOST_FRAMES:
+            raise ValueError(f"count is from 1 to {_MOST_FRAMES}, not {count}")
+        self._count = count
+        self.folder = cache_folder(Path(root), split, height, width, options)
+        folders = [self.folder / f"shard-{index:05d}" for index in range(-(-count // FRAMES_PER_SHARD))]
+        missing = [(index, folder) for index, folder in enumerate(folders) if not folder.is_dir()]
+        if missing:
+            _sweep(self.folder)
+            first = SPLIT_FIRST_SEED[split]
+            jobs = [(folder, first + index * FRAMES_PER_SHARD, height, width, options) for index, folder in missing]
+            _render_all(jobs, workers, f"rooms {split} {height}x{width}" if progress else None)
+        self._folders = folders
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> RoomSample:
+        """Frame `index`, negative from the end, in arrays of the caller's own."""
+        if not -self._count <= index < self._count:
+            raise IndexError(f"frame {index} of {self._count}")
+        number, offset = divmod(index % self._count, FRAMES_PER_SHARD)
+        return read_frame(self._folders[number], offset)
+
+    def __iter__(self) -> Iterator[RoomSample]:
+        return (self[index] for index in range(self._count))
+
+
+Job = tuple[Path, int, int, int, RenderOptions]
+
+
+def _render_all(jobs: list[Job], workers: int, title: str | None) -> None:
+    """Render shards in worker processes, or right here when one worker is enough."""
+    counted = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("frames")
+    bar = Progress(*counted, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), disable=title is None)
+    with bar:
+        task = bar.add_task(title or "", total=len(jobs) * FRAMES_PER_SHARD)
+        if workers <= 1:
+            for job in jobs:
+                render_shard(*job)
+                bar.advance(task, FRAMES_PER_SHARD)
+            return
+        context = multiprocessing.get_context("spawn")
+        with _one_thread_each(), ProcessPoolExecutor(min(workers, len(jobs)), context, _quiet_worker) as pool:
+            pending = [pool.submit(render_shard, *job) for job in jobs]
+            try:
+                for done in as_completed(pending):
+                    done.result()
+                    bar.advance(task, FRAMES_PER_SHARD)
+            except BrokenProcessPool as error:
+                raise RuntimeError("a rendering worker died; finished shards are kept, run again to go on") from error
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def _quiet_worker() -> None:
+    cv2.setNumThreads(1)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Workers are many already: children inherit one BLAS thread each."""
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _sweep(folder: Path) -> None:
+    """Remove unfinished shards that nobody can still be writing."""
+    for part in folder.glob(".shard-*.part"):
+        if time.time() - part.stat().st_mtime > _STALE_AFTER_S:
+            shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,149 @@
+"""From a seed to a labelled frame: draw a room, find a view, render it, lay it on the canvas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .camera import Intrinsics, Pose, draw_pose
+from .casting import Caster
+from .labels import VOID, Label
+from .layout import make_scene
+from .materials import Rng
+from .scene import Scene
+from .sensor import lost_depth, photograph, unlabelled
+from .shading import antialiased, radiance
+from .surfaces import surfaces_seen
+
+RENDERER_VERSION = 1  # goes up with every change that alters a single pixel
+
+_LEAST_SIDE_PX = 16
+_PREVIEW_SIZE = (24, 32)
+_WIDE_ASPECT = 16 / 9
+
+
+@dataclass(frozen=True, slots=True)
+class RenderOptions:
+    """What varies between frames. All of it is decided by the seed."""
+
+    wide_fraction: float = 0.15  # share of 16:9 frames, letterboxed on the canvas
+    focal_factor: tuple[float, float] = (0.8, 1.25)  # times the canonical focal length
+    motion_blur_fraction: float = 0.12
+    noise: float = 1.0  # sensor noise, 0 for none
+    antialias: bool = True
+    invalid_depth: bool = False  # holes like those of a structured-light depth camera
+    void_labels: bool = False  # unlabelled boundaries and small things
+
+    def __post_init__(self) -> None:
+        low, high = self.focal_factor
+        if not 0 < low <= high:
+            raise ValueError(f"focal_factor is (low, high) with 0 < low <= high, not {self.focal_factor}")
+        for name in ("wide_fraction", "motion_blur_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share from 0 to 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class RoomSample:
+    """One frame with its exact ground truth."""
+
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    label: np.ndarray  # (H, W) uint8, 255 void
+    depth_m: np.ndarray  # (H, W) float32 along z, 0 where invalid
+    normals: np.ndarray  # (H, W, 3) float32, unit, camera frame; 0 where invalid
+    intrinsics: tuple[float, float, float, float]  # fx, fy, cx, cy at this size
+    seed: int
+
+
+DEFAULT_OPTIONS = RenderOptions()
+
+
+def render_room(seed: int, height: int, width: int, *, options: RenderOptions = DEFAULT_OPTIONS) -> RoomSample:
+    """Render the room of a seed on a canvas; the same arguments always give the same arrays."""
+    if min(height, width) < _LEAST_SIDE_PX:
+        raise ValueError(f"a frame is at least {_LEAST_SIDE_PX} pixels a side, not {height}x{width}")
+    if seed < 0:
+        raise ValueError(f"a seed is 0 or more, not {seed}")
+    lens_rng, scene_rng, sensor_rng = (np.random.default_rng([seed, stream]) for stream in (1, 2, 3))
+    low, high = options.focal_factor
+    focal_factor = float(np.exp(lens_rng.uniform(np.log(low), np.log(high))))
+    wide = lens_rng.random() < options.wide_fraction
+    scene, caster, pose = _find_view(scene_rng, focal_factor)
+    frame_h, frame_w = _fit(_WIDE_ASPECT, height, width) if wide else (height, width)
+    lens = Intrinsics.canonical(height, width, focal_factor)
+    top, left = (height - frame_h) // 2, (width - frame_w) // 2
+    inner = Intrinsics(lens.fx, lens.fy, lens.cx - left, lens.cy - top)
+    image, label, depth, normals = _render(scene, caster, pose, inner, frame_h, frame_w, sensor_rng, options)
+    if wide:
+        bars = ((top, height - frame_h - top), (left, width - frame_w - left))
+        image, normals = (np.pad(array, (*bars, (0, 0))) for array in (image, normals))
+        label, depth = np.pad(label, bars, constant_values=VOID), np.pad(depth, bars)
+    return RoomSample(image, label, depth, normals, (lens.fx, lens.fy, lens.cx, lens.cy), seed)
+
+
+def _fit(aspect: float, height: int, width: int) -> tuple[int, int]:
+    """The largest frame of an aspect ratio inside a canvas."""
+    if width / height > aspect:
+        return height, round(height * aspect)
+    return round(width / aspect), width
+
+
+def _find_view(rng: Rng, focal_factor: float) -> tuple[Scene, Caster, Pose]:
+    """A room and a view of it that shows several classes and is not blocked by something near."""
+    height, width = _PREVIEW_SIZE
+    lens = Intrinsics.canonical(height, width, focal_factor)
+    best: tuple[float, Scene, Caster, Pose] | None = None
+    for _ in range(3):
+        scene = make_scene(rng)
+        caster = Caster(scene)
+        for _ in range(6):
+            pose = draw_pose(rng, scene)
+            depth, number, _ = caster.view(pose, lens, height, width, least_px=1.0)
+            merit = _merit(caster, depth, number)
+            if merit >= 1:
+                return scene, caster, pose
+            if best is None or merit > best[0]:
+                best = (merit, scene, caster, pose)
+    assert best is not None
+    return best[1:]
+
+
+def _merit(caster: Caster, depth_m: np.ndarray, number: np.ndarray) -> float:
+    """1 or more for a good view, less the further it is from one."""
+    things = np.unique(number[number >= 0])
+    classes = {caster.owner[which][1].label for which in things.tolist()} - {Label.WALL, Label.FLOOR}
+    variety = min(1.0, len(classes) / 3)
+    furnished = min(1.0, float((number >= 0).mean()) / 0.45)
+    distance = min(1.0, float(np.median(depth_m)) / 1.3)
+    near = max(0.0, float((depth_m < 0.5).mean()) - 0.05)
+    return variety * furnished * distance - 3 * near
+
+
+def _render(
+    scene: Scene, caster: Caster, pose: Pose, lens: Intrinsics, height: int, width: int, rng: Rng, options: RenderOptions
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Image, label, depth and camera-frame normals of one frame without bars."""
+    depth, number, directions = caster.view(pose, lens, height, width)
+    flat = directions.reshape(3, -1)
+    seen = surfaces_seen(caster, scene.shell, pose, depth.ravel(), number.ravel(), flat, lens.fx)
+    light = radiance(scene, caster, pose, seen, height, width)
+    if options.antialias:
+        light = antialiased(caster, pose, lens, number, light)
+    light = np.ascontiguousarray(light.T).reshape(height, width, 3)
+    image = photograph(light, rng, motion_blur_fraction=options.motion_blur_fraction, noise=options.noise)
+    label = seen.label.reshape(height, width)
+    normals = _camera_normals(pose, seen.normals).reshape(height, width, 3)
+    if options.invalid_depth:
+        lost = lost_depth(depth, seen, flat, rng)
+        depth, normals = np.where(lost, np.float32(0), depth), np.where(lost[..., None], np.float32(0), normals)
+    if options.void_labels:
+        label = np.where(unlabelled(seen, rng, height, width), np.uint8(VOID), label)
+    return image, label, depth, normals
+
+
+def _camera_normals(pose: Pose, normals: np.ndarray) -> np.ndarray:
+    """(3, N) room normals as (N, 3) unit normals in the camera frame."""
+    x, y, z = normals
+    turned = np.stack([pose.axes[0, i] * x + pose.axes[1, i] * y + pose.axes[2, i] * z for i in range(3)], 1)
+    return np.ascontiguousarray(turned / np.sqrt((turned * turned).sum(1, keepdims=True)))
