@@ -24,10 +24,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .render import DEFAULT_OPTIONS, RENDERER_VERSION, RenderOptions, RoomSample
-from .shards import FRAMES_PER_SHARD, read_frame, render_shard
+from .shards import read_frame, render_shard
 
 Split = Literal["train", "val", "test"]
 SPLIT_FIRST_SEED: dict[Split, int] = {"train": 0, "val": 1_000_000_000, "test": 2_000_000_000}
+
+FRAMES_PER_SHARD = 32
 
 _MOST_FRAMES = 1_000_000_000
 _STALE_AFTER_S = 600.0  # a shard is rendered first and then written in about a second
@@ -75,8 +77,7 @@ class RoomsDataset:
         missing = [(index, folder) for index, folder in enumerate(folders) if not folder.is_dir()]
         if missing:
             _sweep(self.folder)
-            first = SPLIT_FIRST_SEED[split]
-            jobs = [(folder, first + index * FRAMES_PER_SHARD, height, width, options) for index, folder in missing]
+            jobs = [(folder, _seeds(split, index), height, width, options) for index, folder in missing]
             _render_all(jobs, workers, f"rooms {split} {height}x{width}" if progress else None)
         self._folders = folders
 
@@ -94,7 +95,12 @@ class RoomsDataset:
         return (self[index] for index in range(self._count))
 
 
-Job = tuple[Path, int, int, int, RenderOptions]
+Job = tuple[Path, range, int, int, RenderOptions]
+
+
+def _seeds(split: Split, shard: int) -> range:
+    first = SPLIT_FIRST_SEED[split] + shard * FRAMES_PER_SHARD
+    return range(first, first + FRAMES_PER_SHARD)
 
 
 def _render_all(jobs: list[Job], workers: int, title: str | None) -> None:
@@ -102,19 +108,19 @@ def _render_all(jobs: list[Job], workers: int, title: str | None) -> None:
     counted = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("frames")
     bar = Progress(*counted, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), disable=title is None)
     with bar:
-        task = bar.add_task(title or "", total=len(jobs) * FRAMES_PER_SHARD)
+        task = bar.add_task(title or "", total=sum(len(seeds) for _, seeds, *_ in jobs))
         if workers <= 1:
             for job in jobs:
                 render_shard(*job)
-                bar.advance(task, FRAMES_PER_SHARD)
+                bar.advance(task, len(job[1]))
             return
         context = multiprocessing.get_context("spawn")
         with _one_thread_each(), ProcessPoolExecutor(min(workers, len(jobs)), context, _quiet_worker) as pool:
-            pending = [pool.submit(render_shard, *job) for job in jobs]
+            pending = {pool.submit(render_shard, *job): len(job[1]) for job in jobs}
             try:
                 for done in as_completed(pending):
                     done.result()
-                    bar.advance(task, FRAMES_PER_SHARD)
+                    bar.advance(task, pending[done])
             except BrokenProcessPool as error:
                 raise RuntimeError("a rendering worker died; finished shards are kept, run again to go on") from error
             except BaseException:

@@ -42,6 +42,8 @@ class RenderOptions:
         for name in ("wide_fraction", "motion_blur_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share from 0 to 1, not {getattr(self, name)}")
+        if self.noise < 0:
+            raise ValueError(f"noise is 0 or more, not {self.noise}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""One shard on disk: 32 frames in a folder of memory-mappable arrays, which appears whole or not at all.
+"""One shard on disk: some frames in a folder of memory-mappable arrays, which appears whole or not at all.
 
 Layout of a folder: image.npy (N, H, W, 3) uint8; label.npy (N, H, W) uint8; depth.npy (N, H, W) float32
 metres; normals.npy (N, H, W, 3) int16, unit vectors times 32767; meta.npy (N,) seed and intrinsics.
@@ -16,7 +16,6 @@ import numpy as np
 
 from .render import RenderOptions, RoomSample, render_room
 
-FRAMES_PER_SHARD = 32
 NORMAL_SCALE = 32767
 
 _META = np.dtype([("seed", np.int64), ("intrinsics", np.float64, (4,))])
@@ -46,9 +45,8 @@ def write_shard(folder: Path, samples: Sequence[RoomSample]) -> None:
             raise
 
 
-def render_shard(folder: Path, first_seed: int, height: int, width: int, options: RenderOptions) -> None:
-    """Render the frames of consecutive seeds into one shard."""
-    seeds = range(first_seed, first_seed + FRAMES_PER_SHARD)
+def render_shard(folder: Path, seeds: range, height: int, width: int, options: RenderOptions) -> None:
+    """Render one frame for every seed into a shard."""
     write_shard(folder, [render_room(seed, height, width, options=options) for seed in seeds])
 
 
