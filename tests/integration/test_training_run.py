@@ -1,0 +1,260 @@
+"""The whole training path, tiny: rooms, stages, a killed run that goes on, the bundle, and mistakes on the command line."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import evaluate as evaluate_script
+import export as export_script
+import numpy as np
+import pytest
+import torch
+from mtl.bundle_frames import DEPTH_UNITS_PER_M
+from mtl.checkpoint import CheckpointError, load_state, load_weights
+from mtl.config import apply_overrides, parse_config
+from mtl.data.rooms import RoomsDataset
+from mtl.loop import Training
+from mtl.onnx_predictor import OnnxGraph
+from mtl.run import Run
+from mtl.settings import RunSettings
+from rich.console import Console
+
+import train as train_script
+from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
+from edge_mtl.metrics import HIGHER_IS_BETTER
+
+REPOSITORY = Path(__file__).parents[2]
+STAGES = "[{height=32, width=64, steps=3, batch=2}, {height=64, width=96, steps=3, batch=2}]"
+SMALL = {
+    "data.train": "32",
+    "data.validation": "2",
+    "data.test": "6",
+    "data.height": "64",
+    "data.width": "96",
+    "data.workers": "1",
+    "stages": STAGES,
+    "model.drop_path": "0.1",
+    "loop.threads": "1",
+    "loop.loader_workers": "0",
+    "loop.checkpoint_s": "0.0",
+    "loop.pictures": "2",
+    "export.calibration": "4",
+    "export.evaluation": "3",
+    "export.golden": "2",
+}
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rendered once for all tests of this module."""
+    root = tmp_path_factory.mktemp("rooms")
+    for split in ("train", "val", "test"):
+        RoomsDataset(root, split, 2, height=64, width=96, workers=1, progress=False)
+    return root
+
+
+def tiny(rooms: Path, folder: Path, **changes: str) -> RunSettings:
+    """Settings of a run of six steps."""
+    fixed = {"data.root": f"'{rooms}'", "folder": f"'{folder}'", "export.folder": f"'{folder / 'bundles'}'"}
+    return parse_config(apply_overrides({}, {**SMALL, **fixed, **changes}))
+
+
+def arguments(rooms: Path, folder: Path) -> list[str]:
+    """The same as command-line arguments."""
+    given = {**SMALL, "data.root": str(rooms), "folder": str(folder / "runs"), "export.folder": str(folder / "bundles")}
+    return [text for key, value in given.items() for text in (f"--{key}", value)]
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=120)
+
+
+class Killed(BaseException):
+    """Stands in for a signal that leaves no time for anything."""
+
+
+def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    advance = Training.advance
+
+    def advance_or_die(self: Training, batch: object) -> object:
+        if self.step == step:
+            raise Killed
+        return advance(self, batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Training, "advance", advance_or_die)
+
+
+def test_a_run_killed_in_either_stage_ends_with_the_weights_of_one_that_was_not(
+    rooms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = tiny(rooms, tmp_path / "whole"), tiny(rooms, tmp_path / "broken")
+    Run(whole, console=quiet()).train()
+    resume = False
+    for step in (2, 4):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            kill_at(step, patch)
+            Run(broken, console=quiet(), resume=resume).train()
+        resume = True
+    Run(broken, console=quiet(), resume=True).train()
+    states = [load_state(tmp_path / name / whole.name / "state.pt")["training"] for name in ("whole", "broken")]
+    assert states[0]["step"] == states[1]["step"] == 6
+    for part in ("model", "ema"):
+        differ = [name for name, value in states[0][part].items() if not torch.equal(value, states[1][part][name])]
+        assert not differ
+    best = [load_weights(tmp_path / name / whole.name / "best.safetensors")[1] for name in ("whole", "broken")]
+    assert best[0]["validation"] == best[1]["validation"]
+
+
+def test_a_run_leaves_pictures_metrics_and_its_configuration(rooms: Path, tmp_path: Path) -> None:
+    settings = tiny(rooms, tmp_path, **{"losses.class_weights": "true", "losses.weighting": "uncertainty"})
+    Run(settings, console=quiet()).train()
+    folder = tmp_path / settings.name
+    sheet = cv2.imread(str(folder / "pictures" / "step-000006.png"))
+    assert sheet is not None
+    assert sheet.shape == (2 * (64 + 4), 7 * (96 + 4), 3)
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [(record["kind"], record["step"]) for record in records] == [("start", 0), ("validation", 3), ("validation", 6)]
+    assert set(HIGHER_IS_BETTER) <= set(records[-1])
+    assert json.loads((folder / "config.json").read_text())["losses"]["weighting"] == "uncertainty"
+
+
+def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(rooms: Path, tmp_path: Path) -> None:
+    settings = tiny(rooms, tmp_path)
+    Run(settings, console=quiet()).train()
+    with pytest.raises(CheckpointError, match="--resume"):
+        Run(settings, console=quiet())
+    with pytest.raises(CheckpointError, match="was trained with seed = 0, not 1"):
+        Run(tiny(rooms, tmp_path, seed="1"), console=quiet(), resume=True)
+    Run(tiny(rooms, tmp_path, **{"loop.pictures": "0"}), console=quiet(), resume=True)
+
+
+@pytest.mark.slow
+def test_training_survives_kill_9_and_ends_in_a_complete_bundle(rooms: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(REPOSITORY / "train" / "train.py"), "--name", "trial", *arguments(rooms, tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    started = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    state = tmp_path / "runs" / "trial" / "state.pt"
+    limit = time.monotonic() + 120
+    while not state.exists() and started.poll() is None and time.monotonic() < limit:
+        time.sleep(0.02)
+    started.send_signal(signal.SIGKILL)
+    assert started.wait() == -signal.SIGKILL
+    done = subprocess.run(
+        [*command, "--resume"], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "resumed at step" in done.stdout
+    folder = tmp_path / "bundles" / "trial"
+    assert f"next: edge-mtl build-engine {folder} --int8" in done.stdout.replace("\n", "")
+    check_bundle(Bundle.open(folder))
+
+
+def check_bundle(bundle: Bundle) -> None:
+    """Everything that the contract asks of a bundle is there and agrees."""
+    bundle.verify()
+    manifest = bundle.manifest
+    assert bundle.tasks == ("segmentation", "depth", "normals")
+    assert (manifest.input.height, manifest.input.width) == (64, 96)
+    assert manifest.canonical_intrinsics == pytest.approx((353 * 64 / 288, 353 * 64 / 288, 47.5, 31.5))
+    assert bundle.has(PLAIN_MODEL)
+    assert len(bundle.list("calibration")) == manifest.calibration["count"] == 4
+    assert len(bundle.list("evaluation", suffixes=(".jpg",))) == 3
+    assert set(HIGHER_IS_BETTER) <= set(manifest.accuracy["fp32"])
+    assert manifest.provenance["held_out"] == {"split": "test", "count": 6}
+    assert "train.py --name trial" in manifest.provenance["command"]
+
+    graph = OnnxGraph(bundle.read(DEPLOY_MODEL), threads=1)
+    for name in ("000", "001"):
+        image = decoded(bundle, f"golden/{name}.png")[..., ::-1]
+        stored = np.load(io.BytesIO(bundle.read(f"golden/{name}.npz")))
+        for key, value in graph.run(image).items():
+            np.testing.assert_allclose(value, stored[key].astype(np.float32), rtol=2e-3, atol=2e-3)
+
+    cameras = json.loads(bundle.read("evaluation/intrinsics.json"))
+    assert sorted(cameras) == ["000", "001", "002"]
+    depth = decoded(bundle, "evaluation/000.depth.png") / DEPTH_UNITS_PER_M
+    normals = (decoded(bundle, "evaluation/000.normals.png")[..., ::-1].astype(np.float32) - 128) / 127
+    label = decoded(bundle, "evaluation/000.label.png")
+    assert depth.shape == label.shape == normals.shape[:2] == (64, 96)
+    known = depth > 0
+    assert 0.3 < np.median(depth[known]) < 10
+    np.testing.assert_allclose(np.linalg.norm(normals[known], axis=-1), 1, atol=0.02)
+
+
+def decoded(bundle: Bundle, name: str) -> np.ndarray:
+    picture = cv2.imdecode(np.frombuffer(bundle.read(name), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert picture is not None
+    return picture
+
+
+def test_a_checkpoint_is_evaluated_and_the_numbers_are_written(
+    rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tiny(rooms, tmp_path)
+    best = Run(settings, console=quiet()).train()
+    out = tmp_path / "numbers.json"
+    code = evaluate_script.main([str(best), "--split", "val", "--count", "2", "--root", str(rooms), "--json", str(out)])
+    assert code == 0
+    assert "mIoU" in capsys.readouterr().out
+    measured = json.loads(out.read_text())["metrics"]
+    expected = load_weights(best)[1]["validation"]  # measured under bf16 autocast
+    assert measured["depth_rel"] == pytest.approx(expected["depth_rel"], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "message"),
+    [
+        (["--config", "absent.toml"], 2, "absent.toml cannot be read"),
+        (["--optimiser.lr", "1"], 2, "did you mean 'optimizer.lr'?"),
+        (["--set", "optimizer.lr=fast"], 2, "optimizer.lr should be a number"),
+        (["--seed"], 2, "--seed has no value"),
+        (["--model.backbone", "pvt_v2_b77", "--folder", "FOLDER"], 9, "unknown backbone"),
+        (["--model.pretrained", "absent.pth", "--folder", "FOLDER"], 9, "absent.pth is no file"),
+        (["--folder", "/proc/none"], 13, "cannot be written"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_one_line_and_an_exit_code(
+    given: list[str], code: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(tmp_path) if argument == "FOLDER" else argument for argument in given]
+    assert train_script.main(given) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("train: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", [export_script, evaluate_script], ids=["export", "evaluate"])
+@pytest.mark.parametrize("content", [None, b"", b"not a checkpoint"])
+def test_a_missing_or_corrupt_checkpoint_is_one_line_and_an_exit_code(
+    script: object, content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "best.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    extra = ["--out", str(tmp_path / "bundle")] if script is export_script else []
+    assert script.main([str(path), *extra]) == CheckpointError.exit_code  # type: ignore[attr-defined]
+    error = capsys.readouterr().err
+    assert str(path) in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_an_export_over_an_existing_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bundle").mkdir()
+    assert export_script.main([str(tmp_path / "best.safetensors"), "--out", str(tmp_path / "bundle")]) == 3
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_what_was_trained_cannot_be_changed_at_export(rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    best = Run(tiny(rooms, tmp_path), console=quiet()).train()
+    assert export_script.main([str(best), "--out", str(tmp_path / "b"), "--model.width", "32"]) == 2
+    assert "model.width cannot change after training" in capsys.readouterr().err

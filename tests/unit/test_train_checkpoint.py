@@ -1,0 +1,92 @@
+"""Checkpoints: what is written comes back, and what others wrote is data at most."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from mtl.checkpoint import CheckpointError, load_state, load_weights, save_state, save_weights
+
+
+class Hostile:
+    """Pickled, it asks the reader to create a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return os.mkdir, (str(self.target),)
+
+
+def test_weights_come_back_with_their_description(tmp_path: Path) -> None:
+    weights = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3)}
+    save_weights(tmp_path / "w.safetensors", weights, {"step": 4, "name": "é"})
+    loaded, description = load_weights(tmp_path / "w.safetensors")
+    assert description == {"step": 4, "name": "é"}
+    assert all(torch.equal(loaded[name], value) for name, value in weights.items())
+
+
+def test_a_state_comes_back(tmp_path: Path) -> None:
+    save_state(tmp_path / "state.pt", {"step": 3, "rng": torch.get_rng_state(), "nested": {"x": [1.5, "text", None]}})
+    state = load_state(tmp_path / "state.pt")
+    assert state["step"] == 3
+    assert state["nested"] == {"x": [1.5, "text", None]}
+
+
+def test_a_hostile_pickle_is_refused_and_nothing_of_it_runs(tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    torch.save({"version": 1, "model": Hostile(trap)}, tmp_path / "state.pt")
+    with pytest.raises(CheckpointError, match="refused"):
+        load_state(tmp_path / "state.pt")
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04" + b"\0" * 64, b"\x80\x02}q\x00."])
+def test_corrupt_files_are_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    for load in (load_state, load_weights):
+        with pytest.raises(CheckpointError) as caught:
+            load(path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.5, 0.99])
+def test_truncated_files_are_refused(tmp_path: Path, keep: float) -> None:
+    save_state(tmp_path / "state.pt", {"model": {"w": torch.randn(100, 100)}})
+    save_weights(tmp_path / "w.safetensors", {"w": torch.randn(100, 100)}, {})
+    for name, load in (("state.pt", load_state), ("w.safetensors", load_weights)):
+        payload = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(payload[: int(len(payload) * keep)])
+        with pytest.raises(CheckpointError):
+            load(tmp_path / name)
+
+
+def test_safetensors_of_others_have_no_description_and_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"w": torch.zeros(2)}, str(tmp_path / "other.safetensors"))
+    with pytest.raises(CheckpointError, match="best.safetensors"):
+        load_weights(tmp_path / "other.safetensors")
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    for load in (load_state, load_weights):
+        with pytest.raises(CheckpointError, match="absent.*cannot be read"):
+            load(tmp_path / "absent")
+
+
+def test_a_failed_write_leaves_the_checkpoint_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_state(tmp_path / "state.pt", {"step": 1})
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(CheckpointError, match="No space left"):
+        save_state(tmp_path / "state.pt", {"step": 2})
+    monkeypatch.undo()
+    assert load_state(tmp_path / "state.pt")["step"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]

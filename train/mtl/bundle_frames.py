@@ -1,0 +1,107 @@
+"""The frames that travel in a bundle: calibration, labelled evaluation and golden ones, encoded as the contract says.
+
+Knows pictures and file names; knows nothing about models but the answers it is given.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge_mtl.build.calibration import decode_picture
+from edge_mtl.errors import BuildError
+from edge_mtl.files import sha256_bytes
+from mtl.data.augment import see, whole_view
+from mtl.data.frame import FrameSource
+
+__all__ = ["DEPTH_UNITS_PER_M", "spread", "write_calibration", "write_evaluation", "write_golden"]
+
+DEPTH_UNITS_PER_M = 5000
+"""A depth PNG counts fifths of a millimetre: 16 bits reach 13.1 m."""
+
+_NORMAL_SCALE, _NORMAL_OFFSET = 127, 128
+
+
+def spread(count: int, of: int) -> list[int]:
+    """`count` different numbers below `of`, evenly spaced; all of them when there are not enough."""
+    if count >= of:
+        return list(range(of))
+    return [int(index) for index in (np.arange(count) * of) // max(1, count)]
+
+
+def write_calibration(folder: Path, frames: FrameSource, indices: Sequence[int], size: tuple[int, int], quality: int) -> str:
+    """Write the pictures as JPEG; the SHA-256 over the pixels as they are decoded, in order."""
+    pixels = []
+    for number, index in enumerate(indices):
+        payload = _jpeg(_picture(frames, index, size), quality)
+        (folder / f"{number:03d}.jpg").write_bytes(payload)
+        decoded = decode_picture(payload)
+        assert decoded is not None
+        pixels.append(decoded.tobytes())
+    return sha256_bytes(b"".join(pixels))
+
+
+def write_evaluation(folder: Path, frames: FrameSource, indices: Sequence[int], size: tuple[int, int], quality: int) -> None:
+    """Write pictures as JPEG with their true labels, depth and normals as PNG, and intrinsics.json."""
+    cameras = {}
+    for number, index in enumerate(indices):
+        frame = frames[index]
+        view = whole_view(frame.label.shape, aspect=size[1] / size[0])
+        image, label, depth, normals, intrinsics = see(frame, view, size=size, canonical=False)
+        name = f"{number:03d}"
+        (folder / f"{name}.jpg").write_bytes(_jpeg(image, quality))
+        (folder / f"{name}.label.png").write_bytes(_png(label))
+        far = np.iinfo(np.uint16).max
+        units = np.rint(depth * DEPTH_UNITS_PER_M)
+        (folder / f"{name}.depth.png").write_bytes(_png(np.where(units > far, 0, units).astype(np.uint16)))
+        known = (normals * normals).sum(axis=-1, keepdims=True) > 0
+        coded = np.where(known, np.rint(normals * _NORMAL_SCALE) + _NORMAL_OFFSET, 0).astype(np.uint8)
+        (folder / f"{name}.normals.png").write_bytes(_png(coded[..., ::-1]))
+        cameras[name] = [round(float(value), 4) for value in intrinsics]
+    (folder / "intrinsics.json").write_text(json.dumps(cameras, indent=1) + "\n", encoding="utf-8")
+
+
+def write_golden(
+    folder: Path,
+    frames: FrameSource,
+    indices: Sequence[int],
+    size: tuple[int, int],
+    answer: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+) -> None:
+    """Write lossless pictures and what the FP32 reference answers to them, as float16."""
+    for number, index in enumerate(indices):
+        image = _picture(frames, index, size)
+        (folder / f"{number:03d}.png").write_bytes(_png(image[..., ::-1]))
+        stream = io.BytesIO()
+        arrays: dict[str, Any] = {name: value.astype(np.float16) for name, value in answer(image).items()}
+        if not all(np.isfinite(value).all() for value in arrays.values()):
+            raise BuildError("the FP32 reference gives values that float16 cannot hold. Train again or choose other weights")
+        np.savez_compressed(stream, **arrays)
+        (folder / f"{number:03d}.npz").write_bytes(stream.getvalue())
+
+
+def _picture(frames: FrameSource, index: int, size: tuple[int, int]) -> np.ndarray:
+    frame = frames[index]
+    view = whole_view(frame.label.shape, aspect=size[1] / size[0])
+    return see(frame, view, size=size, stride=max(size), canonical=False)[0]
+
+
+def _jpeg(image: np.ndarray, quality: int) -> bytes:
+    return _encoded(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def _png(array: np.ndarray) -> bytes:
+    return _encoded(".png", array, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+
+
+def _encoded(suffix: str, array: np.ndarray, options: list[int]) -> bytes:
+    fine, payload = cv2.imencode(suffix, np.ascontiguousarray(array), options)
+    if not fine:
+        raise BuildError(f"a frame could not be encoded as {suffix}")
+    return bytes(payload.tobytes())

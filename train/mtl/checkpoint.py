@@ -1,0 +1,94 @@
+"""Weights as safetensors and the resumable state of a run, written atomically and read without running any code.
+
+A checkpoint file from elsewhere is data: weights are safetensors, and a state is loaded with `weights_only=True`, which
+refuses every pickle that would do more than rebuild tensors and plain containers.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from edge_mtl.errors import EdgeMtlError
+from edge_mtl.files import write_atomic
+
+__all__ = ["CheckpointError", "load_state", "load_weights", "save_state", "save_weights"]
+
+STATE_VERSION = 1
+
+
+class CheckpointError(EdgeMtlError):
+    """A checkpoint is missing, corrupt, unsafe, or of another run."""
+
+    exit_code = 12
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write weights with JSON metadata (the configuration and what was measured)."""
+    tensors = {name: value.detach().contiguous().clone() for name, value in weights.items()}
+    try:
+        write_atomic(path, save_tensors(tensors, metadata={"edge_mtl": json.dumps(metadata, sort_keys=True)}))
+    except OSError as exc:
+        raise CheckpointError(f"{path} could not be written ({exc}); what was there before is intact") from exc
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and metadata. Raises CheckpointError: missing, no safetensors, or not written by this package."""
+    payload = _read(path)
+    try:
+        weights = load_tensors(payload)
+        header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
+        metadata = json.loads(header["__metadata__"]["edge_mtl"])
+    except (SafetensorError, ValueError, KeyError, TypeError) as exc:
+        raise CheckpointError(
+            f"{path} is no checkpoint of this package ({_first_line(exc)}). Give runs/<name>/best.safetensors"
+        ) from exc
+    if not isinstance(metadata, dict):
+        raise CheckpointError(f"{path} holds no description of its model. Give runs/<name>/best.safetensors")
+    return weights, metadata
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a resumable state: tensors, numbers, text and containers of them."""
+    buffer = io.BytesIO()
+    torch.save({"version": STATE_VERSION, **state}, buffer)
+    try:
+        write_atomic(path, buffer.getvalue())
+    except OSError as exc:
+        raise CheckpointError(f"{path} could not be written ({exc}); the checkpoint before it is intact") from exc
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read what `save_state` wrote. Raises CheckpointError: missing, corrupt, or a pickle that asks for more than data."""
+    payload = _read(path)
+    try:
+        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as exc:
+        raise CheckpointError(f"{path} is refused, it is not plain data ({_first_line(exc)}). Train again") from exc
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, TypeError) as exc:
+        raise CheckpointError(f"{path} is corrupt ({_first_line(exc)}). Train again without --resume") from exc
+    if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
+        raise CheckpointError(f"{path} is no training state of version {STATE_VERSION}. Train again without --resume")
+    return state
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise CheckpointError(f"{path} cannot be read ({exc.strerror}). Checkpoints are in runs/<name>/") from exc
+
+
+def _first_line(exc: Exception) -> str:
+    lines = str(exc).strip().splitlines()
+    return lines[0][:120] if lines else type(exc).__name__

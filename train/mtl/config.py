@@ -1,0 +1,228 @@
+"""From TOML and command-line overrides to `RunSettings`, with errors that name the nearest key.
+
+Knows types and keys; knows nothing about what the settings do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import sys
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from edge_mtl.errors import EdgeMtlError
+from edge_mtl.files import sha256_bytes
+from edge_mtl.tasks import TASK_NAMES
+from mtl.settings import RunSettings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["ConfigError", "apply_overrides", "config_sha256", "describe", "load_config", "parse_config", "split_arguments"]
+
+T = TypeVar("T")
+
+
+class ConfigError(EdgeMtlError, ValueError):
+    """A configuration file or an override cannot be used."""
+
+    exit_code = 2
+
+
+def load_config(path: Path, overrides: Mapping[str, str] | None = None) -> RunSettings:
+    """Read a TOML file and apply overrides such as {"optimizer.lr": "5e-4"}.
+
+    Raises:
+        ConfigError: unreadable file, bad TOML, unknown key, wrong type, impossible value.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be read ({exc.strerror}). Try train/configs/rooms-quick.toml") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path} is not TOML: {exc}") from exc
+    content = apply_overrides(content, overrides or {})
+    return parse_config(content, source=str(path))
+
+
+def parse_config(content: Mapping[str, Any], *, source: str = "configuration") -> RunSettings:
+    """Nested mapping -> validated settings. Raises ConfigError."""
+    settings = _build(RunSettings, content, "", source)
+    _check(settings, source)
+    return settings
+
+
+def split_arguments(arguments: Sequence[str]) -> dict[str, str]:
+    """["--optimizer.lr", "5e-4", "--seed=1"] -> {"optimizer.lr": "5e-4", "seed": "1"}. Raises ConfigError."""
+    overrides: dict[str, str] = {}
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        if not argument.startswith("--"):
+            raise ConfigError(f"unexpected argument {argument!r}: settings are given as --section.key VALUE")
+        key, equals, value = argument[2:].partition("=")
+        if not equals:
+            if not waiting:
+                raise ConfigError(f"--{key} has no value: settings are given as --section.key VALUE")
+            value = waiting.pop(0)
+        overrides[key] = value
+    return overrides
+
+
+def apply_overrides(content: Mapping[str, Any], overrides: Mapping[str, str]) -> dict[str, Any]:
+    """A copy of `content` with dotted keys set; values are read as TOML, or as plain text where that fails.
+
+    Raises:
+        ConfigError: a key that the settings do not have.
+    """
+    result: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    for dotted, text in overrides.items():
+        keys = dotted.replace("-", "_").split(".")
+        _check_key(keys, dotted)
+        place: Any = result
+        for position, key in enumerate(keys[:-1]):
+            place = _item(place, key, dotted) if isinstance(place, list) else place.setdefault(key, {})
+            if not isinstance(place, (dict, list)):
+                raise ConfigError(f"--{dotted}: {'.'.join(keys[: position + 1])} is no table")
+        if isinstance(place, list):
+            raise ConfigError(f"--{dotted}: name a key of the item, for example {dotted}.steps")
+        place[keys[-1]] = _value(text)
+    return result
+
+
+def describe(settings: RunSettings) -> dict[str, Any]:
+    """The settings as plain nested data, ready for JSON."""
+    return dataclasses.asdict(settings)
+
+
+def config_sha256(settings: RunSettings) -> str:
+    """Digest of all settings: equal runs have equal digests, whichever way they were written."""
+    return sha256_bytes(json.dumps(describe(settings), sort_keys=True).encode())
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _item(items: list[Any], key: str, dotted: str) -> Any:
+    if not key.isdigit() or int(key) >= len(items):
+        raise ConfigError(f"--{dotted}: {key!r} is no index of a list of {len(items)}")
+    return items[int(key)]
+
+
+def _check_key(keys: Sequence[str], dotted: str) -> None:
+    kind: Any = RunSettings
+    for key in keys:
+        if dataclasses.is_dataclass(kind):
+            hints = typing.get_type_hints(kind)
+            if key not in hints:
+                raise ConfigError(f"unknown setting {dotted!r}{_nearest(dotted)}")
+            kind = hints[key]
+        elif get_origin(kind) is tuple and dataclasses.is_dataclass(get_args(kind)[0]):
+            kind = get_args(kind)[0]
+        else:
+            raise ConfigError(f"unknown setting {dotted!r}{_nearest(dotted)}")
+
+
+def _all_keys(kind: Any = RunSettings, prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for name, hint in typing.get_type_hints(kind).items():
+        found.append(prefix + name)
+        if dataclasses.is_dataclass(hint):
+            found += _all_keys(hint, f"{prefix}{name}.")
+        elif get_origin(hint) is tuple and dataclasses.is_dataclass(get_args(hint)[0]):
+            found += _all_keys(get_args(hint)[0], f"{prefix}{name}.0.")
+    return found
+
+
+def _nearest(dotted: str) -> str:
+    everything = _all_keys()
+    last = dotted.rsplit(".", 1)[-1]
+    same = [key for key in everything if key.rsplit(".", 1)[-1] == last]
+    close = difflib.get_close_matches(dotted, same or everything, n=1, cutoff=0.0 if same else 0.5)
+    return f": did you mean {close[0]!r}?" if close else ". See train/mtl/settings.py for the list"
+
+
+def _build(kind: type[T], content: Any, prefix: str, source: str) -> T:
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{source}: {prefix.rstrip('.') or 'the file'} should be a table, found {content!r}")
+    hints = typing.get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        if key not in hints:
+            raise ConfigError(f"{source}: unknown setting {prefix + key!r}{_nearest(prefix + key)}")
+        values[key] = _convert(hints[key], value, prefix + key, source)
+    try:
+        return kind(**values)
+    except TypeError as exc:
+        missing = [f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING and f.name not in values]  # type: ignore[arg-type]
+        raise ConfigError(f"{source}: {prefix.rstrip('.')} needs {', '.join(missing)}") from exc
+
+
+def _convert(hint: Any, value: Any, key: str, source: str) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, key + ".", source)  # type: ignore[arg-type]
+    if origin is Literal:
+        if value in arguments:
+            return value
+        raise ConfigError(f"{source}: {key} should be one of {', '.join(map(str, arguments))}, found {value!r}")
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{source}: {key} should be a list, found {value!r}")
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
+        if len(kinds) != len(value):
+            raise ConfigError(f"{source}: {key} should be {len(kinds)} values, found {len(value)}")
+        return tuple(
+            _convert(one, item, f"{key}.{index}", source) for index, (one, item) in enumerate(zip(kinds, value, strict=True))
+        )
+    if origin in (typing.Union, types.UnionType):
+        raise AssertionError(f"settings have no unions: {key}")
+    fits = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not fits:
+        raise ConfigError(f"{source}: {key} should be {_NAMES[hint]}, found {value!r}")
+    return value
+
+
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def _check(settings: RunSettings, source: str) -> None:
+    """Refuse values that could only fail later."""
+
+    def require(fine: bool, message: str) -> None:
+        if not fine:
+            raise ConfigError(f"{source}: {message}")
+
+    name = settings.name
+    require(bool(name) and "/" not in name and name not in (".", ".."), f"name should be a plain word, found {name!r}")
+    require(settings.seed >= 0, f"seed should be 0 or more, found {settings.seed}")
+    require(bool(settings.stages), "there should be at least one [[stages]]")
+    for index, stage in enumerate(settings.stages):
+        where = f"stages.{index}"
+        good = stage.height > 0 and stage.width > 0 and stage.height % 32 == 0 and stage.width % 32 == 0
+        require(good, f"{where} is {stage.height}x{stage.width}: sizes should be positive multiples of 32")
+        require(stage.steps > 0 and stage.batch > 0, f"{where}: steps and batch should be 1 or more")
+    data, augment, optimizer = settings.data, settings.augment, settings.optimizer
+    require(min(data.train, data.validation, data.test) > 0, "data.train, data.validation and data.test should be 1 or more")
+    require(min(data.height, data.width) >= 32, f"data is {data.height}x{data.width}: rooms should be 32 pixels a side or more")
+    low, high = augment.scale
+    require(1.0 <= low <= high <= 4.0, f"augment.scale should rise within 1 to 4, found {augment.scale}")
+    require(optimizer.lr > 0, f"optimizer.lr should be above 0, found {optimizer.lr}")
+    require(0 <= settings.ema.decay < 1, f"ema.decay should be in 0 to 1, found {settings.ema.decay}")
+    tasks = settings.model.tasks
+    known = bool(tasks) and set(tasks) <= set(TASK_NAMES) and len(set(tasks)) == len(tasks)
+    require(known, f"model.tasks should be some of {', '.join(TASK_NAMES)}, found {list(tasks)}")
+    require(min(settings.loop.threads, settings.loop.loader_workers) >= 0, "loop.threads and loop.loader_workers count from 0")

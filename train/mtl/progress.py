@@ -1,0 +1,114 @@
+"""What a person sees of a run: a live line, tables of metrics, and the same numbers as JSON lines. Knows no models."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mtl.loop import StepReport
+
+__all__ = ["JsonLines", "StepProgress", "metrics_table"]
+
+_SMOOTHING = 0.05
+_PLAIN_EVERY_S = 30.0
+
+_COLUMNS: tuple[tuple[str, str, str], ...] = (
+    ("miou", "mIoU", "{:.3f}"),
+    ("pixel_accuracy", "pixAcc", "{:.3f}"),
+    ("depth_abs_m", "abs m", "{:.3f}"),
+    ("depth_rel", "rel", "{:.3f}"),
+    ("normal_mean_deg", "n mean", "{:.1f}"),
+    ("normal_median_deg", "n med", "{:.1f}"),
+    ("normal_within_11_25", "<11.25", "{:.3f}"),
+    ("normal_within_22_5", "<22.5", "{:.3f}"),
+    ("normal_within_30", "<30", "{:.3f}"),
+)
+
+
+def metrics_table(rows: Mapping[str, Mapping[str, float]], *, title: str = "") -> Table:
+    """One row per name; columns of heads that nothing was measured for are left out."""
+    columns = [column for column in _COLUMNS if any(column[0] in row for row in rows.values())]
+    table = Table("", *(name for _, name, _ in columns), title=title or None)
+    for name, row in rows.items():
+        table.add_row(name, *(form.format(row[key]) if key in row else "" for key, _, form in columns))
+    return table
+
+
+class JsonLines:
+    """Appends one JSON object a line. NaN becomes null."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, kind: str, **values: Any) -> None:  # the keys of a record are its content
+        """Append a record of a kind."""
+        record = {"kind": kind, "time": round(time.time(), 1), **values}
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(_plain(record)) + "\n")
+
+
+class StepProgress:
+    """A live bar on a terminal; elsewhere a line every half minute."""
+
+    def __init__(self, console: Console, *, steps: int, done: int) -> None:
+        self._console = console
+        self._steps, self._done = steps, done
+        self._smooth: dict[str, float] = {}
+        self._rate = 0.0
+        self._spoke = time.monotonic()
+        times = (TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *times)
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal, speed_estimate_period=120)
+        self._task = self._bar.add_task("", total=steps, completed=done)
+
+    def __enter__(self) -> StepProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def show(self, report: StepReport, *, images: int, seconds: float, stage: str) -> None:
+        """After every step: how many images it took and for how long."""
+        self._done += 1
+        for task, value in report.losses.items():
+            if math.isfinite(value):
+                self._smooth[task] = _follow(self._smooth.get(task), value)
+        self._rate = _follow(self._rate or None, images / max(seconds, 1e-6))
+        losses = "  ".join(f"{task[:3]} {value:.3f}" for task, value in self._smooth.items())
+        text = f"{stage}  {losses}  {self._rate:.1f} images/s"
+        self._bar.update(self._task, advance=1, description=text)
+        if not self._console.is_terminal and time.monotonic() - self._spoke > _PLAIN_EVERY_S:
+            self._spoke = time.monotonic()
+            self._console.print(f"step {self._done}/{self._steps}  {text}  lr {report.rate:.1e}", highlight=False)
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """Smoothed loss per task."""
+        return dict(self._smooth)
+
+    @property
+    def images_per_s(self) -> float:
+        """Smoothed speed."""
+        return self._rate
+
+
+def _follow(before: float | None, value: float) -> float:
+    return value if before is None else before + _SMOOTHING * (value - before)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value

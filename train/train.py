@@ -1,0 +1,57 @@
+"""Train on rooms from nothing, evaluate on held-out rooms and write a bundle: `python train/train.py`.
+
+python train/train.py                                        about 15 minutes on two cores
+python train/train.py --config train/configs/rooms-b0.toml   the demo bundle
+python train/train.py --optimizer.lr 5e-4 --name trial       any setting of train/mtl/settings.py
+python train/train.py --name trial --resume                  after an interruption
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from mtl.config import load_config, split_arguments
+from rich.console import Console
+
+from edge_mtl.errors import EdgeMtlError
+
+DEFAULT_CONFIG = Path(__file__).parent / "configs" / "rooms-quick.toml"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, train, export; the exit code."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout, allow_abbrev=False)
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="TOML file (default: %(default)s)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting; also --KEY VALUE")
+    parser.add_argument("--resume", action="store_true", help="continue the run where its last checkpoint was written")
+    parser.add_argument("--no-export", action="store_true", help="stop after training: no test, no bundle")
+    asked, rest = parser.parse_known_args(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    try:
+        overrides = split_arguments([*(f"--{item}" for item in asked.set), *rest])
+        settings = load_config(asked.config, overrides)
+        from mtl.run import Run
+
+        run = Run(settings, console=console, resume=asked.resume)
+        best = run.train()
+        console.print(f"best weights: {best}")
+        if not asked.no_export:
+            from mtl.bundling import export_bundle
+
+            folder = Path(settings.export.folder) / settings.name
+            export_bundle(best, folder, console=console, command="python " + " ".join(sys.argv), replace=True)
+            console.print(f"next: edge-mtl build-engine {folder} --int8", highlight=False)
+    except EdgeMtlError as error:
+        print(f"train: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("train: stopped; continue with the same command and --resume", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
