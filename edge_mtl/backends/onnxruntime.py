@@ -1,0 +1,98 @@
+"""Runs one ONNX graph with ONNX Runtime on the CPU. Knows nothing about tasks or images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from edge_mtl.backends import Backend, BackendInfo, TensorSpec
+from edge_mtl.backends.forks import never_free_in_children
+from edge_mtl.backends.threads import default_threads
+from edge_mtl.errors import BackendUnavailable, BundleError, EngineClosed, InferenceError
+
+__all__ = ["OnnxRuntimeBackend", "open_graph"]
+
+Array = np.ndarray
+
+_PROVIDER = "CPUExecutionProvider"
+_FATAL_ONLY = 4
+_DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(float16)": "float16", "tensor(int64)": "int64"}
+
+
+def open_graph(model: bytes, *, threads: int | None, precision: str, cache_dir: Path | None) -> Backend:
+    """See `edge_mtl.backends.open_backend`; there is nothing to keep in `cache_dir`."""
+    return OnnxRuntimeBackend(model, threads=threads, precision=precision)
+
+
+class OnnxRuntimeBackend:
+    """One inference session. Runs float graphs in FP32, and graphs with Q/DQ nodes on integers."""
+
+    def __init__(self, model: bytes, *, threads: int | None = None, precision: str = "fp32") -> None:
+        """Load `model`.
+
+        Raises:
+            BackendUnavailable: the precision or the provider is not there; never a silent change of either.
+            BundleError: ONNX Runtime refuses the graph.
+        """
+        if precision not in ("fp32", "int8"):
+            raise BackendUnavailable(
+                f"onnxruntime computes fp32 and int8 on a CPU, not {precision}. "
+                "Use backend openvino, or build another engine with: edge-mtl build-engine BUNDLE --int8"
+            )
+        if _PROVIDER not in ort.get_available_providers():
+            raise BackendUnavailable(f"This onnxruntime has no {_PROVIDER}; found {ort.get_available_providers()}.")
+        workers = default_threads() if threads is None else threads
+        try:
+            session = ort.InferenceSession(model, _options(workers), providers=[_PROVIDER], enable_fallback=0)
+            self.inputs: Mapping[str, TensorSpec] = {entry.name: _spec(entry) for entry in session.get_inputs()}
+            self.outputs: Mapping[str, TensorSpec] = {entry.name: _spec(entry) for entry in session.get_outputs()}
+        except Exception as exc:
+            raise BundleError(f"onnxruntime {ort.__version__} cannot load this graph: {_first_line(exc)}") from exc
+        if _PROVIDER not in session.get_providers():
+            raise BackendUnavailable(f"onnxruntime did not use {_PROVIDER} but {session.get_providers()}.")
+        never_free_in_children(session)
+        self.info = BackendInfo("onnxruntime", ort.__version__, "cpu", precision, workers)
+        self._session: ort.InferenceSession | None = session
+        self._names = list(self.outputs)
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """See `Backend.run`."""
+        session = self._session
+        if session is None:
+            raise EngineClosed("This onnxruntime session is closed. Open the engine again.")
+        try:
+            results = session.run(self._names, dict(feeds))
+        except Exception as exc:
+            raise InferenceError(f"onnxruntime {ort.__version__} failed: {_first_line(exc)}") from exc
+        return dict(zip(self._names, results, strict=True))
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        self._session = None
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    # Between runs the cores belong to whoever prepares and finishes frames.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.log_severity_level = _FATAL_ONLY
+    return options
+
+
+def _spec(entry: ort.NodeArg) -> TensorSpec:
+    if entry.type not in _DTYPES or not all(isinstance(side, int) for side in entry.shape):
+        raise ValueError(f"{entry.name} should have a fixed shape and a known type; found {entry.type} {entry.shape}")
+    return TensorSpec(tuple(entry.shape), np.dtype(_DTYPES[entry.type]))
+
+
+def _first_line(exc: Exception) -> str:
+    lines = str(exc).strip().splitlines()
+    return lines[0][:300] if lines else type(exc).__name__

@@ -1,0 +1,114 @@
+"""Which graph runs where: the engines built on this machine, else the bundle's own graph in full precision.
+
+Knows bundles, engine stores and backends; knows nothing about frames. A backend or precision that was named is used or
+refused, never replaced; "auto" takes the fastest that is here and says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge_mtl.backends import BACKENDS, PRECISIONS, available
+from edge_mtl.build.engines import EngineSelection, EngineStore
+from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
+from edge_mtl.errors import BackendUnavailable, EngineMismatch
+
+__all__ = ["AUTO", "Choice", "choose"]
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A graph to open.
+
+    Attributes:
+        model: its verified bytes.
+        backend, precision: what to open it with.
+        key: of the built engine; None for the bundle's own graph.
+        reason: why this one, a sentence.
+        fell_back: an engine built here was passed over because its runtime is gone.
+    """
+
+    model: bytes
+    backend: str
+    precision: str
+    key: str | None
+    reason: str
+    fell_back: bool = False
+
+
+def choose(
+    bundle: Bundle,
+    *,
+    backend: str = AUTO,
+    precision: str = AUTO,
+    threads: int | None = None,
+    build_missing: bool = False,
+) -> Choice:
+    """Pick the engine for `bundle` on this machine.
+
+    Raises:
+        BackendUnavailable: an unknown or missing backend, or none at all.
+        EngineMismatch: there is no engine of the named precision, or only engines of another machine, runtime version
+            or graph; not with `build_missing`.
+    """
+    if backend not in (AUTO, *BACKENDS):
+        raise BackendUnavailable(f"Unknown backend {backend!r}. Choose {AUTO} or one of: {', '.join(BACKENDS)}")
+    if precision not in (AUTO, *PRECISIONS):
+        raise BackendUnavailable(f"Unknown precision {precision!r}. Choose {AUTO} or one of: {', '.join(PRECISIONS)}")
+    found = available()
+    usable = tuple(name for name in BACKENDS if found[name].usable)
+    if backend != AUTO and backend not in usable:
+        raise BackendUnavailable(found[backend].reason)
+    if not usable:
+        raise BackendUnavailable('No runtime is installed. Install one with: pip install "edge-mtl[cpu]"')
+    store = EngineStore(bundle, runtimes={name: found[name].version for name in usable})
+    selection = _selection(bundle, store, backend, precision, threads, build_missing)
+    record = selection.record
+    if record is None:
+        return _from_bundle(bundle, backend if backend != AUTO else usable[0], precision, selection.reason)
+    fell_back = any(
+        other.ratio > record.ratio and other.backend not in usable for other in store.find(precision=precision, backend=backend)
+    )
+    return Choice(store.load(record), record.backend, record.precision, record.key, selection.reason, fell_back)
+
+
+def _selection(
+    bundle: Bundle, store: EngineStore, backend: str, precision: str, threads: int | None, build_missing: bool
+) -> EngineSelection:
+    try:
+        selection = store.select(precision=precision, backend=backend)
+    except EngineMismatch:
+        if not build_missing:
+            raise
+        selection = EngineSelection(None, "the engines here are stale")
+    if selection.record is not None:
+        return selection
+    if build_missing and precision != "fp32":
+        from edge_mtl.build.pipeline import build_engine
+
+        family = "int8" if precision == AUTO else precision.partition("+")[0]
+        build_engine(bundle, precision=family, backend=backend, threads=threads, store=store)
+        return store.select(precision=precision, backend=backend)
+    if precision not in (AUTO, "fp32"):
+        raise EngineMismatch(_missing(bundle, backend, precision, selection.reason))
+    return selection
+
+
+def _from_bundle(bundle: Bundle, backend: str, precision: str, why: str) -> Choice:
+    graph = DEPLOY_MODEL if bundle.has(DEPLOY_MODEL) else PLAIN_MODEL
+    if precision == "fp32":
+        reason = f"{graph} in fp32 on {backend}, as asked for"
+    else:
+        reason = f"{graph} in fp32 on {backend}: {why}. For a faster one run: edge-mtl build-engine {bundle.path} --int8"
+    return Choice(bundle.read(graph), backend, "fp32", None, reason)
+
+
+def _missing(bundle: Bundle, backend: str, precision: str, why: str) -> str:
+    wanted = precision if backend == AUTO else f"{precision} on {backend}"
+    where = "" if backend == AUTO else f" --backend {backend}"
+    return (
+        f"There is no {wanted} engine of {bundle.path}: {why}. "
+        f"Run: edge-mtl build-engine {bundle.path} --{precision.partition('+')[0]}{where}"
+    )

@@ -1,0 +1,77 @@
+"""Maps as pictures: classes, depth and normals as (H, W, 3) uint8 RGB.
+
+Knows colour scales; knows nothing about files, layout or networks.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_mtl.tasks import NYU13_PALETTE, VOID
+
+__all__ = ["blend", "colour_depth", "colour_labels", "colour_normals", "depth_range", "depth_scale"]
+
+Picture = NDArray[np.uint8]
+
+
+def colour_labels(labels: NDArray[np.uint8], *, palette: NDArray[np.uint8] = NYU13_PALETTE) -> Picture:
+    """Class indices (H, W) uint8 to their colours; void and unknown classes are black."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: min(len(palette), VOID)] = palette[:VOID]
+    return np.dstack([cv2.LUT(labels, table[:, channel]) for channel in range(3)])
+
+
+def depth_range(depth_m: NDArray[np.float32]) -> tuple[float, float]:
+    """(nearest, farthest) in metres without the outermost 2 %, for a colour scale; (0, 1) if nothing is known."""
+    known = depth_m[np.isfinite(depth_m) & (depth_m > 0)]
+    if known.size == 0:
+        return 0.0, 1.0
+    near, far = (float(value) for value in np.percentile(known, (2, 98)))
+    return near, max(far, near + 0.1)
+
+
+def colour_depth(depth_m: NDArray[np.float32], range_m: tuple[float, float] | None = None) -> Picture:
+    """Depth (H, W) float32 in metres: warm is near, cold is far, black is unknown.
+
+    Args:
+        range_m: (nearest, farthest) of the scale; by default that of `depth_range`.
+    """
+    near, far = depth_range(depth_m) if range_m is None else range_m
+    known = np.isfinite(depth_m) & (depth_m > 0)
+    share = (np.where(known, depth_m, far) - near) / max(far - near, 1e-6)
+    picture = _scale(1.0 - np.clip(share, 0.0, 1.0))
+    picture[~known] = 0
+    return picture
+
+
+def depth_scale(height: int, width: int) -> Picture:
+    """The colours of `colour_depth` from near (left) to far (right), as a bar."""
+    return _scale(np.repeat(np.linspace(1.0, 0.0, width, dtype=np.float32)[None], height, axis=0))
+
+
+def colour_normals(normals: NDArray[np.float32]) -> Picture:
+    """Normals (H, W, 3) float32, camera x right, y down, z forward; black is unknown.
+
+    Red grows to the right, green upwards and blue towards the camera, the usual look: floors are green, a wall seen
+    frontally is blue.
+    """
+    known = np.isfinite(normals).all(axis=2) & (np.abs(normals).sum(axis=2) > 1e-6)
+    facing = np.where(known[..., None], normals, 0.0) * np.array([1.0, -1.0, -1.0], np.float32)
+    picture = np.clip(facing * 127.5 + 127.5, 0, 255).astype(np.uint8)
+    picture[~known] = 0
+    return picture
+
+
+def blend(frame: Picture, colours: Picture, *, opacity: float = 0.55) -> Picture:
+    """`colours` over `frame`, both (H, W, 3) uint8; black in `colours` leaves the frame as it is."""
+    mixed = cv2.addWeighted(frame, 1.0 - opacity, colours, opacity, 0.0)
+    return np.where(colours.any(axis=2, keepdims=True), mixed, frame).astype(np.uint8)
+
+
+def _scale(share: NDArray[np.floating]) -> Picture:
+    """0..1 to RGB by OpenCV's perceptually improved rainbow (turbo, Mikhailov 2019)."""
+    # The outermost colours of turbo are nearly black: leave them out.
+    index = np.round(20 + 220 * share).astype(np.uint8)
+    return np.ascontiguousarray(cv2.applyColorMap(index, cv2.COLORMAP_TURBO)[:, :, ::-1])

@@ -1,0 +1,362 @@
+"""Engine: one RGB frame in, one Prediction out. The whole path of a frame can be read here.
+
+    frame -> frames.prepare_* -> Backend.run -> postprocess.finish -> Prediction
+
+Knows the order of the steps, threads and lifetime; the steps themselves live in the modules it calls. Importing it loads
+no runtime.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from edge_mtl import bundle as bundles
+from edge_mtl.backends import Backend, open_backend
+from edge_mtl.buffers import BufferPool
+from edge_mtl.choice import AUTO, Choice, choose
+from edge_mtl.errors import BundleError, EngineClosed, FrameError
+from edge_mtl.frames import Channels, Intrinsics, Letterbox, check_frame, letterbox, prepare_pixels, prepare_planes
+from edge_mtl.postprocess import HOST_OUTPUTS, OutputSize, camera_change, finish
+from edge_mtl.prediction import Prediction, Timing
+from edge_mtl.tasks import NYU13_CLASSES, SEGMENTATION
+
+if TYPE_CHECKING:
+    from edge_mtl.build.selftest import SelfTestReport
+
+__all__ = ["Engine", "EngineInfo", "SelfTest"]
+
+Array = np.ndarray
+SelfTest = Literal["load", "all", "off"]
+_END: Any = object()
+_LOG = logging.getLogger("edge_mtl")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an Engine runs, and why.
+
+    Attributes:
+        bundle: folder of the bundle.
+        name, revision: of the bundle.
+        tasks: what it predicts.
+        input_size: (height, width) of the network's input.
+        backend, runtime_version, device, threads: what computes.
+        precision: "fp32", "bf16", "int8", "int8+bf16", ...
+        placement: "host" or "graph": where pre- and post-processing happen.
+        engine_key: of the built engine; None for the bundle's own graph.
+        reason: why this one was chosen, a sentence.
+        self_test: its report; None when it was switched off.
+        load_s: seconds from the call of Engine() until it was ready, self-test included.
+    """
+
+    bundle: Path
+    name: str
+    revision: int
+    tasks: tuple[str, ...]
+    input_size: tuple[int, int]
+    backend: str
+    runtime_version: str
+    device: str
+    threads: int
+    precision: str
+    placement: Literal["host", "graph"]
+    engine_key: str | None
+    reason: str
+    self_test: SelfTestReport | None
+    load_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A frame on its way: the network's input and the geometry to come back."""
+
+    feed: Array
+    box: Letterbox
+    network_camera: Intrinsics
+    map_camera: Intrinsics
+    assumed: bool
+    arrived_s: float
+    prepare_s: float
+
+
+class Engine:
+    """Predicts segmentation, metric depth and surface normals from RGB frames.
+
+    One Engine may be called from several threads. It is a context manager; after `close()`, and in a forked child, it
+    refuses to work.
+    """
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str] | bundles.Bundle | None = None,
+        *,
+        backend: str = AUTO,
+        precision: str = AUTO,
+        device: int = 0,
+        threads: int | None = None,
+        output_size: OutputSize = "frame",
+        self_test: SelfTest = "load",
+        build_missing: bool = False,
+        trust_engine: bool = False,
+    ) -> None:
+        """Load the best engine this machine can run.
+
+        Args:
+            bundle: a folder; by default $EDGE_MTL_BUNDLE, the newest in ./bundles, or the demo bundle.
+            backend: "onnxruntime", "openvino" or "auto". A named one is used or refused, never replaced.
+            precision: "fp32", "bf16", "int8", "int8+bf16" or "auto"; likewise.
+            device: index of the GPU, for backends that have one.
+            threads: worker threads of the runtime; by default one per physical core.
+            output_size: "frame" for maps of the frame's size, "network" for the network's, which is faster.
+            self_test: compare with the bundle's golden answers: "load" one frame (also the warm-up), "all", "off".
+            build_missing: build an engine of the named precision if there is none; takes minutes.
+            trust_engine: run an engine that is machine code (TensorRT) although this machine did not build it; ONNX
+                engines are data and need no trust.
+        Raises:
+            BundleError, EngineMismatch: the bundle or the engine cannot be used; the message says what to run.
+            BackendUnavailable: the runtime is not here.
+            AccuracyError: the self-test disagrees with the reference.
+        """
+        del device, trust_engine  # CPU backends have one device and no machine code
+        started_s = time.perf_counter()
+        _check_option("output_size", output_size, get_args(OutputSize))
+        _check_option("self_test", self_test, get_args(SelfTest))
+        self._bundle = bundle if isinstance(bundle, bundles.Bundle) else bundles.find(bundle)
+        self._output_size: OutputSize = output_size
+        self._pool = BufferPool()
+        self._pid = os.getpid()
+        self._lock = threading.RLock()  # a signal handler may close the engine while this thread holds the lock
+        self._running = 0
+        self._closed = False
+        manifest = self._bundle.manifest
+        self._network = (manifest.input.height, manifest.input.width)
+        self._canonical = Intrinsics(*manifest.canonical_intrinsics)
+        self._classes = tuple(manifest.tasks.get(SEGMENTATION, {}).get("classes", NYU13_CLASSES))
+        choice = choose(self._bundle, backend=backend, precision=precision, threads=threads, build_missing=build_missing)
+        self._backend: Backend = open_backend(choice.backend, choice.model, threads=threads, precision=choice.precision)
+        try:
+            self._placement = _placement(self._backend, self._bundle)
+            report = self._run_self_test(self_test)
+        except BaseException:
+            self.close()
+            raise
+        self.info = self._describe(choice, report, time.perf_counter() - started_s)
+        _LOG.log(logging.WARNING if choice.fell_back else logging.INFO, "%s: %s", self._bundle.path, choice.reason)
+
+    def predict(
+        self, frame: Array, *, channels: Channels = "rgb", intrinsics: Intrinsics | Sequence[float] | Array | None = None
+    ) -> Prediction:
+        """Predict one frame.
+
+        Args:
+            frame: (H, W, 3) uint8, any size; strided and read-only arrays are fine.
+            channels: order of its colours, "rgb" or "bgr".
+            intrinsics: (fx, fy, cx, cy) or a 3x3 matrix in pixels of the frame; without it the scale is assumed.
+        Raises:
+            FrameError: the frame cannot be used; the engine can.
+            InferenceError: the runtime failed.
+            EngineClosed: after close(), or in a forked child.
+        """
+        with self._in_use():
+            prepared = self._prepare(frame, channels, intrinsics)
+            outputs, infer_s = self._infer(prepared)
+            return self._finish(prepared, outputs, infer_s)
+
+    def stream(
+        self,
+        frames: Iterable[Array],
+        *,
+        channels: Channels = "rgb",
+        intrinsics: Intrinsics | Sequence[float] | Array | None = None,
+    ) -> Iterator[Prediction]:
+        """Predict frames in order, preparing the next while one runs.
+
+        Made for files and recordings: a prediction is handed over once the next frame was read, so with a live camera
+        `predict` answers sooner. An error, also one raised by `frames`, comes after the predictions before it.
+
+        Args:
+            frames: as for `predict`; read in the caller's thread, one ahead.
+            channels, intrinsics: of all frames.
+        """
+        iterator = iter(frames)
+        worker = ThreadPoolExecutor(1, thread_name_prefix="edge_mtl-infer")
+        running: tuple[_Prepared, Future[tuple[dict[str, Array], float]]] | None = None
+        try:
+            while True:
+                failure: BaseException | None = None
+                following = None
+                try:
+                    with self._in_use():
+                        pass  # a closed engine takes no further frame
+                    frame = next(iterator, _END)
+                    if frame is not _END:
+                        prepared = self._prepare(frame, channels, intrinsics)
+                        following = prepared, worker.submit(self._infer_in_use, prepared)
+                except Exception as exc:
+                    failure = exc
+                if running is not None:
+                    done, future = running
+                    outputs, infer_s = future.result()
+                    with self._in_use():
+                        prediction = self._finish(done, outputs, infer_s)
+                    yield prediction
+                if failure is not None:
+                    raise failure
+                if following is None:
+                    return
+                running = following
+        finally:
+            if os.getpid() == self._pid:  # the worker does not exist in a forked child
+                worker.shutdown(wait=True, cancel_futures=True)
+
+    def close(self) -> None:
+        """Free the runtime; calls that are running finish first, in their threads. Calling it again does nothing."""
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            self._closed = True
+            if self._running == 0:
+                self._backend.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = ", closed" if self._closed else ""
+        return f"Engine({str(self._bundle.path)!r}: {self.info.precision} on {self.info.backend}{state})"
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Keeps the runtime alive for the block; the last block to end frees it if the engine was closed meanwhile."""
+        if os.getpid() != self._pid:
+            raise EngineClosed("This engine was inherited by a forked process, which cannot use it. Open one there.")
+        with self._lock:
+            if self._closed:
+                raise EngineClosed("This engine is closed. Open a new one with Engine(...).")
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
+                if self._closed and self._running == 0:
+                    self._backend.close()
+
+    def _prepare(self, frame: Array, channels: Channels, intrinsics: Intrinsics | Sequence[float] | Array | None) -> _Prepared:
+        arrived_s = time.perf_counter()
+        if channels not in ("rgb", "bgr"):
+            raise FrameError(f'channels should be "rgb" or "bgr"; found {channels!r}')
+        checked = check_frame(frame)
+        box = letterbox(checked.shape[:2], self._network)
+        assumed = intrinsics is None
+        network_camera = self._canonical if intrinsics is None else box.to_network(Intrinsics.of(intrinsics))
+        if self._output_size == "network":
+            map_camera = network_camera
+        else:
+            map_camera = box.to_frame(network_camera) if intrinsics is None else Intrinsics.of(intrinsics)
+        if self._placement == "host":
+            feed = self._pool.take((1, 3, *self._network), np.float32)
+            prepare_planes(checked, box, feed[0], channels=channels)
+        else:
+            feed = self._pool.take((1, *self._network, 3), np.uint8)
+            prepare_pixels(checked, box, feed[0], channels=channels)
+        return _Prepared(feed, box, network_camera, map_camera, assumed, arrived_s, time.perf_counter() - arrived_s)
+
+    def _infer(self, prepared: _Prepared) -> tuple[dict[str, Array], float]:
+        started_s = time.perf_counter()
+        outputs = self._backend.run({"image": prepared.feed})
+        return outputs, time.perf_counter() - started_s
+
+    def _infer_in_use(self, prepared: _Prepared) -> tuple[dict[str, Array], float]:
+        with self._in_use():
+            return self._infer(prepared)
+
+    def _finish(self, prepared: _Prepared, outputs: dict[str, Array], infer_s: float) -> Prediction:
+        started_s = time.perf_counter()
+        change = None if prepared.assumed else camera_change(prepared.network_camera, self._canonical)
+        maps = finish(outputs, prepared.box, output_size=self._output_size, change=change, pool=self._pool)
+        ended_s = time.perf_counter()
+        timing = Timing(
+            prepare=prepared.prepare_s,
+            infer=infer_s,
+            postprocess=ended_s - started_s,
+            total=ended_s - prepared.arrived_s,
+        )
+        return Prediction(
+            segmentation=maps.segmentation,
+            depth=maps.depth,
+            normals=maps.normals,
+            timing=timing,
+            intrinsics=prepared.map_camera,
+            intrinsics_assumed=prepared.assumed,
+            frame_size=prepared.box.frame,
+            classes=self._classes,
+            bad_values=maps.bad_values,
+            make_confidence=maps.confidence,
+        )
+
+    def _run_self_test(self, wanted: SelfTest) -> SelfTestReport | None:
+        if wanted == "off":
+            return None
+        from edge_mtl.build.selftest import run_self_test
+
+        return run_self_test(self._backend, self._bundle, frames=1 if wanted == "load" else None)
+
+    def _describe(self, choice: Choice, report: SelfTestReport | None, load_s: float) -> EngineInfo:
+        used, manifest = self._backend.info, self._bundle.manifest
+        return EngineInfo(
+            bundle=self._bundle.path,
+            name=manifest.name,
+            revision=manifest.revision,
+            tasks=self._bundle.tasks,
+            input_size=self._network,
+            backend=used.name,
+            runtime_version=used.version,
+            device=used.device,
+            threads=used.threads,
+            precision=used.precision,
+            placement=self._placement,
+            engine_key=choice.key,
+            reason=choice.reason,
+            self_test=report,
+            load_s=load_s,
+        )
+
+
+def _placement(backend: Backend, bundle: bundles.Bundle) -> Literal["host", "graph"]:
+    """Where the graph leaves pre- and post-processing, read from its inputs and outputs.
+
+    Raises:
+        BundleError: they are not those of the bundle's tasks and input size.
+    """
+    height, width = bundle.manifest.input.height, bundle.manifest.input.width
+    found = {name: (spec.shape, str(spec.dtype)) for name, spec in backend.inputs.items()}
+    outputs = set(backend.outputs)
+    if found == {"image": ((1, 3, height, width), "float32")} and outputs == {HOST_OUTPUTS[task] for task in bundle.tasks}:
+        return "host"
+    if found == {"image": ((1, height, width, 3), "uint8")} and outputs == set(bundle.tasks):
+        return "graph"
+    raise BundleError(
+        f"{bundle.path}: a graph for {', '.join(bundle.tasks)} at {height}x{width} was expected; found inputs {found} "
+        f"and outputs {sorted(outputs)}. Export the bundle again."
+    )
+
+
+def _check_option(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} should be one of {', '.join(map(repr, allowed))}; found {value!r}")

@@ -1,0 +1,149 @@
+"""Colours, panels and result files of predictions."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_mtl.colour import blend, colour_depth, colour_labels, colour_normals, depth_range
+from edge_mtl.commands.results import ResultWriter, encode_depth, encode_labels
+from edge_mtl.lettering import put_text, text_width
+from edge_mtl.media import Frame
+from edge_mtl.panel import BACKGROUND, fit, legend, overlay, panel
+from edge_mtl.tasks import NYU13_CLASSES, NYU13_PALETTE
+from tests.bundles import full_maps, host_model, picture, reference
+
+
+def prediction(**without: None) -> SimpleNamespace:
+    """Maps of the tiny network with what a Prediction has besides."""
+    maps = full_maps(reference(host_model(), picture(7)))
+    return SimpleNamespace(
+        **{**maps, "classes": NYU13_CLASSES, "intrinsics": (88.0, 88.0, 47.5, 31.5), "intrinsics_assumed": True, **without}
+    )
+
+
+def test_labels_get_the_palette_and_void_is_black() -> None:
+    labels = np.array([[0, 12], [13, 255]], np.uint8)
+    expected = np.array([[NYU13_PALETTE[0], NYU13_PALETTE[12]], [(0, 0, 0), (0, 0, 0)]], np.uint8)
+    np.testing.assert_array_equal(colour_labels(labels), expected)
+
+
+def test_near_is_warm_far_is_cold_and_unknown_black() -> None:
+    colours = colour_depth(np.array([[1.0, 5.0], [np.nan, 0.0]], np.float32), (1.0, 5.0)).astype(int)
+    assert colours[0, 0, 0] > colours[0, 0, 2]
+    assert colours[0, 1, 2] > colours[0, 1, 0]
+    assert not colours[1].any()
+
+
+def test_the_depth_range_ignores_what_is_unknown() -> None:
+    assert depth_range(np.full((3, 3), np.nan, np.float32)) == (0.0, 1.0)
+    near, far = depth_range(np.array([[2.0, 2.0, np.inf, -1.0]], np.float32))
+    assert near == 2.0
+    assert far > near
+
+
+def test_a_floor_is_green_a_facing_wall_blue_and_unknown_black() -> None:
+    normals = np.array([[(0, -1, 0), (0, 0, -1), (np.nan, 0, 0), (0, 0, 0)]], np.float32)
+    assert colour_normals(normals).argmax(axis=2).tolist()[0][:2] == [1, 2]
+    assert not colour_normals(normals)[0, 2:].any()
+
+
+def test_black_leaves_the_frame_as_it_is() -> None:
+    frame = picture(1)
+    np.testing.assert_array_equal(blend(frame, np.zeros_like(frame)), frame)
+
+
+def test_text_is_drawn_and_cut_at_the_border() -> None:
+    canvas = np.zeros((30, 60, 3), np.uint8)
+    put_text(canvas, "wall · 12 ms", (40, 20), size=16, colour=(255, 255, 255))
+    assert canvas[:, 40:].any()
+    assert not canvas[:, :38].any()
+    assert text_width("wall wall", size=16) > text_width("wall", size=16) > 0
+
+
+def test_text_falls_back_to_stroke_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_mtl.lettering._outline_font", lambda: None)
+    canvas = np.zeros((30, 200, 3), np.uint8)
+    put_text(canvas, "2.9× · 12 ms", (2, 20), size=16, colour=(255, 255, 255))
+    assert canvas.any()
+    assert 40 < text_width("2.9× · 12 ms", size=16) < 200
+
+
+@pytest.mark.parametrize("missing", [(), ("depth",), ("segmentation", "normals"), ("segmentation", "depth", "normals")])
+def test_a_panel_shows_the_maps_that_are_there(missing: tuple[str, ...]) -> None:
+    result = panel(picture(7), prediction(**dict.fromkeys(missing)), title="tiny")
+    assert result.dtype == np.uint8
+    assert result.shape[2] == 3
+    assert tuple(result[0, 0]) == BACKGROUND
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 300), (300, 7), (64, 96)])
+def test_any_frame_size_can_be_drawn(size: tuple[int, int]) -> None:
+    height, width = size
+    maps = SimpleNamespace(
+        segmentation=np.full(size, 4, np.uint8),
+        depth=np.full(size, 2.0, np.float32),
+        normals=np.full((*size, 3), -0.577, np.float32),
+    )
+    frame = np.full((height, width, 3), 90, np.uint8)
+    assert panel(frame, maps).ndim == 3
+    assert overlay(frame, maps.segmentation).shape == frame.shape
+
+
+def test_a_legend_wraps() -> None:
+    assert legend(range(13), 300).shape[0] > legend(range(13), 2000).shape[0]
+    assert fit(picture(0), 48, 64).shape == (64, 48, 3)
+
+
+def test_depth_is_stored_in_millimetres() -> None:
+    stored = cv2.imdecode(
+        np.frombuffer(encode_depth(np.array([[1.2344, np.nan, 99.0, -1.0]], np.float32)), np.uint8), cv2.IMREAD_UNCHANGED
+    )
+    assert stored.dtype == np.uint16
+    assert stored.tolist() == [[1234, 0, 65535, 0]]
+
+
+def test_labels_are_stored_with_their_palette() -> None:
+    labels = prediction().segmentation
+    payload = encode_labels(labels)
+    assert struct.unpack(">IIBB", payload[16:26]) == (labels.shape[1], labels.shape[0], 8, 3)
+    shown = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+    np.testing.assert_array_equal(shown, colour_labels(labels))
+
+
+def test_every_kind_of_file_is_written(tmp_path: Path) -> None:
+    predicted = prediction()
+    with ResultWriter(tmp_path, kinds=("overlay", "panel", "png", "npz"), name="x") as results:
+        written = results.write(Frame("room", picture(7)), predicted)  # type: ignore[arg-type]
+        assert results.close() == []
+    kinds = ("overlay.png", "panel.png", "segmentation.png", "depth.png", "depth-colour.png", "normals.png", "npz")
+    assert sorted(tmp_path.iterdir()) == sorted(written) == sorted(tmp_path / f"room.{kind}" for kind in kinds)
+    with np.load(tmp_path / "room.npz", allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["depth"], predicted.depth)
+        np.testing.assert_array_equal(arrays["normals"], predicted.normals)
+
+
+def test_a_video_appears_when_it_is_complete(tmp_path: Path) -> None:
+    with ResultWriter(tmp_path, kinds=("overlay", "panel"), name="tour", frame_rate=10.0) as results:
+        for index in range(3):
+            assert results.write(Frame(f"tour-{index}", picture(7)), prediction()) == []  # type: ignore[arg-type]
+        assert not list(tmp_path.glob("tour*"))
+        assert results.close() == [tmp_path / "tour.overlay.mp4", tmp_path / "tour.panel.mp4"]
+    assert len(list(tmp_path.iterdir())) == 2
+    assert int(cv2.VideoCapture(str(tmp_path / "tour.panel.mp4")).get(cv2.CAP_PROP_FRAME_COUNT)) == 3
+
+
+def test_an_error_leaves_no_half_video(tmp_path: Path) -> None:
+    def fail() -> None:
+        with ResultWriter(tmp_path, kinds=("panel",), name="tour", frame_rate=10.0) as results:
+            results.write(Frame("tour-0", picture(7)), prediction())  # type: ignore[arg-type]
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
