@@ -1,0 +1,82 @@
+"""Which combinations of runtime and precision are worth building here, and why others are not. Opens nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from edge_mtl.backends import Availability
+from edge_mtl.device import DeviceFingerprint
+from edge_mtl.errors import BackendUnavailable, BuildError
+
+__all__ = ["BUILDABLE", "BuildPrecision", "Candidate", "candidates"]
+
+BuildPrecision = Literal["fp32", "bf16", "fp16", "int8"]
+BUILDABLE: tuple[str, ...] = ("fp32", "bf16", "fp16", "int8")
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A graph to build: what runs it, and what its floating-point layers compute in."""
+
+    backend: str
+    precision: str
+
+    @property
+    def name(self) -> str:
+        """For tables and messages."""
+        return f"{self.precision} on {self.backend}"
+
+
+def candidates(
+    precision: str, *, backend: str, available: Mapping[str, Availability], device: DeviceFingerprint
+) -> tuple[Candidate, ...]:
+    """Everything to try for `precision`, at least one.
+
+    Args:
+        backend: a name, or "auto" for every runtime that is here.
+        available: from `edge_mtl.backends.available`.
+    Raises:
+        BuildError: an unknown precision, or one that neither the runtime nor the processor has; says what there is instead.
+        BackendUnavailable: an unknown or missing runtime.
+    """
+    if precision not in BUILDABLE:
+        raise BuildError(f"Unknown precision {precision!r}. Choose one of: {', '.join(BUILDABLE)}")
+    if backend != AUTO and backend not in available:
+        raise BackendUnavailable(f"Unknown backend {backend!r}. Choose {AUTO} or one of: {', '.join(available)}")
+    if backend != AUTO and not available[backend].usable:
+        raise BackendUnavailable(available[backend].reason)
+    names = [name for name, found in available.items() if found.usable and backend in (AUTO, name)]
+    if not names:
+        raise BackendUnavailable('No runtime is installed. Install one with: pip install "edge-mtl[cpu]"')
+    found = tuple(Candidate(name, kind) for name in names for kind in _precisions(name, precision, device))
+    if found:
+        return found
+    if not _in_hardware(precision, device):
+        raise BuildError(
+            f"This processor does not compute in {precision} ({device.describe()}). "
+            "Build another precision: edge-mtl build-engine --int8"
+        )
+    if available["openvino"].usable:
+        raise BuildError(
+            f"ONNX Runtime does not compute in {precision} on a CPU; OpenVINO does. "
+            f"Run: edge-mtl build-engine --{precision} --backend openvino, or build --int8"
+        )
+    raise BackendUnavailable(
+        f"ONNX Runtime does not compute in {precision} on a CPU; OpenVINO does. {available['openvino'].reason} Or build --int8"
+    )
+
+
+def _precisions(backend: str, precision: str, device: DeviceFingerprint) -> tuple[str, ...]:
+    if backend == "onnxruntime":
+        return (precision,) if precision in ("fp32", "int8") else ()
+    if precision == "int8":
+        return ("int8", "int8+bf16") if device.has_bf16 else ("int8",)
+    return (precision,) if _in_hardware(precision, device) else ()
+
+
+def _in_hardware(precision: str, device: DeviceFingerprint) -> bool:
+    return {"bf16": device.has_bf16, "fp16": device.has_fp16}.get(precision, True)

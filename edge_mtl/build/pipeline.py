@@ -1,0 +1,370 @@
+"""From a bundle to an engine on this device: quantize once, try every runtime, test, time, score, store the winners.
+
+Reads top to bottom as what happens. Knows the order of steps; every step is elsewhere.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from edge_mtl.backends import Backend, available, open_backend
+from edge_mtl.bench.latency import LatencyReport, measure_interleaved
+from edge_mtl.build.calibration import CalibrationSet, load_calibration
+from edge_mtl.build.candidates import Candidate, candidates
+from edge_mtl.build.engines import EngineStore
+from edge_mtl.build.evaluation import Score, evaluate
+from edge_mtl.build.frame_path import FramePath
+from edge_mtl.build.graphs import facts, import_onnx
+from edge_mtl.build.quantize import calibrate, emit
+from edge_mtl.build.records import EngineRecord, engine_file, engine_key
+from edge_mtl.build.report import BuildReport, BuildRow
+from edge_mtl.build.selftest import SelfTestReport, golden_frame, run_self_test
+from edge_mtl.bundle import DEPLOY_MODEL, GOLDEN, PLAIN_MODEL, Bundle
+from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError, BundleError, InferenceError
+from edge_mtl.files import sha256_bytes
+from edge_mtl.recipes import Recipe, load_recipe
+
+__all__ = ["Progress", "build_engine"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with the step ("wait", "calibrate", "quantize", "self-test", "time", "evaluate", "store"), units done and in all."""
+
+_ROUNDS = 25
+_BUDGET_S = 20.0
+_LOW_AGREEMENT = 0.9
+
+
+@dataclass(slots=True)
+class _Trial:
+    """One candidate on its way through the build."""
+
+    candidate: Candidate
+    model: bytes
+    backend: Backend | None = None
+    path: FramePath | None = None
+    self_test: SelfTestReport | None = None
+    failure: Exception | None = None
+    score: Score = field(default_factory=lambda: Score({}, {}))
+
+
+def build_engine(
+    bundle: Bundle,
+    *,
+    precision: str = "int8",
+    backend: str = "auto",
+    calibration: Path | None = None,
+    recipe: Recipe | None = None,
+    threads: int | None = None,
+    store: EngineStore | None = None,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Build, test and time engines of `bundle` for this device, and store those that pass.
+
+    Every candidate that passes its self-test is stored, so that a device that loses a runtime still has the next best;
+    the fastest is the one chosen. Two builds at once do the work once: the second waits and takes the first one's engine.
+
+    Args:
+        precision: "int8", "bf16", "fp16" or "fp32"; INT8 engines may compute what is left in floats as bfloat16.
+        backend: "auto" tries every runtime that is here, a name only that one.
+        calibration: folder of pictures for INT8 ranges; the bundle's frames when not given.
+        recipe: how to quantize, the one that comes with the package when not given.
+        threads: of the runtimes; one per physical core when not given.
+        store: where engines go; the bundle's by default.
+        progress: see `Progress`.
+    Raises:
+        BackendUnavailable: no runtime, not the one named, or the package onnx is missing.
+        CalibrationError: no usable frames.
+        AccuracyError: no candidate agrees with the FP32 reference.
+        BuildError: the precision is not to be had here, no candidate could be built, or the disk is full.
+        BundleError: the bundle is damaged or lacks a file.
+    """
+    start = time.time()
+    place = store or EngineStore(bundle)
+    report = progress or _silent
+    tried = candidates(precision, backend=backend, available=available(), device=place.device)
+    chosen_recipe = recipe or load_recipe()
+    frames: CalibrationSet | None = None
+    if precision == "int8":
+        import_onnx()
+        frames = load_calibration(
+            bundle,
+            calibration,
+            count=chosen_recipe.calibration.frames,
+            unreadable_share=chosen_recipe.calibration.unreadable_share,
+        )
+    request = _request(bundle, precision, backend, threads, frames, chosen_recipe)
+    with place.building(waiting=partial(report, "wait", 0, 1)) as waited:
+        if waited and (found := _built_meanwhile(place, request, start)) is not None:
+            return _reused(place, found, frames, time.time() - start)
+        with ExitStack() as stack:
+            models = _models(bundle, tried, frames, chosen_recipe, threads=threads, progress=report)
+            trials = [_Trial(candidate, models[candidate.backend]) for candidate in tried]
+            for number, trial in enumerate(trials):
+                _open_and_test(trial, bundle, threads, stack)
+                report("self-test", number + 1, len(trials))
+            passed = [trial for trial in trials if trial.failure is None]
+            if not passed:
+                raise _nothing_passed(trials)
+            baseline, name = _baseline(bundle, threads, stack)
+            timed = _time(baseline, passed, bundle, report)
+            _score(baseline, passed, bundle, report)
+            seconds = time.time() - start
+            ranking = sorted(passed, key=lambda trial: -timed[trial.candidate.name].ratio)
+            records = [_record(trial, place, request, timed, baseline.score, bundle, seconds) for trial in ranking]
+        for number, (record, trial) in enumerate(zip(records, ranking, strict=True)):
+            place.save(record, trial.model)
+            report("store", number + 1, len(records))
+    return BuildReport(
+        record=records[0],
+        path=place.folder / records[0].file,
+        rows=(_baseline_row(baseline, name, bundle, timed), *(_row(trial, ranking[0], timed) for trial in trials)),
+        graph=facts(ranking[0].model).describe() if frames is not None else "the bundle's deploy graph",
+        calibration=_calibration(frames),
+        seconds=time.time() - start,
+        warnings=_warnings(frames, ranking[0], trials),
+    )
+
+
+def _silent(step: str, done: int, total: int) -> None:
+    return None
+
+
+def _request(
+    bundle: Bundle, precision: str, backend: str, threads: int | None, frames: CalibrationSet | None, recipe: Recipe
+) -> dict[str, Any]:
+    """What was asked for, as options of the engines that answer it."""
+    if not bundle.has(DEPLOY_MODEL):
+        raise BundleError(f"{bundle.path} has no {DEPLOY_MODEL}: engines are built from it. Export the bundle again.")
+    options: dict[str, Any] = {"asked_precision": precision, "asked_backend": backend, "threads": threads}
+    if frames is not None:
+        options |= {"calibration": frames.digest, "recipe": recipe.name, "recipe_digest": sha256_bytes(repr(recipe).encode())}
+    return options
+
+
+def _built_meanwhile(store: EngineStore, request: Mapping[str, Any], start: float) -> EngineRecord | None:
+    for record in store.list():
+        if record.created >= start and dict(record.options) == dict(request) and store.mismatch(record) is None:
+            return record
+    return None
+
+
+def _reused(store: EngineStore, record: EngineRecord, frames: CalibrationSet | None, seconds: float) -> BuildReport:
+    baseline = BuildRow(
+        precision="fp32",
+        backend="onnxruntime",
+        reason="FP32 as anyone can run it",
+        baseline=True,
+        latency_ms=record.baseline_latency_ms,
+        ratio=1.0,
+        accuracy=record.accuracy.get("fp32", {}),
+    )
+    row = BuildRow(
+        precision=record.precision,
+        backend=record.backend,
+        reason="another process built it meanwhile",
+        chosen=True,
+        stored=True,
+        latency_ms=record.latency_ms,
+        ratio=record.ratio,
+        size_bytes=record.size,
+        agreement=record.agreement,
+        accuracy=record.accuracy.get("this", {}),
+        self_test=record.self_test,
+    )
+    graph = facts(store.load(record)).describe() if frames is not None else "the bundle's deploy graph"
+    path = store.folder / record.file
+    return BuildReport(record, path, (baseline, row), graph, _calibration(frames), seconds, reused=True)
+
+
+def _models(
+    bundle: Bundle,
+    tried: Sequence[Candidate],
+    frames: CalibrationSet | None,
+    recipe: Recipe,
+    *,
+    threads: int | None,
+    progress: Progress,
+) -> dict[str, bytes]:
+    """The graph for every runtime among the candidates; checked to hold the precision that was asked for."""
+    deploy = bundle.read(DEPLOY_MODEL)
+    targets = list(dict.fromkeys(candidate.backend for candidate in tried))
+    if frames is None:
+        return dict.fromkeys(targets, deploy)
+    ranges = calibrate(deploy, frames.frames, recipe=recipe, threads=threads, progress=progress)
+    models = {}
+    for number, target in enumerate(targets):
+        models[target] = emit(deploy, ranges, recipe=recipe, target="openvino" if target == "openvino" else "onnxruntime")
+        found = facts(models[target], name="the quantized graph")
+        if found.integer_layers == 0:
+            raise BuildError(f"INT8 was asked for, but the graph for {target} has {found.describe()}. Check the recipe.")
+        progress("quantize", number + 1, len(targets))
+    return models
+
+
+def _open_and_test(trial: _Trial, bundle: Bundle, threads: int | None, stack: ExitStack) -> None:
+    candidate = trial.candidate
+    try:
+        backend = stack.enter_context(
+            closing(open_backend(candidate.backend, trial.model, threads=threads, precision=candidate.precision))
+        )
+        trial.self_test = run_self_test(backend, bundle)
+    except (AccuracyError, BackendUnavailable, InferenceError) as exc:
+        trial.failure = exc
+        return
+    except BundleError as exc:  # the runtime refuses a graph that is ours: no fault of the bundle
+        if not bundle.list(GOLDEN):
+            raise
+        trial.failure = exc
+        return
+    trial.backend, trial.path = backend, FramePath(backend, bundle.manifest)
+
+
+def _nothing_passed(trials: Sequence[_Trial]) -> Exception:
+    """The accuracy failure if there is one, else a BuildError that lists what happened."""
+    failures = [trial.failure for trial in trials if trial.failure is not None]
+    if all(isinstance(failure, (AccuracyError, BackendUnavailable)) for failure in failures):
+        return next((failure for failure in failures if isinstance(failure, AccuracyError)), failures[0])
+    listed = "; ".join(f"{trial.candidate.name}: {trial.failure}" for trial in trials)
+    return BuildError(f"No engine could be built. {listed}")
+
+
+def _baseline(bundle: Bundle, threads: int | None, stack: ExitStack) -> tuple[_Trial, str]:
+    """FP32 of the plain graph, in ONNX Runtime where it is here: what anyone can run without this package."""
+    name = PLAIN_MODEL if bundle.has(PLAIN_MODEL) else DEPLOY_MODEL
+    runtime = "onnxruntime" if available()["onnxruntime"].usable else "openvino"
+    trial = _Trial(Candidate(runtime, "fp32"), bundle.read(name))
+    backend = stack.enter_context(closing(open_backend(runtime, trial.model, threads=threads, precision="fp32")))
+    trial.backend, trial.path = backend, FramePath(backend, bundle.manifest)
+    return trial, name
+
+
+_BASELINE = "baseline"
+
+
+def _time(baseline: _Trial, passed: Sequence[_Trial], bundle: Bundle, progress: Progress) -> LatencyReport:
+    """Whole frames at network size, in turns with the baseline."""
+    frame = golden_frame(bundle)
+    paths = {_BASELINE: baseline.path, **{trial.candidate.name: trial.path for trial in passed}}
+    calls = {name: partial(path, frame) for name, path in paths.items() if path is not None}
+    return measure_interleaved(
+        calls,
+        baseline=_BASELINE,
+        rounds=_ROUNDS,
+        budget_s=_BUDGET_S,
+        progress=lambda done, total: progress("time", done, total),
+    )
+
+
+def _score(baseline: _Trial, passed: Sequence[_Trial], bundle: Bundle, progress: Progress) -> None:
+    paths = {_BASELINE: baseline.path, **{trial.candidate.name: trial.path for trial in passed}}
+    scores = evaluate(
+        bundle, {name: path for name, path in paths.items() if path is not None}, reference=_BASELINE, progress=progress
+    )
+    baseline.score = scores[_BASELINE]
+    for trial in passed:
+        trial.score = scores[trial.candidate.name]
+
+
+def _record(
+    trial: _Trial,
+    store: EngineStore,
+    request: Mapping[str, Any],
+    timed: LatencyReport,
+    reference: Score,
+    bundle: Bundle,
+    seconds: float,
+) -> EngineRecord:
+    candidate, row = trial.candidate, timed[trial.candidate.name]
+    graph, digest = bundle.manifest.files[DEPLOY_MODEL].sha256, sha256_bytes(trial.model)
+    version = store.runtimes[candidate.backend]
+    key = engine_key(
+        backend=candidate.backend,
+        runtime_version=version,
+        device=store.device,
+        precision=candidate.precision,
+        graph_sha256=graph,
+        options=request,
+    )
+    return EngineRecord(
+        key=key,
+        precision=candidate.precision,
+        backend=candidate.backend,
+        runtime_version=version,
+        device=store.device,
+        graph_sha256=graph,
+        file=engine_file(key, digest),
+        sha256=digest,
+        size=len(trial.model),
+        options=request,
+        build_seconds=round(seconds, 2),
+        latency_ms=round(row.median_ms, 3),
+        baseline_latency_ms=round(timed[_BASELINE].median_ms, 3),
+        ratio=round(row.ratio, 3),
+        self_test=trial.self_test.to_dict() if trial.self_test is not None else {},
+        agreement=trial.score.agreement,
+        accuracy={"fp32": reference.accuracy, "this": trial.score.accuracy},
+        created=time.time(),
+    )
+
+
+def _baseline_row(baseline: _Trial, name: str, bundle: Bundle, timed: LatencyReport) -> BuildRow:
+    row = timed[_BASELINE]
+    return BuildRow(
+        precision="fp32",
+        backend=baseline.candidate.backend,
+        reason=f"{name} as anyone can run it",
+        baseline=True,
+        latency_ms=row.median_ms,
+        latency_p90_ms=row.p90_ms,
+        ratio=1.0,
+        size_bytes=bundle.manifest.files[name].size,
+        agreement=baseline.score.agreement,
+        accuracy=baseline.score.accuracy,
+    )
+
+
+def _row(trial: _Trial, winner: _Trial, timed: LatencyReport) -> BuildRow:
+    candidate = trial.candidate
+    row = BuildRow(candidate.precision, candidate.backend, reason=str(trial.failure), size_bytes=len(trial.model))
+    if trial.failure is not None:
+        return row
+    latency = timed[candidate.name]
+    chosen = trial is winner
+    reason = "the fastest that passed its self-test" if chosen else f"passed, but {winner.candidate.name} is faster"
+    return replace(
+        row,
+        reason=reason,
+        chosen=chosen,
+        stored=True,
+        latency_ms=latency.median_ms,
+        latency_p90_ms=latency.p90_ms,
+        ratio=latency.ratio,
+        agreement=trial.score.agreement,
+        accuracy=trial.score.accuracy,
+        self_test=trial.self_test.to_dict() if trial.self_test is not None else {},
+    )
+
+
+def _calibration(frames: CalibrationSet | None) -> dict[str, Any]:
+    if frames is None:
+        return {}
+    return {"count": len(frames.frames), "source": frames.source, "digest": frames.digest, "skipped": list(frames.skipped)}
+
+
+def _warnings(frames: CalibrationSet | None, winner: _Trial, trials: Sequence[_Trial]) -> tuple[str, ...]:
+    found = []
+    if frames is not None and frames.skipped:
+        found.append(f"Calibration pictures that cannot be read were left out: {', '.join(frames.skipped)}")
+    found += [f"{trial.candidate.name} was left out: {trial.failure}" for trial in trials if trial.failure is not None]
+    same = winner.score.agreement.get("argmax_agreement")
+    if same is not None and same < _LOW_AGREEMENT:
+        found.append(
+            f"Only {same:.1%} of the classes agree with FP32 on the labelled frames. More calibration frames may help."
+        )
+    return tuple(found)

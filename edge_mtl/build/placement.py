@@ -1,0 +1,124 @@
+"""Which tensors of a graph become integers, for which runtime. Knows graphs and recipes; writes no nodes.
+
+ONNX Runtime runs a convolution on integers only if its output is quantized too, so there the outputs of convolutions and
+of the element-wise operators between them are quantized; its Gemm gives floats by itself, which attention and the
+residual sums want. OpenVINO fuses what follows a layer into it, so there only the layers' inputs are quantized.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from edge_mtl.build.graphs import GraphIndex, attribute
+from edge_mtl.errors import BuildError
+from edge_mtl.recipes import Placement
+
+__all__ = ["Plan", "Target", "place"]
+
+Target = Literal["onnxruntime", "openvino"]
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to quantize.
+
+    Attributes:
+        layers: nodes with weights that run on integers.
+        inputs: tensors quantized for those layers only; everyone else reads the floats.
+        outputs: tensors quantized for all their readers.
+        shared: tensors among `outputs` that take scale and zero point from another one.
+        folded: Relu nodes that vanish because the range of their output starts at zero.
+        gelus: Gelu nodes between two quantized tensors, done on integers.
+    """
+
+    layers: list[Any] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    shared: dict[str, str] = field(default_factory=dict)
+    folded: list[Any] = field(default_factory=list)
+    gelus: list[Any] = field(default_factory=list)
+
+    @property
+    def ranged(self) -> list[str]:
+        """Tensors whose range must be known."""
+        return [name for name in dict.fromkeys([*self.outputs, *self.inputs]) if name not in self.shared]
+
+
+def place(index: GraphIndex, placement: Placement, *, target: Target) -> Plan:
+    """Decide what to quantize.
+
+    Raises:
+        BuildError: `float_tail` names an output that the graph does not have, or nothing is left to quantize.
+    """
+    layers = [node for node in index.nodes if _has_weights(node, index, placement)]
+    floating: set[str] = set()
+    for output, count in placement.float_tail.items():
+        if output in index.outputs:
+            floating |= index.layers_before(output, count, layers)
+    patterns = [re.compile(pattern) for pattern in placement.exclude]
+    plan = Plan()
+    for node in layers:
+        if node.output[0] not in floating and not any(pattern.match(node.name) for pattern in patterns):
+            plan.layers.append(node)
+    if not plan.layers:
+        raise BuildError("The recipe leaves no layer to quantize. Loosen placement.op_types, exclude or float_tail.")
+    if target == "onnxruntime":
+        _place_outputs(index, placement, plan)
+    integers = set(plan.outputs)
+    if target == "onnxruntime" and "Gelu" in placement.element_wise:
+        plan.gelus = [node for node in index.nodes if node.op_type == "Gelu" and _between_integers(node, index, plan)]
+    plan.inputs = [name for name in dict.fromkeys(node.input[0] for node in plan.layers) if name not in integers]
+    return plan
+
+
+def _has_weights(node: Any, index: GraphIndex, placement: Placement) -> bool:
+    if node.op_type not in placement.op_types or len(node.input) < 2 or node.input[1] not in index.weights:
+        return False
+    if node.input[0] in index.weights:
+        return False
+    if node.op_type == "Gemm":
+        plain = attribute(node, "alpha", 1.0) == 1.0 and attribute(node, "beta", 1.0) == 1.0
+        return plain and not attribute(node, "transA", 0)
+    return node.op_type == "Conv" or len(index.weights[node.input[1]].dims) == 2
+
+
+def _place_outputs(index: GraphIndex, placement: Placement, plan: Plan) -> None:
+    """One walk in the graph's order: a node's inputs are decided before it is met."""
+    layers = {node.output[0] for node in plan.layers}
+    integers: set[str] = set()
+    for node in index.nodes:
+        tensor = node.output[0]
+        if node.op_type == "Conv" and tensor in layers:
+            integers.add(_quantize_output(tensor, index, placement, plan))
+        elif node.op_type in placement.element_wise and node.op_type not in ("Gelu", "Relu") and _data_inputs(node) <= integers:
+            if node.op_type != "Resize":
+                integers.add(_quantize_output(tensor, index, placement, plan))
+            elif attribute(node, "mode", b"nearest") == b"nearest":
+                plan.outputs.append(tensor)
+                plan.shared[tensor] = node.input[0]
+                integers.add(tensor)
+
+
+def _between_integers(node: Any, index: GraphIndex, plan: Plan) -> bool:
+    """Whether `node` reads a quantized tensor and only integer layers read its output."""
+    layers = {layer.output[0] for layer in plan.layers}
+    readers = index.consumers.get(node.output[0], [])
+    only_data = all(reader.output[0] in layers and reader.input[0] == node.output[0] for reader in readers)
+    return node.input[0] in plan.outputs and node.output[0] not in index.outputs and bool(readers) and only_data
+
+
+def _data_inputs(node: Any) -> set[str]:
+    """Inputs of `node` that are activations; the sizes and scales of a Resize are not."""
+    return set(node.input[:1]) if node.op_type == "Resize" else set(node.input)
+
+
+def _quantize_output(tensor: str, index: GraphIndex, placement: Placement, plan: Plan) -> str:
+    """Quantize `tensor`, or the output of the Relu that alone reads it; returns what was quantized."""
+    reader = index.only_consumer(tensor)
+    if reader is not None and reader.op_type == "Relu" and "Relu" in placement.element_wise:
+        plan.folded.append(reader)
+        tensor = reader.output[0]
+    plan.outputs.append(tensor)
+    return tensor

@@ -1,0 +1,178 @@
+"""The self-test: golden frames through a loaded graph, compared with the FP32 reference stored in the bundle.
+
+Knows tolerances and finished maps; knows nothing about files of engines or how a graph was made. Either placement is
+tested alike, because both are compared after post-processing. Every frame must pass on its own, so that an engine which
+passed when it was built also passes on the one frame that is run when it is loaded.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from edge_mtl.backends import Backend
+from edge_mtl.buffers import BufferPool
+from edge_mtl.build.calibration import decode_picture
+from edge_mtl.build.frame_path import FramePath
+from edge_mtl.bundle import GOLDEN, Bundle
+from edge_mtl.errors import AccuracyError, BundleError
+from edge_mtl.frames import letterbox
+from edge_mtl.metrics import Agreement, agreement
+from edge_mtl.postprocess import Maps, finish
+
+__all__ = ["TOLERANCES", "SelfTestReport", "Tolerance", "golden_frame", "run_self_test"]
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """The worst difference from the reference that passes, for every golden frame; see `edge_mtl.metrics.Agreement`."""
+
+    argmax_agreement: float
+    depth_relative_difference: float
+    normal_angle_deg: float
+
+
+TOLERANCES: Mapping[str, Tolerance] = {
+    "fp32": Tolerance(0.998, 0.002, 0.2),
+    "bf16": Tolerance(0.95, 0.03, 2.0),
+    "fp16": Tolerance(0.95, 0.03, 2.0),
+    "int8": Tolerance(0.85, 0.10, 8.0),
+    "int8+bf16": Tolerance(0.85, 0.10, 8.0),
+}
+"""By precision. References are stored as float16, so even FP32 differs a little."""
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTestReport:
+    """A self-test that passed.
+
+    Attributes:
+        precision: which tolerance was applied.
+        frames: golden frames that were run.
+        worst: the largest difference of any frame, by head; None for a head that the bundle does not have.
+        tolerance: what it was compared with.
+    """
+
+    precision: str
+    frames: int
+    worst: Agreement
+    tolerance: Tolerance
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a sidecar."""
+        return {"passed": True, **asdict(self)}
+
+
+def run_self_test(
+    backend: Backend, bundle: Bundle, *, frames: int | None = None, tolerance: Tolerance | None = None
+) -> SelfTestReport:
+    """Run golden frames and compare.
+
+    Args:
+        backend: a loaded graph of the bundle, of either placement.
+        bundle: with golden frames.
+        frames: how many golden frames, all by default.
+        tolerance: in place of that of the backend's precision.
+    Raises:
+        AccuracyError: a head is missing, a value is not finite, or a map is too far from the reference.
+        BundleError: the bundle has no golden frames, or they were altered.
+    """
+    precision = backend.info.precision
+    allowed = tolerance or TOLERANCES[precision]
+    names = _golden_names(bundle)[:frames]
+    path = FramePath(backend, bundle.manifest)
+    worst = Agreement(None, None, None)
+    for name in names:
+        frame, reference = _picture(bundle, name), _reference(bundle, name)
+        found = path(frame)
+        _check_heads(bundle, found, name, precision)
+        difference = agreement(found, reference)
+        if failures := _failures(difference, allowed):
+            raise AccuracyError(
+                f"The {precision} graph on {backend.info.name} disagrees with the FP32 reference on {name}: "
+                f"{'; '.join(failures)}. Build it with other calibration frames or in another precision."
+            )
+        worst = _worse(worst, difference)
+    return SelfTestReport(precision, len(names), worst, allowed)
+
+
+def golden_frame(bundle: Bundle) -> Array:
+    """The first golden frame, (H, W, 3) uint8 RGB: a real picture to time engines on.
+
+    Raises:
+        BundleError: there is none, or it was altered.
+    """
+    return _picture(bundle, _golden_names(bundle)[0])
+
+
+def _golden_names(bundle: Bundle) -> tuple[str, ...]:
+    names = bundle.list(GOLDEN, suffixes=(".png",))
+    if not names:
+        raise BundleError(f"{bundle.path} has no golden frames, so no engine of it can be tested. Export the bundle again.")
+    return names
+
+
+def _picture(bundle: Bundle, name: str) -> Array:
+    picture = decode_picture(bundle.read(name))
+    network = (bundle.manifest.input.height, bundle.manifest.input.width, 3)
+    if picture is None or picture.shape != network:
+        found = "no picture" if picture is None else f"{picture.shape[0]}x{picture.shape[1]}"
+        expected = f"{network[0]}x{network[1]}"
+        raise BundleError(f"{bundle.path / name} should be a picture of {expected}; found {found}. Export the bundle again.")
+    return picture
+
+
+def _reference(bundle: Bundle, name: str) -> Maps:
+    """The stored "host" outputs of the FP32 graph, post-processed as the graph's own will be."""
+    arrays = f"{name.rpartition('.')[0]}.npz"
+    network = (bundle.manifest.input.height, bundle.manifest.input.width)
+    try:
+        with np.load(io.BytesIO(bundle.read(arrays)), allow_pickle=False) as content:
+            outputs = {key: content[key].astype(np.float32) for key in content.files}
+        return finish(outputs, letterbox(network, network), output_size="network", change=None, pool=BufferPool())
+    except BundleError:
+        raise
+    except Exception as exc:  # damaged archives raise many kinds, wrong shapes others
+        raise BundleError(f"{bundle.path / arrays} does not hold reference outputs ({exc}). Export the bundle again.") from exc
+
+
+def _check_heads(bundle: Bundle, found: Maps, name: str, precision: str) -> None:
+    missing = [task for task in bundle.tasks if getattr(found, task) is None]
+    if missing:
+        raise AccuracyError(f"The {precision} graph gives no {', '.join(missing)}: expected {', '.join(bundle.tasks)}.")
+    if found.bad_values:
+        raise AccuracyError(
+            f"{name}: {found.bad_values} values of the {precision} graph are not finite, or depths not positive."
+        )
+
+
+def _failures(found: Agreement, allowed: Tolerance) -> list[str]:
+    """What is out of tolerance; written so that NaN is."""
+    failures = []
+    same, depth, angle = found.argmax_agreement, found.depth_relative_difference, found.normal_angle_deg
+    if same is not None and not same >= allowed.argmax_agreement:
+        failures.append(f"{same:.1%} of the classes agree, at least {allowed.argmax_agreement:.1%} expected")
+    if depth is not None and not depth <= allowed.depth_relative_difference:
+        failures.append(f"depth differs by {depth:.1%}, at most {allowed.depth_relative_difference:.1%} expected")
+    if angle is not None and not angle <= allowed.normal_angle_deg:
+        failures.append(f"normals differ by {angle:.1f} degrees, at most {allowed.normal_angle_deg:.1f} expected")
+    return failures
+
+
+def _worse(first: Agreement, second: Agreement) -> Agreement:
+    return Agreement(
+        argmax_agreement=_pick(min, first.argmax_agreement, second.argmax_agreement),
+        depth_relative_difference=_pick(max, first.depth_relative_difference, second.depth_relative_difference),
+        normal_angle_deg=_pick(max, first.normal_angle_deg, second.normal_angle_deg),
+    )
+
+
+def _pick(choose: Any, first: float | None, second: float | None) -> float | None:
+    present = [value for value in (first, second) if value is not None]
+    return choose(present) if present else None
