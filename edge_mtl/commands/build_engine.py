@@ -1,0 +1,117 @@
+"""`edge-mtl build-engine`: runs a build and shows what was tried, what it gained and what it cost.
+
+Knows tables; what is built, measured and chosen is decided in edge_mtl.build.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from rich.table import Table
+
+from edge_mtl.build.pipeline import build_engine
+from edge_mtl.build.report import BuildReport, BuildRow
+from edge_mtl.bundle import Bundle, find
+from edge_mtl.commands.terminal import Terminal, table
+
+__all__ = ["build", "run"]
+
+_ACCURACY: Mapping[str, tuple[str, Callable[[float], str]]] = {
+    "miou": ("mIoU", lambda value: f"{100 * value:.1f}"),
+    "depth_rel": ("depth error", lambda value: f"{100 * value:.1f}"),
+    "normal_mean_deg": ("normals", lambda value: f"{value:.1f}"),
+}
+_UNITS = {"miou": " %", "depth_rel": " %", "normal_mean_deg": "°"}
+_AGREEMENT: Mapping[str, Callable[[float], str]] = {
+    "argmax_agreement": lambda value: f"{100 * value:.1f} %",
+    "depth_relative_difference": lambda value: f"{100 * value:.1f} %",
+    "normal_angle_deg": lambda value: f"{value:.1f}°",
+}
+
+_STEPS = {
+    "wait": "waiting for another build of this bundle",
+    "calibrate": "running calibration frames",
+    "quantize": "quantizing",
+    "self-test": "self-test on golden frames",
+    "time": "timing whole frames, in turns",
+    "evaluate": "scoring on labelled frames",
+    "store": "storing engines",
+}
+
+
+def run(
+    terminal: Terminal,
+    path: Path | None,
+    precision: str,
+    *,
+    backend: str,
+    calibration: Path | None,
+    threads: int | None,
+) -> None:
+    """Build and report. Raises what `edge_mtl.build.pipeline.build_engine` raises."""
+    bundle = find(path)
+    report = build(terminal, bundle, precision, backend=backend, calibration=calibration, threads=threads)
+    if terminal.json_output:
+        terminal.record({"bundle": str(bundle.path), "engine": report.record, **report.to_dict()})
+
+
+def build(
+    terminal: Terminal,
+    bundle: Bundle,
+    precision: str,
+    *,
+    backend: str = "auto",
+    calibration: Path | None = None,
+    threads: int | None = None,
+) -> BuildReport:
+    """Build with progress, and show the candidates."""
+    with terminal.steps() as step:
+        report = build_engine(
+            bundle,
+            precision=precision,
+            backend=backend,
+            calibration=calibration,
+            threads=threads,
+            progress=lambda name, done, total: step(_STEPS.get(name, name), done, total),
+        )
+    for warning in report.warnings:
+        terminal.note(f"warning: {warning}")
+    terminal.show(_candidates(bundle, report))
+    for row in report.rows:
+        if not row.baseline:
+            mark = "chosen" if row.chosen else "stored too" if row.stored else "not stored"
+            terminal.show(f"{row.precision} on {row.backend}: {mark}. {row.reason}")
+    done = "was built by another process meanwhile" if report.reused else f"built in {report.seconds:.0f} s"
+    terminal.show(f"{report.path} {done}.")
+    return report
+
+
+def _candidates(bundle: Bundle, report: BuildReport) -> Table:
+    metrics = [name for name in _ACCURACY if any(name in row.accuracy for row in report.rows)]
+    headers = [_ACCURACY[name][0] for name in metrics]
+    numbers = ("ms", "p90", "gain", "MB")
+    result = table(f"{bundle.name}: engines for this device", "candidate", *numbers, "agreement", *headers, right=numbers)
+    before = report.baseline.accuracy
+    for row in report.rows:
+        cells = [f"{'▶' if row.chosen else ' '} {row.precision}", row.backend + (", plain" if row.baseline else "")]
+        cells += [_number(row.latency_ms, "{:.1f}"), _number(row.latency_p90_ms, "{:.1f}"), _number(row.ratio, "{:.2f}×")]
+        cells += [f"{row.size_bytes / 1e6:.2f}", "" if row.baseline else _agreement(row)]
+        cells += [_accuracy(name, None if row.baseline else before.get(name), row.accuracy.get(name)) for name in metrics]
+        result.add_row(*cells, style="bold" if row.chosen else None)
+    return result
+
+
+def _number(value: float | None, text: str) -> str:
+    return "–" if value is None else text.format(value)
+
+
+def _agreement(row: BuildRow) -> str:
+    return " / ".join(show(row.agreement[name]) for name, show in _AGREEMENT.items() if name in row.agreement) or "–"
+
+
+def _accuracy(name: str, before: float | None, after: float | None) -> str:
+    show, unit = _ACCURACY[name][1], _UNITS[name]
+    if after is None:
+        return "–"
+    return f"{show(after)}{unit}" if before is None else f"{show(before)} → {show(after)}{unit}"

@@ -1,0 +1,112 @@
+"""`edge-mtl doctor`: what can run here, what cannot and why, and what to install.
+
+Knows where to look; changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from edge_mtl import __version__
+from edge_mtl.backends import available
+from edge_mtl.build.engines import cache_folder
+from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, Bundle
+from edge_mtl.commands.terminal import Terminal, plain, table
+from edge_mtl.device import fingerprint
+from edge_mtl.errors import BackendUnavailable, BundleError
+
+__all__ = ["clashing_runtimes", "run"]
+
+_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
+
+
+def run(terminal: Terminal) -> None:
+    """Print the findings.
+
+    Raises:
+        BackendUnavailable: no backend is usable, or two distributions of one runtime overwrite each other.
+    """
+    backends = available()
+    findings: dict[str, Any] = {
+        "edge_mtl": __version__,
+        "device": plain(fingerprint()),
+        "backends": {name: plain(backend) for name, backend in backends.items()},
+        "clashing_runtimes": list(clashing_runtimes()),
+        "opencv": {"version": cv2.__version__, "threads": cv2.getNumThreads()},
+        "demo_bundle": _demo_bundle(),
+        "cache": {"folder": str(cache_folder()), "writable": _writable(cache_folder())},
+    }
+    usable = [name for name, backend in backends.items() if backend.usable]
+    if terminal.json_output:
+        terminal.record(findings | {"usable": usable})
+    else:
+        _show(terminal, findings)
+    if findings["clashing_runtimes"]:
+        raise BackendUnavailable(_clash(findings["clashing_runtimes"]))
+    if not usable:
+        raise BackendUnavailable("no backend is usable here. Install one with: pip install 'edge-mtl[cpu]'")
+
+
+def clashing_runtimes() -> tuple[str, ...]:
+    """The ONNX Runtime distributions that are installed together, although they overwrite each other's files."""
+    found = []
+    for name in _RUNTIMES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            importlib.metadata.version(name)
+            found.append(name)
+    return tuple(found) if len(found) > 1 else ()
+
+
+def _demo_bundle() -> dict[str, Any]:
+    if not (DEMO_BUNDLE / MANIFEST).is_file():
+        return {"present": False, "reason": "not installed with this package"}
+    try:
+        bundle = Bundle.open(DEMO_BUNDLE)
+    except BundleError as exc:
+        return {"present": False, "reason": str(exc)}
+    return {"present": True, "name": bundle.name, "revision": bundle.manifest.revision, "tasks": list(bundle.tasks)}
+
+
+def _clash(names: list[str]) -> str:
+    return (
+        f"{' and '.join(names)} are installed together and overwrite each other's files. "
+        f"Run: pip uninstall -y {' '.join(names)}, then install the extra you want."
+    )
+
+
+def _writable(folder: Path) -> bool:
+    """Whether files can be made in `folder`, or in its nearest parent that exists."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _show(terminal: Terminal, findings: dict[str, Any]) -> None:
+    backends = table("Backends", "backend", "usable", "version", "remark")
+    for name, entry in findings["backends"].items():
+        backends.add_row(name, "yes" if entry["usable"] else "no", entry["version"], entry["reason"])
+    terminal.show(backends)
+    here = fingerprint()
+    device = table("Device", "what", "found")
+    device.add_row("processor", f"{here.cpu_model or here.architecture}, {here.cores} cores for this process")
+    device.add_row("memory", f"{here.memory_bytes / 2**30:.1f} GiB" if here.memory_bytes else "unknown")
+    device.add_row("instruction sets", ", ".join(here.isa) or "none that matter")
+    device.add_row("INT8 in hardware", "yes" if here.has_vnni else "no (no VNNI, AMX or dot product): INT8 gains little")
+    device.add_row("bfloat16 in hardware", "yes" if here.has_bf16 else "no: --bf16 cannot be built here")
+    device.add_row("half precision in hardware", "yes" if here.has_fp16 else "no: --fp16 cannot be built here")
+    device.add_row("system", f"{here.system} {here.architecture}, Python {here.python}")
+    device.add_row("OpenCV", f"{findings['opencv']['version']}, {findings['opencv']['threads']} threads")
+    demo, cache = findings["demo_bundle"], findings["cache"]
+    device.add_row("demo bundle", f"{demo['name']}, revision {demo['revision']}" if demo["present"] else demo["reason"])
+    device.add_row("cache folder", f"{cache['folder']} ({'writable' if cache['writable'] else 'NOT writable'})")
+    terminal.show(device)

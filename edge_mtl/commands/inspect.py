@@ -1,0 +1,159 @@
+"""`edge-mtl inspect`: what a bundle says about itself, after its files were checked, and its engines on this device.
+
+Knows how to show it; bundles and stores are read elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from edge_mtl.build.engines import EngineStore
+from edge_mtl.build.records import EngineRecord
+from edge_mtl.bundle import Bundle, find
+from edge_mtl.commands.terminal import Terminal, table
+
+__all__ = ["run"]
+
+
+def run(terminal: Terminal, path: Path | None) -> None:
+    """Verify and show.
+
+    Raises:
+        BundleError: there is no bundle, or a file is missing, altered or not listed.
+    """
+    bundle = find(path)
+    total = len(bundle.manifest.files)
+    with terminal.steps() as step:
+        checked: list[str] = []
+
+        def progress(relative: str) -> None:
+            checked.append(relative)
+            step("checking files", len(checked), total)
+
+        bundle.verify(progress=progress)
+    store = EngineStore(bundle)
+    engines = [_engine(store, record) for record in store.list()]
+    if terminal.json_output:
+        terminal.record(_content(bundle) | {"engines": engines, "engine_problems": list(store.problems())})
+        return
+    terminal.show(_overview(bundle))
+    if bundle.manifest.accuracy:
+        terminal.show(*_accuracy(bundle.manifest.accuracy))
+    terminal.show(
+        _engines(engines) if engines else f"No engine yet. Build one with: edge-mtl build-engine {bundle.path} --int8"
+    )
+    for problem in store.problems():
+        terminal.note(f"warning: {problem}")
+
+
+def _content(bundle: Bundle) -> dict[str, Any]:
+    manifest = bundle.manifest
+    return {
+        "path": str(bundle.path),
+        "name": bundle.name,
+        "revision": manifest.revision,
+        "digest": bundle.digest,
+        "created": manifest.created,
+        "verified": True,
+        "tasks": manifest.tasks,
+        "input": manifest.input,
+        "canonical_intrinsics": manifest.canonical_intrinsics,
+        "files": {"count": len(manifest.files), "bytes": _bytes(bundle)},
+        "provenance": manifest.provenance,
+        "accuracy": manifest.accuracy,
+        "calibration": manifest.calibration,
+    }
+
+
+def _engine(store: EngineStore, record: EngineRecord) -> dict[str, Any]:
+    problem = store.mismatch(record)
+    if problem is None and record.backend not in store.runtimes:
+        problem = f"{record.backend} is not installed here"
+    if problem is None and not record.passed_self_test:
+        problem = "it did not pass its self-test"
+    return {
+        "key": record.key,
+        "precision": record.precision,
+        "backend": record.backend,
+        "runtime_version": record.runtime_version,
+        "latency_ms": record.latency_ms,
+        "ratio": record.ratio,
+        "size": record.size,
+        "usable": problem is None,
+        "problem": problem,
+    }
+
+
+def _overview(bundle: Bundle) -> Table:
+    manifest = bundle.manifest
+    result = table(f"{bundle.name}, revision {manifest.revision}", "what", "found")
+    result.add_row("folder", str(bundle.path))
+    result.add_row("files", f"{len(manifest.files)} files, {_bytes(bundle) / 1e6:.1f} MB; every hash is right")
+    result.add_row("created", manifest.created)
+    for task, description in manifest.tasks.items():
+        classes = description.get("classes")
+        result.add_row(
+            task, f"{len(classes)} classes: {', '.join(classes)}" if isinstance(classes, list) else _text(description)
+        )
+    result.add_row("input", f"{manifest.input.width}x{manifest.input.height} pixels, {manifest.input.channels}")
+    result.add_row("canonical camera", "fx {:.1f}, fy {:.1f}, cx {:.1f}, cy {:.1f}".format(*manifest.canonical_intrinsics))
+    result.add_row("calibration", _text(manifest.calibration) or "none")
+    for key, value in manifest.provenance.items():
+        result.add_row(key.replace("_", " "), _text(value))
+    return result
+
+
+def _accuracy(accuracy: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    """The metrics of each precision side by side; what is a mapping itself (classes) gets a table of its own."""
+    names = list(dict.fromkeys(name for metrics in accuracy.values() for name in metrics))
+    flat = [name for name in names if not any(isinstance(metrics.get(name), Mapping) for metrics in accuracy.values())]
+    tables = []
+    if flat:
+        tables.append(_comparison("Accuracy", "metric", accuracy, flat))
+    for name in names:
+        if name not in flat:
+            nested = {precision: metrics.get(name) or {} for precision, metrics in accuracy.items()}
+            keys = list(dict.fromkeys(key for values in nested.values() for key in values))
+            tables.append(_comparison(name.replace("_", " "), "class" if "class" in name else "", nested, keys))
+    return tables
+
+
+def _comparison(title: str, first: str, values: Mapping[str, Mapping[str, Any]], keys: list[str]) -> Table:
+    result = table(title, first, *values, right=tuple(values))
+    for key in keys:
+        result.add_row(key.replace("_", " "), *(_text(column.get(key, "–")) for column in values.values()))
+    return result
+
+
+def _engines(engines: list[dict[str, Any]]) -> Table:
+    numbers = ("ms", "gain", "MB")
+    result = table("Engines on this device", "engine", "runtime", *numbers, "state", right=numbers)
+    for engine in engines:
+        result.add_row(
+            f"{engine['precision']} on {engine['backend']}",
+            engine["runtime_version"],
+            f"{engine['latency_ms']:.1f}",
+            f"{engine['ratio']:.2f}×",
+            f"{engine['size'] / 1e6:.1f}",
+            "usable" if engine["usable"] else f"stale: {engine['problem']}",
+        )
+    return result
+
+
+def _bytes(bundle: Bundle) -> int:
+    return sum(entry.size for entry in bundle.manifest.files.values())
+
+
+def _text(value: Any) -> str:
+    """A manifest value for people."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key.replace('_', ' ')}: {_text(entry)}" for key, entry in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_text, value))
+    return str(value)

@@ -1,0 +1,95 @@
+"""What the demo predicts on: labelled frames of a bundle, and a photograph that comes with scikit-image.
+
+Knows where samples are; knows nothing about engines or drawing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_mtl.build.evaluation import evaluation_frames
+from edge_mtl.bundle import Bundle
+from edge_mtl.errors import FrameError
+from edge_mtl.media import read_picture
+from edge_mtl.tasks import TASK_NAMES
+
+__all__ = ["Sample", "Truth", "photograph", "rooms"]
+
+# Middlebury 2014 stereo benchmark, "Motorcycle" at a quarter of its size: calibration from the documentation of
+# skimage.data.stereo_motorcycle. Depth is focal length x baseline / (disparity + offset).
+_PHOTOGRAPH, _DISPARITY = "motorcycle_left.png", "motorcycle_disp.npz"
+_FOCAL_PX, _CENTRE_PX, _OFFSET_PX, _BASELINE_M = 994.978, (311.193, 254.877), 31.086, 0.193001
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """Maps known beforehand: labels (H, W) uint8, depth (H, W) float32 m, normals (H, W, 3) float32; 0 is unknown."""
+
+    segmentation: NDArray[np.uint8] | None = None
+    depth: NDArray[np.float32] | None = None
+    normals: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """A frame (H, W, 3) uint8 RGB with its camera (fx, fy, cx, cy) and what is known about it."""
+
+    title: str
+    pixels: NDArray[np.uint8]
+    intrinsics: tuple[float, float, float, float] | None
+    truth: Truth
+
+
+def rooms(bundle: Bundle, count: int) -> list[Sample]:
+    """The `count` labelled frames of `bundle` with the most classes in them, in their order.
+
+    Raises:
+        BundleError: a file is altered or not what it should be.
+    """
+    every = [
+        Sample(f"room {index}", item.frame, item.intrinsics, Truth(**{task: item.targets.get(task) for task in TASK_NAMES}))
+        for index, item in enumerate(evaluation_frames(bundle))
+    ]
+    richest = sorted(range(len(every)), key=lambda index: (-_richness(every[index].truth), index))[:count]
+    return [every[index] for index in sorted(richest)]
+
+
+def photograph() -> Sample | None:
+    """The garage photograph in scikit-image's package data; None where scikit-image or the file is not installed."""
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent / "data"
+    try:
+        pixels = read_picture(folder / _PHOTOGRAPH)
+    except FrameError:
+        return None
+    return Sample(
+        "photograph",
+        pixels,
+        (_FOCAL_PX, _FOCAL_PX, *_CENTRE_PX),
+        Truth(depth=_stereo_depth(folder / _DISPARITY, pixels.shape[:2])),
+    )
+
+
+def _stereo_depth(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            disparity = np.asarray(arrays["arr_0"], np.float32)
+    except (OSError, ValueError, KeyError):
+        return None
+    depth = _FOCAL_PX * _BASELINE_M / (disparity + _OFFSET_PX)
+    return np.where(np.isfinite(disparity), depth, np.nan).astype(np.float32) if disparity.shape == shape else None
+
+
+def _richness(truth: Truth) -> int:
+    """Number of classes that cover at least 1 % of the frame."""
+    if truth.segmentation is None:
+        return 0
+    counts = np.bincount(truth.segmentation.ravel(), minlength=256)[:255]
+    return int((counts >= 0.01 * truth.segmentation.size).sum())

@@ -1,0 +1,344 @@
+"""Wrong inputs, full disks and signals: one line, the right exit code, no traceback, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_mtl.bundle import Bundle
+from edge_mtl.commands import doctor
+from edge_mtl.commands.terminal import Terminal
+from edge_mtl.files import TEMPORARY_PREFIX
+from tests.bundles import make_bundle, picture, write_picture
+from tests.command_line import Outcome, assert_failed, edge_mtl
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Path:
+    write_picture(tmp_path / "room.png", picture(7))
+    return tmp_path / "room.png"
+
+
+@pytest.fixture
+def infer(tiny_bundle: Bundle, tmp_path: Path) -> Callable[..., Outcome]:
+    """`edge-mtl infer ...` on the tiny bundle, into tmp_path/results."""
+
+    def run(*arguments: object) -> Outcome:
+        return edge_mtl("infer", *arguments, "--bundle", tiny_bundle.path, "--out", tmp_path / "results")
+
+    return run
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.name.startswith(TEMPORARY_PREFIX)]
+
+
+@contextmanager
+def full_disk(limit_bytes: int) -> Iterator[None]:
+    """No file may grow beyond `limit_bytes`, whoever writes it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+# Sources
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("bad.png", b"no picture"), ("empty.jpg", b""), ("bad.mp4", b"no video" * 99), ("notes.txt", b"text"), ("noname", b"x")],
+)
+def test_a_file_that_cannot_be_read_is_refused(
+    infer: Callable[..., Outcome], tmp_path: Path, name: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert_failed(infer(tmp_path / name), 6, name)
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("source", ["missing.png", "missing", "camera:99", "camera:x", ""])
+def test_a_source_that_is_not_there_is_refused(
+    infer: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_failed(infer(source), 6)
+    assert not (tmp_path / "results").exists()
+
+
+def test_sixteen_bit_pictures_are_refused(infer: Callable[..., Outcome], tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "depth.png"), np.zeros((64, 96), np.uint16))
+    assert_failed(infer(tmp_path / "depth.png"), 6, "uint16", "expected 8 bits")
+
+
+def test_grey_pictures_are_accepted(infer: Callable[..., Outcome], tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "grey.png"), picture(1)[:, :, 0])
+    assert infer(tmp_path / "grey.png").code == 0
+
+
+def test_a_folder_without_pictures_is_refused(infer: Callable[..., Outcome], tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    assert_failed(infer(tmp_path / "pictures"), 6, "has no pictures")
+
+
+def test_a_folder_whose_pictures_all_fail_is_refused(infer: Callable[..., Outcome], tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for name in ("a.png", "b.jpg"):
+        (tmp_path / "pictures" / name).write_bytes(b"no picture")
+    outcome = infer(tmp_path / "pictures")
+    assert_failed(outcome, 6, "None of the 2 pictures")
+    assert outcome.err.count("skipped: ") == 2
+    assert not (tmp_path / "results").exists()
+
+
+# Bundles
+
+
+def _remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def _append(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes() + b"x")
+
+
+def _flip(name: str) -> Callable[[Path], None]:
+    def flip(folder: Path) -> None:
+        content = bytearray((folder / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / name).write_bytes(content)
+
+    return flip
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "no manifest": _remove("manifest.json"),
+    "manifest cut short": lambda folder: (folder / "manifest.json").write_bytes((folder / "manifest.json").read_bytes()[:99]),
+    "manifest of another format": lambda folder: (folder / "manifest.json").write_text(json.dumps({"format_version": 99})),
+    "graph missing": _remove("model.deploy.onnx"),
+    "graph longer": _append("model.deploy.onnx"),
+    "graph altered": _flip("model.deploy.onnx"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("command", ["infer", "build-engine", "benchmark", "inspect", "demo"])
+def test_every_command_refuses_a_damaged_bundle(
+    command: str, damage: str, own_bundle: Bundle, room: Path, tmp_path: Path
+) -> None:
+    DAMAGES[damage](own_bundle.path)
+    out = tmp_path / "results"
+    arguments = {
+        "infer": [room, "--bundle", own_bundle.path, "--out", out],
+        "build-engine": [own_bundle.path, "--fp32"],
+        "benchmark": [own_bundle.path, "--rounds", 1],
+        "inspect": [own_bundle.path],
+        "demo": ["--bundle", own_bundle.path, "--out", out / "demo.png"],
+    }[command]
+    assert_failed(edge_mtl(command, *arguments), 3, str(own_bundle.path))
+    assert not out.exists()
+    engines = own_bundle.path / "engines"
+    assert not [path for path in engines.glob("*") if path.suffix in (".onnx", ".json")]
+
+
+@pytest.mark.parametrize("command", ["build-engine", "benchmark", "inspect"])
+@pytest.mark.parametrize("what", ["missing", "file", "empty"])
+def test_what_is_no_bundle_is_refused(command: str, what: str, tmp_path: Path) -> None:
+    path = tmp_path / what
+    if what == "file":
+        path.write_text("no bundle")
+    if what == "empty":
+        path.mkdir()
+    assert_failed(edge_mtl(command, path, *(["--int8"] if command == "build-engine" else [])), 3, str(path))
+
+
+def test_inspect_finds_a_file_that_nobody_listed(own_bundle: Bundle) -> None:
+    (own_bundle.path / "extra.bin").write_bytes(b"x")
+    assert_failed(edge_mtl("inspect", own_bundle.path), 3, "extra.bin", "not listed")
+
+
+def test_a_named_bundle_that_is_missing_is_never_replaced_by_another(
+    tmp_path: Path, room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGE_MTL_BUNDLE", str(tmp_path / "gone"))
+    assert_failed(edge_mtl("infer", room), 3, "gone")
+
+
+# Engines and backends
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "", "OpenVINO"])
+def test_an_unknown_backend_is_refused(backend: str, tiny_bundle: Bundle, room: Path) -> None:
+    for arguments in (
+        ["infer", room, "--json", "--bundle", tiny_bundle.path],
+        ["build-engine", tiny_bundle.path, "--int8"],
+        ["benchmark", tiny_bundle.path],
+    ):
+        assert_failed(edge_mtl(*arguments, "--backend", backend), 5, "onnxruntime", "openvino")
+
+
+def test_a_precision_that_was_never_built_names_the_command(tiny_bundle: Bundle, room: Path) -> None:
+    for arguments in (["infer", room, "--json", "--bundle", tiny_bundle.path], ["benchmark", tiny_bundle.path]):
+        assert_failed(edge_mtl(*arguments, "--precision", "int8"), 4, "edge-mtl build-engine", "--int8")
+
+
+def test_an_altered_engine_is_refused(own_bundle: Bundle, room: Path) -> None:
+    assert edge_mtl("build-engine", own_bundle.path, "--fp32", "--backend", "onnxruntime").code == 0
+    (engine,) = (own_bundle.path / "engines").glob("*.onnx")
+    _flip(engine.name)(engine.parent)
+    assert_failed(edge_mtl("infer", room, "--json", "--bundle", own_bundle.path), 3, engine.name, "altered")
+
+
+def test_a_precision_that_no_runtime_here_has_is_refused(tiny_bundle: Bundle) -> None:
+    outcome = edge_mtl("build-engine", tiny_bundle.path, "--bf16", "--backend", "onnxruntime")
+    assert outcome.code in (5, 9)
+    assert_failed(outcome, outcome.code, "bf16")
+
+
+def test_doctor_fails_without_any_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "available", dict)
+    assert edge_mtl("doctor").code == 5
+    outcome = edge_mtl("doctor", "--json")
+    assert outcome.code == 5
+    assert outcome.records[0]["usable"] == []
+    assert "edge-mtl[cpu]" in outcome.err
+
+
+def test_doctor_refuses_two_distributions_of_one_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metadata = tmp_path / "onnxruntime_gpu-1.31.1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.31.1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert doctor.clashing_runtimes() == ("onnxruntime", "onnxruntime-gpu")
+    outcome = edge_mtl("doctor")
+    assert outcome.code == 5
+    assert "overwrite each other" in outcome.err
+
+
+# Calibration
+
+
+@pytest.mark.parametrize("content", [{}, {"notes.txt": b"x"}, {"a.png": b"no picture", "b.png": b""}])
+def test_calibration_without_usable_frames_is_refused(content: dict[str, bytes], own_bundle: Bundle, tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for name, payload in content.items():
+        (frames / name).write_bytes(payload)
+    assert_failed(edge_mtl("build-engine", own_bundle.path, "--int8", "--calibration", frames), 7)
+    assert_failed(edge_mtl("build-engine", own_bundle.path, "--int8", "--calibration", tmp_path / "gone"), 7, "gone")
+    assert not list(own_bundle.path.glob("engines/*.onnx"))
+
+
+# The file system
+
+
+def test_a_full_disk_while_building_leaves_no_engine(own_bundle: Bundle) -> None:
+    with full_disk(2000):
+        outcome = edge_mtl("build-engine", own_bundle.path, "--fp32", "--backend", "onnxruntime")
+    assert_failed(outcome, 9, "engines")
+    assert not [path for path in own_bundle.path.glob("engines/*") if path.name != ".lock"]
+
+
+@pytest.mark.parametrize("kind", ["overlay", "panel", "png", "npz"])
+def test_a_full_disk_while_saving_leaves_nothing(infer: Callable[..., Outcome], room: Path, tmp_path: Path, kind: str) -> None:
+    with full_disk(400):
+        outcome = infer(room, "--save", kind)
+    assert_failed(outcome, 74)
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_a_full_disk_while_recording_leaves_no_video(infer: Callable[..., Outcome], tmp_path: Path) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "tour.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 48))
+    for index in range(6):
+        writer.write(picture(index, height=48, width=64))
+    writer.release()
+    with full_disk(4000):
+        outcome = infer(tmp_path / "tour.mp4")
+    assert_failed(outcome, 74, "frames could be written")
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_a_result_folder_that_cannot_be_made_is_named(tiny_bundle: Bundle, room: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert_failed(edge_mtl("infer", room, "--bundle", tiny_bundle.path, "--out", tmp_path / "file"), 74, "file")
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_the_demo_never_replaces_a_folder(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "tiny", tasks=("segmentation",))
+    (tmp_path / "out").mkdir()
+    command = ["demo", "--bundle", bundle.path, "--out", tmp_path / "out"]
+    outcome = edge_mtl(*command)
+    assert outcome.code == 74
+    assert outcome.err.splitlines()[-1].startswith("error: ")
+    assert (tmp_path / "out").is_dir()
+    assert leftovers(tmp_path) == []
+
+
+# Bugs and signals
+
+
+def test_a_bug_is_one_line_unless_debugging(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(terminal: Terminal) -> None:
+        raise RuntimeError("first line\nsecond line")
+
+    monkeypatch.setattr(doctor, "run", broken)
+    assert_failed(edge_mtl("doctor"), 70, "RuntimeError", "first line second line", "EDGE_MTL_DEBUG")
+    monkeypatch.setenv("EDGE_MTL_DEBUG", "1")
+    outcome = edge_mtl("doctor")
+    assert outcome.code == 70
+    assert "Traceback" in outcome.err
+
+
+def _start(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "edge_mtl.cli", *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_command_cleanly(tiny_bundle: Bundle, tmp_path: Path, number: int, code: int) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "tour.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 48))
+    for index in range(2000):
+        writer.write(picture(index % 3, height=48, width=64))
+    writer.release()
+    results = tmp_path / "results"
+    process = _start("infer", tmp_path / "tour.avi", "--bundle", tiny_bundle.path, "--out", results, "--threads", 1)
+    deadline = time.monotonic() + 60
+    while not leftovers(tmp_path) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.poll() is None, "it ended before the signal"
+    process.send_signal(number)
+    out, err = process.communicate(timeout=5)
+    assert process.returncode == code
+    assert (out, "Traceback" in err) == ("", False)
+    assert list(results.iterdir()) == []
+
+
+def test_a_closed_pipe_is_no_drama(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    for index in range(40):
+        write_picture(tmp_path / f"{index:02d}.png", picture(index % 3, height=32, width=48))
+    process = _start("infer", tmp_path, "--bundle", tiny_bundle.path, "--json")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert json.loads(process.stdout.readline())["frame"] == "00"
+    process.stdout.close()
+    assert process.wait(timeout=60) == 141
+    assert process.stderr.read() == ""
+    process.stderr.close()

@@ -1,0 +1,273 @@
+"""What each command of `edge-mtl` does, on a tiny bundle, from arguments to files."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_mtl.bundle import Bundle
+from edge_mtl.tasks import NYU13_CLASSES
+from tests.bundles import make_bundle, picture, write_picture
+from tests.command_line import edge_mtl
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "predict_picture.py"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Any]:
+    """A bundle with an INT8 engine, and what `build-engine --json` said about it."""
+    bundle = make_bundle(tmp_path_factory.mktemp("built") / "tiny")
+    outcome = edge_mtl("build-engine", bundle.path, "--int8", "--backend", "onnxruntime", "--threads", 1, "--json")
+    assert (outcome.code, outcome.err) == (0, ""), outcome
+    return bundle, outcome.records
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Path:
+    write_picture(tmp_path / "room.png", picture(7, height=120, width=160))
+    return tmp_path / "room.png"
+
+
+def write_video(path: Path, frames: int) -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 48))
+    for index in range(frames):
+        writer.write(picture(index, height=48, width=64))
+    writer.release()
+
+
+def test_build_engine_reports_its_candidates_as_one_json_object(built: tuple[Bundle, Any]) -> None:
+    bundle, records = built
+    (record,) = records
+    chosen = [row for row in record["rows"] if row["chosen"]]
+    assert [(row["precision"], row["backend"]) for row in chosen] == [("int8", "onnxruntime")]
+    assert record["engine"]["precision"] == "int8"
+    assert record["rows"][0]["baseline"] is True
+    assert Path(record["path"]).parent == bundle.path / "engines"
+    assert Path(record["path"]).is_file()
+
+
+def test_build_engine_shows_a_table_and_its_progress(own_bundle: Bundle) -> None:
+    outcome = edge_mtl("build-engine", own_bundle.path, "--fp32", "--backend", "onnxruntime", "--threads", 1)
+    assert outcome.code == 0
+    for word in ("agreement", "mIoU", "depth error", "normals", "▶ fp32", "chosen"):
+        assert word in outcome.out
+    assert "timing whole frames" in outcome.err
+
+
+def test_build_engine_takes_calibration_frames_from_a_folder(own_bundle: Bundle, tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for index in range(4):
+        write_picture(frames / f"{index}.png", picture(index, height=50, width=80))
+    command = ("build-engine", own_bundle.path, "--int8", "--backend", "onnxruntime", "--threads", 1, "--json")
+    (record,) = edge_mtl(*command, "--calibration", frames).records
+    assert record["calibration"]["count"] == 4
+    assert record["calibration"]["source"] == "frames"
+
+
+def test_infer_saves_every_kind_of_result(built: tuple[Bundle, Any], room: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    outcome = edge_mtl("infer", room, "--bundle", built[0].path, "--out", out, "--save", "overlay,panel,png,npz")
+    assert outcome.code == 0
+    assert "int8 on onnxruntime" in outcome.out
+    kinds = ("overlay.png", "panel.png", "segmentation.png", "depth.png", "depth-colour.png", "normals.png", "npz")
+    assert sorted(path.name for path in out.iterdir()) == sorted(f"room.{kind}" for kind in kinds)
+    with np.load(out / "room.npz", allow_pickle=False) as arrays:
+        depth = cv2.imread(str(out / "room.depth.png"), cv2.IMREAD_UNCHANGED)
+        assert depth.dtype == np.uint16
+        np.testing.assert_allclose(depth / 1000.0, arrays["depth"], atol=0.0006)
+        assert arrays["segmentation"].shape == (120, 160)
+        assert arrays["normals"].shape == (120, 160, 3)
+        assert bool(arrays["intrinsics_assumed"])
+
+
+def test_infer_with_json_prints_one_line_per_frame_and_saves_nothing(
+    built: tuple[Bundle, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index in range(3):
+        write_picture(folder / f"{index}.png", picture(index, height=48 + 8 * index, width=64))
+    (folder / "bad.png").write_bytes(b"no picture")
+    monkeypatch.chdir(tmp_path)
+    outcome = edge_mtl("infer", folder, "--bundle", built[0].path, "--json", "--intrinsics", "60,60,31.5,23.5")
+    assert outcome.code == 0
+    assert [record["frame"] for record in outcome.records] == ["0", "1", "2"]
+    for record in outcome.records:
+        assert set(record["classes"]) <= set(NYU13_CLASSES)
+        assert sum(record["classes"].values()) == pytest.approx(1.0, abs=1e-4)
+        assert record["depth_median_m"] > 0
+        assert record["intrinsics_assumed"] is False
+        assert record["timing_ms"]["total"] >= record["timing_ms"]["infer"] > 0
+        assert record["files"] == []
+    assert "skipped" in outcome.err
+    assert "bad.png" in outcome.err
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+def test_intrinsics_scale_the_depth(built: tuple[Bundle, Any], room: Path) -> None:
+    command = ("infer", room, "--bundle", built[0].path, "--json", "--intrinsics")
+    near = edge_mtl(*command, "100,100,79.5,59.5").records[0]["depth_median_m"]
+    far = edge_mtl(*command, "200,200,79.5,59.5").records[0]["depth_median_m"]
+    assert far == pytest.approx(2 * near, rel=1e-3)
+
+
+def test_infer_makes_an_annotated_video(built: tuple[Bundle, Any], tmp_path: Path) -> None:
+    write_video(tmp_path / "tour.mp4", 4)
+    out = tmp_path / "results"
+    command = ("infer", tmp_path / "tour.mp4", "--bundle", built[0].path, "--out", out, "--save", "overlay,panel")
+    assert edge_mtl(*command).code == 0
+    assert sorted(path.name for path in out.iterdir()) == ["tour.overlay.mp4", "tour.panel.mp4"]
+    video = cv2.VideoCapture(str(out / "tour.overlay.mp4"))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 4
+    assert (video.get(cv2.CAP_PROP_FRAME_WIDTH), video.get(cv2.CAP_PROP_FRAME_HEIGHT)) == (64, 48)
+
+
+class FakeCamera:
+    """A capture device as OpenCV shows it: frames without end, until someone presses Ctrl-C."""
+
+    def __init__(self, index: int | str) -> None:
+        self._real = None if isinstance(index, int) else REAL_CAPTURE(index)
+        self.frames: Iterator[int] = iter(range(3))
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return self._real is None or self._real.isOpened()
+
+    def get(self, name: int) -> float:
+        return 30.0 if self._real is None else self._real.get(name)
+
+    def read(self) -> tuple[bool, np.ndarray]:
+        if next(self.frames, None) is None:
+            raise KeyboardInterrupt
+        return True, picture(1, height=48, width=64)
+
+    def release(self) -> None:
+        pass
+
+
+REAL_CAPTURE = cv2.VideoCapture
+
+
+def test_a_camera_runs_until_ctrl_c_and_keeps_what_it_recorded(
+    built: tuple[Bundle, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCamera)
+    outcome = edge_mtl("infer", "camera:0", "--bundle", built[0].path, "--out", tmp_path)
+    assert outcome.code == 0
+    assert "stopped" in outcome.err
+    assert [path.name for path in tmp_path.iterdir()] == ["camera-0.panel.mp4"]
+    assert REAL_CAPTURE(str(tmp_path / "camera-0.panel.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
+
+
+@pytest.mark.parametrize("tasks", [("segmentation",), ("depth", "normals")])
+def test_a_bundle_with_fewer_tasks_works_everywhere(tasks: tuple[str, ...], tmp_path: Path, room: Path) -> None:
+    bundle = make_bundle(tmp_path / "part", tasks=tasks)
+    kinds = "overlay,panel,png,npz"
+    outcome = edge_mtl("infer", room, "--bundle", bundle.path, "--out", tmp_path / "results", "--save", kinds, "--json")
+    assert outcome.code == 0, outcome
+    names = {path.name.split(".", 1)[1] for path in (tmp_path / "results").iterdir()}
+    assert ("segmentation.png" in names) == ("overlay.png" in names) == ("segmentation" in tasks)
+    assert ("depth.png" in names) == ("depth" in tasks)
+    assert edge_mtl("inspect", bundle.path).code == 0
+
+
+def test_inspect_shows_the_bundle_and_its_engines(built: tuple[Bundle, Any]) -> None:
+    bundle, _ = built
+    outcome = edge_mtl("inspect", bundle.path)
+    assert outcome.code == 0
+    for word in (
+        "tiny, revision 1",
+        "every hash is right",
+        "13 classes",
+        "96x64",
+        "random pictures",
+        "int8 on onnxruntime",
+        "usable",
+    ):
+        assert word in outcome.out
+    (record,) = edge_mtl("inspect", bundle.path, "--json").records
+    assert record["verified"] is True
+    assert record["files"]["count"] == len(bundle.manifest.files)
+    assert [engine["usable"] for engine in record["engines"]] == [True]
+
+
+def test_inspect_says_why_an_engine_is_stale(own_bundle: Bundle) -> None:
+    assert edge_mtl("build-engine", own_bundle.path, "--fp32", "--backend", "onnxruntime", "--json").code == 0
+    (sidecar,) = (own_bundle.path / "engines").glob("*.json")
+    content = json.loads(sidecar.read_text())
+    sidecar.write_text(json.dumps(content | {"runtime_version": "0.0.1"}))
+    (record,) = edge_mtl("inspect", own_bundle.path, "--json").records
+    assert record["engines"][0]["usable"] is False
+    assert "0.0.1" in record["engines"][0]["problem"]
+    assert "stale" in edge_mtl("inspect", own_bundle.path).out
+
+
+def test_inspect_shows_accuracy_by_precision_and_class(tmp_path: Path) -> None:
+    from edge_mtl.bundle import new_revision
+
+    bundle = make_bundle(tmp_path / "tiny")
+    card = {"fp32": {"miou": 0.5, "class_iou": {"bed": 0.25}}, "int8": {"miou": 0.49, "class_iou": {"bed": 0.24}}}
+    outcome = edge_mtl("inspect", new_revision(bundle, accuracy=card).path)
+    assert outcome.code == 0
+    for word in ("revision 2", "fp32", "int8", "0.49", "bed", "0.24"):
+        assert word in outcome.out
+
+
+def test_doctor_lists_backends_and_the_device() -> None:
+    outcome = edge_mtl("doctor")
+    assert outcome.code == 0
+    for word in ("onnxruntime", "openvino", "INT8 in hardware", "OpenCV", "cache folder", "writable"):
+        assert word in outcome.out
+    (record,) = edge_mtl("doctor", "--json").records
+    assert "onnxruntime" in record["usable"]
+    assert record["clashing_runtimes"] == []
+
+
+def test_benchmark_compares_every_engine_with_plain_fp32(built: tuple[Bundle, Any]) -> None:
+    outcome = edge_mtl("benchmark", built[0].path, "--rounds", 3, "--threads", 1, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    (record,) = outcome.records
+    baseline, engine = record["rows"]
+    assert (baseline["precision"], baseline["ratio"]) == ("fp32", 1.0)
+    assert (engine["precision"], engine["backend"], engine["threads"]) == ("int8", "onnxruntime", 1)
+    assert engine["p50_ms"] <= engine["p90_ms"] <= engine["p99_ms"]
+    assert engine["infer_ms"] > 0
+    assert engine["start_s"] > 0
+    assert engine["rss_bytes"] > 1 << 20
+    assert record["device"]["cores"] >= 1
+
+
+def test_benchmark_works_before_anything_was_built(tiny_bundle: Bundle) -> None:
+    outcome = edge_mtl("benchmark", tiny_bundle.path, "--rounds", 2, "--threads", 1)
+    assert outcome.code == 0
+    assert "fp32 on onnxruntime, plain" in outcome.out
+    assert "gain" in outcome.out
+
+
+def test_demo_draws_a_picture_and_prints_a_benchmark(built: tuple[Bundle, Any], tmp_path: Path) -> None:
+    outcome = edge_mtl("demo", "--bundle", built[0].path, "--out", tmp_path / "new" / "demo.png")
+    assert outcome.code == 0, outcome
+    assert "gain" in outcome.out
+    assert "demo.png" in outcome.out
+    drawn = cv2.imread(str(tmp_path / "new" / "demo.png"))
+    assert drawn.shape[1] > 1000
+    assert drawn.std() > 10
+
+
+def test_the_example_predicts_a_picture(
+    built: tuple[Bundle, Any], room: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["predict_picture.py", str(room), str(built[0].path)])
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    output = capsys.readouterr().out
+    assert "wall:" in output
+    assert "depth:" in output
+    assert " ms" in output

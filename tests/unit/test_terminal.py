@@ -1,0 +1,94 @@
+"""Streams of the command line: results on one, everything else on the other."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_mtl.commands.infer import parse_intrinsics, parse_kinds
+from edge_mtl.commands.terminal import Terminal, one_line, own_streams, plain
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    path: Path
+    values: tuple[float, ...]
+
+
+def test_anything_a_report_holds_becomes_json() -> None:
+    content = plain({"report": Report(Path("a/b"), (1.0, float("nan"))), "array": np.float32(2.5), 3: {"x"}, "none": None})
+    assert content == {"report": {"path": "a/b", "values": [1.0, None]}, "array": 2.5, "3": ["x"], "none": None}
+    json.dumps(content, allow_nan=False)
+
+
+def test_native_chatter_reaches_neither_stream(capfd: pytest.CaptureFixture[str]) -> None:
+    with own_streams():
+        os.write(1, b"EP Error\n")
+        os.write(2, b"libpng error\n")
+        sys.stdout.write("result\n")
+        sys.stderr.write("remark\n")
+    assert capfd.readouterr() == ("result\n", "remark\n")
+    os.write(1, b"back\n")
+    assert capfd.readouterr().out == "back\n"
+
+
+def test_debugging_moves_native_chatter_to_standard_error(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGE_MTL_DEBUG", "1")
+    with own_streams():
+        os.write(1, b"EP Error\n")
+    assert capfd.readouterr() == ("", "EP Error\n")
+
+
+def test_streams_are_restored_after_an_error(capfd: pytest.CaptureFixture[str]) -> None:
+    before, descriptors = (sys.stdout, sys.stderr), len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(RuntimeError), own_streams():
+            raise RuntimeError
+    assert (sys.stdout, sys.stderr) == before
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_with_json_only_records_reach_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal(json_output=True)
+    terminal.show("a table")
+    with terminal.steps() as step:
+        step("building", 1, 2)
+    terminal.record({"a": float("inf")})
+    terminal.note("a remark [with brackets]")
+    output = capsys.readouterr()
+    assert json.loads(output.out) == {"a": None}
+    assert output.err == "a remark [with brackets]\n"
+
+
+def test_without_a_terminal_each_step_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with Terminal().steps() as step:
+        for text, done in (("quantizing", 1), ("quantizing", 2), ("timing", 0)):
+            step(text, done, 2)
+    assert capsys.readouterr().err == "quantizing\ntiming\n"
+
+
+def test_messages_fit_on_one_line() -> None:
+    assert one_line("a\n  b\t c ") == "a b c"
+
+
+def test_kinds_of_results_are_parsed_once_each() -> None:
+    assert parse_kinds("npz, overlay,npz") == ("npz", "overlay")
+    for text in ("", "jpg", "panel,jpg"):
+        with pytest.raises(ValueError, match="--save expects"):
+            parse_kinds(text)
+
+
+def test_intrinsics_are_four_numbers_of_a_camera() -> None:
+    assert parse_intrinsics("525, 525,319.5,239.5") == (525.0, 525.0, 319.5, 239.5)
+    assert parse_intrinsics(None) is None
+    for text in ("525", "a,b,c,d", "0,1,2,3", "1,1,nan,2", "1,1,inf,2", "1,2,3,4,5"):
+        with pytest.raises(ValueError, match="--intrinsics expects"):
+            parse_intrinsics(text)
