@@ -79,9 +79,7 @@ def test_unknown_names_are_refused(model):
 
 
 def test_inputs_and_outputs_are_described(backend):
-    assert {name: (spec.shape, spec.dtype) for name, spec in backend.inputs.items()} == {
-        "image": ((1, 3, 64, 96), np.float32)
-    }
+    assert {name: (spec.shape, spec.dtype) for name, spec in backend.inputs.items()} == {"image": ((1, 3, 64, 96), np.float32)}
     assert backend.outputs["segmentation_logits"].shape == (1, 13, 16, 24)
     assert (backend.info.threads, backend.info.precision, backend.info.device) == (1, "fp32", "cpu")
     assert backend.info.version == available()[backend.info.name].version

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from edge_mtl import bundle as bundles
 from edge_mtl.bundle import Bundle, InputSpec, Manifest, find, new_revision, task_descriptions, write_bundle
-from edge_mtl.errors import BundleError, EdgeMtlError
+from edge_mtl.errors import BundleError
 from edge_mtl.tasks import TASK_NAMES
 
 
@@ -117,15 +118,18 @@ def test_an_invalid_manifest_says_what_is_wrong(bundle, change, message):
 @settings(max_examples=200, deadline=None)
 def test_a_mutated_manifest_never_raises_anything_else(data):
     manifest = Manifest(
-        "tiny", 1, task_descriptions(TASK_NAMES), InputSpec(64, 96), (88.0, 88.0, 47.5, 31.5), {"a": bundles.FileEntry("0" * 64, 1)}
+        "tiny",
+        1,
+        task_descriptions(TASK_NAMES),
+        InputSpec(64, 96),
+        (88.0, 88.0, 47.5, 31.5),
+        {"a": bundles.FileEntry("0" * 64, 1)},
     )
     payload = bytearray(manifest.to_json())
     for _ in range(data.draw(st.integers(1, 4))):
         payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
-    try:
+    with contextlib.suppress(BundleError):
         Manifest.from_json(bytes(payload), source=bundles.DEMO_BUNDLE)
-    except EdgeMtlError as error:
-        assert isinstance(error, BundleError)
 
 
 def test_a_missing_bundle_names_the_command_that_makes_one(tmp_path):

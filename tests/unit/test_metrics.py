@@ -28,7 +28,14 @@ def random_maps(seed: int = 0) -> tuple[np.ndarray, ...]:
     depth = random.uniform(0.5, 8, truth.shape)
     depth[:, :, :2] = 0
     normals = random.normal(size=(*truth.shape, 3))
-    return guess, truth, depth * random.uniform(0.7, 1.4, depth.shape), depth, random.normal(0, 0.5, normals.shape) + normals, normals
+    return (
+        guess,
+        truth,
+        depth * random.uniform(0.7, 1.4, depth.shape),
+        depth,
+        random.normal(0, 0.5, normals.shape) + normals,
+        normals,
+    )
 
 
 def test_segmentation_by_hand():

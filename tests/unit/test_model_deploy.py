@@ -98,8 +98,8 @@ def test_the_study_model_loses_its_dead_weights_at_288x384_only_where_they_are_d
     dead = 3 * 512 * 256 * 8  # a head's rates x inputs x outputs x taps
     lost_small = before - sum(parameter.numel() for parameter in small.parameters())
     lost_large = before - sum(parameter.numel() for parameter in large.parameters())
-    assert 0 <= lost_small - 3 * dead < 20_000  # besides them only batch norm and biases
-    assert 0 <= lost_large - 2 * dead < 20_000  # at 15x20 the taps of rate 12 reach the map
+    assert 0 <= lost_small - 3 * dead < 50_000  # besides them only batch norm and biases
+    assert 0 <= lost_large - 2 * dead < 50_000  # at 15x20 the taps of rate 12 reach the map
 
 
 def test_adaptive_pooling_as_a_product() -> None:

@@ -189,8 +189,13 @@ def test_depth_that_is_not_positive_is_unknown(value):
 
 
 def test_missing_tasks_are_none():
-    maps = finish({"depth": np.ones((1, *NETWORK), np.float32)}, letterbox(NETWORK, NETWORK), output_size="frame", change=None,
-                  pool=BufferPool())
+    maps = finish(
+        {"depth": np.ones((1, *NETWORK), np.float32)},
+        letterbox(NETWORK, NETWORK),
+        output_size="frame",
+        change=None,
+        pool=BufferPool(),
+    )
     assert maps.segmentation is maps.normals is maps.confidence is None
     assert maps.depth is not None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -26,7 +27,7 @@ def build(root: Path, count: int = 4, *, split="train", workers: int = 1, **chan
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.npy"))}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob("*/*/shard-*/*.npy"))}
 
 
 @pytest.fixture(autouse=True)
@@ -178,6 +179,22 @@ class TestWorkers:
         assert len(contents(whole)) == 20
         assert contents(killed) == contents(whole)
 
+    def test_workers_leave_when_their_parent_is_killed(self, tmp_path):
+        run = self.start(tmp_path, 64)
+        try:
+            deadline = time.monotonic() + 60
+            while not list(tmp_path.glob("*/train/shard-*")) and run.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.02)
+            run.kill()  # the parent alone
+            run.wait()
+            deadline = time.monotonic() + 20
+            while group_is_alive(run.pid) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert not group_is_alive(run.pid)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(run.pid, signal.SIGKILL)
+
     def test_a_worker_that_dies_is_an_error_that_says_what_to_do(self, tmp_path):
         def kill_one():
             while not multiprocessing.active_children():
@@ -189,6 +206,14 @@ class TestWorkers:
         with pytest.raises(RuntimeError, match="run again"):
             build(tmp_path, 8, workers=2)
         killer.join()
+
+
+def group_is_alive(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 class TestScript:
