@@ -6,6 +6,7 @@ import json
 import runpy
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_mtl.bundle import Bundle
+from edge_mtl.bundle import Bundle, new_revision
+from edge_mtl.commands import demo
 from edge_mtl.tasks import NYU13_CLASSES
 from tests.bundles import make_bundle, picture, write_picture
 from tests.command_line import edge_mtl
@@ -211,8 +213,6 @@ def test_inspect_says_why_an_engine_is_stale(own_bundle: Bundle) -> None:
 
 
 def test_inspect_shows_accuracy_by_precision_and_class(tmp_path: Path) -> None:
-    from edge_mtl.bundle import new_revision
-
     bundle = make_bundle(tmp_path / "tiny")
     card = {"fp32": {"miou": 0.5, "class_iou": {"bed": 0.25}}, "int8": {"miou": 0.49, "class_iou": {"bed": 0.24}}}
     outcome = edge_mtl("inspect", new_revision(bundle, accuracy=card).path)
@@ -260,6 +260,30 @@ def test_demo_draws_a_picture_and_prints_a_benchmark(built: tuple[Bundle, Any], 
     drawn = cv2.imread(str(tmp_path / "new" / "demo.png"))
     assert drawn.shape[1] > 1000
     assert drawn.std() > 10
+
+
+def test_the_demo_builds_an_engine_when_there_is_none_and_manages_without_a_photograph(
+    own_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "build", partial(demo.build, backend="onnxruntime", threads=1))
+    monkeypatch.setattr(demo, "photograph", lambda: None)
+    outcome = edge_mtl("demo", "--bundle", own_bundle.path, "--out", tmp_path / "demo.png")
+    assert outcome.code == 0, outcome
+    assert "agreement" in outcome.out
+    assert "edge-mtl[demo]" in outcome.err
+    assert (tmp_path / "demo.png").is_file()
+    assert list(own_bundle.path.glob("engines/*.onnx"))
+
+
+def test_benchmark_lists_every_engine_of_the_store(own_bundle: Bundle) -> None:
+    """Also an engine that an Engine would not choose, because another of its kind is faster."""
+    assert edge_mtl("build-engine", own_bundle.path, "--int8", "--backend", "openvino", "--json").code == 0
+    (bundle,) = edge_mtl("inspect", own_bundle.path, "--json").records
+    (record,) = edge_mtl("benchmark", own_bundle.path, "--rounds", 2, "--json").records
+    built = {engine["key"] for engine in bundle["engines"]}
+    assert {row["engine_key"] for row in record["rows"]} == {None, *built}
+    assert all(row["infer_ms"] > 0 for row in record["rows"])
+    assert all(row["rss_bytes"] > 0 for row in record["rows"])
 
 
 def test_the_example_predicts_a_picture(

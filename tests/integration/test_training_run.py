@@ -20,8 +20,10 @@ import torch
 from mtl.bundle_frames import DEPTH_UNITS_PER_M
 from mtl.checkpoint import CheckpointError, load_state, load_weights
 from mtl.config import apply_overrides, parse_config
+from mtl.data.frame import Batch, Frame
 from mtl.data.rooms import RoomsDataset
-from mtl.loop import Training
+from mtl.evaluate import judge
+from mtl.loop import StepReport, Training
 from mtl.onnx_predictor import OnnxGraph
 from mtl.run import Run
 from mtl.settings import RunSettings
@@ -29,7 +31,8 @@ from rich.console import Console
 
 import train as train_script
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
-from edge_mtl.metrics import HIGHER_IS_BETTER
+from edge_mtl.engine import Engine
+from edge_mtl.metrics import HIGHER_IS_BETTER, angles_deg
 
 REPOSITORY = Path(__file__).parents[2]
 STAGES = "[{height=32, width=64, steps=3, batch=2}, {height=64, width=96, steps=3, batch=2}]"
@@ -42,9 +45,10 @@ SMALL = {
     "data.workers": "1",
     "stages": STAGES,
     "model.drop_path": "0.1",
+    "losses.class_weights": "true",
+    "losses.weighting": "uncertainty",
     "loop.threads": "1",
     "loop.loader_workers": "0",
-    "loop.checkpoint_s": "0.0",
     "loop.pictures": "2",
     "export.calibration": "4",
     "export.evaluation": "3",
@@ -61,6 +65,14 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def finished(rooms: Path, tmp_path_factory: pytest.TempPathFactory) -> RunSettings:
+    """A run that nothing disturbed: read its folder, never change it."""
+    settings = tiny(rooms, tmp_path_factory.mktemp("runs"))
+    Run(settings, console=quiet()).train()
+    return settings
+
+
 def tiny(rooms: Path, folder: Path, **changes: str) -> RunSettings:
     """Settings of a run of six steps."""
     fixed = {"data.root": f"'{rooms}'", "folder": f"'{folder}'", "export.folder": f"'{folder / 'bundles'}'"}
@@ -68,9 +80,14 @@ def tiny(rooms: Path, folder: Path, **changes: str) -> RunSettings:
 
 
 def arguments(rooms: Path, folder: Path) -> list[str]:
-    """The same as command-line arguments."""
+    """The same as command-line arguments, with a checkpoint after every step."""
     given = {**SMALL, "data.root": str(rooms), "folder": str(folder / "runs"), "export.folder": str(folder / "bundles")}
+    given["loop.checkpoint_s"] = "0.0"
     return [text for key, value in given.items() for text in (f"--{key}", value)]
+
+
+def folder_of(settings: RunSettings) -> Path:
+    return Path(settings.folder) / settings.name
 
 
 def quiet() -> Console:
@@ -81,59 +98,57 @@ class Killed(BaseException):
     """Stands in for a signal that leaves no time for anything."""
 
 
-def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def train_until(step: int, settings: RunSettings, *, resume: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train, and die before step number `step`."""
     advance = Training.advance
 
-    def advance_or_die(self: Training, batch: object) -> object:
+    def advance_or_die(self: Training, batch: Batch) -> StepReport:
         if self.step == step:
             raise Killed
-        return advance(self, batch)  # type: ignore[arg-type]
+        return advance(self, batch)
 
-    monkeypatch.setattr(Training, "advance", advance_or_die)
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "advance", advance_or_die)
+        run = Run(settings, console=quiet(), resume=resume)
+        with pytest.raises(Killed):
+            run.train()
 
 
 def test_a_run_killed_in_either_stage_ends_with_the_weights_of_one_that_was_not(
-    rooms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rooms: Path, finished: RunSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, broken = tiny(rooms, tmp_path / "whole"), tiny(rooms, tmp_path / "broken")
-    Run(whole, console=quiet()).train()
-    resume = False
-    for step in (2, 4):
-        with monkeypatch.context() as patch, pytest.raises(Killed):
-            kill_at(step, patch)
-            Run(broken, console=quiet(), resume=resume).train()
-        resume = True
-    Run(broken, console=quiet(), resume=True).train()
-    states = [load_state(tmp_path / name / whole.name / "state.pt")["training"] for name in ("whole", "broken")]
-    assert states[0]["step"] == states[1]["step"] == 6
-    for part in ("model", "ema"):
-        differ = [name for name, value in states[0][part].items() if not torch.equal(value, states[1][part][name])]
-        assert not differ
-    best = [load_weights(tmp_path / name / whole.name / "best.safetensors")[1] for name in ("whole", "broken")]
-    assert best[0]["validation"] == best[1]["validation"]
+    settings = tiny(rooms, tmp_path, **{"loop.checkpoint_s": "0.0"})
+    train_until(2, settings, resume=False, monkeypatch=monkeypatch)
+    train_until(4, settings, resume=True, monkeypatch=monkeypatch)
+    Run(settings, console=quiet(), resume=True).train()
+    whole, broken = (load_state(folder_of(run) / "state.pt")["training"] for run in (finished, settings))
+    assert whole["step"] == broken["step"] == 6
+    for part in ("model", "ema", "loss"):
+        assert not [name for name, value in whole[part].items() if not torch.equal(value, broken[part][name])]
+    first, second = (load_weights(folder_of(run) / "best.safetensors")[1] for run in (finished, settings))
+    assert first["validation"] == second["validation"]
 
 
-def test_a_run_leaves_pictures_metrics_and_its_configuration(rooms: Path, tmp_path: Path) -> None:
-    settings = tiny(rooms, tmp_path, **{"losses.class_weights": "true", "losses.weighting": "uncertainty"})
-    Run(settings, console=quiet()).train()
-    folder = tmp_path / settings.name
+def test_a_run_leaves_pictures_metrics_and_its_configuration(finished: RunSettings) -> None:
+    folder = folder_of(finished)
     sheet = cv2.imread(str(folder / "pictures" / "step-000006.png"))
     assert sheet is not None
     assert sheet.shape == (2 * (64 + 4), 7 * (96 + 4), 3)
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [(record["kind"], record["step"]) for record in records] == [("start", 0), ("validation", 3), ("validation", 6)]
-    assert set(HIGHER_IS_BETTER) <= set(records[-1])
+    assert [(record["kind"], record["step"]) for record in records[:3]] == [("start", 0), ("validation", 3), ("validation", 6)]
+    assert set(HIGHER_IS_BETTER) <= set(records[2])
     assert json.loads((folder / "config.json").read_text())["losses"]["weighting"] == "uncertainty"
 
 
-def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(rooms: Path, tmp_path: Path) -> None:
-    settings = tiny(rooms, tmp_path)
-    Run(settings, console=quiet()).train()
+def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(rooms: Path, finished: RunSettings) -> None:
     with pytest.raises(CheckpointError, match="--resume"):
-        Run(settings, console=quiet())
+        Run(finished, console=quiet())
     with pytest.raises(CheckpointError, match="was trained with seed = 0, not 1"):
-        Run(tiny(rooms, tmp_path, seed="1"), console=quiet(), resume=True)
-    Run(tiny(rooms, tmp_path, **{"loop.pictures": "0"}), console=quiet(), resume=True)
+        Run(tiny(rooms, Path(finished.folder), seed="1"), console=quiet(), resume=True)
+
+
+def test_how_a_run_is_driven_may_change_when_it_is_resumed(rooms: Path, finished: RunSettings) -> None:
+    Run(tiny(rooms, Path(finished.folder), **{"loop.pictures": "0", "loop.threads": "2"}), console=quiet(), resume=True)
 
 
 @pytest.mark.slow
@@ -188,6 +203,14 @@ def check_bundle(bundle: Bundle) -> None:
     assert 0.3 < np.median(depth[known]) < 10
     np.testing.assert_allclose(np.linalg.norm(normals[known], axis=-1), 1, atol=0.02)
 
+    frame = Frame(decoded(bundle, "evaluation/000.jpg")[..., ::-1], label, depth, normals, tuple(cameras["000"]))
+    judged = next(judge(graph, [frame], size=(64, 96)))
+    with Engine(bundle, backend="onnxruntime", precision="fp32", threads=1, output_size="network", self_test="all") as engine:
+        prediction = engine.predict(frame.image, intrinsics=frame.intrinsics)
+    assert (prediction.segmentation == judged.predicted["segmentation"]).mean() > 0.999
+    np.testing.assert_allclose(prediction.depth, judged.predicted["depth"], rtol=1e-3)
+    assert angles_deg(prediction.normals, judged.predicted["normals"]).max() < 0.1
+
 
 def decoded(bundle: Bundle, name: str) -> np.ndarray:
     picture = cv2.imdecode(np.frombuffer(bundle.read(name), np.uint8), cv2.IMREAD_UNCHANGED)
@@ -196,11 +219,9 @@ def decoded(bundle: Bundle, name: str) -> np.ndarray:
 
 
 def test_a_checkpoint_is_evaluated_and_the_numbers_are_written(
-    rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    rooms: Path, finished: RunSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = tiny(rooms, tmp_path)
-    best = Run(settings, console=quiet()).train()
-    out = tmp_path / "numbers.json"
+    best, out = folder_of(finished) / "best.safetensors", tmp_path / "numbers.json"
     code = evaluate_script.main([str(best), "--split", "val", "--count", "2", "--root", str(rooms), "--json", str(out)])
     assert code == 0
     assert "mIoU" in capsys.readouterr().out
@@ -217,7 +238,7 @@ def test_a_checkpoint_is_evaluated_and_the_numbers_are_written(
         (["--set", "optimizer.lr=fast"], 2, "optimizer.lr should be a number"),
         (["--seed"], 2, "--seed has no value"),
         (["--model.backbone", "pvt_v2_b77", "--folder", "FOLDER"], 9, "unknown backbone"),
-        (["--model.pretrained", "absent.pth", "--folder", "FOLDER"], 9, "absent.pth is no file"),
+        (["--model.pretrained", "absent.pth", "--folder", "FOLDER"], 9, "pretrained weights"),
         (["--folder", "/proc/none"], 13, "cannot be written"),
     ],
 )
@@ -254,7 +275,9 @@ def test_an_export_over_an_existing_folder_is_refused(tmp_path: Path, capsys: py
     assert "exists already" in capsys.readouterr().err
 
 
-def test_what_was_trained_cannot_be_changed_at_export(rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    best = Run(tiny(rooms, tmp_path), console=quiet()).train()
+def test_what_was_trained_cannot_be_changed_at_export(
+    finished: RunSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = folder_of(finished) / "best.safetensors"
     assert export_script.main([str(best), "--out", str(tmp_path / "b"), "--model.width", "32"]) == 2
     assert "model.width cannot change after training" in capsys.readouterr().err

@@ -68,13 +68,13 @@ def test_safetensors_of_others_have_no_description_and_are_refused(tmp_path: Pat
     from safetensors.torch import save_file
 
     save_file({"w": torch.zeros(2)}, str(tmp_path / "other.safetensors"))
-    with pytest.raises(CheckpointError, match="best.safetensors"):
+    with pytest.raises(CheckpointError, match="Give runs/<name>/best"):
         load_weights(tmp_path / "other.safetensors")
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
     for load in (load_state, load_weights):
-        with pytest.raises(CheckpointError, match="absent.*cannot be read"):
+        with pytest.raises(CheckpointError, match="absent cannot be read"):
             load(tmp_path / "absent")
 
 

@@ -35,10 +35,8 @@ class Numbered:
         return Frame(image, np.full((32, 64), index, np.uint8), np.full((32, 64), 2.0, np.float32), normals, CAMERA)
 
 
-def plan(**changes: int) -> BatchPlan:
-    return BatchPlan(
-        **{"seed": 1, "stage": 0, "size": (32, 64), "batch": 3, "stride": 4, "augment": AugmentSettings(), **changes}
-    )  # type: ignore[arg-type]
+def plan(*, seed: int = 1, stage: int = 0, stride: int = 4) -> BatchPlan:
+    return BatchPlan(seed=seed, stage=stage, size=(32, 64), batch=3, stride=stride, augment=AugmentSettings())
 
 
 def same(first: Batch, second: Batch) -> bool:
