@@ -22,7 +22,7 @@ from edge_mtl.errors import EdgeMtlError
 
 __all__ = ["app", "main"]
 
-EXIT_USAGE, EXIT_INTERNAL, EXIT_FILES, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_TERMINATED = 2, 70, 74, 130, 141, 143
+EXIT_USAGE, EXIT_INTERNAL, EXIT_FILES, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 70, 74, 130, 143
 
 
 def _block(title: str, *lines: str) -> str:
@@ -260,8 +260,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail(str(exc), exc.exit_code)
         except UsageError as exc:
             return _fail(str(exc), EXIT_USAGE)
-        except BrokenPipeError:
-            return EXIT_PIPE
         except OSError as exc:
             where = f" ({exc.filename})" if exc.filename else ""
             return _fail(f"{exc.strerror or exc}{where}. Nothing half-written was left.", EXIT_FILES)

@@ -5,16 +5,18 @@ Knows the order of the steps; each step is another module's.
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from edge_mtl.build.engines import EngineStore
 from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, Bundle, find
-from edge_mtl.commands.benchmark import BenchmarkRow, compare
+from edge_mtl.commands.benchmark import compare
 from edge_mtl.commands.build_engine import build
 from edge_mtl.commands.demo_picture import draw
 from edge_mtl.commands.options import EngineOptions
 from edge_mtl.commands.results import encode_picture
 from edge_mtl.commands.samples import photograph, rooms
+from edge_mtl.commands.subjects import BenchmarkRow
 from edge_mtl.commands.terminal import Terminal, one_line
 from edge_mtl.device import fingerprint
 from edge_mtl.engine import Engine, EngineInfo
@@ -39,6 +41,8 @@ def run(terminal: Terminal, path: Path | None, out: Path) -> None:
         EdgeMtlError: as bundle, build and engine say.
         OSError: the picture cannot be written.
     """
+    if out.is_dir():  # found out now, not after minutes of building
+        raise IsADirectoryError(errno.EISDIR, "expected a file name for the picture, found a folder", str(out))
     bundle = find(DEMO_BUNDLE if path is None and (DEMO_BUNDLE / MANIFEST).is_file() else path)
     if _needs_building(bundle):
         build(terminal, bundle, "int8")

@@ -32,14 +32,14 @@ class Footprint:
     rss_bytes: int
 
 
-def measure(bundle: Path, *, backend: str, precision: str, threads: int | None, plain: bool = False) -> Footprint | None:
+def measure(bundle: Path, *, backend: str, precision: str, threads: int | None, graph: str | None = None) -> Footprint | None:
     """Measure one engine; None where that fails (this is a remark in a table, never a reason to stop).
 
     Args:
-        plain: model.onnx in FP32 instead of what an Engine would choose.
+        graph: model.onnx or the key of a built engine, to run without an Engine.
     """
     request = json.dumps(
-        {"bundle": str(bundle), "backend": backend, "precision": precision, "threads": threads, "plain": plain}
+        {"bundle": str(bundle), "backend": backend, "precision": precision, "threads": threads, "graph": graph}
     )
     command = [sys.executable, "-m", "edge_mtl.commands.footprint", request]
     root = str(Path(__file__).resolve().parents[2])  # this very package, wherever the command was started
@@ -70,11 +70,19 @@ def _predict_once(request: dict[str, object]) -> float:
     bundle = Bundle.open(str(request["bundle"]))
     frame = np.full((bundle.manifest.input.height, bundle.manifest.input.width, 3), 128, np.uint8)
     threads = request["threads"] if isinstance(request["threads"], int) else None
-    if request["plain"]:
+    graph = request["graph"]
+    if graph is not None:
         from edge_mtl.backends import open_backend
+        from edge_mtl.build.engines import EngineStore
         from edge_mtl.build.frame_path import FramePath
 
-        path = FramePath(open_backend("onnxruntime", bundle.read(PLAIN_MODEL), threads=threads), bundle.manifest)
+        if graph == PLAIN_MODEL:
+            model = bundle.read(PLAIN_MODEL)
+        else:
+            store = EngineStore(bundle)
+            model = store.load(next(record for record in store.list() if record.key == graph))
+        opened = open_backend(str(request["backend"]), model, threads=threads, precision=str(request["precision"]))
+        path = FramePath(opened, bundle.manifest)
         path(frame)
         ready = time.monotonic()
         path(frame)

@@ -17,11 +17,11 @@ from edge_mtl.bundle import find
 from edge_mtl.commands.options import EngineOptions
 from edge_mtl.commands.results import KINDS, Kind, ResultWriter
 from edge_mtl.commands.terminal import Step, Terminal, one_line, table
-from edge_mtl.engine import Engine
+from edge_mtl.engine import Engine, EngineInfo
 from edge_mtl.errors import FrameError
 from edge_mtl.media import Frame, Source, open_source
 from edge_mtl.prediction import Prediction
-from edge_mtl.tasks import VOID
+from edge_mtl.tasks import DEPTH, VOID
 
 __all__ = ["describe", "parse_intrinsics", "parse_kinds", "run"]
 
@@ -87,7 +87,9 @@ def run(
         info = engine.info
     if not totals:
         raise FrameError(f"{text}: no frame could be used.")
-    _summary(terminal, source, totals, files, out, f"{info.precision} on {info.backend}")
+    _summary(terminal, source, totals, files, out, info)
+    if intrinsics is None and DEPTH in info.tasks:
+        terminal.note("Depth is right up to a factor only: give the camera with --intrinsics fx,fy,cx,cy for metres.")
 
 
 def describe(frame: Frame, prediction: Prediction) -> dict[str, Any]:
@@ -102,6 +104,7 @@ def describe(frame: Frame, prediction: Prediction) -> dict[str, Any]:
         known = prediction.depth[np.isfinite(prediction.depth)]
         result["depth_median_m"] = float(np.median(known)) if known.size else None
         result["depth_known_share"] = known.size / prediction.depth.size
+    result["bad_values"] = prediction.bad_values
     result["intrinsics_assumed"] = prediction.intrinsics_assumed
     result["timing_ms"] = _milliseconds(prediction)
     return result
@@ -138,13 +141,13 @@ def _milliseconds(prediction: Prediction) -> dict[str, float]:
 
 
 def _summary(
-    terminal: Terminal, source: Source, totals: list[dict[str, float]], files: list[Path], out: Path | None, engine: str
+    terminal: Terminal, source: Source, totals: list[dict[str, float]], files: list[Path], out: Path | None, info: EngineInfo
 ) -> None:
     medians = {stage: median(total[stage] for total in totals) for stage in totals[0]}
     skipped = f" ({len(source.skipped)} skipped)" if source.skipped else ""
     result = table("", "frames", "engine", "ms per frame", "prepare", "infer", "postprocess", right=("ms per frame",))
     stages = [f"{medians[stage]:.2f}" for stage in ("total", "prepare", "infer", "postprocess")]
-    result.add_row(f"{len(totals)}{skipped}", engine, *stages)
-    terminal.show(result)
+    result.add_row(f"{len(totals)}{skipped}", f"{info.precision} on {info.backend}", *stages)
+    terminal.show(result, f"Engine: {info.reason}")
     if out is not None:
         terminal.show(f"Saved {files[0]}" if len(files) == 1 else f"Saved {len(files)} files in {out}")

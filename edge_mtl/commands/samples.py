@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_mtl.build.evaluation import evaluation_frames
+from edge_mtl.build.evaluation import LabelledFrame, evaluation_frames
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import FrameError
 from edge_mtl.media import read_picture
-from edge_mtl.tasks import TASK_NAMES
 
 __all__ = ["Sample", "Truth", "photograph", "rooms"]
+
+_BLACK = 24
+"""Bars are black, but not quite once a JPEG encoder has seen them."""
 
 # Middlebury 2014 stereo benchmark, "Motorcycle" at a quarter of its size: calibration from the documentation of
 # skimage.data.stereo_motorcycle. Depth is focal length x baseline / (disparity + offset).
@@ -51,10 +53,7 @@ def rooms(bundle: Bundle, count: int) -> list[Sample]:
     Raises:
         BundleError: a file is altered or not what it should be.
     """
-    every = [
-        Sample(f"room {index}", item.frame, item.intrinsics, Truth(**{task: item.targets.get(task) for task in TASK_NAMES}))
-        for index, item in enumerate(evaluation_frames(bundle))
-    ]
+    every = [_room(f"room {index}", item) for index, item in enumerate(evaluation_frames(bundle))]
     richest = sorted(range(len(every)), key=lambda index: (-_richness(every[index].truth), index))[:count]
     return [every[index] for index in sorted(richest)]
 
@@ -85,6 +84,20 @@ def _stereo_depth(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | N
         return None
     depth = _FOCAL_PX * _BASELINE_M / (disparity + _OFFSET_PX)
     return np.where(np.isfinite(disparity), depth, np.nan).astype(np.float32) if disparity.shape == shape else None
+
+
+def _room(title: str, item: LabelledFrame) -> Sample:
+    """A labelled frame without the bars that letterboxing put around it."""
+    content = item.frame.max(axis=2) > _BLACK
+    rows, columns = np.flatnonzero(content.any(axis=1)), np.flatnonzero(content.any(axis=0))
+    if rows.size == 0:
+        rows, columns = np.arange(content.shape[0]), np.arange(content.shape[1])
+    inside = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    camera = item.intrinsics
+    if camera is not None:
+        camera = camera[0], camera[1], camera[2] - columns[0], camera[3] - rows[0]
+    targets = {task: target[inside] for task, target in item.targets.items()}
+    return Sample(title, np.ascontiguousarray(item.frame[inside]), camera, Truth(**targets))
 
 
 def _richness(truth: Truth) -> int:

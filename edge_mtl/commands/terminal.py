@@ -23,6 +23,7 @@ from rich.table import Table
 __all__ = ["DEBUG_VARIABLE", "Step", "Terminal", "debugging", "one_line", "own_streams", "table"]
 
 DEBUG_VARIABLE = "EDGE_MTL_DEBUG"
+_EXIT_PIPE = 141
 _WIDTH = 120
 """Columns of tables that go to a file or a pipe."""
 
@@ -43,9 +44,16 @@ class Terminal:
         self._err = Console(stderr=True, highlight=False)
 
     def record(self, content: Any) -> None:
-        """One JSON line on standard output; dataclasses become objects, NaN and infinity null."""
-        sys.stdout.write(json.dumps(plain(content), allow_nan=False) + "\n")
-        sys.stdout.flush()
+        """One JSON line on standard output; dataclasses become objects, NaN and infinity null.
+
+        Raises:
+            SystemExit: whoever read standard output has left, as with `| head`.
+        """
+        try:
+            sys.stdout.write(json.dumps(plain(content), allow_nan=False) + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError as exc:
+            raise SystemExit(_EXIT_PIPE) from exc
 
     def show(self, *parts: Any) -> None:
         """Text or tables on standard output; nothing with --json."""

@@ -147,6 +147,35 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(rooms: Pat
         Run(tiny(rooms, Path(finished.folder), seed="1"), console=quiet(), resume=True)
 
 
+def test_legs_that_have_not_begun_may_change_and_those_that_have_may_not(
+    rooms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_until(2, tiny(rooms, tmp_path, **{"loop.checkpoint_s": "0.0"}), resume=False, monkeypatch=monkeypatch)
+    with pytest.raises(CheckpointError, match=r"stages\.0\.batch = 2, not 1"):
+        Run(tiny(rooms, tmp_path, **{"stages.0.batch": "1"}), console=quiet(), resume=True)
+    shorter = tiny(rooms, tmp_path, **{"stages.0.steps": "2", "stages.1.steps": "1", "stages.1.normals": "9.0"})
+    Run(shorter, console=quiet(), resume=True).train()
+    assert load_state(folder_of(shorter) / "state.pt")["training"]["step"] == 3
+
+
+def test_a_signal_stops_a_run_between_steps_with_a_checkpoint(
+    rooms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = Training.advance
+
+    def advance_and_signal(self: Training, batch: Batch) -> StepReport:
+        if self.step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return advance(self, batch)
+
+    monkeypatch.setattr(Training, "advance", advance_and_signal)
+    settings = tiny(rooms, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        Run(settings, console=quiet()).train()
+    assert load_state(folder_of(settings) / "state.pt")["training"]["step"] == 2
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
 def test_how_a_run_is_driven_may_change_when_it_is_resumed(rooms: Path, finished: RunSettings) -> None:
     Run(tiny(rooms, Path(finished.folder), **{"loop.pictures": "0", "loop.threads": "2"}), console=quiet(), resume=True)
 
