@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION, TASK_NAMES, VOID
-from mtl.settings import LossSettings
+from mtl.settings import LossSettings, Stage
 
 __all__ = ["MultiTaskLoss", "at_phase", "depth_loss", "normal_loss", "segmentation_loss"]
 
@@ -93,6 +93,10 @@ class MultiTaskLoss(nn.Module):
         if settings.weighting == "uncertainty":
             start = torch.tensor([max(self.fixed[task], _EPSILON) for task in self.tasks]).log().neg()
             self.log_variance = nn.Parameter(start)
+
+    def weigh(self, stage: Stage) -> None:
+        """Use the weights of a stage from now on."""
+        self.fixed = {task: float(getattr(stage, task) or getattr(self.settings, task)) for task in self.tasks}
 
     def forward(
         self, predicted: Mapping[str, Tensor], targets: Mapping[str, Tensor], phase: tuple[int, int] | None

@@ -26,11 +26,13 @@ from mtl.data.frame import Batch, FrameSource
 from mtl.data.loader import BatchPlan, batches
 from mtl.data.sources import stage_rooms, validation_rooms
 from mtl.evaluate import evaluate, judge, model_predictor, score
+from mtl.interrupts import deferred_stop
 from mtl.loop import Training
 from mtl.losses import MultiTaskLoss
 from mtl.model import MultiTaskModel, build_model
 from mtl.pictures import prediction_sheet, write_sheet
 from mtl.progress import JsonLines, StepProgress, metrics_table
+from mtl.resume import check_same_settings
 from mtl.settings import RunSettings
 
 __all__ = ["BEST", "LAST", "STATE", "Run", "TrainingError", "build"]
@@ -39,7 +41,6 @@ STATE = "state.pt"
 BEST = "best.safetensors"
 LAST = "last.safetensors"
 
-_FREE_TO_CHANGE = ("loop", "export", "folder")
 _MOST_BAD_STEPS = 50
 
 
@@ -105,24 +106,24 @@ class Run:
         validation = validation_rooms(settings.data, "val").open(workers=settings.data.workers, progress=True)
         self._log.write("start", step=training.step, parameters=_parameters(model), threads=torch.get_num_threads())
         with StepProgress(self._console, steps=settings.steps, done=training.step) as progress:
-            try:
-                self._stages(training, validation, progress)
-            except KeyboardInterrupt:
-                self._checkpoint(training)
-                raise
+            while training.step < settings.steps:
+                self._stage(training, validation, progress)
         return self.folder / BEST
 
-    def _stages(self, training: Training, validation: FrameSource, progress: StepProgress) -> None:
+    def _stage(self, training: Training, validation: FrameSource, progress: StepProgress) -> None:
+        """Train to the end of the stage that the next step belongs to."""
         settings = self.settings
-        saved, bad = time.monotonic(), 0
-        while training.step < settings.steps:
-            index = settings.stage_at(training.step)
-            stage = settings.stages[index]
-            start = sum(one.steps for one in settings.stages[:index])
-            every = settings.loop.evaluate_every or max(1, (stage.train or settings.data.train) // stage.batch)
-            name = f"{stage.height}x{stage.width}"
-            began = time.monotonic()
-            for batch in self._batches(index, training):
+        index = settings.stage_at(training.step)
+        stage = settings.stages[index]
+        start = sum(one.steps for one in settings.stages[:index])
+        every = settings.loop.evaluate_every or max(1, (stage.train or settings.data.train) // stage.batch)
+        name = f"{stage.height}x{stage.width}"
+        training.loss.weigh(stage)
+        coming = self._batches(index, training)
+        began = saved = time.monotonic()
+        bad = 0
+        with deferred_stop() as stop:
+            for batch in coming:
                 report = training.advance(batch)
                 now = time.monotonic()
                 progress.show(report, images=stage.batch, seconds=now - began, stage=name)
@@ -131,13 +132,14 @@ class Run:
                 if bad >= _MOST_BAD_STEPS:
                     raise TrainingError(f"the loss is not finite since {bad} steps. Lower the rate: --optimizer.lr 3e-4")
                 done = training.step - start
-                if done == stage.steps or (done % every == 0 and stage.steps - done >= every // 2):
+                evaluates = done == stage.steps or (done % every == 0 and stage.steps - done >= every // 2)
+                if evaluates:
                     self._evaluate(training, validation, index, progress)
+                if evaluates or stop.asked or now - saved > settings.loop.checkpoint_s:
                     self._checkpoint(training)
                     saved = began = time.monotonic()
-                elif now - saved > settings.loop.checkpoint_s:
-                    self._checkpoint(training)
-                    saved = began = time.monotonic()
+                if stop.asked:
+                    raise KeyboardInterrupt
 
     def _batches(self, index: int, training: Training) -> Iterator[Batch]:
         settings = self.settings
@@ -202,7 +204,11 @@ class Run:
             )
         state = load_state(state_path) if state_path.exists() else None
         if state is not None:
-            self._same_settings(state)
+            try:
+                stored, done = str(state["config"]), int(state["training"]["step"])
+            except (KeyError, ValueError, TypeError) as exc:
+                raise CheckpointError(f"{state_path} does not say how it was trained. Train again") from exc
+            check_same_settings(stored, done, self.settings, where=str(self.folder))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             sweep_temporaries(self.folder, older_than_s=600)
@@ -211,19 +217,6 @@ class Run:
         except OSError as exc:
             raise TrainingError(f"{self.folder} cannot be written ({exc.strerror}). Choose another --folder") from exc
         return state
-
-    def _same_settings(self, state: dict[str, Any]) -> None:
-        try:
-            before = json.loads(state["config"])
-        except (KeyError, ValueError, TypeError) as exc:
-            raise CheckpointError(f"{self.folder / STATE} does not say how it was trained. Train again") from exc
-        now = json.loads(json.dumps(describe(self.settings)))
-        for key in now:
-            if key not in _FREE_TO_CHANGE and before.get(key) != now[key]:
-                raise CheckpointError(
-                    f"{self.folder} was trained with {key} = {json.dumps(before.get(key))}, not {json.dumps(now[key])}. "
-                    "Resume with the same settings, or choose another --name"
-                )
 
 
 class _First:

@@ -70,6 +70,7 @@ class Stage:
         render_height, render_width: size of the rooms that feed it (0: `data.height`, `data.width`); larger rooms are
             reduced, by area for the picture and by nearest pixel for the targets.
         train: how many training rooms (0: `data.train`).
+        segmentation, depth, normals: weights of the losses in this leg (0: those of `losses`); "fixed" weighting only.
     """
 
     height: int
@@ -79,6 +80,9 @@ class Stage:
     render_height: int = 0
     render_width: int = 0
     train: int = 0
+    segmentation: float = 0.0
+    depth: float = 0.0
+    normals: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

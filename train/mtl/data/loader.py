@@ -6,6 +6,7 @@ with any number of workers. Knows frames and augmentation; knows nothing about n
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -108,5 +109,6 @@ def _same(batch: Batch) -> Batch:
 
 
 def _one_thread(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers itself
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
