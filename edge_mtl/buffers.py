@@ -6,6 +6,7 @@ it, for as long as they hold it or any view of it; only when the last reference 
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 
@@ -25,31 +26,37 @@ class BufferPool:
     def __init__(self, *, limit_bytes: int = 256 << 20) -> None:
         self._limit_bytes = limit_bytes
         self._kept_bytes = 0
-        self._arrays: dict[tuple[tuple[int, ...], np.dtype], list[np.ndarray]] = {}
+        self._blocks: dict[int, list[tuple[np.ndarray, int]]] = {}
         self._lock = threading.Lock()
 
     def take(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
-        """An array of `shape` with arbitrary content, contiguous, referenced by nobody else."""
-        key = (shape, np.dtype(dtype))
+        """An array of `shape` with arbitrary content, contiguous, referenced by nobody else.
+
+        It starts on a cache line: some vectorised functions round differently elsewhere, and results should repeat.
+        """
+        kind = np.dtype(dtype)
+        size = math.prod(shape) * kind.itemsize
         with self._lock:
-            same = self._arrays.get(key, ())
-            for index in range(len(same)):
-                if sys.getrefcount(same[index]) <= _UNSHARED:
-                    return same[index]
-            array = np.empty(shape, key[1])
-            if self._kept_bytes + array.nbytes > self._limit_bytes:
-                self._arrays.clear()
+            for entry in self._blocks.get(size, ()):
+                if sys.getrefcount(entry[0]) <= _UNSHARED:
+                    return np.ndarray(shape, kind, *entry)
+            block = np.empty(size + _CACHE_LINE, np.uint8)
+            entry = block, -block.ctypes.data % _CACHE_LINE
+            if self._kept_bytes + block.nbytes > self._limit_bytes:
+                self._blocks.clear()
                 self._kept_bytes = 0
-            if array.nbytes <= self._limit_bytes:
-                self._arrays.setdefault(key, []).append(array)
-                self._kept_bytes += array.nbytes
-            return array
+            if block.nbytes <= self._limit_bytes:
+                self._blocks.setdefault(size, []).append(entry)
+                self._kept_bytes += block.nbytes
+            # A view of a view refers to the block itself, so the block's reference count tells of all of them.
+            return np.ndarray(shape, kind, *entry)
 
 
 def _unshared_count() -> int:
-    """What getrefcount says of an array that only a list holds, asked in the way `take` asks."""
-    held = [np.empty(1)]
-    return sys.getrefcount(held[0])
+    """What getrefcount says of an array that only a tuple holds, asked in the way `take` asks."""
+    entry = (np.empty(1), 0)
+    return sys.getrefcount(entry[0])
 
 
+_CACHE_LINE = 64
 _UNSHARED = _unshared_count()

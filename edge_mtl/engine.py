@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ from edge_mtl.backends import Backend, open_backend
 from edge_mtl.buffers import BufferPool
 from edge_mtl.choice import AUTO, Choice, choose
 from edge_mtl.errors import BundleError, EngineClosed, FrameError
-from edge_mtl.frames import Channels, Intrinsics, Letterbox, check_frame, letterbox, prepare_pixels, prepare_planes
+from edge_mtl.frames import CELL, Channels, Intrinsics, Letterbox, check_frame, letterbox, prepare_pixels, prepare_planes
 from edge_mtl.postprocess import HOST_OUTPUTS, OutputSize, camera_change, finish
 from edge_mtl.prediction import Prediction, Timing
-from edge_mtl.tasks import NYU13_CLASSES, SEGMENTATION
+from edge_mtl.tasks import NORMALS, NYU13_CLASSES, SEGMENTATION, TASKS
 
 if TYPE_CHECKING:
     from edge_mtl.build.selftest import SelfTestReport
@@ -142,8 +142,7 @@ class Engine:
         self._closed = False
         manifest = self._bundle.manifest
         self._network = (manifest.input.height, manifest.input.width)
-        self._canonical = Intrinsics(*manifest.canonical_intrinsics)
-        self._classes = tuple(manifest.tasks.get(SEGMENTATION, {}).get("classes", NYU13_CLASSES))
+        self._canonical, self._classes = _camera(self._bundle), _class_names(self._bundle)
         choice = choose(self._bundle, backend=backend, precision=precision, threads=threads, build_missing=build_missing)
         self._backend: Backend = open_backend(choice.backend, choice.model, threads=threads, precision=choice.precision)
         try:
@@ -195,7 +194,8 @@ class Engine:
         running: tuple[_Prepared, Future[tuple[dict[str, Array], float]]] | None = None
         try:
             while True:
-                failure: BaseException | None = None
+                self._refuse_in_child()  # before waiting for a worker that does not exist there
+                failure: Exception | None = None
                 following = None
                 try:
                     with self._in_use():
@@ -243,8 +243,7 @@ class Engine:
     @contextmanager
     def _in_use(self) -> Iterator[None]:
         """Keeps the runtime alive for the block; the last block to end frees it if the engine was closed meanwhile."""
-        if os.getpid() != self._pid:
-            raise EngineClosed("This engine was inherited by a forked process, which cannot use it. Open one there.")
+        self._refuse_in_child()
         with self._lock:
             if self._closed:
                 raise EngineClosed("This engine is closed. Open a new one with Engine(...).")
@@ -256,6 +255,10 @@ class Engine:
                 self._running -= 1
                 if self._closed and self._running == 0:
                     self._backend.close()
+
+    def _refuse_in_child(self) -> None:
+        if os.getpid() != self._pid:
+            raise EngineClosed("This engine was inherited by a forked process, which cannot use it. Open one there.")
 
     def _prepare(self, frame: Array, channels: Channels, intrinsics: Intrinsics | Sequence[float] | Array | None) -> _Prepared:
         arrived_s = time.perf_counter()
@@ -346,15 +349,34 @@ def _placement(backend: Backend, bundle: bundles.Bundle) -> Literal["host", "gra
     """
     height, width = bundle.manifest.input.height, bundle.manifest.input.width
     found = {name: (spec.shape, str(spec.dtype)) for name, spec in backend.inputs.items()}
-    outputs = set(backend.outputs)
-    if found == {"image": ((1, 3, height, width), "float32")} and outputs == {HOST_OUTPUTS[task] for task in bundle.tasks}:
-        return "host"
-    if found == {"image": ((1, height, width, 3), "uint8")} and outputs == set(bundle.tasks):
-        return "graph"
+    answers = {name: spec.shape for name, spec in backend.outputs.items()}
+    cells = (height // CELL, width // CELL)
+    host = {HOST_OUTPUTS[task]: (1, TASKS[task].channels, *cells) for task in bundle.tasks}
+    graph = {task: (1, height, width, 3) if task == NORMALS else (1, height, width) for task in bundle.tasks}
+    if height % CELL == 0 and width % CELL == 0:
+        if found == {"image": ((1, 3, height, width), "float32")} and answers == host:
+            return "host"
+        if found == {"image": ((1, height, width, 3), "uint8")} and answers == graph:
+            return "graph"
     raise BundleError(
         f"{bundle.path}: a graph for {', '.join(bundle.tasks)} at {height}x{width} was expected; found inputs {found} "
-        f"and outputs {sorted(outputs)}. Export the bundle again."
+        f"and outputs {answers}. Export the bundle again."
     )
+
+
+def _camera(bundle: bundles.Bundle) -> Intrinsics:
+    try:
+        return Intrinsics(*bundle.manifest.canonical_intrinsics)
+    except FrameError as exc:
+        raise BundleError(f"{bundle.path}: canonical_intrinsics are no camera ({exc}). Export the bundle again.") from exc
+
+
+def _class_names(bundle: bundles.Bundle) -> tuple[str, ...]:
+    described = bundle.manifest.tasks.get(SEGMENTATION, {})
+    names = described.get("classes", NYU13_CLASSES) if isinstance(described, Mapping) else None
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise BundleError(f"{bundle.path}: classes of segmentation should be a list of names. Export the bundle again.")
+    return tuple(names)
 
 
 def _check_option(name: str, value: str, allowed: tuple[str, ...]) -> None:

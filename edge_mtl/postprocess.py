@@ -8,7 +8,7 @@ or division to unit length. What is unknown is void or NaN, never zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -102,7 +102,7 @@ def finish(
     bad = 0
     if in_graph:
         if SEGMENTATION in outputs:
-            segmentation = area.resized_labels(outputs[SEGMENTATION][0])
+            segmentation = _finish_labels(outputs[SEGMENTATION][0], area, pool)
         if DEPTH in outputs:
             depth, flaws = _finish_depth(outputs[DEPTH][0], area, change, pool)
             bad += flaws
@@ -125,51 +125,49 @@ def finish(
 
 @dataclass(frozen=True, slots=True)
 class _Area:
-    """Which part of a source map is wanted, at which size, and which part of the result is bars."""
+    """Which part of a source map is wanted, at which size, and where it goes in the result."""
 
     rows: slice
     columns: slice
     size: tuple[int, int]
-    content: tuple[slice, slice] | None
+    target: tuple[slice, slice] | None
+    whole: tuple[int, int]
 
     @classmethod
     def of(cls, box: Letterbox, output_size: OutputSize, *, cell: int) -> _Area:
+        rows = slice(box.rows.start // cell, box.rows.stop // cell)
+        columns = slice(box.columns.start // cell, box.columns.stop // cell)
         if output_size == "frame":
-            rows = slice(box.rows.start // cell, box.rows.stop // cell)
-            return cls(rows, slice(box.columns.start // cell, box.columns.stop // cell), box.frame, None)
-        return cls(slice(None), slice(None), box.network, None if box.fills_network else (box.rows, box.columns))
+            return cls(rows, columns, box.frame, None, box.frame)
+        return cls(rows, columns, box.content, None if box.fills_network else (box.rows, box.columns), box.network)
 
     def cropped(self, source: Array) -> Array:
         """The wanted part of (..., h, w), contiguous."""
         return np.ascontiguousarray(source[..., self.rows, self.columns])
 
     def resized(self, plane: Array, pool: BufferPool) -> Array:
-        """(H, W) float32 from the wanted part of a plane, which must be cropped already."""
+        """A cropped float32 plane at the wanted size; the plane itself where it has that size already."""
         if plane.shape == self.size:
             return plane
         result = pool.take(self.size)
         cv2.resize(plane, self.size[::-1], dst=result, interpolation=cv2.INTER_LINEAR)
         return result
 
-    def resized_labels(self, labels: Array) -> Array:
-        """(H, W) uint8 from finished labels, by the nearest pixel."""
-        part = self.cropped(labels)
-        if part.shape != self.size:
-            part = cv2.resize(part, self.size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        return self.without_bars(part, VOID)
-
-    def without_bars(self, result: Array, unknown: float) -> Array:
-        """`result` with `unknown` in the bars, in place where it may be written."""
-        if self.content is None:
+    def placed(self, result: Array, unknown: float, pool: BufferPool) -> Array:
+        """`result` among bars of `unknown`, where there are any."""
+        if self.target is None:
             return result
-        rows, columns = self.content
-        if not result.flags.writeable:
-            result = result.copy()
-        result[: rows.start] = unknown
-        result[rows.stop :] = unknown
-        result[:, : columns.start] = unknown
-        result[:, columns.stop :] = unknown
-        return result
+        framed = pool.take((*self.whole, *result.shape[2:]), result.dtype)
+        framed.fill(unknown)
+        framed[self.target] = result
+        return framed
+
+
+def _finish_labels(labels: Array, area: _Area, pool: BufferPool) -> Array:
+    part = area.cropped(labels)
+    if part.shape != area.size:
+        part = cv2.resize(part, area.size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return area.placed(part, VOID, pool)
 
 
 def _finish_logits(logits: Array, area: _Area, pool: BufferPool) -> tuple[Array, Callable[[], Array], int]:
@@ -186,15 +184,14 @@ def _finish_logits(logits: Array, area: _Area, pool: BufferPool) -> tuple[Array,
         result = _confidence(logits, area, pool)
         if unknown is not None:
             result[unknown] = 0.0
-        return area.without_bars(result, 0.0)
+        return area.placed(result, 0.0, pool)
 
-    return area.without_bars(labels, VOID), confidence, 0 if unknown is None else int(flawed.sum())
+    return area.placed(labels, VOID, pool), confidence, 0 if unknown is None else int(flawed.sum())
 
 
 def _confidence(logits: Array, area: _Area, pool: BufferPool) -> Array:
     """Softmax of the upsampled logits at the winning class: 1 / sum of exp(logit - largest), (H, W) float32."""
-    best = area.resized(logits[0], pool)
-    best = best.copy() if best.base is not None else best
+    best = area.resized(logits[0], pool).copy()
     for plane in logits[1:]:
         cv2.max(best, area.resized(plane, pool), dst=best)
     total = pool.take(area.size)
@@ -217,11 +214,11 @@ def _finish_depth(depth: Array, area: _Area, change: CameraChange | None, pool: 
         plane = np.where(flawed, np.float32(np.nan), plane)
     if change is not None:
         plane = plane * np.float32(change.depth_factor)
-    return area.without_bars(area.resized(plane, pool), np.nan), bad
+    return area.placed(area.resized(plane, pool), np.nan, pool), bad
 
 
 def _finish_normals(
-    normals: Array | tuple[Array, ...], area: _Area, change: CameraChange | None, pool: BufferPool
+    normals: Array | Sequence[Array], area: _Area, change: CameraChange | None, pool: BufferPool
 ) -> tuple[Array, int]:
     planes = area.cropped(np.asarray(normals))
     bad = 0
@@ -231,4 +228,4 @@ def _finish_normals(
         planes = np.where(flawed, np.float32(np.nan), planes)
     if change is not None:
         planes = np.tensordot(np.array(change.normals, np.float32), planes, axes=1)
-    return area.without_bars(upsampled_units(planes, area.size, pool=pool), np.nan), bad
+    return area.placed(upsampled_units(planes, area.size, pool=pool), np.nan, pool), bad

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -102,15 +102,14 @@ class Prediction:
     frame_size: tuple[int, int]
     classes: tuple[str, ...] = NYU13_CLASSES
     bad_values: int = 0
-    make_confidence: Callable[[], Array] | None = None
+    make_confidence: InitVar[Callable[[], Array] | None] = None
     _confidence: _Once[Array] | None = field(init=False, default=None)
     _consistency: _Once[Array | None] = field(init=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, make_confidence: Callable[[], Array] | None) -> None:
         # Lazy fields of a frozen class are set once, here.
-        if self.make_confidence is not None:
-            object.__setattr__(self, "_confidence", _Once(self.make_confidence))
-            object.__setattr__(self, "make_confidence", None)
+        if make_confidence is not None:
+            object.__setattr__(self, "_confidence", _Once(make_confidence))
         # Not a bound method: a reference cycle would keep the maps until the garbage collector comes by.
         make = partial(_disagreement, self.depth, self.normals, self.intrinsics)
         object.__setattr__(self, "_consistency", _Once(make))

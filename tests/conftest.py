@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # also for tests that import the runtime by themselves
 
 from edge_mtl.bundle import Bundle
 from tests.bundles import make_bundle, picture

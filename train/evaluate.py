@@ -1,4 +1,7 @@
-"""Measure a checkpoint or a bundle on held-out rooms: `python train/evaluate.py bundles/rooms-quick --split test`."""
+"""Measure a checkpoint or a bundle on held-out rooms: `python train/evaluate.py bundles/rooms-quick --split test`.
+
+With --engines, every engine that was built of the bundle on this machine is measured on the same rooms as its FP32 graph.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,17 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from edge_mtl.build.engines import EngineStore
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
-from edge_mtl.errors import BuildError, EdgeMtlError
+from edge_mtl.errors import BuildError, BundleError, EdgeMtlError, EngineMismatch
 from edge_mtl.files import write_atomic
+
+if TYPE_CHECKING:
+    from mtl.evaluate import Predictor
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,12 +30,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=200, help="how many rooms (default: %(default)s)")
     parser.add_argument("--root", default="data/rooms", help="folder of rendered rooms (default: %(default)s)")
     parser.add_argument("--size", type=_size, metavar="HxW", help="size the rooms are rendered at (default: the network's)")
+    parser.add_argument("--engines", action="store_true", help="measure the bundle's engines on this machine too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
     asked = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
         where = {"split": asked.split, "root": asked.root}
-        metrics = measure(asked.model, count=asked.count, render=asked.size, console=console, **where)
+        metrics = measure(asked.model, count=asked.count, render=asked.size, engines=asked.engines, console=console, **where)
         if asked.json is not None:
             content = {"model": str(asked.model), "split": asked.split, "count": asked.count, "metrics": metrics}
             try:
@@ -43,29 +52,58 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(
-    model: Path, *, split: str, count: int, root: str, render: tuple[int, int] | None, console: Console
-) -> dict[str, float | None]:
-    """Metrics of a checkpoint (in torch) or a bundle (model.deploy.onnx); not finite ones are None. Raises EdgeMtlError."""
+    model: Path,
+    *,
+    split: str,
+    count: int,
+    root: str,
+    render: tuple[int, int] | None,
+    engines: bool,
+    console: Console,
+) -> dict[str, dict[str, float | None]]:
+    """Metrics by name: of a checkpoint (in torch), or of a bundle's FP32 graph and its engines; not finite ones are None.
+
+    Raises:
+        EdgeMtlError: the model, the rooms or a runtime cannot be used.
+    """
     from mtl.bundling import load_trained
     from mtl.data.sources import RoomsRequest
-    from mtl.evaluate import Predictor, evaluate, model_predictor
-    from mtl.onnx_predictor import OnnxGraph
+    from mtl.evaluate import evaluate, model_predictor
     from mtl.progress import metrics_table
 
-    predict: Predictor
+    predictors: dict[str, Predictor]
     if model.is_dir():
         bundle = Bundle.open(model)
         size, tasks = (bundle.manifest.input.height, bundle.manifest.input.width), bundle.tasks
-        predict = OnnxGraph(bundle.read(DEPLOY_MODEL))
+        predictors = _graphs(bundle, engines=engines)
+    elif engines:
+        raise BundleError(f"{model} is no bundle: only bundles have engines. Export it with: python train/export.py {model}")
     else:
         trained = load_trained(model)
         size, tasks = trained.size, trained.model.tasks
-        predict = model_predictor(trained.model)
+        predictors = {model.name: model_predictor(trained.model)}
     height, width = render or size
     frames = RoomsRequest(root, "val" if split == "val" else "test", count, height, width).open(workers=2, progress=True)
-    metrics = evaluate(predict, frames, size=size, tasks=tasks)
-    console.print(metrics_table({model.name: metrics}, title=f"{count} rooms of the {split} split at {size[0]}x{size[1]}"))
-    return {key: value if value == value else None for key, value in metrics.items()}
+    metrics = {name: evaluate(predict, frames, size=size, tasks=tasks) for name, predict in predictors.items()}
+    console.print(metrics_table(metrics, title=f"{count} rooms of the {split} split at {size[0]}x{size[1]}"))
+    return {name: {key: value if value == value else None for key, value in one.items()} for name, one in metrics.items()}
+
+
+def _graphs(bundle: Bundle, *, engines: bool) -> dict[str, Predictor]:
+    """The FP32 graph of the bundle and, if asked for, the engines that this machine can run."""
+    from mtl.onnx_predictor import OnnxGraph
+
+    graphs: dict[str, Predictor] = {"fp32": OnnxGraph(bundle.read(DEPLOY_MODEL))}
+    if not engines:
+        return graphs
+    store = EngineStore(bundle)
+    for record in store.list():
+        if store.mismatch(record) is None:
+            name = f"{record.precision} {record.backend}"
+            graphs[name] = OnnxGraph(store.load(record), backend=record.backend, precision=record.precision)
+    if len(graphs) == 1:
+        raise EngineMismatch(f"No engine of {bundle.path} was built here. Run: edge-mtl build-engine {bundle.path} --int8")
+    return graphs
 
 
 def _size(text: str) -> tuple[int, int]:

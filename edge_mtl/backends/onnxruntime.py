@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
+# Since 1.29 the official builds report to their maker over the network unless this is set before they are imported; the
+# thread that does so also keeps forked children from exiting. A robot's runtime stays silent unless its owner wants it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import onnxruntime as ort
 
 from edge_mtl.backends import Backend, BackendInfo, TensorSpec

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-import openvino as ov
 
 from edge_mtl.backends import Backend, BackendInfo, TensorSpec
 from edge_mtl.backends.forks import never_free_in_children
@@ -19,6 +20,26 @@ from edge_mtl.errors import BackendUnavailable, BundleError, EngineClosed, Infer
 __all__ = ["OpenVinoBackend", "open_graph"]
 
 Array = np.ndarray
+
+
+def _silent_openvino() -> ModuleType:
+    """The package, imported without its telemetry.
+
+    It reports each import over the network from a forked process, unless the package that does so is not there: a
+    robot's runtime stays silent, starts sooner, and does not fork.
+    """
+    name = "openvino_telemetry"
+    before = {name: sys.modules[name]} if name in sys.modules else {}
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        del sys.modules[name]
+        sys.modules.update(before)
+    return openvino
+
+
+ov: Any = _silent_openvino()
 
 _DEVICE = "CPU"
 _FLOATS = {"fp32": "f32", "int8": "f32", "bf16": "bf16", "int8+bf16": "bf16", "fp16": "f16"}
@@ -68,11 +89,13 @@ class OpenVinoBackend:
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """See `Backend.run`."""
         if feeds.keys() != self.inputs.keys():  # a request keeps what it was given before
-            raise InferenceError(f"this graph takes {list(self.inputs)}; found {list(feeds)}")
+            raise InferenceError(f"openvino {self.info.version}: the graph takes {list(self.inputs)}; found {list(feeds)}")
+        # Tensors borrow this memory without holding it: the arrays must live until the inference is over.
+        arrays = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
         try:
             with self._request() as request:
-                for name, array in feeds.items():
-                    request.set_tensor(name, ov.Tensor(np.ascontiguousarray(array), shared_memory=True))
+                for name, array in arrays.items():
+                    request.set_tensor(name, ov.Tensor(array, shared_memory=True))
                 request.infer()
                 return {name: self._copied(request.get_tensor(name).data, spec) for name, spec in self.outputs.items()}
         except EngineClosed:

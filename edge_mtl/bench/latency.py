@@ -113,14 +113,14 @@ def measure_interleaved(
 def _warm_up(call: Callable[[], object], clock: Callable[[], float]) -> None:
     """Call until three calls in a row take about as long as the fastest so far, within limits."""
     fewest, most = _WARM_UP_CALLS
-    fastest, steady = float("inf"), 0
+    fastest, steady = 0.0, 0
     for number in range(most):
         begin = clock()
         call()
         elapsed = clock() - begin
-        steady = steady + 1 if elapsed <= fastest * (1 + _STEADY) else 0
-        fastest = min(fastest, elapsed)
-        if number + 1 >= fewest and steady >= 3:
+        steady = steady + 1 if abs(elapsed - fastest) <= _STEADY * fastest else 0
+        fastest = min(fastest, elapsed) if number else elapsed
+        if number + 1 >= fewest and steady >= 2:
             return
 
 

@@ -2,12 +2,14 @@
 
 ONNX Runtime runs a convolution on integers only if its output is quantized too, so there the outputs of convolutions and
 of the element-wise operators between them are quantized; its Gemm gives floats by itself, which attention and the
-residual sums want. OpenVINO fuses what follows a layer into it, so there only the layers' inputs are quantized.
+residual sums want. OpenVINO fuses what follows a layer into it, so there only the layers' inputs are quantized; its integer
+Gemm was no faster than its bfloat16 one (AMX) nor, at these sizes, than FP32, so only convolutions are.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -31,6 +33,7 @@ class Plan:
         shared: tensors among `outputs` that take scale and zero point from another one.
         folded: Relu nodes that vanish because the range of their output starts at zero.
         gelus: Gelu nodes between two quantized tensors, done on integers.
+        tokens: by output of a 1x1 convolution, the Transpose to channels-last behind it: both become one Gemm on pixels.
     """
 
     layers: list[Any] = field(default_factory=list)
@@ -39,6 +42,7 @@ class Plan:
     shared: dict[str, str] = field(default_factory=dict)
     folded: list[Any] = field(default_factory=list)
     gelus: list[Any] = field(default_factory=list)
+    tokens: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ranged(self) -> list[str]:
@@ -52,7 +56,8 @@ def place(index: GraphIndex, placement: Placement, *, target: Target) -> Plan:
     Raises:
         BuildError: `float_tail` names an output that the graph does not have, or nothing is left to quantize.
     """
-    layers = [node for node in index.nodes if _has_weights(node, index, placement)]
+    kinds = [kind for kind in placement.op_types if target != "openvino" or kind == "Conv"]
+    layers = [node for node in index.nodes if _has_weights(node, index, kinds)]
     floating: set[str] = set()
     for output, count in placement.float_tail.items():
         if output in index.outputs:
@@ -73,8 +78,8 @@ def place(index: GraphIndex, placement: Placement, *, target: Target) -> Plan:
     return plan
 
 
-def _has_weights(node: Any, index: GraphIndex, placement: Placement) -> bool:
-    if node.op_type not in placement.op_types or len(node.input) < 2 or node.input[1] not in index.weights:
+def _has_weights(node: Any, index: GraphIndex, kinds: Sequence[str]) -> bool:
+    if node.op_type not in kinds or len(node.input) < 2 or node.input[1] not in index.weights:
         return False
     if node.input[0] in index.weights:
         return False
@@ -90,7 +95,9 @@ def _place_outputs(index: GraphIndex, placement: Placement, plan: Plan) -> None:
     integers: set[str] = set()
     for node in index.nodes:
         tensor = node.output[0]
-        if node.op_type == "Conv" and tensor in layers:
+        if node.op_type == "Conv" and tensor in layers and (transpose := _to_channels_last(node, index)) is not None:
+            plan.tokens[tensor] = transpose
+        elif node.op_type == "Conv" and tensor in layers:
             integers.add(_quantize_output(tensor, index, placement, plan))
         elif node.op_type in placement.element_wise and node.op_type not in ("Gelu", "Relu") and _data_inputs(node) <= integers:
             if node.op_type != "Resize":
@@ -99,6 +106,21 @@ def _place_outputs(index: GraphIndex, placement: Placement, plan: Plan) -> None:
                 plan.outputs.append(tensor)
                 plan.shared[tensor] = node.input[0]
                 integers.add(tensor)
+
+
+def _to_channels_last(node: Any, index: GraphIndex) -> Any | None:
+    """The Transpose to channels-last that alone reads a 1x1 convolution; None for everything else.
+
+    Done as a Gemm such a layer gives floats, which the residual sum behind it wants, where a convolution would give bytes.
+    """
+    weight = index.weights[node.input[1]]
+    plain = attribute(node, "group", 1) == 1 and set(attribute(node, "strides", [1, 1])) == {1}
+    if list(weight.dims[2:]) != [1, 1] or not plain or any(attribute(node, "pads", [0])):
+        return None
+    reader = index.only_consumer(node.output[0])
+    if reader is None or reader.op_type != "Transpose" or list(attribute(reader, "perm", [])) != [0, 2, 3, 1]:
+        return None
+    return reader if all(index.shapes.get(reader.output[0], (0,))) else None
 
 
 def _between_integers(node: Any, index: GraphIndex, plan: Plan) -> bool:

@@ -1,7 +1,7 @@
 """Ranges of activations, measured by running the float graph on calibration frames. Knows nothing about Q/DQ nodes.
 
-Two passes over the frames, so that nothing but one frame's tensors is in memory: the first finds the extremes, the
-second fills histograms between them; a method then cuts the tails.
+One pass over the frames, with nothing but one frame's tensors in memory: histograms grow with what they meet; a method
+then cuts the tails.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ Progress = Callable[[str, int, int], None]
 _LEVELS = 256
 _CUTS = np.linspace(1.0, 0.3, 36)
 """Candidate ranges of the searching methods, as shares of the full range."""
+
+_SMALLEST_REACH = 2.0**-60
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,37 +63,71 @@ def collect_ranges(
         raise CalibrationError("There are no calibration frames. Give a folder of pictures: --calibration DIR")
     session = _session(model, tensors, threads)
     feed = session.get_inputs()[0].name
-    passes = 1 if settings.method == "minmax" else 2
-    total = passes * len(frames)
-
-    def run(number: int) -> list[Array]:
-        planes = np.ascontiguousarray(frames[number].transpose(2, 0, 1)[None]).astype(np.float32)
+    histograms = [_Histogram(settings.bins) for _ in tensors]
+    for number, frame in enumerate(frames):
+        planes = np.ascontiguousarray(frame.transpose(2, 0, 1)[None]).astype(np.float32)
         try:
-            return list(session.run(list(tensors), {feed: planes}))
+            values = session.run(list(tensors), {feed: planes})
         except Exception as exc:
             raise BuildError(f"The deploy graph does not run on calibration frame {number}: {_first_line(exc)}") from exc
+        for name, histogram, value in zip(tensors, histograms, values, strict=True):
+            if not histogram.add(value):
+                raise CalibrationError(f"Activation {name} is not finite on calibration frame {number}: the model is broken.")
+        if progress is not None:
+            progress("calibrate", number + 1, len(frames))
+    return {name: _range(name, histogram, settings) for name, histogram in zip(tensors, histograms, strict=True)}
 
-    lows, highs = np.full(len(tensors), np.inf), np.full(len(tensors), -np.inf)
-    for number in range(len(frames)):
-        for position, value in enumerate(run(number)):
-            lows[position] = min(lows[position], float(value.min()))
-            highs[position] = max(highs[position], float(value.max()))
-        if progress is not None:
-            progress("calibrate", number + 1, total)
-    _check(tensors, lows, highs)
-    if passes == 1:
-        return {name: _with_zero(low, high) for name, low, high in zip(tensors, lows, highs, strict=True)}
-    histograms = [np.zeros(settings.bins) for _ in tensors]
-    for number in range(len(frames)):
-        for position, value in enumerate(run(number)):
-            histograms[position] += _histogram(value, lows[position], highs[position], settings.bins)
-        if progress is not None:
-            progress("calibrate", len(frames) + number + 1, total)
-    cut = _METHODS[settings.method]
-    chosen = {}
-    for name, counts, low, high in zip(tensors, histograms, lows, highs, strict=True):
-        chosen[name] = _with_zero(*cut(counts, np.linspace(low, high, settings.bins + 1), settings))
-    return chosen
+
+class _Histogram:
+    """Counts over [-reach, reach), where `reach` is a power of two: doubling it merges pairs of bins, and nothing is lost."""
+
+    def __init__(self, bins: int) -> None:
+        self.low, self.high = float("inf"), float("-inf")
+        self._counts = np.zeros(2 * (bins // 2) * 2)
+        self._reach = 0.0
+
+    def add(self, value: Array) -> bool:
+        """Count every element; False if one is not finite."""
+        low, high = float(value.min()), float(value.max())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            return False
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self._grow(max(abs(low), abs(high), _SMALLEST_REACH))
+        flat = np.ascontiguousarray(value, np.float32).reshape(1, -1)
+        counts = cv2.calcHist([flat], [0], None, [len(self._counts)], [-self._reach, self._reach])
+        self._counts += counts.ravel()
+        return True
+
+    def occupied(self) -> tuple[Array, Array]:
+        """(counts, edges) of the bins from the first to the last that is not empty; the ends are the extremes met."""
+        edges = np.linspace(-self._reach, self._reach, len(self._counts) + 1)
+        filled = np.flatnonzero(self._counts)
+        first, last = int(filled[0]), int(filled[-1])
+        edges = edges[first : last + 2].copy()
+        edges[0], edges[-1] = self.low, self.high
+        return self._counts[first : last + 1], edges
+
+    def _grow(self, largest: float) -> None:
+        if largest < self._reach:
+            return
+        reach = 2.0 ** (np.floor(np.log2(largest)) + 1)
+        while self._reach and self._reach < reach:
+            pairs = self._counts.reshape(-1, 2).sum(axis=1)
+            self._counts[:] = 0
+            quarter = len(pairs) // 2
+            self._counts[quarter : quarter + len(pairs)] = pairs
+            self._reach *= 2
+        self._reach = float(reach)
+
+
+def _range(name: str, histogram: _Histogram, settings: Activations) -> Range:
+    if histogram.low == histogram.high:
+        raise CalibrationError(
+            f"Activation {name} is {histogram.low:g} everywhere on all calibration frames: a range cannot be learnt. "
+            "Give more and different pictures: --calibration DIR"
+        )
+    low, high = _METHODS[settings.method](*histogram.occupied(), settings)
+    return Range(min(float(low), 0.0), max(float(high), 0.0))
 
 
 def _session(model: Any, tensors: Sequence[str], threads: int | None) -> Any:
@@ -117,25 +153,8 @@ def _session(model: Any, tensors: Sequence[str], threads: int | None) -> Any:
         raise BuildError(f"ONNX Runtime cannot open the deploy graph: {_first_line(exc)}. Export the bundle again.") from exc
 
 
-def _check(tensors: Sequence[str], lows: Array, highs: Array) -> None:
-    for name, low, high in zip(tensors, lows, highs, strict=True):
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise CalibrationError(f"Activation {name} is not finite on the calibration frames: the model is broken.")
-        if low == high:
-            raise CalibrationError(
-                f"Activation {name} is {low:g} everywhere on all calibration frames: a range cannot be learnt. "
-                "Give more and different pictures: --calibration DIR"
-            )
-
-
-def _histogram(value: Array, low: float, high: float, bins: int) -> Array:
-    flat = np.ascontiguousarray(value, np.float32).reshape(1, -1)
-    counts = cv2.calcHist([flat], [0], None, [bins], [low, float(np.nextafter(np.float32(high), np.float32(np.inf)))])
-    return counts.ravel().astype(np.float64)
-
-
-def _with_zero(low: float, high: float) -> Range:
-    return Range(min(float(low), 0.0), max(float(high), 0.0))
+def _extremes(counts: Array, edges: Array, settings: Activations) -> tuple[float, float]:
+    return edges[0], edges[-1]
 
 
 def _percentile(counts: Array, edges: Array, settings: Activations) -> tuple[float, float]:
@@ -201,6 +220,7 @@ def _first_line(exc: Exception) -> str:
 
 
 _METHODS: Mapping[str, Callable[[Array, Array, Activations], tuple[float, float]]] = {
+    "minmax": _extremes,
     "percentile": _percentile,
     "mse": _mean_squared_error,
     "entropy": _entropy,

@@ -32,7 +32,7 @@ class Activations:
     """How the range of an activation is chosen."""
 
     method: Method = "percentile"
-    percentile: float = 99.999
+    percentile: float = 99.99
     bins: int = 2048
 
 

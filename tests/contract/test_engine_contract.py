@@ -174,8 +174,8 @@ def test_a_missing_task_is_none_never_zeros(variant, folder, tasks):
 CAMERAS = {
     "network": ((64, 96), (88.25, 88.25, 47.5, 31.5)),
     "wide": ((64, 96), (60.0, 60.0, 47.5, 31.5)),
-    "4:3 shifted": ((480, 640), (700.0, 700.0, 290.0, 260.0)),
-    "16:9": ((720, 1280), (900.0, 900.0, 639.5, 359.5)),
+    "4:3 shifted": ((240, 320), (350.0, 350.0, 145.0, 130.0)),
+    "16:9": ((360, 640), (450.0, 450.0, 319.5, 179.5)),
     "anamorphic": ((300, 400), (400.0, 300.0, 199.5, 149.5)),
 }
 
@@ -223,7 +223,7 @@ def test_depth_and_normals_agree_whatever_the_camera(variant, transparent):
     with open_engine(transparent, variant, self_test="off") as engine:
         prediction = engine.predict(frame, intrinsics=numbers)
         assumed = engine.predict(frame)
-    smooth = normals_of_depth(prediction.depth[::40, ::40], Intrinsics(22.5, 22.5, 639.5 / 40, 359.5 / 40))
+    smooth = normals_of_depth(prediction.depth[::20, ::20], Intrinsics(22.5, 22.5, 319.5 / 20, 179.5 / 20))
     assert np.nanmedian(angles_deg(smooth, np.broadcast_to(normal, smooth.shape))) < 2.0
     assert list(assumed.intrinsics) == pytest.approx(list(letterbox(size, (64, 96)).to_frame(CANONICAL)))
 
@@ -334,10 +334,10 @@ def test_closing_while_others_predict_neither_hangs_nor_crashes(variant, tiny):
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
         thread.start()
-    started.wait(20)
+    started.wait(60)
     engine.close()
     for thread in threads:
-        thread.join(timeout=20)
+        thread.join(timeout=60)
         assert not thread.is_alive()
     assert outcomes == [EngineClosed] * 3
 
@@ -365,7 +365,7 @@ def test_a_forked_child_is_refused_and_ends_at_once(variant, tiny):
             code = 0 if refused == 2 else 3
         finally:
             os._exit(code)
-    assert wait_for(child, 10.0) == 0
+    assert wait_for(child, 60.0) == 0
     assert_same(engine.predict(picture(0)), expected)
     assert len(list(stream)) == 2
     engine.close()
@@ -388,7 +388,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_child_that_drops_the_engine_and_exits_does_not_hang(variant, tiny):
     command = [sys.executable, "-W", "ignore", "-c", FORK_AND_EXIT, str(tiny[variant[1]].path), variant[0]]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.stdout.strip(), done.stderr) == ("7", "")
 
 

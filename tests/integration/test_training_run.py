@@ -254,7 +254,7 @@ def test_a_checkpoint_is_evaluated_and_the_numbers_are_written(
     code = evaluate_script.main([str(best), "--split", "val", "--count", "2", "--root", str(rooms), "--json", str(out)])
     assert code == 0
     assert "mIoU" in capsys.readouterr().out
-    measured = json.loads(out.read_text())["metrics"]
+    measured = json.loads(out.read_text())["metrics"]["best.safetensors"]
     expected = load_weights(best)[1]["validation"]  # measured under bf16 autocast
     assert measured["depth_rel"] == pytest.approx(expected["depth_rel"], rel=0.05)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -185,6 +186,30 @@ def test_openvino_keeps_compiled_code_where_it_is_told(model, tmp_path):
     pytest.importorskip("openvino")
     open_backend("openvino", model, cache_dir=tmp_path).close()
     assert list(tmp_path.rglob("*.blob"))
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_a_runtime_reports_to_nobody(name, model, tmp_path):
+    """Both runtimes send telemetry on import unless it is stopped: no identifier is made, nothing is forked or sent."""
+    (tmp_path / "model.onnx").write_bytes(model)
+    code = """
+import os, socket, sys
+def refuse(*unused):
+    os.write(2, b"a connection was tried")
+    raise OSError
+socket.socket.connect = socket.create_connection = refuse
+os.fork = lambda: refuse()
+from edge_mtl.backends import open_backend
+backend = open_backend(sys.argv[1], open(sys.argv[2], "rb").read(), threads=1)
+print(len(backend.outputs), "openvino_telemetry" in sys.modules)
+"""
+    hidden = ("CI", "TF_BUILD", "JENKINS_URL", "GITHUB_ACTIONS", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS")
+    environment = {key: value for key, value in os.environ.items() if key not in hidden}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", code, name, str(tmp_path / "model.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert (done.stdout.split(), done.stderr) == (["3", "False"], "")
+    assert [path.name for path in tmp_path.rglob("*")] == ["model.onnx"]
 
 
 def test_threads_default_to_physical_cores_within_the_quota(tmp_path):

@@ -1,0 +1,246 @@
+"""Builds that are killed, run out of disk, meet each other or damaged files: old or new, never half."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edge_mtl import Engine, backends, files
+from edge_mtl.build import pipeline
+from edge_mtl.build.engines import EngineStore
+from edge_mtl.build.pipeline import build_engine
+from edge_mtl.bundle import Bundle
+from edge_mtl.errors import BuildError, BundleError, EdgeMtlError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+BUILD = """
+import os, signal, sys
+from pathlib import Path
+from edge_mtl import files
+from edge_mtl.build import pipeline
+from edge_mtl.bundle import Bundle
+
+pipeline._ROUNDS = 1
+step, count = sys.argv[2], int(sys.argv[3])
+calls = 0
+
+def dying(original):
+    def call(*arguments, **options):
+        global calls
+        calls += 1
+        if calls == count:
+            if step.endswith("-after"):
+                original(*arguments, **options)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments, **options)
+    return call
+
+name = step.removesuffix("-after")
+if name in ("fsync", "replace", "unlink", "chmod"):
+    setattr(files.os, name, dying(getattr(os, name)))
+def progress(done_step, done, total):
+    if done_step == name:
+        os.kill(os.getpid(), signal.SIGKILL)
+report = pipeline.build_engine(
+    Bundle.open(sys.argv[1]), precision="int8", backend="onnxruntime", threads=1, progress=progress
+)
+print("reused" if report.reused else "built", flush=True)
+"""
+
+
+@pytest.fixture
+def own_bundle(tiny_bundle: Bundle, tmp_path: Path) -> Bundle:
+    """A copy of the session's bundle: much faster than making one."""
+    return Bundle.open(shutil.copytree(tiny_bundle.path, tmp_path / "own"))
+
+
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_ROUNDS", 1)
+
+
+def start(bundle: Bundle, step: str = "none", count: int = 0) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", BUILD, str(bundle.path), step, str(count)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def assert_whole(bundle: Bundle, *, engines: int) -> None:
+    """Every described engine is complete, and there are `engines` of them."""
+    store = EngineStore(bundle)
+    assert store.problems() == ()
+    assert len(store.list()) == engines
+    for record in store.list():
+        store.load(record)
+    bundle.verify()
+
+
+def build(bundle: Bundle) -> None:
+    build_engine(bundle, precision="int8", backend="onnxruntime", threads=1)
+
+
+@pytest.mark.parametrize(
+    ("step", "count", "engines"),
+    [
+        ("calibrate", 0, 0),
+        ("time", 0, 0),
+        ("fsync", 1, 0),
+        ("replace", 1, 0),
+        ("replace-after", 1, 0),
+        ("replace", 2, 0),
+        ("replace-after", 2, 1),
+    ],
+)
+def test_a_build_killed_at_any_step_leaves_nothing_half(own_bundle: Bundle, step: str, count: int, engines: int) -> None:
+    process = start(own_bundle, step, count)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL, errors
+    assert_whole(own_bundle, engines=engines)
+    with EngineStore(own_bundle).building() as waited:  # the lock of the dead is free, its leftovers are swept
+        assert waited is False
+    left = [path.name for path in (own_bundle.path / "engines").iterdir() if path.name != ".lock"]
+    assert len(left) == 2 * engines
+    assert_whole(own_bundle, engines=engines)
+
+
+def test_after_a_killed_build_the_next_one_succeeds(own_bundle: Bundle) -> None:
+    process = start(own_bundle, "replace", 2)
+    process.communicate(timeout=120)
+    build(own_bundle)
+    assert_whole(own_bundle, engines=1)
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_full_disk_is_a_typed_error_and_leaves_the_old_engine(
+    own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, call: str, failing: int
+) -> None:
+    build(own_bundle)
+    (old,) = EngineStore(own_bundle).list()
+    original, calls = getattr(os, call), []
+
+    def full(*arguments: object, **options: object) -> object:
+        is_directory = call == "fsync" and not files.os.path.isfile(f"/proc/self/fd/{arguments[0]}")
+        if not is_directory:
+            calls.append(arguments)
+        if len(calls) == failing and not is_directory:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, call, full)
+        with pytest.raises(BuildError, match=r"No space left on device.*Free some space"):
+            build(own_bundle)
+    assert_whole(own_bundle, engines=1)
+    assert EngineStore(own_bundle).list() == (old,)
+    assert len(list((own_bundle.path / "engines").iterdir())) == 3, "the lock, the engine and its sidecar"
+    build(own_bundle)
+    assert_whole(own_bundle, engines=1)
+
+
+def test_a_real_limit_on_file_size_is_a_typed_error(own_bundle: Bundle) -> None:
+    resource = pytest.importorskip("resource")
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, before[1]))
+    try:
+        with pytest.raises(BuildError, match="could not be written"):
+            build(own_bundle)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert_whole(own_bundle, engines=0)
+
+
+def test_two_builds_at_once_do_the_work_once(own_bundle: Bundle) -> None:
+    store = EngineStore(own_bundle)
+    with store.building():  # hold both back until both wait, so that neither can finish before the other begins
+        processes = [start(own_bundle), start(own_bundle)]
+        deadline = time.monotonic() + 60
+        while len(_holders(own_bundle.path / "engines" / ".lock")) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    outcomes = []
+    for process in processes:
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        outcomes.append(output.strip())
+    assert sorted(outcomes) == ["built", "reused"]
+    assert_whole(own_bundle, engines=1)
+
+
+def _holders(path: Path) -> set[int]:
+    """Processes that have `path` open."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if os.path.samefile(entry, path):
+                found.add(int(entry.parts[2]))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("damage", [b"", b"altered", None])
+def test_an_altered_engine_is_refused_before_a_runtime_sees_it(
+    own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, damage: bytes | None
+) -> None:
+    build(own_bundle)
+    (record,) = EngineStore(own_bundle).list()
+    path = own_bundle.path / "engines" / record.file
+    payload = path.read_bytes()
+    path.write_bytes(payload[:-1] + b"X" if damage is None else damage)
+    seen: list[object] = []
+
+    class Runtime:
+        """A vendor's module that only counts what reaches it."""
+
+        @staticmethod
+        def open_graph(*arguments: object, **options: object) -> None:
+            seen.append(arguments)
+            raise AssertionError("an unverified engine reached the runtime")
+
+    monkeypatch.setattr(backends.importlib, "import_module", lambda name: Runtime)
+    with pytest.raises(BundleError, match="was altered"):
+        Engine(own_bundle.path, precision="int8")
+    assert seen == []
+
+
+def test_a_read_only_bundle_gets_its_engines_in_the_cache(own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    access = os.access
+
+    def read_only(path: object, mode: int) -> bool:
+        inside = Path(str(path)).is_relative_to(own_bundle.path)
+        return access(path, mode) and not (mode & os.W_OK and inside)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "access", read_only)
+    build(own_bundle)
+    assert not (own_bundle.path / "engines").exists()
+    assert_whole(own_bundle, engines=1)
+    with Engine(own_bundle.path, precision="int8") as engine:
+        assert engine.info.precision == "int8"
+
+
+def test_a_folder_that_cannot_be_made_is_a_typed_error(own_bundle: Bundle) -> None:
+    (own_bundle.path / "engines").write_text("a file where the folder should be")
+    with pytest.raises(EdgeMtlError):
+        build(own_bundle)
+
+
+def test_interrupting_a_build_leaves_nothing(own_bundle: Bundle) -> None:
+    def interrupt(step: str, done: int, total: int) -> None:
+        if step == "self-test":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(own_bundle, precision="int8", backend="onnxruntime", threads=1, progress=interrupt)
+    assert_whole(own_bundle, engines=0)
+    build(own_bundle)
+    assert_whole(own_bundle, engines=1)

@@ -1,0 +1,317 @@
+"""The engine store: what it keeps, what it refuses, what it chooses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from edge_mtl.build import engines
+from edge_mtl.build.engines import EngineStore, cache_folder
+from edge_mtl.build.locks import exclusive
+from edge_mtl.build.records import EngineRecord, engine_file, engine_key
+from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.device import DeviceFingerprint, fingerprint
+from edge_mtl.errors import BackendUnavailable, BuildError, BundleError, EngineMismatch
+from edge_mtl.files import sha256_bytes
+
+RUNTIMES = {"onnxruntime": "1.0", "openvino": "2.0"}
+PAYLOAD = b"the bytes of an engine" * 100
+
+
+def record_of(bundle: Bundle, payload: bytes = PAYLOAD, **changes: object) -> EngineRecord:
+    """A record that fits this machine and RUNTIMES unless `changes` say otherwise."""
+    values: dict[str, object] = {
+        "precision": "int8",
+        "backend": "onnxruntime",
+        "runtime_version": "1.0",
+        "device": fingerprint(),
+        "graph_sha256": bundle.manifest.files[DEPLOY_MODEL].sha256,
+        "options": {"threads": None},
+        "latency_ms": 10.0,
+        "ratio": 2.0,
+        "self_test": {"passed": True},
+        "created": time.time(),
+    } | changes
+    named = ("backend", "runtime_version", "device", "precision", "graph_sha256", "options")
+    key = engine_key(**{name: values[name] for name in named})
+    digest = sha256_bytes(payload)
+    return EngineRecord(key=key, file=engine_file(key, digest), sha256=digest, size=len(payload), **values)
+
+
+@pytest.fixture
+def own_bundle(tiny_bundle: Bundle, tmp_path: Path) -> Bundle:
+    """A copy of the session's bundle: much faster than making one."""
+    return Bundle.open(shutil.copytree(tiny_bundle.path, tmp_path / "own"))
+
+
+@pytest.fixture
+def store(own_bundle: Bundle) -> EngineStore:
+    return EngineStore(own_bundle, runtimes=RUNTIMES)
+
+
+def test_what_is_saved_is_loaded(own_bundle: Bundle, store: EngineStore) -> None:
+    record = record_of(own_bundle)
+    path = store.save(record, PAYLOAD)
+    assert path.parent == own_bundle.path / "engines"
+    assert store.list() == (record,)
+    assert store.load(record) == PAYLOAD
+    assert EngineRecord.from_json(record.to_json(), source="x") == record
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    own_bundle.verify()
+
+
+def test_the_key_covers_everything_that_decides_validity(own_bundle: Bundle) -> None:
+    record = record_of(own_bundle)
+    other = dataclasses.replace(fingerprint(), cpu_model="another")
+    for change in (
+        {"backend": "openvino"},
+        {"runtime_version": "1.1"},
+        {"device": other},
+        {"precision": "fp32"},
+        {"graph_sha256": "0" * 64},
+        {"options": {"threads": 3}},
+    ):
+        assert record_of(own_bundle, **change).key != record.key
+    assert record_of(own_bundle, latency_ms=1.0, created=0.0).key == record.key
+
+
+def test_a_record_that_does_not_describe_its_bytes_is_not_saved(own_bundle: Bundle, store: EngineStore) -> None:
+    with pytest.raises(BuildError, match="does not describe these bytes"):
+        store.save(record_of(own_bundle), PAYLOAD + b"!")
+    assert store.list() == ()
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "grow", "remove", "link"])
+def test_an_altered_engine_is_refused(own_bundle: Bundle, store: EngineStore, damage: str, tmp_path: Path) -> None:
+    record = record_of(own_bundle)
+    path = store.save(record, PAYLOAD)
+    if damage == "flip":
+        path.write_bytes(PAYLOAD[:-1] + b"X")
+    elif damage == "cut":
+        path.write_bytes(PAYLOAD[:-1])
+    elif damage == "grow":
+        path.write_bytes(PAYLOAD + b"X")
+    else:
+        path.unlink()
+    if damage == "link":
+        (tmp_path / "elsewhere").write_bytes(PAYLOAD)
+        path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match="build-engine"):
+        store.load(record)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"format_version": 2}',
+        b'{"format_version": 1}',
+        b"[" * 100_000,
+        b"\xff\xfe",
+        b" " * (2 << 20),
+    ],
+)
+def test_a_damaged_sidecar_is_named_and_never_chosen(own_bundle: Bundle, store: EngineStore, content: bytes) -> None:
+    good = record_of(own_bundle)
+    store.save(good, PAYLOAD)
+    (store.folder / "broken.json").write_bytes(content)
+    assert store.list() == (good,)
+    assert store.best() == good
+    (problem,) = store.problems()
+    assert "broken.json" in problem
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("key", "../../etc/passwd"),
+        ("file", "../evil.onnx"),
+        ("sha256", "zz"),
+        ("size", -1),
+        ("options", []),
+        ("options", {"a": {}}),
+        ("device", None),
+        ("ratio", "fast"),
+    ],
+)
+def test_a_sidecar_with_a_wrong_value_is_refused(own_bundle: Bundle, key: str, value: object) -> None:
+    content = json.loads(record_of(own_bundle).to_json())
+    content[key] = value
+    with pytest.raises(BundleError, match="not a valid engine description"):
+        EngineRecord.from_json(json.dumps(content).encode(), source="sidecar")
+
+
+def test_a_sidecar_under_another_name_is_refused(own_bundle: Bundle, store: EngineStore) -> None:
+    record = record_of(own_bundle)
+    store.save(record, PAYLOAD)
+    sidecar = store.folder / f"{record.key}.json"
+    sidecar.rename(store.folder / f"{'0' * 32}.json")
+    assert store.list() == ()
+    assert "describes engine" in store.problems()[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"runtime_version": "0.9"}, "built with onnxruntime 0.9; this device has 1.0"),
+        ({"graph_sha256": "0" * 64}, "another version of this bundle's graph"),
+        ({"device": dataclasses.replace(fingerprint(), cpu_model="Another CPU")}, "built on Another CPU"),
+    ],
+)
+def test_a_stale_engine_is_explained_with_the_command(
+    own_bundle: Bundle, store: EngineStore, change: dict[str, object], reason: str
+) -> None:
+    record = record_of(own_bundle, **change)
+    store.save(record, PAYLOAD)
+    for attempt in (lambda: store.load(record), store.best, lambda: store.best(precision="int8", backend="onnxruntime")):
+        with pytest.raises(EngineMismatch, match=reason) as caught:
+            attempt()
+        assert f"edge-mtl build-engine {own_bundle.path} --int8" in str(caught.value)
+    fresh = record_of(own_bundle)
+    store.save(fresh, PAYLOAD)
+    assert store.best() == fresh
+
+
+def test_the_fastest_engine_that_passed_its_self_test_is_chosen(own_bundle: Bundle, store: EngineStore) -> None:
+    slow = record_of(own_bundle, ratio=1.5)
+    fast = record_of(own_bundle, backend="openvino", runtime_version="2.0", precision="int8+bf16", ratio=3.0)
+    wrong = record_of(own_bundle, options={"threads": 9}, ratio=9.0, self_test={"passed": False})
+    plain = record_of(own_bundle, precision="fp32", ratio=1.2)
+    assert store.best() is None
+    assert store.select().reason == "no engine was built here yet"
+    for record in (slow, wrong, fast, plain):
+        store.save(record, PAYLOAD)
+    assert store.best() == fast
+    assert "the fastest engine built here" in store.select().reason
+    assert store.best(precision="int8") == fast, "INT8 covers INT8 with bfloat16"
+    assert store.best(precision="int8", backend="onnxruntime") == slow
+    assert store.best(precision="fp32") == plain
+    assert store.best(precision="bf16") is None
+    assert [record.ratio for record in store.find(backend="onnxruntime")] == [9.0, 1.5, 1.2]
+
+
+def test_a_runtime_that_is_gone_is_passed_over_with_a_reason(own_bundle: Bundle, store: EngineStore) -> None:
+    slow = record_of(own_bundle, ratio=1.5)
+    fast = record_of(own_bundle, backend="openvino", runtime_version="2.0", ratio=3.0)
+    store.save(slow, PAYLOAD)
+    store.save(fast, PAYLOAD)
+    without = EngineStore(own_bundle, runtimes={"onnxruntime": "1.0"})
+    selection = without.select()
+    assert selection.record == slow
+    assert "needs openvino, which is not installed" in selection.reason
+    with pytest.raises(BackendUnavailable, match="openvino is not installed"):
+        without.best(backend="openvino")
+    store.remove(slow)
+    nothing = without.select()
+    assert nothing.record is None
+    assert "need openvino" in nothing.reason
+
+
+def test_engines_of_a_read_only_bundle_go_to_the_users_cache(
+    own_bundle: Bundle, store: EngineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = os.access
+    monkeypatch.setattr(
+        engines.os,
+        "access",
+        lambda path, mode: access(path, mode) and not (mode & os.W_OK and Path(path).is_relative_to(own_bundle.path)),
+    )
+    record = record_of(own_bundle)
+    path = store.save(record, PAYLOAD)
+    assert path.is_relative_to(cache_folder())
+    assert own_bundle.digest[:32] in str(path)
+    assert store.list() == (record,)
+    assert store.load(record) == PAYLOAD
+    store.remove(record)
+    assert store.list() == ()
+    assert not path.exists()
+
+
+def test_a_folder_that_others_may_write_is_not_trusted(own_bundle: Bundle, store: EngineStore) -> None:
+    record = record_of(own_bundle)
+    store.save(record, PAYLOAD)
+    store.folder.chmod(0o777)
+    with pytest.raises(BundleError, match="chmod 700"):
+        store.load(record)
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs root to give a folder away")
+def test_a_folder_of_another_user_is_not_trusted(own_bundle: Bundle, store: EngineStore) -> None:
+    record = record_of(own_bundle)
+    store.save(record, PAYLOAD)
+    os.chown(store.folder, 12345, -1)
+    with pytest.raises(BundleError, match="belongs to user 12345"):
+        store.load(record)
+    with pytest.raises(BundleError, match="belongs to user 12345"):
+        store.save(record, PAYLOAD)
+
+
+def test_a_new_engine_of_the_same_key_replaces_the_old_one_and_its_file(own_bundle: Bundle, store: EngineStore) -> None:
+    old = record_of(own_bundle)
+    new = record_of(own_bundle, PAYLOAD + b"2", ratio=3.0)
+    assert old.key == new.key
+    store.save(old, PAYLOAD)
+    store.save(new, PAYLOAD + b"2")
+    assert store.list() == (new,)
+    assert store.load(new) == PAYLOAD + b"2"
+    assert len(list(store.folder.glob("*.onnx"))) == 1
+
+
+def test_leftovers_of_killed_builds_are_swept(own_bundle: Bundle, store: EngineStore) -> None:
+    record = record_of(own_bundle)
+    store.save(record, PAYLOAD)
+    (store.folder / ".tmp-edge-mtl-abc").write_bytes(b"half")
+    (store.folder / f"{'1' * 32}.aaaaaaaaaaaa.onnx").write_bytes(b"no sidecar")
+    with store.building():
+        pass
+    assert sorted(path.name for path in store.folder.iterdir()) == sorted([".lock", record.file, f"{record.key}.json"])
+
+
+def test_the_store_is_held_by_one_build_at_a_time(own_bundle: Bundle, store: EngineStore) -> None:
+    order: list[str] = []
+    noticed = threading.Event()
+
+    def second() -> None:
+        with EngineStore(own_bundle, runtimes=RUNTIMES).building(waiting=noticed.set) as waited:
+            order.append(f"second, waited: {waited}")
+
+    with store.building() as waited:
+        assert waited is False
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert noticed.wait(10)
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second, waited: True"]
+
+
+def test_a_lock_that_stays_taken_is_given_up(tmp_path: Path) -> None:
+    with (
+        exclusive(tmp_path / "lock"),
+        pytest.raises(BuildError, match="held by another build"),
+        exclusive(tmp_path / "lock", timeout_s=0.1),
+    ):
+        pass
+
+
+def test_an_error_inside_a_build_passes_through_and_frees_the_store(store: EngineStore) -> None:
+    with pytest.raises(OSError, match="from inside"), store.building():
+        raise OSError("from inside")
+    with store.building() as waited:
+        assert waited is False
+
+
+def test_by_default_the_device_and_runtimes_are_looked_up(own_bundle: Bundle) -> None:
+    store = EngineStore(own_bundle)
+    assert isinstance(store.device, DeviceFingerprint)
+    assert "onnxruntime" in store.runtimes

@@ -1,0 +1,193 @@
+"""Whole builds on a tiny bundle: what is tried, tested, chosen, stored and reported."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_mtl.backends import Availability
+from edge_mtl.build import pipeline
+from edge_mtl.build.candidates import Candidate, candidates
+from edge_mtl.build.engines import EngineStore
+from edge_mtl.build.evaluation import evaluation_frames
+from edge_mtl.build.graphs import facts
+from edge_mtl.build.pipeline import build_engine
+from edge_mtl.build.selftest import TOLERANCES, Tolerance
+from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.device import DeviceFingerprint, fingerprint
+from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError, BundleError, CalibrationError
+from tests.bundles import picture, write_picture
+
+HERE = {
+    "onnxruntime": Availability(True, "1.0", "onnxruntime 1.0 is installed", "cpu"),
+    "openvino": Availability(True, "2.0", "openvino 2.0 is installed", "openvino"),
+}
+NOT_HERE = {**HERE, "openvino": Availability(False, "", "openvino is not installed.", "openvino")}
+
+
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_ROUNDS", 3)
+
+
+@pytest.fixture
+def own_bundle(tiny_bundle: Bundle, tmp_path: Path) -> Bundle:
+    """A copy of the session's bundle: much faster than making one."""
+    return Bundle.open(shutil.copytree(tiny_bundle.path, tmp_path / "own"))
+
+
+def device(*isa: str) -> DeviceFingerprint:
+    return dataclasses.replace(fingerprint(), isa=isa)
+
+
+def test_an_int8_build_tries_every_runtime_and_stores_what_passed(own_bundle: Bundle) -> None:
+    steps: list[str] = []
+    report = build_engine(own_bundle, precision="int8", threads=1, progress=lambda step, done, total: steps.append(step))
+    baseline, *rows = report.rows
+    assert baseline.baseline
+    assert baseline.precision == "fp32"
+    assert baseline.ratio == 1.0
+    assert baseline.accuracy["miou"] > 0.99
+    assert baseline.agreement["argmax_agreement"] == 1.0
+    assert {row.backend for row in rows} >= {"onnxruntime", "openvino"}
+    assert all(row.precision.startswith("int8") for row in rows)
+    assert [row.chosen for row in rows].count(True) == 1
+    assert report.chosen.ratio == max(row.ratio for row in rows if row.ratio is not None)
+    for row in rows:
+        assert row.stored
+        assert row.latency_ms is not None
+        assert row.agreement["argmax_agreement"] > 0.8
+        assert row.agreement["depth_relative_difference"] < 0.05
+        assert row.accuracy["normal_mean_deg"] < 8
+        assert row.self_test["passed"] is True
+    assert "integer" in report.graph
+    assert report.calibration["count"] == 6
+    assert report.warnings == ()
+    assert not report.reused
+    assert list(dict.fromkeys(steps)) == ["calibrate", "quantize", "self-test", "time", "evaluate", "store"]
+    json.dumps(report.to_dict(), allow_nan=False)
+
+    store = EngineStore(own_bundle)
+    assert len(store.list()) == len(rows)
+    assert store.best() == report.record
+    assert report.path.read_bytes() == store.load(report.record)
+    assert facts(store.load(report.record)).integer_layers == 4
+    assert report.record.accuracy["fp32"]["miou"] > 0.99
+    own_bundle.verify()
+
+
+def test_a_full_precision_build_keeps_the_graph_as_it_is(own_bundle: Bundle) -> None:
+    report = build_engine(own_bundle, precision="fp32", backend="onnxruntime", threads=1)
+    assert report.record.precision == "fp32"
+    assert EngineStore(own_bundle).load(report.record) == own_bundle.read(DEPLOY_MODEL)
+    assert report.chosen.agreement["argmax_agreement"] > 0.999
+    assert report.calibration == {}
+
+
+def test_calibration_pictures_of_the_users_are_used_and_unreadable_ones_named(own_bundle: Bundle, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index in range(30):
+        write_picture(folder / f"{index:02d}.png", picture(index, height=80, width=100))
+    (folder / "30.png").write_bytes(b"no picture")
+    report = build_engine(own_bundle, precision="int8", backend="onnxruntime", calibration=folder, threads=1)
+    assert report.calibration["count"] == 30
+    assert report.calibration["source"] == "pictures"
+    assert "30.png" in report.warnings[0]
+    assert report.record.options["calibration"] == report.calibration["digest"]
+
+
+def test_without_usable_frames_nothing_is_built(own_bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError):
+        build_engine(own_bundle, precision="int8", calibration=tmp_path / "nowhere")
+    assert EngineStore(own_bundle).list() == ()
+
+
+def test_an_engine_that_misses_its_tolerance_is_not_stored(own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TOLERANCES, "int8", Tolerance(0.9999, 0.0, 0.0))
+    with pytest.raises(AccuracyError, match="disagrees with the FP32 reference"):
+        build_engine(own_bundle, precision="int8", backend="onnxruntime", threads=1)
+    assert EngineStore(own_bundle).list() == ()
+
+
+def test_one_candidate_that_fails_does_not_stop_the_others(own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = pipeline.open_backend
+
+    def broken(name: str, *arguments: object, **options: object) -> object:
+        if name == "openvino":
+            raise BundleError("the runtime does not like this graph")
+        return opened(name, *arguments, **options)
+
+    monkeypatch.setattr(pipeline, "open_backend", broken)
+    report = build_engine(own_bundle, precision="int8", threads=1)
+    assert report.record.backend == "onnxruntime"
+    failed = [row for row in report.rows if row.backend == "openvino"]
+    assert failed
+    assert all(row.latency_ms is None and not row.stored and "does not like" in row.reason for row in failed)
+    assert any("was left out" in warning for warning in report.warnings)
+    with pytest.raises(BuildError, match="does not like this graph"):
+        build_engine(own_bundle, precision="int8", backend="openvino", threads=1)
+
+
+def test_a_bundle_without_a_deploy_graph_is_refused(own_bundle: Bundle) -> None:
+    files = {name: entry for name, entry in own_bundle.manifest.files.items() if name != DEPLOY_MODEL}
+    manifest = dataclasses.replace(own_bundle.manifest, files=files)
+    (own_bundle.path / "manifest.json").write_bytes(manifest.to_json())
+    with pytest.raises(BundleError, match=r"has no model\.deploy\.onnx"):
+        build_engine(Bundle.open(own_bundle.path), precision="fp32", backend="onnxruntime")
+
+
+def test_an_altered_graph_is_refused(own_bundle: Bundle) -> None:
+    path = own_bundle.path / DEPLOY_MODEL
+    path.write_bytes(path.read_bytes()[:-1] + b"X")
+    with pytest.raises(BundleError, match="was altered"):
+        build_engine(own_bundle, precision="fp32", backend="onnxruntime")
+
+
+def test_labelled_frames_come_with_their_camera_and_targets(tiny_bundle: Bundle) -> None:
+    items = list(evaluation_frames(tiny_bundle))
+    assert len(items) == 4
+    assert items[0].frame.shape == (64, 96, 3)
+    assert items[0].intrinsics is not None
+    assert set(items[0].targets) == {"segmentation", "depth", "normals"}
+    normals = items[0].targets["normals"]
+    assert np.abs(np.linalg.norm(normals, axis=2) - 1).max() < 0.02
+    assert normals[..., 2].mean() < 0, "they face the camera"
+
+
+class TestCandidates:
+    """What is worth building where."""
+
+    def test_int8_tries_integers_with_and_without_bfloat16(self) -> None:
+        found = candidates("int8", backend="auto", available=HERE, device=device("avx512_bf16"))
+        assert [item.name for item in found] == ["int8 on onnxruntime", "int8 on openvino", "int8+bf16 on openvino"]
+        without = candidates("int8", backend="auto", available=HERE, device=device("avx2"))
+        assert [item.name for item in without] == ["int8 on onnxruntime", "int8 on openvino"]
+        assert candidates("int8", backend="onnxruntime", available=HERE, device=device()) == (Candidate("onnxruntime", "int8"),)
+
+    def test_half_precisions_need_openvino_and_a_processor(self) -> None:
+        assert candidates("bf16", backend="auto", available=HERE, device=device("amx_bf16")) == (Candidate("openvino", "bf16"),)
+        assert candidates("fp16", backend="auto", available=HERE, device=device("asimdhp")) == (Candidate("openvino", "fp16"),)
+        for precision in ("bf16", "fp16"):
+            with pytest.raises(BuildError, match=rf"does not compute in {precision} .*--int8"):
+                candidates(precision, backend="auto", available=HERE, device=device("avx2"))
+        with pytest.raises(BuildError, match=r"ONNX Runtime does not compute in bf16.*--bf16 --backend openvino"):
+            candidates("bf16", backend="onnxruntime", available=HERE, device=device("amx_bf16"))
+        with pytest.raises(BackendUnavailable, match=r"OpenVINO does.*openvino is not installed"):
+            candidates("bf16", backend="auto", available=NOT_HERE, device=device("amx_bf16"))
+
+    def test_what_is_not_there_is_never_replaced(self) -> None:
+        with pytest.raises(BackendUnavailable, match="openvino is not installed"):
+            candidates("int8", backend="openvino", available=NOT_HERE, device=device())
+        with pytest.raises(BackendUnavailable, match="Unknown backend 'tpu'"):
+            candidates("int8", backend="tpu", available=HERE, device=device())
+        with pytest.raises(BuildError, match="Unknown precision 'int4'"):
+            candidates("int4", backend="auto", available=HERE, device=device())
+        nothing = {name: Availability(False, "", f"{name} is not installed.", "x") for name in HERE}
+        with pytest.raises(BackendUnavailable, match="No runtime is installed"):
+            candidates("int8", backend="auto", available=nothing, device=device())

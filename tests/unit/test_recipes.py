@@ -1,0 +1,61 @@
+"""Recipes: TOML in, frozen values out, nothing unknown accepted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge_mtl.errors import BuildError
+from edge_mtl.recipes import CPU_INT8, Recipe, load_recipe
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_recipe_of_the_package_loads() -> None:
+    recipe = load_recipe()
+    assert recipe.name == "cpu-int8"
+    assert recipe.activations.method == "percentile"
+    assert recipe.placement.op_types == ("Conv", "Gemm", "MatMul")
+    assert set(recipe.placement.float_tail) == {"segmentation_logits", "depth_quarter", "normals_quarter"}
+    assert CPU_INT8.is_file()
+
+
+def test_what_a_recipe_leaves_out_has_defaults(tmp_path: Path) -> None:
+    assert load_recipe(written(tmp_path, 'name = "mine"')) == Recipe("mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "name should be a word"),
+        ('name = "x"\nspeed = 3', "unknown key 'speed'"),
+        ('name = "x"\n[activations]\nmethods = "mse"', "unknown key activations.methods"),
+        ('name = "x"\n[activations]\nmethod = "magic"', "activations.method should be one of"),
+        ('name = "x"\n[activations]\npercentile = 12', "activations.percentile should be a number from 90 to 100"),
+        ('name = "x"\n[activations]\nbins = true', "activations.bins should be a number"),
+        ('name = "x"\n[weights]\nreduce_range = "maybe"', "weights.reduce_range should be one of"),
+        ('name = "x"\n[placement]\nop_types = "Conv"', "placement.op_types should be a list of words"),
+        ('name = "x"\n[placement]\nop_types = ["Softmax"]', "placement.op_types should be one of"),
+        ('name = "x"\n[placement]\nelement_wise = ["LayerNormalization"]', "placement.element_wise should be one of"),
+        ('name = "x"\n[placement]\nexclude = ["("]', "is not a regular expression"),
+        ('name = "x"\n[placement]\nfloat_tail = 1', "placement.float_tail should be a table"),
+        ('name = "x"\n[placement.float_tail]\ndepth_quarter = -1', "placement.float_tail.depth_quarter should be a number"),
+        ('name = "x"\ncalibration = 32', "calibration should be a table"),
+        ('name = "x"\n[calibration]\nframes = 0', "calibration.frames should be a number from 1"),
+        ('name = "x"\n[calibration]\nunreadable_share = 2', "calibration.unreadable_share should be a number from 0 to 1"),
+        ("name =", "cannot be read"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_with_the_reason(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(BuildError, match=message):
+        load_recipe(written(tmp_path, text))
+
+
+def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"nowhere\.toml cannot be read"):
+        load_recipe(tmp_path / "nowhere.toml")
