@@ -55,6 +55,7 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["edge_mtl", "edge_mtl.*"]),
     package_data={"edge_mtl": ["py.typed", "recipes/*.toml", "bundles/**/*"]},
+    exclude_package_data={"edge_mtl": ["bundles/*/engines/*"]},
     install_requires=[
         "numpy>=1.26",
         "opencv-python-headless>=4.9",
