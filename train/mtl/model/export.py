@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edge_mtl.backends import open_backend
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
 from mtl.model.backbone import check_divisible
@@ -126,12 +127,9 @@ def _to_onnx(placed: HostPlacement | GraphPlacement, example: Tensor) -> Any:
 
 
 def _check_parity(payload: bytes, placed: HostPlacement | GraphPlacement, example: Tensor, name: str) -> None:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(payload, options, providers=["CPUExecutionProvider"])
-    found = session.run(list(placed.output_names), {"image": example.numpy()})
+    with contextlib.closing(open_backend("onnxruntime", payload)) as backend:
+        outputs = backend.run({"image": example.numpy()})
+    found = [outputs[output] for output in placed.output_names]
     with torch.no_grad():
         expected = [value.numpy() for value in placed(example)]
     for output, ours, torchs in zip(placed.output_names, found, expected, strict=True):
