@@ -27,7 +27,7 @@ def import_onnx() -> Any:
         return import_module("onnx")
     except ImportError as exc:
         raise BackendUnavailable(
-            "Quantizing needs the package onnx, which is not installed here. Run: pip install 'edge_mtl[build]'"
+            'Quantizing needs the package onnx, which is not installed here. Install it with: pip install "edge-mtl[build]"'
         ) from exc
 
 

@@ -135,7 +135,7 @@ def _session(model: Any, tensors: Sequence[str], threads: int | None) -> Any:
     try:
         runtime = import_module("onnxruntime")
     except ImportError as exc:
-        raise BackendUnavailable("Calibrating needs ONNX Runtime. Run: pip install 'edge_mtl[cpu]'") from exc
+        raise BackendUnavailable('Calibrating needs ONNX Runtime. Install it with: pip install "edge-mtl[cpu]"') from exc
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
     present = {value.name for value in observed.graph.output}

@@ -40,12 +40,17 @@ class Tolerance:
 
 TOLERANCES: Mapping[str, Tolerance] = {
     "fp32": Tolerance(0.998, 0.002, 0.2),
-    "bf16": Tolerance(0.95, 0.03, 2.0),
-    "fp16": Tolerance(0.95, 0.03, 2.0),
-    "int8": Tolerance(0.85, 0.10, 8.0),
-    "int8+bf16": Tolerance(0.85, 0.10, 8.0),
+    "bf16": Tolerance(0.97, 0.01, 1.0),
+    "fp16": Tolerance(0.985, 0.005, 0.5),
+    "int8": Tolerance(0.93, 0.05, 3.5),
+    "int8+bf16": Tolerance(0.93, 0.05, 3.5),
 }
-"""By precision. References are stored as float16, so even FP32 differs a little."""
+"""By precision. References are stored as float16, so even FP32 differs a little.
+
+Measured on a trained b0 at 288x384, worst golden frame (classes, depth, normals): FP32 0.9999, 0.0001, 0.004 degrees; FP16
+0.9994, 0.0003, 0.03; bfloat16 0.9958, 0.002, 0.26; INT8 0.978, 0.018, 1.2. Of 20 INT8 layers drawn at random, doubling the
+weight scales was caught in 15; the other five cost at most 2.5 points of class agreement.
+"""
 
 
 @dataclass(frozen=True, slots=True)

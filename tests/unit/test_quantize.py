@@ -252,7 +252,7 @@ def test_without_the_package_onnx_the_extra_is_named(monkeypatch: pytest.MonkeyP
         raise ImportError(name)
 
     monkeypatch.setattr(graphs, "import_module", missing)
-    with pytest.raises(BackendUnavailable, match=r"edge_mtl\[build\]"):
+    with pytest.raises(BackendUnavailable, match=r"edge-mtl\[build\]"):
         quantize_for_cpu(host_model(), FRAMES, recipe=RECIPE)
 
 
