@@ -19,8 +19,7 @@ help:
 demo: $(DEMO_VENV)/.ready
 	$(DEMO_BIN)/edge-mtl demo --out out/demo.png
 
-# Tests that train run in a process of their own: PyTorch, ONNX Runtime and OpenVINO together in one long-lived process
-# crashed natively (docs/lab-log.md).
+# Tests that train run in a process of their own, as training does in use.
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest tests $(addprefix --ignore=,$(TORCH_TESTS))
 	$(BIN)/python -m pytest $(TORCH_TESTS)

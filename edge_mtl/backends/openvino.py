@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -46,6 +47,16 @@ _FLOATS = {"fp32": "f32", "int8": "f32", "bf16": "bf16", "int8+bf16": "bf16", "f
 _CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 
 
+@lru_cache(maxsize=1)
+def _core() -> Any:
+    """The one Core of this process, kept until it ends.
+
+    On processors with AMX the CPU plugin installs a larger stack for signal handlers. Several Cores that come and go put
+    back each other's after it was freed, and the next signal that Python handles is a segmentation fault.
+    """
+    return ov.Core()
+
+
 def open_graph(model: bytes, *, threads: int | None, precision: str, cache_dir: Path | None) -> Backend:
     """See `edge_mtl.backends.open_backend`."""
     return OpenVinoBackend(model, threads=threads, precision=precision, cache_dir=cache_dir)
@@ -69,7 +80,7 @@ class OpenVinoBackend:
         workers = default_threads() if threads is None else threads
         version = ov.__version__.split("-")[0]
         floats = _FLOATS[precision]
-        core = ov.Core()
+        core = _core()
         self._require(core, floats, precision)
         try:
             compiled = core.compile_model(core.read_model(model, b""), _DEVICE, _options(floats, workers, cache_dir))
