@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ import torch
 from mtl.data.frame import Batch, Frame
 from mtl.data.loader import BatchPlan, StepBatches, batches
 from mtl.ema import Ema
+from mtl.geometry import canonical_intrinsics
 from mtl.schedule import learning_rate
 from mtl.settings import AugmentSettings, OptimizerSettings
 
@@ -81,6 +82,16 @@ def test_targets_have_one_pixel_per_cell_or_all(stride: int, shape: tuple[int, .
     assert tuple(batch.targets["normals"].shape) == (*shape, 3)
     assert tuple(batch.image.shape) == (3, 32, 64, 3)
     assert (batch.phase is not None) == (stride > 1)
+
+
+def test_a_plan_says_for_which_camera_depth_is_given() -> None:
+    own, canonical = (
+        StepBatches(Numbered(4), replace(plan(), augment=AugmentSettings(mode="none"), canonical=canonical))[0]
+        for canonical in (False, True)
+    )
+    assert own.targets["depth"].unique().tolist() == [2.0]
+    expected = 2.0 * canonical_intrinsics(32, 64)[0] / CAMERA[0]
+    assert canonical.targets["depth"].unique().tolist() == pytest.approx([expected])
 
 
 def test_the_rate_warms_up_and_decays_to_its_floor() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from torch import Tensor
 
 from mtl.geometry import Intrinsics
+
+if TYPE_CHECKING:
+    from torch import Tensor  # reading and converting data sets needs no torch
 
 __all__ = ["Batch", "Frame", "FrameSource"]
 
@@ -42,12 +44,12 @@ class FrameSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a training step needs, in canonical space.
+    """What a training step needs; depth and normals for the canonical camera, or the frames' own (`BatchPlan.canonical`).
 
     Attributes:
         image: (B, H, W, 3) uint8 RGB.
-        targets: "segmentation" (B, h, w) uint8, "depth" (B, h, w) float32 canonical metres,
-            "normals" (B, h, w, 3) float32 canonical; h, w are H, W, or one pixel per cell when `phase` is set.
+        targets: "segmentation" (B, h, w) uint8, "depth" (B, h, w) float32 metres,
+            "normals" (B, h, w, 3) float32; h, w are H, W, or one pixel per cell when `phase` is set.
         phase: which pixel of each stride x stride cell the targets are, or None for all.
     """
 

@@ -38,6 +38,8 @@ class BatchPlan:
         stage: number of the stage; part of the seed.
         size: (H, W) of the network's input.
         stride: of the network's output; 0 gives targets at full size, else at one pixel per stride x stride cell.
+        canonical: whether depth and normals are those of the canonical camera, else of the frames' own (`augment.see`).
+        part: (i, n): of every batch only the i-th of n equal parts is made, for a run of several processes.
     """
 
     seed: int
@@ -46,6 +48,8 @@ class BatchPlan:
     batch: int
     stride: int
     augment: AugmentSettings
+    canonical: bool = True
+    part: tuple[int, int] = (0, 1)
 
 
 class StepBatches(Dataset[Batch]):
@@ -65,7 +69,10 @@ class StepBatches(Dataset[Batch]):
         if plan.stride > 1:
             down, right = np.random.default_rng([plan.seed, 1, plan.stage, step]).integers(plan.stride, size=2).tolist()
             phase = (down, right)
-        parts = [self._frame(source, step * plan.batch + offset, phase) for offset in range(plan.batch)]
+        index, count = plan.part
+        size = plan.batch // count
+        own = range(index * size, (index + 1) * size)
+        parts = [self._frame(source, step * plan.batch + offset, phase) for offset in own]
         image, label, depth, normals = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*parts, strict=True))
         return Batch(image, {SEGMENTATION: label, DEPTH: depth, NORMALS: normals}, phase)
 
@@ -76,7 +83,7 @@ class StepBatches(Dataset[Batch]):
         height, width = plan.size
         view = draw_view(frame.label.shape, rng, plan.augment, aspect=width / height)
         stride, start = (plan.stride, phase) if phase is not None else (1, (0, 0))
-        image, label, depth, normals, _ = see(frame, view, size=plan.size, stride=stride, phase=start)
+        image, label, depth, normals, _ = see(frame, view, size=plan.size, stride=stride, phase=start, canonical=plan.canonical)
         return jitter(image, rng, plan.augment), label, depth, normals
 
     def _index(self, position: int, count: int) -> int:

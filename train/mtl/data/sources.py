@@ -1,19 +1,36 @@
-"""Which frames feed which stage and split: a small picklable description that opens the rooms where they are needed."""
+"""Which frames feed which stage and split: a small picklable description that opens the frames where they are needed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from edge_mtl.errors import BuildError
-from mtl.data.frame import Frame
+from mtl.data.frame import Frame, FrameSource
+from mtl.data.nyuv2 import NyuRequest
 from mtl.data.rooms import RoomsDataset
 from mtl.settings import DataSettings, Stage
 
-__all__ = ["RoomFrames", "RoomsRequest", "Split", "stage_rooms", "validation_rooms"]
+__all__ = [
+    "FrameRequest",
+    "RoomFrames",
+    "RoomsRequest",
+    "Split",
+    "held_out_frames",
+    "stage_rooms",
+    "train_frames",
+    "validation_rooms",
+]
 
 Split = Literal["train", "val", "test"]
+
+
+class FrameRequest(Protocol):
+    """A picklable description of frames."""
+
+    def open(self, *, workers: int = 1, progress: bool = False) -> FrameSource:
+        """The frames, made first by `workers` processes where they can be made. Raises BuildError when there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +82,30 @@ class RoomFrames:
         return Frame(room.image, room.label, room.depth_m, room.normals, room.intrinsics)
 
 
-def stage_rooms(data: DataSettings, stage: Stage) -> RoomsRequest:
-    """The training rooms of a stage."""
+def train_frames(data: DataSettings, stage: Stage) -> FrameRequest:
+    """The training frames of a stage.
+
+    Rooms: `stage.train` or `data.train` of them, at the stage's rendering size. NYUv2: all that are not set aside for
+    validation, or the first `stage.train` of them. How many there are is the length of what `open` returns.
+    """
+    if data.kind == "nyuv2":
+        return NyuRequest(data.folder, "train", aside=data.validation_from_train, take="rest", first=stage.train)
     height, width = stage.render_height or data.height, stage.render_width or data.width
-    return RoomsRequest(data.root, "train", stage.train or data.train, height, width)
+    return RoomsRequest(data.folder, "train", stage.train or data.train, height, width)
 
 
-def validation_rooms(data: DataSettings, split: Split) -> RoomsRequest:
-    """The validation or test rooms, at the data's own size."""
-    return RoomsRequest(data.root, split, data.test if split == "test" else data.validation, data.height, data.width)
+def held_out_frames(data: DataSettings, split: Split) -> FrameRequest:
+    """The validation or test frames.
+
+    Rooms: those of the split, at the data's own size. NYUv2: the 654 test frames for "test", and for "val" too unless
+    `data.validation_from_train` sets training frames aside.
+    """
+    if data.kind == "nyuv2":
+        if split == "val" and data.validation_from_train:
+            return NyuRequest(data.folder, "train", aside=data.validation_from_train, take="aside")
+        return NyuRequest(data.folder, "val")
+    return RoomsRequest(data.folder, split, data.test if split == "test" else data.validation, data.height, data.width)
+
+
+stage_rooms = train_frames
+validation_rooms = held_out_frames
