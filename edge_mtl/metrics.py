@@ -5,7 +5,10 @@ networks, datasets or files. Every `compute()` returns plain floats under names 
 the results of several heads merge into one mapping (`Manifest.accuracy`). A head that saw no valid pixel reports NaN.
 
 Definitions: LibMTL's NYUv2 example (Lin & Zhang 2023, JMLR 24(209)), after Eigen & Fergus 2015; equal to torchmetrics
-where it has them.
+where it has them. They differ from LibMTL's in what it leaves undefined or to rounding only: a class neither predicted nor
+present is left out of the mean IoU (there the mean is NaN), a pixel without a finite prediction is counted in `missing`
+(there everything becomes NaN), true normals are brought to unit length, angles near 0 are exact (there an arc cosine in
+single precision), and a true normal counts unless it is 0 (there: unless its components add up to 0).
 """
 
 from __future__ import annotations
@@ -47,7 +50,8 @@ HIGHER_IS_BETTER: Mapping[str, bool] = {
 }
 """Every accuracy metric and its direction. Shares (accuracy, IoU, delta, within) lie in 0..1."""
 
-_BINS_PER_DEGREE = 200
+_ANGLE_STEPS = 2**32 - 1
+"""Angles of 0..180 degrees are kept as 32-bit integers: steps of 4e-8 degrees."""
 
 
 class SegmentationMetrics:
@@ -102,13 +106,13 @@ class DepthMetrics:
         self._sums = np.zeros(4, np.float64)
         self._count = 0
         self.missing = 0
-        """Valid target pixels for which nothing finite and positive was predicted; excluded from the errors."""
+        """Valid target pixels for which nothing finite was predicted; excluded from the errors."""
 
     def update(self, predicted: Array, target: Array, valid: Array | None = None) -> None:
         """Add depth maps of equal shape in metres.
 
         Args:
-            predicted: depth; NaN, Inf or not positive where unknown.
+            predicted: depth; NaN or Inf where unknown. A depth of 0 or below is an answer, and a wrong one.
             target: true depth; 0, negative, NaN or Inf where invalid.
             valid: bool, which pixels count besides (default: all).
         """
@@ -117,11 +121,11 @@ class DepthMetrics:
         known = np.isfinite(truth) & (truth > 0)
         if valid is not None:
             known &= np.asarray(valid, bool)
-        answered = known & np.isfinite(guess) & (guess > 0)
+        answered = known & np.isfinite(guess)
         self.missing += int(known.sum()) - int(answered.sum())
         guess, truth = guess[answered], truth[answered]
         error = np.abs(guess - truth)
-        near = np.maximum(guess / truth, truth / guess) < 1.25
+        near = (guess < 1.25 * truth) & (truth < 1.25 * guess)
         self._sums += (error.sum(), (error / truth).sum(), (error * error).sum(), near.sum())
         self._count += guess.size
 
@@ -137,10 +141,11 @@ class DepthMetrics:
 
 
 class NormalMetrics:
-    """Angles between predicted and true normals. The median is read from a histogram of 0.005 degree bins."""
+    """Angles between predicted and true normals. All are kept, four bytes a pixel, so that the median is exact."""
 
     def __init__(self) -> None:
-        self._histogram = np.zeros(180 * _BINS_PER_DEGREE + 1, np.int64)
+        self._angles: list[Array] = []
+        self._counts = np.zeros(1 << 16, np.int64)
         self._within = np.zeros(3, np.int64)
         self._sum_deg = 0.0
         self.missing = 0
@@ -163,11 +168,13 @@ class NormalMetrics:
         angles = angles_deg(np.asarray(predicted)[answered], np.asarray(target)[answered])
         self._sum_deg += float(angles.sum())
         self._within += [int((angles < limit).sum()) for limit in (11.25, 22.5, 30.0)]
-        self._histogram += np.bincount((angles * _BINS_PER_DEGREE).astype(np.int64), minlength=self._histogram.size)
+        steps = np.round(angles * (_ANGLE_STEPS / 180.0)).astype(np.uint32)
+        self._angles.append(steps)
+        self._counts += np.bincount(steps >> 16, minlength=self._counts.size)
 
     def compute(self) -> dict[str, float]:
         """normal_mean_deg, normal_median_deg, normal_within_11_25, normal_within_22_5, normal_within_30."""
-        count = int(self._histogram.sum())
+        count = int(self._counts.sum())
         within = [_ratio(int(number), count) for number in self._within]
         return {
             "normal_mean_deg": _ratio(self._sum_deg, count),
@@ -180,9 +187,15 @@ class NormalMetrics:
     def _median_deg(self, count: int) -> float:
         if count == 0:
             return float("nan")
-        below = np.cumsum(self._histogram)
-        middle = np.searchsorted(below, [(count + 1) // 2, count // 2 + 1])
-        return float((middle.mean() + 0.5) / _BINS_PER_DEGREE)
+        middle = (self._ranked((count - 1) // 2) + self._ranked(count // 2)) / 2
+        return middle * (180.0 / _ANGLE_STEPS)
+
+    def _ranked(self, rank: int) -> float:
+        """The angle, in steps, that `rank` others precede; sorts only those that share its upper 16 bits."""
+        up_to = np.cumsum(self._counts)
+        upper = int(np.searchsorted(up_to, rank, side="right"))
+        alike = np.concatenate([steps[(steps >> 16) == upper] for steps in self._angles])
+        return float(np.sort(alike)[rank - (up_to[upper] - self._counts[upper])])
 
 
 class MultiTaskMetrics:

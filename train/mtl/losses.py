@@ -1,15 +1,15 @@
-"""The three losses, their weighting, and the pixels they are computed on. Knows nothing about data or networks."""
+"""The three losses and the pixels they are computed on. Knows nothing about data, networks or how losses are weighed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION, TASK_NAMES, VOID
-from mtl.settings import LossSettings, Stage
+from mtl.settings import LossSettings
 
 __all__ = ["MultiTaskLoss", "at_phase", "depth_loss", "normal_loss", "segmentation_loss"]
 
@@ -60,9 +60,16 @@ def depth_loss(predicted: Tensor, target: Tensor, *, kind: str) -> Tensor:
     return _mean(error, valid)
 
 
-def normal_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean of 1 - cosine over pixels with a normal; (B, 3, H, W) of any length and (B, H, W, 3) unit or 0."""
+def normal_loss(predicted: Tensor, target: Tensor, *, kind: str = "cosine") -> Tensor:
+    """Mean error over pixels with a normal; (B, 3, H, W) of any length and (B, H, W, 3), 0 unknown.
+
+    See LossSettings.normal_kind. The two are equal where true normals have unit length; they are shorter where an
+    augmentation has interpolated them.
+    """
     truth = target.permute(0, 3, 1, 2)
+    if kind == "dot":
+        error = 1.0 - (F.normalize(predicted, dim=1, eps=_EPSILON) * truth).sum(dim=1)
+        return _mean(error, (truth != 0).any(dim=1))
     valid = (truth * truth).sum(dim=1) > 0.25
     return _mean(1.0 - F.cosine_similarity(predicted, truth, dim=1, eps=_EPSILON), valid)
 
@@ -72,9 +79,7 @@ def _mean(error: Tensor, valid: Tensor) -> Tensor:
 
 
 class MultiTaskLoss(nn.Module):
-    """All losses of a batch and their weighted sum.
-
-    With weighting "uncertainty" the sum is L exp(-s) + s with one learnt s per task, starting at -ln(weight).
+    """All losses of a batch, by task; `mtl.weighting` makes gradients of them.
 
     Args:
         class_weights: (13,) float32 for the cross-entropy, or None.
@@ -82,26 +87,18 @@ class MultiTaskLoss(nn.Module):
     """
 
     def __init__(
-        self, settings: LossSettings, *, tasks: tuple[str, ...], stride: int, class_weights: Tensor | None = None
+        self, settings: LossSettings, *, tasks: Sequence[str], stride: int, class_weights: Tensor | None = None
     ) -> None:
         super().__init__()
         self.settings = settings
         self.tasks = tuple(task for task in TASK_NAMES if task in tasks)
         self.stride = stride
-        self.fixed = {task: float(getattr(settings, task)) for task in self.tasks}
         self.register_buffer("class_weights", class_weights, persistent=False)
-        if settings.weighting == "uncertainty":
-            start = torch.tensor([max(self.fixed[task], _EPSILON) for task in self.tasks]).log().neg()
-            self.log_variance = nn.Parameter(start)
-
-    def weigh(self, stage: Stage) -> None:
-        """Use the weights of a stage from now on."""
-        self.fixed = {task: float(getattr(stage, task) or getattr(self.settings, task)) for task in self.tasks}
 
     def forward(
         self, predicted: Mapping[str, Tensor], targets: Mapping[str, Tensor], phase: tuple[int, int] | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Predictions at `stride` and targets at full size (`phase` None) or at one pixel per cell -> sum, loss per task."""
+    ) -> dict[str, Tensor]:
+        """Predictions at `stride` and targets at full size (`phase` None) or at one pixel per cell -> loss of each task."""
         maps = {task: self._aligned(predicted[task], targets, phase) for task in self.tasks}
         losses: dict[str, Tensor] = {}
         if SEGMENTATION in maps:
@@ -114,8 +111,8 @@ class MultiTaskLoss(nn.Module):
         if DEPTH in maps:
             losses[DEPTH] = depth_loss(maps[DEPTH], targets[DEPTH], kind=self.settings.depth_kind)
         if NORMALS in maps:
-            losses[NORMALS] = normal_loss(maps[NORMALS], targets[NORMALS])
-        return self._total(losses), losses
+            losses[NORMALS] = normal_loss(maps[NORMALS], targets[NORMALS], kind=self.settings.normal_kind)
+        return losses
 
     def _aligned(self, maps: Tensor, targets: Mapping[str, Tensor], phase: tuple[int, int] | None) -> Tensor:
         if phase is not None:
@@ -124,8 +121,3 @@ class MultiTaskLoss(nn.Module):
         if tuple(maps.shape[2:]) == tuple(size):
             return maps
         return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
-
-    def _total(self, losses: Mapping[str, Tensor]) -> Tensor:
-        if self.settings.weighting == "uncertainty":
-            return torch.stack([losses[t] * (-s).exp() + s for t, s in zip(self.tasks, self.log_variance, strict=True)]).sum()
-        return torch.stack([losses[task] * self.fixed[task] for task in self.tasks]).sum()

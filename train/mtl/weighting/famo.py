@@ -1,0 +1,75 @@
+"""FAMO: every loss falls at the same relative rate, from loss values alone (Liu et al. 2023, arXiv:2306.03792)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from mtl.settings import LossSettings
+from mtl.weighting.base import LossWeighting
+from mtl.weighting.ranks import mean_over_ranks
+
+__all__ = ["Famo"]
+
+_SMALLEST = 1e-8
+_BETAS = (0.9, 0.999)
+
+
+class Famo(LossWeighting):
+    """Task i weighs c z_i / L_i with z = softmax(logits) and c = 1 / sum(z_j / L_j) (the paper's algorithm 2).
+
+    After each step the losses of the same batch are measured again, and Adam moves the logits along the gradient of
+    z . (ln L_before - ln L_after): a task that fell less than the others weighs more. A task whose loss is 0 (a batch
+    without any truth of it) is left out of that batch.
+
+    Attributes:
+        logits: (tasks,) from 0; `first`, `second`: their moments in Adam after `steps` steps.
+        before: (tasks,) losses that `backward` saw last; 0 until then.
+    """
+
+    needs_losses_after_step = True
+    logits: Tensor
+    first: Tensor
+    second: Tensor
+    before: Tensor
+    steps: Tensor
+
+    def __init__(
+        self, settings: LossSettings, *, tasks: Sequence[str], rate: float = 0.025, weight_decay: float = 1e-3
+    ) -> None:
+        super().__init__(settings, tasks=tasks)
+        self._rate, self._weight_decay = rate, weight_decay
+        for name in ("logits", "first", "second", "before"):
+            self.register_buffer(name, torch.zeros(len(self.tasks), dtype=torch.float64))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def weights(self, values: Tensor) -> Tensor:
+        mean = mean_over_ranks(values).to(self.logits)
+        self.before.copy_(mean)
+        counts = mean > _SMALLEST
+        share = torch.softmax(self.logits, dim=0) * counts
+        relative = share / mean.clamp_min(_SMALLEST)
+        return relative / relative.sum().clamp_min(_SMALLEST)
+
+    def after_step(self, losses: Mapping[str, float], epoch_ended: bool) -> None:
+        found = self.logits.new_tensor([losses[task] for task in self.tasks]) * self.scale.to(self.logits)
+        after = mean_over_ranks(found)
+        usable = (self.before > _SMALLEST) & (after > _SMALLEST) & torch.isfinite(self.before) & torch.isfinite(after)
+        if not bool(usable.any()):
+            return
+        fall = torch.where(usable, (self.before.clamp_min(_SMALLEST) / after.clamp_min(_SMALLEST)).log(), 0.0)
+        share = torch.softmax(self.logits, dim=0)
+        self._adam(share * (fall - (share * fall).sum()))
+
+    def _adam(self, gradient: Tensor) -> None:
+        """One step of Adam with L2 decay (Kingma & Ba 2015, arXiv:1412.6980), on buffers that a checkpoint keeps."""
+        gradient = gradient + self._weight_decay * self.logits
+        self.steps += 1
+        self.first.lerp_(gradient, 1.0 - _BETAS[0])
+        self.second.lerp_(gradient * gradient, 1.0 - _BETAS[1])
+        step = int(self.steps)
+        first = self.first / (1.0 - _BETAS[0] ** step)
+        second = self.second / (1.0 - _BETAS[1] ** step)
+        self.logits -= self._rate * first / (second.sqrt() + _SMALLEST)
