@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mtl.model import MultiTaskModel, build_model
+from mtl.model import EdgeOptions, MultiTaskModel, build_model
 from mtl.model.torchvision_ops import make_timm_importable
 
 from edge_mtl.errors import BuildError
@@ -91,7 +91,7 @@ def test_tasks_are_given_in_one_order_however_they_are_asked_for() -> None:
 
 def test_one_task_has_nobody_to_talk_to() -> None:
     assert build_model("pvt_v2_b0", tasks=("depth",)).decoder.exchange is None
-    assert build_model("pvt_v2_b0", exchange=False).decoder.exchange is None
+    assert build_model("pvt_v2_b0", edge=EdgeOptions(exchange=False)).decoder.exchange is None
     assert build_model("pvt_v2_b0").decoder.exchange is not None
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from mtl.model.model import IMAGENET_MEAN, IMAGENET_STD, MultiTaskModel, build_model
+from mtl.model.building import build_model
+from mtl.model.configured import model_from
+from mtl.model.edge import EdgeOptions
+from mtl.model.model import IMAGENET_MEAN, IMAGENET_STD, MultiTaskModel
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MultiTaskModel", "build_model"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "EdgeOptions", "MultiTaskModel", "build_model", "model_from"]

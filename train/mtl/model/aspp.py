@@ -2,6 +2,9 @@
 
 Parameter for parameter the head of LibMTL's NYUv2 example (median-research-group/LibMTL, examples/nyu/aspp.py, MIT), which
 follows torchvision's DeepLabV3 head (Chen et al. 2017, arXiv:1706.05587).
+
+Folded, it is the same function of maps up to one size without the weights that can only read padding there: on a 9x12 map a
+tap 12 pixels away is always outside, so the 3x3 at rates 12, 24 and 36 are 1x1, and nothing is left in them to train.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edge_mtl.errors import BuildError
+from mtl.model.fold import without_dead_taps
 from mtl.model.output import OutputConv
 
 __all__ = ["RATES", "AsppDecoder", "AsppHead"]
@@ -43,10 +48,15 @@ class ImagePooling(nn.Module):
 class AsppHead(nn.Module):
     """1x1, three dilated 3x3 and image pooling side by side; project 1x1, dropout, 3x3, output 1x1."""
 
-    def __init__(self, inputs: int, outputs: int, *, width: int = 256, dropout: float = 0.5) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, *, width: int = 256, dropout: float = 0.5, largest: tuple[int, int] | None = None
+    ) -> None:
         super().__init__()
         self.point = _conv_norm_act(inputs, width)
         self.dilated = nn.ModuleList(_conv_norm_act(inputs, width, 3, rate) for rate in RATES)
+        if largest is not None:
+            for dilated in self.dilated:
+                dilated[0] = without_dead_taps(dilated[0], *largest).requires_grad_(True).train()
         self.pooling = ImagePooling(inputs, width)
         self.project = _conv_norm_act((2 + len(RATES)) * width, width)
         self.dropout = nn.Dropout(dropout)
@@ -64,17 +74,52 @@ class AsppDecoder(nn.Module):
 
     Each head predicts at the stride of the last stage (32 for PVT v2) and is upsampled bilinearly with aligned corners,
     as LibMTL does: that is the resolution at which this model was trained and is judged.
+
+    Args:
+        channels: of the four feature maps, finest first.
+        outputs: output channels per task.
+        width: channels inside a head.
+        largest: (h, w) of the largest map of the last stage that is ever given: cuts the taps that read nothing there.
+    Attributes:
+        reads: which of the four feature maps `forward` takes, from 0.
     """
 
     stride = 1
+    reads: tuple[int, ...] = (3,)
 
-    def __init__(self, channels: Sequence[int], outputs: Mapping[str, int], *, width: int = 256) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int],
+        outputs: Mapping[str, int],
+        *,
+        width: int = 256,
+        largest: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__()
-        self.heads = nn.ModuleDict({task: AsppHead(channels[-1], count, width=width) for task, count in outputs.items()})
+        self._largest = largest
+        self.heads = nn.ModuleDict(
+            {task: AsppHead(channels[-1], count, width=width, largest=largest) for task, count in outputs.items()}
+        )
 
     def forward(self, features: Sequence[Tensor], size: tuple[int, int], *, stride: int = 1) -> dict[str, Tensor]:
-        """Four maps, finest first, and the image's size (H, W) -> raw (B, C, H / stride, W / stride) per task."""
-        return {task: resample(head(features[-1]), size=size, stride=stride) for task, head in self.heads.items()}
+        """The last stage's map and the image's size (H, W) -> raw (B, C, H / stride, W / stride) per task.
+
+        Raises:
+            BuildError: folded, and a map larger than it was made for: it would be another function there.
+        """
+        (x,) = features
+        height, width = int(x.shape[2]), int(x.shape[3])
+        if self._largest is not None and (height > self._largest[0] or width > self._largest[1]):
+            most = "x".join(map(str, self._largest))
+            raise BuildError(
+                f'the decoder "aspp_folded" was cut for maps up to {most}: found {height}x{width}. '
+                'Build it for the larger size, or use "aspp"'
+            )
+        return {task: resample(head(x), size=size, stride=stride) for task, head in self.heads.items()}
+
+    def output_layers(self) -> dict[str, nn.Conv2d]:
+        """The last layer of every task."""
+        return {task: head.output for task, head in self.heads.items()}
 
 
 def resample(x: Tensor, *, size: tuple[int, int], stride: int) -> Tensor:

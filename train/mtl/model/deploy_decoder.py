@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtl.model.aspp import AsppDecoder, AsppHead, resample
-from mtl.model.edge import EdgeDecoder, Merge, upsample_x2
-from mtl.model.fold import conv_from, fold_norm, norm_affine
+from mtl.model.edge import EdgeDecoder
+from mtl.model.edge_blocks import Merge, upsample_x2
+from mtl.model.fold import conv_from, fold_norm, norm_affine, without_dead_taps
 
-__all__ = ["DeployAspp", "DeployEdge", "fold_norms", "without_dead_taps"]
+__all__ = ["DeployAspp", "DeployEdge", "Offset", "fold_norms", "without_dead_taps"]
 
 
 def fold_norms(module: nn.Module) -> nn.Module:
@@ -49,37 +50,31 @@ class DeployMerge(nn.Module):
         return F.relu(self.fine(fine) + upsample_x2(self.coarse(coarse)))
 
 
-class DeployEdge(nn.Module):
-    """The edge decoder with batch norm folded away: raw maps at stride 4."""
+class Offset(nn.Module):
+    """x + a constant: `Rays` at one size."""
 
-    def __init__(self, decoder: EdgeDecoder) -> None:
+    def __init__(self, offset: Tensor) -> None:
+        super().__init__()
+        self.offset: Tensor
+        self.register_buffer("offset", offset.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.offset
+
+
+class DeployEdge(nn.Module):
+    """The edge decoder for one input size with batch norm folded away: raw maps at stride 4."""
+
+    def __init__(self, decoder: EdgeDecoder, height: int, width: int) -> None:
         super().__init__()
         self.decoder = fold_norms(decoder)
+        if decoder.rays is not None:
+            sizes = ((height // stride, width // stride) for stride in (32, 16))
+            offsets = [Offset(rays.offset(*size)) for rays, size in zip(decoder.rays, sizes, strict=True)]
+            self.decoder.rays = nn.ModuleList(offsets)
 
     def forward(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
         return self.decoder(features, (0, 0))
-
-
-def without_dead_taps(conv: nn.Conv2d, height: int, width: int) -> nn.Conv2d:
-    """`conv` cut to the taps that can read the (height, width) map; `conv` itself where none can be dropped.
-
-    Taps are kept as a centred odd window per axis. A tap at offset d (pixels) reads only padding if |d| >= the size.
-    Only for stride 1 and "same" padding.
-    """
-    same = all(p == d * (k // 2) for p, d, k in zip(conv.padding, conv.dilation, conv.kernel_size, strict=True))
-    if conv.stride != (1, 1) or not same:
-        return conv
-    window = []
-    for size, kernel, dilation in zip((height, width), conv.kernel_size, conv.dilation, strict=True):
-        centre = kernel // 2
-        reach = min(centre, (size - 1) // dilation)
-        window.append(slice(centre - reach, centre + reach + 1))
-    weight = conv.weight[:, :, window[0], window[1]]
-    if weight.shape == conv.weight.shape:
-        return conv
-    cut = conv_from(weight, conv.bias, like=conv)
-    cut.padding = tuple(d * (k // 2) for d, k in zip(cut.dilation, cut.kernel_size, strict=True))
-    return cut
 
 
 class DeployAsppHead(nn.Module):

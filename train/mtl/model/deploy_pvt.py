@@ -149,18 +149,19 @@ class DeployBlock(nn.Module):
 
 
 class DeployPvt(nn.Module):
-    """timm's PVT v2 (its feature extractor) for one input size.
+    """timm's PVT v2 (its feature extractor), or some consecutive stages of it, for one input size.
 
     Args:
         net: the feature extractor, in evaluation; its layers are shared, so give a copy if it is still needed.
         height, width: of the image, multiples of 32.
+        first, last: which stages, from 0, the last one excluded; at least one.
     """
 
-    def __init__(self, net: nn.Module, height: int, width: int) -> None:
+    def __init__(self, net: nn.Module, height: int, width: int, *, first: int = 0, last: int = 4) -> None:
         super().__init__()
-        stages = [getattr(net, f"stages_{index}") for index in range(4)]
-        self.embeddings = nn.ModuleList([net.patch_embed, *(stage.downsample for stage in stages[1:])])
-        self.sizes = [(height // stride, width // stride) for stride in (4, 8, 16, 32)]
+        stages = [getattr(net, f"stages_{index}") for index in range(first, last)]
+        self.embeddings = nn.ModuleList(net.patch_embed if stage.downsample is None else stage.downsample for stage in stages)
+        self.sizes = [(height // stride, width // stride) for stride in (4, 8, 16, 32)[first:last]]
         self.blocks = nn.ModuleList(
             nn.Sequential(*(DeployBlock(block, *size) for block in stage.blocks))
             for stage, size in zip(stages, self.sizes, strict=True)
@@ -168,12 +169,12 @@ class DeployPvt(nn.Module):
         self.norms = nn.ModuleList(stage.norm for stage in stages)
 
     def scale_image(self, scale: Sequence[float]) -> None:
-        """Let the first convolution take `image` where it took `scale * image` (one factor per channel)."""
+        """Let the first convolution take `image` where it took `scale * image` (one factor per channel); from stage 0 only."""
         self.embeddings[0].proj = scale_input(self.embeddings[0].proj, scale)
 
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """(1, 3, H, W) -> four maps (1, C, H / s, W / s), s = 4, 8, 16, 32."""
-        features, x = [], image
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The image (1, 3, H, W), or the map of the stage before -> a map (1, C, H / s, W / s) per stage, s = 4, 8, 16, 32."""
+        features = []
         for embedding, blocks, norm, size in zip(self.embeddings, self.blocks, self.norms, self.sizes, strict=True):
             tokens = blocks(embedding.norm(_tokens_of(embedding.proj(x))))
             x = _map_of(norm(tokens.flatten(0, 1)), size)

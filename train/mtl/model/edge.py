@@ -9,101 +9,74 @@ and nearest x2 upsampling, which is exact on integers, commutes with the 1x1 con
 bilinear upsampling: nearest x2 followed by the 3x3 kernel [1 2 1] x [1 2 1] / 16 is bilinear with half-pixel centres.
 
 The exchange follows the idea of MTI-Net (Vandenhende et al. 2020) and InvPT (Ye & Xu 2022): tasks talk at low resolution.
+Each part can be switched off, and others on, with `EdgeOptions`, so that an ablation can judge it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edge_mtl.errors import BuildError
+from mtl.model.edge_blocks import ConvNormAct, Exchange, Merge, Rays, Separable, initialise, upsample_x2
 from mtl.model.output import OutputConv
 
-__all__ = ["ConvNormAct", "EdgeDecoder", "Exchange", "Merge", "Separable", "upsample_x2"]
+__all__ = ["EdgeDecoder", "EdgeOptions"]
+
+_KERNELS = (3, 3, 5, 5)
 
 
-def upsample_x2(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C, 2H, 2W), nearest."""
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+@dataclass(frozen=True, slots=True)
+class EdgeOptions:
+    """What the edge decoder is made of; the defaults are the decoder, everything else is for ablations.
 
-
-class ConvNormAct(nn.Sequential):
-    """Convolution without bias, batch norm, ReLU."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int = 1, *, groups: int = 1) -> None:
-        super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(inplace=True),
-        )
-
-
-class Separable(nn.Sequential):
-    """Depthwise k x k, then 1x1, each with batch norm and ReLU."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3) -> None:
-        super().__init__(ConvNormAct(inputs, inputs, kernel, groups=inputs), ConvNormAct(inputs, outputs))
-
-
-class Merge(nn.Module):
-    """A coarse map meets one twice as fine: ReLU(BN(W [up(coarse), fine])).
-
-    W is held as its two column blocks: a 1x1 convolution commutes with nearest upsampling, so the coarse block runs at
-    a quarter of the pixels and nothing is concatenated.
+    Attributes:
+        exchange: tasks read each other at stride 16; never with a single task.
+        gated: what a task reads goes through a gate of its own; otherwise it is added as it is.
+        context: the mean of the coarsest map is added to every pixel of it.
+        top_down: the neck, in which every stage meets the coarser ones. Without it the branches read the laterals; only
+            stride 32 still joins stride 16, where the branches start, or the deepest stage would be lost.
+        fine: the branches go up to stride 4; otherwise they predict at stride 8 and the maps are upsampled (bilinear).
+        last_stage_only: the neck is fed from stride 32 alone: is it the finer stages that help, or the way up?
+        rays: where a pixel looks is added at strides 32 and 16, through a linear map that starts at zero. Depth along z
+            and normals in the camera's frame depend on that direction, which convolutions only guess from their padding
+            (cf. CoordConv, Liu et al. 2018, and CAM-Convs, Facil et al. 2019). Constant at a given size: nearly free.
+        slim: the neck at stride 4, where pixels are many, is as narrow as the branches there.
     """
 
-    def __init__(self, coarse: int, fine: int, outputs: int) -> None:
-        super().__init__()
-        self.coarse = nn.Conv2d(coarse, outputs, 1, bias=False)
-        self.fine = nn.Conv2d(fine, outputs, 1, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
+    exchange: bool = True
+    gated: bool = True
+    context: bool = True
+    top_down: bool = True
+    fine: bool = True
+    last_stage_only: bool = False
+    rays: bool = False
+    slim: bool = False
 
-    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """(B, coarse, H, W), (B, fine, 2H, 2W) -> (B, outputs, 2H, 2W)."""
-        return F.relu(self.norm(upsample_x2(self.coarse(coarse)) + self.fine(fine)), inplace=True)
-
-
-class Message(nn.Module):
-    """What one task takes from all of them: gate(own) * features(all), added to its own."""
-
-    def __init__(self, width: int, tasks: int) -> None:
-        super().__init__()
-        self.mix = ConvNormAct(width * tasks, width)
-        self.spread = ConvNormAct(width, width, 5, groups=width)
-        self.gate = nn.Conv2d(width, width, 1)
-
-    def forward(self, own: Tensor, everything: Tensor) -> Tensor:
-        return own + F.hardsigmoid(self.gate(own)) * self.spread(self.mix(everything))
-
-
-class Exchange(nn.Module):
-    """Every task reads the features of all tasks through a gate of its own. In and out: one (B, width, H, W) per task."""
-
-    def __init__(self, width: int, tasks: Sequence[str]) -> None:
-        super().__init__()
-        self.messages = nn.ModuleDict({task: Message(width, len(tasks)) for task in tasks})
-
-    def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        everything = torch.cat([features[task] for task in self.messages], dim=1)
-        return {task: message(features[task], everything) for task, message in self.messages.items()}
+    def __post_init__(self) -> None:
+        if self.last_stage_only and not self.top_down:
+            raise BuildError("last_stage_only needs top_down: without the neck nothing leads from stride 32 to the finer maps")
 
 
 class Branch(nn.Module):
-    """One task's way up from stride 16 to its output map at stride 4."""
+    """One task's way up from stride 16 to its output map: at stride 4, or at stride 8 when not `fine`."""
 
-    def __init__(self, width: int, fine_width: int, channels: int) -> None:
+    def __init__(self, width: int, neck4_width: int, fine_width: int, channels: int, *, fine: bool) -> None:
         super().__init__()
         self.merge8 = Merge(width, width, width)
         self.refine8 = Separable(width, width)
-        self.merge4 = Merge(width, width, fine_width)
-        self.refine4 = Separable(fine_width, fine_width)
-        self.output = OutputConv(fine_width, channels)
+        self.merge4 = Merge(width, neck4_width, fine_width) if fine else None
+        self.refine4 = Separable(fine_width, fine_width) if fine else None
+        self.output = OutputConv(fine_width if fine else width, channels)
 
-    def forward(self, x16: Tensor, neck8: Tensor, neck4: Tensor) -> Tensor:
-        x8 = self.refine8(self.merge8(x16, neck8))
-        return self.output(self.refine4(self.merge4(x8, neck4)))
+    def forward(self, x16: Tensor, neck8: Tensor, neck4: Tensor | None) -> Tensor:
+        x = self.refine8(self.merge8(x16, neck8))
+        if self.merge4 is not None and self.refine4 is not None:
+            x = self.refine4(self.merge4(x, neck4))
+        return self.output(x)
 
 
 class EdgeDecoder(nn.Module):
@@ -114,7 +87,9 @@ class EdgeDecoder(nn.Module):
         outputs: output channels per task.
         width: channels of the neck and of the branches at strides 16 and 8.
         fine_width: channels of the branches at stride 4, where pixels are many; `width // 2` when not given.
-        exchange: whether tasks read each other at stride 16; never with a single task.
+        options: which parts it has.
+    Attributes:
+        reads: which of the four feature maps `forward` takes, from 0, finest first.
     """
 
     stride = 4
@@ -126,34 +101,63 @@ class EdgeDecoder(nn.Module):
         *,
         width: int,
         fine_width: int | None = None,
-        exchange: bool = True,
+        options: EdgeOptions | None = None,
     ) -> None:
         super().__init__()
+        options = options or EdgeOptions()
         fine_width = fine_width or width // 2
-        self.laterals = nn.ModuleList(ConvNormAct(count, width) for count in channels)
-        self.context = nn.Conv2d(width, width, 1)
-        self.necks = nn.ModuleList(Separable(width, width, kernel) for kernel in (3, 3, 5, 5))
+        widths = (fine_width if options.slim else width, width, width, width)
+        self._finest = 0 if options.fine else 1
+        levels = range(self._finest, 4)
+        self.reads: tuple[int, ...] = (3,) if options.last_stage_only else tuple(levels)
+        self.laterals = nn.ModuleDict({str(level): ConvNormAct(channels[level], widths[level]) for level in self.reads})
+        self.context = nn.Conv2d(width, width, 1) if options.context else None
+        necks = levels if options.top_down else ()
+        self.necks = nn.ModuleDict({str(level): Separable(widths[level], widths[level], _KERNELS[level]) for level in necks})
+        narrowed = options.slim and options.fine and options.top_down
+        self.narrow = nn.Conv2d(width, fine_width, 1, bias=False) if narrowed else None
+        self.rays = nn.ModuleList(Rays(width) for _ in range(2)) if options.rays else None
         self.enter = nn.ModuleDict({task: Separable(width, width) for task in outputs})
-        self.exchange = Exchange(width, list(outputs)) if exchange and len(outputs) > 1 else None
-        self.branches = nn.ModuleDict({task: Branch(width, fine_width, count) for task, count in outputs.items()})
-        self.apply(_initialise)
+        exchanged = options.exchange and len(outputs) > 1
+        self.exchange = Exchange(width, list(outputs), gated=options.gated) if exchanged else None
+        self.branches = nn.ModuleDict(
+            {task: Branch(width, widths[0], fine_width, count, fine=options.fine) for task, count in outputs.items()}
+        )
+        self.apply(initialise)
 
     def forward(self, features: Sequence[Tensor], size: tuple[int, int], *, stride: int = 4) -> dict[str, Tensor]:
-        """Four maps, finest first -> raw (B, C, H/4, W/4) per task, whatever the image's size (H, W); stride 4 only."""
-        x4, x8, x16, x32 = (lateral(feature) for lateral, feature in zip(self.laterals, features, strict=True))
-        neck32 = self.necks[3](x32 + F.relu(self.context(x32.mean(dim=(2, 3), keepdim=True))))
-        neck16 = self.necks[2](x16 + upsample_x2(neck32))
-        neck8 = self.necks[1](x8 + upsample_x2(neck16))
-        neck4 = self.necks[0](x4 + upsample_x2(neck8))
-        entered = {task: enter(neck16) for task, enter in self.enter.items()}
+        """The maps that it `reads` -> raw (B, C, H/4, W/4) per task, whatever the image's size (H, W); stride 4 only."""
+        maps = self._neck(features)
+        entered = {task: enter(maps[2]) for task, enter in self.enter.items()}
         if self.exchange is not None:
             entered = self.exchange(entered)
-        return {task: branch(entered[task], neck8, neck4) for task, branch in self.branches.items()}
+        raw = {task: branch(entered[task], maps[1], maps.get(0)) for task, branch in self.branches.items()}
+        if self._finest == 0:
+            return raw
+        return {task: F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False) for task, x in raw.items()}
 
+    def output_layers(self) -> dict[str, nn.Conv2d]:
+        """The last layer of every task."""
+        return {task: branch.output for task, branch in self.branches.items()}
 
-def _initialise(module: nn.Module) -> None:
-    """He initialisation by fan-in, which is right for depthwise convolutions too; biases zero."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+    def _neck(self, features: Sequence[Tensor]) -> dict[int, Tensor]:
+        """What the branches read: level (0: stride 4, 1: 8, 2: 16) -> (B, width, h, w)."""
+        seen = {level: self.laterals[str(level)](value) for level, value in zip(self.reads, features, strict=True)}
+        x = seen[3]
+        if self.context is not None:
+            x = x + F.relu(self.context(x.mean(dim=(2, 3), keepdim=True)))
+        if self.rays is not None:
+            x = self.rays[0](x)
+        if self.necks:
+            x = self.necks["3"](x)
+        maps = {}
+        for level in range(2, self._finest - 1, -1):
+            if self.necks or level == 2:
+                up = upsample_x2(self.narrow(x) if self.narrow is not None and level == 0 else x)
+                x = seen[level] + up if level in seen else up
+            else:
+                x = seen[level]
+            if self.rays is not None and level == 2:
+                x = self.rays[1](x)
+            maps[level] = x = self.necks[str(level)](x) if self.necks else x
+        return maps

@@ -1,4 +1,6 @@
-"""Algebra on single layers: batch norm into a convolution, a linear layer as a 1x1 convolution. Knows no model.
+"""Algebra on single layers: batch norm into a convolution, a linear layer as a 1x1 convolution, taps that read nothing.
+
+Knows no model.
 
 Everything is computed in float64 and returned as a new float32 layer; nothing given is changed.
 """
@@ -11,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["as_point_conv", "conv_from", "fold_norm", "linear_from", "norm_affine", "scale_input"]
+__all__ = ["as_point_conv", "conv_from", "fold_norm", "linear_from", "norm_affine", "scale_input", "without_dead_taps"]
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
@@ -51,6 +53,28 @@ def conv_from(weight: Tensor, bias: Tensor | None, *, like: nn.Conv2d) -> nn.Con
     padding = tuple(p if k > 1 else 0 for p, k in zip(like.padding, kernel, strict=True))
     conv = nn.Conv2d(inputs, outputs, kernel, like.stride, padding, like.dilation, like.groups, bias=bias is not None)
     return _filled(conv, weight, bias)
+
+
+def without_dead_taps(conv: nn.Conv2d, height: int, width: int) -> nn.Conv2d:
+    """`conv` cut to the taps that can read the (height, width) map; `conv` itself where none can be dropped.
+
+    Taps are kept as a centred odd window per axis. A tap at offset d (pixels) reads only padding if |d| >= the size.
+    Only for stride 1 and "same" padding.
+    """
+    same = all(p == d * (k // 2) for p, d, k in zip(conv.padding, conv.dilation, conv.kernel_size, strict=True))
+    if conv.stride != (1, 1) or not same:
+        return conv
+    window = []
+    for size, kernel, dilation in zip((height, width), conv.kernel_size, conv.dilation, strict=True):
+        centre = kernel // 2
+        reach = min(centre, (size - 1) // dilation)
+        window.append(slice(centre - reach, centre + reach + 1))
+    weight = conv.weight[:, :, window[0], window[1]]
+    if weight.shape == conv.weight.shape:
+        return conv
+    cut = conv_from(weight, conv.bias, like=conv)
+    cut.padding = tuple(d * (k // 2) for d, k in zip(cut.dilation, cut.kernel_size, strict=True))
+    return cut
 
 
 def linear_from(weight: Tensor, bias: Tensor | None) -> nn.Linear:
