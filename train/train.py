@@ -4,15 +4,17 @@ python train/train.py                                        about 15 minutes on
 python train/train.py --config train/configs/rooms-b0.toml   the demo bundle
 python train/train.py --optimizer.lr 5e-4 --name trial       any setting of train/mtl/settings.py
 python train/train.py --name trial --resume                  after an interruption
+torchrun --nproc_per_node 4 train/train.py                   four processes, each with a part of every batch
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
-from mtl.config import load_config, split_arguments
+from mtl.config import ConfigError, load_config, split_arguments
 from rich.console import Console
 
 from edge_mtl.errors import EdgeMtlError
@@ -30,13 +32,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--no-export", action="store_true", help="stop after training: no test, no bundle")
     asked, rest = parser.parse_known_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
+    speaks = int(os.environ.get("RANK", "0")) == 0
     try:
         overrides = split_arguments([*(f"--{item}" for item in asked.set), *rest])
         settings = load_config(asked.config, overrides)
+        from mtl.parallel import PeerFailed, launched
         from mtl.run import Run
 
-        run = Run(settings, console=console, resume=asked.resume)
-        best = run.train()
+        try:
+            with launched(settings.loop.device) as parallel:
+                best = Run(settings, console=console, resume=asked.resume, parallel=parallel).train()
+        except PeerFailed as failure:  # the other process speaks
+            return failure.exit_code
+        if not parallel.is_first:
+            return 0
         console.print(f"best weights: {best}")
         if not asked.no_export:
             from mtl.bundling import export_bundle
@@ -45,10 +54,12 @@ def main(arguments: list[str] | None = None) -> int:
             export_bundle(best, folder, console=console, command="python " + " ".join(sys.argv), replace=True)
             console.print(f"next: edge-mtl build-engine {folder} --int8", highlight=False)
     except EdgeMtlError as error:
-        print(f"train: {error}", file=sys.stderr)
+        if speaks or not isinstance(error, ConfigError):  # the others read the same configuration
+            print(f"train: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("train: stopped; continue with the same command and --resume", file=sys.stderr)
+        if speaks:
+            print("train: stopped; continue with the same command and --resume", file=sys.stderr)
         return 130
     return 0
 

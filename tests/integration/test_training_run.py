@@ -33,6 +33,7 @@ import train as train_script
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.engine import Engine
 from edge_mtl.metrics import HIGHER_IS_BETTER, angles_deg
+from edge_mtl.tasks import TASK_NAMES
 
 REPOSITORY = Path(__file__).parents[2]
 STAGES = "[{height=32, width=64, steps=3, batch=2}, {height=64, width=96, steps=3, batch=2}]"
@@ -123,7 +124,7 @@ def test_a_run_killed_in_either_stage_ends_with_the_weights_of_one_that_was_not(
     Run(settings, console=quiet(), resume=True).train()
     whole, broken = (load_state(folder_of(run) / "state.pt")["training"] for run in (finished, settings))
     assert whole["step"] == broken["step"] == 6
-    for part in ("model", "ema", "loss"):
+    for part in ("model", "ema", "weighting"):
         assert not [name for name, value in whole[part].items() if not torch.equal(value, broken[part][name])]
     first, second = (load_weights(folder_of(run) / "best.safetensors")[1] for run in (finished, settings))
     assert first["validation"] == second["validation"]
@@ -135,8 +136,13 @@ def test_a_run_leaves_pictures_metrics_and_its_configuration(finished: RunSettin
     assert sheet is not None
     assert sheet.shape == (2 * (64 + 4), 7 * (96 + 4), 3)
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [(record["kind"], record["step"]) for record in records[:3]] == [("start", 0), ("validation", 3), ("validation", 6)]
+    told = [(record["kind"], record["step"]) for record in records if record["kind"] != "weights"]
+    assert told == [("start", 0), ("validation", 3), ("validation", 6), ("done", 6)]
+    assert [set(record) for record in records if record["kind"] == "weights"] == 2 * [{"kind", "time", "step", *TASK_NAMES}]
     assert set(HIGHER_IS_BETTER) <= set(records[2])
+    assert set(records[-1]) == {"kind", "time", "step", "seconds", "images_per_s", "data_wait"}
+    assert records[-1]["images_per_s"] > 0
+    assert 0 <= records[-1]["data_wait"] < 1
     assert json.loads((folder / "config.json").read_text())["losses"]["weighting"] == "uncertainty"
 
 
@@ -234,7 +240,7 @@ def check_bundle(bundle: Bundle) -> None:
 
     frame = Frame(decoded(bundle, "evaluation/000.jpg")[..., ::-1], label, depth, normals, tuple(cameras["000"]))
     judged = next(judge(graph, [frame], size=(64, 96)))
-    with Engine(bundle, backend="onnxruntime", precision="fp32", threads=1, output_size="network", self_test="all") as engine:
+    with Engine(bundle, backend="onnxruntime", precision="fp32", threads=1, output_size="network", self_test="build") as engine:
         prediction = engine.predict(frame.image, intrinsics=frame.intrinsics)
     assert (prediction.segmentation == judged.predicted["segmentation"]).mean() > 0.999
     np.testing.assert_allclose(prediction.depth, judged.predicted["depth"], rtol=1e-3)

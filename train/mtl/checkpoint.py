@@ -17,12 +17,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
 
-__all__ = ["CheckpointError", "load_state", "load_weights", "save_state", "save_weights"]
+__all__ = ["CheckpointError", "load_state", "load_weights", "save_state", "save_weights", "start_from"]
 
 STATE_VERSION = 1
 
@@ -58,6 +58,24 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return weights, metadata
 
 
+def start_from(model: nn.Module, path: Path) -> None:
+    """Copy a checkpoint's weights into `model`, to train on from there.
+
+    Raises:
+        CheckpointError: as `load_weights`, or weights of another network: the message names the first that differs.
+    """
+    weights, _ = load_weights(path)
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in [*own, *(name for name in found if name not in own)]:
+        if own.get(name) != found.get(name):
+            raise CheckpointError(
+                f"{path} is of another network: {name} should be {_shape(own.get(name))}, found {_shape(found.get(name))}. "
+                "Train with the [model] settings in its run's config.json, or without model.init"
+            )
+    model.load_state_dict(weights)
+
+
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write a resumable state: tensors, numbers, text and containers of them."""
     buffer = io.BytesIO()
@@ -87,6 +105,10 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as exc:
         raise CheckpointError(f"{path} cannot be read ({exc.strerror}). Checkpoints are in runs/<name>/") from exc
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "absent" if shape is None else "x".join(map(str, shape)) or "a number"
 
 
 def _first_line(exc: Exception) -> str:

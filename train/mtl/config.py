@@ -17,8 +17,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import sha256_bytes
-from edge_mtl.tasks import TASK_NAMES
-from mtl.settings import RunSettings
+from edge_mtl.tasks import DEPTH, TASK_NAMES
+from mtl.settings import LINEAR_WEIGHTINGS, RunSettings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -55,6 +55,8 @@ def load_config(path: Path, overrides: Mapping[str, str] | None = None) -> RunSe
 def parse_config(content: Mapping[str, Any], *, source: str = "configuration") -> RunSettings:
     """Nested mapping -> validated settings. Raises ConfigError."""
     settings = _build(RunSettings, content, "", source)
+    if all(stage.batch > 0 for stage in settings.stages):
+        settings = _count_steps(settings)
     _check(settings, source)
     return settings
 
@@ -199,6 +201,15 @@ def _convert(hint: Any, value: Any, key: str, source: str) -> Any:
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
+def _count_steps(settings: RunSettings) -> RunSettings:
+    """The steps of stages that are given in epochs."""
+    stages = (
+        dataclasses.replace(stage, steps=stage.epochs * settings.steps_per_pass(index)) if stage.epochs else stage
+        for index, stage in enumerate(settings.stages)
+    )
+    return dataclasses.replace(settings, stages=tuple(stages))
+
+
 def _check(settings: RunSettings, source: str) -> None:
     """Refuse values that could only fail later."""
 
@@ -214,10 +225,14 @@ def _check(settings: RunSettings, source: str) -> None:
         where = f"stages.{index}"
         good = stage.height > 0 and stage.width > 0 and stage.height % 32 == 0 and stage.width % 32 == 0
         require(good, f"{where} is {stage.height}x{stage.width}: sizes should be positive multiples of 32")
-        require(stage.steps > 0 and stage.batch > 0, f"{where}: steps and batch should be 1 or more")
+        require(stage.batch > 0, f"{where}: batch should be 1 or more, found {stage.batch}")
+        require(stage.steps > 0, f"{where} needs steps or epochs, 1 or more")
     data, augment, optimizer = settings.data, settings.augment, settings.optimizer
     require(min(data.train, data.validation, data.test) > 0, "data.train, data.validation and data.test should be 1 or more")
     require(min(data.height, data.width) >= 32, f"data is {data.height}x{data.width}: rooms should be 32 pixels a side or more")
+    require(data.validation_from_train >= 0, f"data.validation_from_train counts from 0, found {data.validation_from_train}")
+    nyu_only = data.kind == "nyuv2" or data.validation_from_train == 0
+    require(nyu_only, 'data.validation_from_train is for data.kind "nyuv2"; rooms have data.validation of their own')
     low, high = augment.scale
     require(1.0 <= low <= high <= 4.0, f"augment.scale should rise within 1 to 4, found {augment.scale}")
     require(optimizer.lr > 0, f"optimizer.lr should be above 0, found {optimizer.lr}")
@@ -225,4 +240,18 @@ def _check(settings: RunSettings, source: str) -> None:
     tasks = settings.model.tasks
     known = bool(tasks) and set(tasks) <= set(TASK_NAMES) and len(set(tasks)) == len(tasks)
     require(known, f"model.tasks should be some of {', '.join(TASK_NAMES)}, found {list(tasks)}")
+    model = settings.model
+    require(1 <= model.shared_stages <= 3, f"model.shared_stages should be 1 to 3, found {model.shared_stages}")
+    require(model.output_stride in (0, 8, 16), f"model.output_stride should be 0, 8 or 16, found {model.output_stride}")
+    linear_and_log = model.depth_output == "linear" and settings.losses.depth_kind == "log_l1" and DEPTH in tasks
+    require(not linear_and_log, 'model.depth_output "linear" may be below 0: losses.depth_kind should be "l1" or "relative_l1"')
     require(min(settings.loop.threads, settings.loop.loader_workers) >= 0, "loop.threads and loop.loader_workers count from 0")
+    loop = settings.loop
+    counts = min(loop.evaluate_every, loop.pictures, loop.cosine_every) >= 0
+    require(counts, "loop.evaluate_every, loop.pictures and loop.cosine_every count from 0")
+    require(loop.accumulate > 0, f"loop.accumulate should be 1 or more, found {loop.accumulate}")
+    whole = all(stage.batch % loop.accumulate == 0 for stage in settings.stages)
+    require(whole, f"loop.accumulate = {loop.accumulate} should divide the batch of every stage")
+    parts = loop.accumulate == 1 or settings.losses.weighting in LINEAR_WEIGHTINGS
+    require(parts, f"losses.weighting {settings.losses.weighting!r} weighs whole batches: loop.accumulate should be 1")
+    require(0 <= optimizer.warmup <= 1, f"optimizer.warmup is a share of all steps, found {optimizer.warmup}")

@@ -39,24 +39,30 @@ class Judged:
 
 
 def model_predictor(model: MultiTaskModel, *, bf16: bool = False) -> Predictor:
-    """A model in evaluation mode as a predictor."""
-    mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in (model.mean, model.std))
+    """A model in evaluation mode as a predictor; it runs where its weights are and answers on the CPU."""
+    device = next(model.parameters()).device
 
     def predict(images: np.ndarray) -> Mapping[str, Tensor]:
         was_training = model.training
         model.eval()
         try:
-            pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255.0
-            with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-                return model((pixels - mean) / std)
+            pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float()
+            with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+                return {task: value.cpu() for task, value in model(model.normalise(pixels)).items()}
         finally:
             model.train(was_training)
 
     return predict
 
 
-def judge(predict: Predictor, frames: FrameSource, *, size: tuple[int, int], batch: int = 4) -> Iterator[Judged]:
-    """Predict every frame at a network size, whole and upright."""
+def judge(
+    predict: Predictor, frames: FrameSource, *, size: tuple[int, int], batch: int = 4, canonical: bool = True
+) -> Iterator[Judged]:
+    """Predict every frame at a network size, whole and upright.
+
+    Args:
+        canonical: whether `predict` answers for the canonical camera; false for the frames' own, as the study did.
+    """
     height, width = size
     for first in range(0, len(frames), batch):
         views = []
@@ -68,7 +74,8 @@ def judge(predict: Predictor, frames: FrameSource, *, size: tuple[int, int], bat
         for number, (image, label, depth, normals, intrinsics) in enumerate(views):
             own = {task: value[number : number + 1] for task, value in maps.items()}
             truth = {SEGMENTATION: label, DEPTH: depth, NORMALS: normals}
-            yield Judged(image, truth, _finish(own, size, intrinsics), intrinsics)
+            seen_by = canonical_intrinsics(height, width) if canonical else intrinsics
+            yield Judged(image, truth, _finish(own, size, intrinsics, seen_by), intrinsics)
 
 
 def evaluate(
@@ -78,11 +85,12 @@ def evaluate(
     size: tuple[int, int],
     tasks: tuple[str, ...],
     batch: int = 4,
+    canonical: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
-    """Metrics of `edge_mtl.metrics` over all frames at full network resolution, bars and void excluded."""
+    """Metrics of `edge_mtl.metrics` over all frames at full network resolution, bars and void excluded; see `judge`."""
     metrics = MultiTaskMetrics(tasks)
-    for number, judged in enumerate(judge(predict, frames, size=size, batch=batch)):
+    for number, judged in enumerate(judge(predict, frames, size=size, batch=batch, canonical=canonical)):
         metrics.update(judged.predicted, judged.truth)
         if progress is not None:
             progress(number + 1)
@@ -96,7 +104,10 @@ def score(metrics: Mapping[str, float]) -> float:
     return float(sum(values)) if values else float("-inf")
 
 
-def _finish(maps: Mapping[str, Tensor], size: tuple[int, int], intrinsics: Intrinsics) -> dict[str, np.ndarray]:
+def _finish(
+    maps: Mapping[str, Tensor], size: tuple[int, int], intrinsics: Intrinsics, seen_by: Intrinsics
+) -> dict[str, np.ndarray]:
+    """Maps for the camera `seen_by` -> labels, metres and unit normals in the camera `intrinsics`."""
     full = {
         task: value.float() if tuple(value.shape[2:]) == size else F.interpolate(value.float(), size=size, mode="bilinear")
         for task, value in maps.items()
@@ -107,7 +118,7 @@ def _finish(maps: Mapping[str, Tensor], size: tuple[int, int], intrinsics: Intri
     height, width = size
     depth = full[DEPTH][0, 0].numpy() if DEPTH in full else np.zeros(size, np.float32)
     normals = full[NORMALS][0].permute(1, 2, 0).numpy() if NORMALS in full else np.zeros((height, width, 3), np.float32)
-    true_depth, true_normals = from_canonical(depth, normals, intrinsics, canonical_intrinsics(height, width))
+    true_depth, true_normals = from_canonical(depth, normals, intrinsics, seen_by)
     if DEPTH in full:
         result[DEPTH] = true_depth
     if NORMALS in full:

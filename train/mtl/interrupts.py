@@ -20,8 +20,11 @@ class StopRequest:
 
 
 @contextmanager
-def deferred_stop() -> Iterator[StopRequest]:
+def deferred_stop(*, once: bool = False) -> Iterator[StopRequest]:
     """Within the block the first SIGINT or SIGTERM only sets `asked`; the second interrupts at once.
+
+    Args:
+        once: ignore the second and later ones: torchrun passes signals on that its processes may have had already.
 
     Outside the main thread, where Python delivers no signals, nothing changes.
     """
@@ -31,7 +34,7 @@ def deferred_stop() -> Iterator[StopRequest]:
         return
 
     def remember(number: int, frame: FrameType | None) -> None:
-        if request.asked:
+        if request.asked and not once:
             raise KeyboardInterrupt
         request.asked = True
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,29 +16,48 @@ from mtl.data.frame import Batch
 from mtl.ema import Ema
 from mtl.losses import MultiTaskLoss
 from mtl.model import MultiTaskModel
+from mtl.norms import norm_statistics, train_with
+from mtl.parallel import ALONE, Parallel
 from mtl.schedule import learning_rate
-from mtl.settings import RunSettings
+from mtl.settings import OptimizerSettings, RunSettings
+from mtl.shares import part_factors, split, truth_counts
+from mtl.weighting import Weighting, gradient_cosines, tapped
 
 __all__ = ["StepReport", "Training"]
+
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What one step showed: the weighted sum, the loss of each task, the learning rate and the gradient's norm."""
+    """What one step showed.
+
+    Attributes:
+        total: the weighted sum of the losses, as the weighting reports it.
+        losses: of each task, over all processes.
+        rate: learning rate.
+        gradient_norm: before clipping; NaN where the losses were not finite.
+        weights: of each task's loss in the shared layers.
+        cosines: between the tasks' gradients on what they share, when this step sampled them.
+    """
 
     total: float
     losses: dict[str, float]
     rate: float
     gradient_norm: float
+    weights: dict[str, float] = field(default_factory=dict)
+    cosines: dict[tuple[str, str], float] = field(default_factory=dict)
 
     @property
     def finite(self) -> bool:
-        """Whether the step could be applied."""
-        return self.total == self.total and abs(self.total) != float("inf")
+        """Whether the step was applied."""
+        return math.isfinite(self.gradient_norm)
 
 
 class Training:
     """A model being trained, with everything that a resumed run needs.
+
+    In a run of several processes every one advances with its own part of each batch, and all have the same weights.
 
     Attributes:
         model: the weights that are optimised.
@@ -44,56 +65,131 @@ class Training:
         step: number of steps taken.
     """
 
-    def __init__(self, model: MultiTaskModel, loss: MultiTaskLoss, settings: RunSettings) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        loss: MultiTaskLoss,
+        weighting: Weighting,
+        settings: RunSettings,
+        *,
+        device: torch.device = _CPU,
+        parallel: Parallel = ALONE,
+    ) -> None:
+        self._settings, self._device, self._parallel = settings, device, parallel
         self._bf16 = settings.loop.precision == "bf16"
+        model = model.to(device)
         if settings.loop.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.model = model.train()
-        self.loss = loss
-        self.ema = Ema(model, decay=settings.ema.decay)
-        self.optimizer = torch.optim.AdamW(
-            _groups(model, loss, settings.optimizer.weight_decay),
-            lr=settings.optimizer.lr,
-            betas=settings.optimizer.betas,
-            fused=True,
-        )
+        self.model = train_with(model, settings.optimizer.batch_norm, parallel=parallel, device=device)
+        self.loss = loss.to(device)
+        self.weighting = weighting
+        self.ema = Ema(self.model, decay=settings.ema.decay)
+        self.optimizer = _optimizer(self.model, weighting, settings.optimizer)
         self.step = 0
-        self._mean, self._std = (torch.tensor(value).view(1, 3, 1, 1) for value in (model.mean, model.std))
+        self._features, self._from_features = self.model.features, self.model.from_features
+        if settings.loop.compile:
+            self._features, self._from_features = torch.compile(self._features), torch.compile(self._from_features)
+        self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self._statistics = norm_statistics(self.model)
+        self._before = [torch.empty_like(value) for value in self._statistics]
 
     def advance(self, batch: Batch) -> StepReport:
-        """Take one step. A step whose loss or gradient is not finite changes no weight but counts."""
-        settings = self._settings
-        rate = learning_rate(self.step, steps=settings.steps, settings=settings.optimizer)
+        """Take one step. A step whose losses or gradient are not finite changes nothing but counts.
+
+        Args:
+            batch: this process's part of it.
+        """
+        settings, parallel = self._settings, self._parallel
+        rate = learning_rate(self.step, steps=settings.steps, settings=settings.optimizer, passes=settings.passes_at(self.step))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        images = (batch.image.permute(0, 3, 1, 2).float().div_(255.0) - self._mean) / self._std
-        if not settings.loop.channels_last:
-            images = images.contiguous()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bf16):
-            predicted = self.model(images)
-        total, losses = self.loss(predicted, batch.targets, batch.phase)
+        torch.manual_seed(_step_seed(settings.seed, self.step, parallel.rank))
+        _copy(self._before, self._statistics)
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, settings.optimizer.clip or float("inf"))
-        measured = {task: float(value.detach()) for task, value in losses.items()}
-        report = StepReport(float(total.detach()), measured, rate, float(norm))
-        if report.finite and bool(torch.isfinite(norm)):
+        report = self._gradients(self._to_device(batch), rate)
+        if report.finite:
+            parallel.average([*(p.grad for p in self._parameters if p.grad is not None), *self._statistics])
+            norm = float(nn.utils.clip_grad_norm_(self._parameters, settings.optimizer.clip or math.inf))
+            report = StepReport(report.total, report.losses, rate, norm, report.weights, report.cosines)
+        if report.finite:
             self.optimizer.step()
             self.ema.update(self.model, self.step)
+        else:
+            _copy(self._statistics, self._before)
+        self._tell_weighting(batch, report)
         self.step += 1
         return report
 
+    def _gradients(self, batch: Batch, rate: float) -> StepReport:
+        """Forward and backward through every part of the batch; gradients of this process alone are left in `.grad`."""
+        parts = split(batch, self._settings.loop.accumulate)
+        factors = self._factors(parts)
+        sums = torch.zeros(len(self.loss.tasks))
+        total, weights, cosines = 0.0, dict.fromkeys(self.loss.tasks, 0.0), {}
+        sampled = self._settings.loop.cosine_every
+        for number, part in enumerate(parts):
+            losses, features = self._forward(part, factors[number] if factors is not None else None)
+            values = self._parallel.mean(torch.stack(list(losses.values())).detach().float()).cpu()
+            sums += values / len(parts)
+            if not bool(torch.isfinite(values).all()):
+                return StepReport(math.nan, _named(losses, values), rate, math.nan)
+            if number == 0 and sampled and self.step % sampled == 0 and len(losses) > 1:
+                cosines = gradient_cosines(losses, features)
+            report = self.weighting.backward(losses, features, share=1 / len(parts))
+            total += report.total / len(parts)
+            weights = {task: weights[task] + value / len(parts) for task, value in report.weights.items()}
+        return StepReport(total, _named(self.loss.tasks, sums), rate, 0.0, weights, cosines)
+
+    def _forward(self, part: Batch, factors: Tensor | None) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+        images = self.model.normalise(part.image.permute(0, 3, 1, 2).float())
+        if not self._settings.loop.channels_last:
+            images = images.contiguous()
+        size = (int(images.shape[2]), int(images.shape[3]))
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16):
+            features = tapped(self._features(images))
+            predicted = self._from_features(features, size, image=images)
+        losses: dict[str, Tensor] = self.loss(predicted, part.targets, part.phase)
+        if factors is not None:
+            losses = {task: value * factor for (task, value), factor in zip(losses.items(), factors, strict=True)}
+        return losses, features
+
+    def _factors(self, parts: Sequence[Batch]) -> list[Tensor] | None:
+        """What the losses of each part count for, (tasks,) each; None where the only part is the whole batch."""
+        number = len(parts) * self._parallel.world
+        if number == 1:
+            return None
+        about = {"class_weights": self.loss.class_weights, "normal_kind": self.loss.settings.normal_kind}
+        counts = [truth_counts(part.targets, self.loss.tasks, **about) for part in parts]
+        total = self._parallel.sum(torch.stack(counts).sum(dim=0))
+        return [part_factors(own, total, parts=number) for own in counts]
+
+    def _tell_weighting(self, batch: Batch, report: StepReport) -> None:
+        losses = report.losses
+        if self.weighting.needs_losses_after_step and report.finite:
+            _copy(self._before, self._statistics)
+            torch.manual_seed(_step_seed(self._settings.seed, self.step, self._parallel.rank))
+            with torch.no_grad():
+                whole = self._to_device(batch)
+                factors = self._factors([whole])
+                again, _ = self._forward(whole, factors[0] if factors is not None else None)
+            _copy(self._statistics, self._before)
+            losses = {task: float(value) for task, value in again.items()}
+        self.weighting.after_step(losses, self._settings.ends_pass(self.step))
+
+    def _to_device(self, batch: Batch) -> Batch:
+        if self._device.type == "cpu":
+            return batch
+        targets = {task: value.to(self._device, non_blocking=True) for task, value in batch.targets.items()}
+        return Batch(batch.image.to(self._device, non_blocking=True), targets, batch.phase)
+
     def state(self) -> dict[str, Any]:
-        """Everything that `restore` needs, as tensors and plain containers."""
+        """Everything that `restore` needs, as tensors and plain containers; the same in every process."""
         return {
             "step": self.step,
             "model": dict(self.model.state_dict()),
             "ema": dict(self.ema.model.state_dict()),
-            "loss": dict(self.loss.state_dict()),
+            "weighting": dict(self.weighting.state_dict()),
             "optimizer": self.optimizer.state_dict(),
-            "rng": torch.get_rng_state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -101,20 +197,35 @@ class Training:
         try:
             self.model.load_state_dict(state["model"])
             self.ema.model.load_state_dict(state["ema"])
-            self.loss.load_state_dict(state["loss"])
+            self.weighting.load_state_dict(state.get("weighting", {}))  # absent in the first runs, whose weights were fixed
             self.optimizer.load_state_dict(state["optimizer"])
-            torch.set_rng_state(state["rng"])
             self.step = int(state["step"])
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as exc:
             line = str(exc).strip().splitlines()[0]
             raise CheckpointError(f"the checkpoint does not fit this configuration: {line}. Train again") from exc
 
 
-def _groups(model: nn.Module, loss: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices and kernels decay; biases, norms and loss weights do not."""
+def _optimizer(model: nn.Module, weighting: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """AdamW decays matrices and kernels, not biases, norms and loss weights; Adam decays all but the loss weights."""
     decayed: list[Tensor] = []
-    plain: list[Tensor] = list(loss.parameters())
+    plain: list[Tensor] = list(weighting.parameters())
     for parameter in model.parameters():
         if parameter.requires_grad:
-            (decayed if parameter.ndim > 1 else plain).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+            (decayed if parameter.ndim > 1 or settings.name == "adam" else plain).append(parameter)
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
+    return kind(groups, lr=settings.lr, betas=settings.betas, fused=True)
+
+
+def _copy(into: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    if into:
+        torch._foreach_copy_(list(into), list(values))
+
+
+def _named(tasks: Mapping[str, Any] | Sequence[str], values: Tensor) -> dict[str, float]:
+    return dict(zip(tasks, values.tolist(), strict=True))
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    """Seed of what a network draws in a step: of its number alone, so that a resumed run draws the same."""
+    return int(np.random.SeedSequence([seed, 4, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))

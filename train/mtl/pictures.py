@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -12,7 +12,7 @@ from edge_mtl.files import write_atomic
 from edge_mtl.tasks import DEPTH, NORMALS, NYU13_PALETTE, SEGMENTATION, VOID
 from mtl.evaluate import Judged
 
-__all__ = ["prediction_sheet", "write_sheet"]
+__all__ = ["paint", "prediction_sheet", "write_sheet"]
 
 _DEEPEST_M = 8.0
 _GAP_PX = 4
@@ -32,11 +32,16 @@ def write_sheet(path: Path, sheet: np.ndarray) -> None:
     write_atomic(path, payload.tobytes())
 
 
+def paint(task: str, values: np.ndarray) -> np.ndarray:
+    """A map of a task as a picture (H, W, 3) uint8: class colours; red near to blue far; normals; black where unknown."""
+    return _PAINTERS[task](values)
+
+
 def _cells(judged: Judged) -> list[np.ndarray]:
     cells = [judged.image]
-    for task, paint in ((SEGMENTATION, _paint_labels), (DEPTH, _paint_depth), (NORMALS, _paint_normals)):
+    for task in _PAINTERS:
         if task in judged.predicted:
-            cells += [paint(judged.truth[task]), paint(judged.predicted[task])]
+            cells += [paint(task, judged.truth[task]), paint(task, judged.predicted[task])]
     return cells
 
 
@@ -57,6 +62,13 @@ def _paint_normals(normals: np.ndarray) -> np.ndarray:
     known = (normals * normals).sum(axis=-1, keepdims=True) > 0.25
     facing = normals * np.array([1, -1, -1], np.float32)
     return np.where(known, ((facing + 1) * 127.5).clip(0, 255), 0).astype(np.uint8)
+
+
+_PAINTERS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    SEGMENTATION: _paint_labels,
+    DEPTH: _paint_depth,
+    NORMALS: _paint_normals,
+}
 
 
 def _padded(parts: Sequence[np.ndarray], *, axis: int = 1) -> list[np.ndarray]:

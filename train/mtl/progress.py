@@ -1,14 +1,11 @@
-"""What a person sees of a run: a live line, tables of metrics, and the same numbers as JSON lines. Knows no models."""
+"""What a person sees of a run: a live line and tables of metrics. Knows no models."""
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -16,7 +13,7 @@ from rich.table import Table
 
 from mtl.loop import StepReport
 
-__all__ = ["JsonLines", "StepProgress", "metrics_table"]
+__all__ = ["StepProgress", "metrics_table"]
 
 _SMOOTHING = 0.05
 _PLAIN_EVERY_S = 30.0
@@ -43,19 +40,6 @@ def metrics_table(rows: Mapping[str, Mapping[str, float]], *, title: str = "") -
     return table
 
 
-class JsonLines:
-    """Appends one JSON object a line. NaN becomes null."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def write(self, kind: str, **values: Any) -> None:  # the keys of a record are its content
-        """Append a record of a kind."""
-        record = {"kind": kind, "time": round(time.time(), 1), **values}
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(_plain(record)) + "\n")
-
-
 class StepProgress:
     """A live bar on a terminal; elsewhere a line every half minute."""
 
@@ -63,6 +47,7 @@ class StepProgress:
         self._console = console
         self._steps, self._done = steps, done
         self._smooth: dict[str, float] = {}
+        self._weights: dict[str, float] = {}
         self._rate = 0.0
         self._spoke = time.monotonic()
         times = (TimeElapsedColumn(), TimeRemainingColumn())
@@ -83,6 +68,9 @@ class StepProgress:
         for task, value in report.losses.items():
             if math.isfinite(value):
                 self._smooth[task] = _follow(self._smooth.get(task), value)
+        for task, value in report.weights.items():
+            if math.isfinite(value):
+                self._weights[task] = _follow(self._weights.get(task), value)
         self._rate = _follow(self._rate or None, images / max(seconds, 1e-6))
         losses = "  ".join(f"{task[:3]} {value:.3f}" for task, value in self._smooth.items())
         text = f"{stage}  {losses}  {self._rate:.1f} images/s"
@@ -97,6 +85,11 @@ class StepProgress:
         return dict(self._smooth)
 
     @property
+    def weights(self) -> dict[str, float]:
+        """Smoothed weight of each task's loss in the shared layers."""
+        return dict(self._weights)
+
+    @property
     def images_per_s(self) -> float:
         """Smoothed speed."""
         return self._rate
@@ -104,11 +97,3 @@ class StepProgress:
 
 def _follow(before: float | None, value: float) -> float:
     return value if before is None else before + _SMOOTHING * (value - before)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, float):
-        return round(value, 6) if math.isfinite(value) else None
-    return value

@@ -57,7 +57,7 @@ def _begun(stages: Sequence[Mapping[str, Any]], done: int) -> list[dict[str, Any
         begun.append(dict(stage))
         start += int(stage["steps"])
     if begun:
-        del begun[-1]["steps"]
+        del begun[-1]["steps"], begun[-1]["epochs"]
     return begun
 
 

@@ -1,4 +1,4 @@
-"""A whole training run: stages in order, evaluations, pictures and checkpoints; resumable at any step.
+"""A whole training run: stages in order, evaluations and checkpoints; resumable at any step, in one process or several.
 
 Knows how the parts of `mtl` fit together; knows nothing about the command line or bundles.
 """
@@ -6,42 +6,46 @@ Knows how the parts of `mtl` fit together; knows nothing about the command line 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import sweep_temporaries, write_atomic
-from edge_mtl.tasks import SEGMENTATION, TASKS
-from mtl.checkpoint import CheckpointError, load_state, save_state, save_weights
+from edge_mtl.tasks import SEGMENTATION
+from mtl.appraisal import BEST, LAST, Appraisal
+from mtl.checkpoint import CheckpointError, load_state, save_state, start_from
+from mtl.classes import class_weights
+from mtl.clock import Clock
 from mtl.config import describe
 from mtl.data.frame import Batch, FrameSource
 from mtl.data.loader import BatchPlan, batches
-from mtl.data.sources import stage_rooms, validation_rooms
-from mtl.evaluate import evaluate, judge, model_predictor, score
+from mtl.data.sources import held_out_frames, train_frames
 from mtl.interrupts import deferred_stop
-from mtl.loop import Training
+from mtl.journal import Journal
+from mtl.loop import StepReport, Training
 from mtl.losses import MultiTaskLoss
-from mtl.model import MultiTaskModel, build_model
-from mtl.pictures import prediction_sheet, write_sheet
-from mtl.progress import JsonLines, StepProgress, metrics_table
+from mtl.machine import prepared
+from mtl.model.configured import model_from
+from mtl.parallel import ALONE, Parallel
+from mtl.progress import StepProgress
 from mtl.resume import check_same_settings
 from mtl.settings import RunSettings
+from mtl.weighting import make_weighting
 
-__all__ = ["BEST", "LAST", "STATE", "Run", "TrainingError", "build"]
+__all__ = ["BEST", "LAST", "STATE", "Run", "TrainingError"]
 
 STATE = "state.pt"
-BEST = "best.safetensors"
-LAST = "last.safetensors"
 
 _MOST_BAD_STEPS = 50
+_CURVE_EVERY = 10
+"""Steps between points of the curves for TensorBoard."""
 
 
 class TrainingError(EdgeMtlError):
@@ -50,39 +54,25 @@ class TrainingError(EdgeMtlError):
     exit_code = 13
 
 
-@dataclass(slots=True)
-class Best:
-    """The best evaluation so far; a later stage always beats an earlier one."""
-
-    stage: int = -1
-    score: float = float("-inf")
-    step: int = 0
-    metrics: dict[str, float] = field(default_factory=dict)
-
-
-def build(settings: RunSettings) -> MultiTaskModel:
-    """The untrained model of the settings."""
-    model = settings.model
-    return build_model(
-        model.backbone,
-        tasks=model.tasks,
-        decoder=model.decoder,
-        width=model.width,
-        pretrained=Path(model.pretrained) if model.pretrained else False,
-        drop_path=model.drop_path,
-    )
-
-
 class Run:
-    """One run in `folder`/`name`. `train` returns the path of the best weights."""
+    """One run in `folder`/`name`. `train` returns the path of the best weights.
 
-    def __init__(self, settings: RunSettings, *, console: Console, resume: bool = False) -> None:
+    Args:
+        resume: go on where the last checkpoint was written, if there is one.
+        parallel: the place of this process; all processes of a run make a `Run` and train it.
+    Raises:
+        CheckpointError: the folder holds a run already, or one of other settings.
+        TrainingError: the folder cannot be written; a batch that does not divide by the number of processes.
+    """
+
+    def __init__(self, settings: RunSettings, *, console: Console, resume: bool = False, parallel: Parallel = ALONE) -> None:
         self.settings = settings
         self.folder = Path(settings.folder) / settings.name
-        self._console = console
-        self._best = Best()
-        self._state = self._open_folder(resume)
-        self._log = JsonLines(self.folder / "metrics.jsonl")
+        self._parallel = parallel
+        self._console = console if parallel.is_first else Console(quiet=True)
+        self._state = parallel.first_then_others(lambda: self._open_folder(resume))
+        self._clock = Clock()
+        self._coming: Iterator[Batch] | None = None
 
     def train(self) -> Path:
         """Train to the end.
@@ -90,62 +80,110 @@ class Run:
         Raises:
             TrainingError: the loss stopped being finite.
             CheckpointError, BuildError: files that do not fit, rooms that cannot be made.
+            JournalError: the disk is full; what was written before is intact.
+            PeerFailed: another process of the run failed.
         """
-        settings = self.settings
-        torch.set_num_threads(settings.loop.threads or len(os.sched_getaffinity(0)))
-        torch.manual_seed(settings.seed)
-        model = build(settings)
-        loss = MultiTaskLoss(
-            settings.losses, tasks=settings.model.tasks, stride=model.stride, class_weights=self._class_weights()
-        )
-        training = Training(model, loss, settings)
+        try:
+            with prepared(self.settings.loop, parallel=self._parallel) as device, self._parallel.watched():
+                return self._train(device)
+        except EdgeMtlError as error:
+            short = _in_one_line(error)
+            raise short from (None if short is error else error)
+        except torch.OutOfMemoryError as exc:
+            raise TrainingError("the GPU has too little memory. Train with --loop.accumulate 2, or smaller batches") from exc
+        except RuntimeError as exc:
+            if "DataLoader worker" not in str(exc):
+                raise
+            raise TrainingError("a process that prepares batches was ended, by lack of memory? Go on with --resume") from exc
+
+    def _train(self, device: torch.device) -> Path:
+        settings, parallel = self.settings, self._parallel
+        training, validation = parallel.first_then_others(lambda: self._prepare(device))
+        own = self.folder if parallel.is_first else None
+        journal = Journal(own, step=training.step, tensorboard=settings.loop.tensorboard)
+        best = self._state["best"] if self._state is not None else None
+        appraisal = Appraisal(settings, self.folder, journal=journal, console=self._console, best=best)
         if self._state is not None:
-            training.restore(self._state["training"])
-            self._best = Best(**self._state["best"])
             self._console.print(f"resumed at step {training.step} of {settings.steps}")
-        validation = validation_rooms(settings.data, "val").open(workers=settings.data.workers, progress=True)
-        self._log.write("start", step=training.step, parameters=_parameters(model), threads=torch.get_num_threads())
+        parameters = sum(parameter.numel() for parameter in training.model.parameters())
+        about = {"threads": torch.get_num_threads(), "device": device.type, "processes": parallel.world}
+        journal.write("start", step=training.step, parameters=parameters, **about)
         with StepProgress(self._console, steps=settings.steps, done=training.step) as progress:
             while training.step < settings.steps:
-                self._stage(training, validation, progress)
+                self._stage(training, validation, appraisal, journal, progress)
+        if parallel.is_first:
+            self._finish(training, appraisal, journal)
+        journal.close()
         return self.folder / BEST
 
-    def _stage(self, training: Training, validation: FrameSource, progress: StepProgress) -> None:
-        """Train to the end of the stage that the next step belongs to."""
+    def _prepare(self, device: torch.device) -> tuple[Training, FrameSource]:
+        """Everything that training needs, as the checkpoint left it."""
         settings = self.settings
+        torch.manual_seed(settings.seed)
+        model = model_from(settings, pretrained=self._state is None and not settings.model.init)
+        if self._state is None and settings.model.init:
+            start_from(model, Path(settings.model.init))
+        tasks = settings.model.tasks
+        weights = None
+        if settings.losses.class_weights and SEGMENTATION in tasks:
+            frames = train_frames(settings.data, settings.stages[0])
+            weights = class_weights(frames.open(workers=settings.data.workers, progress=True))
+        loss = MultiTaskLoss(settings.losses, tasks=tasks, stride=model.stride, class_weights=weights)
+        weighting = make_weighting(settings.losses, tasks=tasks, seed=settings.seed)
+        training = Training(model, loss, weighting, settings, device=device, parallel=self._parallel)
+        if self._state is not None:
+            training.restore(self._state["training"])
+            self._clock = Clock(**self._state.get("clock", {}))
+        validation = held_out_frames(settings.data, "val").open(workers=settings.data.workers, progress=True)
+        return training, validation
+
+    def _stage(
+        self, training: Training, validation: FrameSource, appraisal: Appraisal, journal: Journal, progress: StepProgress
+    ) -> None:
+        """Train to the end of the stage that the next step belongs to."""
+        settings, parallel, clock = self.settings, self._parallel, self._clock
         index = settings.stage_at(training.step)
-        stage = settings.stages[index]
-        start = sum(one.steps for one in settings.stages[:index])
-        every = settings.loop.evaluate_every or max(1, (stage.train or settings.data.train) // stage.batch)
-        name = f"{stage.height}x{stage.width}"
-        training.loss.weigh(stage)
-        coming = self._batches(index, training)
-        began = saved = time.monotonic()
+        stage, end = settings.stages[index], settings.start_of(index + 1)
+        every = settings.loop.evaluate_every or settings.steps_per_pass(index)
+        training.weighting.weigh(stage)
+        coming, self._coming = self._coming, None
+        if coming is None:
+            coming = self._batches(index, training)
+            coming = chain([next(coming)], coming)  # its workers are only starting: that is no waiting for data
+        saved = began = time.monotonic()
         bad = 0
-        with deferred_stop() as stop:
-            for batch in coming:
+        with deferred_stop(once=parallel.world > 1) as stop:
+            for batch in clock.waited_for(coming):
                 report = training.advance(batch)
                 now = time.monotonic()
-                progress.show(report, images=stage.batch, seconds=now - began, stage=name)
+                clock.step(now - began, stage.batch)
+                progress.show(report, images=stage.batch, seconds=now - began, stage=f"{stage.height}x{stage.width}")
                 began = now
                 bad = 0 if report.finite else bad + 1
                 if bad >= _MOST_BAD_STEPS:
                     raise TrainingError(f"the loss is not finite since {bad} steps. Lower the rate: --optimizer.lr 3e-4")
-                done = training.step - start
-                evaluates = done == stage.steps or (done % every == 0 and stage.steps - done >= every // 2)
+                step = training.step
+                _note(journal, report, step)
+                left, passed = end - step, step - settings.start_of(index)
+                evaluates = left == 0 or (passed % every == 0 and left >= every // 2)
+                stops = parallel.any(stop.asked)
                 if evaluates:
-                    self._evaluate(training, validation, index, progress)
-                if evaluates or stop.asked or now - saved > settings.loop.checkpoint_s:
-                    self._checkpoint(training)
-                    saved = began = time.monotonic()
-                if stop.asked:
+                    if left == 0 and index + 1 < len(settings.stages) and not stops:
+                        self._coming = self._batches(index + 1, training)  # workers start while the weights are evaluated
+                    self._evaluate(training, validation, appraisal, journal, progress, index)
+                if evaluates or stops or now - saved > settings.loop.checkpoint_s:
+                    self._checkpoint(training, appraisal)
+                    saved = time.monotonic()
+                if stops:
                     raise KeyboardInterrupt
+                began = time.monotonic()
 
     def _batches(self, index: int, training: Training) -> Iterator[Batch]:
-        settings = self.settings
+        """The batches of stage `index`, from the next step on if it is under way; worker processes start at once."""
+        settings, parallel = self.settings, self._parallel
         stage = settings.stages[index]
-        rooms = stage_rooms(settings.data, stage)
-        rooms.open(workers=settings.data.workers, progress=True)
+        frames = train_frames(settings.data, stage)
+        parallel.first_then_others(lambda: frames.open(workers=settings.data.workers, progress=True))
         plan = BatchPlan(
             seed=settings.seed,
             stage=index,
@@ -153,50 +191,55 @@ class Run:
             batch=stage.batch,
             stride=training.model.stride if settings.losses.supervision == "phase" else 0,
             augment=settings.augment,
+            canonical=settings.data.canonical,
+            part=(parallel.rank, parallel.world),
         )
-        first = training.step - sum(one.steps for one in settings.stages[:index])
-        return batches(rooms, plan, first=first, last=stage.steps, workers=settings.loop.loader_workers)
+        first = training.step - settings.start_of(index)
+        return batches(frames, plan, first=first, last=stage.steps, workers=settings.loop.loader_workers)
 
-    def _evaluate(self, training: Training, validation: FrameSource, index: int, progress: StepProgress) -> None:
-        settings = self.settings
-        stage = settings.stages[index]
-        size = (stage.height, stage.width)
-        predict = model_predictor(training.ema.model, bf16=settings.loop.precision == "bf16")
-        metrics = evaluate(predict, validation, size=size, tasks=settings.model.tasks)
-        title = f"step {training.step} of {settings.steps}, validation at {stage.height}x{stage.width}"
-        self._console.print(metrics_table({"validation": metrics}, title=title))
-        speed = {"images_per_s": progress.images_per_s}
-        self._log.write("validation", step=training.step, size=list(size), losses=progress.losses, **speed, **metrics)
-        if settings.loop.pictures:
-            judged = judge(predict, _First(validation, settings.loop.pictures), size=size)
-            write_sheet(self.folder / "pictures" / f"step-{training.step:06d}.png", prediction_sheet(list(judged)))
-        current = score(metrics)
-        description = {"config": describe(settings), "step": training.step, "size": list(size), "validation": metrics}
-        weights = training.ema.model.state_dict()
-        save_weights(self.folder / LAST, weights, description)
-        if (index, current) >= (self._best.stage, self._best.score):
-            self._best = Best(index, current, training.step, metrics)
-            save_weights(self.folder / BEST, weights, description)
+    def _evaluate(
+        self,
+        training: Training,
+        validation: FrameSource,
+        appraisal: Appraisal,
+        journal: Journal,
+        progress: StepProgress,
+        index: int,
+    ) -> None:
+        if not self._parallel.is_first:
+            return
+        step = training.step
+        if self.settings.losses.weighting != "fixed":
+            journal.write("weights", step=step, **progress.weights)
+        extra = {"losses": progress.losses, "images_per_s": progress.images_per_s}
+        appraisal.validate(training.ema.model, validation, stage=index, step=step, extra=extra)
 
-    def _checkpoint(self, training: Training) -> None:
-        best = {"stage": self._best.stage, "score": self._best.score, "step": self._best.step, "metrics": self._best.metrics}
-        content = {"training": training.state(), "best": best, "config": json.dumps(describe(self.settings), sort_keys=True)}
-        save_state(self.folder / STATE, content)
+    def _finish(self, training: Training, appraisal: Appraisal, journal: Journal) -> None:
+        """The test, if it is wanted, and the record of the end."""
+        settings, clock = self.settings, self._clock
+        if settings.loop.test_at_end:
+            frames = held_out_frames(settings.data, "test").open(workers=settings.data.workers, progress=True)
+            appraisal.test(training.ema.model, frames, step=training.step)
+        speed = {"seconds": clock.training_s, "images_per_s": clock.images_per_s, "data_wait": clock.data_wait}
+        journal.write("done", step=training.step, **speed)
+        text = f"{clock.images} images in {clock.training_s:.0f} s of training, {clock.data_wait:.1%} of it waiting for data"
+        self._console.print(text, highlight=False)
 
-    def _class_weights(self) -> torch.Tensor | None:
-        settings = self.settings
-        if not settings.losses.class_weights or SEGMENTATION not in settings.model.tasks:
-            return None
-        rooms = stage_rooms(settings.data, settings.stages[0]).open(workers=settings.data.workers, progress=True)
-        counts = np.zeros(256, np.int64)
-        for index in range(0, len(rooms), max(1, len(rooms) // 400)):
-            counts += np.bincount(rooms[index].label[::2, ::2].ravel(), minlength=256)
-        share = counts[: TASKS[SEGMENTATION].channels] / max(1, counts[: TASKS[SEGMENTATION].channels].sum())
-        weights = 1.0 / np.sqrt(np.maximum(share, 1e-3))
-        return torch.tensor(weights / (weights * share).sum(), dtype=torch.float32)
+    def _checkpoint(self, training: Training, appraisal: Appraisal) -> None:
+        if self._parallel.is_first:
+            config = json.dumps(describe(self.settings), sort_keys=True)
+            content = {"training": training.state(), "best": appraisal.best, "clock": asdict(self._clock), "config": config}
+            save_state(self.folder / STATE, content)
 
     def _open_folder(self, resume: bool) -> dict[str, Any] | None:
         """Prepare the folder; the state to resume from, if there is one and it is wanted."""
+        for index, stage in enumerate(self.settings.stages):
+            parts = self._parallel.world * self.settings.loop.accumulate
+            if stage.batch % parts:
+                raise TrainingError(
+                    f"stages.{index}.batch = {stage.batch} does not divide into {parts} parts "
+                    f"({self._parallel.world} processes, loop.accumulate = {self.settings.loop.accumulate})"
+                )
         state_path = self.folder / STATE
         if state_path.exists() and not resume:
             raise CheckpointError(
@@ -209,28 +252,29 @@ class Run:
             except (KeyError, ValueError, TypeError) as exc:
                 raise CheckpointError(f"{state_path} does not say how it was trained. Train again") from exc
             check_same_settings(stored, done, self.settings, where=str(self.folder))
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            sweep_temporaries(self.folder, older_than_s=600)
-            payload = json.dumps(describe(self.settings), indent=2, sort_keys=True)
-            write_atomic(self.folder / "config.json", (payload + "\n").encode())
-        except OSError as exc:
-            raise TrainingError(f"{self.folder} cannot be written ({exc.strerror}). Choose another --folder") from exc
+        if self._parallel.is_first:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                sweep_temporaries(self.folder, older_than_s=600)
+                payload = json.dumps(describe(self.settings), indent=2, sort_keys=True)
+                write_atomic(self.folder / "config.json", (payload + "\n").encode())
+            except OSError as exc:
+                raise TrainingError(f"{self.folder} cannot be written ({exc.strerror}). Choose another --folder") from exc
         return state
 
 
-class _First:
-    """The first frames of a source."""
-
-    def __init__(self, frames: FrameSource, count: int) -> None:
-        self._frames, self._count = frames, min(count, len(frames))
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> Any:
-        return self._frames[index]
+def _in_one_line(error: EdgeMtlError) -> EdgeMtlError:
+    """An error of a process that prepares batches, without the traceback that PyTorch puts into its message."""
+    lines = str(error).strip().splitlines()
+    if len(lines) < 2 or "DataLoader worker" not in lines[0]:
+        return error
+    return type(error)(lines[-1].partition(": ")[2] or lines[-1])
 
 
-def _parameters(model: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+def _note(journal: Journal, report: StepReport, step: int) -> None:
+    """What a single step is worth writing down."""
+    if report.cosines:
+        journal.write("cosine", step=step, **{f"{a}+{b}": value for (a, b), value in report.cosines.items()})
+    if step % _CURVE_EVERY == 0:
+        curves = {"total": report.total, "rate": report.rate, "gradient_norm": report.gradient_norm}
+        journal.curve("training", {**curves, "loss": report.losses, "weight": report.weights}, step=step)

@@ -22,21 +22,60 @@ __all__ = [
 
 Precision = Literal["fp32", "bf16"]
 DepthLoss = Literal["log_l1", "relative_l1", "l1"]
-Weighting = Literal["fixed", "uncertainty"]
+NormalLoss = Literal["cosine", "dot"]
+Weighting = Literal[
+    "fixed", "uncertainty", "dwa", "rlw", "gls", "famo",
+    "pcgrad", "cagrad", "nash_mtl", "imtl_g", "mgda", "aligned_mtl", "upgrad",
+]  # fmt: skip
 Supervision = Literal["phase", "full"]
-AugmentMode = Literal["none", "consistent"]
+AugmentMode = Literal["none", "consistent", "libmtl"]
+DataKind = Literal["rooms", "nyuv2"]
+
+LINEAR_WEIGHTINGS = ("fixed", "uncertainty", "dwa")
+"""Weightings whose weights are the same for every part of a batch: the parts may be weighed one after the other."""
+
+NYUV2_TRAIN = 795
+"""Training frames of NYUv2's official split."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """The network; see `mtl.model.build_model`. `pretrained` is a path of local weights, empty for none."""
+    """The network; see `mtl.model.build_model`. Paths are empty for none.
+
+    Attributes:
+        decoder: "edge" (ours), "aspp" (the study's) or "aspp_folded" (the study's without the weights that only ever
+            read padding at the run's largest size).
+        pretrained: "imagenet" downloads timm's weights of the backbone, a path reads them from a local file.
+        init: a checkpoint of this package (runs/<name>/best.safetensors) to start from: fine-tuning.
+        output_stride: 8 or 16 dilates a CNN's last stages (the study's ResNet: 8), 0 leaves them.
+        normalisation: of the input; "imagenet" goes with pretrained weights, the study had none.
+        depth_output: what the depth head says: "log" metres, or "linear" metres as in LibMTL (not with log losses).
+        sharing: "full" shares the backbone, "partial" its first `shared_stages` (1 to 3), "separate" nothing; where less
+            than everything is shared, every task has a single-task decoder of its own.
+        exchange, gated, context, top_down, fine, last_stage_only, rays, slim: parts of the edge decoder, for ablations;
+            see `mtl.model.edge.EdgeOptions`.
+    """
 
     backbone: str = "pvt_v2_b0"
-    decoder: Literal["edge", "aspp"] = "edge"
+    decoder: Literal["edge", "aspp", "aspp_folded"] = "edge"
     width: int = 64
     tasks: tuple[str, ...] = TASK_NAMES
     pretrained: str = ""
+    init: str = ""
     drop_path: float = 0.0
+    output_stride: int = 0
+    normalisation: Literal["none", "imagenet"] = "none"
+    depth_output: Literal["log", "linear"] = "log"
+    sharing: Literal["full", "partial", "separate"] = "full"
+    shared_stages: int = 2
+    exchange: bool = True
+    gated: bool = True
+    context: bool = True
+    top_down: bool = True
+    fine: bool = True
+    last_stage_only: bool = False
+    rays: bool = False
+    slim: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +83,33 @@ class DataSettings:
     """Where frames come from.
 
     Attributes:
-        root: folder of rendered rooms, one sub-folder per size; missing frames are rendered into it.
+        kind: "rooms" (rendered) or "nyuv2" (a folder in LibMTL's layout, see `mtl.data.nyuv2`).
+        root: folder of rendered rooms, one sub-folder per size, missing frames are rendered into it; or the NYUv2 folder.
+            Left at data/rooms, NYUv2 is looked for in data/nyuv2 (see `folder`).
+        canonical: whether depth and normals are learnt and judged for the canonical camera (decision 0002), so that the
+            focal length does not matter; false: for the frames' own camera, as the study did.
+        validation_from_train: NYUv2 only, how many training frames are set aside to choose the best weights by. The set
+            is the same for every run seed. 0: "val" and "test" both mean the 654 test frames, as in LibMTL.
         height, width: size at which rooms are rendered where a stage names none; also the size of validation and test.
-        train, validation, test: how many rooms of each split.
+        train, validation, test: how many rooms of each split; NYUv2 always has all its frames.
         workers: processes that render missing rooms.
     """
 
+    kind: DataKind = "rooms"
     root: str = "data/rooms"
+    canonical: bool = True
+    validation_from_train: int = 0
     height: int = 96
     width: int = 128
     train: int = 1200
     validation: int = 64
     test: int = 200
     workers: int = 2
+
+    @property
+    def folder(self) -> str:
+        """Where the frames are: `root`, or the usual folder of the kind."""
+        return "data/nyuv2" if self.kind == "nyuv2" and self.root == "data/rooms" else self.root
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +118,19 @@ class Stage:
 
     Attributes:
         height, width: of the network's input, multiples of 32.
-        steps: optimisation steps.
-        batch: frames a step.
+        steps: optimisation steps; computed where `epochs` is given.
+        batch: frames a step, of all processes together.
         render_height, render_width: size of the rooms that feed it (0: `data.height`, `data.width`); larger rooms are
             reduced, by area for the picture and by nearest pixel for the targets.
         train: how many training rooms (0: `data.train`).
-        segmentation, depth, normals: weights of the losses in this leg (0: those of `losses`); "fixed" weighting only.
+        segmentation, depth, normals: weights of the losses in this leg (0: those of `losses`).
+        epochs: passes over the training frames instead of `steps`; frames that fill no batch at the end of a pass are
+            the first of the next one.
     """
 
     height: int
     width: int
-    steps: int
+    steps: int = 0
     batch: int = 8
     render_height: int = 0
     render_width: int = 0
@@ -83,11 +138,18 @@ class Stage:
     segmentation: float = 0.0
     depth: float = 0.0
     normals: float = 0.0
+    epochs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class AugmentSettings:
-    """How training frames are varied. `scale` is the range of the random zoom; probabilities are per frame."""
+    """How training frames are varied; probabilities are per frame.
+
+    Attributes:
+        mode: "consistent" zooms, mirrors and changes the photometry, depth and normals stay true to geometry; "libmtl" is
+            the study's: a zoom of 1, 1.2 or 1.5 that divides depth and leaves normals alone, a mirror, no photometry.
+        scale: range of the random zoom of "consistent".
+    """
 
     mode: AugmentMode = "consistent"
     flip: float = 0.5
@@ -104,14 +166,27 @@ class AugmentSettings:
 
 @dataclass(frozen=True, slots=True)
 class OptimizerSettings:
-    """AdamW with linear warm-up and cosine decay over all stages together; `floor` is the last rate as a share of `lr`."""
+    """How weights follow gradients.
 
+    Attributes:
+        name: "adamw" decays matrices and kernels, apart from the gradient; "adam" adds the decay of every parameter to its
+            gradient (PyTorch's Adam, the study's).
+        schedule: after linear warm-up over a share `warmup` of all steps, "cosine" decays to `lr * floor` at the end of
+            all stages together, "step" halves the rate every 100 passes over the training frames, "constant" stays.
+        clip: longest gradient, 0 for any.
+        batch_norm: "local" takes statistics of each process's part of a batch, "synced" of the whole batch (GPUs only),
+            "frozen" keeps those that the model began with.
+    """
+
+    name: Literal["adamw", "adam"] = "adamw"
+    schedule: Literal["cosine", "constant", "step"] = "cosine"
     lr: float = 1e-3
     weight_decay: float = 0.02
     betas: tuple[float, float] = (0.9, 0.98)
     warmup: float = 0.06
     floor: float = 0.005
     clip: float = 5.0
+    batch_norm: Literal["local", "synced", "frozen"] = "local"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +201,11 @@ class LossSettings:
     """Losses and their weights.
 
     Attributes:
-        segmentation, depth, normals: weights of the tasks ("fixed"), or their start ("uncertainty").
-        weighting: "uncertainty" learns the weights (Kendall et al. 2018, arXiv:1705.07115).
+        segmentation, depth, normals: fixed weights of the tasks; every weighting sees the losses times these.
+        weighting: how the losses become one gradient; "fixed" adds them. See `mtl.weighting` for the methods, the papers
+            they come from and the packages that some need.
         depth_kind: "log_l1" |ln p - ln g|, "relative_l1" |p - g| / g, "l1" |p - g| in metres (the study's).
+        normal_kind: "cosine" 1 - cosine, "dot" 1 - p.g with p of unit length and g as it is (the study's).
         class_weights: weigh classes by the inverse root of their frequency in the training rooms.
         label_smoothing: of the cross-entropy.
         supervision: "full" upsamples predictions to every pixel; "phase" supervises, each step, one random pixel of
@@ -140,6 +217,7 @@ class LossSettings:
     normals: float = 1.0
     weighting: Weighting = "fixed"
     depth_kind: DepthLoss = "log_l1"
+    normal_kind: NormalLoss = "cosine"
     class_weights: bool = False
     label_smoothing: float = 0.0
     supervision: Supervision = "phase"
@@ -150,21 +228,36 @@ class LoopSettings:
     """How the run is driven; these may change when a run is resumed.
 
     Attributes:
+        device: "auto" is the GPU if PyTorch sees one; of several, each process takes its own.
         threads: of PyTorch, 0 for all cores that this process may use.
-        loader_workers: processes that prepare batches, 0 for none.
+        loader_workers: processes that prepare batches, per training process, 0 for none.
         precision: "bf16" is autocast.
+        compile: the network through `torch.compile`.
+        deterministic: only operations that give the same bits every time, or an error where there is none.
+        accumulate: parts that a process computes its batch in, one after the other; their gradients are added up.
         evaluate_every: steps between evaluations on the validation rooms, 0 for once per pass over the training rooms.
         checkpoint_s: seconds between resumable checkpoints.
         pictures: validation rooms drawn after every evaluation, 0 for none.
+        cosine_every: steps between records of the angles between the tasks' gradients, 0 for none.
+        test_at_end: measure the last and the best weights on the test split when training ends.
+        tensorboard: also write event files for TensorBoard, beside metrics.jsonl.
     """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
 
     threads: int = 0
     loader_workers: int = 1
     precision: Precision = "bf16"
     channels_last: bool = True
+    compile: bool = False
+    deterministic: bool = False
+    accumulate: int = 1
     evaluate_every: int = 0
     checkpoint_s: float = 120.0
     pictures: int = 6
+    cosine_every: int = 0
+    test_at_end: bool = False
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +292,27 @@ class RunSettings:
     def steps(self) -> int:
         """Steps of all stages together."""
         return sum(stage.steps for stage in self.stages)
+
+    def steps_per_pass(self, index: int) -> int:
+        """Steps of stage `index` that see every training frame once, but for a rest smaller than a batch."""
+        stage = self.stages[index]
+        own = NYUV2_TRAIN - self.data.validation_from_train if self.data.kind == "nyuv2" else self.data.train
+        return max(1, (stage.train or own) // stage.batch)
+
+    def start_of(self, index: int) -> int:
+        """The step that stage `index` begins with."""
+        return sum(stage.steps for stage in self.stages[:index])
+
+    def ends_pass(self, step: int) -> bool:
+        """Whether the training frames have been seen once more after step number `step` (from 0)."""
+        index = self.stage_at(step)
+        return (step + 1 - self.start_of(index)) % self.steps_per_pass(index) == 0
+
+    def passes_at(self, step: int) -> float:
+        """How often the training frames have been seen before step number `step` (from 0)."""
+        last = self.stage_at(step)
+        whole = sum(self.stages[index].steps / self.steps_per_pass(index) for index in range(last))
+        return whole + (step - self.start_of(last)) / self.steps_per_pass(last)
 
     def stage_at(self, step: int) -> int:
         """Index of the stage that step number `step` (from 0) belongs to; the last one beyond the end."""
