@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
+from mtl.parallel import ALONE, Parallel
 from mtl.settings import LossSettings
 from mtl.weighting import make_weighting, tapped
 from torch import Tensor
 
+from tests.tiny_training import together
+
 TASKS = ("segmentation", "depth", "normals")
-METHODS = ("rlw", "gls", "famo", "uncertainty", "dwa", "pcgrad", "nash_mtl", "mgda", "upgrad")
+METHODS = ("rlw", "gls", "famo", "uncertainty", "dwa", "nash_mtl")
+"""Those that come without TorchJD, whose import takes longer than all of this; nash_mtl stands for the gradient methods."""
 
-pytest.importorskip("torchjd")
+
+Found = dict[str, tuple[dict[str, float], dict[str, list[float]]]]
 
 
-def _ranks(rank: int, store: str, results: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    found = {}
+def weigh(parallel: Parallel) -> Found:
+    """Two steps of every method: the last weights, and what the method knows then, its parameters' gradients included."""
+    found: Found = {}
     for name in METHODS:
         made = make_weighting(LossSettings(weighting=name), tasks=TASKS)  # type: ignore[arg-type]
+        weights: dict[str, float] = {}
         for step in range(2):
             made.zero_grad()
-            losses, features = _part(step, slice(rank * 3, rank * 3 + 3))
+            count = 6 // parallel.world
+            losses, features = _part(step, slice(parallel.rank * count, (parallel.rank + 1) * count))
             weights = made.backward(losses, features).weights
             made.after_step(_after(losses), True)
-        state = {key: value.clone() for key, value in made.state_dict().items()}
-        found[name] = (weights, state, [p.grad.clone() for p in made.parameters() if p.grad is not None])
-    torch.save(found, f"{results}-{rank}")
-    torch.distributed.destroy_process_group()
+        known = {key: value.flatten().tolist() for key, value in made.state_dict().items()}
+        known.update({f"gradient of {key}": p.grad.tolist() for key, p in made.named_parameters() if p.grad is not None})
+        found[name] = (weights, known)
+    return found
 
 
 def _after(losses: dict[str, Tensor]) -> dict[str, float]:
@@ -45,20 +49,20 @@ def _part(step: int, rows: slice) -> tuple[dict[str, Tensor], tuple[Tensor, ...]
     return {task: ((features[0] @ own[i] - i) ** 2).mean() for i, task in enumerate(TASKS)}, features
 
 
-def test_two_ranks_with_half_a_batch_each_weigh_as_one_with_all_of_it(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_ranks, (str(tmp_path / "store"), str(tmp_path / "result")), nprocs=2)
-    first, second = (torch.load(tmp_path / f"result-{rank}", weights_only=False) for rank in range(2))
-    for name, (weights, state, gradients) in first.items():
-        assert weights == second[name][0], f"{name}: equal on all ranks, bit for bit"
-        whole = make_weighting(LossSettings(weighting=name), tasks=TASKS)  # type: ignore[arg-type]
-        for step in range(2):
-            whole.zero_grad()
-            losses, features = _part(step, slice(0, 6))
-            expected = whole.backward(losses, features).weights
-            whole.after_step(_after(losses), True)
-        assert weights == pytest.approx(expected, rel=1e-3), name
-        for key, value in whole.state_dict().items():
-            torch.testing.assert_close(state[key], value, rtol=1e-3, atol=1e-5)
-            torch.testing.assert_close(state[key], second[name][1][key], rtol=0, atol=0)
-        for mine, other in zip(gradients, second[name][2], strict=True):
-            assert torch.equal(mine, other)
+def test_two_ranks_with_half_a_batch_each_weigh_as_one_with_all_of_it() -> None:
+    results = together(weigh, 2)
+    assert [code for code, _ in results] == [0, 0], results
+    first, second = (found for _, found in results)
+    assert first == second, "equal on all ranks, bit for bit"
+    for name, (weights, known) in weigh(ALONE).items():
+        assert first[name][0] == pytest.approx(weights, rel=1e-3), name
+        for key, values in known.items():
+            assert first[name][1][key] == pytest.approx(values, rel=1e-3, abs=1e-5), (name, key)
+
+
+def test_halves_alone_would_weigh_otherwise() -> None:
+    """The positive control: without the other rank's half the weights are not those of the whole batch."""
+    for name in ("gls", "famo", "nash_mtl"):
+        made = [make_weighting(LossSettings(weighting=name), tasks=TASKS) for _ in range(2)]  # type: ignore[arg-type]
+        weights = [one.backward(*_part(0, slice(0, count))).weights for one, count in zip(made, (3, 6), strict=True)]
+        assert weights[0] != pytest.approx(weights[1], rel=1e-2), name

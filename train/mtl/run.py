@@ -92,9 +92,13 @@ class Run:
         except torch.OutOfMemoryError as exc:
             raise TrainingError("the GPU has too little memory. Train with --loop.accumulate 2, or smaller batches") from exc
         except RuntimeError as exc:
-            if "DataLoader worker" not in str(exc):
-                raise
-            raise TrainingError("a process that prepares batches was ended, by lack of memory? Go on with --resume") from exc
+            line = str(exc).strip().splitlines()[0] if str(exc).strip() else ""
+            if "DataLoader worker" in line:
+                reason = "a process that prepares batches was ended, by lack of memory? Go on with --resume"
+                raise TrainingError(reason) from exc
+            if "deterministic" in line:
+                raise TrainingError(f"{line}. Train with --loop.deterministic false, or on the CPU") from exc
+            raise
 
     def _train(self, device: torch.device) -> Path:
         settings, parallel = self.settings, self._parallel
@@ -222,8 +226,11 @@ class Run:
             appraisal.test(training.ema.model, frames, step=training.step)
         speed = {"seconds": clock.training_s, "images_per_s": clock.images_per_s, "data_wait": clock.data_wait}
         journal.write("done", step=training.step, **speed)
-        text = f"{clock.images} images in {clock.training_s:.0f} s of training, {clock.data_wait:.1%} of it waiting for data"
-        self._console.print(text, highlight=False)
+        if clock.images:
+            text = (
+                f"{clock.images} images in {clock.training_s:.0f} s of training, {clock.data_wait:.1%} of it waiting for data"
+            )
+            self._console.print(text, highlight=False)
 
     def _checkpoint(self, training: Training, appraisal: Appraisal) -> None:
         if self._parallel.is_first:

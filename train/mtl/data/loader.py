@@ -116,6 +116,7 @@ def _same(batch: Batch) -> Batch:
 
 
 def _one_thread(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers itself
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the parent ends its workers itself
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

@@ -18,9 +18,9 @@ class NashMtl(GradientWeighting):
     """Weights a > 0 that solve G a = 1 / a for the Gramian G (the paper's claim 3.1).
 
     They are where 1/2 a G a - sum(ln a), a self-concordant function, is least. The paper linearises the problem for a
-    convex solver instead; Newton's method finds the same weights exactly, in a fraction of a millisecond and from nothing
-    but the batch. Where a convex combination of the gradients is 0 there are no finite weights; a millionth of the square
-    of each length on the diagonal of G bounds them. The combined gradient always has the length sqrt(k), in root mean
+    convex solver instead; Newton's method finds the same weights from nothing but the batch, without a state and without
+    a package. Where a convex combination of the gradients is 0 there are no finite weights; a millionth of the square of
+    each length on the diagonal of G bounds them. The combined gradient always has the length sqrt(k), in root mean
     squares of the gradients' lengths: the paper's clipping of its norm would only rescale it.
     """
 
