@@ -98,7 +98,7 @@ def test_a_difference_is_judged_by_what_rounding_does_to_the_trained_model(monke
 def test_rounding_never_excuses_a_large_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mtl.model.deploy.ROUNDING_FACTOR", 1e9)
     monkeypatch.setattr("mtl.model.deploy.finish_maps", off_by(1.01))
-    with pytest.raises(BuildError, match="is off by 1.0e-02: expected <= 1e-03"):
+    with pytest.raises(BuildError, match=r"is off by 1\.0e-02: expected <= 1e-03"):
         deploy(small_model(tasks=("depth",)), height=HEIGHT, width=WIDTH)
 
 
