@@ -1,6 +1,8 @@
-"""Measure a checkpoint or a bundle on held-out rooms: `python train/evaluate.py bundles/rooms-quick --split test`.
+"""Measure checkpoints, runs or bundles on held-out frames, in the columns of the study.
 
-With --engines, every engine that was built of the bundle on this machine is measured on the same rooms as its FP32 graph.
+python train/evaluate.py bundles/rooms-quick --engines               the bundle's FP32 graph and the engines built here
+python train/evaluate.py runs/rooms-b0                               last weights, and those chosen on validation frames
+python train/evaluate.py runs/all --single runs/seg runs/depth       with delta-m against single-task models
 """
 
 from __future__ import annotations
@@ -8,41 +10,37 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mtl.arguments import size_argument
 from rich.console import Console
 
-from edge_mtl.build.engines import EngineStore
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
-from edge_mtl.errors import BuildError, BundleError, EdgeMtlError, EngineMismatch
+from edge_mtl.errors import BuildError, EdgeMtlError
 from edge_mtl.files import write_atomic
 
 if TYPE_CHECKING:
-    from mtl.evaluate import Predictor
+    from mtl.data.frame import FrameSource
+    from mtl.subjects import Chosen, FrameChoice, Subject
+
+Metrics = dict[str, float | None]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, measure, print; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("model", type=Path, help="runs/<name>/best.safetensors, or the folder of a bundle")
-    parser.add_argument("--split", choices=("val", "test"), default="test", help="which rooms (default: %(default)s)")
-    parser.add_argument("--count", type=int, default=200, help="how many rooms (default: %(default)s)")
-    parser.add_argument("--root", default="data/rooms", help="folder of rendered rooms (default: %(default)s)")
-    parser.add_argument("--size", type=_size, metavar="HxW", help="size the rooms are rendered at (default: the network's)")
-    parser.add_argument("--engines", action="store_true", help="measure the bundle's engines on this machine too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
-    asked = parser.parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    asked = _parser().parse_args(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 160)
     try:
-        where = {"split": asked.split, "root": asked.root}
-        metrics = measure(asked.model, count=asked.count, render=asked.size, engines=asked.engines, console=console, **where)
+        from mtl.subjects import FrameChoice
+
+        frames = FrameChoice(asked.split, root=asked.root, count=asked.count, size=asked.size)
+        opened: dict[Any, FrameSource] = {}
+        single = measure(asked.single, frames=frames, weights="last", engines=False, opened=opened)
+        metrics = measure(asked.models, frames=frames, weights=asked.weights, engines=asked.engines, opened=opened)
+        _report(metrics, single, recorded(asked.models, average=asked.average), split=asked.split, console=console)
         if asked.json is not None:
-            content = {"model": str(asked.model), "split": asked.split, "count": asked.count, "metrics": metrics}
-            try:
-                write_atomic(asked.json, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
-            except OSError as exc:
-                raise BuildError(f"{asked.json} could not be written: {exc.strerror}") from exc
+            _write(asked.json, {"models": list(map(str, asked.models)), "split": asked.split, "metrics": metrics})
     except EdgeMtlError as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return error.exit_code
@@ -52,65 +50,106 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(
-    model: Path,
+    models: Sequence[Path], *, frames: FrameChoice, weights: Chosen, engines: bool, opened: dict[Any, FrameSource]
+) -> dict[str, Metrics]:
+    """Metrics of every model by name, with "step", "epoch" and "parameters" where known; not finite ones are None.
+
+    Args:
+        frames: what to measure on.
+        weights: which of a run's.
+        engines: whether to measure a bundle's engines too.
+        opened: frames that are open already, by what they are; added to.
+    Raises:
+        EdgeMtlError: a model, the frames or a runtime cannot be used.
+    """
+    from mtl.data.sources import held_out_frames
+    from mtl.evaluate import evaluate
+    from mtl.study.columns import EPOCH, PARAMETERS, STEP
+    from mtl.subjects import subjects_of
+
+    measured: dict[str, Metrics] = {}
+    for path in models:
+        for subject in subjects_of(path, weights=weights, engines=engines, frames=frames):
+            request = held_out_frames(subject.data, frames.split)
+            if request not in opened:
+                opened[request] = request.open(workers=subject.data.workers, progress=True)
+            source, canonical = opened[request], subject.data.canonical
+            found = evaluate(subject.predict, source, size=subject.size, tasks=subject.tasks, canonical=canonical)
+            own: Metrics = {key: value if value == value else None for key, value in found.items()}
+            about = {STEP: subject.step, EPOCH: subject.epoch, PARAMETERS: subject.parameters}
+            measured[_name(subject, alone=len(models) == 1)] = {**own, **about}
+    return measured
+
+
+def recorded(models: Sequence[Path], *, average: int) -> dict[str, Metrics]:
+    """What runs wrote down themselves: their best evaluation, and the mean of the last `average` ones."""
+    from mtl.study.choices import best_validation, mean_of_last
+    from mtl.study.records import read_records
+
+    rows: dict[str, Metrics] = {}
+    for path in models:
+        records = read_records(path) if path.is_dir() else None
+        if records is None or not records.validations:
+            continue
+        best, mean = best_validation(records), mean_of_last(records, count=average)
+        last = min(average, len(records.validations))
+        for name, found in ((f"{path.name}, best", best), (f"{path.name}, mean of the last {last}", mean)):
+            if found is not None:
+                rows[name] = dict(found)
+    return rows
+
+
+def _report(
+    metrics: Mapping[str, Metrics],
+    single: Mapping[str, Metrics],
+    records: Mapping[str, Metrics],
     *,
     split: str,
-    count: int,
-    root: str,
-    render: tuple[int, int] | None,
-    engines: bool,
     console: Console,
-) -> dict[str, dict[str, float | None]]:
-    """Metrics by name: of a checkpoint (in torch), or of a bundle's FP32 graph and its engines; not finite ones are None.
+) -> None:
+    from mtl.study.columns import DELTA_M, study_table
+    from mtl.study.delta import delta_m
 
-    Raises:
-        EdgeMtlError: the model, the rooms or a runtime cannot be used.
-    """
-    from mtl.bundling import load_trained
-    from mtl.data.sources import RoomsRequest
-    from mtl.evaluate import evaluate, model_predictor
-    from mtl.progress import metrics_table
-
-    predictors: dict[str, Predictor]
-    if model.is_dir():
-        bundle = Bundle.open(model)
-        size, tasks = (bundle.manifest.input.height, bundle.manifest.input.width), bundle.tasks
-        predictors = _graphs(bundle, engines=engines)
-    elif engines:
-        raise BundleError(f"{model} is no bundle: only bundles have engines. Export it with: python train/export.py {model}")
-    else:
-        trained = load_trained(model)
-        size, tasks = trained.size, trained.model.tasks
-        predictors = {model.name: model_predictor(trained.model)}
-    height, width = render or size
-    frames = RoomsRequest(root, "val" if split == "val" else "test", count, height, width).open(workers=2, progress=True)
-    metrics = {name: evaluate(predict, frames, size=size, tasks=tasks) for name, predict in predictors.items()}
-    console.print(metrics_table(metrics, title=f"{count} rooms of the {split} split at {size[0]}x{size[1]}"))
-    return {name: {key: value if value == value else None for key, value in one.items()} for name, one in metrics.items()}
+    baseline: dict[str, float] = {}
+    for one in single.values():
+        baseline.update({key: value for key, value in one.items() if value is not None})
+    for one in metrics.values() if baseline else ():
+        one[DELTA_M] = delta_m({key: value for key, value in one.items() if value is not None}, baseline)
+    rows = {**{f"single: {name}": one for name, one in single.items()}, **metrics}
+    console.print(study_table(rows, title=f"{split} frames"))
+    if records:
+        console.print(study_table(records, title="validation frames, as the runs recorded them"))
 
 
-def _graphs(bundle: Bundle, *, engines: bool) -> dict[str, Predictor]:
-    """The FP32 graph of the bundle and, if asked for, the engines that this machine can run."""
-    from mtl.onnx_predictor import OnnxGraph
-
-    graphs: dict[str, Predictor] = {"fp32": OnnxGraph(bundle.read(DEPLOY_MODEL))}
-    if not engines:
-        return graphs
-    store = EngineStore(bundle)
-    for record in store.list():
-        if store.mismatch(record) is None:
-            name = f"{record.precision} {record.backend}"
-            graphs[name] = OnnxGraph(store.load(record), backend=record.backend, precision=record.precision)
-    if len(graphs) == 1:
-        raise EngineMismatch(f"No engine of {bundle.path} was built here. Run: edge-mtl build-engine {bundle.path} --int8")
-    return graphs
+def _name(subject: Subject, *, alone: bool) -> str:
+    own = subject.path.name if subject.path.is_dir() else f"{subject.path.parent.name}/{subject.path.name}"
+    if alone:
+        return subject.name or subject.path.name
+    return f"{own} {subject.name}".strip()
 
 
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not (height.isdigit() and width.isdigit()):
-        raise argparse.ArgumentTypeError(f"a size is HEIGHTxWIDTH such as 192x256, not {text!r}")
-    return int(height), int(width)
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    try:
+        write_atomic(path, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+    except OSError as exc:
+        raise BuildError(f"{path} could not be written: {exc.strerror}") from exc
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout, allow_abbrev=False)
+    known = "runs/<name>, one of its .safetensors, or the folder of a bundle"
+    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help=known)
+    parser.add_argument("--single", type=Path, nargs="+", default=[], metavar="MODEL", help="single-task models, for delta-m")
+    parser.add_argument("--weights", choices=("last", "best", "both"), default="both", help="of runs (default: %(default)s)")
+    parser.add_argument("--average", type=int, default=5, metavar="K", help="evaluations to average (default: %(default)s)")
+    parser.add_argument("--split", choices=("val", "test"), default="test", help="which frames (default: %(default)s)")
+    parser.add_argument("--count", type=int, help="how many rooms (default: those the model was made with, 200 for bundles)")
+    parser.add_argument("--root", help="folder of the frames (default: the model's own, data/rooms for bundles)")
+    parser.add_argument("--size", type=size_argument, metavar="HxW", help="size rooms are rendered at (default: the network's)")
+    parser.add_argument("--engines", action="store_true", help="measure the bundle's engines on this machine too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
+    return parser
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import cv2
+from mtl.arguments import size_argument
 from mtl.data.rooms import SPLIT_FIRST_SEED, RenderOptions, RoomsDataset
 from mtl.data.rooms.preview import contact_sheet
 
@@ -47,19 +48,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", type=Path, default=Path("data/rooms"), help="cache folder (default: %(default)s)")
     parser.add_argument("--split", choices=list(SPLIT_FIRST_SEED), default="train", help="default: %(default)s")
     parser.add_argument("--count", type=int, default=1200, help="number of frames (default: %(default)s)")
-    parser.add_argument("--size", type=_size, default=(192, 256), metavar="HxW", help="canvas in pixels (default: 192x256)")
+    parser.add_argument(
+        "--size", type=size_argument, default=(192, 256), metavar="HxW", help="canvas in pixels (default: 192x256)"
+    )
     parser.add_argument("--workers", type=int, default=2, help="worker processes (default: %(default)s)")
     parser.add_argument("--preview", type=Path, metavar="PNG", help="write image, labels, depth and normals of some rooms")
     parser.add_argument("--invalid-depth", action="store_true", help="holes in depth, like those of a depth camera")
     parser.add_argument("--void-labels", action="store_true", help="unlabelled boundaries and small things")
     return parser
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not (height.isdigit() and width.isdigit()):
-        raise argparse.ArgumentTypeError(f"a size is HEIGHTxWIDTH such as 192x256, not {text!r}")
-    return int(height), int(width)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,113 @@
+"""The columns of the study's table: which metric, its heading, how it is written, which way is better.
+
+Knows metrics by name and how to lay them out on a terminal; knows nothing about runs or models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from rich.table import Table
+
+from edge_mtl.metrics import HIGHER_IS_BETTER
+from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
+
+__all__ = [
+    "DELTA_M",
+    "EPOCH",
+    "METRIC_COLUMNS",
+    "PARAMETERS",
+    "STEP",
+    "MetricColumn",
+    "study_table",
+    "written_parameters",
+    "written_step",
+]
+
+STEP, EPOCH, PARAMETERS, DELTA_M = "step", "epoch", "parameters", "delta_m"
+"""Keys beside those of the metrics: steps and passes trained, weights of the model, percent against single-task models."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricColumn:
+    """One metric of the table."""
+
+    key: str
+    heading: str
+    task: str
+    decimals: int
+
+    def written(self, value: float | None) -> str:
+        """The value as text; a dash where there is none."""
+        return "-" if value is None or value != value else f"{value:.{self.decimals}f}"
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction of the metric."""
+        return HIGHER_IS_BETTER[self.key]
+
+
+METRIC_COLUMNS: tuple[MetricColumn, ...] = (
+    MetricColumn("miou", "mIoU", SEGMENTATION, 4),
+    MetricColumn("pixel_accuracy", "pixAcc", SEGMENTATION, 4),
+    MetricColumn("depth_abs_m", "abs", DEPTH, 4),
+    MetricColumn("depth_rel", "rel", DEPTH, 4),
+    MetricColumn("normal_mean_deg", "n. mean", NORMALS, 2),
+    MetricColumn("normal_median_deg", "median", NORMALS, 2),
+    MetricColumn("normal_within_11_25", "<11.25", NORMALS, 4),
+    MetricColumn("normal_within_22_5", "<22.5", NORMALS, 4),
+    MetricColumn("normal_within_30", "<30", NORMALS, 4),
+)
+"""Accuracy columns in the study's order: shares 0..1, metres, share of the true depth, degrees."""
+
+
+def written_parameters(count: float | None) -> str:
+    """39020753 -> "39.02M"."""
+    return f"{count / 1e6:.2f}M" if count else "-"
+
+
+def study_table(rows: Mapping[str, Mapping[str, float | None]], *, title: str = "") -> Table:
+    """The study's table for a terminal; columns that no row has anything for are left out.
+
+    Args:
+        rows: by name, the metrics and, where known, "step" with "epoch", "parameters" and "delta_m".
+    """
+
+    def present(key: str) -> bool:
+        return any(row.get(key) is not None for row in rows.values())
+
+    columns: list[tuple[str, Callable[[Mapping[str, float | None]], str]]] = []
+    if present(STEP):
+        columns.append(("step (epoch)", _step))
+    columns += [(one.heading, partial(_metric, one)) for one in METRIC_COLUMNS if present(one.key)]
+    if present(PARAMETERS):
+        columns.append(("params", lambda row: written_parameters(row.get(PARAMETERS))))
+    if present(DELTA_M):
+        columns.append(("Δm %", _delta_m))
+    table = Table("model", title=title or None)
+    for heading, _ in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, row in rows.items():
+        table.add_row(name, *(write(row) for _, write in columns))
+    return table
+
+
+def written_step(step: float, epoch: float | None) -> str:
+    """ "1200 (8.0)": steps, and passes over the training frames where they are known."""
+    return f"{step:.0f}" if epoch is None else f"{step:.0f} ({epoch:.1f})"
+
+
+def _step(row: Mapping[str, float | None]) -> str:
+    step = row.get(STEP)
+    return "" if step is None else written_step(step, row.get(EPOCH))
+
+
+def _metric(column: MetricColumn, row: Mapping[str, float | None]) -> str:
+    return "" if row.get(column.key) is None else column.written(row[column.key])
+
+
+def _delta_m(row: Mapping[str, float | None]) -> str:
+    change = row.get(DELTA_M)
+    return "" if change is None else f"{change:+.2f}"

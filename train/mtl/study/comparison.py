@@ -1,0 +1,77 @@
+"""Rows against single-task models and against each other, with what the spread over seeds allows to say.
+
+Knows rows, delta-m and significance; writes no text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mtl.study.delta import EVERY_METRIC, ONE_METRIC, change, delta_m
+from mtl.study.results import Measured, Results, RowResult
+from mtl.study.significance import Difference, Noise
+
+__all__ = ["Comparison"]
+
+
+class Comparison:
+    """Every comparison that the report makes, on the test frames.
+
+    Args:
+        results: of the study.
+        how: which weights of each run (see `RunResult.chosen`).
+    """
+
+    def __init__(self, results: Results, *, how: str = "last") -> None:
+        self.results = results
+        self.how = how
+        self.noise = Noise(row.metrics(how) for row in results.rows)
+
+    def against_single(self, row: RowResult) -> Difference | None:
+        """Delta-m of a row; None when it shares no task with the single-task models or is one of them."""
+        if row in self.results.singles.values():
+            return None
+        return self._difference(row.metrics(self.how), self._single())
+
+    def tasks_against_single(self, row: RowResult) -> dict[str, Difference]:
+        """The change of each task against the model trained for it alone."""
+        return self._by_task(row.metrics(self.how), self._single())
+
+    def against(self, row: RowResult, other: RowResult) -> Difference | None:
+        """Mean change of the tasks that two rows share."""
+        return self._difference(row.metrics(self.how), other.metrics(self.how))
+
+    def tasks_against(self, row: RowResult, other: RowResult) -> dict[str, Difference]:
+        """The change of each task that two rows share."""
+        return self._by_task(row.metrics(self.how), other.metrics(self.how))
+
+    def delta_m_every_metric(self, row: RowResult) -> float | None:
+        """Delta-m with every metric of a task averaged first."""
+        if row in self.results.singles.values():
+            return None
+        return delta_m(row.means(self.how), self.results.single_metrics(self.how), by=EVERY_METRIC)
+
+    def delta_m_per_seed(self, row: RowResult) -> list[float]:
+        """Delta-m of every seed of a row against the mean of the single-task models."""
+        baseline = self.results.single_metrics(self.how)
+        found = [delta_m(one, baseline) for one in row.per_seed(self.how)]
+        return [value for value in found if value is not None]
+
+    def _single(self) -> dict[str, Measured]:
+        together: dict[str, Measured] = {}
+        for row in self.results.singles.values():
+            together.update(row.metrics(self.how))
+        return together
+
+    def _by_task(self, ours: Mapping[str, Measured], theirs: Mapping[str, Measured]) -> dict[str, Difference]:
+        found = {task: self._difference(ours, theirs, tasks=(task,)) for task in ONE_METRIC}
+        return {task: one for task, one in found.items() if one is not None}
+
+    def _difference(
+        self, ours: Mapping[str, Measured], theirs: Mapping[str, Measured], *, tasks: tuple[str, ...] = tuple(ONE_METRIC)
+    ) -> Difference | None:
+        names = [name for task in tasks for name in ONE_METRIC[task] if name in ours and name in theirs and theirs[name].mean]
+        if not names:
+            return None
+        terms = {name: change(name, ours[name].mean, theirs[name].mean) for name in names}
+        return self.noise.difference(terms, seeds={name: (ours[name].count, theirs[name].count) for name in names})

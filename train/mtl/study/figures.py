@@ -1,0 +1,104 @@
+"""Which plots a study gets, and from which of its rows. Knows results; how lines are drawn is in `mtl.study.plots`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edge_mtl.tasks import NORMALS
+from mtl.study.columns import METRIC_COLUMNS
+from mtl.study.comparison import Comparison
+from mtl.study.cosines import pair_cosines
+from mtl.study.document import Figure
+from mtl.study.pareto import front, points
+from mtl.study.plots import Curve, bars, cosine_lines, curves, pareto
+from mtl.study.results import Results, RowResult
+from mtl.study.significance import Difference
+from mtl.study.timings import Latencies
+
+__all__ = ["change_figures", "cosine_figure", "learning_figure", "pareto_figure"]
+
+_CURVED = ("miou", "depth_rel", "normal_mean_deg")
+_MARGIN = "Lines are 95 % intervals from the spread over seeds; grey bars show no difference."
+
+
+def change_figures(compare: Comparison, group: str) -> list[Figure]:
+    """Bars of a group: per task against single-task models for "tasks", against the group's reference for the others."""
+    results = compare.results
+    rows = [row for row in results.in_group(group) if row.finished]
+    if group == "tasks":
+        changes = {
+            f"{row.row.name}: {task}": one
+            for row in rows
+            if row not in results.singles.values()
+            for task, one in compare.tasks_against_single(row).items()
+        }
+        caption = f"Each task of a shared model against the model trained for it alone. {_MARGIN}"
+        return _bars("tasks", changes, "change against the single-task model, % (right is better)", caption)
+    reference = results.get(results.study.groups[group].reference)
+    if reference is None:
+        return []
+    others = [row for row in rows if row is not reference]
+    whole = {row.row.name: one for row in others if (one := compare.against(row, reference)) is not None}
+    name = reference.row.name
+    found = _bars(
+        group, whole, f"mean change of all tasks against {name}, % (right is better)", f"All tasks together. {_MARGIN}"
+    )
+    if group == "weighting":
+        normals = {row.row.name: one for row in others if (one := compare.tasks_against(row, reference).get(NORMALS))}
+        label = f"change of the normals against {name}, % (right is better)"
+        found = [*_bars("weighting-normals", normals, label, f"The normals alone (mean angle). {_MARGIN}"), *found]
+    return found
+
+
+def pareto_figure(compare: Comparison, latencies: Latencies | None) -> Figure | None:
+    """Accuracy against cost of the decoders; None for fewer than two of them."""
+    every = points(compare, latencies)
+    if len(every) < 2:
+        return None
+    best = front(every)
+    timed = latencies is not None and every[0].is_latency
+    cost = f"INT8 latency at {latencies.height}x{latencies.width}, ms" if latencies and timed else "parameters, millions"
+    caption = (
+        "Accuracy (FP32, at the size of training) against cost: up and to the left is better. Filled: nothing else is both "
+        "more accurate, by mean values, and cheaper. Lines are 95 % intervals from the spread over seeds."
+    )
+    return Figure("pareto.svg", pareto(every, best, x_label=cost, y_label="Δm, %"), caption)
+
+
+def cosine_figure(row: RowResult) -> Figure | None:
+    """Cosines of the row's gradients over training."""
+    pairs = pair_cosines(row)
+    if not pairs:
+        return None
+    caption = (
+        f"{row.row.name}: cosine between the gradients of two tasks on the shared features, as sampled (faint) and smoothed. "
+        "Below zero, a step for one task works against the other."
+    )
+    return Figure("cosines.svg", cosine_lines(pairs), caption)
+
+
+def learning_figure(results: Results) -> Figure | None:
+    """Validation metrics over steps of the reference and the single-task models."""
+    rows = [row for row in (results.reference, *results.singles.values()) if row is not None]
+    panels: dict[str, list[Curve]] = {}
+    for column in METRIC_COLUMNS:
+        lines = [curve for row in rows if (curve := _curve(row, column.key)) is not None] if column.key in _CURVED else []
+        if lines:
+            better = "higher" if column.higher_is_better else "lower"
+            panels[f"{column.heading} ({better} is better)"] = lines
+    if not panels:
+        return None
+    return Figure("learning.svg", curves(panels), "Validation frames during training, one line for each seed.")
+
+
+def _curve(row: RowResult, key: str) -> Curve | None:
+    seeds = []
+    for run in row.runs:
+        seen = [(int(one["step"]), float(one[key])) for one in run.records.validations if isinstance(one.get(key), float)]
+        if seen:
+            seeds.append((tuple(step for step, _ in seen), tuple(value for _, value in seen)))
+    return Curve(row.row.name, tuple(seeds)) if seeds else None
+
+
+def _bars(name: str, changes: Mapping[str, Difference], label: str, caption: str) -> list[Figure]:
+    return [Figure(f"{name}.svg", bars(changes, label=label), caption)] if changes else []

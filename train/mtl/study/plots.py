@@ -1,0 +1,137 @@
+"""Plots of a study as SVG text that follows the reader's light or dark theme. Knows numbers to draw; draws no conclusions.
+
+Ink is drawn in one marked colour, which becomes `currentColor`: the colour of the text around the picture.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mtl.study.cosines import PairCosines, smoothed
+from mtl.study.pareto import Point
+from mtl.study.significance import Difference
+
+__all__ = ["Curve", "bars", "cosine_lines", "curves", "pareto"]
+
+_INK = "#123457"
+"""Stands for the colour of text until the SVG is finished; no other line uses it."""
+
+_COLOURS = ("#4c8eda", "#e08a2c", "#3fa66b", "#c0597e", "#8a70d6", "#9c8b3c", "#2fa3a8", "#b0623f")
+_MARKERS = "osD^vP*X"
+_BETTER, _WORSE, _NEITHER = "#3fa66b", "#d0605e", "#8f959e"
+_STYLE = "<style>svg{color:#24292f}@media(prefers-color-scheme:dark){svg{color:#d6dbe1}}</style>"
+_SMOOTHING_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One line: a metric over steps, one list for each seed."""
+
+    name: str
+    seeds: tuple[tuple[tuple[int, ...], tuple[float, ...]], ...]
+
+
+def curves(panels: Mapping[str, Sequence[Curve]]) -> str:
+    """Learning curves, one panel for each metric; a row has one colour, its seeds are lines of it."""
+    figure, axes = _figure(len(panels), width=3.4 * len(panels), height=2.9)
+    names = list(dict.fromkeys(curve.name for lines in panels.values() for curve in lines))
+    colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
+    drawn: dict[str, Any] = {}
+    for axis, (heading, lines) in zip(axes, panels.items(), strict=True):
+        axis.set_title(heading, fontsize=10)
+        axis.set_xlabel("step")
+        for curve in lines:
+            for steps, values in curve.seeds:
+                (line,) = axis.plot(steps, values, color=colours[curve.name], marker="o", markersize=3, linewidth=1.4)
+                drawn[curve.name] = line
+    columns = min(4, len(drawn))
+    figure.legend(
+        drawn.values(), drawn.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=8, labelcolor=_INK
+    )
+    return _svg(figure)
+
+
+def bars(rows: Mapping[str, Difference], *, label: str) -> str:
+    """Changes in percent as horizontal bars with the margin of seeds; coloured only where a difference is shown."""
+    figure, (axis,) = _figure(1, width=7.2, height=0.9 + 0.3 * len(rows))
+    colours = {"better": _BETTER, "worse": _WORSE}
+    for position, one in enumerate(rows.values()):
+        axis.barh(position, one.percent, color=colours.get(one.verdict, _NEITHER), height=0.62)
+        if one.margin is not None:
+            axis.errorbar(one.percent, position, xerr=one.margin, color=_INK, linewidth=1, capsize=3)
+    axis.set_yticks(range(len(rows)), list(rows))
+    axis.invert_yaxis()
+    axis.axvline(0, color=_INK, linewidth=0.8)
+    axis.set_xlabel(label)
+    axis.grid(axis="y", visible=False)
+    return _svg(figure)
+
+
+def pareto(points: Sequence[Point], best: Sequence[Point], *, x_label: str, y_label: str) -> str:
+    """Gain against cost; the rows that nothing beats are filled and joined."""
+    figure, (axis,) = _figure(1, width=7.6, height=3.8)
+    for number, point in enumerate(points):
+        colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+        if point.margin is not None:
+            axis.errorbar(point.cost, point.gain, yerr=point.margin, color=colour, linewidth=0.8, capsize=2, zorder=2)
+        fill = colour if point in best else "none"
+        dot = {"marker": marker, "markersize": 8, "markerfacecolor": fill, "markeredgecolor": colour}
+        axis.plot([point.cost], [point.gain], linestyle="none", zorder=3, label=point.name, **dot)
+    if len(best) > 1:
+        axis.plot([one.cost for one in best], [one.gain for one in best], color=_INK, linewidth=1, linestyle="--", zorder=1)
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
+    axis.margins(0.1, 0.1)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8, labelcolor=_INK)
+    return _svg(figure)
+
+
+def cosine_lines(pairs: Sequence[PairCosines]) -> str:
+    """Cosines between tasks' gradients over training: faint as sampled, bold smoothed; below zero they pull apart."""
+    figure, axes = _figure(len(pairs), width=3.4 * len(pairs), height=2.7, share_y=True)
+    for axis, pair, colour in zip(axes, pairs, _COLOURS, strict=False):
+        for steps, values in pair.runs:
+            window = max(3, round(len(values) * _SMOOTHING_SHARE))
+            axis.plot(steps, values, color=colour, linewidth=0.6, alpha=0.35)
+            axis.plot(steps, smoothed(values, window=window), color=colour, linewidth=1.8)
+        axis.axhline(0, color=_INK, linewidth=0.8)
+        axis.set_title(f"{' + '.join(pair.pair)}\nnegative at {pair.negative_share:.0%} of steps", fontsize=9)
+        axis.set_xlabel("step")
+    axes[0].set_ylabel("cosine of gradients")
+    return _svg(figure)
+
+
+def _figure(panels: int, *, width: float, height: float, share_y: bool = False) -> tuple[Any, list[Any]]:
+    """A figure without a background and its axes, left to right; sizes in inches."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    ink: Any = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK)
+    with rc_context({**ink, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+        axes = list(figure.subplots(1, panels, squeeze=False, sharey=share_y)[0])
+    for axis in axes:
+        axis.set_facecolor("none")
+        axis.grid(color=_INK, alpha=0.15, linewidth=0.6)
+        axis.set_axisbelow(True)
+    return figure, axes
+
+
+def _svg(figure: Any) -> str:
+    """The figure as one <svg> element with its words as text, without a prolog; the same numbers give the same text."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    buffer = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "edge_mtl", "font.family": "sans-serif"}):
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"font-family: [^;\"]*", "font-family: sans-serif", text)
+    text = text.replace(_INK, "currentColor")
+    return text.replace(">", f">{_STYLE}", 1)

@@ -1,0 +1,90 @@
+"""What several rows of a study predict for the same held-out frames, beside the truth, as one picture.
+
+Knows runs, models and how maps are painted; knows nothing about the rest of the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from edge_mtl.tasks import TASK_NAMES
+from mtl.checkpoint import load_weights
+from mtl.data.sources import held_out_frames
+from mtl.evaluate import Judged, judge, model_predictor
+from mtl.model.configured import model_from
+from mtl.pictures import paint
+from mtl.study.document import Figure
+from mtl.study.results import Results, RowResult
+
+__all__ = ["prediction_figure"]
+
+_WEIGHTS = "last.safetensors"
+_GAP_PX = 4
+_CELL_WIDTH_PX = 192
+_JPEG_QUALITY = 82
+_ALONE = "one model per task"
+
+
+def prediction_figure(results: Results) -> Figure | None:
+    """The truth, the single-task models and the rows that the study asks for; None when none of them is finished.
+
+    Every frame takes one line per task; the first column of its first line is the picture.
+
+    Raises:
+        CheckpointError, BuildError: weights that cannot be read, frames that cannot be had.
+    """
+    columns: dict[str, dict[str, RowResult]] = {}
+    singles = results.singles
+    if singles and len(singles) == len(results.study.single):
+        columns[_ALONE] = dict(singles)
+    for name in results.study.pictures.rows:
+        row = results.get(name)
+        if row is not None:
+            columns[name] = dict.fromkeys(row.tasks, row)
+    rows = {row.row.name: row for parts in columns.values() for row in parts.values()}
+    if not rows:
+        return None
+    judged = {name: _judged(row, results.study.pictures.frames) for name, row in rows.items()}
+    tasks = [task for task in TASK_NAMES if any(task in parts for parts in columns.values())]
+    lines = []
+    for number in range(len(next(iter(judged.values())))):
+        first = next(iter(judged.values()))[number]
+        for task in tasks:
+            cells = [first.image, paint(task, first.truth[task])]
+            for parts in columns.values():
+                own = judged[parts[task].row.name][number] if task in parts else None
+                known = own is not None and task in own.predicted
+                cells.append(paint(task, own.predicted[task]) if own is not None and known else np.zeros_like(first.image))
+            lines.append(np.concatenate([_scaled(cell) for cell in cells], axis=1))
+    sheet = np.concatenate(lines, axis=0)
+    fine, payload = cv2.imencode(".jpg", sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    assert fine
+    frames = ", ".join(str(index) for index in results.study.pictures.frames)
+    return Figure(
+        "predictions.jpg",
+        payload.tobytes(),
+        f"Validation frames {frames}: {', '.join(tasks)}, predicted with the last weights of each row's first seed.",
+        ("picture", "truth", *columns),
+    )
+
+
+def _judged(row: RowResult, indices: Sequence[int]) -> list[Judged]:
+    run = row.finished[0].run
+    settings = run.settings
+    model = model_from(settings, pretrained=False)
+    weights, metadata = load_weights(run.folder / _WEIGHTS)
+    model.load_state_dict(weights)
+    height, width = (int(side) for side in metadata["size"])
+    frames = held_out_frames(settings.data, "val").open(workers=settings.data.workers, progress=True)
+    chosen = [frames[index % len(frames)] for index in indices]
+    return list(judge(model_predictor(model), chosen, size=(height, width), canonical=settings.data.canonical))
+
+
+def _scaled(cell: np.ndarray) -> np.ndarray:
+    """A cell of the sheet's width with a white gap at the right and below."""
+    height = round(cell.shape[0] * _CELL_WIDTH_PX / cell.shape[1])
+    resized = cv2.resize(cell, (_CELL_WIDTH_PX, height), interpolation=cv2.INTER_NEAREST)
+    return np.pad(resized, [(0, _GAP_PX), (0, _GAP_PX), (0, 0)], constant_values=255)

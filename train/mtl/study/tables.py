@@ -1,0 +1,110 @@
+"""Tables of the report: the study's columns with mean and spread over seeds. Knows numbers; knows no language of layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+from mtl.study.columns import METRIC_COLUMNS, MetricColumn, written_parameters, written_step
+from mtl.study.comparison import Comparison
+from mtl.study.cosines import PairCosines
+from mtl.study.document import TextTable
+from mtl.study.results import Measured, RowResult
+from mtl.study.timings import Latencies
+
+__all__ = ["choices_table", "cosine_table", "group_table", "latency_table"]
+
+_BUSY = 1.5
+"""A load above this means that other work disturbed the measurement, whose own share is at most one."""
+
+_CHOICES = {
+    "last": "last: test",
+    "best": "best on validation: test",
+    "best_on_test": "best on test, flattering: test",
+    "mean_of_last": "mean of last evaluations: validation",
+}
+
+
+def group_table(compare: Comparison, rows: Sequence[RowResult], *, caption: str) -> TextTable:
+    """Rows of a group that are finished; the best mean of every column is stressed."""
+    finished = [row for row in rows if row.finished]
+    metrics = [row.metrics(compare.how) for row in finished]
+    columns = [column for column in METRIC_COLUMNS if any(column.key in one for one in metrics)]
+    several_seeds = any(len(row.finished) > 1 for row in finished)
+    headings = ["model", "step (epoch)", *(column.heading for column in columns), "params", "Δm %"]
+    headings += ["seeds"] if several_seeds else []
+    lines = []
+    for row, own in zip(finished, metrics, strict=True):
+        settings = row.finished[0].run.settings
+        cells = [row.row.name, written_step(settings.steps, settings.passes_at(settings.steps))]
+        cells += [_measured(column, own.get(column.key)) for column in columns]
+        cells += [written_parameters(row.parameters), _delta(compare, row)]
+        cells += [str(len(row.finished))] if several_seeds else []
+        lines.append(tuple(cells))
+    strong = set()
+    for number, column in enumerate(columns):
+        values = {line: own[column.key].mean for line, own in enumerate(metrics) if column.key in own}
+        if len(values) > 1:
+            sign = 1 if column.higher_is_better else -1
+            best = max(values.values(), key=lambda value: sign * value)
+            strong |= {(line, number + 2) for line, value in values.items() if value == best}
+    return TextTable(tuple(headings), tuple(lines), frozenset(strong), caption)
+
+
+def choices_table(rows: Sequence[RowResult], *, caption: str) -> TextTable | None:
+    """The same runs with their weights chosen in different ways; None when only one way was measured."""
+    lines, seen = [], set()
+    finished = [row for row in rows if row.finished]
+    columns = [column for column in METRIC_COLUMNS if any(column.key in row.metrics() for row in finished)]
+    for row in finished:
+        for how, name in _CHOICES.items():
+            own = row.metrics(how)
+            if own:
+                seen.add(how)
+                lines.append((row.row.name, name, *(_measured(column, own.get(column.key)) for column in columns)))
+    if len(seen) < 2:
+        return None
+    headings = ("model", "weights: frames", *(column.heading for column in columns))
+    return TextTable(headings, tuple(lines), caption=caption)
+
+
+def latency_table(latencies: Latencies) -> TextTable:
+    """Milliseconds of every timed row."""
+    lines = []
+    for row in latencies.rows:
+        spans = [f"{low:.1f} to {high:.1f}" for low, high in (row.fp32_p10_p90_ms, row.int8_p10_p90_ms)]
+        speedup = row.fp32_ms / row.int8_ms
+        lines.append((row.name, f"{row.fp32_ms:.1f}", spans[0], f"{row.int8_ms:.1f}", spans[1], f"{speedup:.2f}x"))
+    caption = (
+        f"One frame of {latencies.height}x{latencies.width} through the deploy graph, {latencies.runtime}, "
+        f"{latencies.threads} threads on {latencies.machine}; medians of {latencies.rounds} rounds in turns, {latencies.date}."
+    )
+    if latencies.load > _BUSY:
+        caption += f" The machine was busy (load {latencies.load:.1f}): trust the order less than the numbers suggest."
+    headings = ("model", "FP32 ms", "10 to 90 %", "INT8 ms", "10 to 90 %", "INT8 is faster by")
+    return TextTable(headings, tuple(lines), caption=caption)
+
+
+def cosine_table(pairs: Sequence[PairCosines]) -> TextTable:
+    """Numbers to the picture of cosines."""
+    lines = []
+    for one in pairs:
+        halves = [one.negative_share_of_half(half) for half in (0, 1)]
+        shares = ["-" if share is None else f"{share:.0%}" for share in (one.negative_share, *halves)]
+        lines.append((" + ".join(one.pair), f"{one.mean:+.3f}", *shares, str(len(one.values))))
+    headings = ("tasks", "mean cosine", "negative", "first half", "second half", "samples")
+    return TextTable(headings, tuple(lines), caption="Cosine between the gradients of two tasks on the shared features.")
+
+
+def _measured(column: MetricColumn, value: Measured | None) -> str:
+    if value is None:
+        return ""
+    spread = "" if value.spread is None else f" ± {column.written(value.spread)}"
+    return f"{column.written(value.mean)}{spread}"
+
+
+def _delta(compare: Comparison, row: RowResult) -> str:
+    values = compare.delta_m_per_seed(row)
+    if compare.against_single(row) is None or not values:
+        return ""
+    return f"{fmean(values):+.2f} ± {stdev(values):.2f}" if len(values) > 1 else f"{values[0]:+.2f}"
