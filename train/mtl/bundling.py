@@ -5,18 +5,11 @@ Knows checkpoints, the model's export and the bundle's layout; knows nothing abo
 
 from __future__ import annotations
 
-import math
-import platform
-import shutil
-import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
-from rich.progress import Progress
 
 from edge_mtl.bundle import (
     CALIBRATION,
@@ -30,33 +23,19 @@ from edge_mtl.bundle import (
     write_bundle,
 )
 from edge_mtl.errors import BundleError
+from mtl.bundle_card import DATASETS, Trained, measure, provenance
 from mtl.bundle_frames import spread, write_calibration, write_evaluation, write_golden
 from mtl.checkpoint import CheckpointError, load_weights
-from mtl.config import ConfigError, apply_overrides, config_sha256, describe, parse_config
+from mtl.config import ConfigError, apply_overrides, describe, parse_config
+from mtl.data.augment import see, whole_view
 from mtl.data.frame import FrameSource
-from mtl.data.rooms import RENDERER_VERSION
-from mtl.data.sources import stage_rooms, validation_rooms
-from mtl.evaluate import evaluate
-from mtl.geometry import canonical_intrinsics
-from mtl.model import MultiTaskModel, build_model
+from mtl.data.sources import held_out_frames, train_frames
+from mtl.geometry import Intrinsics, canonical_intrinsics
+from mtl.model.configured import model_from
 from mtl.onnx_predictor import OnnxGraph
-from mtl.progress import metrics_table
 from mtl.settings import RunSettings
 
 __all__ = ["Trained", "export_bundle", "load_trained"]
-
-_DATASET = "procedural rooms"
-_LICENCE = "rendered by this package from seeds; no third-party data"
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A model from a checkpoint, with the settings it was trained by and the size (H, W) it was trained for."""
-
-    model: MultiTaskModel
-    settings: RunSettings
-    size: tuple[int, int]
-    metadata: Mapping[str, Any]
 
 
 def load_trained(path: Path, *, overrides: Mapping[str, str] | None = None) -> Trained:
@@ -77,8 +56,7 @@ def load_trained(path: Path, *, overrides: Mapping[str, str] | None = None) -> T
         raise ConfigError(f"{foreign[0]} cannot change after training: only data.* and export.* can")
     if overrides:
         settings = parse_config(apply_overrides(describe(settings), overrides), source="overrides")
-    wanted = settings.model
-    model = build_model(wanted.backbone, tasks=wanted.tasks, decoder=wanted.decoder, width=wanted.width)
+    model = model_from(settings, pretrained=False)
     try:
         model.load_state_dict(weights)
     except RuntimeError as exc:
@@ -96,26 +74,30 @@ def export_bundle(
     name: str | None = None,
     overrides: Mapping[str, str] | None = None,
 ) -> Bundle:
-    """Write the bundle `out`, whole or not at all, and measure it on the held-out test rooms.
+    """Write the bundle `out`, whole or not at all, and measure it on the held-out test frames.
 
     Args:
-        command: what the person typed, for the provenance.
+        command: what the person typed, for the provenance: the training too, or the export of a checkpoint.
         replace: whether an existing bundle at `out` may be replaced.
         name: of the bundle; the folder's name by default.
         overrides: of the settings data.* and export.*.
     Raises:
         CheckpointError, BuildError, BundleError: as their parts say; nothing is left behind.
+        ConfigError: overrides that do not fit, or a network that no bundle can describe.
     """
     if out.exists() and not replace:
         raise BundleError(f"{out} exists already. Remove it, choose another --out, or replace it with --replace")
     trained = load_trained(checkpoint, overrides=overrides)
     settings, size = trained.settings, trained.size
-    test = validation_rooms(settings.data, "test").open(workers=settings.data.workers, progress=True)
-    train = stage_rooms(settings.data, settings.stages[-1]).open(workers=settings.data.workers, progress=True)
+    test = held_out_frames(settings.data, "test").open(workers=settings.data.workers, progress=True)
+    train = train_frames(settings.data, settings.stages[-1]).open(workers=settings.data.workers, progress=True)
     wanted = settings.export
     calibration_count = min(wanted.calibration, len(train))
     accuracy: dict[str, dict[str, Any]] = {"fp32": {}}
-    calibration: dict[str, Any] = {"count": calibration_count, "source": f"{_DATASET}, train split"}
+    calibration: dict[str, Any] = {
+        "count": calibration_count,
+        "source": f"{DATASETS[settings.data.kind][0]}, train split",
+    }
 
     def fill(folder: Path) -> None:
         # imported here: the exporter is heavy, and reading a checkpoint does not need it
@@ -132,7 +114,7 @@ def export_bundle(
         labelled, golden = _shares(len(test), wanted.evaluation, wanted.golden)
         write_evaluation(folder / EVALUATION, test, labelled, size, wanted.jpeg_quality)
         write_golden(folder / GOLDEN, test, golden, size, graph.run)
-        accuracy["fp32"] = _measure(graph, test, trained, console)
+        accuracy["fp32"] = measure(graph, test, trained, console)
 
     bundle = write_bundle(
         out,
@@ -140,8 +122,8 @@ def export_bundle(
         name=name or out.name,
         tasks=task_descriptions(trained.model.tasks),
         input=InputSpec(size[0], size[1], "rgb", trained.model.mean, trained.model.std),
-        canonical_intrinsics=canonical_intrinsics(*size),
-        provenance=_provenance(trained, len(test), command),
+        canonical_intrinsics=_camera(settings, size, test),
+        provenance=provenance(trained, len(test), command),
         accuracy=accuracy,
         calibration=calibration,
         replace=replace,
@@ -151,51 +133,17 @@ def export_bundle(
     return bundle
 
 
-def _measure(graph: OnnxGraph, test: FrameSource, trained: Trained, console: Console) -> dict[str, float]:
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("held-out rooms", total=len(test))
-        metrics = evaluate(
-            graph, test, size=trained.size, tasks=trained.model.tasks, progress=lambda done: bar.update(task, completed=done)
-        )
-    console.print(metrics_table({"fp32": metrics}, title=f"{len(test)} held-out rooms at {trained.size[0]}x{trained.size[1]}"))
-    return {key: round(value, 6) for key, value in metrics.items() if math.isfinite(value)}
+def _camera(settings: RunSettings, size: tuple[int, int], frames: FrameSource) -> Intrinsics:
+    """The camera that the network answers for: the canonical one, or that of all frames of a data set with one camera."""
+    if settings.data.canonical:
+        return canonical_intrinsics(*size)
+    if settings.data.kind == "rooms":
+        raise ConfigError("rooms have many cameras: a network for a bundle should be trained with data.canonical = true")
+    frame = frames[0]
+    return see(frame, whole_view(frame.label.shape, aspect=size[1] / size[0]), size=size, canonical=False)[4]
 
 
 def _shares(count: int, labelled: int, golden: int) -> tuple[list[int], list[int]]:
     """Different test rooms for evaluation and golden frames, as far as there are enough."""
     last = max(1, count - golden)
     return spread(min(labelled, last), last), list(range(count - min(golden, count), count))
-
-
-def _provenance(trained: Trained, held_out: int, command: str) -> dict[str, Any]:
-    settings = trained.settings
-    content: dict[str, Any] = {
-        "dataset": f"{_DATASET}, renderer {RENDERER_VERSION}",
-        "dataset_licence": _LICENCE,
-        "held_out": {"split": "test", "count": held_out},
-        "command": command,
-        "config_sha256": config_sha256(parse_config(trained.metadata["config"])),
-        "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
-        "backbone": settings.model.backbone,
-        "decoder": settings.model.decoder,
-        "steps": int(trained.metadata.get("step", 0)),
-        "seed": settings.seed,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-    commit = _commit()
-    return {**content, "commit": commit} if commit else content
-
-
-def _commit() -> str | None:
-    """The commit of the repository this file is in, if git knows one."""
-    git = shutil.which("git")
-    if git is None:
-        return None
-    try:
-        done = subprocess.run(  # noqa: S603  (fixed arguments)
-            [git, "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
-        )
-    except (subprocess.SubprocessError, OSError):
-        return None
-    return done.stdout.strip() or None

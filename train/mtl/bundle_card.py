@@ -1,0 +1,114 @@
+"""What a bundle says about its network: how well it answers on held-out frames, and where it comes from.
+
+Knows checkpoints, metrics and configurations; knows nothing about the files of a bundle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from edge_mtl.metrics import MultiTaskMetrics
+from edge_mtl.tasks import NYU13_CLASSES
+from mtl.config import ConfigError, config_sha256, describe, load_config, parse_config
+from mtl.data.frame import FrameSource
+from mtl.data.rooms import RENDERER_VERSION
+from mtl.evaluate import Predictor, judge
+from mtl.model import MultiTaskModel
+from mtl.progress import metrics_table
+from mtl.revision import commit
+from mtl.settings import RunSettings
+
+__all__ = ["DATASETS", "Trained", "measure", "provenance", "training_command"]
+
+DATASETS = {
+    "rooms": (f"procedural rooms, renderer {RENDERER_VERSION}", "rendered by this package from seeds; no third-party data"),
+    "nyuv2": ("NYU Depth v2", "frames of Silberman et al. 2012 are in this bundle: see the terms of its authors"),
+}
+"""Name and licence by kind of data."""
+
+_CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model from a checkpoint, with the settings it was trained by and the size (H, W) it was trained for."""
+
+    model: MultiTaskModel
+    settings: RunSettings
+    size: tuple[int, int]
+    metadata: Mapping[str, Any]
+
+
+def measure(predict: Predictor, test: FrameSource, trained: Trained, console: Console) -> dict[str, Any]:
+    """The accuracy card: metrics of all heads, and the intersection over union of every class that occurs."""
+    metrics = MultiTaskMetrics(trained.model.tasks)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("held-out frames", total=len(test))
+        for judged in judge(predict, test, size=trained.size, canonical=trained.settings.data.canonical):
+            metrics.update(judged.predicted, judged.truth)
+            bar.advance(task)
+    values = metrics.compute()
+    console.print(metrics_table({"fp32": values}, title=f"{len(test)} held-out frames at {trained.size[0]}x{trained.size[1]}"))
+    card: dict[str, Any] = {key: round(value, 6) for key, value in values.items() if math.isfinite(value)}
+    if metrics.segmentation is not None:
+        classes = zip(NYU13_CLASSES, metrics.segmentation.class_iou().tolist(), strict=True)
+        card["class_iou"] = {name: round(value, 6) for name, value in classes if math.isfinite(value)}
+    return card
+
+
+def provenance(trained: Trained, held_out: int, command: str) -> dict[str, Any]:
+    """Where the bundle comes from: data, training, model and versions.
+
+    Args:
+        held_out: how many test frames its accuracy was measured on.
+        command: what the person typed to make the bundle.
+    """
+    settings, metadata = trained.settings, trained.metadata
+    as_trained = parse_config(metadata["config"])
+    dataset, licence = DATASETS[settings.data.kind]
+    content: dict[str, Any] = {
+        "dataset": dataset,
+        "dataset_licence": licence,
+        "held_out": {"split": "test", "count": held_out},
+        "command": command,
+        "training_command": training_command(metadata, as_trained, command),
+        "config_sha256": config_sha256(as_trained),
+        "run": as_trained.name,
+        "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
+        "backbone": settings.model.backbone,
+        "decoder": settings.model.decoder,
+        "steps": int(metadata.get("step", 0)),
+        "seed": settings.seed,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "commit": commit(),
+    }
+    return {key: value for key, value in content.items() if value is not None}
+
+
+def training_command(metadata: Mapping[str, Any], settings: RunSettings, command: str) -> str | None:
+    """What made the checkpoint: as it says itself, or `command` where that trains, or a configuration with its settings."""
+    if isinstance(metadata.get("command"), str):
+        return str(metadata["command"])
+    if "train.py" in command:
+        return command
+    for path in sorted(_CONFIGS.rglob("*.toml")):
+        with contextlib.suppress(ConfigError):
+            if _decisive(load_config(path)) == _decisive(settings):
+                return f"python train/train.py --config train/configs/{path.relative_to(_CONFIGS).as_posix()}"
+    return None
+
+
+def _decisive(settings: RunSettings) -> dict[str, Any]:
+    """The settings that decide what is learnt: not those of the loop, which may change when a run is resumed, nor folders."""
+    return {key: value for key, value in describe(settings).items() if key not in ("folder", "loop", "export")}
