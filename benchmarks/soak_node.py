@@ -1,0 +1,94 @@
+"""perception_node under a 30 Hz camera for minutes: resident memory, descriptors and threads must stay flat.
+
+    python benchmarks/soak_node.py --minutes 10
+
+Needs rclpy (extra `ros-test`, or a sourced ROS). Exits with 1 where something grew, or a frame is unaccounted for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "ros2_ws" / "src" / "edge_mtl")]
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+os.environ.setdefault("ROS_DOMAIN_ID", "92")
+os.environ["PYTHONPATH"] = os.pathsep.join([*sys.path[:2], os.environ.get("PYTHONPATH", "")])
+
+from edge_mtl_ros.profile import use_shared_memory  # noqa: E402
+
+use_shared_memory()  # before rclpy is imported
+
+from tests.bundles import make_bundle, picture  # noqa: E402
+from tests.ros.harness import NodeProcess, Partner, wait_until  # noqa: E402
+
+MAPS = ("segmentation", "depth", "normals")
+GROWTH_MIB = 10.0
+
+
+def resources(pid: int) -> dict[str, float]:
+    """Resident MiB, descriptors and threads of a process."""
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {
+        "resident_mib": round(int(fields["VmRSS"].split()[0]) / 1024, 1),
+        "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
+        "threads": int(fields["Threads"]),
+    }
+
+
+def main() -> int:
+    """Film, look at the process every few seconds, judge."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--width", type=int, default=320)
+    parser.add_argument("--height", type=int, default=240)
+    asked = parser.parse_args()
+    frame = picture(1, height=asked.height, width=asked.width)
+    seen: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.setdefault("ROS_LOG_DIR", folder)
+        bundle = make_bundle(Path(folder) / "tiny")
+        node = NodeProcess(os.environ, "-p", f"bundle:={bundle.path}", "-p", "threads:=1", log=Path(folder) / "log")
+        partner = Partner("soak")
+        try:
+            partner.listen(*MAPS)
+            partner.wait_connected()
+            partner.send_until("normals", frame, count=30)
+            end_s, looked_s, sent = time.monotonic() + 60 * asked.minutes, 0.0, 0
+            while time.monotonic() < end_s:
+                partner.send(frame, time.time_ns())
+                sent += 1
+                if time.monotonic() - looked_s > 2.0:
+                    looked_s = time.monotonic()
+                    seen.append(resources(node.process.pid))
+                    for name in MAPS:
+                        partner.received[name].clear()
+                        partner.arrived_s[name].clear()
+                    del partner.diagnostics[:-1]
+                time.sleep(1 / 30)
+            time.sleep(1.5)
+            values = wait_until(partner.values, "diagnostics")
+        finally:
+            partner.close()
+            code = node.end()
+    start, last = seen[len(seen) // 5], seen[-1]
+    parts = ("published", "dropped", "rejected", "in_flight")
+    exact = int(values["received"]) == sum(int(values[part]) for part in parts)
+    flat = (
+        last["resident_mib"] - start["resident_mib"] <= GROWTH_MIB
+        and last["descriptors"] <= start["descriptors"] + 2
+        and last["threads"] <= start["threads"] + 1
+    )
+    accounts = {part: int(values[part]) for part in ("received", *parts)}
+    print(json.dumps({"sent": sent, "start": start, "end": last, **accounts, "exact": exact, "flat": flat, "exit_code": code}))
+    return 0 if exact and flat and code == 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""What to do when inference fails: go on, open the engine again, or give up. Knows counting, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = ["FaultPolicy", "Remedy"]
+
+Remedy = Literal["continue", "reopen", "give_up"]
+_IN_A_ROW = 3
+
+
+class FaultPolicy:
+    """Three failures in a row open the engine again, once; three more without a success between give up."""
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+        self._reopened = False
+        self.failures = 0
+
+    def failed(self) -> Remedy:
+        """One frame failed in the runtime: what to do now."""
+        self.failures += 1
+        self._in_a_row += 1
+        if self._in_a_row < _IN_A_ROW:
+            return "continue"
+        self._in_a_row = 0
+        if self._reopened:
+            return "give_up"
+        self._reopened = True
+        return "reopen"
+
+    def succeeded(self) -> None:
+        """One frame was predicted: whatever went wrong was transient."""
+        self._in_a_row = 0
+        self._reopened = False

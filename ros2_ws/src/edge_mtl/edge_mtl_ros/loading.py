@@ -1,0 +1,75 @@
+"""From parameters to a running Engine: bundle found and verified, an engine built where asked for, self-test passed.
+
+Knows the SDK; imports nothing of ROS. Everything that may take long reports progress, and progress may stop it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from edge_mtl.build.engines import EngineStore
+from edge_mtl.build.pipeline import build_engine
+from edge_mtl.bundle import DEMO_BUNDLE, Bundle
+from edge_mtl.engine import Engine
+from edge_mtl.errors import EngineMismatch
+from edge_mtl_ros.settings import Settings
+
+__all__ = ["Interrupted", "load_engine"]
+
+Progress = Callable[[str, int, int], None]
+"""(what is being done, how many are done, of how many); 0 of 0 where nothing can be counted. May raise Interrupted."""
+
+
+class Interrupted(Exception):
+    """The node is shutting down."""
+
+
+def load_engine(settings: Settings, *, progress: Progress) -> Engine:
+    """Open the engine that the parameters name.
+
+    Raises:
+        EdgeMtlError: there is none, it is damaged, or it disagrees with its reference; the message says what to run.
+        Interrupted: `progress` raised it; nothing half-made is left.
+    """
+    if settings.bundle:
+        bundle = Bundle.open(Path(settings.bundle).expanduser())
+    else:
+        progress("no bundle was given: using the demo bundle", 0, 0)
+        bundle = Bundle.open(DEMO_BUNDLE)
+    total = len(bundle.manifest.files)
+    done = 0
+
+    def verified(_: str) -> None:
+        nonlocal done
+        done += 1
+        progress("verifying the bundle", done, total)
+
+    bundle.verify(progress=verified)
+    threads = settings.threads or None
+    if settings.build and not _has_engine(bundle, settings):
+        build_engine(
+            bundle,
+            precision=settings.build,
+            backend=settings.backend,
+            threads=threads,
+            progress=lambda step, done, total: progress(f"building the {settings.build} engine: {step}", done, total),
+        )
+    progress("loading the engine and testing it", 0, 0)
+    return Engine(
+        bundle,
+        backend=settings.backend,
+        precision=settings.precision,
+        threads=threads,
+        output_size=cast(Any, settings.output_size),
+        self_test=cast(Any, settings.self_test),
+    )
+
+
+def _has_engine(bundle: Bundle, settings: Settings) -> bool:
+    precision = settings.build if settings.precision == "auto" else settings.precision
+    try:
+        return EngineStore(bundle).select(precision=precision, backend=settings.backend).record is not None
+    except EngineMismatch:
+        return False

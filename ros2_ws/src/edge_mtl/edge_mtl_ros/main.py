@@ -1,0 +1,76 @@
+"""The process: signals, initialisation, spinning, exit code. Knows how to end; what the node does is elsewhere.
+
+rclpy's own signal handlers make ending unreliable, so they are off: a handler sets an event, the executor spins in a thread,
+and this thread waits, then takes everything down in order.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+__all__ = ["main"]
+
+_SPIN_END_S = 4.0
+"""How long the executor may take to end before the process leaves without it; locks are freed by the kernel then."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the node until SIGINT, SIGTERM or a fault that it cannot recover from."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+
+    from edge_mtl_ros.profile import use_shared_memory
+
+    use_shared_memory()
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
+
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        from edge_mtl_ros.perception_node import PerceptionNode
+
+        try:
+            node = PerceptionNode(stop=stop)
+        except Exception as exc:  # parameters given on the command line
+            sys.stderr.write(f"perception_node: {type(exc).__name__}: {exc}\n")
+            return 2
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        executor.create_task(node.start)
+        spinning = threading.Thread(target=_spin, args=(executor, node, stop), name="edge_mtl-spin", daemon=True)
+        spinning.start()
+        stop.wait()
+        executor.shutdown(timeout_sec=2)
+        spinning.join(_SPIN_END_S - 2)
+        if spinning.is_alive():
+            node.get_logger().error("a callback did not end; leaving without it")
+            sys.stderr.flush()
+            os._exit(node.exit_code or 1)
+        node.close()
+        return node.exit_code
+    finally:
+        rclpy.try_shutdown()
+
+
+def _spin(executor: Any, node: Any, stop: threading.Event) -> None:
+    """Spin; an exception out of a callback is logged and spinning goes on."""
+    from rclpy.executors import ExternalShutdownException, ShutdownException
+
+    while not stop.is_set():
+        try:
+            executor.spin_once(timeout_sec=0.5)
+        except (ExternalShutdownException, ShutdownException):
+            stop.set()
+        except Exception as exc:
+            if not stop.is_set():
+                node.get_logger().error(f"a callback failed: {type(exc).__name__}: {exc}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

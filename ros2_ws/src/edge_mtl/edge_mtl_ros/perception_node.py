@@ -1,0 +1,371 @@
+"""The lifecycle node: parameters, transitions, subscriptions and the reload service.
+
+Knows ROS; what happens to a frame is in `worker`, what is published in `outputs`. Resources are made in on_configure and
+freed in on_cleanup; frames are taken while active only. Everything but prediction runs in the executor's one thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle import TransitionCallbackReturn as Return
+from rclpy.parameter import Parameter as RosParameter
+from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_srvs.srv import Trigger
+
+from edge_mtl.device import fingerprint
+from edge_mtl.engine import Engine
+from edge_mtl.errors import EdgeMtlError, FrameError
+from edge_mtl_ros.cameras import CameraKeeper, camera_of
+from edge_mtl_ros.events import subscription_events
+from edge_mtl_ros.heartbeat import Heartbeat
+from edge_mtl_ros.loading import Interrupted, load_engine
+from edge_mtl_ros.machine import machine_state
+from edge_mtl_ros.outputs import Outputs
+from edge_mtl_ros.parameters import descriptor
+from edge_mtl_ros.reloading import Loading
+from edge_mtl_ros.report import Report, Snapshot, report
+from edge_mtl_ros.settings import PARAMETERS, Settings
+from edge_mtl_ros.slot import NewestSlot
+from edge_mtl_ros.stamps import StampOrder
+from edge_mtl_ros.worker import Worker
+
+__all__ = ["PerceptionNode"]
+
+_LOADED = ("bundle", "backend", "precision", "threads", "build", "self_test", "output_size")
+"""Parameters that an engine is loaded with."""
+
+
+class PerceptionNode(LifecycleNode):
+    """Publishes segmentation, depth and normals of one camera.
+
+    Args:
+        stop: set when the process should end; loading looks at it.
+    Attributes:
+        exit_code: what the process should return.
+    """
+
+    def __init__(self, *, stop: threading.Event, **options: Any) -> None:
+        super().__init__("perception_node", **options)
+        self.exit_code = 0
+        self._stop = stop
+        for parameter in PARAMETERS:
+            self.declare_parameter(parameter.name, parameter.default, descriptor(parameter))
+        self._settings = Settings.of(self._values())
+        self.add_on_set_parameters_callback(self._judge_parameters)
+        self._slot: NewestSlot[Any] = NewestSlot(max_age_s=self._settings.max_age_s)
+        self._cameras = CameraKeeper()
+        self._order = StampOrder()
+        self._worker = Worker(
+            self._slot,
+            self._cameras,
+            settings=lambda: self._settings,
+            log=self.get_logger(),
+            reopen=lambda: load_engine(self._loaded, progress=self._progress),
+            give_up=self._give_up,
+        )
+        self._loaded = self._settings
+        self._outputs: Outputs | None = None
+        self._inputs: list[Any] = []
+        self._activity = self._failure = ""
+        self._logged = ("", 0.0)
+        self._image_s: float | None = None
+        self._active_s: float | None = None
+        self._incompatible: dict[str, str] = {}
+        self._machine = (machine_state(), time.monotonic())
+        self._reloading = False
+        self.create_service(Trigger, "~/reload", self._reload)
+        self._heartbeat = Heartbeat(self, self._report, hardware_id=fingerprint().describe())
+        self._heartbeat.start()
+
+    def start(self) -> None:
+        """Configure and activate, if the parameters say so. To be called from the executor's thread."""
+        if self._settings.autostart and self.trigger_configure() == Return.SUCCESS and not self._stop.is_set():
+            self.trigger_activate()
+
+    def close(self) -> None:
+        """Stop all threads and free everything; the executor must have stopped."""
+        self._heartbeat.stop()
+        self._release()
+        self.destroy_node()
+
+    def on_configure(self, state: Any) -> Return:
+        return self._guarded("configure", self._configure)
+
+    def on_activate(self, state: Any) -> Return:
+        return self._guarded("activate", lambda: self._activate(state))
+
+    def on_deactivate(self, state: Any) -> Return:
+        return self._guarded("deactivate", lambda: self._deactivate(state))
+
+    def on_cleanup(self, state: Any) -> Return:
+        return self._guarded("clean up", self._release)
+
+    def on_shutdown(self, state: Any) -> Return:
+        return self._guarded("shut down", self._release)
+
+    def on_error(self, state: Any) -> Return:
+        return self._guarded("recover from an error", self._release)
+
+    def _LifecycleNodeMixin__on_change_state(self, request: Any, response: Any) -> Any:  # noqa: N802
+        """Refuse a transition that does not exist here; rclpy would raise out of spin() and leave the caller waiting."""
+        try:
+            return super()._LifecycleNodeMixin__on_change_state(request, response)
+        except rclpy_implementation.RCLError as exc:
+            wanted = request.transition.label or request.transition.id
+            self.get_logger().warning(f"transition {wanted} refused: {str(exc).splitlines()[0]}")
+            response.success = False
+            return response
+
+    def _guarded(self, name: str, work: Callable[[], None]) -> Return:
+        """Run a transition; rclpy swallows what a callback raises, so say it here."""
+        try:
+            work()
+        except Interrupted:
+            return Return.FAILURE
+        except EdgeMtlError as exc:
+            self._failure = f"cannot {name}: {exc}"
+            self.get_logger().error(self._failure)
+            return Return.FAILURE
+        except Exception as exc:
+            self._failure = f"cannot {name}: internal error, {type(exc).__name__}: {exc}"
+            self.get_logger().error(self._failure)
+            return Return.ERROR
+        finally:
+            self._activity = ""
+        if name in ("configure", "activate"):
+            self._failure = ""
+        return Return.SUCCESS
+
+    def _configure(self) -> None:
+        self._release()
+        self._loaded = self._settings
+        engine = load_engine(self._loaded, progress=self._progress)
+        self._worker.exchange(engine, self._make_outputs(engine))
+        self._announce(engine)
+
+    def _activate(self, state: Any) -> None:
+        self._order = StampOrder()
+        self._cameras.forget()
+        self._image_s, self._active_s = None, time.monotonic()
+        super().on_activate(state)
+        if self._outputs is not None:
+            self._outputs.send_labels()
+        self._worker.start()
+        self._subscribe()
+
+    def _deactivate(self, state: Any) -> None:
+        self._quiet()
+        super().on_deactivate(state)
+
+    def _quiet(self) -> None:
+        """No more frames in, no more answers out."""
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        self._inputs = []
+        if not self._worker.stop():
+            self.get_logger().error("the frame being worked on did not end within 3 s")
+        self._active_s = None
+
+    def _release(self) -> None:
+        self._quiet()
+        engine = self._worker.exchange(None, None)
+        if self._outputs is not None:
+            self._outputs.destroy()
+            self._outputs = None
+        if engine is not None:
+            engine.close()
+
+    def _subscribe(self) -> None:
+        compressed = self._settings.image_transport == "compressed"
+        topic = f"{self.resolve_topic_name('image')}/compressed" if compressed else "image"
+        kinds = (
+            (CompressedImage if compressed else Image, topic, self._on_image),
+            (CameraInfo, "camera_info", self._on_camera),
+        )
+        for kind, name, callback in kinds:
+            qos = QoSProfile(
+                history=QoSHistoryPolicy.KEEP_LAST,
+                depth=1,
+                reliability=QoSReliabilityPolicy.BEST_EFFORT,
+                durability=QoSDurabilityPolicy.VOLATILE,
+            )
+            subscription = self.create_subscription(
+                kind,
+                name,
+                callback,
+                qos,
+                event_callbacks=subscription_events(name, self._on_incompatible),
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            )
+            self._inputs.append(subscription)
+
+    def _on_image(self, message: Any) -> None:
+        self._image_s = time.monotonic()
+        stamp = message.header.stamp
+        if self._order.accept(stamp.sec * 1_000_000_000 + stamp.nanosec):
+            self._slot.offer(message)
+        else:
+            self._slot.leave_out("stale_stamp")
+
+    def _on_camera(self, message: CameraInfo) -> None:
+        try:
+            self._cameras.put(camera_of(message))
+        except FrameError as exc:
+            self.get_logger().warning(str(exc), throttle_duration_sec=5.0)
+
+    def _on_incompatible(self, topic: str, policy: str) -> None:
+        if topic not in self._incompatible:
+            self.get_logger().warning(f"{topic}: the other side asks for another QoS ({policy}); nothing can be exchanged")
+        self._incompatible[topic] = policy
+
+    def _make_outputs(self, engine: Engine) -> Outputs:
+        classes = engine.predict(_blank(engine)).classes
+        self._outputs = Outputs(
+            self,
+            tasks=engine.info.tasks,
+            classes=classes,
+            points_normals=self._settings.points_normals,
+            on_incompatible=self._on_incompatible,
+        )
+        return self._outputs
+
+    def _announce(self, engine: Engine) -> None:
+        info = engine.info
+        what = "the demo bundle" if not self._loaded.bundle else str(info.bundle)
+        self.get_logger().info(f"{what}, {info.precision} on {info.backend} ({info.device}): {info.reason}")
+
+    async def _reload(self, request: Any, response: Any) -> Any:
+        """Load the bundle that the parameters name now, beside the running one; keep that one if the new one fails."""
+        if self._reloading or self._worker.engine is None:
+            response.success = False
+            response.message = "a reload is running" if self._reloading else "the node is not configured"
+            return response
+        self._reloading = True
+        wanted, loading = self._settings, Loading(self._settings, self._progress)
+        try:
+            await loading
+            engine = loading.result()
+            if self._worker.engine is None:  # cleaned up meanwhile
+                engine.close()
+                raise EdgeMtlError("the node was cleaned up while the bundle was loading")
+            self._install(engine, wanted)
+        except Exception as exc:
+            self.get_logger().error(f"reload failed, going on with {self._loaded.bundle or 'the demo bundle'}: {exc}")
+            self._restore_parameters()
+            response.success, response.message = False, f"{exc} The running engine was kept."
+        else:
+            response.success, response.message = (
+                True,
+                f"{engine.info.name} revision {engine.info.revision}: {engine.info.reason}",
+            )
+        finally:
+            self._reloading, self._activity = False, ""
+        return response
+
+    def _install(self, engine: Engine, wanted: Settings) -> None:
+        previous_outputs, outputs = self._outputs, self._make_outputs(engine)
+        if self._active_s is not None:
+            outputs.activate()
+            outputs.send_labels()
+        previous = self._worker.exchange(engine, outputs)
+        self._loaded = wanted
+        if previous_outputs is not None:
+            previous_outputs.destroy()
+        if previous is not None:
+            previous.close()
+        self._announce(engine)
+
+    def _restore_parameters(self) -> None:
+        """Let the parameters name what runs."""
+        running = [RosParameter(name, value=getattr(self._loaded, name)) for name in _LOADED]
+        self.set_parameters_atomically(running)
+
+    def _give_up(self, reason: str) -> None:
+        self.get_logger().fatal(f"{reason}. Giving up.")
+        self._failure, self.exit_code = reason, 1
+        self._stop.set()
+
+    def _progress(self, text: str, done: int, total: int) -> None:
+        if self._stop.is_set():
+            raise Interrupted
+        counted = f"{text} ({done} of {total})" if total else text
+        self._activity = counted
+        logged, when = self._logged
+        if text != logged or time.monotonic() - when > 5.0:
+            self._logged = text, time.monotonic()
+            self.get_logger().info(counted)
+
+    def _values(self) -> dict[str, Any]:
+        return {parameter.name: self.get_parameter(parameter.name).value for parameter in PARAMETERS}
+
+    def _judge_parameters(self, changes: list[RosParameter]) -> SetParametersResult:
+        """All of a change or nothing."""
+        values = self._values() | {change.name: change.value for change in changes}
+        try:
+            self._settings = Settings.of(values)
+        except ValueError as exc:
+            return SetParametersResult(successful=False, reason=str(exc))
+        self._slot.max_age_s = self._settings.max_age_s
+        return SetParametersResult(successful=True)
+
+    def _report(self) -> Report:
+        """What /diagnostics says now; called from the heartbeat's thread."""
+        now_s = time.monotonic()
+        if now_s - self._machine[1] > 1.0:
+            self._machine = machine_state(), now_s
+            self._worker.throttled = self._machine[0].throttled
+        worker = self._worker
+        rate_hz, p50_ms, p95_ms = worker.latencies.summary(now_s)
+        busy_s, engine = worker.busy_since_s, worker.engine
+        camera_age_s = self._cameras.age_s()
+        return report(
+            Snapshot(
+                state=self._state_name(),
+                activity=self._activity,
+                failure=self._failure or worker.failure,
+                engine=None if engine is None else engine.info,
+                counts=self._slot.counts(),
+                rate_hz=rate_hz,
+                p50_ms=p50_ms,
+                p95_ms=p95_ms,
+                image_age_s=None if self._image_s is None else now_s - self._image_s,
+                camera_age_s=camera_age_s,
+                active_s=None if self._active_s is None else now_s - self._active_s,
+                working_s=None if busy_s is None else now_s - busy_s,
+                stale_after_s=self._settings.stale_after_s,
+                hung_after_s=self._settings.hung_after_s,
+                scale=worker.camera_text if camera_age_s is not None and worker.camera_text else _NO_CAMERA,
+                scale_ok=camera_age_s is not None and worker.camera_ok,
+                step=worker.degradation.step.text,
+                step_level=worker.degradation.level,
+                incompatible=dict(self._incompatible),
+                time_jumps=self._order.jumps,
+                bad_values=worker.bad_values,
+                last_rejection=worker.last_rejection,
+                machine=self._machine[0],
+            )
+        )
+
+    def _state_name(self) -> str:
+        if self._active_s is not None:
+            return "active"
+        return "inactive" if self._worker.engine is not None else "unconfigured"
+
+
+_NO_CAMERA = "no camera_info has come: depth is right only up to a factor"
+
+
+def _blank(engine: Engine) -> Any:
+    """A black frame of the network's size."""
+    import numpy as np
+
+    return np.zeros((*engine.info.input_size, 3), np.uint8)

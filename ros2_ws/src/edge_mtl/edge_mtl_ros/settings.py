@@ -1,0 +1,126 @@
+"""The node's parameters: names, defaults, descriptions, ranges, and what makes a set of them valid.
+
+Knows values; imports nothing of ROS. A change is judged as a whole: either all of it is accepted or none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["PARAMETERS", "Parameter", "Settings"]
+
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter.
+
+    Attributes:
+        default: its value where none is given; also decides the type.
+        description: for people; says when a change takes effect.
+        limits: smallest and largest value of a number.
+        choices: the allowed values of a text.
+        read_only: it cannot change while the node runs.
+    """
+
+    name: str
+    default: Value
+    description: str
+    limits: tuple[float, float] | None = None
+    choices: tuple[str, ...] = ()
+    read_only: bool = False
+
+
+_LOADING = "Takes effect at the next ~/reload or configure."
+
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter("autostart", True, "Configure and activate at start; false leaves it to a lifecycle manager.", read_only=True),
+    Parameter("bundle", "", f"Folder of the bundle; empty: the demo bundle. {_LOADING}"),
+    Parameter("backend", "auto", f"auto, onnxruntime, openvino or tensorrt. {_LOADING}"),
+    Parameter("precision", "auto", f"auto, or a precision that an engine was built with. {_LOADING}"),
+    Parameter("threads", 0, f"Threads of the runtime; 0: one per physical core. {_LOADING}", limits=(0, 1024)),
+    Parameter(
+        "build",
+        "",
+        f"Build an engine of this precision first if there is none. {_LOADING}",
+        choices=("", "int8", "fp16", "bf16", "fp32"),
+    ),
+    Parameter("self_test", "load", f"Golden frames to compare at load: one (load) or all. {_LOADING}", choices=("load", "all")),
+    Parameter("output_size", "frame", f"Maps of the frame's size or the network's. {_LOADING}", choices=("frame", "network")),
+    Parameter(
+        "image_transport", "raw", "raw: `image`; compressed: `image/compressed`.", choices=("raw", "compressed"), read_only=True
+    ),
+    Parameter("rectified", False, "The images are rectified: take the camera from P of camera_info, not from K."),
+    Parameter("max_age_s", 0.0, "Drop a frame that waited longer than this; 0: never.", limits=(0.0, 60.0)),
+    Parameter("stale_after_s", 0.4, "Diagnostics warn when no image came for this long.", limits=(0.1, 60.0)),
+    Parameter("hung_after_s", 2.0, "Diagnostics report an error when one frame takes longer than this.", limits=(0.1, 600.0)),
+    Parameter(
+        "latency_budget_ms",
+        0.0,
+        "Longest time from arrival to publishing before work is left out; 0: no budget.",
+        limits=(0.0, 60_000.0),
+    ),
+    Parameter("points", False, "Publish ~/points, an organised cloud aligned with the mask."),
+    Parameter("points_rate_hz", 5.0, "At most this many clouds a second; 0: one per frame.", limits=(0.0, 240.0)),
+    Parameter("points_normals", False, "Clouds carry normals. Takes effect at the next configure.", read_only=True),
+    Parameter("stability", False, "Smooth the maps over time where the picture does not change."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A valid set of parameters; the fields are those of PARAMETERS."""
+
+    autostart: bool = True
+    bundle: str = ""
+    backend: str = "auto"
+    precision: str = "auto"
+    threads: int = 0
+    build: str = ""
+    self_test: str = "load"
+    output_size: str = "frame"
+    image_transport: str = "raw"
+    rectified: bool = False
+    max_age_s: float = 0.0
+    stale_after_s: float = 0.4
+    hung_after_s: float = 2.0
+    latency_budget_ms: float = 0.0
+    points: bool = False
+    points_rate_hz: float = 5.0
+    points_normals: bool = False
+    stability: bool = False
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Settings:
+        """From values by name; those not given have their defaults, unknown names are left out.
+
+        Raises:
+            ValueError: what is wrong, all of it.
+        """
+        chosen = {parameter.name: values.get(parameter.name, parameter.default) for parameter in PARAMETERS}
+        wrong = [text for parameter in PARAMETERS if (text := _fault(parameter, chosen[parameter.name]))]
+        if not wrong and chosen["precision"] not in ("auto", "") and chosen["build"]:
+            family = str(chosen["precision"]).partition("+")[0]
+            if family != chosen["build"]:
+                wrong.append(f"build {chosen['build']!r} makes no engine of the precision {chosen['precision']!r}")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return cls(**chosen)
+
+
+def _fault(parameter: Parameter, value: Any) -> str:
+    """What is wrong with a value; empty if nothing is."""
+    kind = type(parameter.default)
+    if type(value) is not kind:
+        return f"{parameter.name} should be {kind.__name__}; found {value!r}"
+    if parameter.choices and value not in parameter.choices:
+        return f"{parameter.name} should be one of {', '.join(map(repr, parameter.choices))}; found {value!r}"
+    if parameter.limits is not None and isinstance(value, (int, float)):
+        low, high = parameter.limits
+        if not (math.isfinite(value) and low <= value <= high):
+            return f"{parameter.name} should lie in {low:g}..{high:g}; found {value!r}"
+    return ""

@@ -1,0 +1,172 @@
+"""The newest frame waits, older ones are dropped, and every frame is accounted for.
+
+Knows threads and counting; knows nothing about images or ROS. Any number of threads may offer, one worker takes. At every
+instant: received = published + dropped + rejected + waiting + working.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeVar
+
+__all__ = ["Counts", "NewestSlot", "Outcome", "Ticket"]
+
+T = TypeVar("T")
+Outcome = Literal["published", "rejected", "replaced", "aged", "unsubscribed", "failed", "stale_stamp", "stopped"]
+_DROPS: tuple[Outcome, ...] = ("replaced", "aged", "unsubscribed", "failed", "stale_stamp", "stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Where all frames went since the start.
+
+    Attributes:
+        received: frames that arrived.
+        published: frames whose maps went out.
+        rejected: frames that could not be used: encoding, size, damaged.
+        drops: frames that were left out, by reason: "replaced" by a newer one, "aged" while waiting, "unsubscribed" as
+            nobody listens, "failed" in the runtime, "stale_stamp" not newer than the one before, "stopped" by deactivation.
+        waiting, working: frames in flight.
+    """
+
+    received: int
+    published: int
+    rejected: int
+    drops: Mapping[str, int]
+    waiting: int
+    working: int
+
+    @property
+    def dropped(self) -> int:
+        """Frames left out for any reason."""
+        return sum(self.drops.values())
+
+    @property
+    def exact(self) -> bool:
+        """Whether the books balance."""
+        return self.received == self.published + self.dropped + self.rejected + self.waiting + self.working
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket(Generic[T]):
+    """One frame in the worker's hands; `number` counts frames received from 1, `arrived_s` is monotonic."""
+
+    number: int
+    item: T
+    arrived_s: float
+
+
+@dataclass(slots=True)
+class _Books:
+    received: int = 0
+    published: int = 0
+    rejected: int = 0
+    drops: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_DROPS, 0))
+
+    def close(self, outcome: Outcome) -> None:
+        if outcome == "published":
+            self.published += 1
+        elif outcome == "rejected":
+            self.rejected += 1
+        else:
+            self.drops[outcome] += 1
+
+
+class NewestSlot(Generic[T]):
+    """Holds at most one waiting frame.
+
+    Args:
+        max_age_s: a frame that waited longer than this is dropped when it would be taken; 0 for no limit.
+        clock: monotonic seconds; another one is for tests.
+    """
+
+    def __init__(self, *, max_age_s: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.max_age_s = max_age_s
+        self._clock = clock
+        self._condition = threading.Condition()
+        self._books = _Books()
+        self._waiting: Ticket[T] | None = None
+        self._working: Ticket[T] | None = None
+        self._open = False
+
+    def open(self) -> None:
+        """Accept frames; counts go on from where they were."""
+        with self._condition:
+            self._open = True
+
+    def close(self) -> None:
+        """Accept no frame, drop the waiting one, and let the worker's `take` return None."""
+        with self._condition:
+            self._open = False
+            self._drop_waiting("stopped")
+            self._condition.notify_all()
+
+    def offer(self, item: T) -> None:
+        """A frame arrived; the one that was waiting is dropped. A closed slot counts it and drops it."""
+        with self._condition:
+            self._books.received += 1
+            if not self._open:
+                self._books.close("stopped")
+                return
+            self._drop_waiting("replaced")
+            self._waiting = Ticket(self._books.received, item, self._clock())
+            self._condition.notify()
+
+    def leave_out(self, outcome: Outcome) -> None:
+        """A frame arrived that will not be worked on, and why."""
+        with self._condition:
+            self._books.received += 1
+            self._books.close(outcome)
+
+    def take(self, timeout_s: float | None = None) -> Ticket[T] | None:
+        """The newest frame, which the caller must `finish`; None after the timeout or when the slot was closed.
+
+        Raises:
+            RuntimeError: the one before was not finished.
+        """
+        with self._condition:
+            if self._working is not None:
+                raise RuntimeError(f"frame {self._working.number} was taken and not finished")
+            self._condition.wait_for(lambda: self._waiting is not None or not self._open, timeout_s)
+            ticket = self._waiting
+            if ticket is None:
+                return None
+            if self.max_age_s > 0 and self._clock() - ticket.arrived_s > self.max_age_s:
+                self._drop_waiting("aged")
+                return None
+            self._waiting, self._working = None, ticket
+            return ticket
+
+    def finish(self, ticket: Ticket[T], outcome: Outcome) -> None:
+        """What became of a frame that was taken. Raises RuntimeError for any other frame."""
+        with self._condition:
+            if self._working is not ticket:
+                raise RuntimeError(f"frame {ticket.number} is not the one being worked on")
+            self._working = None
+            self._books.close(outcome)
+
+    def counts(self) -> Counts:
+        """All counts, of one instant."""
+        with self._condition:
+            books = self._books
+            return Counts(
+                books.received,
+                books.published,
+                books.rejected,
+                dict(books.drops),
+                int(self._waiting is not None),
+                int(self._working is not None),
+            )
+
+    def working_since_s(self) -> float | None:
+        """When the frame being worked on arrived, monotonic; None while there is none."""
+        with self._condition:
+            return None if self._working is None else self._working.arrived_s
+
+    def _drop_waiting(self, reason: Outcome) -> None:
+        if self._waiting is not None:
+            self._waiting = None
+            self._books.close(reason)

@@ -1,0 +1,265 @@
+"""The thread that predicts: newest frame in, maps out, every frame accounted for.
+
+Knows the order of the steps of one frame; imports nothing of ROS. Messages are only read (`header`, `encoding`, ...), and
+publishing is a call.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from edge_mtl.engine import Engine
+from edge_mtl.errors import EdgeMtlError, FrameError
+from edge_mtl.frames import Intrinsics, letterbox
+from edge_mtl.prediction import Prediction
+from edge_mtl.stability import TemporalFilter
+from edge_mtl_ros.cameras import CameraInUse, CameraKeeper
+from edge_mtl_ros.convert import decode_compressed, decode_image
+from edge_mtl_ros.degradation import Degradation
+from edge_mtl_ros.faults import FaultPolicy
+from edge_mtl_ros.report import Latencies
+from edge_mtl_ros.settings import Settings
+from edge_mtl_ros.slot import NewestSlot, Outcome, Ticket
+
+__all__ = ["Answer", "Log", "Publishing", "Worker"]
+
+Array = np.ndarray
+_POLL_S = 0.5
+_REST_MAX_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is published for one frame. Arrays may be views; they are valid during the call.
+
+    Attributes:
+        header: the input's own, unchanged.
+        camera: of the frame; None where none is known.
+        intrinsics: of the maps, in their pixels.
+        rgb: makes the (H, W, 3) uint8 RGB picture at the size of the maps.
+        confidence: makes (H, W) float32 in 0..1, or None.
+    """
+
+    header: Any
+    camera: CameraInUse
+    intrinsics: Intrinsics
+    segmentation: Array | None
+    depth: Array | None
+    normals: Array | None
+    confidence: Callable[[], Array | None]
+    rgb: Callable[[], Array]
+
+
+class Publishing(Protocol):
+    """Where answers go."""
+
+    def wanted(self, *, points: bool, normals: bool) -> frozenset[str]: ...
+    def publish(self, wanted: frozenset[str], answer: Answer) -> None: ...
+
+
+class Log(Protocol):
+    """The part of a ROS logger that is used."""
+
+    def info(self, message: str) -> Any: ...
+    def warning(self, message: str) -> Any: ...
+    def error(self, message: str) -> Any: ...
+
+
+class Worker:
+    """Predicts frames of a slot with an engine that may be exchanged between two frames.
+
+    Args:
+        slot: where frames come from.
+        cameras: what scales the depth.
+        settings: asked for each frame, so that changes take effect at the next one.
+        log: for failures.
+        reopen: makes a new engine after the runtime failed repeatedly.
+        give_up: called once when that did not help; the worker ends.
+    """
+
+    def __init__(
+        self,
+        slot: NewestSlot[Any],
+        cameras: CameraKeeper,
+        *,
+        settings: Callable[[], Settings],
+        log: Log,
+        reopen: Callable[[], Engine],
+        give_up: Callable[[str], None],
+    ) -> None:
+        self._slot, self._cameras, self._settings = slot, cameras, settings
+        self._log, self._reopen, self._give_up = log, reopen, give_up
+        self._frame = threading.Lock()
+        self._engine: Engine | None = None
+        self._publishing: Publishing | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._filter: TemporalFilter | None = None
+        self._points_s = float("-inf")
+        self.latencies = Latencies()
+        self.degradation = Degradation()
+        self.faults = FaultPolicy()
+        self.throttled = False
+        self.busy_since_s: float | None = None
+        self.camera_text = ""
+        self.camera_ok = True
+        self.bad_values = 0
+        self.last_rejection = ""
+        self.failure = ""
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine that the next frame will use."""
+        return self._engine
+
+    def exchange(self, engine: Engine | None, publishing: Publishing | None) -> Engine | None:
+        """Use another engine and other outputs from the next frame on; waits for the present one. Returns the old engine."""
+        with self._frame:
+            previous, self._engine, self._publishing = self._engine, engine, publishing
+            self._filter = None
+            return previous
+
+    def start(self) -> None:
+        """Begin to take frames."""
+        if self._thread is not None:
+            return
+        self._stopping.clear()
+        self._slot.open()
+        self._thread = threading.Thread(target=self._run, name="edge_mtl-worker", daemon=True)
+        self._thread.start()
+
+    def stop(self, *, timeout_s: float = 3.0) -> bool:
+        """Take no more frames and wait for the present one. Returns whether the thread ended in time."""
+        self._stopping.set()
+        self._slot.close()
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return True
+        if thread is not threading.current_thread():
+            thread.join(timeout_s)
+        self._filter = None
+        return not thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            ticket = self._slot.take(_POLL_S)
+            if ticket is None:
+                continue
+            self.busy_since_s = started_s = time.monotonic()
+            outcome: Outcome = "failed"
+            try:
+                with self._frame:
+                    outcome = self._one(ticket)
+            except Exception as exc:  # a fault of ours must not end the thread without a word
+                self._log.error(f"frame {ticket.number}: {type(exc).__name__}: {exc}")
+                self.failure = f"internal error, {type(exc).__name__}: {exc}"
+            finally:
+                self.busy_since_s = None
+                self._slot.finish(ticket, outcome)
+            if not self.degradation.step.full_rate:
+                self._stopping.wait(min(time.monotonic() - started_s, _REST_MAX_S))
+
+    def _one(self, ticket: Ticket[Any]) -> Outcome:
+        """One frame, from message to published maps."""
+        if self._engine is None or self._publishing is None:
+            return "stopped"
+        settings, step, now_s = self._settings(), self.degradation.step, time.monotonic()
+        points = settings.points and step.points and self._points_due(settings, now_s)
+        wanted = self._publishing.wanted(points=points, normals=step.normals)
+        if not wanted:
+            return "unsubscribed"
+        message = ticket.item
+        try:
+            frame, channels = self._decoded(message)
+            camera = self._cameras.of_picture(frame.shape[1], frame.shape[0], rectified=settings.rectified)
+            self.camera_text, self.camera_ok = camera.text, camera.intrinsics is not None
+            prediction = self._engine.predict(frame, channels=channels, intrinsics=camera.intrinsics)
+        except FrameError as exc:
+            if self.last_rejection != str(exc):
+                self._log.warning(f"frame rejected: {exc}")
+            self.last_rejection = str(exc)
+            return "rejected"
+        except EdgeMtlError as exc:
+            return self._failed(str(exc))
+        self.faults.succeeded()
+        self.failure = ""
+        if settings.stability:
+            self._filter = self._filter or TemporalFilter()
+            prediction = self._filter(frame, prediction)
+        else:
+            self._filter = None
+        self.bad_values = prediction.bad_values
+        self._publishing.publish(wanted, _answer(message.header, frame, channels, camera, prediction, self._engine))
+        if "points" in wanted:
+            self._points_s = now_s
+        latency_s = time.monotonic() - ticket.arrived_s
+        self.latencies.add(time.monotonic(), latency_s)
+        self.degradation.budget_s = settings.latency_budget_ms / 1e3
+        if self.degradation.observe(latency_s, throttled=self.throttled):
+            self._log.warning(f"work done from now on: {self.degradation.step.text} ({latency_s * 1e3:.0f} ms per frame)")
+        return "published"
+
+    def _decoded(self, message: Any) -> tuple[Array, Any]:
+        if hasattr(message, "encoding"):
+            return decode_image(message.encoding, message.height, message.width, message.step, message.data)
+        return decode_compressed(message.format, message.data)
+
+    def _points_due(self, settings: Settings, now_s: float) -> bool:
+        return settings.points_rate_hz <= 0 or now_s - self._points_s >= 1.0 / settings.points_rate_hz
+
+    def _failed(self, reason: str) -> Outcome:
+        """The runtime failed: go on, open it again, or give up."""
+        remedy = self.faults.failed()
+        self.failure = f"inference failed: {reason}"
+        self._log.error(f"{self.failure} ({remedy.replace('_', ' ')})")
+        if remedy == "reopen" and self._engine is not None:
+            try:
+                fresh = self._reopen()
+            except Exception as exc:
+                self._log.error(f"the engine cannot be opened again: {exc}")
+                remedy = "give_up"
+            else:
+                self._engine.close()
+                self._engine = fresh
+        if remedy == "give_up":
+            self._stopping.set()
+            self._give_up(self.failure)
+        return "failed"
+
+
+def _answer(header: Any, frame: Array, channels: str, camera: CameraInUse, prediction: Prediction, engine: Engine) -> Answer:
+    """The maps without the bars of the letterbox, which maps of the network's size have."""
+    rows = columns = slice(None)
+    intrinsics = prediction.intrinsics
+    if prediction.map_size != prediction.frame_size:
+        box = letterbox(prediction.frame_size, engine.info.input_size)
+        rows, columns = box.rows, box.columns
+        intrinsics = replace(intrinsics, cx=intrinsics.cx - box.left, cy=intrinsics.cy - box.top)
+
+    def cut(values: Array | None) -> Array | None:
+        return None if values is None else values[rows, columns]
+
+    def rgb() -> Array:
+        import cv2
+
+        shown = frame if channels == "rgb" else frame[..., ::-1]
+        height, width = next(m for m in (cut(prediction.depth), cut(prediction.segmentation), shown) if m is not None).shape[:2]
+        same = shown.shape[:2] == (height, width)
+        return shown if same else cv2.resize(np.ascontiguousarray(shown), (width, height), interpolation=cv2.INTER_AREA)
+
+    return Answer(
+        header=header,
+        camera=camera,
+        intrinsics=intrinsics,
+        segmentation=cut(prediction.segmentation),
+        depth=cut(prediction.depth),
+        normals=cut(prediction.normals),
+        confidence=lambda: cut(prediction.confidence),
+        rgb=rgb,
+    )

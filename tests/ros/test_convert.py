@@ -1,0 +1,144 @@
+"""Encodings against references written by their definitions, and cameras through scaling, binning and regions."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from edge_mtl_ros.convert import ENCODINGS, Camera, decode_compressed, decode_image
+
+from edge_mtl.errors import FrameError
+from edge_mtl.frames import Intrinsics
+from tests.bundles import picture
+from tests.ros.encodings import encoded
+
+HEIGHT, WIDTH = 48, 72
+EXACT = ("rgb8", "bgr8", "8UC3", "rgba8", "bgra8", "8UC4", "mono8", "8UC1")
+
+
+def smooth() -> np.ndarray:
+    """A picture whose colours change slowly, so that formats of less colour resolution lose little."""
+    return cv2.resize(picture(1, height=3, width=4), (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
+
+
+def decode(encoding: str, raw: np.ndarray, *, padding: int = 0, short_last_row: bool = False) -> np.ndarray:
+    rows = raw.reshape(raw.shape[0], -1)
+    padded = np.full((rows.shape[0], rows.shape[1] + padding), 0xAA, np.uint8)
+    padded[:, : rows.shape[1]] = rows
+    data = padded.tobytes()
+    if short_last_row and padding:
+        data = data[:-padding]
+    height = raw.shape[0] * 2 // 3 if encoding.startswith("nv") else raw.shape[0]
+    pixels, channels = decode_image(encoding, height, raw.shape[1], padded.shape[1], data)
+    assert pixels.dtype == np.uint8
+    return pixels if channels == "rgb" else pixels[..., ::-1]
+
+
+@pytest.mark.parametrize("padding", [0, 1, 13])
+@pytest.mark.parametrize("encoding", list(ENCODINGS))
+def test_every_encoding_decodes_to_its_picture(encoding: str, padding: int) -> None:
+    raw, told = encoded(encoding, smooth())
+    found = decode(encoding, raw, padding=padding)
+    assert found.shape == told.shape
+    difference = np.abs(found.astype(int) - told)[2:-2, 2:-2]
+    assert difference.max() <= (0 if encoding in EXACT else 24)
+    assert difference.mean() <= (0 if encoding in EXACT else 3)
+
+
+@pytest.mark.parametrize("encoding", list(ENCODINGS))
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 120, 40)])
+def test_flat_colours_survive_every_encoding(encoding: str, colour: tuple[int, int, int]) -> None:
+    raw, told = encoded(encoding, np.full((8, 12, 3), colour, np.uint8))
+    difference = np.abs(decode(encoding, raw).astype(int) - told)
+    assert difference[2:-2, 2:-2].max() <= (0 if encoding in EXACT or encoding.startswith("bayer") else 3)
+
+
+@pytest.mark.parametrize("encoding", list(ENCODINGS))
+def test_the_padding_of_the_last_row_may_be_missing(encoding: str) -> None:
+    raw, _ = encoded(encoding, smooth())
+    whole, cut = (decode(encoding, raw, padding=9, short_last_row=short) for short in (False, True))
+    assert np.array_equal(whole, cut)
+
+
+def test_plain_colours_are_not_copied() -> None:
+    data = bytearray(smooth().tobytes())
+    pixels, _ = decode_image("rgb8", HEIGHT, WIDTH, WIDTH * 3, data)
+    data[0] ^= 0xFF
+    assert pixels[0, 0, 0] == data[0]
+    assert not pixels.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("encoding", "height", "width", "step", "size", "said"),
+    [
+        ("16UC1", 4, 4, 8, 32, "none of rgb8"),
+        ("rgb8", 0, 4, 12, 48, "4x0"),
+        ("rgb8", 4, 0, 12, 48, "0x4"),
+        ("rgb8", 4, 4, 11, 48, "step of 11"),
+        ("rgb8", 4, 4, 12, 47, "48 bytes were expected"),
+        ("rgb8", 2**31, 4, 12, 47, "pixels a side"),
+        ("yuv422", 4, 3, 6, 24, "even width"),
+        ("nv12", 3, 4, 4, 18, "even sides"),
+        ("nv12", 4, 4, 4, 16, "20 bytes were expected for 6 rows"),
+        ("bayer_rggb8", 2, 2, 2, 4, "3x3"),
+        ("", 4, 4, 12, 48, "none of"),
+    ],
+)
+def test_what_is_no_picture_is_refused(encoding: str, height: int, width: int, step: int, size: int, said: str) -> None:
+    if encoding == "nv12" and size == 16:
+        said = "24 bytes were expected for 6 rows"
+    with pytest.raises(FrameError, match=said):
+        decode_image(encoding, height, width, step, bytes(size))
+
+
+def test_compressed_pictures_are_read_and_others_refused() -> None:
+    frame = smooth()
+    png = cv2.imencode(".png", frame[..., ::-1])[1].tobytes()
+    pixels, channels = decode_compressed("rgb8; png compressed bgr8", png)
+    assert channels == "bgr"
+    assert np.array_equal(pixels[..., ::-1], frame)
+    for description, data in (("jpeg", b""), ("jpeg", b"no picture"), ("16UC1; compressedDepth png", png)):
+        with pytest.raises(FrameError):
+            decode_compressed(description, data)
+
+
+def camera() -> Camera:
+    return Camera.of(
+        width=640,
+        height=480,
+        k=[500, 0, 320, 0, 510, 240, 0, 0, 1],
+        d=[0.1, 0, 0, 0, 0],
+        p=[480, 0, 310, -48, 0, 490, 230, 0, 0, 0, 1, 0],
+    )
+
+
+def test_a_camera_scales_with_its_pictures() -> None:
+    half = camera().scaled(320, 120)
+    assert half.k == (250, 0, 160, 0, 127.5, 60, 0, 0, 1)
+    assert half.p == (240, 0, 155, -24, 0, 122.5, 57.5, 0, 0, 0, 1, 0)
+    assert half.d == camera().d
+    assert half.r == camera().r
+    assert half.scaled(640, 480).k == pytest.approx(camera().k)
+
+
+def test_binning_and_a_region_of_interest_give_the_camera_of_the_pictures_delivered() -> None:
+    whole = camera()
+    cut = Camera.of(width=640, height=480, k=whole.k, p=whole.p, binning=(2, 2), roi=(100, 40, 400, 300))
+    assert (cut.width, cut.height) == (200, 150)
+    assert cut.intrinsics() == Intrinsics(250, 255, 110, 100)
+    assert cut.intrinsics(rectified=True) == Intrinsics(240, 245, 105, 95)
+    assert Camera.of(width=640, height=480, k=whole.k, binning=(0, 0)).k == whole.k
+
+
+def test_an_uncalibrated_camera_has_no_intrinsics_and_nonsense_is_refused() -> None:
+    assert Camera.of(width=640, height=480, k=[0] * 9).intrinsics() is None
+    for k in ([-1, 0, 0, 0, 1, 0, 0, 0, 1], [float("nan"), 0, 0, 0, 1, 0, 0, 0, 1], [500, 0, 0, 0, 0, 0, 0, 0, 1]):
+        with pytest.raises(FrameError, match="Calibrate"):
+            Camera.of(width=640, height=480, k=k).intrinsics()
+
+
+def test_pictures_of_another_shape_do_not_fit() -> None:
+    assert camera().fits(320, 240)
+    assert camera().fits(321, 240)
+    assert not camera().fits(640, 360)
+    assert not Camera.of(width=0, height=0, k=[0] * 9).fits(640, 480)

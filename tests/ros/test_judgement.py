@@ -1,0 +1,222 @@
+"""What the node decides without ROS: degradation, faults, parameters, diagnostics, clouds, the machine's state."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from edge_mtl_ros.degradation import STEPS, Degradation
+from edge_mtl_ros.faults import FaultPolicy
+from edge_mtl_ros.machine import MachineState, machine_state
+from edge_mtl_ros.points import fill_cloud, point_type
+from edge_mtl_ros.report import ERROR, OK, WARN, Latencies, Snapshot, report
+from edge_mtl_ros.settings import PARAMETERS, Settings
+from edge_mtl_ros.slot import Counts
+
+from edge_mtl.frames import Intrinsics
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def run(shedder: Degradation, clock: Clock, seconds: float, latency_s: float, *, throttled: bool = False) -> list[int]:
+    """Levels after each change while frames come at 20 Hz."""
+    levels = []
+    for _ in range(int(seconds * 20)):
+        clock.now_s += 0.05
+        if shedder.observe(latency_s, throttled=throttled):
+            levels.append(shedder.level)
+    return levels
+
+
+def test_work_is_left_out_in_the_stated_order_and_comes_back() -> None:
+    clock = Clock()
+    shedder = Degradation(budget_s=0.05, clock=clock)
+    assert run(shedder, clock, 20, 0.04) == []
+    assert run(shedder, clock, 20, 0.08) == [1, 2, 3]
+    assert [(s.points, s.normals, s.full_rate) for s in STEPS] == [
+        (True, True, True),
+        (False, True, True),
+        (False, False, True),
+        (False, False, False),
+    ]
+    assert run(shedder, clock, 60, 0.02)[-1] == 0
+
+
+def test_single_slow_frames_and_latencies_just_below_the_budget_change_nothing() -> None:
+    clock = Clock()
+    shedder = Degradation(budget_s=0.05, clock=clock)
+    for index in range(400):
+        clock.now_s += 0.05
+        assert not shedder.observe(0.5 if index % 5 == 0 else 0.02)
+    run(shedder, clock, 3, 0.08)
+    assert shedder.level == 1
+    assert run(shedder, clock, 60, 0.045) == []  # kept, but without room to come back
+
+
+def test_coming_back_too_early_waits_longer_each_time() -> None:
+    clock = Clock()
+    shedder = Degradation(budget_s=0.05, clock=clock)
+    changes = []
+    for _ in range(20 * 120):  # with everything on it is too slow, with one step left out it is fast enough
+        clock.now_s += 0.05
+        if shedder.observe(0.08 if shedder.level == 0 else 0.02):
+            changes.append((clock.now_s, shedder.level))
+    pauses = [later - earlier for (earlier, a), (later, b) in itertools.pairwise(changes) if (a, b) == (1, 0)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] > 3 * pauses[0]
+
+
+def test_a_hot_device_sheds_work_without_any_budget() -> None:
+    clock = Clock()
+    shedder = Degradation(clock=clock)
+    assert run(shedder, clock, 20, 0.01, throttled=True) == [1, 2, 3]
+    assert run(shedder, clock, 60, 0.01)[-1] == 0
+
+
+def test_three_failures_in_a_row_reopen_the_engine_once_and_three_more_give_up() -> None:
+    policy = FaultPolicy()
+    assert [policy.failed() for _ in range(6)] == ["continue", "continue", "reopen", "continue", "continue", "give_up"]
+    transient = FaultPolicy()
+    for _ in range(10):
+        assert [transient.failed(), transient.failed()] == ["continue", "continue"]
+        transient.succeeded()
+
+
+def test_parameters_and_settings_are_the_same_things() -> None:
+    assert [parameter.name for parameter in PARAMETERS] == [field.name for field in fields(Settings)]
+    assert Settings.of({}) == Settings()
+    assert all(parameter.description.endswith(".") for parameter in PARAMETERS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_age_s": float("nan")},
+        {"max_age_s": -1.0},
+        {"threads": 1.5},
+        {"threads": True},
+        {"bundle": None},
+        {"output_size": "huge"},
+        {"precision": "fp16", "build": "int8"},
+    ],
+)
+def test_values_out_of_range_are_refused(change: Mapping[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        Settings.of(change)
+
+
+def snapshot(**changes: Any) -> Snapshot:
+    counts = Counts(10, 6, 1, {"replaced": 2}, 1, 0)
+    calm = Snapshot(
+        state="active",
+        activity="",
+        failure="",
+        engine=None,
+        counts=counts,
+        rate_hz=30.0,
+        p50_ms=10.0,
+        p95_ms=12.0,
+        image_age_s=0.03,
+        camera_age_s=0.03,
+        active_s=10.0,
+        working_s=0.01,
+        stale_after_s=0.4,
+        hung_after_s=2.0,
+        scale="K of camera_info",
+        scale_ok=True,
+        step="everything",
+        step_level=0,
+        incompatible={},
+        time_jumps=0,
+        bad_values=0,
+        last_rejection="",
+        machine=MachineState(1 << 20, 50.0, False),
+    )
+    return replace(calm, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "said"),
+    [
+        ({}, OK, "30.0 Hz"),
+        ({"image_age_s": 0.5}, WARN, "no image for 0.5 s"),
+        ({"image_age_s": None, "active_s": 3.0}, WARN, "no image for 3.0 s"),
+        ({"image_age_s": 9.0, "state": "inactive"}, OK, "inactive"),
+        ({"scale_ok": False, "scale": "no camera_info has come"}, WARN, "no camera_info"),
+        ({"working_s": 3.2}, ERROR, "running for 3.2 s"),
+        ({"failure": "cannot configure: no bundle"}, ERROR, "no bundle"),
+        ({"activity": "timing (3 of 9)"}, WARN, "timing (3 of 9)"),
+        ({"incompatible": {"~/depth": "DURABILITY"}}, WARN, "~/depth: DURABILITY"),
+        ({"step_level": 1, "step": "no points"}, WARN, "no points"),
+        ({"bad_values": 7}, WARN, "7 values"),
+        ({"machine": MachineState(None, None, True)}, WARN, "throttling"),
+        ({"counts": Counts(10, 6, 1, {"replaced": 2}, 0, 0)}, ERROR, "unaccounted"),
+    ],
+)
+def test_diagnostics_name_what_is_wrong(changes: Mapping[str, Any], level: int, said: str) -> None:
+    found = report(snapshot(**changes))
+    assert found.level == level
+    assert said in found.message
+    assert all(isinstance(value, str) for value in found.values.values())
+
+
+def test_the_worst_finding_comes_first() -> None:
+    found = report(snapshot(image_age_s=5.0, working_s=4.0))
+    assert found.level == ERROR
+    assert found.message.startswith("inference has been running")
+
+
+def test_rate_and_percentiles_are_of_the_last_seconds() -> None:
+    latencies = Latencies(window_s=2.0)
+    for index in range(100):
+        latencies.add(index * 0.1, 1.0 if index < 50 else 0.01)
+    rate, p50_ms, p95_ms = latencies.summary(9.9)
+    assert rate == pytest.approx(10, rel=0.1)
+    assert (p50_ms, p95_ms) == (pytest.approx(10), pytest.approx(10))
+    assert latencies.summary(60.0) == (0.0, None, None)
+
+
+@pytest.mark.parametrize("normals", [False, True])
+def test_points_lie_where_the_camera_sees_their_pixels(normals: bool) -> None:
+    random = np.random.default_rng(0)
+    depth = random.uniform(1, 4, (6, 8)).astype(np.float32)
+    depth[2, 3] = np.nan
+    rgb, labels = random.integers(0, 256, (6, 8, 3)).astype(np.uint8), random.integers(0, 13, (6, 8)).astype(np.uint8)
+    facing = random.normal(size=(6, 8, 3)).astype(np.float32)
+    camera = Intrinsics(5.0, 6.0, 3.5, 2.5)
+    cloud = np.zeros((6, 8), point_type(normals=normals))
+    fill_cloud(cloud, depth_m=depth, camera=camera, rgb=rgb, labels=labels, confidence=labels * 10, normals=facing)
+    known = np.isfinite(depth)
+    columns, rows = np.meshgrid(np.arange(8), np.arange(6))
+    assert np.allclose((cloud["x"] / cloud["z"] * camera.fx + camera.cx)[known], columns[known], atol=1e-4)
+    assert np.allclose((cloud["y"] / cloud["z"] * camera.fy + camera.cy)[known], rows[known], atol=1e-4)
+    assert np.isnan(cloud["x"][2, 3])
+    assert np.array_equal(cloud["rgb"] >> 16, rgb[..., 0])
+    assert np.array_equal(cloud["rgb"] & 255, rgb[..., 2])
+    assert np.array_equal(cloud["label"], labels)
+    assert cloud.dtype.itemsize == (32 if normals else 20)
+    if normals:
+        assert np.array_equal(cloud["normal_z"], facing[..., 2])
+
+
+def test_a_zone_above_its_passive_trip_point_is_throttling(tmp_path: Path) -> None:
+    zone = tmp_path / "sys/class/thermal/thermal_zone0"
+    zone.mkdir(parents=True)
+    (zone / "trip_point_0_type").write_text("passive\n")
+    (zone / "trip_point_0_temp").write_text("85000\n")
+    (zone / "temp").write_text("60000\n")
+    assert machine_state(root=tmp_path) == MachineState(None, 60.0, False)
+    (zone / "temp").write_text("91000\n")
+    assert machine_state(root=tmp_path).throttled
+    assert machine_state(root=tmp_path / "nothing") == MachineState(None, None, False)

@@ -1,0 +1,74 @@
+"""A camera faster than the node: the newest frame wins, the books balance, and answers do not grow old."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason='needs the extra ros-test: pip install -e ".[cpu,build,bags,ros-test]"')
+
+import itertools
+
+from tests.bundles import make_bundle, picture
+from tests.ros.harness import Partner, running, stamp_ns, wait_until
+
+SECONDS = 6.0
+
+
+def test_a_camera_five_times_too_fast_keeps_order_age_and_accounts(ros_environment: dict[str, str], tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "tiny", height=256, width=384)
+    frame = picture(1, height=240, width=320)
+    with running(ros_environment, tmp_path / "log", "-p", f"bundle:={bundle.path}", "-p", "threads:=1"):
+        partner = Partner()
+        try:
+            partner.listen("segmentation")
+            partner.wait_connected()
+            start_s = time.monotonic()
+            partner.send_until("segmentation", frame, count=10)
+            pause_s = max((time.monotonic() - start_s) / 10 / 5, 0.002)  # at least five times as fast as it answered
+            wait_until(partner.values, "diagnostics")
+            before = settled(partner)
+            sent: dict[int, float] = {}
+            partner.received["segmentation"].clear()
+            partner.arrived_s["segmentation"].clear()
+            end_s = time.monotonic() + SECONDS
+            while time.monotonic() < end_s:
+                stamp = time.time_ns()
+                sent[stamp] = time.monotonic()
+                partner.send(frame, stamp)
+                time.sleep(pause_s)
+            after = settled(partner)
+        finally:
+            partner.close()
+    stamps = [stamp_ns(message) for message in partner.received["segmentation"]]
+    assert len(stamps) > 10
+    assert all(earlier < later for earlier, later in itertools.pairwise(stamps))
+    assert set(stamps) <= set(sent)
+    received, published = (after[name] - before[name] for name in ("received", "published"))
+    assert published == len(stamps)
+    assert received == published + sum(after[name] - before[name] for name in ("dropped", "rejected"))
+    assert after["in_flight"] == 0
+    assert after["dropped_replaced"] > before["dropped_replaced"]
+    ages = [arrived - sent[stamp] for stamp, arrived in zip(stamps, partner.arrived_s["segmentation"], strict=True)]
+    half = len(ages) // 2
+    assert statistics.median(ages[half:]) < 3 * statistics.median(ages[:half]) + 0.1, "answers grow old"
+
+
+def settled(partner: Partner) -> dict[str, int]:
+    """The accounts once nothing is in flight and two reports say the same."""
+
+    def numbers() -> dict[str, int]:
+        return {key: int(value) for key, value in partner.values().items() if value.isdigit() and key != "level"}
+
+    def quiet() -> dict[str, int] | None:
+        count = len(partner.diagnostics)
+        first = numbers()
+        wait_until(lambda: len(partner.diagnostics) > count + 1, "another report")
+        second = numbers()
+        return second if first == second and second["in_flight"] == 0 else None
+
+    result: dict[str, int] = wait_until(quiet, "the node is idle")
+    return result

@@ -1,0 +1,107 @@
+"""SIGTERM and SIGINT in every phase: the process is gone within five seconds of processor time, with its exit code."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason='needs the extra ros-test: pip install -e ".[cpu,build,bags,ros-test]"')
+
+from edge_mtl.bundle import Bundle
+from tests.bundles import make_bundle, picture
+from tests.ros.harness import NodeProcess, Partner, running, wait_until
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return make_bundle(tmp_path_factory.mktemp("signals") / "tiny")
+
+
+def starting(node: NodeProcess) -> None:
+    time.sleep(0.6)
+
+
+def configuring(node: NodeProcess) -> None:
+    node.wait_for_text("verifying the bundle")
+
+
+def loading(node: NodeProcess) -> None:
+    node.wait_for_text("loading the engine")
+
+
+def active(node: NodeProcess) -> None:
+    node.wait_for_text("no engine was built here")
+    time.sleep(0.3)
+
+
+def predicting(node: NodeProcess) -> None:
+    node.wait_for_text("no engine was built here")
+    partner = Partner()
+    try:
+        partner.listen("segmentation")
+        partner.wait_connected()
+        partner.send_until("segmentation", picture(1))
+        for _ in range(5):
+            partner.send(picture(1), time.time_ns())
+    finally:
+        partner.close()
+
+
+def reloading(node: NodeProcess) -> None:
+    node.wait_for_text("no engine was built here")
+    partner = Partner()
+    try:
+        wait_until(lambda: partner.state() == "active", "active")
+        from std_srvs.srv import Trigger
+
+        client = partner.node.create_client(Trigger, "/perception_node/reload")
+        assert client.wait_for_service(10)
+        client.call_async(Trigger.Request())
+        time.sleep(0.1)
+    finally:
+        partner.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("phase", [starting, configuring, loading, active, predicting, reloading])
+def test_a_signal_ends_the_node_in_every_phase(
+    ros_environment: dict[str, str], bundle: Bundle, tmp_path: Path, phase: Callable[[NodeProcess], None], number: int
+) -> None:
+    with running(ros_environment, tmp_path / "log", "-p", f"bundle:={bundle.path}", "-p", "threads:=1") as node:
+        phase(node)
+        code = node.end(number, timeout_s=30.0)
+        assert code in ((0, -number) if phase is starting else (0,)), node.text
+        assert "Traceback" not in node.text
+    locks = [path for path in bundle.path.rglob("*") if path.suffix in (".tmp", ".lock")]
+    assert locks == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_build_which_can_be_made_afterwards(
+    ros_environment: dict[str, str], tmp_path: Path, number: int
+) -> None:
+    own = make_bundle(tmp_path / "tiny")
+    arguments = ("-p", f"bundle:={own.path}", "-p", "threads:=1", "-p", "build:=int8", "-p", "backend:=onnxruntime")
+    with running(ros_environment, tmp_path / "log", *arguments) as node:
+        node.wait_for_text("building the int8 engine")
+        assert node.end(number, timeout_s=30.0) in (0, 1), node.text
+        assert "Traceback" not in node.text
+    with running(ros_environment, tmp_path / "log", *arguments) as node:
+        partner = Partner()
+        try:
+            wait_until(lambda: partner.values().get("precision") == "int8", "the INT8 engine runs")
+            said = {status.message for status in partner.diagnostics}
+        finally:
+            partner.close()
+        assert any("building the int8 engine" in message for message in said), "progress was not in the diagnostics"
+
+
+def test_a_parameter_that_is_out_of_range_ends_the_node_with_one_line(ros_environment: dict[str, str], tmp_path: Path) -> None:
+    with running(ros_environment, tmp_path / "log", "-p", "self_test:=never") as node:
+        assert node.process.wait(60) == 2
+        assert "self_test should be one of" in node.text
+        assert "Traceback" not in node.text

@@ -1,0 +1,181 @@
+"""The worker thread without ROS: failures of the runtime, degradation, unsubscribed topics, maps of the network's size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from edge_mtl_ros.cameras import CameraKeeper
+from edge_mtl_ros.settings import Settings
+from edge_mtl_ros.slot import NewestSlot
+from edge_mtl_ros.worker import Answer, Worker
+
+from edge_mtl import Engine, InferenceError
+from edge_mtl.bundle import Bundle
+from tests.bundles import picture
+
+
+class Published:
+    """Where answers go: kept; `topics` is what somebody listens to."""
+
+    def __init__(self) -> None:
+        self.topics = {"segmentation", "depth", "normals", "points"}
+        self.answers: list[tuple[frozenset[str], Any]] = []
+
+    def wanted(self, *, points: bool, normals: bool) -> frozenset[str]:
+        left_out = {"points"} - ({"points"} if points else set()) | (set() if normals else {"normals"})
+        return frozenset(self.topics - left_out)
+
+    def publish(self, wanted: frozenset[str], answer: Answer) -> None:
+        assert answer.depth is not None
+        self.answers.append((wanted, (answer.header, answer.depth.shape, answer.intrinsics, answer.rgb().shape)))
+
+
+class Quiet:
+    def info(self, message: str) -> None: ...
+    def warning(self, message: str) -> None: ...
+    def error(self, message: str) -> None: ...
+
+
+def message(number: int, *, height: int = 64, width: int = 96) -> Any:
+    pixels = picture(number % 5, height=height, width=width)
+    return SimpleNamespace(
+        header=f"header {number}", encoding="rgb8", height=height, width=width, step=3 * width, data=pixels.tobytes()
+    )
+
+
+class Bench:
+    """A worker and all it needs."""
+
+    def __init__(
+        self, bundle: Bundle, settings: Settings, *, reopen: Callable[[], Engine] | None = None, **engine: Any
+    ) -> None:
+        self.slot: NewestSlot[Any] = NewestSlot()
+        self.published, self.given_up = Published(), []
+        self.worker = Worker(
+            self.slot,
+            CameraKeeper(),
+            settings=lambda: settings,
+            log=Quiet(),
+            reopen=reopen or (lambda: Engine(bundle, threads=1)),
+            give_up=self.given_up.append,
+        )
+        self.worker.exchange(Engine(bundle, threads=1, **engine), self.published)
+        self.worker.start()
+
+    def send(self, number: int, **size: int) -> None:
+        self.slot.offer(message(number, **size))
+        end_s = time.monotonic() + 20
+        while self.slot.counts().waiting + self.slot.counts().working and time.monotonic() < end_s:
+            time.sleep(0.002)
+
+    def close(self) -> None:
+        assert self.worker.stop()
+        engine = self.worker.exchange(None, None)
+        if engine is not None:
+            engine.close()
+        assert self.slot.counts().exact
+
+
+def failing(engine: Engine | None, times: int) -> None:
+    """Let the next predictions of an engine fail as a runtime does."""
+    assert engine is not None
+    predict, left = engine.predict, [times]
+
+    def fails(*arguments: Any, **options: Any) -> Any:
+        if left[0] > 0:
+            left[0] -= 1
+            raise InferenceError("the device is lost")
+        return predict(*arguments, **options)
+
+    engine.predict = fails  # type: ignore[method-assign]
+
+
+def test_two_failures_are_transient(tiny_bundle: Bundle) -> None:
+    bench = Bench(tiny_bundle, Settings())
+    failing(bench.worker.engine, 2)
+    for number in range(4):
+        bench.send(number)
+    counts = bench.slot.counts()
+    assert (counts.published, counts.drops["failed"]) == (2, 2)
+    assert bench.worker.failure == ""
+    bench.close()
+
+
+def test_three_failures_in_a_row_open_the_engine_again(tiny_bundle: Bundle) -> None:
+    bench = Bench(tiny_bundle, Settings())
+    first = bench.worker.engine
+    failing(first, 10)
+    for number in range(4):
+        bench.send(number)
+    assert bench.worker.engine is not first
+    assert bench.slot.counts().published == 1
+    assert bench.given_up == []
+    bench.close()
+
+
+def test_failures_that_stay_give_up_once_and_publish_nothing(tiny_bundle: Bundle) -> None:
+    def reopened() -> Engine:
+        engine = Engine(tiny_bundle, threads=1)
+        failing(engine, 100)
+        return engine
+
+    bench = Bench(tiny_bundle, Settings(), reopen=reopened)
+    failing(bench.worker.engine, 100)
+    for number in range(6):
+        bench.send(number)
+    assert len(bench.given_up) == 1
+    assert "device is lost" in bench.given_up[0]
+    assert bench.published.answers == []
+    bench.close()
+
+
+def test_a_fault_in_publishing_ends_neither_the_thread_nor_the_accounts(tiny_bundle: Bundle) -> None:
+    bench = Bench(tiny_bundle, Settings())
+    publish = bench.published.publish
+    bench.published.publish = lambda *_: 1 / 0  # type: ignore[method-assign, assignment]
+    bench.send(1)
+    assert "ZeroDivisionError" in bench.worker.failure
+    bench.published.publish = publish  # type: ignore[method-assign]
+    bench.send(2)
+    assert bench.slot.counts().published == 1
+    bench.close()
+
+
+def test_a_missed_budget_leaves_out_points_then_normals(tiny_bundle: Bundle) -> None:
+    bench = Bench(tiny_bundle, Settings(points=True, points_rate_hz=0.0, latency_budget_ms=0.001))
+    now = [0.0]
+    bench.worker.degradation._clock = lambda: now[0]  # two seconds pass between frames
+    bench.worker.degradation._changed_s = 0.0
+    for number in range(5):
+        now[0] += 2.0
+        bench.send(number)
+    made = [wanted & {"points", "normals"} for wanted, _ in bench.published.answers]
+    assert made[0] == {"points", "normals"}
+    assert made.index({"normals"}) < made.index(set())
+    bench.close()
+
+
+def test_nobody_listening_costs_no_prediction(tiny_bundle: Bundle) -> None:
+    bench = Bench(tiny_bundle, Settings())
+    bench.published.topics = set()
+    failing(bench.worker.engine, 100)
+    bench.send(1)
+    assert bench.slot.counts().drops["unsubscribed"] == 1
+    bench.close()
+
+
+def test_maps_of_the_networks_size_have_no_bars_and_their_camera_fits(tiny_bundle: Bundle) -> None:
+    bench = Bench(tiny_bundle, Settings(output_size="network"), output_size="network")
+    bench.send(1, height=120, width=120)  # the network is 64x96: bars left and right
+    header, shape, intrinsics, rgb = bench.published.answers[0][1]
+    assert header == "header 1"
+    assert shape == (64, 64)
+    assert rgb == (64, 64, 3)
+    assert intrinsics.cx == pytest.approx(31.5, abs=0.51)
+    assert np.isfinite(intrinsics.as_tuple()).all()
+    bench.close()

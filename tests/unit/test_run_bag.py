@@ -1,0 +1,116 @@
+"""`edge-mtl run-bag`: bags of both storages, written by rosbags, come back with maps and everything that was recorded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rosbags", reason='needs the extra bags: pip install "edge-mtl[bags]"')
+
+from edge_mtl import Engine
+from edge_mtl.bundle import Bundle
+from tests.bag_files import IMAGE_TOPIC, read_bag, write_bag
+from tests.bundles import picture
+from tests.command_line import edge_mtl
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    outcome = edge_mtl("run-bag", *arguments)
+    return outcome.code, outcome.out, outcome.err
+
+
+@pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
+def test_maps_have_the_stamps_of_their_images_and_the_recording_is_unchanged(
+    storage: str, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    frames = [picture(index) for index in range(4)]
+    bag = write_bag(tmp_path / "tour", frames, storage=storage, focal=120.0)
+    code, out, _ = run(str(bag), "--bundle", str(tiny_bundle.path), "--json", "--threads", "1")
+    assert code == 0
+    result = json.loads(out)
+    assert (result["frames"], result["skipped"], result["frames_with_metric_depth"]) == (4, 0, 4)
+    recorded, annotated = read_bag(bag), read_bag(tmp_path / "tour-maps")
+    assert {topic: annotated[topic] for topic in recorded} == recorded
+    assert any((tmp_path / "tour-maps").glob("*.mcap" if storage == "mcap" else "*.db3"))
+    with Engine(tiny_bundle, threads=1) as engine:
+        for frame, image, *maps in zip(
+            frames,
+            recorded[IMAGE_TOPIC],
+            *(annotated[f"/edge_mtl/{name}"] for name in ("segmentation", "depth", "normals")),
+            strict=True,
+        ):
+            expected = engine.predict(frame, intrinsics=(120.0, 120.0, 47.5, 31.5))
+            for message, values in zip(maps, (expected.segmentation, expected.depth, expected.normals), strict=True):
+                assert message.time_ns == image.time_ns
+                assert (message.stamp_ns, message.frame_id) == (image.stamp_ns, "camera")
+                assert message.data == values.tobytes()
+    classes = json.loads(annotated["/edge_mtl/labels_json"][0].data)["classes"]
+    assert classes[0] == {"id": 0, "name": "bed"}
+
+
+def test_a_damaged_image_is_named_and_left_out(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "tour", [picture(0), picture(1), picture(2)], broken=1)
+    code, _, err = run(str(bag), "--bundle", str(tiny_bundle.path), "--out", str(tmp_path / "out"))
+    assert code == 0
+    assert "skipped: image at" in err
+    assert len(read_bag(tmp_path / "out")["/edge_mtl/depth"]) == 2
+
+
+def test_without_camera_info_depth_is_said_to_be_unscaled(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "tour", [picture(0)])
+    code, _, err = run(str(bag), "--bundle", str(tiny_bundle.path), "--limit", "1", "--stability", "--storage", "mcap")
+    assert code == 0
+    assert "right only up to a factor" in err
+    assert any((tmp_path / "tour-maps").glob("*.mcap"))
+
+
+def test_what_cannot_be_done_is_one_line_and_leaves_nothing(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "tour", [picture(0)])
+    all_broken = write_bag(tmp_path / "broken", [picture(0)], broken=0)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
+    bundle = ("--bundle", str(tiny_bundle.path))
+    cases: list[tuple[tuple[str, ...], int, str]] = [
+        ((str(tmp_path / "nowhere"),), 6, "no readable ROS 2 bag"),
+        ((str(tmp_path / "empty"),), 6, "no readable ROS 2 bag"),
+        ((str(tmp_path / "old.bag"),), 6, "rosbags-convert"),
+        ((str(bag), "--topic", "/other"), 6, f"found {IMAGE_TOPIC}"),
+        ((str(bag), "--out", str(tmp_path / "there")), 74, "--out"),
+        ((str(bag), "--storage", "tape"), 2, "tape"),
+        ((str(all_broken),), 6, "no image on"),
+    ]
+    before = sorted(path.name for path in tmp_path.iterdir())
+    for arguments, expected, said in cases:
+        code, _, err = run(*arguments, *bundle)
+        errors = [line for line in err.splitlines() if line.startswith("error:")]
+        assert (code, len(errors)) == (expected, 1), err
+        assert said in errors[0]
+        assert "Traceback" not in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_bag_without_rosbags_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import edge_mtl.commands.run_bag as module
+
+    def missing(name: str) -> Any:
+        raise ImportError(name)
+
+    monkeypatch.setattr(module, "import_module", missing)
+    code, _, err = run(str(tmp_path))
+    assert code == 5
+    assert "edge-mtl[bags]" in err
+
+
+def test_depth_of_another_camera_size_is_scaled(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    frame = picture(3)
+    bag = write_bag(tmp_path / "tour", [frame], focal=240.0, camera_scale=2)
+    assert run(str(bag), "--bundle", str(tiny_bundle.path), "--threads", "1")[0] == 0
+    depth = np.frombuffer(read_bag(tmp_path / "tour-maps")["/edge_mtl/depth"][0].data, np.float32)
+    with Engine(tiny_bundle, threads=1) as engine:
+        known = engine.predict(frame, intrinsics=(120.0, 120.0, 47.75, 31.75)).depth
+    assert np.allclose(depth, known.ravel(), rtol=1e-5)
