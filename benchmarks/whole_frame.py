@@ -3,7 +3,9 @@
     python benchmarks/whole_frame.py edge_mtl/bundles/rooms-b0 --threads 2 --out benchmarks/results/NAME
 
 Builds the engines in a temporary copy of the bundle, so that nothing that was built before is used or changed, then
-measures all of them side by side in one run. Writes NAME.json and NAME.md with the device, the versions and the command.
+measures all of them side by side in one run: each round times every engine once, directly after an untimed call of the
+same engine, every other round in reverse order, and a ratio is the median over rounds of baseline / engine. Writes
+NAME.json and NAME.md with device, date, commit, versions, load and command.
 """
 
 from __future__ import annotations
@@ -11,74 +13,90 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import shlex
+import os
 import shutil
 import sys
 import tempfile
 from dataclasses import asdict
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge_mtl.backends import available, open_backend
-from edge_mtl.bench.latency import LatencyReport, LatencyRow, measure_interleaved
+import cv2
+from conditions import Conditions
+
+from edge_mtl.backends import open_backend
+from edge_mtl.bench.latency import LatencyReport, measure_interleaved
 from edge_mtl.build.engines import EngineStore
 from edge_mtl.build.evaluation import evaluation_frames
 from edge_mtl.build.frame_path import FramePath
 from edge_mtl.build.pipeline import build_engine
 from edge_mtl.bundle import DEPLOY_MODEL, ENGINES, PLAIN_MODEL, Bundle
-from edge_mtl.device import fingerprint
-from edge_mtl.errors import BackendUnavailable, EdgeMtlError
+from edge_mtl.errors import BackendUnavailable, BuildError, EdgeMtlError
 from edge_mtl.files import write_atomic
 
 BASELINE = "onnxruntime fp32, model.onnx"
 PRECISIONS = ("fp32", "bf16", "int8")
 
 
-def measure(bundle: Bundle, *, threads: int | None, rounds: int) -> LatencyReport:
-    """Build what can be built here and time all of it."""
+def measure(
+    bundle: Bundle, *, threads: int, rounds: int, frame_size: tuple[int, int] | None
+) -> tuple[LatencyReport, tuple[int, int]]:
+    """Build what can be built here and time all of it; also the size (H, W) of the frame that was used."""
     frame = next(evaluation_frames(bundle)).frame
+    if frame_size is not None:
+        frame = cv2.resize(frame, frame_size[::-1], interpolation=cv2.INTER_LINEAR)
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / bundle.path.name
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        os.environ["XDG_CACHE_HOME"] = str(temporary / "cache")
+        folder = temporary / bundle.path.name
         shutil.copytree(bundle.path, folder, ignore=shutil.ignore_patterns(ENGINES))
         store = EngineStore(Bundle.open(folder))
         for precision in PRECISIONS:
             try:
                 build_engine(Bundle.open(folder), precision=precision, threads=threads, store=store)
-            except BackendUnavailable as error:
+            except (BackendUnavailable, BuildError) as error:  # this machine does not have it
                 print(f"{precision}: {error}", file=sys.stderr)
         calls: dict[str, Any] = {}
 
-        def add(name: str, backend: str, model: bytes, precision: str) -> None:
-            opened = open_backend(backend, model, threads=threads, precision=precision)
+        def add(name: str, backend: str, model: bytes, precision: str, compiled: Any = None) -> None:
+            opened = open_backend(backend, model, threads=threads, precision=precision, compiled=compiled)
             stack.callback(opened.close)
             calls[name] = partial(FramePath(opened, bundle.manifest), frame)
 
         add(BASELINE, "onnxruntime", bundle.read(PLAIN_MODEL), "fp32")
         for record in store.list():
             suffix = f", {DEPLOY_MODEL}" if record.precision in ("fp32", "bf16") else ""
-            add(f"{record.backend} {record.precision}{suffix}", record.backend, store.load(record), record.precision)
-        return measure_interleaved(calls, baseline=BASELINE, rounds=rounds)
+            add(
+                f"{record.backend} {record.precision}{suffix}",
+                record.backend,
+                store.load(record),
+                record.precision,
+                store.compiled.load(record)[0],
+            )
+        report = measure_interleaved(calls, baseline=BASELINE, rounds=rounds)
+    return report, (frame.shape[0], frame.shape[1])
 
 
 def markdown(content: dict[str, Any]) -> str:
     """The same figures as a page."""
-    rows = [LatencyRow(**row) for row in content["rows"]]
+    (height, width), threads = content["frame"], content["threads"]
+    versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
     lines = [
-        f"# Whole frames: {content['bundle']}",
+        f"# Whole frames: {content['bundle']['name']} revision {content['bundle']['revision']}",
         "",
-        f"{content['date']}, {content['device']['description']}; {content['threads']} threads, batch 1, "
-        f"{content['input'][0]}x{content['input'][1]}, {content['rounds']} rounds in turns. "
-        f"{', '.join(f'{name} {version}' for name, version in content['runtimes'].items())}.",
+        f"{content['date']}, commit {content['commit']}, {content['device']['description']}; {threads['runtime']} threads "
+        f"(OpenCV {threads['opencv']}), batch 1, frames of {width}x{height}, {content['rounds']} rounds in turns; load "
+        f"{content['load']['before']} before, {content['load']['after']} after. {versions}.",
         "",
-        "| engine | median ms | p90 ms | times faster | quartiles |",
-        "|---|---|---|---|---|",
+        "| engine | median ms | p90 ms | fastest ms | times faster | 95 % of the median | quartiles of rounds |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for row in sorted(rows, key=lambda row: row.ratio):
+    for row in sorted(content["rows"], key=lambda row: row["ratio"]):
+        sure = "{:.2f} to {:.2f}".format(*row["ratio_sure"])
         lines.append(
-            f"| {row.name} | {row.median_ms:.2f} | {row.p90_ms:.2f} | {row.ratio:.2f} "
-            f"| {row.ratio_low:.2f} to {row.ratio_high:.2f} |"
+            f"| {row['name']} | {row['median_ms']:.2f} | {row['p90_ms']:.2f} | {row['minimum_ms']:.2f} | {row['ratio']:.2f} "
+            f"| {sure} | {row['ratio_low']:.2f} to {row['ratio_high']:.2f} |"
         )
     return "\n".join([*lines, "", f"`{content['command']}`", ""])
 
@@ -89,32 +107,38 @@ def main() -> int:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--frame", type=_size, metavar="HxW", help="size of the frames (default: the network's)")
     parser.add_argument("--out", type=Path, required=True, help="results without suffix")
     asked = parser.parse_args()
+    conditions = Conditions(threads=asked.threads)
     try:
         bundle = Bundle.open(asked.bundle)
-        report = measure(bundle, threads=asked.threads, rounds=asked.rounds)
+        report, frame = measure(bundle, threads=asked.threads, rounds=asked.rounds, frame_size=asked.frame)
     except EdgeMtlError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    device = fingerprint()
     content = {
-        "bundle": f"{bundle.name} revision {bundle.manifest.revision}",
-        "commit": bundle.manifest.provenance.get("commit"),
-        "input": [bundle.manifest.input.height, bundle.manifest.input.width],
-        "date": date.today().isoformat(),
-        "device": {**device.to_dict(), "description": device.describe()},
-        "runtimes": {name: found.version for name, found in available().items() if found.usable},
-        "threads": asked.threads,
+        "bundle": {"name": bundle.name, "revision": bundle.manifest.revision, "digest": bundle.digest},
+        **conditions.describe(),
+        "network": [bundle.manifest.input.height, bundle.manifest.input.width],
+        "frame": list(frame),
         "rounds": asked.rounds,
-        "command": shlex.join(["python", *sys.argv]),
+        "baseline": report.baseline,
         "rows": [asdict(row) for row in report.rows],
     }
-    write_atomic(asked.out.with_suffix(".json"), (json.dumps(content, indent=1) + "\n").encode())
-    page = markdown(content)
-    write_atomic(asked.out.with_suffix(".md"), page.encode())
+    name = asked.out.name
+    write_atomic(asked.out.with_name(f"{name}.json"), (json.dumps(content, indent=1) + "\n").encode())
+    page = markdown(json.loads(json.dumps(content)))
+    write_atomic(asked.out.with_name(f"{name}.md"), page.encode())
     print(page)
     return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise argparse.ArgumentTypeError(f"a size is HEIGHTxWIDTH such as 480x640, not {text!r}")
+    return int(height), int(width)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,11 @@ from edge_mtl.bundle import CALIBRATION, Bundle, InputSpec
 from edge_mtl.errors import CalibrationError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.frames import letterbox, prepare_pixels
+from edge_mtl.media import PICTURE_SUFFIXES
 
-__all__ = ["PICTURE_SUFFIXES", "CalibrationSet", "decode_picture", "letterbox_picture", "load_calibration"]
+__all__ = ["CalibrationSet", "decode_picture", "letterbox_picture", "load_calibration"]
 
 Array = np.ndarray
-
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,8 @@ def load_calibration(bundle: Bundle, folder: Path | None = None, *, count: int, 
         count: use at most this many, evenly spaced over the sorted names.
         unreadable_share: how many of the chosen pictures may be unreadable, 0..1.
     Raises:
-        CalibrationError: no pictures, too many unreadable ones (named), or pictures without any contrast.
+        CalibrationError: no pictures, too many unreadable ones (named), pictures without any contrast, or pictures that
+            the bundle's accuracy is measured on.
         BundleError: a calibration frame of the bundle was altered.
     """
     names: Sequence[str | Path]
@@ -64,12 +64,16 @@ def load_calibration(bundle: Bundle, folder: Path | None = None, *, count: int, 
     if not names:
         raise CalibrationError(f"{where}. Give a folder of pictures like those the device will see: --calibration DIR")
     chosen = [names[index] for index in np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int)]
-    frames, skipped = [], []
+    from edge_mtl.build.frame_choice_held_out import refuse_held_out  # which knows pictures through this module
+    from edge_mtl.build.frame_choice_looks import thumbnail
+
+    frames, seen, skipped = [], {}, []
     for name in chosen:
         picture = decode_picture(_read(bundle, name))
         if picture is None:
             skipped.append(str(name))
         else:
+            seen[str(name)] = thumbnail(picture)
             frames.append(letterbox_picture(picture, bundle.manifest.input))
     if len(skipped) > unreadable_share * len(chosen) or not frames:
         shown = ", ".join(skipped[:5]) + (", ..." if len(skipped) > 5 else "")
@@ -82,6 +86,7 @@ def load_calibration(bundle: Bundle, folder: Path | None = None, *, count: int, 
             f"All {len(frames)} calibration pictures are of a single colour: ranges cannot be learnt from them. "
             "Give pictures like those the device will see: --calibration DIR"
         )
+    refuse_held_out(bundle, seen)
     digest = sha256_bytes(b"".join(np.ascontiguousarray(frame).tobytes() for frame in frames))
     return CalibrationSet(tuple(frames), "bundle" if folder is None else folder.name, digest, tuple(skipped))
 

@@ -16,19 +16,23 @@ BuildPrecision = Literal["fp32", "bf16", "fp16", "int8"]
 BUILDABLE: tuple[str, ...] = ("fp32", "bf16", "fp16", "int8")
 
 AUTO = "auto"
+_TRIED_BY_AUTO = ("fp32", "bf16", "int8")
+"""Half precision is left out: on CPUs that have it, bfloat16 was never slower and keeps the range of FP32."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A graph to build: what runs it, and what its floating-point layers compute in."""
+    """A graph to build: what runs it, what its layers compute in, and which blocks stay in floats besides the recipe's."""
 
     backend: str
     precision: str
+    float_blocks: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """For tables and messages."""
-        return f"{self.precision} on {self.backend}"
+        kept = f", {' and '.join(self.float_blocks)} in floats" if self.float_blocks else ""
+        return f"{self.precision} on {self.backend}{kept}"
 
 
 def candidates(
@@ -37,14 +41,15 @@ def candidates(
     """Everything to try for `precision`, at least one.
 
     Args:
+        precision: one of `BUILDABLE`, or "auto" for all that this machine computes in.
         backend: a name, or "auto" for every runtime that is here.
         available: from `edge_mtl.backends.available`.
     Raises:
         BuildError: an unknown precision, or one that neither the runtime nor the processor has; says what there is instead.
         BackendUnavailable: an unknown or missing runtime.
     """
-    if precision not in BUILDABLE:
-        raise BuildError(f"Unknown precision {precision!r}. Choose one of: {', '.join(BUILDABLE)}")
+    if precision not in (AUTO, *BUILDABLE):
+        raise BuildError(f"Unknown precision {precision!r}. Choose {AUTO} or one of: {', '.join(BUILDABLE)}")
     if backend != AUTO and backend not in available:
         raise BackendUnavailable(f"Unknown backend {backend!r}. Choose {AUTO} or one of: {', '.join(available)}")
     if backend != AUTO and not available[backend].usable:
@@ -52,7 +57,8 @@ def candidates(
     names = [name for name, found in available.items() if found.usable and backend in (AUTO, name)]
     if not names:
         raise BackendUnavailable('No runtime is installed. Install one with: pip install "edge-mtl[cpu]"')
-    found = tuple(Candidate(name, kind) for name in names for kind in _precisions(name, precision, device))
+    wanted = _TRIED_BY_AUTO if precision == AUTO else (precision,)
+    found = tuple(Candidate(name, kind) for name in names for each in wanted for kind in _precisions(name, each, device))
     if found:
         return found
     if not _in_hardware(precision, device):

@@ -1,4 +1,8 @@
-"""Writing Q/DQ nodes, integer weights and integer operators into a graph, as a plan says. Knows nothing about frames."""
+"""Writing Q/DQ nodes, integer weights and integer operators into a graph, as a plan says. Knows nothing about frames.
+
+Two styles from one set of ranges: unsigned activations with integer weights and biases for CPUs; signed and symmetric
+activations, float weights with Q/DQ behind them and float biases for TensorRT, which rounds the weights itself.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,35 @@ from typing import Any
 
 import numpy as np
 
+from edge_mtl.build.emission_weights import SMALLEST_SCALE, LayerArrays, quantize_layer
 from edge_mtl.build.graphs import GraphIndex, attribute, import_onnx
 from edge_mtl.build.integer_ops import CONTRIB_DOMAIN, gelu_nodes, upsampling_nodes
 from edge_mtl.build.placement import Plan
 from edge_mtl.build.ranges import Range
 from edge_mtl.errors import BuildError
 
-__all__ = ["Emission"]
+__all__ = ["Emission", "Style"]
 
 Array = np.ndarray
 
-_BIAS_LIMIT = 2.0**30
-"""Integer biases stay below this, or they would overflow 32 bits with the sums they start."""
+_SIGNED_LEVELS = 127
 
-_SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How integers are written.
+
+    Attributes:
+        signed: activations are int8 around zero, else uint8 over the whole range.
+        levels: largest magnitude of an integer weight, 127, or 63 where sums of byte products saturate.
+        integer_bias: biases become integers too, as ONNX Runtime's integer layers want them.
+        float_weights: weights stay float with Q and DQ nodes behind them, else they are stored as integers.
+    """
+
+    signed: bool = False
+    levels: int = 127
+    integer_bias: bool = True
+    float_weights: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +57,22 @@ class Emission:
 
     Args:
         model: ModelProto; it is changed.
-        levels: largest magnitude of an integer weight, 127, or 63 where sums of byte products saturate.
-        integer_bias: whether biases become integers too, as ONNX Runtime's integer layers want them.
+        means: mean by channel of what layers read, for bias correction; empty without it.
     """
 
     def __init__(
-        self, model: Any, index: GraphIndex, plan: Plan, ranges: Mapping[str, Range], *, levels: int, integer_bias: bool
+        self,
+        model: Any,
+        index: GraphIndex,
+        plan: Plan,
+        ranges: Mapping[str, Range],
+        *,
+        style: Style,
+        means: Mapping[str, Array],
     ) -> None:
         self._onnx = import_onnx()
         self._model, self._index, self._plan, self._ranges = model, index, plan, ranges
-        self._levels, self._integer_bias = levels, integer_bias
+        self._style, self._means = style, means
         self._constants: dict[str, Any] = {}
         self._scales: dict[str, _Scale] = {}
         self._nodes: list[Any] = []
@@ -57,6 +82,7 @@ class Emission:
         plan = self._plan
         inputs, outputs = set(plan.inputs), set(plan.outputs)
         layers = {node.output[0] for node in plan.layers}
+        products = {node.output[0] for node in plan.products}
         gelus = {node.output[0] for node in plan.gelus}
         skipped = {node.output[0] for node in plan.folded}
         skipped |= {node.output[0] for node in plan.tokens.values()}
@@ -82,6 +108,8 @@ class Emission:
                 if node.input[0] in inputs:
                     copy.input[0] = f"{node.input[0]}_dequantized"
                 self._integer_weights(copy, node)
+            if result in products:
+                copy.input[:] = [f"{name}_dequantized" if name in inputs else name for name in node.input]
             tensor = sources.get(result, result)
             if tensor in outputs:
                 copy.output[0] = f"{tensor}_float"
@@ -184,40 +212,63 @@ class Emission:
         while tensor in self._plan.shared:
             tensor = self._plan.shared[tensor]
         if tensor not in self._scales:
-            wanted = self._ranges[tensor]
-            value = np.float32(max((wanted.high - wanted.low) / 255.0, _SMALLEST_SCALE))
-            zero_point = np.uint8(np.clip(round(-wanted.low / float(value)), 0, 255))
+            value, zero_point = self._scale_of(self._ranges[tensor])
             names = (self._constant(f"{tensor}_scale", value), self._constant(f"{tensor}_zero_point", zero_point))
             self._scales[tensor] = _Scale(*names, float(value))
         return self._scales[tensor]
 
+    def _scale_of(self, wanted: Range) -> tuple[Any, Any]:
+        """Scale (float32) and zero point (uint8 or int8) of a range."""
+        if self._style.signed:
+            return np.float32(max(wanted.reach / _SIGNED_LEVELS, SMALLEST_SCALE)), np.int8(0)
+        value = np.float32(max((wanted.high - wanted.low) / 255.0, SMALLEST_SCALE))
+        return value, np.uint8(np.clip(round(-wanted.low / float(value)), 0, 255))
+
     def _integer_weights(self, copy: Any, node: Any, *, flatten: bool = False) -> None:
         """Replace weights and bias of `copy` by those of `node` as integers, with DequantizeLinear nodes."""
+        style = self._style
         weights = self._index.array(node.input[1])
         if flatten:
             weights = weights.reshape(weights.shape[0], -1)
         axis = 0 if node.op_type == "Conv" or (node.op_type == "Gemm" and attribute(node, "transB", 0)) else 1
-        others = tuple(dimension for dimension in range(weights.ndim) if dimension != axis)
-        scales = np.abs(weights).max(axis=others) / self._levels
+        bias, foreign_bias = self._bias_of(node, weights.shape[axis])
+        means = None if foreign_bias else self._means.get(node.input[0])
+        layer = LayerArrays(node.op_type, weights, axis, bias, means)
         activation = np.float32(self._scale(node.input[0]).value)
-        bias = self._integer_bias_of(node, len(scales))
-        if bias is not None:
-            scales = np.maximum(scales, np.abs(bias) / (activation * _BIAS_LIMIT))
-        scales = np.where(scales > _SMALLEST_SCALE, scales, 1.0).astype(np.float32)
-        shape = [-1 if dimension == axis else 1 for dimension in range(weights.ndim)]
-        integers = np.clip(np.round(weights / scales.reshape(shape)), -self._levels, self._levels).astype(np.int8)
-        copy.input[1] = self._dequantized(f"{node.output[0]}_weight", integers, scales, axis)
-        if bias is not None:
-            products = (scales * activation).astype(np.float32)
-            counts = np.round(bias.astype(np.float64) / products).astype(np.int32)
-            copy.input[2] = self._dequantized(f"{node.output[0]}_bias", counts, products, 0)
+        found = quantize_layer(layer, levels=style.levels, input_scale=float(activation), integer_bias=style.integer_bias)
+        base = f"{node.output[0]}_weight"
+        if style.float_weights:
+            copy.input[1] = self._rounded(base, node.input[1], found.scales, axis)
+        else:
+            copy.input[1] = self._dequantized(base, found.integers, found.scales, axis)
+        if found.bias is None or (found.bias is bias and not style.integer_bias):
+            return
+        if style.integer_bias:
+            products = (found.scales * activation).astype(np.float32)
+            counts = np.round(found.bias.astype(np.float64) / products).astype(np.int32)
+            named = self._dequantized(f"{node.output[0]}_bias", counts, products, 0)
+        else:
+            named = self._constant(f"{node.output[0]}_bias_corrected", found.bias)
+        copy.input[:] = [*copy.input[:2], named]
 
-    def _integer_bias_of(self, node: Any, channels: int) -> Array | None:
-        """The bias of `node` if it is to become integers: one value per output channel."""
-        if not self._integer_bias or len(node.input) < 3 or node.input[2] not in self._index.weights:
-            return None
-        bias = self._index.array(node.input[2])
-        return bias if bias.shape == (channels,) else None
+    def _bias_of(self, node: Any, channels: int) -> tuple[Array | None, bool]:
+        """The bias of `node`, one value per output channel, and whether it has another kind of bias that has to stay."""
+        if len(node.input) < 3 or not node.input[2]:
+            return None, False
+        bias = self._index.array(node.input[2]) if node.input[2] in self._index.weights else None
+        return (bias, False) if bias is not None and bias.shape == (channels,) else (None, True)
+
+    def _rounded(self, base: str, weights: str, scales: Array, axis: int) -> str:
+        """Float weights -> QuantizeLinear -> DequantizeLinear, by output channel."""
+        constants = [
+            self._constant(f"{base}_scales", scales),
+            self._constant(f"{base}_zero_points", np.zeros(len(scales), np.int8)),
+        ]
+        make = self._onnx.helper.make_node
+        self._nodes.append(make("QuantizeLinear", [weights, *constants], [f"{base}_integers"], name=f"{base}_Q", axis=axis))
+        inputs = [f"{base}_integers", *constants]
+        self._nodes.append(make("DequantizeLinear", inputs, [base], name=f"{base}_DQ", axis=axis))
+        return base
 
     def _dequantized(self, base: str, integers: Array, scales: Array, axis: int) -> str:
         constants = [

@@ -8,14 +8,15 @@ a runtime never opens a path. Knows nothing about frames, and imports no runtime
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_mtl.backends import available
+from edge_mtl.build.compiled import CompiledStore
 from edge_mtl.build.locks import exclusive
+from edge_mtl.build.private_files import check_owner, read_checked
 from edge_mtl.build.records import EngineRecord
 from edge_mtl.bundle import DEPLOY_MODEL, ENGINES, Bundle
 from edge_mtl.device import DeviceFingerprint, fingerprint
@@ -73,6 +74,11 @@ class EngineStore:
         inside, cached = self.folders
         target = inside if inside.exists() else self._bundle.path
         return inside if os.access(target, os.W_OK) else cached
+
+    @property
+    def compiled(self) -> CompiledStore:
+        """Compiled code of engines, this bundle's and others'; in the user's cache wherever the engines lie."""
+        return CompiledStore(cache_folder() / "compiled")
 
     @property
     def device(self) -> DeviceFingerprint:
@@ -164,20 +170,9 @@ class EngineStore:
         if why is not None:
             raise EngineMismatch(f"{self._path(record)} cannot be used: {why}. Run: {self.rebuild_command(record)}")
         path = self._path(record)
+        check_owner(path.parent, remedy=_REMEDY)
         rebuild = f"Run: {self.rebuild_command(record)}"
-        _check_owner(path.parent)
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0))
-        except OSError as exc:
-            raise BundleError(f"Engine {path} cannot be opened ({exc.strerror}). {rebuild}") from exc
-        with os.fdopen(descriptor, "rb") as stream:
-            facts = os.fstat(stream.fileno())
-            if not stat.S_ISREG(facts.st_mode) or facts.st_size != record.size:
-                raise BundleError(f"Engine {path} was altered: {record.size} bytes expected, {facts.st_size} found. {rebuild}")
-            payload = stream.read(record.size + 1)
-        if len(payload) != record.size or sha256_bytes(payload) != record.sha256:
-            raise BundleError(f"Engine {path} was altered: its SHA-256 differs from the one recorded. {rebuild}")
-        return payload
+        return read_checked(path, size=record.size, sha256=record.sha256, what="Engine", remedy=rebuild)
 
     def save(self, record: EngineRecord, payload: bytes) -> Path:
         """Store an engine: the graph under a name of its own, then the sidecar, whose replacement is the one step that counts.
@@ -206,6 +201,7 @@ class EngineStore:
             for name in (f"{record.key}.json", record.file):
                 with suppress(FileNotFoundError, NotADirectoryError):
                     (folder / name).unlink()
+        self.compiled.remove(record)
 
     @contextmanager
     def building(self, *, waiting: Callable[[], None] | None = None) -> Iterator[bool]:
@@ -249,7 +245,7 @@ class EngineStore:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as exc:
             raise BuildError(f"The engine folder {folder} cannot be made ({exc.strerror or exc}).") from exc
-        _check_owner(folder)
+        check_owner(folder, remedy=_REMEDY)
         return folder
 
     @staticmethod
@@ -266,6 +262,7 @@ class EngineStore:
 
 
 _AGAIN = "build the engine again."
+_REMEDY = f"Delete it and {_AGAIN}"
 
 
 def _read_sidecar(path: Path) -> EngineRecord:
@@ -279,19 +276,3 @@ def _read_sidecar(path: Path) -> EngineRecord:
     if path.stem != record.key:
         raise BundleError(f"{path} describes engine {record.key}. Delete it and {_AGAIN}")
     return record
-
-
-def _check_owner(folder: Path) -> None:
-    """Engines are as trusted as code: only this user or root may have written them."""
-    if not hasattr(os, "getuid"):
-        return
-    try:
-        facts = folder.stat()
-    except OSError as exc:
-        raise BundleError(f"The engine folder {folder} cannot be read ({exc.strerror or exc}).") from exc
-    if facts.st_uid not in (os.getuid(), 0):
-        raise BundleError(
-            f"{folder} belongs to user {facts.st_uid}, not to this one: its engines are not trusted. Delete it and {_AGAIN}"
-        )
-    if facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise BundleError(f"{folder} can be written by other users: its engines are not trusted. Run: chmod 700 {folder}")

@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.errors import BackendUnavailable, BuildError
+from edge_mtl.allowlist import check_graph
+from edge_mtl.errors import BackendUnavailable, BuildError, BundleError
 
 __all__ = ["GraphFacts", "GraphIndex", "attribute", "facts", "import_onnx", "parse"]
-
-_MAX_MODEL_BYTES = 2 << 30
-_CONTROL_FLOW = ("If", "Loop", "Scan")
 
 
 def import_onnx() -> Any:
@@ -37,22 +35,15 @@ def parse(model: bytes, *, name: str) -> Any:
     Args:
         name: of the model, for messages.
     Raises:
-        BuildError: not an ONNX model, too large, with control flow, or with weights outside the file.
+        BuildError: not an ONNX model, or one that `edge_mtl.allowlist` refuses.
         BackendUnavailable: the package onnx is missing.
     """
     onnx = import_onnx()
-    if len(model) > _MAX_MODEL_BYTES:
-        raise BuildError(f"{name} has {len(model)} bytes: expected at most {_MAX_MODEL_BYTES}.")
     try:
-        proto = onnx.load_model_from_string(model)
-        operators = {node.op_type for node in proto.graph.node}
-        external = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.graph.initializer)
-        if not operators or operators & set(_CONTROL_FLOW) or external:
-            found = "no nodes" if not operators else "weights in other files" if external else "control flow"
-            raise BuildError(f"{name}: expected one self-contained graph without control flow, found {found}. Export it again.")
-        return onnx.shape_inference.infer_shapes(proto)
-    except BuildError:
-        raise
+        check_graph(model, name=name)
+        return onnx.shape_inference.infer_shapes(onnx.load_model_from_string(model))
+    except BundleError as exc:
+        raise BuildError(str(exc)) from exc
     except Exception as exc:  # protobuf and onnx raise many kinds
         raise BuildError(f"{name} is not a usable ONNX model ({type(exc).__name__}). Export the bundle again.") from exc
 

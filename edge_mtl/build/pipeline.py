@@ -13,31 +13,40 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge_mtl.backends import Backend, available, open_backend
+from edge_mtl.allowlist import check_graph
+from edge_mtl.backends import Backend, CompiledGraph, available, compile_graph, open_backend
 from edge_mtl.bench.latency import LatencyReport, measure_interleaved
 from edge_mtl.build.calibration import CalibrationSet, load_calibration
-from edge_mtl.build.candidates import Candidate, candidates
+from edge_mtl.build.candidates import AUTO, Candidate, candidates
 from edge_mtl.build.engines import EngineStore
 from edge_mtl.build.evaluation import Score, evaluate
 from edge_mtl.build.frame_path import FramePath
+from edge_mtl.build.gate import DEFAULT_BUDGET, Budget, Verdict, judge
 from edge_mtl.build.graphs import facts, import_onnx
-from edge_mtl.build.quantize import calibrate, emit
+from edge_mtl.build.quantize import Calibrated, calibrate, emit
 from edge_mtl.build.records import EngineRecord, engine_file, engine_key
 from edge_mtl.build.report import BuildReport, BuildRow
+from edge_mtl.build.search import propose
 from edge_mtl.build.selftest import SelfTestReport, golden_frame, run_self_test
 from edge_mtl.bundle import DEPLOY_MODEL, GOLDEN, PLAIN_MODEL, Bundle
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError, BundleError, InferenceError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.recipes import Recipe, load_recipe
 
-__all__ = ["Progress", "build_engine"]
+__all__ = ["SEARCH_S", "Progress", "build_engine"]
 
 Progress = Callable[[str, int, int], None]
-"""Called with the step ("wait", "calibrate", "quantize", "self-test", "time", "evaluate", "store"), units done and in all."""
+"""Called with the step ("wait", "calibrate", "quantize", "search", "self-test", "time", "evaluate", "store"),
+units done and in all."""
 
+SEARCH_S = 240.0
+_FLOAT_BLOCKS = "float_blocks"
 _ROUNDS = 25
 _BUDGET_S = 20.0
-_LOW_AGREEMENT = 0.9
+_AUTO_BUDGET_S = 90.0
+"""With many candidates close to one another a loaded machine needs more rounds to tell them apart."""
+
+_NOT_KEPT = "Compiled code could not be kept in {}: engines work, and start slower."
 
 
 @dataclass(slots=True)
@@ -46,11 +55,26 @@ class _Trial:
 
     candidate: Candidate
     model: bytes
+    compiled: CompiledGraph | None = None
     backend: Backend | None = None
     path: FramePath | None = None
     self_test: SelfTestReport | None = None
     failure: Exception | None = None
     score: Score = field(default_factory=lambda: Score({}, {}))
+    verdict: Verdict | None = None
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the graph holds integers."""
+        return self.candidate.precision.startswith("int8")
+
+
+@dataclass(frozen=True, slots=True)
+class _Models:
+    """The graph of every candidate, and the ranges that INT8 ones were made with."""
+
+    graphs: Mapping[Candidate, bytes]
+    calibrated: Calibrated | None
 
 
 def build_engine(
@@ -62,6 +86,8 @@ def build_engine(
     recipe: Recipe | None = None,
     threads: int | None = None,
     store: EngineStore | None = None,
+    budget: Budget | None = None,
+    search_s: float = SEARCH_S,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Build, test and time engines of `bundle` for this device, and store those that pass.
@@ -70,17 +96,21 @@ def build_engine(
     the fastest is the one chosen. Two builds at once do the work once: the second waits and takes the first one's engine.
 
     Args:
-        precision: "int8", "bf16", "fp16" or "fp32"; INT8 engines may compute what is left in floats as bfloat16.
+        precision: "int8", "bf16", "fp16" or "fp32"; INT8 engines may compute what is left in floats as bfloat16. "auto" tries
+            all that this machine has, and INT8 with some blocks in floats, and takes the fastest within the budget.
         backend: "auto" tries every runtime that is here, a name only that one.
         calibration: folder of pictures for INT8 ranges; the bundle's frames when not given.
         recipe: how to quantize, the one that comes with the package when not given.
         threads: of the runtimes; one per physical core when not given.
         store: where engines go; the bundle's by default.
+        budget: what an engine may lose against FP32 on the labelled frames, or else it is not stored; without one such an
+            engine is stored, with a warning, or, with precision "auto", the usual budget holds.
+        search_s: about how long "auto" may look for blocks that are better kept in floats; 0 does not look.
         progress: see `Progress`.
     Raises:
         BackendUnavailable: no runtime, not the one named, or the package onnx is missing.
         CalibrationError: no usable frames.
-        AccuracyError: no candidate agrees with the FP32 reference.
+        AccuracyError: no candidate agrees with the FP32 reference, or none is within the budget.
         BuildError: the precision is not to be had here, no candidate could be built, or the disk is full.
         BundleError: the bundle is damaged or lacks a file.
     """
@@ -90,7 +120,8 @@ def build_engine(
     tried = candidates(precision, backend=backend, available=available(), device=place.device)
     chosen_recipe = recipe or load_recipe()
     frames: CalibrationSet | None = None
-    if precision == "int8":
+    limits = DEFAULT_BUDGET if budget is None and precision == AUTO else budget
+    if any(candidate.precision.startswith("int8") for candidate in tried):
         import_onnx()
         frames = load_calibration(
             bundle,
@@ -104,7 +135,20 @@ def build_engine(
             return _reused(place, found, frames, time.time() - start)
         with ExitStack() as stack:
             models = _models(bundle, tried, frames, chosen_recipe, threads=threads, progress=report)
-            trials = [_Trial(candidate, models[candidate.backend]) for candidate in tried]
+            trials = [_Trial(candidate, model) for candidate, model in models.graphs.items()]
+            if precision == AUTO and frames is not None and models.calibrated is not None and limits is not None and search_s:
+                found_by_search = propose(
+                    bundle,
+                    frames,
+                    tried,
+                    recipe=chosen_recipe,
+                    calibrated=models.calibrated,
+                    budget=limits,
+                    limit_s=search_s,
+                    threads=threads,
+                    progress=report,
+                )
+                trials += [_Trial(proposal.candidate, proposal.model) for proposal in found_by_search]
             for number, trial in enumerate(trials):
                 _open_and_test(trial, bundle, threads, stack)
                 report("self-test", number + 1, len(trials))
@@ -112,22 +156,27 @@ def build_engine(
             if not passed:
                 raise _nothing_passed(trials)
             baseline, name = _baseline(bundle, threads, stack)
-            timed = _time(baseline, passed, bundle, report)
+            timed = _time(baseline, passed, bundle, report, budget_s=_AUTO_BUDGET_S if precision == AUTO else _BUDGET_S)
             _score(baseline, passed, bundle, report)
+            passed = _gate(baseline, passed, limits)
             seconds = time.time() - start
             ranking = sorted(passed, key=lambda trial: -timed[trial.candidate.name].ratio)
+            if precision == AUTO:
+                ranking = _best_per_runtime(ranking)
             records = [_record(trial, place, request, timed, baseline.score, bundle, seconds) for trial in ranking]
+        kept = True
         for number, (record, trial) in enumerate(zip(records, ranking, strict=True)):
             place.save(record, trial.model)
+            kept = _keep_compiled(place, record, trial) and kept
             report("store", number + 1, len(records))
     return BuildReport(
         record=records[0],
         path=place.folder / records[0].file,
-        rows=(_baseline_row(baseline, name, bundle, timed), *(_row(trial, ranking[0], timed) for trial in trials)),
-        graph=facts(ranking[0].model).describe() if frames is not None else "the bundle's deploy graph",
+        rows=(_baseline_row(baseline, name, bundle, timed), *(_row(trial, ranking, timed) for trial in trials)),
+        graph=facts(ranking[0].model).describe() if ranking[0].quantized else "the bundle's deploy graph",
         calibration=_calibration(frames),
         seconds=time.time() - start,
-        warnings=_warnings(frames, ranking[0], trials),
+        warnings=(*_warnings(frames, ranking[0], trials), *(() if kept else (_NOT_KEPT.format(place.compiled.folder),))),
     )
 
 
@@ -149,7 +198,8 @@ def _request(
 
 def _built_meanwhile(store: EngineStore, request: Mapping[str, Any], start: float) -> EngineRecord | None:
     for record in store.list():
-        if record.created >= start and dict(record.options) == dict(request) and store.mismatch(record) is None:
+        asked = {name: value for name, value in record.options.items() if name != _FLOAT_BLOCKS}
+        if record.created >= start and asked == dict(request) and store.mismatch(record) is None:
             return record
     return None
 
@@ -177,7 +227,8 @@ def _reused(store: EngineStore, record: EngineRecord, frames: CalibrationSet | N
         accuracy=record.accuracy.get("this", {}),
         self_test=record.self_test,
     )
-    graph = facts(store.load(record)).describe() if frames is not None else "the bundle's deploy graph"
+    integers = record.precision.startswith("int8")
+    graph = facts(store.load(record)).describe() if integers else "the bundle's deploy graph"
     path = store.folder / record.file
     return BuildReport(record, path, (baseline, row), graph, _calibration(frames), seconds, reused=True)
 
@@ -190,29 +241,43 @@ def _models(
     *,
     threads: int | None,
     progress: Progress,
-) -> dict[str, bytes]:
-    """The graph for every runtime among the candidates; checked to hold the precision that was asked for."""
+) -> _Models:
+    """The graph for every candidate; checked to hold the precision that was asked for."""
     deploy = bundle.read(DEPLOY_MODEL)
-    targets = list(dict.fromkeys(candidate.backend for candidate in tried))
+    check_graph(deploy, name=str(bundle.path / DEPLOY_MODEL))
     if frames is None:
-        return dict.fromkeys(targets, deploy)
-    ranges = calibrate(deploy, frames.frames, recipe=recipe, threads=threads, progress=progress)
-    models = {}
+        return _Models(dict.fromkeys(tried, deploy), None)
+    calibrated = calibrate(deploy, frames.frames, recipe=recipe, threads=threads, progress=progress)
+    targets = list(dict.fromkeys(candidate.backend for candidate in tried if candidate.precision.startswith("int8")))
+    integers = {}
     for number, target in enumerate(targets):
-        models[target] = emit(deploy, ranges, recipe=recipe, target="openvino" if target == "openvino" else "onnxruntime")
-        found = facts(models[target], name="the quantized graph")
+        integers[target] = emit(deploy, calibrated, recipe=recipe, target="openvino" if target == "openvino" else "onnxruntime")
+        found = facts(integers[target], name="the quantized graph")
         if found.integer_layers == 0:
             raise BuildError(f"INT8 was asked for, but the graph for {target} has {found.describe()}. Check the recipe.")
         progress("quantize", number + 1, len(targets))
-    return models
+    graphs = {item: integers[item.backend] if item.precision.startswith("int8") else deploy for item in tried}
+    return _Models(graphs, calibrated)
+
+
+def _best_per_runtime(ranking: Sequence[_Trial]) -> list[_Trial]:
+    """The fastest of every runtime, in order: the others are not worth their space."""
+    best: dict[str, _Trial] = {}
+    for trial in ranking:
+        best.setdefault(trial.candidate.backend, trial)
+    return list(best.values())
 
 
 def _open_and_test(trial: _Trial, bundle: Bundle, threads: int | None, stack: ExitStack) -> None:
     candidate = trial.candidate
     try:
-        backend = stack.enter_context(
-            closing(open_backend(candidate.backend, trial.model, threads=threads, precision=candidate.precision))
+        trial.compiled = _compile(candidate, trial.model)
+        opened = open_backend(
+            candidate.backend, trial.model, threads=threads, precision=candidate.precision, compiled=trial.compiled
         )
+        backend = stack.enter_context(closing(opened))
+        if backend.info.loading != "compiled code":
+            trial.compiled = None
         trial.self_test = run_self_test(backend, bundle)
     except (AccuracyError, BackendUnavailable, InferenceError) as exc:
         trial.failure = exc
@@ -223,6 +288,25 @@ def _open_and_test(trial: _Trial, bundle: Bundle, threads: int | None, stack: Ex
         trial.failure = exc
         return
     trial.backend, trial.path = backend, FramePath(backend, bundle.manifest)
+
+
+def _compile(candidate: Candidate, model: bytes) -> CompiledGraph | None:
+    """Compiled first and then loaded, so that what is tested and timed is what later starts load."""
+    try:
+        return compile_graph(candidate.backend, model, precision=candidate.precision)
+    except (BackendUnavailable, BundleError, OSError):  # opening the graph says it better, or works without
+        return None
+
+
+def _keep_compiled(store: EngineStore, record: EngineRecord, trial: _Trial) -> bool:
+    if trial.compiled is None:
+        store.compiled.remove(record)
+        return True
+    try:
+        store.compiled.keep(record, trial.compiled)
+    except (BuildError, BundleError):
+        return False
+    return True
 
 
 def _nothing_passed(trials: Sequence[_Trial]) -> Exception:
@@ -247,7 +331,7 @@ def _baseline(bundle: Bundle, threads: int | None, stack: ExitStack) -> tuple[_T
 _BASELINE = "baseline"
 
 
-def _time(baseline: _Trial, passed: Sequence[_Trial], bundle: Bundle, progress: Progress) -> LatencyReport:
+def _time(baseline: _Trial, passed: Sequence[_Trial], bundle: Bundle, progress: Progress, *, budget_s: float) -> LatencyReport:
     """Whole frames at network size, in turns with the baseline."""
     frame = golden_frame(bundle)
     paths = {_BASELINE: baseline.path, **{trial.candidate.name: trial.path for trial in passed}}
@@ -256,7 +340,7 @@ def _time(baseline: _Trial, passed: Sequence[_Trial], bundle: Bundle, progress: 
         calls,
         baseline=_BASELINE,
         rounds=_ROUNDS,
-        budget_s=_BUDGET_S,
+        budget_s=budget_s,
         progress=lambda done, total: progress("time", done, total),
     )
 
@@ -271,6 +355,19 @@ def _score(baseline: _Trial, passed: Sequence[_Trial], bundle: Bundle, progress:
         trial.score = scores[trial.candidate.name]
 
 
+def _gate(baseline: _Trial, scored: Sequence[_Trial], budget: Budget | None) -> list[_Trial]:
+    """The trials that may be stored: all that are within the budget, or simply all where none was given."""
+    for trial in scored if baseline.score.frames else ():
+        trial.verdict = judge(baseline.score, trial.score, name=trial.candidate.name, budget=budget or DEFAULT_BUDGET)
+        if budget is not None and not trial.verdict.passed:
+            trial.failure = AccuracyError(f"out of budget: {'; '.join(trial.verdict.failures)}")
+    within = [trial for trial in scored if trial.failure is None]
+    if not within:
+        listed = ". ".join(f"{trial.candidate.name} is {trial.failure}" for trial in scored)
+        raise AccuracyError(f"{listed}. Calibrate with frames like those the device sees: edge-mtl calibrate, or allow more.")
+    return within
+
+
 def _record(
     trial: _Trial,
     store: EngineStore,
@@ -283,13 +380,14 @@ def _record(
     candidate, row = trial.candidate, timed[trial.candidate.name]
     graph, digest = bundle.manifest.files[DEPLOY_MODEL].sha256, sha256_bytes(trial.model)
     version = store.runtimes[candidate.backend]
+    options = {**request, _FLOAT_BLOCKS: ", ".join(candidate.float_blocks)} if candidate.float_blocks else request
     key = engine_key(
         backend=candidate.backend,
         runtime_version=version,
         device=store.device,
         precision=candidate.precision,
         graph_sha256=graph,
-        options=request,
+        options=options,
     )
     return EngineRecord(
         key=key,
@@ -301,7 +399,7 @@ def _record(
         file=engine_file(key, digest),
         sha256=digest,
         size=len(trial.model),
-        options=request,
+        options=options,
         build_seconds=round(seconds, 2),
         latency_ms=round(row.median_ms, 3),
         baseline_latency_ms=round(timed[_BASELINE].median_ms, 3),
@@ -329,19 +427,21 @@ def _baseline_row(baseline: _Trial, name: str, bundle: Bundle, timed: LatencyRep
     )
 
 
-def _row(trial: _Trial, winner: _Trial, timed: LatencyReport) -> BuildRow:
-    candidate = trial.candidate
+def _row(trial: _Trial, ranking: Sequence[_Trial], timed: LatencyReport) -> BuildRow:
+    candidate, winner = trial.candidate, ranking[0]
     row = BuildRow(candidate.precision, candidate.backend, reason=str(trial.failure), size_bytes=len(trial.model))
     if trial.failure is not None:
         return row
     latency = timed[candidate.name]
     chosen = trial is winner
     reason = "the fastest that passed its self-test" if chosen else f"passed, but {winner.candidate.name} is faster"
+    if candidate.float_blocks:
+        reason = f"{reason}; keeps in floats: {', '.join(candidate.float_blocks)}"
     return replace(
         row,
         reason=reason,
         chosen=chosen,
-        stored=True,
+        stored=any(trial is kept for kept in ranking),
         latency_ms=latency.median_ms,
         latency_p90_ms=latency.p90_ms,
         ratio=latency.ratio,
@@ -362,9 +462,11 @@ def _warnings(frames: CalibrationSet | None, winner: _Trial, trials: Sequence[_T
     if frames is not None and frames.skipped:
         found.append(f"Calibration pictures that cannot be read were left out: {', '.join(frames.skipped)}")
     found += [f"{trial.candidate.name} was left out: {trial.failure}" for trial in trials if trial.failure is not None]
-    same = winner.score.agreement.get("argmax_agreement")
-    if same is not None and same < _LOW_AGREEMENT:
+    if winner.verdict is not None and not winner.verdict.passed:
+        lost = "; ".join(winner.verdict.failures)
+        found.append(f"{winner.candidate.name} loses more than it should. {lost}. Refuse such engines with --max-drop.")
+    if not winner.quantized and any(trial.quantized for trial in trials):
         found.append(
-            f"Only {same:.1%} of the classes agree with FP32 on the labelled frames. More calibration frames may help."
+            f"INT8 does not pay on this machine: {winner.candidate.name} is faster within the budget, so that is built."
         )
     return tuple(found)

@@ -3,23 +3,22 @@
 ONNX Runtime runs a convolution on integers only if its output is quantized too, so there the outputs of convolutions and
 of the element-wise operators between them are quantized; its Gemm gives floats by itself, which attention and the
 residual sums want. OpenVINO fuses what follows a layer into it, so there only the layers' inputs are quantized; its integer
-Gemm was no faster than its bfloat16 one (AMX) nor, at these sizes, than FP32, so only convolutions are.
+Gemm was no faster than its bfloat16 one (AMX) nor, at these sizes, than FP32, so only convolutions are. TensorRT fuses
+likewise and wants nothing but the inputs of layers, with LayerNorm, softmax, GELU and residual sums in floats.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from edge_mtl.build.graphs import GraphIndex, attribute
+from edge_mtl.build.placement_layers import is_layer, is_product, layer_name, matching
 from edge_mtl.errors import BuildError
-from edge_mtl.recipes import Placement
+from edge_mtl.recipes import Placement, Recipe, Target
 
-__all__ = ["Plan", "Target", "place"]
-
-Target = Literal["onnxruntime", "openvino"]
+__all__ = ["Plan", "place"]
 
 
 @dataclass(slots=True)
@@ -28,6 +27,7 @@ class Plan:
 
     Attributes:
         layers: nodes with weights that run on integers.
+        products: nodes that multiply two activations and run on integers.
         inputs: tensors quantized for those layers only; everyone else reads the floats.
         outputs: tensors quantized for all their readers.
         shared: tensors among `outputs` that take scale and zero point from another one.
@@ -37,6 +37,7 @@ class Plan:
     """
 
     layers: list[Any] = field(default_factory=list)
+    products: list[Any] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     shared: dict[str, str] = field(default_factory=dict)
@@ -50,43 +51,52 @@ class Plan:
         return [name for name in dict.fromkeys([*self.outputs, *self.inputs]) if name not in self.shared]
 
 
-def place(index: GraphIndex, placement: Placement, *, target: Target) -> Plan:
+def place(index: GraphIndex, recipe: Recipe, *, target: Target) -> Plan:
     """Decide what to quantize.
 
     Raises:
-        BuildError: `float_tail` names an output that the graph does not have, or nothing is left to quantize.
+        BuildError: nothing is left to quantize.
     """
-    kinds = [kind for kind in placement.op_types if target != "openvino" or kind == "Conv"]
-    layers = [node for node in index.nodes if _has_weights(node, index, kinds)]
-    floating: set[str] = set()
-    for output, count in placement.float_tail.items():
-        if output in index.outputs:
-            floating |= index.layers_before(output, count, layers)
-    patterns = [re.compile(pattern) for pattern in placement.exclude]
-    plan = Plan()
-    for node in layers:
-        if node.output[0] not in floating and not any(pattern.match(node.name) for pattern in patterns):
-            plan.layers.append(node)
+    placement = recipe.placement
+    plan = Plan(layers=_layers(index, recipe, target))
+    if target == "tensorrt" and placement.products:
+        plan.products = [node for node in index.nodes if is_product(node, index) and not _excluded(node, index, recipe)]
     if not plan.layers:
-        raise BuildError("The recipe leaves no layer to quantize. Loosen placement.op_types, exclude or float_tail.")
+        raise BuildError("The recipe leaves no layer to quantize. Loosen placement.op_types, exclude, float_tail or layers.")
     if target == "onnxruntime":
         _place_outputs(index, placement, plan)
     integers = set(plan.outputs)
     if target == "onnxruntime" and "Gelu" in placement.element_wise:
         plan.gelus = [node for node in index.nodes if node.op_type == "Gelu" and _between_integers(node, index, plan)]
-    plan.inputs = [name for name in dict.fromkeys(node.input[0] for node in plan.layers) if name not in integers]
+    read = [node.input[0] for node in plan.layers] + [name for node in plan.products for name in node.input[:2]]
+    plan.inputs = [name for name in dict.fromkeys(read) if name not in integers]
     return plan
 
 
-def _has_weights(node: Any, index: GraphIndex, kinds: Sequence[str]) -> bool:
-    if node.op_type not in kinds or len(node.input) < 2 or node.input[1] not in index.weights:
-        return False
-    if node.input[0] in index.weights:
-        return False
-    if node.op_type == "Gemm":
-        plain = attribute(node, "alpha", 1.0) == 1.0 and attribute(node, "beta", 1.0) == 1.0
-        return plain and not attribute(node, "transA", 0)
-    return node.op_type == "Conv" or len(index.weights[node.input[1]].dims) == 2
+def _layers(index: GraphIndex, recipe: Recipe, target: Target) -> list[Any]:
+    """The nodes that run on integers: what placement says, then what overrides say about single layers."""
+    placement = recipe.placement
+    kinds = [kind for kind in placement.op_types if target != "openvino" or kind == "Conv"]
+    layers = [node for node in index.nodes if is_layer(node, index, kinds)]
+    floating: set[str] = set()
+    for output, count in placement.float_tail.items():
+        if output in index.outputs:
+            floating |= index.layers_before(output, count, layers)
+    patterns = [re.compile(pattern) for pattern in placement.exclude]
+    found = []
+    for node in layers:
+        said = [override.precision for override in matching(layer_name(node, index), recipe.layers) if override.precision]
+        floats = node.output[0] in floating or any(pattern.match(node.name) for pattern in patterns)
+        if (said[-1] == "int8") if said else not floats:
+            found.append(node)
+    return found
+
+
+def _excluded(node: Any, index: GraphIndex, recipe: Recipe) -> bool:
+    said = [override.precision for override in matching(layer_name(node, index), recipe.layers) if override.precision]
+    if said:
+        return said[-1] == "float"
+    return any(re.compile(pattern).match(node.name) for pattern in recipe.placement.exclude)
 
 
 def _place_outputs(index: GraphIndex, placement: Placement, plan: Plan) -> None:

@@ -1,32 +1,112 @@
-"""Static quantization of a deploy graph for CPUs: unsigned activations, signed weights per channel, as Q/DQ nodes.
+"""Static quantization of a graph: look at its activations once, choose ranges, write Q/DQ graphs for several runtimes.
 
-Knows graphs and ranges; knows nothing about bundles, frames on disk or engines. One set of ranges serves every target:
-`calibrate` measures it, `emit` writes a graph for one runtime.
+Knows graphs, recipes and ranges; knows nothing about bundles, frames on disk or engines. One pass over the frames serves
+every method and every target: `observe_activations` gathers, `choose` cuts, `emit` writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from edge_mtl.build.emission import Emission
+from edge_mtl.build.emission import Emission, Style
+from edge_mtl.build.equalise import apply_scales, choose_scales, junctions
 from edge_mtl.build.graphs import GraphIndex, parse
-from edge_mtl.build.placement import Target, place
-from edge_mtl.build.ranges import Range, collect_ranges
+from edge_mtl.build.placement import place
+from edge_mtl.build.placement_layers import channel_axis, layer_name, matching
+from edge_mtl.build.ranges import Range, choose_range
+from edge_mtl.build.ranges_statistics import TensorStatistics, observe
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import BuildError
-from edge_mtl.recipes import Recipe
+from edge_mtl.recipes import TENSORRT_INT8, Activations, Recipe, Target, load_recipe
 
-__all__ = ["TARGETS", "calibrate", "emit", "quantize_for_cpu"]
+__all__ = [
+    "CPU_MODEL",
+    "TENSORRT_MODEL",
+    "Calibrated",
+    "Observed",
+    "calibrate",
+    "choose",
+    "emit",
+    "equalised",
+    "observe_activations",
+    "quantize",
+    "quantize_for_cpu",
+]
 
 Array = np.ndarray
 Progress = Callable[[str, int, int], None]
 
-TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino")
+TENSORRT_MODEL = "model.int8.onnx"
+CPU_MODEL = "model.int8-cpu.onnx"
 
 _IMAGE_RANGE = Range(0.0, 255.0)
-"""The input holds whole numbers of 0..255: with this range the scale is 1, the zero point 0, and nothing is lost."""
+"""The input holds whole numbers of 0..255: with this range an unsigned scale is 1, the zero point 0, and nothing is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What one pass over the calibration frames told.
+
+    Attributes:
+        scales: by tensor, (C,) float32, of equalisation; empty without it. The statistics are of the scaled graph.
+        statistics: by tensor.
+    """
+
+    scales: Mapping[str, Array]
+    statistics: Mapping[str, TensorStatistics]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """All that `emit` needs besides the graph.
+
+    Attributes:
+        ranges: by tensor.
+        means: by tensor, (C,) float64 by channel, of what layers read; empty unless biases are to be corrected.
+        scales: see `Observed`.
+    """
+
+    ranges: Mapping[str, Range]
+    means: Mapping[str, Array]
+    scales: Mapping[str, Array]
+
+
+def quantize(
+    deploy_model: bytes,
+    frames: Iterable[Array],
+    *,
+    recipes: Mapping[str, Recipe] | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, bytes]:
+    """The quantized graphs of a bundle, from one pass over the frames; the same bytes every time.
+
+    Args:
+        deploy_model: ONNX; its input is float32 (1, 3, H, W) RGB of 0..255, or uint8 (1, H, W, 3).
+        frames: calibration frames, (H, W, 3) uint8 RGB of the network's size.
+        recipes: by file name, each emitted for the first of its targets; those of the package when not given.
+        threads: of ONNX Runtime; its default when None.
+        progress: called with ("calibrate", frames done, frames in all); those that equalisation looks at count twice.
+    Returns:
+        ONNX files by name. Weights have 8 bits whatever this machine is: engines are emitted again on each device.
+    Raises:
+        CalibrationError: no frames, or activations that never change.
+        BuildError: the graph cannot be used, nothing is left to quantize, or the recipes equalise differently.
+        BackendUnavailable: onnx or ONNX Runtime is missing.
+    """
+    wanted = recipes or {TENSORRT_MODEL: load_recipe(TENSORRT_INT8), CPU_MODEL: load_recipe()}
+    observed = observe_activations(deploy_model, frames, recipes=list(wanted.values()), threads=threads, progress=progress)
+    models = {}
+    for name, recipe in wanted.items():
+        target = recipe.targets[0]
+        calibrated = choose(deploy_model, observed, recipe=recipe)
+        reduce_range = recipe.weights.reduce_range == "always"
+        models[name] = emit(deploy_model, calibrated, recipe=recipe, target=target, reduce_range=reduce_range)
+    return models
 
 
 def quantize_for_cpu(
@@ -39,24 +119,9 @@ def quantize_for_cpu(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> bytes:
-    """Quantize a graph of placement "host".
-
-    Args:
-        deploy_model: ONNX; its input is float32 (1, 3, H, W) RGB of 0..255.
-        frames: calibration frames, (H, W, 3) uint8 RGB of the network's size.
-        recipe: what to quantize and how.
-        target: the runtime that the Q/DQ nodes are placed for; either graph is right on both.
-        reduce_range: 7-bit weights; None follows the recipe.
-        threads, progress: see `edge_mtl.build.ranges.collect_ranges`.
-    Returns:
-        The quantized ONNX model; inputs and outputs are named and typed as before.
-    Raises:
-        CalibrationError: no frames, or activations that never change.
-        BuildError: the graph cannot be used, or nothing is left to quantize.
-        BackendUnavailable: onnx or ONNX Runtime is missing.
-    """
-    ranges = calibrate(deploy_model, frames, recipe=recipe, threads=threads, progress=progress)
-    return emit(deploy_model, ranges, recipe=recipe, target=target, reduce_range=reduce_range)
+    """Quantize for one target; see `quantize` and `emit` for arguments and errors."""
+    calibrated = calibrate(deploy_model, frames, recipe=recipe, threads=threads, progress=progress)
+    return emit(deploy_model, calibrated, recipe=recipe, target=target, reduce_range=reduce_range)
 
 
 def calibrate(
@@ -66,33 +131,96 @@ def calibrate(
     recipe: Recipe,
     threads: int | None = None,
     progress: Progress | None = None,
-) -> dict[str, Range]:
-    """Ranges of every tensor that any target wants to quantize. Raises as `quantize_for_cpu` does."""
+) -> Calibrated:
+    """Look and choose for one recipe. Raises as `quantize` does."""
+    observed = observe_activations(deploy_model, frames, recipes=[recipe], threads=threads, progress=progress)
+    return choose(deploy_model, observed, recipe=recipe)
+
+
+def observe_activations(
+    deploy_model: bytes,
+    frames: Iterable[Array],
+    *,
+    recipes: Sequence[Recipe],
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Observed:
+    """Run the float graph once over all frames, and before that over a few where scales are to be equalised.
+
+    Every tensor that any of `recipes` quantizes for any of its targets is looked at, with all layers that an override
+    might bring back. Raises as `quantize` does.
+    """
+    first = recipes[0]
+    if any(recipe.equalisation != first.equalisation for recipe in recipes):
+        names = ", ".join(recipe.name for recipe in recipes)
+        raise BuildError(f"Recipes that share one calibration should equalise alike; these do not: {names}.")
+    pictures = list(frames)
     model = parse(deploy_model, name="the deploy graph")
     index = GraphIndex(model)
-    wanted: dict[str, None] = {}
-    for target in TARGETS:
-        wanted.update(dict.fromkeys(place(index, recipe.placement, target=target).ranged))
-    images = [name for name in wanted if name in index.inputs]
-    tensors = [name for name in wanted if name not in index.inputs]
-    ranges = collect_ranges(model, tensors, list(frames), settings=recipe.activations, threads=threads, progress=progress)
-    return {**ranges, **dict.fromkeys(images, _IMAGE_RANGE)}
+    bins = max(recipe.activations.bins for recipe in recipes)
+    scales: dict[str, Array] = {}
+    few: list[Array] = []
+    if first.equalisation.enabled:
+        count = min(len(pictures), first.equalisation.frames)
+        few = [pictures[at] for at in np.linspace(0, len(pictures) - 1, count).astype(int)]
+
+    def done(number: int) -> None:
+        if progress is not None:
+            progress("calibrate", number, len(few) + len(pictures))
+
+    if few:
+        places = {junction.tensor: junction.axis for junction in junctions(index)}
+        seen = observe(model, places, few, bins=bins, threads=threads, progress=done)
+        reach = {name: item.reach for name, item in seen.items() if item.reach is not None}
+        scales = choose_scales(index, reach, strength=first.equalisation.strength)
+        apply_scales(model, index, scales)
+    tensors = {name: axis for name, axis in _tensors(index, recipes).items() if name not in index.inputs}
+    found = observe(model, tensors, pictures, bins=bins, threads=threads, progress=lambda number: done(len(few) + number))
+    return Observed(scales, found)
+
+
+def choose(deploy_model: bytes, observed: Observed, *, recipe: Recipe) -> Calibrated:
+    """Ranges for every tensor that `recipe` quantizes, by its method and overrides.
+
+    Raises:
+        CalibrationError: a tensor never changes.
+        BuildError: a tensor was not observed: the graph or the recipe is another one.
+    """
+    index = GraphIndex(parse(deploy_model, name="the deploy graph"))
+    ranges: dict[str, Range] = {}
+    means: dict[str, Array] = {}
+    for target in recipe.targets:
+        plan = place(index, recipe, target=target)
+        settings = _settings(plan.layers, index, recipe)
+        for name in plan.ranged:
+            if name in ranges:
+                continue
+            if name in index.inputs:
+                ranges[name] = _IMAGE_RANGE
+                continue
+            if name not in observed.statistics:
+                raise BuildError(f"Activation {name} was not observed: calibrate this graph with this recipe first.")
+            item = observed.statistics[name]
+            ranges[name] = choose_range(name, item.histogram, settings.get(name, recipe.activations))
+        if recipe.weights.bias_correction:
+            for node in plan.layers:
+                seen = observed.statistics.get(node.input[0])
+                if seen is not None and seen.means is not None:
+                    means[node.input[0]] = seen.means
+    return Calibrated(ranges, means, observed.scales)
 
 
 def emit(
-    deploy_model: bytes,
-    ranges: Mapping[str, Range],
-    *,
-    recipe: Recipe,
-    target: Target,
-    reduce_range: bool | None = None,
+    deploy_model: bytes, calibrated: Calibrated, *, recipe: Recipe, target: Target, reduce_range: bool | None = None
 ) -> bytes:
     """Write Q/DQ nodes into `deploy_model`.
 
     Args:
-        ranges: of every tensor the target's placement quantizes, from `calibrate`.
+        calibrated: of this graph, with ranges of every tensor that the target's placement quantizes.
         reduce_range: 7-bit weights, for processors on which sums of byte products saturate; None follows the recipe,
             whose "auto" asks this machine.
+    Returns:
+        The quantized ONNX model; inputs and outputs are named and typed as before.
     Raises:
         BuildError: a range is missing, or the graph cannot be used.
     """
@@ -100,10 +228,46 @@ def emit(
         mode = recipe.weights.reduce_range
         reduce_range = mode == "always" or (mode == "auto" and not fingerprint().has_vnni)
     model = parse(deploy_model, name="the deploy graph")
+    if calibrated.scales:
+        apply_scales(model, GraphIndex(model), calibrated.scales)
     index = GraphIndex(model)
-    plan = place(index, recipe.placement, target=target)
-    missing = [name for name in plan.ranged if name not in ranges]
+    plan = place(index, recipe, target=target)
+    missing = [name for name in plan.ranged if name not in calibrated.ranges]
     if missing:
         raise BuildError(f"There is no range for activation {missing[0]}: calibrate this graph with this recipe first.")
-    writer = Emission(model, index, plan, ranges, levels=63 if reduce_range else 127, integer_bias=target == "onnxruntime")
-    return writer.write()
+    signed = target == "tensorrt"
+    style = Style(signed=signed, levels=63 if reduce_range else 127, integer_bias=target == "onnxruntime", float_weights=signed)
+    means = calibrated.means if recipe.weights.bias_correction else {}
+    return Emission(model, index, plan, calibrated.ranges, style=style, means=means).write()
+
+
+def equalised(deploy_model: bytes, calibrated: Calibrated) -> bytes:
+    """The float graph with its scales moved, as `emit` starts from it: the same function, other activations inside."""
+    if not calibrated.scales:
+        return deploy_model
+    model = parse(deploy_model, name="the deploy graph")
+    apply_scales(model, GraphIndex(model), calibrated.scales)
+    return bytes(model.SerializeToString())
+
+
+def _tensors(index: GraphIndex, recipes: Sequence[Recipe]) -> dict[str, int | None]:
+    """Names of what is to be observed, each with its channel axis where a layer reads it."""
+    axes: dict[str, int | None] = {}
+    for recipe in recipes:
+        for target in recipe.targets:
+            plan = place(index, recipe, target=target)
+            axes.update({name: axes.get(name) for name in plan.ranged})
+            axes.update({node.input[0]: channel_axis(node) for node in plan.layers})
+    return axes
+
+
+def _settings(layers: Sequence[Any], index: GraphIndex, recipe: Recipe) -> dict[str, Activations]:
+    """Range settings of the tensors that overridden layers read."""
+    found: dict[str, Activations] = {}
+    for node in layers:
+        for override in matching(layer_name(node, index), recipe.layers):
+            before = found.get(node.input[0], recipe.activations)
+            method = override.method or before.method
+            percentile = before.percentile if override.percentile is None else override.percentile
+            found[node.input[0]] = Activations(method, percentile, before.bins)
+    return found

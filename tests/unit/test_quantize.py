@@ -16,7 +16,7 @@ from edge_mtl.build import graphs
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.graphs import GraphIndex, facts, parse
 from edge_mtl.build.placement import place
-from edge_mtl.build.quantize import TARGETS, calibrate, emit, quantize_for_cpu
+from edge_mtl.build.quantize import Calibrated, calibrate, emit, quantize_for_cpu
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.errors import BackendUnavailable, BuildError, CalibrationError
 from edge_mtl.recipes import Recipe, load_recipe
@@ -24,6 +24,7 @@ from tests.bundles import host_model, picture, reference, write_picture
 
 FRAMES = [picture(seed) for seed in range(6)]
 RECIPE = load_recipe()
+TARGETS = RECIPE.targets
 
 
 def changed(recipe: Recipe = RECIPE, **placement: object) -> Recipe:
@@ -175,7 +176,7 @@ def test_nearest_upsampling_of_bytes_is_exact() -> None:
         if value.name in ("coarse", "up"):
             value.type.tensor_type.shape.dim[2].dim_param = "unknown"
     index = GraphIndex(proto)
-    assert "up" in place(index, exact.placement, target="onnxruntime").shared
+    assert "up" in place(index, exact, target="onnxruntime").shared
     resized = [node.op_type for node in onnx.load_from_string(with_gather).graph.node]
     assert "Resize" not in resized
     expected = run(emit(model, ranges, recipe=changed(element_wise=("Add", "Relu")), target="onnxruntime"), picture(9))
@@ -202,7 +203,7 @@ def test_layers_can_be_excluded_by_name() -> None:
 
 def test_a_range_that_is_missing_is_named() -> None:
     with pytest.raises(BuildError, match="no range for activation"):
-        emit(host_model(), {}, recipe=RECIPE, target="onnxruntime")
+        emit(host_model(), Calibrated({}, {}, {}), recipe=RECIPE, target="onnxruntime")
 
 
 def test_no_frames_are_an_error() -> None:
@@ -259,15 +260,15 @@ def test_without_the_package_onnx_the_extra_is_named(monkeypatch: pytest.MonkeyP
 def test_progress_counts_frames() -> None:
     seen: list[tuple[str, int, int]] = []
     calibrate(host_model(), FRAMES[:2], recipe=RECIPE, progress=lambda *step: seen.append(step))
-    assert seen == [("calibrate", number, 2) for number in (1, 2)]
+    assert seen == [("calibrate", number, 4) for number in (1, 2, 3, 4)], "both passes over two frames"
 
 
 def test_a_histogram_that_grows_counts_as_one_that_was_large_from_the_start() -> None:
-    from edge_mtl.build.ranges import _Histogram
+    from edge_mtl.build.ranges_statistics import Histogram
 
     random = np.random.default_rng(0)
     values = [random.normal(0, spread, 5000).astype(np.float32) for spread in (0.01, 1.0, 0.1, 30.0)]
-    growing, large = _Histogram(2048), _Histogram(2048)
+    growing, large = Histogram(2048), Histogram(2048)
     for value in values:
         growing.add(value)
     large.add(np.concatenate(values))
@@ -275,6 +276,20 @@ def test_a_histogram_that_grows_counts_as_one_that_was_large_from_the_start() ->
         np.testing.assert_allclose(found, expected)
     assert growing.occupied()[0].sum() == 20_000
     assert (growing.low, growing.high) == (min(v.min() for v in values), max(v.max() for v in values))
+
+
+@pytest.mark.parametrize("method", ["percentile", "mse", "entropy"])
+def test_many_exact_zeros_do_not_cut_a_range(method: str) -> None:
+    from edge_mtl.build.ranges import choose_range
+    from edge_mtl.build.ranges_statistics import Histogram
+
+    random = np.random.default_rng(0)
+    positive = np.abs(random.normal(0, 1, 20_000)).astype(np.float32)
+    histogram = Histogram(2048)
+    histogram.add(np.concatenate([positive, np.zeros(180_000, np.float32)]))
+    found = choose_range("relu", histogram, dataclasses.replace(RECIPE.activations, method=method))
+    assert found.low == 0.0
+    assert found.high > 2.5, "nine of ten values are zero; the others still have a tail worth keeping"
 
 
 class TestCalibrationFrames:

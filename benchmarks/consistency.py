@@ -1,0 +1,170 @@
+"""What does `Prediction.consistency` say about the true error? Rank correlations on held-out rooms, FP32 and INT8.
+
+    python benchmarks/consistency.py edge_mtl/bundles/rooms-b0 --rooms data/rooms --out benchmarks/results/NAME.json
+
+Spearman's rho with the angle to the true normals and with the relative depth error: over all sampled pixels, within rooms
+(mean and standard error), and between rooms (of their means). Beside it the softmax confidence, which needs segmentation,
+the ranks of both added, and the plain central differences that the windows of `edge_mtl.consistency` replace. `kept_half`
+is the mean error of the half of the pixels that a measure trusts most, as a share of the mean over all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_mtl.backends import open_backend
+from edge_mtl.build.calibration import load_calibration
+from edge_mtl.build.frame_path import FramePath
+from edge_mtl.build.quantize import calibrate, emit
+from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.consistency import depth_normal_angle
+from edge_mtl.device import fingerprint
+from edge_mtl.files import write_atomic
+from edge_mtl.frames import Intrinsics
+from edge_mtl.geometry import normals_of_depth
+from edge_mtl.metrics import angles_deg
+from edge_mtl.recipes import load_recipe
+
+Array = np.ndarray
+
+_PIXELS = 2000
+"""Sampled per room, among those of known depth and normals."""
+
+
+def main() -> int:
+    """Parse, measure, print, store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--rooms", type=Path, required=True, help="folder of rendered rooms")
+    parser.add_argument("--count", type=int, default=100, help="rooms of the test split (default: %(default)s)")
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    bundle = Bundle.open(asked.bundle)
+    deploy, recipe = bundle.read(DEPLOY_MODEL), load_recipe()
+    frames = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0).frames
+    int8 = emit(deploy, calibrate(deploy, frames, recipe=recipe, threads=1), recipe=recipe, target="onnxruntime")
+    results = {}
+    for name, model in (("fp32", deploy), ("int8", int8)):
+        with closing(open_backend("onnxruntime", model, threads=1, precision=name)) as backend:
+            path = FramePath(backend, bundle.manifest)
+            sampled = [sample(path, room, seed) for seed, room in enumerate(rooms(asked.rooms, asked.count, bundle))]
+        results[name] = summary(sampled)
+        print(json.dumps({name: results[name]}, indent=1), flush=True)
+    if asked.out is not None:
+        content = {
+            "question": "rank correlation of consistency with the true errors of normals and depth",
+            "command": "python " + shlex.join(sys.argv),
+            "date": date.today().isoformat(),
+            "device": fingerprint().describe(),
+            "bundle": {"name": bundle.name, "digest": bundle.digest},
+            "rooms": asked.count,
+            "pixels_per_room": _PIXELS,
+            "results": results,
+        }
+        write_atomic(asked.out, (json.dumps(content, indent=1) + "\n").encode())
+    return 0
+
+
+def sample(path: FramePath, room: Any, seed: int) -> dict[str, Array]:
+    """Measures of trust (larger is worse) and true errors at random pixels of one room, (P,) each."""
+    camera = Intrinsics.of(room.intrinsics)
+    maps = path(room.image, camera.as_tuple())
+    depth, normals = maps.depth, maps.normals
+    if depth is None or normals is None or maps.confidence is None:
+        raise SystemExit("a bundle with segmentation, depth and normals is needed")
+    truth, facing = room.depth_m.astype(np.float32), room.normals.astype(np.float32)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fields = {
+            "consistency": depth_normal_angle(depth, normals, camera),
+            "central_differences": angles_deg(normals, normals_of_depth(depth, camera)),
+            "unconfidence": 1.0 - maps.confidence(),
+            "normal_error": angles_deg(normals, facing),
+            "depth_error": np.abs(depth - truth) / truth,
+        }
+    known = (truth > 0) & facing.any(axis=2) & np.all([np.isfinite(field) for field in fields.values()], axis=0)
+    places = np.flatnonzero(known)
+    chosen = np.random.default_rng(seed).choice(places, min(_PIXELS, len(places)), replace=False)
+    return {name: field.ravel()[chosen].astype(np.float64) for name, field in fields.items()}
+
+
+def summary(sampled: list[dict[str, Array]]) -> dict[str, Any]:
+    """Correlations of every measure with every error."""
+    together = {name: np.concatenate([room[name] for room in sampled]) for name in sampled[0]}
+    found: dict[str, Any] = {
+        "pixels": len(together["normal_error"]),
+        "mean": {name: float(together[name].mean()) for name in ("normal_error", "depth_error", "consistency")},
+    }
+    for measure in ("consistency", "central_differences", "unconfidence", "both"):
+        found[measure] = {
+            error: {
+                "spearman": spearman(trust(together, measure), together[error]),
+                **within([spearman(trust(room, measure), room[error]) for room in sampled]),
+                "between_rooms": spearman(means(sampled, measure), means(sampled, error)),
+                "kept_half": kept_half(trust(together, measure), together[error]),
+            }
+            for error in ("normal_error", "depth_error")
+        }
+    return found
+
+
+def trust(values: Mapping[str, Array], measure: str) -> Array:
+    """A measure by name; "both" adds the ranks of consistency and confidence."""
+    return ranks(values["consistency"]) + ranks(values["unconfidence"]) if measure == "both" else values[measure]
+
+
+def means(sampled: list[dict[str, Array]], name: str) -> Array:
+    """One mean per room."""
+    if name == "both":
+        return ranks(means(sampled, "consistency")) + ranks(means(sampled, "unconfidence"))
+    return np.array([room[name].mean() for room in sampled])
+
+
+def within(correlations: list[float]) -> dict[str, float]:
+    """Mean over rooms and its standard error."""
+    return {
+        "within_rooms": float(np.mean(correlations)),
+        "within_rooms_error": float(np.std(correlations, ddof=1) / np.sqrt(len(correlations))),
+    }
+
+
+def kept_half(measure: Array, error: Array) -> float:
+    """Mean error where `measure` is below its median, as a share of the mean error."""
+    return float(error[measure <= np.median(measure)].mean() / error.mean())
+
+
+def spearman(first: Array, second: Array) -> float:
+    """Rank correlation; ties share their mean rank."""
+    return float(np.corrcoef(ranks(first), ranks(second))[0, 1])
+
+
+def ranks(values: Array) -> Array:
+    """(N,) float64 ranks from 0; equal values get their mean rank."""
+    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return ((ends - counts + ends - 1) / 2.0)[where]
+
+
+def rooms(root: Path, count: int, bundle: Bundle) -> Iterator[Any]:
+    """Rendered rooms of the test split."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
+    from mtl.data.sources import RoomsRequest
+
+    frames = RoomsRequest(str(root), "test", count, bundle.manifest.input.height, bundle.manifest.input.width).open()
+    for index in range(count):
+        yield frames[index]
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""Images of ROS 1 and ROS 2 bags, without ROS. Knows message layouts and encodings; the package rosbags reads the files.
+
+It comes with the extra "bags" and is imported here and only here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge_mtl.build.frame_choice_sources import FrameSource, Still, file_identity
+from edge_mtl.errors import BackendUnavailable, CalibrationError, FrameError
+
+__all__ = ["bag_frames", "image_pixels"]
+
+Array = np.ndarray
+
+_IMAGE, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+_CONVERSIONS: Mapping[str, tuple[int, int | None]] = {
+    "rgb8": (3, None),
+    "8uc3": (3, cv2.COLOR_BGR2RGB),
+    "bgr8": (3, cv2.COLOR_BGR2RGB),
+    "rgba8": (4, cv2.COLOR_RGBA2RGB),
+    "bgra8": (4, cv2.COLOR_BGRA2RGB),
+    "8uc4": (4, cv2.COLOR_BGRA2RGB),
+    "mono8": (1, cv2.COLOR_GRAY2RGB),
+    "8uc1": (1, cv2.COLOR_GRAY2RGB),
+    "yuv422": (2, cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": (2, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": (2, cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": (2, cv2.COLOR_YUV2RGB_YUY2),
+    "bayer_rggb8": (1, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr8": (1, cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg8": (1, cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg8": (1, cv2.COLOR_BayerGB2RGB),
+}
+"""Bytes per pixel and OpenCV's conversion by encoding; OpenCV names Bayer patterns after the second row."""
+
+
+def bag_frames(path: Path, *, topic: str | None = None, every: int = 1) -> FrameSource:
+    """The images of one topic of a bag, in order of time.
+
+    Args:
+        path: a .bag file, a ROS 2 bag's folder, or its .mcap or .db3 file.
+        topic: which; needed where the bag has images on several.
+        every: take only every n-th.
+    Raises:
+        BackendUnavailable: the package rosbags is not installed.
+        CalibrationError: the bag cannot be read, has no images, or has several topics and none was named.
+    """
+    with _opened(path) as reader:
+        images = [connection for connection in reader.connections if connection.msgtype in (_IMAGE, _COMPRESSED)]
+        topics = sorted({connection.topic for connection in images})
+        if not topics:
+            raise CalibrationError(f"{path} has no images: a topic of {_IMAGE} or {_COMPRESSED} was expected.")
+        chosen = topic or (topics[0] if len(topics) == 1 else _colour_topic(topics))
+        if chosen not in topics:
+            found = ", ".join(topics)
+            wanted = f"no images on {topic}" if topic else "images on several topics"
+            raise CalibrationError(f"{path} has {wanted}; found {found}. Name one with --topic.")
+        count = sum(connection.msgcount for connection in images if connection.topic == chosen)
+    if count < 1:
+        raise CalibrationError(f"{path} has no images on {chosen}: record the camera, or name another topic with --topic.")
+
+    def stills() -> Iterator[Still]:
+        with _opened(path) as reader:
+            connections = [connection for connection in reader.connections if connection.topic == chosen]
+            for index, (connection, time_ns, raw) in enumerate(_messages(reader, connections, path)):
+                if index % every == 0:
+
+                    def load(kind: str = connection.msgtype, raw: bytes = raw, reader: Any = reader) -> Array:
+                        return _decoded(reader, kind, raw)
+
+                    yield Still(f"{index:06d}-{time_ns}", load)
+
+    return FrameSource(path.resolve().name, "bag", file_identity("bag", path, chosen, every), -(-count // every), stills)
+
+
+def image_pixels(message: Any) -> Array:
+    """(H, W, 3) uint8 RGB of a sensor_msgs/Image; its rows may be padded.
+
+    Raises:
+        FrameError: an encoding that is no 8-bit colour or grey, or fewer bytes than its size says.
+    """
+    encoding, height, width, step = str(message.encoding).lower(), int(message.height), int(message.width), int(message.step)
+    if encoding not in _CONVERSIONS:
+        raise FrameError(f"the encoding {message.encoding!r} is none of {', '.join(_CONVERSIONS)}")
+    channels, conversion = _CONVERSIONS[encoding]
+    data = np.asarray(message.data, np.uint8).ravel()
+    if height < 1 or width < 1 or step < width * channels or data.size < height * step - (step - width * channels):
+        raise FrameError(f"{data.size} bytes are no {width}x{height} image of {encoding} with rows of {step} bytes")
+    padded = np.zeros(height * step, np.uint8)
+    padded[: min(data.size, padded.size)] = data[: padded.size]
+    pixels = padded.reshape(height, step)[:, : width * channels]
+    pixels = np.ascontiguousarray(pixels.reshape((height, width) if channels == 1 else (height, width, channels)))
+    try:
+        return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
+    except cv2.error as exc:
+        raise FrameError(f"a {width}x{height} image of {encoding} cannot be converted") from exc
+
+
+def _decoded(reader: Any, kind: str, raw: bytes) -> Array:
+    try:
+        message = reader.deserialize(raw, kind)
+    except Exception as exc:  # rosbags raises many kinds on damaged messages
+        raise FrameError(f"the message is damaged ({type(exc).__name__})") from exc
+    if kind == _IMAGE:
+        return image_pixels(message)
+    encoded = np.asarray(message.data, np.uint8).ravel()
+    try:
+        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    except cv2.error:
+        picture = None
+    if picture is None:
+        raise FrameError("the compressed image cannot be decoded")
+    return np.ascontiguousarray(picture[:, :, ::-1])
+
+
+def _colour_topic(topics: list[str]) -> str:
+    """The one topic of several that is not plainly a depth, infra-red or compressed twin of another; "" where unclear."""
+    likely = [
+        topic for topic in topics if not any(word in topic.lower() for word in ("depth", "infra", "mono", "mask", "label"))
+    ]
+    raw = [topic for topic in likely if not topic.endswith("/compressed")] or likely
+    return raw[0] if len(raw) == 1 else ""
+
+
+def _messages(reader: Any, connections: list[Any], path: Path) -> Iterator[tuple[Any, int, bytes]]:
+    try:
+        yield from reader.messages(connections=connections)
+    except GeneratorExit:
+        raise
+    except Exception as exc:  # a truncated recording
+        raise CalibrationError(
+            f"{path} cannot be read to its end ({type(exc).__name__}). Reindex it, or copy it again."
+        ) from exc
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        highlevel, typesys = import_module("rosbags.highlevel"), import_module("rosbags.typesys")
+    except ImportError as exc:
+        raise BackendUnavailable(
+            'Reading bags needs the package rosbags. Install it with: pip install "edge-mtl[bags]"'
+        ) from exc
+    try:
+        reader = highlevel.AnyReader([path], default_typestore=typesys.get_typestore(typesys.Stores.ROS2_HUMBLE))
+        reader.open()
+    except Exception as exc:  # SQLite, YAML and the reader's own errors
+        reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+        raise CalibrationError(f"{path} is no readable ROS bag ({reason}). Copy it again, or reindex it.") from exc
+    try:
+        yield reader
+    finally:
+        reader.close()

@@ -1,0 +1,266 @@
+"""Calibrating a bundle anew: choose frames, quantize, gate, build engines, then swap the revision in one step.
+
+Reads top to bottom as what happens; every step is elsewhere. Nothing is changed before the last step: a process that dies
+or fails on the way leaves the bundle as it was, and the revision before stays for `edge_mtl.build.revision.rollback`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge_mtl.build.calibration import decode_picture
+from edge_mtl.build.engines import EngineStore
+from edge_mtl.build.evaluation import LabelledSet, labelled_set
+from edge_mtl.build.frame_choice import Chosen, Embedding, choose_frames, encode_frames
+from edge_mtl.build.frame_choice_sources import FrameSource
+from edge_mtl.build.gate import DEFAULT_BUDGET, Budget
+from edge_mtl.build.gate_verify import (
+    Subject,
+    Verification,
+    bundle_subjects,
+    place_pictures,
+    quantized_subjects,
+    verify_graphs,
+)
+from edge_mtl.build.pipeline import build_engine
+from edge_mtl.build.quantize import CPU_MODEL, quantize
+from edge_mtl.build.report import BuildReport
+from edge_mtl.build.revision import changing, commit
+from edge_mtl.bundle import CALIBRATION, DEPLOY_MODEL, ENGINES, Bundle
+from edge_mtl.errors import BuildError, CalibrationError
+from edge_mtl.files import TEMPORARY_PREFIX
+from edge_mtl.recipes import Recipe, load_recipe
+
+__all__ = ["Recalibration", "recalibrate"]
+
+Array = np.ndarray
+Progress = Callable[[str, int, int], None]
+"""Called with the step, units done and in all; the steps are those of choosing, quantizing, verifying and building."""
+
+_SPARE = 8
+_SIMULATOR = "onnxruntime"
+
+
+@dataclass(frozen=True, slots=True)
+class Recalibration:
+    """What was done.
+
+    Attributes:
+        bundle: the new revision.
+        previous: number of the revision before, which is kept.
+        chosen: the calibration frames.
+        labelled: what the gate found on the bundle's labelled frames; None where it has none.
+        field: what it found on frames of the source that were kept out of calibration: agreement with FP32.
+        before: agreement with FP32 on those frames as the bundle was calibrated before, by name of the metric; empty where
+            it had no calibration.
+        build: the engines that were built; None where none were wanted.
+        warnings: sentences for people.
+    """
+
+    bundle: Bundle
+    previous: int
+    chosen: Chosen
+    labelled: Verification | None
+    field: Verification
+    before: Mapping[str, float]
+    build: BuildReport | None
+    warnings: tuple[str, ...]
+
+    @property
+    def after(self) -> Mapping[str, float]:
+        """As `before`, of the new revision."""
+        return self.field.scores[CPU_MODEL].agreement
+
+
+def recalibrate(
+    path: Path,
+    source: FrameSource,
+    *,
+    count: int | None = None,
+    seed: int = 0,
+    embedding: Embedding = "network",
+    budget: Budget = DEFAULT_BUDGET,
+    engines: bool = True,
+    backend: str = "auto",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Recalibration:
+    """Calibrate the bundle at `path` with frames of `source`, and put the result in its place if it passes the gate.
+
+    Args:
+        count: how many frames; as many as the recipe uses by default.
+        seed, embedding: see `edge_mtl.build.frame_choice.choose_frames`.
+        budget: what INT8 may lose against FP32: of accuracy on the bundle's labelled frames, of agreement on others.
+        engines: also build INT8 engines for this device into the new revision.
+        backend: of the engines.
+        threads: of the runtimes.
+    Raises:
+        CalibrationError: the source has no usable frames, too many unreadable ones, or frames that the bundle is measured on.
+        AccuracyError: a head is out of budget.
+        BundleError, BuildError: the bundle is damaged, or something cannot be written.
+        BackendUnavailable: onnx, ONNX Runtime or the backend is missing.
+    """
+    report = progress or _silent
+    recipe = load_recipe()
+    number = count or recipe.calibration.frames
+    with changing(path, waiting=lambda: report("wait", 0, 1)) as bundle, _staging(bundle) as staging:
+        chosen, spare = choose_frames(
+            source, bundle, count=number, seed=seed, embedding=embedding, spare=_SPARE, threads=threads, progress=report
+        )
+        files, digest = encode_frames(chosen.frames)
+        frames = [picture for payload in files.values() if (picture := decode_picture(payload)) is not None]
+        models = quantize(bundle.read(DEPLOY_MODEL), frames, threads=threads, progress=report)
+        subjects = [Subject(_SIMULATOR, "int8", model, True, label=name) for name, model in models.items()]
+        field = _field(bundle, subjects, chosen, spare, budget, threads, report)
+        field.require()
+        labelled = None
+        if len(labelled_set(bundle)):
+            labelled = verify_graphs(bundle, subjects, budget=budget, threads=threads, progress=report)
+            labelled.require()
+        before = _before(bundle, spare or chosen.frames, threads, report)
+        built = _engines(bundle, staging, files, recipe, budget, backend, threads, report) if engines else None
+
+        def change(folder: Path) -> None:
+            shutil.rmtree(folder / CALIBRATION, ignore_errors=True)
+            (folder / CALIBRATION).mkdir()
+            for name, payload in {**files, **models}.items():
+                (folder / name).write_bytes(payload)
+            if labelled is not None:
+                place_pictures(folder, labelled.pictures)
+            if (staging / ENGINES).is_dir():
+                shutil.copytree(staging / ENGINES, folder / ENGINES, ignore=shutil.ignore_patterns(".*"))
+                (folder / ENGINES).chmod(0o700)
+
+        facts = {"count": len(frames), "digest": digest, **chosen.facts()}
+        card = labelled.card if labelled is not None else field.card
+        made = commit(bundle, change, calibration=facts, card=card)
+    warnings = _warnings(chosen, spare, field, labelled, before)
+    return Recalibration(made, bundle.manifest.revision, chosen, labelled, field, before, built, warnings)
+
+
+def _silent(step: str, done: int, total: int) -> None:
+    return None
+
+
+@contextmanager
+def _staging(bundle: Bundle) -> Iterator[Path]:
+    """A folder beside the bundle for what is made on the way; `revision.repair` sweeps it when the process is killed."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{bundle.path.name}.", dir=bundle.path.parent))
+    except OSError as exc:
+        raise BuildError(f"{bundle.path.parent} cannot be written to ({exc.strerror or exc}).") from exc
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _field(
+    bundle: Bundle,
+    subjects: Sequence[Subject],
+    chosen: Chosen,
+    spare: Sequence[Array],
+    budget: Budget,
+    threads: int | None,
+    progress: Progress,
+) -> Verification:
+    """Agreement with FP32 on frames of the source; on the calibration frames themselves where there are no others."""
+    names, frames = (chosen.spare, spare) if spare else (chosen.names, chosen.frames)
+    pictures = {f"{name.replace('/', '-')}.png": frame for name, frame in zip(names, frames, strict=True)}
+    files = {name: _png(frame) for name, frame in pictures.items()}
+    held = LabelledSet(
+        source=chosen.source,
+        pictures=tuple(files),
+        files=frozenset(files),
+        read=files.__getitem__,
+        where=Path(chosen.source),
+        size=bundle.manifest.input,
+    )
+    return verify_graphs(bundle, subjects, frames=held, budget=budget, threads=threads, pictures=0, progress=progress)
+
+
+def _before(bundle: Bundle, frames: Sequence[Array], threads: int | None, progress: Progress) -> Mapping[str, float]:
+    """Agreement with FP32 of the CPU graph as the bundle was calibrated so far; for the report only, so it never fails it."""
+    try:
+        subjects = [subject for subject in bundle_subjects(bundle) if subject.name == CPU_MODEL] or quantized_subjects(
+            bundle, backend=_SIMULATOR, threads=threads, progress=progress
+        )
+    except CalibrationError:
+        return {}
+    if not subjects:
+        return {}
+    files = {f"{number:03d}.png": _png(frame) for number, frame in enumerate(frames)}
+    held = LabelledSet("before", tuple(files), frozenset(files), files.__getitem__, Path("before"), bundle.manifest.input)
+    found = verify_graphs(bundle, subjects[:1], frames=held, threads=threads, pictures=0, noise=False, progress=progress)
+    return found.scores[subjects[0].name].agreement
+
+
+def _engines(
+    bundle: Bundle,
+    staging: Path,
+    files: Mapping[str, bytes],
+    recipe: Recipe,
+    budget: Budget,
+    backend: str,
+    threads: int | None,
+    progress: Progress,
+) -> BuildReport:
+    """Build engines from the new frames into the staging folder."""
+    try:
+        (staging / CALIBRATION).mkdir()
+        for name, payload in files.items():
+            (staging / name).write_bytes(payload)
+    except OSError as exc:
+        raise BuildError(
+            f"{staging} cannot be written to ({exc.strerror or exc}). Free some space, then run it again."
+        ) from exc
+    enough = replace(recipe, calibration=replace(recipe.calibration, frames=max(recipe.calibration.frames, len(files))))
+    return build_engine(
+        bundle,
+        precision="int8",
+        backend=backend,
+        calibration=staging / CALIBRATION,
+        recipe=enough,
+        threads=threads,
+        store=EngineStore(replace(bundle, path=staging)),
+        budget=budget,
+        progress=progress,
+    )
+
+
+def _warnings(
+    chosen: Chosen,
+    spare: Sequence[Array],
+    field: Verification,
+    labelled: Verification | None,
+    before: Mapping[str, float],
+) -> tuple[str, ...]:
+    found = [f"{entry.name} was left out: {entry.reason}" for entry in chosen.dropped if entry.reason.startswith("unreadable")]
+    if not spare:
+        found.append("There were too few frames to keep some out of calibration: agreement was measured on the same frames.")
+    for verification in (labelled, field):
+        for name, verdict in verification.verdicts.items() if verification is not None else ():
+            found += [f"{name} is close to its budget: {line}" for line in verdict.close]
+    worse = [
+        f"{metric} {before[metric]:.4f} before, {value:.4f} now"
+        for metric, value in field.scores[CPU_MODEL].agreement.items()
+        if metric in before and (before[metric] - value if metric == "argmax_agreement" else value - before[metric]) > 0.002
+    ]
+    if worse:
+        found.append(f"The new calibration agrees less with FP32 on these frames than the old one: {'; '.join(worse)}.")
+    return tuple(found)
+
+
+def _png(frame: Array) -> bytes:
+    fine, payload = cv2.imencode(".png", frame[:, :, ::-1])
+    if not fine:
+        raise BuildError("a frame could not be encoded")
+    return bytes(payload.tobytes())

@@ -1,0 +1,134 @@
+"""`edge-mtl verify`: what every graph of a bundle scores, whether it is within its budget, and the card in the bundle.
+
+Knows tables; what is measured and allowed is decided in edge_mtl.build.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from edge_mtl.build.evaluation import labelled_folder
+from edge_mtl.build.gate import Budget, Check
+from edge_mtl.build.gate_scores import Score
+from edge_mtl.build.gate_verify import REFERENCE, Verification, verify, write_card
+from edge_mtl.bundle import find
+from edge_mtl.commands.terminal import Terminal, table
+
+__all__ = ["STEPS", "run", "show"]
+
+STEPS: Mapping[str, str] = {
+    "calibrate": "running calibration frames",
+    "equalise": "looking at scales",
+    "evaluate": "scoring on frames",
+    "worst": "drawing the worst frames",
+    "noise": "measuring noise, block by block",
+}
+
+_METRICS: Mapping[str, tuple[str, float, str]] = {
+    "miou": ("mIoU %", 100.0, ".2f"),
+    "depth_rel": ("depth error %", 100.0, ".2f"),
+    "normal_mean_deg": ("normals °", 1.0, ".2f"),
+}
+_AGREEMENT: Mapping[str, tuple[float, str, str]] = {
+    "argmax_agreement": (100.0, ".1f", "%"),
+    "depth_relative_difference": (100.0, ".1f", "%"),
+    "normal_angle_deg": (1.0, ".2f", "°"),
+}
+
+
+def run(
+    terminal: Terminal,
+    path: Path | None,
+    *,
+    data: Path | None,
+    budget: Budget,
+    backend: str,
+    threads: int | None,
+    write: bool,
+) -> None:
+    """Measure, show, write the card if everything passed.
+
+    Raises:
+        AccuracyError: a head of a graph is out of budget; the bundle is as it was.
+        BundleError: the bundle or the frames cannot be used, or the card cannot be written.
+    """
+    bundle = find(path)
+    frames = None if data is None else labelled_folder(data, bundle.manifest.input)
+    with terminal.steps() as step:
+        found = verify(
+            bundle,
+            frames=frames,
+            budget=budget,
+            backend=backend,
+            threads=threads,
+            progress=lambda name, done, total: step(STEPS.get(name, name), done, total),
+        )
+    written = write_card(bundle, found) if write and found.passed and found.verdicts else None
+    if terminal.json_output:
+        revision = written.manifest.revision if written is not None else None
+        terminal.record({"bundle": str(bundle.path), "passed": found.passed, "revision": revision, "card": found.card})
+    show(terminal, bundle.name, found)
+    if written is not None:
+        terminal.show(f"The card is in {bundle.path}, revision {written.manifest.revision}.")
+    found.require()
+
+
+def show(terminal: Terminal, name: str, found: Verification) -> None:
+    """Scores, noise and verdicts."""
+    frames = found.card["measured"]["frames"]
+    kind = "labelled" if found.labelled else "unlabelled"
+    terminal.show(_scores(f"{name}: {frames['count']} {kind} frames ({frames['source']})", found))
+    for graph, verdict in found.verdicts.items():
+        state = "within budget" if verdict.passed else "OUT OF BUDGET"
+        terminal.show(f"{graph}: {state}. {'; '.join(map(_check, verdict.checks)) or 'nothing to compare'}")
+    for graph, why in found.failed.items():
+        terminal.show(f"{graph}: could not be run. {why}")
+    if not found.verdicts and not found.failed:
+        terminal.show("There is nothing to verify but FP32: the bundle has neither engines here nor calibration frames.")
+    if found.sqnr:
+        terminal.show(_noise(found.sqnr))
+
+
+def _scores(title: str, found: Verification) -> Table:
+    metrics = [name for name in _METRICS if any(name in score.accuracy for score in found.scores.values())]
+    with_ece = any(score.ece is not None for score in found.scores.values())
+    headers = [_METRICS[name][0] for name in metrics] + (["ECE %"] if with_ece else [])
+    result = table(title, "graph", "agreement with FP32", *headers, right=tuple(headers))
+    for graph, score in found.scores.items():
+        cells = [_number(score.accuracy.get(name), *_METRICS[name][1:]) for name in metrics]
+        cells += [_number(score.ece, 100.0, ".2f")] if with_ece else []
+        result.add_row(graph, "" if graph == REFERENCE else _agreement(score), *cells)
+    return result
+
+
+def _noise(sqnr: Mapping[str, Mapping[str, float]]) -> Table:
+    graphs = tuple(sqnr)
+    result = table("Signal to quantization noise, dB", "block", *graphs, right=graphs)
+    for block in dict.fromkeys(name for blocks in sqnr.values() for name in blocks):
+        result.add_row(block, *(_number(sqnr[graph].get(block), 1.0, ".1f") for graph in graphs))
+    return result
+
+
+def _agreement(score: Score) -> str:
+    parts: list[Any] = []
+    for name, (factor, form, unit) in _AGREEMENT.items():
+        if name in score.agreement:
+            parts.append(f"{score.agreement[name] * factor:{form}}{unit}")
+    return " / ".join(parts) or "–"
+
+
+def _check(check: Check) -> str:
+    factor, unit = (1.0, "°") if check.name in ("normal", "angle") else (100.0, "")
+    interval = ""
+    if check.low is not None and check.high is not None:
+        interval = f" ({factor * check.low:+.2f} to {factor * check.high:+.2f})"
+    found = f"{factor * check.found:+.2f}" if check.low is not None else f"{factor * check.found:.2f}"
+    return f"{check.name} {found}{unit}{interval} of {factor * check.allowed:g}{unit}"
+
+
+def _number(value: float | None, factor: float, form: str) -> str:
+    return "–" if value is None else f"{value * factor:{form}}"
