@@ -7,11 +7,11 @@ place: `write_bundle` makes a whole folder or none, `new_revision` replaces one 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
-import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ __all__ = [
     "InputSpec",
     "Manifest",
     "find",
+    "kept_revision",
     "new_revision",
     "task_descriptions",
     "write_bundle",
@@ -53,6 +54,8 @@ DEMO_BUNDLE = Path(__file__).parent / "bundles" / "rooms-b0"
 _MAX_MANIFEST_BYTES = 4 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UNHASHED_FOLDERS = (ENGINES,)
+_REQUIRED = ("tasks", "input", "files")
+_KEPT = re.compile(r"\.revision-[0-9]+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,8 @@ class Manifest:
         files: digest and size by path relative to the bundle, "/" as separator.
         provenance: dataset, its licence, command, commit, configuration digest, parameter count.
         accuracy: metric values by precision, as measured on the held-out frames named in the provenance.
-        calibration: count, digest and source of the calibration frames.
+        calibration: count, digest and source of the calibration frames, and how they were chosen.
+        card: the accuracy card of the last verification, see `edge_mtl.build.gate_card`; empty if there was none.
         created: ISO 8601 time, UTC.
     """
 
@@ -100,6 +104,7 @@ class Manifest:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     accuracy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
     created: str = ""
 
     def to_json(self) -> bytes:
@@ -152,6 +157,8 @@ class Bundle:
                 raise BundleError(f"{manifest_path} is larger than {_MAX_MANIFEST_BYTES} bytes: not a manifest.")
             payload = manifest_path.read_bytes()
         except (FileNotFoundError, NotADirectoryError) as exc:
+            if folder.exists() and not folder.is_dir():
+                raise BundleError(f"{folder} is no bundle but a file. Make one with: python train/train.py") from exc
             if not folder.is_dir():
                 raise BundleError(f"No bundle at {folder}: no such folder. Make one with: python train/train.py") from exc
             raise BundleError(f"{folder} is no bundle: it has no {MANIFEST}. Make one with: python train/train.py") from exc
@@ -230,7 +237,8 @@ def find(path: str | os.PathLike[str] | None = None) -> Bundle:
     named = os.environ.get(BUNDLE_VARIABLE)
     if named:
         return Bundle.open(named)
-    candidates = [entry for entry in Path("bundles").glob(f"*/{MANIFEST}") if not entry.parent.name.startswith(".")]
+    found = Path("bundles").glob(f"*/{MANIFEST}")
+    candidates = [entry for entry in found if not entry.parent.name.startswith(".") and not _KEPT.search(entry.parent.name)]
     if candidates:
         return Bundle.open(max(candidates, key=lambda entry: entry.stat().st_mtime).parent)
     if (DEMO_BUNDLE / MANIFEST).is_file():
@@ -287,17 +295,21 @@ def new_revision(
     *,
     accuracy: Mapping[str, Mapping[str, Any]] | None = None,
     calibration: Mapping[str, Any] | None = None,
+    card: Mapping[str, Any] | None = None,
+    revision: int | None = None,
 ) -> Bundle:
     """Replace `bundle` by its next revision, atomically; the old one stays beside it as NAME.revision-N.
 
+    Engines stay with the revision they were built for; `change` may put others into the new one.
+
     Args:
         change: edits the files of a copy (never the bundle itself).
-        accuracy, calibration: entries to put in place of those in the manifest.
+        accuracy, calibration, card: entries to put in place of those in the manifest.
+        revision: number of the new one; one more than the old one's by default.
     Raises:
         BundleError: the folder cannot be written.
     """
     old = bundle.manifest
-    keep = bundle.path.with_name(f"{bundle.path.name}.revision-{old.revision}")
 
     def complete(folder: Path) -> None:
         for relative in old.files:
@@ -306,25 +318,24 @@ def new_revision(
             target.write_bytes(bundle.read(relative))
         if change is not None:
             change(folder)
-        manifest = Manifest(
-            name=old.name,
-            revision=old.revision + 1,
-            tasks=old.tasks,
-            input=old.input,
-            canonical_intrinsics=old.canonical_intrinsics,
+        manifest = replace(
+            old,
+            revision=old.revision + 1 if revision is None else revision,
             files=_digests(folder),
-            provenance=old.provenance,
             accuracy=old.accuracy if accuracy is None else accuracy,
             calibration=old.calibration if calibration is None else calibration,
+            card=old.card if card is None else card,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
         (folder / MANIFEST).write_bytes(manifest.to_json())
-        if keep.exists():
-            shutil.rmtree(keep)
-        shutil.copytree(bundle.path, keep, ignore=shutil.ignore_patterns(*_UNHASHED_FOLDERS))
 
-    _replace_folder(bundle.path, complete, replace=True)
+    _replace_folder(bundle.path, complete, replace=True, keep=kept_revision(bundle.path, old.revision))
     return Bundle.open(bundle.path)
+
+
+def kept_revision(path: Path, revision: int) -> Path:
+    """Where revision `revision` of the bundle at `path` is kept once another one took its place."""
+    return path.with_name(f"{path.name}.revision-{revision}")
 
 
 def task_descriptions(tasks: tuple[str, ...], *, depth_range_m: tuple[float, float] = (0.0, 10.0)) -> dict[str, dict[str, Any]]:
@@ -341,31 +352,38 @@ _RESTORE = "Restore it from where the bundle came from, or export the bundle aga
 
 
 def _manifest(content: Mapping[str, Any]) -> Manifest:
-    tasks = content["tasks"]
-    if not isinstance(tasks, dict) or not tasks or not set(tasks) <= set(TASK_NAMES):
-        raise ValueError(f"tasks should be some of {', '.join(TASK_NAMES)}; found {_short(tasks)}")
-    given = content["input"]
+    tasks = _object(content, "tasks")
+    if not tasks or not set(tasks) <= set(TASK_NAMES) or not all(isinstance(value, dict) for value in tasks.values()):
+        raise ValueError(f"tasks should describe some of {', '.join(TASK_NAMES)}; found {_short(tasks)}")
+    classes = tasks.get(SEGMENTATION, {}).get("classes", ["any"])
+    if not isinstance(classes, list) or not 0 < len(classes) <= VOID or not all(isinstance(one, str) for one in classes):
+        raise ValueError(f"classes of segmentation should be a list of 1 to {VOID} names; found {_short(classes)}")
+    given = _object(content, "input")
     height, width = int(given["height"]), int(given["width"])
     if not (0 < height <= 8192 and 0 < width <= 8192):
         raise ValueError(f"input should be 1 to 8192 pixels a side; found {height}x{width}")
     if given["channels"] != "rgb":
         raise ValueError(f"input channels should be 'rgb'; found {_short(given['channels'])}")
     intrinsics = _floats(content["canonical_intrinsics"], 4, "canonical_intrinsics")
-    if not (intrinsics[0] > 0 and intrinsics[1] > 0):
-        raise ValueError(f"canonical focal lengths should be positive; found {intrinsics[:2]}")
+    if not (intrinsics[0] > 0 and intrinsics[1] > 0 and all(map(math.isfinite, intrinsics))):
+        raise ValueError(f"canonical focal lengths should be positive, and all finite; found {intrinsics}")
     name = content["name"]
     if not isinstance(name, str) or not name:
         raise ValueError(f"name should be a word; found {_short(name)}")
+    revision = content["revision"]
+    if not isinstance(revision, int) or revision < 1:
+        raise ValueError(f"revision should count from 1; found {_short(revision)}")
     return Manifest(
         name=name,
-        revision=int(content["revision"]),
+        revision=revision,
         tasks=tasks,
         input=InputSpec(height, width, "rgb", _floats(given["mean"], 3, "mean"), _floats(given["std"], 3, "std")),
         canonical_intrinsics=intrinsics,
-        files={str(path): _file_entry(str(path), entry) for path, entry in content["files"].items()},
+        files={str(path): _file_entry(str(path), entry) for path, entry in _object(content, "files").items()},
         provenance=_object(content, "provenance"),
-        accuracy=_object(content, "accuracy"),
+        accuracy=_accuracy(content),
         calibration=_object(content, "calibration"),
+        card=_object(content, "card"),
         created=str(content.get("created", "")),
     )
 
@@ -386,8 +404,19 @@ def _floats(value: Any, count: int, name: str) -> Any:
     return tuple(float(x) for x in value)
 
 
+def _accuracy(content: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Metrics by precision: numbers, or numbers by name."""
+    accuracy = _object(content, "accuracy")
+    for precision, metrics in accuracy.items():
+        values = metrics.values() if isinstance(metrics, dict) else (metrics,)
+        numbers = [one for value in values for one in (value.values() if isinstance(value, dict) else (value,))]
+        if not isinstance(metrics, dict) or not all(isinstance(number, (int, float)) for number in numbers):
+            raise ValueError(f"accuracy of {_short(precision)} should be numbers by name; found {_short(metrics)}")
+    return accuracy
+
+
 def _object(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = content.get(key, {})
+    value = content[key] if key in _REQUIRED else content.get(key, {})
     if not isinstance(value, dict):
         raise ValueError(f"{key} should be an object; found {_short(value)}")
     return value
@@ -399,13 +428,17 @@ def _short(value: Any) -> str:
 
 
 def _digests(folder: Path) -> dict[str, FileEntry]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    return {path.relative_to(folder).as_posix(): FileEntry(sha256_file(path), path.stat().st_size) for path in files}
+    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        relative: FileEntry(sha256_file(path), path.stat().st_size)
+        for relative, path in found.items()
+        if relative != MANIFEST and relative.split("/")[0] not in _UNHASHED_FOLDERS
+    }
 
 
-def _replace_folder(path: Path, complete: Callable[[Path], None], *, replace: bool) -> None:
+def _replace_folder(path: Path, complete: Callable[[Path], None], *, replace: bool, keep: Path | None = None) -> None:
     try:
-        with atomic_directory(path, replace=replace) as folder:
+        with atomic_directory(path, replace=replace, keep=keep) as folder:
             complete(folder)
     except FileExistsError as exc:
         raise BundleError(f"{path} exists already. Remove it or choose another name.") from exc

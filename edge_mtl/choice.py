@@ -6,9 +6,11 @@ refused, never replaced; "auto" takes the fastest that is here and says why.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from edge_mtl.backends import BACKENDS, PRECISIONS, available
+from edge_mtl.backends import BACKENDS, PRECISIONS, CompiledGraph, available
 from edge_mtl.build.engines import EngineSelection, EngineStore
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.errors import BackendUnavailable, EngineMismatch
@@ -28,6 +30,9 @@ class Choice:
         key: of the built engine; None for the bundle's own graph.
         reason: why this one, a sentence.
         fell_back: an engine built here was passed over because its runtime is gone.
+        compiled: what the runtime made of the model when it was built; None where there is nothing of the kind.
+        uncompiled: why that is, a sentence.
+        tested: the engine's self-test when it was built; empty for the bundle's own graph.
     """
 
     model: bytes
@@ -36,6 +41,9 @@ class Choice:
     key: str | None
     reason: str
     fell_back: bool = False
+    compiled: CompiledGraph | None = None
+    uncompiled: str = ""
+    tested: Mapping[str, Any] = field(default_factory=dict)
 
 
 def choose(
@@ -71,7 +79,18 @@ def choose(
     fell_back = any(
         other.ratio > record.ratio and other.backend not in usable for other in store.find(precision=precision, backend=backend)
     )
-    return Choice(store.load(record), record.backend, record.precision, record.key, selection.reason, fell_back)
+    compiled, why = store.compiled.load(record)
+    return Choice(
+        model=store.load(record),
+        backend=record.backend,
+        precision=record.precision,
+        key=record.key,
+        reason=selection.reason,
+        fell_back=fell_back,
+        compiled=compiled,
+        uncompiled=why,
+        tested=record.self_test,
+    )
 
 
 def _selection(
@@ -102,7 +121,7 @@ def _from_bundle(bundle: Bundle, backend: str, precision: str, why: str) -> Choi
         reason = f"{graph} in fp32 on {backend}, as asked for"
     else:
         reason = f"{graph} in fp32 on {backend}: {why}. For a faster one run: edge-mtl build-engine {bundle.path} --int8"
-    return Choice(bundle.read(graph), backend, "fp32", None, reason)
+    return Choice(bundle.read(graph), backend, "fp32", None, reason, uncompiled="it is no built engine")
 
 
 def _missing(bundle: Bundle, backend: str, precision: str, why: str) -> str:

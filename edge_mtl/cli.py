@@ -12,13 +12,17 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from edge_mtl.commands.options import EngineOptions
 from edge_mtl.commands.terminal import DEBUG_VARIABLE, Terminal, debugging, one_line, own_streams
 from edge_mtl.errors import EdgeMtlError
+
+if TYPE_CHECKING:
+    from edge_mtl.build.frame_choice import Embedding
+    from edge_mtl.build.gate import Budget
 
 __all__ = ["app", "main"]
 
@@ -72,6 +76,7 @@ PrecisionOption = Annotated[
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", metavar="N", min=1, max=1024, help="Threads of the runtime; default: one per core.")
 ]
+_MAX_DROP_BUILD_HELP = "What an engine may lose, e.g. miou=0.01,rel=0.02,normal=0.5; default: only a warning; with auto: these."
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there.")]
 
 
@@ -100,6 +105,7 @@ def root(
         "edge-mtl build-engine --int8",
         "edge-mtl build-engine bundles/rooms-b0 --int8 --backend openvino --threads 4",
         "edge-mtl build-engine bundles/rooms-b0 --int8 --calibration pictures-of-my-robot/",
+        "edge-mtl build-engine --precision auto --max-drop miou=0.01,rel=0.02,normal=0.5",
     ),
 )
 def build_engine(
@@ -108,6 +114,11 @@ def build_engine(
     fp32: Annotated[bool, typer.Option("--fp32", help="Full precision.")] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Half precision.")] = False,
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16, where the processor computes with it.")] = False,
+    precision: Annotated[
+        str | None,
+        typer.Option("--precision", metavar="NAME", help="int8, fp32, fp16, bf16, or auto: the fastest within the budget."),
+    ] = None,
+    max_drop: Annotated[str | None, typer.Option("--max-drop", metavar="LIST", help=_MAX_DROP_BUILD_HELP)] = None,
     backend: BackendOption = "auto",
     calibration: Annotated[
         Path | None,
@@ -120,14 +131,21 @@ def build_engine(
 
     Every candidate of the precision asked for is timed on this machine, tested against the FP32 reference and scored on
     the bundle's labelled frames; the fastest that keeps its accuracy goes into the bundle's engine store.
+
+    With --precision auto all precisions are candidates, and INT8 with some blocks in floats: blocks that do not pay
+    here, and those that it takes to stay within the budget.
     """
-    chosen = [name for name, given in (("int8", int8), ("fp32", fp32), ("fp16", fp16), ("bf16", bf16)) if given]
+    flags = (("int8", int8), ("fp32", fp32), ("fp16", fp16), ("bf16", bf16))
+    chosen = [name for name, given in flags if given] + ([] if precision is None else [precision])
     if len(chosen) != 1:
-        found = " and ".join(f"--{name}" for name in chosen) or "none"
-        raise UsageError(f"expected one precision of --int8, --fp32, --fp16, --bf16; found {found}. Try --int8.")
+        found = " and ".join(chosen) or "none"
+        raise UsageError(
+            f"expected one precision of --int8, --fp32, --fp16, --bf16, --precision auto; found {found}. Try --int8."
+        )
     from edge_mtl.commands.build_engine import run
 
-    run(Terminal(json_output=json), bundle, chosen[0], backend=backend, calibration=calibration, threads=threads)
+    budget = None if max_drop is None else _budget(max_drop)
+    run(Terminal(json_output=json), bundle, chosen[0], backend=backend, calibration=calibration, threads=threads, budget=budget)
 
 
 @app.command(
@@ -179,6 +197,53 @@ def infer(
     folder = out if out is not None or json else Path("out")
     engine = EngineOptions(bundle, backend, precision, threads)
     run(Terminal(json_output=json), source, engine, out=folder, kinds=kinds, intrinsics=camera, limit=limit)
+
+
+@app.command(
+    "run-bag",
+    short_help="Predict on a recorded ROS 2 bag.",
+    epilog=_block(
+        "Examples:",
+        "edge-mtl run-bag tour",
+        "edge-mtl run-bag tour --topic /camera/color/image_raw --out tour-maps --stability",
+    ),
+)
+def run_bag(
+    bag: Annotated[Path, typer.Argument(metavar="BAG", help="Folder of a ROS 2 bag, sqlite3 or mcap.")],
+    bundle: BundleOption = None,
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The bag to write; default: BAG-maps.")] = None,
+    topic: Annotated[str | None, typer.Option("--topic", metavar="NAME", help="Of the images, if there are several.")] = None,
+    camera_info: Annotated[
+        str | None, typer.Option("--camera-info", metavar="NAME", help="Of the camera; default: beside the images.")
+    ] = None,
+    storage: Annotated[str, typer.Option("--storage", metavar="NAME", help="sqlite3, mcap, or same as the bag.")] = "same",
+    stability: Annotated[bool, typer.Option("--stability", help="Smooth the maps where the picture stands still.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Stop after this many images.")] = None,
+    threads: ThreadsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Predict on every image of a recorded ROS 2 bag and write a new bag with the maps added. Needs no ROS.
+
+    The new bag has all that was recorded, and /edge_mtl/segmentation, depth and normals with the stamps of their images.
+    Depth is in metres where the bag has camera_info.
+    """
+    if storage not in ("same", "sqlite3", "mcap"):
+        raise UsageError(f"--storage expects same, sqlite3 or mcap; found {storage!r}.")
+    from edge_mtl.commands.run_bag import run
+
+    run(
+        Terminal(json_output=json),
+        bag,
+        EngineOptions(bundle, backend, precision, threads),
+        out=out,
+        topic=topic,
+        camera_topic=camera_info,
+        storage=storage,
+        stability=stability,
+        limit=limit,
+    )
 
 
 @app.command(
@@ -241,9 +306,225 @@ def demo(
     Builds the INT8 engine if this device has none, predicts on rooms with known answers and on a real photograph, draws
     everything into one picture, and times the engines.
     """
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"--out expects a file name that ends in .png; found {str(out)!r}.")
     from edge_mtl.commands.demo import run
 
     run(Terminal(), bundle, out)
+
+
+_MAX_DROP_HELP = (
+    "What a graph may lose against FP32 where frames are labelled: miou (0..1), rel (share of the true depth), normal "
+    "(degrees); and by how much it may differ from FP32 anywhere: classes=0.05, depth=0.05, angle=3."
+)
+MaxDropOption = Annotated[str, typer.Option("--max-drop", metavar="LIST", help=_MAX_DROP_HELP)]
+_MAX_DROP = "miou=0.01,rel=0.02,normal=0.5"
+CountOption = Annotated[
+    int | None, typer.Option("--count", metavar="N", min=1, max=4096, help="Frames to choose; default: as the recipe says.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Decides on the first frame.")]
+EmbeddingOption = Annotated[
+    str, typer.Option("--embedding", metavar="NAME", help="What distance means: network, or colour (faster, no runtime).")
+]
+TopicOption = Annotated[
+    str | None, typer.Option("--topic", metavar="NAME", help="Of the bag's images, where it has several.", show_default=False)
+]
+EveryOption = Annotated[
+    int, typer.Option("--every", metavar="N", min=1, max=1_000_000, help="Take every N-th frame of a video or bag.")
+]
+
+
+@app.command(
+    short_help="Measure every engine of a bundle against FP32 and a budget.",
+    epilog=_block(
+        "Examples:",
+        "edge-mtl verify bundles/rooms-b0",
+        "edge-mtl verify bundles/rooms-b0 --data my-labelled-frames --max-drop miou=0.005,normal=0.3",
+        "edge-mtl verify bundles/rooms-b0 --no-write --json | jq .passed",
+    ),
+)
+def verify(
+    bundle: BundleArgument = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Frames to measure on; default: the bundle's evaluation frames."),
+    ] = None,
+    max_drop: MaxDropOption = _MAX_DROP,
+    backend: BackendOption = "auto",
+    threads: ThreadsOption = None,
+    write: Annotated[bool, typer.Option("--write/--no-write", help="Put the card into the bundle.")] = True,
+    json: JsonOption = False,
+) -> None:
+    """Measure every engine of a bundle against FP32 and a budget, and write the accuracy card.
+
+    Accuracy per head and class, calibration error, noise block by block and the worst frames go into the bundle as a new
+    revision; the old one is kept. Fails with exit code 8 where a head is out of budget; the bundle is then left as it was.
+
+    \b
+    DIR holds NAME.jpg or .png, and beside it, where labelled:
+    NAME.label.png    class index, 255 void
+    NAME.depth.png    16 bits, fifths of a millimetre, 0 unknown
+    NAME.normals.png  128 + 127 n as RGB, 0 unknown
+    intrinsics.json   {"NAME": [fx, fy, cx, cy]}
+
+    Without labels only the difference from FP32's own answers is judged.
+    """
+    from edge_mtl.commands.verify import run
+
+    run(Terminal(json_output=json), bundle, data=data, budget=_budget(max_drop), backend=backend, threads=threads, write=write)
+
+
+@app.command(
+    short_help="Choose calibration frames for a bundle, and gate the result.",
+    epilog=_block(
+        "Examples:",
+        "edge-mtl calibrate my-dataset --bundle bundles/rooms-b0",
+        "edge-mtl calibrate tour.mp4 --bundle bundles/rooms-b0 --every 10 --count 48",
+        "edge-mtl calibrate tour.mp4 --out chosen-frames",
+    ),
+)
+def calibrate(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A folder (of a dataset its train folder), a video or a ROS bag.")
+    ],
+    bundle: BundleOption = None,
+    count: CountOption = None,
+    seed: SeedOption = 0,
+    embedding: EmbeddingOption = "network",
+    topic: TopicOption = None,
+    every: EveryOption = 1,
+    max_drop: MaxDropOption = _MAX_DROP,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Only write the chosen frames there, as pictures.")
+    ] = None,
+    threads: ThreadsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Choose calibration frames for a bundle, and gate the result.
+
+    Frames are chosen so that they cover the source; black, blurred and doubled ones are left out and named. INT8 graphs
+    made with them must stay within the budget; then frames, graphs and card go into the bundle as a new revision. A run
+    that was interrupted goes on where it stopped.
+    """
+    from edge_mtl.commands.recalibrate import ChoiceOptions, run
+
+    options = ChoiceOptions(count, seed, _embedding(embedding), topic, every)
+    terminal, budget = Terminal(json_output=json), _budget(max_drop)
+    if out is not None:
+        from edge_mtl.build.frame_choice_sources import open_frames
+        from edge_mtl.commands.calibrate import write_choice
+
+        write_choice(terminal, bundle, open_frames(source, topic=topic, every=every), options, out, threads=threads)
+        return
+    run(terminal, bundle, source, options, budget=budget, engines=False, backend="auto", threads=threads)
+
+
+@app.command(
+    short_help="Calibrate a bundle on this device with its own frames.",
+    epilog=_block(
+        "Examples:",
+        "edge-mtl recalibrate bundles/rooms-b0 --bag tour.mcap --topic /camera/image_raw",
+        "edge-mtl recalibrate bundles/rooms-b0 --folder pictures-of-my-robot",
+        "edge-mtl recalibrate bundles/rooms-b0 --rollback",
+    ),
+)
+def recalibrate(
+    bundle: BundleArgument = None,
+    bag: Annotated[Path | None, typer.Option("--bag", metavar="FILE", help="A ROS 1 or ROS 2 bag.")] = None,
+    folder: Annotated[Path | None, typer.Option("--folder", metavar="DIR", help="Pictures.")] = None,
+    video: Annotated[Path | None, typer.Option("--video", metavar="FILE", help="A video.")] = None,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Go back to the revision before.")] = False,
+    to: Annotated[int | None, typer.Option("--to", metavar="N", min=1, help="With --rollback: this revision.")] = None,
+    count: CountOption = None,
+    seed: SeedOption = 0,
+    embedding: EmbeddingOption = "network",
+    topic: TopicOption = None,
+    every: EveryOption = 1,
+    max_drop: MaxDropOption = _MAX_DROP,
+    backend: BackendOption = "auto",
+    threads: ThreadsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Calibrate a bundle on this device with its own frames, gate it against FP32, and swap it in one step.
+
+    As `calibrate`, and the engines of this device are built as well. Until the last step nothing is changed: whatever
+    happens before, the bundle is as it was. The revision before stays beside it, and --rollback puts it back.
+    """
+    from edge_mtl.commands.recalibrate import ChoiceOptions, go_back, run
+
+    sources = [path for path in (bag, folder, video) if path is not None]
+    terminal = Terminal(json_output=json)
+    if rollback:
+        if sources:
+            raise UsageError("expected either --rollback or frames, found both.")
+        go_back(terminal, bundle, to=to)
+        return
+    if len(sources) != 1 or to is not None:
+        found = "--to without --rollback" if to is not None else f"{len(sources)} of them"
+        raise UsageError(f"expected one of --bag, --folder, --video, or --rollback; found {found}.")
+    options = ChoiceOptions(count, seed, _embedding(embedding), topic, every)
+    run(terminal, bundle, sources[0], options, budget=_budget(max_drop), engines=True, backend=backend, threads=threads)
+
+
+def _budget(text: str) -> Budget:
+    from edge_mtl.build.gate import Budget
+
+    try:
+        return Budget.parse(text)
+    except ValueError as exc:
+        raise UsageError(f"--max-drop: {exc}") from exc
+
+
+def _embedding(text: str) -> Embedding:
+    if text not in ("network", "colour"):
+        raise UsageError(f"--embedding should be network or colour; found {text!r}.")
+    return "network" if text == "network" else "colour"
+
+
+@app.command(
+    short_help="Rank a network's blocks by what integers cost and gain.",
+    epilog=_block(
+        "Examples:",
+        "edge-mtl sensitivity",
+        "edge-mtl sensitivity bundles/rooms-b0 --target tensorrt --level layer",
+    ),
+)
+def sensitivity(
+    bundle: BundleArgument = None,
+    target: Annotated[str, typer.Option("--target", metavar="NAME", help="onnxruntime, openvino or tensorrt.")] = "onnxruntime",
+    level: Annotated[str, typer.Option("--level", metavar="NAME", help="block, or layer.")] = "block",
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", metavar="FILE", help="How to quantize; default: the package's.")
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option("--calibration", metavar="DIR", help="Pictures for the INT8 ranges; default: those of the bundle."),
+    ] = None,
+    frames: Annotated[int, typer.Option("--frames", metavar="N", min=1, help="Labelled frames to score on.")] = 16,
+    rounds: Annotated[int, typer.Option("--rounds", metavar="N", min=0, help="Timed runs per block; 0: none.")] = 12,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of table and picture.")] = Path("out"),
+    threads: ThreadsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Rank a network's blocks by what integers cost and gain.
+
+    Each block is quantized alone; its noise at every head, the accuracy that is lost and the time that is saved go into
+    a table, a picture and a JSON file. A run that was stopped goes on where it was.
+    """
+    from edge_mtl.commands.sensitivity import run
+
+    run(
+        Terminal(json_output=json),
+        bundle,
+        target=target,
+        level=level,
+        recipe=recipe,
+        calibration=calibration,
+        frames=frames,
+        rounds=rounds,
+        threads=threads,
+        out=out,
+    )
 
 
 class UsageError(Exception):
@@ -254,7 +535,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; every failure becomes one line on standard error."""
     with own_streams(), _terminable():
         try:
-            code = typer.main.get_command(app).main(args=arguments, prog_name="edge-mtl", standalone_mode=False)
+            given = list(sys.argv[1:] if arguments is None else arguments)
+            if any(text == "" or (text.startswith("--") and text.endswith("=")) for text in given):
+                raise UsageError("an argument is empty. Is a variable of the shell not set?")
+            code = typer.main.get_command(app).main(args=given, prog_name="edge-mtl", standalone_mode=False)
             return code if isinstance(code, int) else 0
         except EdgeMtlError as exc:
             return _fail(str(exc), exc.exit_code)

@@ -26,7 +26,7 @@ from edge_mtl import bundle as bundles
 from edge_mtl.backends import Backend, open_backend
 from edge_mtl.buffers import BufferPool
 from edge_mtl.choice import AUTO, Choice, choose
-from edge_mtl.errors import BundleError, EngineClosed, FrameError
+from edge_mtl.errors import BackendUnavailable, BundleError, EngineClosed, FrameError
 from edge_mtl.frames import CELL, Channels, Intrinsics, Letterbox, check_frame, letterbox, prepare_pixels, prepare_planes
 from edge_mtl.postprocess import HOST_OUTPUTS, OutputSize, camera_change, finish
 from edge_mtl.prediction import Prediction, Timing
@@ -34,11 +34,12 @@ from edge_mtl.tasks import NORMALS, NYU13_CLASSES, SEGMENTATION, TASKS
 
 if TYPE_CHECKING:
     from edge_mtl.build.selftest import SelfTestReport
+    from edge_mtl.stability import TemporalFilter
 
 __all__ = ["Engine", "EngineInfo", "SelfTest"]
 
 Array = np.ndarray
-SelfTest = Literal["load", "all", "off"]
+SelfTest = Literal["load", "build", "off"]
 _END: Any = object()
 _LOG = logging.getLogger("edge_mtl")
 
@@ -59,6 +60,7 @@ class EngineInfo:
         reason: why this one was chosen, a sentence.
         self_test: its report; None when it was switched off.
         load_s: seconds from the call of Engine() until it was ready, self-test included.
+        loading: "compiled code" where it was loaded as it was built, else "the graph", and why it had to be compiled.
     """
 
     bundle: Path
@@ -76,6 +78,7 @@ class EngineInfo:
     reason: str
     self_test: SelfTestReport | None
     load_s: float
+    loading: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +120,26 @@ class Engine:
             bundle: a folder; by default $EDGE_MTL_BUNDLE, the newest in ./bundles, or the demo bundle.
             backend: "onnxruntime", "openvino" or "auto". A named one is used or refused, never replaced.
             precision: "fp32", "bf16", "int8", "int8+bf16" or "auto"; likewise.
-            device: index of the GPU, for backends that have one.
+            device: index of the GPU, for backends that have one; 0 is all there is on a CPU, anything else is refused.
             threads: worker threads of the runtime; by default one per physical core.
             output_size: "frame" for maps of the frame's size, "network" for the network's, which is faster.
-            self_test: compare with the bundle's golden answers: "load" one frame (also the warm-up), "all", "off".
+            self_test: compare with the bundle's golden answers: "load" one frame, which is also the warm-up; "build" every
+                frame, as when an engine is built; "off" none. A built engine must also do as well as when it was built.
             build_missing: build an engine of the named precision if there is none; takes minutes.
-            trust_engine: run an engine that is machine code (TensorRT) although this machine did not build it; ONNX
-                engines are data and need no trust.
+            trust_engine: will let an engine that is machine code (TensorRT) run although this user did not build it. No
+                effect in this version: engines are ONNX graphs, which are data and checked as such, and what was
+                compiled of them is taken from this user's own cache only.
         Raises:
             BundleError, EngineMismatch: the bundle or the engine cannot be used; the message says what to run.
             BackendUnavailable: the runtime is not here.
             AccuracyError: the self-test disagrees with the reference.
         """
-        del device, trust_engine  # CPU backends have one device and no machine code
+        del trust_engine
         started_s = time.perf_counter()
+        if device != 0:
+            raise BackendUnavailable(
+                f"device {device} was asked for, but every backend of this version runs on the CPU: device 0"
+            )
         _check_option("output_size", output_size, get_args(OutputSize))
         _check_option("self_test", self_test, get_args(SelfTest))
         self._bundle = bundle if isinstance(bundle, bundles.Bundle) else bundles.find(bundle)
@@ -144,10 +153,12 @@ class Engine:
         self._network = (manifest.input.height, manifest.input.width)
         self._canonical, self._classes = _camera(self._bundle), _class_names(self._bundle)
         choice = choose(self._bundle, backend=backend, precision=precision, threads=threads, build_missing=build_missing)
-        self._backend: Backend = open_backend(choice.backend, choice.model, threads=threads, precision=choice.precision)
+        self._backend: Backend = open_backend(
+            choice.backend, choice.model, threads=threads, precision=choice.precision, compiled=choice.compiled
+        )
         try:
             self._placement = _placement(self._backend, self._bundle)
-            report = self._run_self_test(self_test)
+            report = self._run_self_test(self_test, choice)
         except BaseException:
             self.close()
             raise
@@ -179,6 +190,7 @@ class Engine:
         *,
         channels: Channels = "rgb",
         intrinsics: Intrinsics | Sequence[float] | Array | None = None,
+        stability: TemporalFilter | None = None,
     ) -> Iterator[Prediction]:
         """Predict frames in order, preparing the next while one runs.
 
@@ -188,10 +200,11 @@ class Engine:
         Args:
             frames: as for `predict`; read in the caller's thread, one ahead.
             channels, intrinsics: of all frames.
+            stability: smooths the maps where the picture stands still, see `edge_mtl.stability`; a fresh one per stream.
         """
         iterator = iter(frames)
         worker = ThreadPoolExecutor(1, thread_name_prefix="edge_mtl-infer")
-        running: tuple[_Prepared, Future[tuple[dict[str, Array], float]]] | None = None
+        running: tuple[Array, _Prepared, Future[tuple[dict[str, Array], float]]] | None = None
         try:
             while True:
                 self._refuse_in_child()  # before waiting for a worker that does not exist there
@@ -203,15 +216,15 @@ class Engine:
                     frame = next(iterator, _END)
                     if frame is not _END:
                         prepared = self._prepare(frame, channels, intrinsics)
-                        following = prepared, worker.submit(self._infer_in_use, prepared)
+                        following = frame, prepared, worker.submit(self._infer_in_use, prepared)
                 except Exception as exc:
                     failure = exc
                 if running is not None:
-                    done, future = running
+                    seen, done, future = running
                     outputs, infer_s = future.result()
                     with self._in_use():
                         prediction = self._finish(done, outputs, infer_s)
-                    yield prediction
+                    yield prediction if stability is None else stability(seen, prediction)
                 if failure is not None:
                     raise failure
                 if following is None:
@@ -313,12 +326,12 @@ class Engine:
             make_confidence=maps.confidence,
         )
 
-    def _run_self_test(self, wanted: SelfTest) -> SelfTestReport | None:
+    def _run_self_test(self, wanted: SelfTest, choice: Choice) -> SelfTestReport | None:
         if wanted == "off":
             return None
         from edge_mtl.build.selftest import run_self_test
 
-        return run_self_test(self._backend, self._bundle, frames=1 if wanted == "load" else None)
+        return run_self_test(self._backend, self._bundle, frames=1 if wanted == "load" else None, built=choice.tested)
 
     def _describe(self, choice: Choice, report: SelfTestReport | None, load_s: float) -> EngineInfo:
         used, manifest = self._backend.info, self._bundle.manifest
@@ -338,6 +351,7 @@ class Engine:
             reason=choice.reason,
             self_test=report,
             load_s=load_s,
+            loading=used.loading if choice.compiled is not None else f"{used.loading}: {choice.uncompiled}",
         )
 
 
@@ -376,6 +390,11 @@ def _class_names(bundle: bundles.Bundle) -> tuple[str, ...]:
     names = described.get("classes", NYU13_CLASSES) if isinstance(described, Mapping) else None
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise BundleError(f"{bundle.path}: classes of segmentation should be a list of names. Export the bundle again.")
+    if len(names) != TASKS[SEGMENTATION].channels:
+        raise BundleError(
+            f"{bundle.path} names {len(names)} classes; the network tells {TASKS[SEGMENTATION].channels} apart. "
+            "Export the bundle again."
+        )
     return tuple(names)
 
 

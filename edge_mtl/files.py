@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import hashlib
 import os
 import shutil
@@ -11,7 +13,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["TEMPORARY_PREFIX", "atomic_directory", "sha256_bytes", "sha256_file", "sweep_temporaries", "write_atomic"]
+__all__ = [
+    "TEMPORARY_PREFIX",
+    "atomic_directory",
+    "exchange",
+    "sha256_bytes",
+    "sha256_file",
+    "sweep_temporaries",
+    "temporary_folders",
+    "write_atomic",
+]
 
 TEMPORARY_PREFIX = ".tmp-edge-mtl-"
 """Names of unfinished files and folders start with this, so that leftovers of a killed process can be swept."""
@@ -40,12 +51,15 @@ def write_atomic(path: Path, payload: bytes) -> None:
 
 
 @contextlib.contextmanager
-def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
+def atomic_directory(path: Path, *, replace: bool = False, keep: Path | None = None) -> Iterator[Path]:
     """A temporary folder beside `path` that becomes `path` when the block ends without an error.
+
+    Where the file system can exchange two names, `path` is there at every moment, also for a process that is killed.
 
     Args:
         path: the folder to make.
         replace: whether an existing `path` is swapped for the new one (else FileExistsError).
+        keep: where the old folder goes then, in place of what lies there; without it the old one is removed.
     Raises:
         FileExistsError: `path` exists and `replace` is false.
         OSError: as the file system says; `path` is as it was.
@@ -53,7 +67,7 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     if path.exists() and not replace:
         raise FileExistsError(f"{path} exists already")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{path.name}.", dir=path.parent))
     try:
         os.chmod(temporary, 0o755)  # noqa: S103 (mkdtemp makes it private; a bundle is public)
         yield temporary
@@ -61,21 +75,51 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
             if file.is_file():
                 _sync_file(file)
         if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent)) / path.name
-            os.replace(path, old)
-            try:
-                os.replace(temporary, path)
-            except OSError:
-                os.replace(old, path)
-                raise
-            finally:
-                shutil.rmtree(old.parent, ignore_errors=True)
+            exchange(temporary, path)
         else:
             os.replace(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _sync_directory(path.parent)
+    if temporary.exists() and keep is not None:
+        if keep.exists():
+            aside = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{path.name}.", dir=path.parent))
+            os.replace(keep, aside / keep.name)
+            shutil.rmtree(aside, ignore_errors=True)
+        os.replace(temporary, keep)
+        _sync_directory(path.parent)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def exchange(first: Path, second: Path) -> None:
+    """Swap the names of two folders of one file system: in one step where the system can, else by renaming in turn.
+
+    Raises:
+        OSError: as the file system says; both are as they were.
+    """
+    if _exchange_in_one_step(first, second):
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{second.name}.", dir=second.parent))
+    moved = aside / second.name
+    try:
+        os.replace(second, moved)
+        try:
+            os.replace(first, second)
+        except OSError:
+            os.replace(moved, second)
+            raise
+        os.replace(moved, first)
+    finally:
+        if not moved.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def temporary_folders(path: Path) -> list[Path]:
+    """Unfinished folders that `atomic_directory` or `exchange` left beside `path` when their process was killed."""
+    prefix = f"{TEMPORARY_PREFIX}{path.name}."
+    found = path.parent.glob(f"{TEMPORARY_PREFIX}*") if path.parent.is_dir() else ()
+    return sorted(entry for entry in found if entry.name.startswith(prefix) and "." not in entry.name[len(prefix) :])
 
 
 def sweep_temporaries(folder: Path, *, older_than_s: float = 3600.0) -> list[Path]:
@@ -102,6 +146,24 @@ def sha256_file(path: Path) -> str:
         for chunk in iter(lambda: stream.read(1 << 20), b""):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+_AT_CWD, _RENAME_EXCHANGE = -100, 2
+_NOT_SUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM, errno.EXDEV)
+
+
+def _exchange_in_one_step(first: Path, second: Path) -> bool:
+    """renameat2(RENAME_EXCHANGE) of Linux; False where the C library, the kernel or the file system does not have it."""
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):
+        return False
+    if call(_AT_CWD, os.fsencode(first), _AT_CWD, os.fsencode(second), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _NOT_SUPPORTED:
+        return False
+    raise OSError(code, os.strerror(code), str(second))
 
 
 def _sync_file(path: Path) -> None:

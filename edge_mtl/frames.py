@@ -28,6 +28,8 @@ CELL = 4
 MAX_SIDE = 16384
 """Longest side of a frame, in pixels."""
 
+_SHORTEST_PX, _LONGEST_PX = 0.01, 1e6
+
 
 @dataclass(frozen=True, slots=True)
 class Intrinsics:
@@ -43,6 +45,11 @@ class Intrinsics:
             raise FrameError(f"intrinsics should be finite; found {self.as_tuple()}")
         if self.fx <= 0 or self.fy <= 0:
             raise FrameError(f"focal lengths should be positive pixels; found fx={self.fx}, fy={self.fy}")
+        if min(self.fx, self.fy) < _SHORTEST_PX or max(map(abs, self.as_tuple())) > _LONGEST_PX:
+            raise FrameError(
+                f"focal lengths should be {_SHORTEST_PX} to {_LONGEST_PX:.0f} pixels and the principal point within as many; "
+                f"found {self.as_tuple()}"
+            )
 
     @classmethod
     def of(cls, value: Intrinsics | Sequence[float] | Array) -> Intrinsics:

@@ -69,7 +69,8 @@ def open_source(text: str, *, limit: int | None = None, on_skip: Callable[[str],
     if path.is_dir():
         return _folder(path, limit, on_skip)
     if not path.is_file():
-        raise FrameError(f"{path} does not exist: expected a picture, a folder of pictures, a video or camera:N.")
+        what = "is neither a file nor a folder" if path.exists() else "does not exist"
+        raise FrameError(f"{path} {what}: expected a picture, a folder of pictures, a video or camera:N.")
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return _video(path, limit)
     if path.suffix.lower() in PICTURE_SUFFIXES:

@@ -137,9 +137,10 @@ class Prediction:
 
     @property
     def consistency(self) -> Array | None:
-        """(H, W) float32 degrees between `normals` and the normals of `depth`: how well two heads agree.
+        """(H, W) float32 degrees between `normals` and the normals of `depth`: how well two heads agree, a free confidence.
 
-        Computed when first asked for. Large at depth edges by nature; NaN where unknown; None without both tasks.
+        Computed when first asked for, see `edge_mtl.consistency`; a wrong scale of the depth changes nothing. NaN where
+        unknown; None without both tasks. How much it says about the true error was measured: benchmarks/consistency.py.
         """
         return self._consistency.get()
 
@@ -225,10 +226,6 @@ class Prediction:
 
 
 def _disagreement(depth: Array | None, normals: Array | None, camera: Intrinsics) -> Array | None:
-    from edge_mtl.geometry import normals_of_depth
-    from edge_mtl.metrics import angles_deg
+    from edge_mtl.consistency import depth_normal_angle
 
-    if depth is None or normals is None or min(depth.shape) < 2:
-        return None
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return angles_deg(normals, normals_of_depth(depth, camera)).astype(np.float32)
+    return None if depth is None or normals is None else depth_normal_angle(depth, normals, camera)

@@ -1,19 +1,49 @@
-"""Fixtures of every test: tiny bundles, a private cache folder, no network."""
+"""Fixtures of every test: tiny bundles, a private cache folder, no network. Tests of training are skipped without torch."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
+from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # also for tests that import the runtime by themselves
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # as in a shell's background job: the commands under test would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from edge_mtl.bundle import Bundle
 from tests.bundles import make_bundle, picture
+
+TRAINING_TESTS = ("test_model*.py", "test_train*.py", "test_study*.py")
+TRAINING_PACKAGES = ("torch", "torchvision", "timm", "safetensors", "torchmetrics", "scipy", "rosbags", "tensorboard", "h5py")
+
+
+class TrainingTests(pytest.Module):
+    """A file of tests that may need packages of the extra "train": skipped, with the reason, where one is not installed."""
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        try:
+            return super().collect()
+        except self.CollectError as exc:
+            missing = exc.__cause__.name if isinstance(exc.__cause__, ModuleNotFoundError) else None
+            if missing not in TRAINING_PACKAGES:
+                raise
+            pytest.skip(f"needs {missing}: pip install -e '.[dev]'", allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    if any(fnmatch(module_path.name, pattern) for pattern in TRAINING_TESTS):
+        module: pytest.Module = TrainingTests.from_parent(parent, path=module_path)
+        return module
+    return None
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,11 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
+from edge_mtl.allowlist import check_graph
 from edge_mtl.errors import BackendUnavailable
 
 __all__ = [
@@ -24,9 +24,11 @@ __all__ = [
     "Availability",
     "Backend",
     "BackendInfo",
+    "CompiledGraph",
     "Precision",
     "TensorSpec",
     "available",
+    "compile_graph",
     "open_backend",
 ]
 
@@ -45,13 +47,31 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class BackendInfo:
-    """What runs a graph: runtime, its version, device, precision asked for, threads."""
+    """What runs a graph: runtime, its version, device, precision asked for, threads.
+
+    Attributes:
+        loading: "compiled code" if that spared compiling, else "the graph", with the reason where there was such code.
+    """
 
     name: str
     version: str
     device: str
     precision: str
     threads: int
+    loading: str = "the graph"
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledGraph:
+    """What a runtime made of a graph, to be loaded in its place.
+
+    Attributes:
+        payload: to be trusted like a program: whoever reads it from a disk checks who wrote it, and its digest.
+        origin: the exact runtime and the options it was made with; another runtime compiles the graph again.
+    """
+
+    payload: bytes
+    origin: str
 
 
 class Backend(Protocol):
@@ -118,19 +138,38 @@ def open_backend(
     *,
     threads: int | None = None,
     precision: str = "fp32",
-    cache_dir: Path | None = None,
+    compiled: CompiledGraph | None = None,
 ) -> Backend:
     """Load a graph with the runtime `name`.
 
     Args:
-        model: an ONNX file whose digest has been checked.
+        model: an ONNX file whose digest has been checked. The runtime sees it only if `edge_mtl.allowlist` lets it pass.
         threads: worker threads; by default one per physical core that this process may use.
         precision: what floating-point layers compute in; "int8" graphs carry their integers themselves.
-        cache_dir: where the runtime may keep compiled code, if it does that.
+        compiled: what `compile_graph` made of this model in this precision on this machine: loads faster. Where it does
+            not fit the runtime, the model is compiled again and `Backend.info.loading` says why.
     Raises:
         BackendUnavailable: unknown, not installed, broken, or it cannot compute in `precision` here.
-        BundleError: the runtime refuses the graph.
+        BundleError: the graph is refused, by the allowlist or by the runtime.
     """
+    module = _module(name, model, threads=threads, precision=precision)
+    backend: Backend = module.open_graph(model, threads=threads, precision=precision, compiled=compiled)
+    return backend
+
+
+def compile_graph(name: str, model: bytes, *, precision: str = "fp32") -> CompiledGraph | None:
+    """What the runtime `name` makes of a graph, for `open_backend`; None where it cannot give that away.
+
+    It does not depend on the number of threads. Raises as `open_backend` does.
+    """
+    compiled: CompiledGraph | None = _module(name, model, threads=None, precision=precision).compile_graph(
+        model, precision=precision
+    )
+    return compiled
+
+
+def _module(name: str, model: bytes, *, threads: int | None, precision: str) -> Any:
+    """The module of a runtime, imported once everything that can be checked without it was."""
     runtime = _RUNTIMES.get(name)
     if runtime is None:
         raise BackendUnavailable(f"Unknown backend {name!r}. Choose one of: {', '.join(_RUNTIMES)}")
@@ -141,12 +180,11 @@ def open_backend(
     found = _availability(runtime)
     if not found.usable:
         raise BackendUnavailable(found.reason)
+    check_graph(model)
     try:
-        module = importlib.import_module(runtime.module)
+        return importlib.import_module(runtime.module)
     except ImportError as exc:
         raise BackendUnavailable(f"{runtime.package} is installed but does not import ({exc}). {_install(runtime)}") from exc
-    backend: Backend = module.open_graph(model, threads=threads, precision=precision, cache_dir=cache_dir)
-    return backend
 
 
 def _availability(runtime: _Runtime) -> Availability:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +16,12 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
-from edge_mtl.backends import Backend, BackendInfo, TensorSpec
+from edge_mtl.backends import Backend, BackendInfo, CompiledGraph, TensorSpec
 from edge_mtl.backends.forks import never_free_in_children
 from edge_mtl.backends.threads import default_threads
 from edge_mtl.errors import BackendUnavailable, BundleError, EngineClosed, InferenceError
 
-__all__ = ["OnnxRuntimeBackend", "open_graph"]
+__all__ = ["OnnxRuntimeBackend", "compile_graph", "open_graph"]
 
 Array = np.ndarray
 
@@ -28,40 +30,57 @@ _FATAL_ONLY = 4
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 
 
-def open_graph(model: bytes, *, threads: int | None, precision: str, cache_dir: Path | None) -> Backend:
-    """See `edge_mtl.backends.open_backend`; there is nothing to keep in `cache_dir`."""
-    return OnnxRuntimeBackend(model, threads=threads, precision=precision)
+def open_graph(model: bytes, *, threads: int | None, precision: str, compiled: CompiledGraph | None) -> Backend:
+    """See `edge_mtl.backends.open_backend`."""
+    return OnnxRuntimeBackend(model, threads=threads, precision=precision, compiled=compiled)
+
+
+def compile_graph(model: bytes, *, precision: str) -> CompiledGraph | None:
+    """See `edge_mtl.backends.compile_graph`: the graph as ONNX Runtime rewrites it for this processor, in its own format."""
+    _check_precision(precision)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "graph.ort"
+        options = _options(default_threads())
+        options.optimized_model_filepath = str(file)
+        options.add_session_config_entry("session.save_model_format", "ORT")
+        _load(model, options)
+        return CompiledGraph(file.read_bytes(), _origin()) if file.is_file() else None
 
 
 class OnnxRuntimeBackend:
     """One inference session. Runs float graphs in FP32, and graphs with Q/DQ nodes on integers."""
 
-    def __init__(self, model: bytes, *, threads: int | None = None, precision: str = "fp32") -> None:
-        """Load `model`.
+    def __init__(
+        self,
+        model: bytes,
+        *,
+        threads: int | None = None,
+        precision: str = "fp32",
+        compiled: CompiledGraph | None = None,
+    ) -> None:
+        """Load `model`, or what was made of it before.
 
+        Args:
+            compiled: from `compile_graph`.
         Raises:
             BackendUnavailable: the precision or the provider is not there; never a silent change of either.
             BundleError: ONNX Runtime refuses the graph.
         """
-        if precision not in ("fp32", "int8"):
-            raise BackendUnavailable(
-                f"onnxruntime computes fp32 and int8 on a CPU, not {precision}. "
-                "Use backend openvino, or build another engine with: edge-mtl build-engine BUNDLE --int8"
-            )
-        if _PROVIDER not in ort.get_available_providers():
-            raise BackendUnavailable(f"This onnxruntime has no {_PROVIDER}; found {ort.get_available_providers()}.")
+        _check_precision(precision)
         workers = default_threads() if threads is None else threads
+        session, loading = (None, "the graph") if compiled is None else _import(compiled, workers)
+        if session is None:
+            session = _load(model, _options(workers))
         try:
-            session = ort.InferenceSession(model, _options(workers), providers=[_PROVIDER], enable_fallback=0)
             self.inputs: Mapping[str, TensorSpec] = {entry.name: _spec(entry) for entry in session.get_inputs()}
             self.outputs: Mapping[str, TensorSpec] = {entry.name: _spec(entry) for entry in session.get_outputs()}
-        except Exception as exc:
+        except Exception as exc:  # names that are not text, types that are not known
             raise BundleError(f"onnxruntime {ort.__version__} cannot load this graph: {_first_line(exc)}") from exc
         if _PROVIDER not in session.get_providers():
             raise BackendUnavailable(f"onnxruntime did not use {_PROVIDER} but {session.get_providers()}.")
         never_free_in_children(session)
-        self.info = BackendInfo("onnxruntime", ort.__version__, "cpu", precision, workers)
-        self._session: ort.InferenceSession | None = session
+        self.info = BackendInfo("onnxruntime", ort.__version__, "cpu", precision, workers, loading)
+        self._session: Any = session
         self._names = list(self.outputs)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -78,6 +97,40 @@ class OnnxRuntimeBackend:
     def close(self) -> None:
         """See `Backend.close`."""
         self._session = None
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in ("fp32", "int8"):
+        raise BackendUnavailable(
+            f"onnxruntime computes fp32 and int8 on a CPU, not {precision}. "
+            "Use backend openvino, or build another engine with: edge-mtl build-engine BUNDLE --int8"
+        )
+    if _PROVIDER not in ort.get_available_providers():
+        raise BackendUnavailable(f"This onnxruntime has no {_PROVIDER}; found {ort.get_available_providers()}.")
+
+
+def _load(model: bytes, options: ort.SessionOptions) -> Any:
+    try:
+        return ort.InferenceSession(model, options, providers=[_PROVIDER], enable_fallback=0)
+    except Exception as exc:
+        raise BundleError(f"onnxruntime {ort.__version__} cannot load this graph: {_first_line(exc)}") from exc
+
+
+def _import(compiled: CompiledGraph, threads: int) -> tuple[Any, str]:
+    """A session of what `compile_graph` made, None if it does not fit, and how `BackendInfo.loading` calls that."""
+    if compiled.origin != _origin():
+        return None, f"the graph: the compiled code is of {compiled.origin}, this is {_origin()}"
+    options = _options(threads)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.load_model_format", "ORT")
+    try:
+        return _load(compiled.payload, options), "compiled code"
+    except BundleError as exc:
+        return None, f"the graph: {exc}"
+
+
+def _origin() -> str:
+    return f"onnxruntime {ort.__version__} ({ort.get_build_info()}), all optimisations"
 
 
 def _options(threads: int) -> ort.SessionOptions:

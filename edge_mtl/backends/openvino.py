@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from edge_mtl.backends import Backend, BackendInfo, TensorSpec
+from edge_mtl.backends import Backend, BackendInfo, CompiledGraph, TensorSpec
 from edge_mtl.backends.forks import never_free_in_children
 from edge_mtl.backends.threads import default_threads
 from edge_mtl.buffers import BufferPool
 from edge_mtl.errors import BackendUnavailable, BundleError, EngineClosed, InferenceError
 
-__all__ = ["OpenVinoBackend", "open_graph"]
+__all__ = ["OpenVinoBackend", "compile_graph", "open_graph"]
 
 Array = np.ndarray
 
@@ -42,7 +42,9 @@ def _silent_openvino() -> ModuleType:
 
 ov: Any = _silent_openvino()
 
+_VERSION = ov.__version__.split("-")[0]
 _DEVICE = "CPU"
+_OPTIONS = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
 _FLOATS = {"fp32": "f32", "int8": "f32", "bf16": "bf16", "int8+bf16": "bf16", "fp16": "f16"}
 _CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 
@@ -57,43 +59,58 @@ def _core() -> Any:
     return ov.Core()
 
 
-def open_graph(model: bytes, *, threads: int | None, precision: str, cache_dir: Path | None) -> Backend:
+def open_graph(model: bytes, *, threads: int | None, precision: str, compiled: CompiledGraph | None) -> Backend:
     """See `edge_mtl.backends.open_backend`."""
-    return OpenVinoBackend(model, threads=threads, precision=precision, cache_dir=cache_dir)
+    return OpenVinoBackend(model, threads=threads, precision=precision, compiled=compiled)
+
+
+def compile_graph(model: bytes, *, precision: str) -> CompiledGraph | None:
+    """See `edge_mtl.backends.compile_graph`."""
+    floats = _floats(precision)
+    compiled = _compile(model, floats, default_threads())
+    try:
+        exported = compiled.export_model()
+    except Exception:  # a plugin without this ability
+        return None
+    return CompiledGraph(bytes(exported.getbuffer() if isinstance(exported, io.BytesIO) else exported), _origin(floats))
 
 
 class OpenVinoBackend:
     """One compiled graph and as many inference requests as threads call it at once."""
 
     def __init__(
-        self, model: bytes, *, threads: int | None = None, precision: str = "fp32", cache_dir: Path | None = None
+        self,
+        model: bytes,
+        *,
+        threads: int | None = None,
+        precision: str = "fp32",
+        compiled: CompiledGraph | None = None,
     ) -> None:
-        """Compile `model`.
+        """Compile `model`, or load what was compiled of it before.
 
         Args:
             precision: of floating-point layers; those with Q/DQ nodes run on integers whatever it says.
-            cache_dir: compiled code is kept here, which halves the start of large INT8 graphs.
+            compiled: from `compile_graph`.
         Raises:
             BackendUnavailable: this CPU does not compute in `precision`; never a silent change of it.
             BundleError: OpenVINO refuses the graph.
         """
         workers = default_threads() if threads is None else threads
-        version = ov.__version__.split("-")[0]
-        floats = _FLOATS[precision]
-        core = _core()
-        self._require(core, floats, precision)
+        floats = _floats(precision)
+        graph, loading = (None, "the graph") if compiled is None else _import(compiled, floats, workers)
+        if graph is None:
+            graph = _compile(model, floats, workers)
         try:
-            compiled = core.compile_model(core.read_model(model, b""), _DEVICE, _options(floats, workers, cache_dir))
-            self.inputs: Mapping[str, TensorSpec] = {port.get_any_name(): _spec(port) for port in compiled.inputs}
-            self.outputs: Mapping[str, TensorSpec] = {port.get_any_name(): _spec(port) for port in compiled.outputs}
-            used = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+            self.inputs: Mapping[str, TensorSpec] = {port.get_any_name(): _spec(port) for port in graph.inputs}
+            self.outputs: Mapping[str, TensorSpec] = {port.get_any_name(): _spec(port) for port in graph.outputs}
+            used = graph.get_property("INFERENCE_PRECISION_HINT").to_string()
         except Exception as exc:
-            raise BundleError(f"openvino {version} cannot load this graph: {_last_line(exc)}") from exc
+            raise BundleError(f"openvino {_VERSION} cannot load this graph: {_last_line(exc)}") from exc
         if used != floats:
             raise BackendUnavailable(f"openvino should compute in {floats} on this CPU but chose {used}.")
-        never_free_in_children(compiled)
-        self.info = BackendInfo("openvino", version, _DEVICE.lower(), precision, workers)
-        self._compiled: Any = compiled
+        never_free_in_children(graph)
+        self.info = BackendInfo("openvino", _VERSION, _DEVICE.lower(), precision, workers, loading)
+        self._compiled: Any = graph
         self._idle: list[Any] = []
         self._pool = BufferPool()
 
@@ -140,26 +157,43 @@ class OpenVinoBackend:
         np.copyto(copy, result)
         return copy
 
-    @staticmethod
-    def _require(core: Any, floats: str, precision: str) -> None:
-        capabilities = core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
-        if _CAPABILITIES[floats] not in capabilities:
-            raise BackendUnavailable(
-                f"openvino does not compute in {precision} on this CPU (it has {', '.join(sorted(capabilities))}). "
-                "Use precision fp32 or int8."
-            )
+
+def _floats(precision: str) -> str:
+    """OpenVINO's name for what floating-point layers compute in. Raises BackendUnavailable where this CPU cannot."""
+    floats = _FLOATS[precision]
+    capabilities = _core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+    if _CAPABILITIES[floats] not in capabilities:
+        raise BackendUnavailable(
+            f"openvino does not compute in {precision} on this CPU (it has {', '.join(sorted(capabilities))}). "
+            "Use precision fp32 or int8."
+        )
+    return floats
 
 
-def _options(floats: str, threads: int, cache_dir: Path | None) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": floats,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
-    }
-    if cache_dir is not None:
-        options["CACHE_DIR"] = str(cache_dir)
-    return options
+def _compile(model: bytes, floats: str, threads: int) -> Any:
+    core = _core()
+    try:
+        return core.compile_model(core.read_model(model, b""), _DEVICE, _options(floats, threads))
+    except Exception as exc:
+        raise BundleError(f"openvino {_VERSION} cannot load this graph: {_last_line(exc)}") from exc
+
+
+def _import(compiled: CompiledGraph, floats: str, threads: int) -> tuple[Any, str]:
+    """The graph in `compiled`, None if it does not fit, and how `BackendInfo.loading` calls that."""
+    if compiled.origin != _origin(floats):
+        return None, f"the graph: the compiled code is of {compiled.origin}, this is {_origin(floats)}"
+    try:
+        return _core().import_model(compiled.payload, _DEVICE, _options(floats, threads)), "compiled code"
+    except Exception as exc:
+        return None, f"the graph: openvino {_VERSION} refuses the compiled code ({_last_line(exc)})"
+
+
+def _origin(floats: str) -> str:
+    return f"openvino {ov.__version__}, {floats} {_OPTIONS}"
+
+
+def _options(floats: str, threads: int) -> dict[str, Any]:
+    return {**_OPTIONS, "INFERENCE_PRECISION_HINT": floats, "INFERENCE_NUM_THREADS": threads}
 
 
 def _spec(port: Any) -> TensorSpec:

@@ -26,7 +26,9 @@ class LatencyRow:
 
     Attributes:
         ratio: how many times faster than the baseline: the median over rounds of baseline / this. 1 for the baseline.
-        ratio_low, ratio_high: quartiles of the same, a measure of how far to trust it.
+        ratio_low, ratio_high: quartiles of the same: how much single rounds differ.
+        ratio_sure: 95 % confidence interval of `ratio` itself, from order statistics (David & Nagaraja 2003, "Order
+            Statistics", section 7.1): rounds are taken as independent, of any distribution.
         count: timed calls.
     """
 
@@ -38,6 +40,7 @@ class LatencyRow:
     ratio: float
     ratio_low: float
     ratio_high: float
+    ratio_sure: tuple[float, float]
     count: int
 
 
@@ -126,7 +129,9 @@ def _warm_up(call: Callable[[], object], clock: Callable[[], float]) -> None:
 
 def _row(name: str, times: np.ndarray, reference: np.ndarray) -> LatencyRow:
     tiny = np.finfo(float).tiny
-    low, ratio, high = np.percentile(reference / np.maximum(times, tiny), (25, 50, 75))
+    ratios = np.sort(reference / np.maximum(times, tiny))
+    low, ratio, high = np.percentile(ratios, (25, 50, 75))
+    outside = max(0, int((len(ratios) - 1.96 * len(ratios) ** 0.5) / 2))
     milliseconds = times * 1e3
     p10, median, p90 = np.percentile(milliseconds, (10, 50, 90))
     return LatencyRow(
@@ -138,5 +143,6 @@ def _row(name: str, times: np.ndarray, reference: np.ndarray) -> LatencyRow:
         ratio=float(ratio),
         ratio_low=float(low),
         ratio_high=float(high),
+        ratio_sure=(float(ratios[outside]), float(ratios[-1 - outside])),
         count=len(times),
     )

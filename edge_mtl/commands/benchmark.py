@@ -96,7 +96,13 @@ def _engines(bundle: Bundle, options: EngineOptions, frame: Array) -> Iterator[S
             yield EngineSubject(name, bundle, engine, frame)
         else:  # an Engine would take a faster one; this one is timed without it
             started = time.perf_counter()
-            backend = open_backend(record.backend, store.load(record), threads=options.threads, precision=record.precision)
+            backend = open_backend(
+                record.backend,
+                store.load(record),
+                threads=options.threads,
+                precision=record.precision,
+                compiled=store.compiled.load(record)[0],
+            )
             yield GraphSubject(name, bundle, backend, frame, load_s=time.perf_counter() - started, key=record.key)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from edge_mtl.build.gate import Budget
 from edge_mtl.build.pipeline import build_engine
 from edge_mtl.build.report import BuildReport, BuildRow
 from edge_mtl.bundle import Bundle, find
@@ -32,6 +33,7 @@ _STEPS = {
     "wait": "waiting for another build of this bundle",
     "calibrate": "running calibration frames",
     "quantize": "quantizing",
+    "search": "looking for blocks that are better kept in floats",
     "self-test": "self-test on golden frames",
     "time": "timing whole frames, in turns",
     "evaluate": "scoring on labelled frames",
@@ -47,10 +49,11 @@ def run(
     backend: str,
     calibration: Path | None,
     threads: int | None,
+    budget: Budget | None = None,
 ) -> None:
     """Build and report. Raises what `edge_mtl.build.pipeline.build_engine` raises."""
     bundle = find(path)
-    report = build(terminal, bundle, precision, backend=backend, calibration=calibration, threads=threads)
+    report = build(terminal, bundle, precision, backend=backend, calibration=calibration, threads=threads, budget=budget)
     if terminal.json_output:
         terminal.record({"bundle": str(bundle.path), "engine": report.record, **report.to_dict()})
 
@@ -63,6 +66,7 @@ def build(
     backend: str = "auto",
     calibration: Path | None = None,
     threads: int | None = None,
+    budget: Budget | None = None,
 ) -> BuildReport:
     """Build with progress, and show the candidates."""
     with terminal.steps() as step:
@@ -72,6 +76,7 @@ def build(
             backend=backend,
             calibration=calibration,
             threads=threads,
+            budget=budget,
             progress=lambda name, done, total: step(_STEPS.get(name, name), done, total),
         )
     for warning in report.warnings:

@@ -6,6 +6,7 @@ Knows the order of the steps; each step is another module's.
 from __future__ import annotations
 
 import errno
+import tempfile
 from pathlib import Path
 
 from edge_mtl.build.engines import EngineStore
@@ -41,8 +42,7 @@ def run(terminal: Terminal, path: Path | None, out: Path) -> None:
         EdgeMtlError: as bundle, build and engine say.
         OSError: the picture cannot be written.
     """
-    if out.is_dir():  # found out now, not after minutes of building
-        raise IsADirectoryError(errno.EISDIR, "expected a file name for the picture, found a folder", str(out))
+    _check_place(out)  # found out now, not after minutes of building
     bundle = find(DEMO_BUNDLE if path is None and (DEMO_BUNDLE / MANIFEST).is_file() else path)
     if _needs_building(bundle):
         build(terminal, bundle, "int8")
@@ -64,6 +64,18 @@ def run(terminal: Terminal, path: Path | None, out: Path) -> None:
     )
     write_atomic(out, encode_picture(picture))
     terminal.show(f"Picture: {out}")
+
+
+def _check_place(out: Path) -> None:
+    """Whether the picture could be written; nothing is. Raises OSError naming it."""
+    if out.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "expected a file name for the picture, found a folder", str(out))
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as exc:
+        raise OSError(exc.errno, f"the picture cannot be written there: {exc.strerror}", str(out)) from exc
 
 
 def _tasks(bundle: Bundle) -> str:

@@ -76,12 +76,15 @@ def _predict_once(request: dict[str, object]) -> float:
         from edge_mtl.build.engines import EngineStore
         from edge_mtl.build.frame_path import FramePath
 
+        compiled = None
         if graph == PLAIN_MODEL:
             model = bundle.read(PLAIN_MODEL)
         else:
             store = EngineStore(bundle)
-            model = store.load(next(record for record in store.list() if record.key == graph))
-        opened = open_backend(str(request["backend"]), model, threads=threads, precision=str(request["precision"]))
+            record = next(record for record in store.list() if record.key == graph)
+            model, compiled = store.load(record), store.compiled.load(record)[0]
+        backend, precision = str(request["backend"]), str(request["precision"])
+        opened = open_backend(backend, model, threads=threads, precision=precision, compiled=compiled)
         path = FramePath(opened, bundle.manifest)
         path(frame)
         ready = time.monotonic()

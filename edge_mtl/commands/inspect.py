@@ -18,6 +18,9 @@ from edge_mtl.commands.terminal import Terminal, table
 
 __all__ = ["run"]
 
+_PROVENANCE = {"command": "exported by", "training_command": "trained by", "config_sha256": "configuration, SHA-256"}
+"""Words for keys of the provenance that do not speak for themselves."""
+
 
 def run(terminal: Terminal, path: Path | None) -> None:
     """Verify and show.
@@ -43,6 +46,8 @@ def run(terminal: Terminal, path: Path | None) -> None:
     terminal.show(_overview(bundle))
     if bundle.manifest.accuracy:
         terminal.show(*_accuracy(bundle.manifest.accuracy))
+    if bundle.manifest.card:
+        terminal.show(*_card(bundle.manifest.card))
     terminal.show(
         _engines(engines) if engines else f"No engine yet. Build one with: edge-mtl build-engine {bundle.path} --int8"
     )
@@ -66,6 +71,7 @@ def _content(bundle: Bundle) -> dict[str, Any]:
         "provenance": manifest.provenance,
         "accuracy": manifest.accuracy,
         "calibration": manifest.calibration,
+        "card": manifest.card,
     }
 
 
@@ -85,6 +91,7 @@ def _engine(store: EngineStore, record: EngineRecord) -> dict[str, Any]:
         "size": record.size,
         "usable": problem is None,
         "problem": problem,
+        "compiled": problem is None and store.compiled.load(record)[0] is not None,
     }
 
 
@@ -101,10 +108,20 @@ def _overview(bundle: Bundle) -> Table:
         )
     result.add_row("input", f"{manifest.input.width}x{manifest.input.height} pixels, {manifest.input.channels}")
     result.add_row("canonical camera", "fx {:.1f}, fy {:.1f}, cx {:.1f}, cy {:.1f}".format(*manifest.canonical_intrinsics))
-    result.add_row("calibration", _text(manifest.calibration) or "none")
+    result.add_row(
+        "calibration", _text({key: value for key, value in manifest.calibration.items() if key != "names"}) or "none"
+    )
     for key, value in manifest.provenance.items():
-        result.add_row(key.replace("_", " "), _text(value))
+        result.add_row(_PROVENANCE.get(key, key.replace("_", " ")), _text(value))
     return result
+
+
+def _card(card: Mapping[str, Any]) -> list[Any]:
+    """What the last verification found: see `edge_mtl.build.gate_card`."""
+    measured, graphs, verdicts = (card.get(key, {}) for key in ("measured", "graphs", "verdicts"))
+    states = [f"{graph} {'passed' if verdict.get('passed') else 'FAILED'}" for graph, verdict in verdicts.items()]
+    line = f"Card of {measured.get('time')}, {_text(measured.get('frames', {}))}. {', '.join(states)}."
+    return [line, *_accuracy(graphs)]
 
 
 def _accuracy(accuracy: Mapping[str, Mapping[str, Any]]) -> list[Table]:
@@ -139,9 +156,15 @@ def _engines(engines: list[dict[str, Any]]) -> Table:
             f"{engine['latency_ms']:.1f}",
             f"{engine['ratio']:.2f}×",
             f"{engine['size'] / 1e6:.1f}",
-            "usable" if engine["usable"] else f"stale: {engine['problem']}",
+            _state(engine),
         )
     return result
+
+
+def _state(engine: Mapping[str, Any]) -> str:
+    if not engine["usable"]:
+        return f"stale: {engine['problem']}"
+    return "usable, starts from compiled code" if engine["compiled"] else "usable, is compiled at every start"
 
 
 def _bytes(bundle: Bundle) -> int:

@@ -16,9 +16,11 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.style import StyleType
 from rich.table import Table
+from rich.text import Text
 
 __all__ = ["DEBUG_VARIABLE", "Step", "Terminal", "debugging", "one_line", "own_streams", "table"]
 
@@ -26,6 +28,8 @@ DEBUG_VARIABLE = "EDGE_MTL_DEBUG"
 _EXIT_PIPE = 141
 _WIDTH = 120
 """Columns of tables that go to a file or a pipe."""
+
+_CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 Step = Callable[[str, int, int], None]
 """Reports progress: (what is being done, how many are done, of how many); 0 of 0 where nothing can be counted."""
@@ -59,11 +63,13 @@ class Terminal:
         """Text or tables on standard output; nothing with --json."""
         if not self.json_output:
             for part in parts:
-                self._out.print(part, markup=False, soft_wrap=isinstance(part, str))
+                self._out.print(
+                    printable(part) if isinstance(part, str) else part, markup=False, soft_wrap=isinstance(part, str)
+                )
 
     def note(self, text: str) -> None:
         """A remark on standard error."""
-        self._err.print(text, markup=False, soft_wrap=True)
+        self._err.print(printable(text), markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def steps(self) -> Iterator[Step]:
@@ -80,9 +86,23 @@ class Terminal:
             yield lambda text, done, total: progress.update(task, description=text, completed=done, total=total or None)
 
 
+class PlainTable(Table):
+    """A table whose cells are text as it is: no markup, and nothing that a terminal would obey."""
+
+    def add_row(self, *renderables: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
+        cells = (Text(printable(cell)) if isinstance(cell, str) else cell for cell in renderables)
+        super().add_row(*cells, style=style, end_section=end_section)
+
+
 def table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
     """An empty table; columns named in `right` are aligned to the right."""
-    result = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
+    result = PlainTable(
+        title=Text(printable(title)) if title else None,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=SIMPLE_HEAD,
+    )
     for column in columns:
         result.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return result
@@ -90,7 +110,12 @@ def table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
 
 def one_line(text: str) -> str:
     """`text` on a single line, runs of white space made one space."""
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """`text` without control characters: names in files may hold commands for the terminal."""
+    return text.translate(_CONTROL)
 
 
 def plain(content: Any) -> Any:

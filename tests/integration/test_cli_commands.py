@@ -28,7 +28,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Any]:
     """A bundle with an INT8 engine, and what `build-engine --json` said about it."""
     bundle = make_bundle(tmp_path_factory.mktemp("built") / "tiny")
     outcome = edge_mtl("build-engine", bundle.path, "--int8", "--backend", "onnxruntime", "--threads", 1, "--json")
-    assert (outcome.code, outcome.err) == (0, ""), outcome
+    assert outcome.code == 0, outcome
+    assert all(line.startswith("warning: ") for line in outcome.err.splitlines()), outcome  # so small a network loses a lot
     return bundle, outcome.records
 
 
@@ -199,6 +200,7 @@ def test_inspect_shows_the_bundle_and_its_engines(built: tuple[Bundle, Any]) -> 
     assert record["verified"] is True
     assert record["files"]["count"] == len(bundle.manifest.files)
     assert [engine["usable"] for engine in record["engines"]] == [True]
+    assert [engine["compiled"] for engine in record["engines"]] == [False], "the cache is another one than when it was built"
 
 
 def test_inspect_says_why_an_engine_is_stale(own_bundle: Bundle) -> None:

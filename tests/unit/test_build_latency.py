@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from edge_mtl.bench import measure_interleaved
@@ -40,6 +41,23 @@ def test_medians_and_ratios_are_those_of_the_work() -> None:
     assert report["fast"].count == 9
     assert report.fastest().name == "fast"
     assert report.fastest(["slow"]).name == "slow"
+
+
+def test_the_interval_of_the_ratio_narrows_with_rounds_and_holds_the_truth() -> None:
+    random = np.random.default_rng(0)
+    wide, narrow = [], []
+    for rounds, widths in ((9, wide), (81, narrow)):
+        held = 0
+        for _ in range(100):
+            clock = Clock()
+            noisy = clock.work("b", lambda _: 0.01 * float(random.lognormal(0, 0.3)))
+            row = measure_interleaved({"a": clock.work("a", lambda _: 0.02), "b": noisy}, rounds=rounds, clock=clock)["b"]
+            low, high = row.ratio_sure
+            assert low <= row.ratio <= high
+            held += low <= 2.0 <= high
+            widths.append(high - low)
+        assert held >= 88, "95 of 100 expected"
+    assert np.median(narrow) < np.median(wide) / 2
 
 
 def test_a_machine_that_slows_down_shifts_no_ratio() -> None:

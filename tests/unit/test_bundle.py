@@ -99,12 +99,20 @@ def test_a_manifest_cannot_point_outside_the_bundle(bundle, path):
     [
         (lambda c: c.update(format_version=99), "format_version 99"),
         (lambda c: c.pop("input"), "'input' is missing"),
-        (lambda c: c.update(tasks={"edges": {}}), "tasks should be some of"),
+        (lambda c: c.update(tasks={"edges": {}}), "tasks should describe some of"),
+        (lambda c: c.update(tasks={"segmentation": 3}), "tasks should describe some of"),
+        (lambda c: c["tasks"]["segmentation"].update(classes=5), "classes of segmentation"),
+        (lambda c: c["tasks"]["segmentation"].update(classes=["bed", 1]), "classes of segmentation"),
         (lambda c: c["input"].update(height=-1), "1 to 8192"),
         (lambda c: c["input"].update(channels="bgr"), "rgb"),
         (lambda c: c.update(canonical_intrinsics=[1, 2]), "4 numbers"),
         (lambda c: c.update(canonical_intrinsics=[0, 1, 2, 3]), "positive"),
         (lambda c: c["files"]["model.onnx"].update(sha256="zz"), "sha256"),
+        (lambda c: c.update(canonical_intrinsics=[1, 1, float("inf"), 1]), "finite"),
+        (lambda c: c.update(files=[]), "files should be an object"),
+        (lambda c: c.update(revision="x"), "revision"),
+        (lambda c: c.update(accuracy={"fp32": 3}), "accuracy"),
+        (lambda c: c.update(accuracy={"fp32": {"class_iou": [1]}}), "accuracy"),
         (lambda c: c.update(name=""), "name"),
     ],
 )
@@ -130,6 +138,33 @@ def test_a_mutated_manifest_never_raises_anything_else(data):
         payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(BundleError):
         Manifest.from_json(bytes(payload), source=bundles.DEMO_BUNDLE)
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.text(max_size=3)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+)
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_any_value_in_any_place_of_a_manifest_is_accepted_or_a_bundle_error(data):
+    accuracy = {"fp32": {"miou": 0.5, "class_iou": {"bed": 0.25}}}
+    files = {"a": bundles.FileEntry("0" * 64, 1)}
+    camera = (88.0, 88.0, 47.5, 31.5)
+    manifest = Manifest("tiny", 1, task_descriptions(TASK_NAMES), InputSpec(64, 96), camera, files, accuracy=accuracy)
+    content = json.loads(manifest.to_json())
+    place = content
+    while True:
+        key = data.draw(st.sampled_from(list(place) if isinstance(place, dict) else range(len(place))))
+        if not place[key] or not isinstance(place[key], (dict, list)) or data.draw(st.booleans()):
+            break
+        place = place[key]
+    place[key] = data.draw(VALUES)
+    with contextlib.suppress(BundleError):
+        opened = Manifest.from_json(json.dumps(content).encode(), source=bundles.DEMO_BUNDLE)
+        with contextlib.suppress(ValueError):  # a number that is none, in free text
+            Manifest.from_json(opened.to_json(), source=bundles.DEMO_BUNDLE)
 
 
 def test_a_missing_bundle_names_the_command_that_makes_one(tmp_path):

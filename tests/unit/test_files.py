@@ -61,6 +61,7 @@ def test_a_replaced_folder_survives_a_failing_swap(tmp_path, monkeypatch):
             raise OSError(errno.EIO, "I/O error")
         real(source, destination)
 
+    monkeypatch.setattr("edge_mtl.files._exchange_in_one_step", lambda first, second: False)
     monkeypatch.setattr("edge_mtl.files.os.replace", failing)
     with pytest.raises(OSError, match="I/O error"), atomic_directory(target, replace=True) as folder:
         (folder / "b").write_text("new")

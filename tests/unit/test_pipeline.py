@@ -67,7 +67,7 @@ def test_an_int8_build_tries_every_runtime_and_stores_what_passed(own_bundle: Bu
         assert row.self_test["passed"] is True
     assert "integer" in report.graph
     assert report.calibration["count"] == 6
-    assert report.warnings == ()
+    assert not any("left out" in warning for warning in report.warnings)
     assert not report.reused
     assert list(dict.fromkeys(steps)) == ["calibrate", "quantize", "self-test", "time", "evaluate", "store"]
     json.dumps(report.to_dict(), allow_nan=False)

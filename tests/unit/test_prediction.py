@@ -105,7 +105,8 @@ def test_unknown_depth_has_unknown_consistency():
     depth = plane_depth((0, 0, -1))
     depth[10, 10] = np.nan
     consistency = a_prediction(depth=depth).consistency
-    assert np.isnan(consistency[10, 11])
+    assert np.isnan(consistency[10, 10])
+    assert consistency[10, 11] < 40, "a neighbour is judged by the depth on its other side"
     assert np.isfinite(consistency[20, 20])
 
 

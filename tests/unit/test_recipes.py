@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_mtl.errors import BuildError
-from edge_mtl.recipes import CPU_INT8, Recipe, load_recipe
+from edge_mtl.recipes import CPU_INT8, TENSORRT_INT8, LayerOverride, Recipe, load_recipe
 
 
 def written(folder: Path, text: str) -> Path:
@@ -23,6 +23,21 @@ def test_the_recipe_of_the_package_loads() -> None:
     assert recipe.placement.op_types == ("Conv", "Gemm", "MatMul")
     assert set(recipe.placement.float_tail) == {"segmentation_logits", "depth_quarter", "normals_quarter"}
     assert CPU_INT8.is_file()
+
+
+def test_both_recipes_of_the_package_share_one_calibration() -> None:
+    cpu, tensorrt = load_recipe(CPU_INT8), load_recipe(TENSORRT_INT8)
+    assert cpu.targets == ("onnxruntime", "openvino")
+    assert tensorrt.targets == ("tensorrt",)
+    assert (cpu.activations, cpu.equalisation) == (tensorrt.activations, tensorrt.equalisation)
+
+
+def test_single_layers_are_overridden_in_order(tmp_path: Path) -> None:
+    text = 'name = "x"\n[[layers]]\nmatch = "a.*"\nprecision = "float"\n[[layers]]\nmatch = "a.b"\npercentile = 99.5'
+    assert load_recipe(written(tmp_path, text)).layers == (
+        LayerOverride("a.*", precision="float"),
+        LayerOverride("a.b", percentile=99.5),
+    )
 
 
 def test_what_a_recipe_leaves_out_has_defaults(tmp_path: Path) -> None:
@@ -48,6 +63,18 @@ def test_what_a_recipe_leaves_out_has_defaults(tmp_path: Path) -> None:
         ('name = "x"\ncalibration = 32', "calibration should be a table"),
         ('name = "x"\n[calibration]\nframes = 0', "calibration.frames should be a number from 1"),
         ('name = "x"\n[calibration]\nunreadable_share = 2', "calibration.unreadable_share should be a number from 0 to 1"),
+        ('name = "x"\ntargets = ["abacus"]', "targets should be one of"),
+        ('name = "x"\ntargets = []', "targets should name some of"),
+        ('name = "x"\n[weights]\nbias_correction = 1', "weights.bias_correction should be true or false"),
+        ('name = "x"\n[equalisation]\nenabled = "yes"', "equalisation.enabled should be true or false"),
+        ('name = "x"\n[equalisation]\nstrength = 2', "equalisation.strength should be a number from 0 to 1"),
+        ('name = "x"\n[placement]\nproducts = 1', "placement.products should be true or false"),
+        ('name = "x"\n[layers]\nmatch = "a"', "layers should be tables"),
+        ('name = "x"\n[[layers]]\nprecision = "float"', r"layers\[0\].match should be a glob"),
+        ('name = "x"\n[[layers]]\nmatch = "a"\nprecision = "int4"', r"layers\[0\].precision should be one of"),
+        ('name = "x"\n[[layers]]\nmatch = "a"\nmethod = "magic"', r"layers\[0\].method should be one of"),
+        ('name = "x"\n[[layers]]\nmatch = "a"\npercentile = 3', r"layers\[0\].percentile should be a number"),
+        ('name = "x"\n[[layers]]\nname = "a"', r"unknown key layers\[0\].name"),
         ("name =", "cannot be read"),
     ],
 )

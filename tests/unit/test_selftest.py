@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from edge_mtl.backends import Backend, BackendInfo, open_backend
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.quantize import quantize_for_cpu
-from edge_mtl.build.selftest import TOLERANCES, golden_frame, run_self_test
+from edge_mtl.build.selftest import TOLERANCES, Tolerance, golden_frame, run_self_test, since_build
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.errors import AccuracyError, BundleError
 from edge_mtl.recipes import load_recipe
@@ -152,3 +152,25 @@ def test_golden_files_that_hold_no_arrays_are_refused(own_bundle: Bundle, conten
     bundle = new_revision(own_bundle, lambda folder: (folder / "golden/000.npz").write_bytes(content) and None)
     with opened(tiny_bundle.read(DEPLOY_MODEL)) as backend, pytest.raises(BundleError, match="does not hold reference outputs"):
         run_self_test(backend, bundle)
+
+
+def test_an_engine_must_do_as_well_as_when_it_was_built(tiny_bundle: Bundle, int8: bytes) -> None:
+    with opened(tiny_bundle.read(DEPLOY_MODEL)) as backend:
+        perfect = run_self_test(backend, tiny_bundle).to_dict()
+    with opened(int8, precision="int8") as backend:
+        report = run_self_test(backend, tiny_bundle)
+        assert run_self_test(backend, tiny_bundle, built=report.to_dict()).worst == report.worst
+        with pytest.raises(AccuracyError, match=r"did better when it was built here: build it again"):
+            run_self_test(backend, tiny_bundle, built=perfect)
+
+
+@pytest.mark.parametrize("built", [{}, {"worst": None}, {"worst": {"argmax_agreement": "high", "normal_angle_deg": None}}])
+def test_a_sidecar_that_does_not_say_keeps_the_usual_tolerance(built: Mapping[str, object]) -> None:
+    assert since_build(TOLERANCES["int8"], built) == TOLERANCES["int8"]
+
+
+def test_the_usual_tolerance_is_never_widened() -> None:
+    worst = {"argmax_agreement": 0.5, "depth_relative_difference": 0.5, "normal_angle_deg": 40.0}
+    assert since_build(TOLERANCES["int8"], {"worst": worst}) == TOLERANCES["int8"]
+    tight = since_build(TOLERANCES["int8"], {"worst": {"argmax_agreement": 0.98, "normal_angle_deg": 1.0}})
+    assert tight == Tolerance(pytest.approx(0.973), TOLERANCES["int8"].depth_relative_difference, pytest.approx(1.45))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edge_mtl.commands.infer import parse_intrinsics, parse_kinds
-from edge_mtl.commands.terminal import Terminal, one_line, own_streams, plain
+from edge_mtl.commands.terminal import Terminal, one_line, own_streams, plain, table
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,18 @@ def test_without_a_terminal_each_step_is_one_line(capsys: pytest.CaptureFixture[
 
 def test_messages_fit_on_one_line() -> None:
     assert one_line("a\n  b\t c ") == "a b c"
+    assert one_line("a\x1b[31mb\x9bc") == "a\ufffd[31mb\ufffdc"
+
+
+def test_tables_and_remarks_hold_no_markup_and_no_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = table("[bold]title\x1b[2J", "first")
+    rows.add_row("[red]cell\x07 that is wide enough for the title")
+    terminal = Terminal()
+    terminal.show(rows, "[b]line\x1b")
+    terminal.note("[i]remark\x7f")
+    output = capsys.readouterr()
+    assert all(words in output.out for words in ("[bold]title\ufffd[2J", "[red]cell\ufffd", "[b]line\ufffd"))
+    assert output.err == "[i]remark\ufffd\n"
 
 
 def test_kinds_of_results_are_parsed_once_each() -> None:

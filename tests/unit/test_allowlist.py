@@ -1,0 +1,210 @@
+"""Graphs that no runtime should see are refused by their bytes alone; the package's own pass."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from edge_mtl import allowlist, backends
+from edge_mtl.allowlist import MAX_MODEL_BYTES, OPERATORS, check_graph
+from edge_mtl.backends import available, open_backend
+from edge_mtl.build.pipeline import build_engine
+from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, PLAIN_MODEL, Bundle, new_revision
+from edge_mtl.engine import Engine
+from edge_mtl.errors import BundleError, EdgeMtlError
+from tests.bundles import graph_model, host_model, make_bundle
+
+HERE = [name for name, found in available().items() if found.usable]
+
+
+def changed(change: Callable[[onnx.ModelProto], None]) -> bytes:
+    proto = onnx.load_from_string(host_model())
+    change(proto)
+    return bytes(proto.SerializeToString())
+
+
+def foreign_domain(proto: onnx.ModelProto) -> None:
+    proto.graph.node[0].domain = "com.example"
+    proto.opset_import.append(helper.make_opsetid("com.example", 1))
+
+
+def foreign_operator(proto: onnx.ModelProto) -> None:
+    proto.graph.node[0].op_type = "ImageDecoder"
+
+
+def operator_of_the_other_domain(proto: onnx.ModelProto) -> None:
+    proto.graph.node[0].domain = "com.microsoft"
+
+
+def outside_weights(path: str) -> Callable[[onnx.ModelProto], None]:
+    def change(proto: onnx.ModelProto) -> None:
+        tensor = proto.graph.initializer[0]
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=path)
+
+    return change
+
+
+def outside_weights_in_an_attribute(proto: onnx.ModelProto) -> None:
+    value = numpy_helper.from_array(np.zeros(4, np.float32), "value")
+    outside = onnx.ModelProto()
+    outside.graph.initializer.append(value)
+    outside_weights("/etc/passwd")(outside)
+    proto.graph.node.append(helper.make_node("Constant", [], ["x"], value=outside.graph.initializer[0]))
+
+
+def large_from_small(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([1 << 40], np.int64), "shape"))
+    proto.graph.node.append(helper.make_node("ConstantOfShape", ["shape"], ["huge"]))
+
+
+def graph_within(proto: onnx.ModelProto) -> None:
+    inner = helper.make_graph([helper.make_node("Relu", ["a"], ["b"])], "inner", [], [])
+    proto.graph.node[0].attribute.append(helper.make_attribute("body", inner))
+
+
+def loop(proto: onnx.ModelProto) -> None:
+    proto.graph.node.append(helper.make_node("Loop", ["image"], ["x"]))
+
+
+def function(proto: onnx.ModelProto) -> None:
+    nodes, versions = [helper.make_node("Relu", ["a"], ["b"])], [helper.make_opsetid("", 20)]
+    proto.functions.append(helper.make_function("com.example", "F", ["a"], ["b"], nodes, versions))
+
+
+def sparse(proto: onnx.ModelProto) -> None:
+    proto.graph.sparse_initializer.add(dims=[4])
+
+
+def training(proto: onnx.ModelProto) -> None:
+    proto.training_info.add()
+
+
+def many(proto: onnx.ModelProto) -> None:
+    proto.graph.node.extend([helper.make_node("Relu", ["image"], ["x"])] * (allowlist.MAX_NODES + 1))
+
+
+HOSTILE: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
+    "a foreign domain": (foreign_domain, "com.example"),
+    "a foreign operator": (foreign_operator, "ImageDecoder"),
+    "an operator that its domain does not have": (operator_of_the_other_domain, "Conv"),
+    "weights in a file of the system": (outside_weights("/etc/passwd"), "weights in other files"),
+    "weights in a file beside": (outside_weights("weights.bin"), "weights in other files"),
+    "weights at an address": (outside_weights("*/_ORT_MEM_ADDR_/*"), "weights in other files"),
+    "outside weights in an attribute": (outside_weights_in_an_attribute, "weights in other files"),
+    "a large tensor from a small number": (large_from_small, "ConstantOfShape"),
+    "a graph within": (graph_within, "control flow"),
+    "a loop": (loop, "control flow"),
+    "a function": (function, "functions of its own"),
+    "sparse tensors": (sparse, "sparse"),
+    "training code": (training, "training"),
+    "too many operators": (many, "operators"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hostile_graph_is_refused(what: str) -> None:
+    change, words = HOSTILE[what]
+    with pytest.raises(BundleError, match=words):
+        check_graph(changed(change))
+
+
+@pytest.mark.parametrize("what", ["a foreign domain", "weights in a file of the system"])
+@pytest.mark.parametrize("name", HERE)
+def test_the_runtime_never_sees_it(name: str, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    imported: list[str] = []
+    monkeypatch.setattr(backends.importlib, "import_module", imported.append)
+    with pytest.raises(BundleError, match="before a runtime sees it"):
+        open_backend(name, changed(HOSTILE[what][0]))
+    assert imported == []
+
+
+@pytest.mark.parametrize("what", ["a foreign domain", "weights in a file of the system"])
+def test_a_bundle_with_such_a_graph_neither_runs_nor_builds(what: str, tmp_path: Path) -> None:
+    payload = changed(HOSTILE[what][0])
+
+    def exchange(folder: Path) -> None:
+        (folder / DEPLOY_MODEL).write_bytes(payload)
+
+    hostile = new_revision(make_bundle(tmp_path / "tiny"), exchange)  # its hashes fit: they say nothing about its author
+    with pytest.raises(BundleError, match="refused"):
+        Engine(hostile)
+    for precision in ("int8", "fp32"):
+        with pytest.raises(BundleError, match=DEPLOY_MODEL):
+            build_engine(hostile, precision=precision)
+    assert not list(tmp_path.rglob("engines/*.onnx"))
+
+
+def test_graphs_of_this_package_pass() -> None:
+    check_graph(host_model())
+    check_graph(graph_model())
+    if DEMO_BUNDLE.is_dir():
+        demo = Bundle.open(DEMO_BUNDLE)
+        for name in (PLAIN_MODEL, DEPLOY_MODEL):
+            check_graph(demo.read(name), name=name)
+
+
+def test_what_is_no_graph_is_refused() -> None:
+    for payload in (b"", b"<net name='x'/>", b"not onnx", bytes(256), b"\x08\x0a" * 50, host_model()[:-7]):
+        with pytest.raises(BundleError):
+            check_graph(payload)
+
+
+def test_a_file_that_is_too_large_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allowlist, "MAX_MODEL_BYTES", 1000)
+    with pytest.raises(BundleError, match="at most 1000"):
+        check_graph(host_model())
+    assert MAX_MODEL_BYTES < 2 << 30, "what protocol buffers can hold"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_mutated_graphs_raise_nothing_else(data: st.DataObject) -> None:
+    payload = bytearray(host_model())
+    for _ in range(data.draw(st.integers(1, 8))):
+        payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        check_graph(bytes(payload))
+    except EdgeMtlError:
+        return
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_nothing_gets_past_that_onnx_itself_reads_as_hostile(data: st.DataObject) -> None:
+    """Whatever passes holds, as the ONNX library parses it, only operators of the list and weights in the file."""
+    payload = bytearray(changed(data.draw(st.sampled_from([change for change, _ in HOSTILE.values() if change is not many]))))
+    for _ in range(data.draw(st.integers(0, 6))):
+        payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        check_graph(bytes(payload))
+    except BundleError:
+        return
+    try:
+        proto = onnx.load_from_string(bytes(payload))
+    except Exception:  # no runtime reads it either
+        return
+    for node in proto.graph.node:
+        assert node.op_type in OPERATORS["" if node.domain == "ai.onnx" else node.domain]
+    assert not any(tensor.data_location for tensor in proto.graph.initializer)
+    assert not proto.functions
+
+
+def test_the_check_needs_no_onnx_library() -> None:
+    code = (
+        "import sys; from edge_mtl.allowlist import check_graph\n"
+        "try: check_graph(b'x')\n"
+        "except Exception as error: print(type(error).__name__, 'onnx' in sys.modules, 'google.protobuf' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["BundleError", "False", "False"]
