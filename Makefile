@@ -2,18 +2,21 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEMO_VENV ?= .venv-demo
+ROS_VENV ?= .venv-ros
 PIP_FLAGS ?= --quiet --disable-pip-version-check
 BIN := $(VENV)/bin
 DEMO_BIN := $(DEMO_VENV)/bin
-TORCH_TESTS := $(wildcard tests/unit/test_model*.py tests/unit/test_train*.py tests/integration/test_training*.py)
+TORCH_TESTS := $(wildcard tests/unit/test_model*.py tests/unit/test_train*.py tests/unit/test_study*.py tests/integration/test_training*.py)
 SETUP_FILES := setup.py pyproject.toml constraints.txt
 
-.PHONY: demo test check lint train clean help
+.PHONY: demo test test-ros soak check lint train clean help
 
 help:
 	@echo "make demo    an INT8 engine from the demo bundle, a picture in out/demo.png, a benchmark table"
 	@echo "make test    set up the development environment and run the tests"
 	@echo "make check   ruff, mypy, then make test"
+	@echo "make test-ros  the ROS 2 node's tests on real rclpy, from wheels, in an environment of its own"
+	@echo "make soak    1000 lifecycle cycles and ten minutes at 30 Hz of the ROS 2 node"
 	@echo "make train   train a small model on rooms (python train/train.py) in the development environment"
 
 demo: $(DEMO_VENV)/.ready
@@ -44,5 +47,19 @@ $(DEMO_VENV)/.ready: $(SETUP_FILES)
 	$(DEMO_BIN)/python -m pip install $(PIP_FLAGS) -e ".[demo]"
 	touch $@
 
+# An environment of its own: the wheels of ROS change how every Python in it starts.
+test-ros: $(ROS_VENV)/.ready
+	EDGE_MTL_LIFECYCLE_CYCLES=200 $(ROS_VENV)/bin/python -m pytest tests/ros
+	$(ROS_VENV)/bin/python benchmarks/soak_node.py --minutes 1
+
+soak: $(ROS_VENV)/.ready
+	EDGE_MTL_LIFECYCLE_CYCLES=1000 $(ROS_VENV)/bin/python -m pytest tests/ros/test_lifecycle.py -k cycles
+	$(ROS_VENV)/bin/python benchmarks/soak_node.py --minutes 10
+
+$(ROS_VENV)/.ready: $(SETUP_FILES)
+	$(PYTHON) -m venv $(ROS_VENV)
+	$(ROS_VENV)/bin/python -m pip install $(PIP_FLAGS) -c constraints.txt -e ".[cpu,build,bags,ros-test]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(DEMO_VENV) out .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO_VENV) $(ROS_VENV) out .mypy_cache .ruff_cache

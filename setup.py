@@ -23,6 +23,27 @@ TRAIN = [
     "timm>=1.0.15",
     "safetensors>=0.4",
     "onnxscript>=0.2",
+    "torchjd[quadprog_projector,cagrad]>=0.18",  # gradient methods of loss weighting
+    "h5py>=3.10",  # NYUv2: the official file,
+    "pyarrow>=15",  # the parquet copy,
+    "scipy>=1.11",  # and its split and class files
+    "matplotlib>=3.8",  # the study's plots
+    "tensorboard>=2.16",
+]
+BAGS = ["rosbags>=0.10"]
+ROS_TEST = [  # ROS 2 Jazzy as wheels, for tests without an installation of ROS
+    "ros-jazzy-rclpy[fastrtps]==7.1.6",
+    "ros-jazzy-sensor-msgs==5.3.6",
+    "ros-jazzy-std-msgs==5.3.6",
+    "ros-jazzy-diagnostic-msgs==5.3.6",
+    "ros-jazzy-lifecycle-msgs==2.0.3",
+    "ros-jazzy-std-srvs==5.3.6",
+    "ros-jazzy-ament-index-python==1.8.1",
+    "colcon-core==0.21.3",
+    "colcon-ros==0.5.0",
+    "colcon-bash==0.5.0",
+    "pytest>=8",
+    "hypothesis>=6.100",
 ]
 EXTRAS = {
     "cpu": CPU,
@@ -34,9 +55,12 @@ EXTRAS = {
     "build": BUILD,
     "demo": DEMO,
     "train": TRAIN,
+    "bags": BAGS,
+    "ros-test": ROS_TEST,
     "dev": [
         *TRAIN,
         *OPENVINO,
+        *BAGS,
         "scikit-image>=0.22",
         "torchmetrics>=1.4",
         "pytest>=8",
