@@ -77,7 +77,7 @@ def survive(
             resumes += (root / settings.name / STATE).exists()
             process = _start(context, settings)
             if done < kills:
-                process.join(draws.uniform(0.0, 0.4 * life_s))
+                process.join(draws.uniform(0.0, 0.8 * life_s))
             if done >= kills or process.exitcode is not None:
                 _wait(process)
                 break
