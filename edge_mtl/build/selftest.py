@@ -41,17 +41,14 @@ class Tolerance:
 TOLERANCES: Mapping[str, Tolerance] = {
     "fp32": Tolerance(0.998, 0.002, 0.2),
     "bf16": Tolerance(0.97, 0.01, 1.0),
-    "fp16": Tolerance(0.985, 0.005, 0.5),
-    "int8": Tolerance(0.93, 0.05, 3.5),
-    "int8+bf16": Tolerance(0.93, 0.05, 3.5),
+    "fp16": Tolerance(0.995, 0.003, 0.2),
+    "int8": Tolerance(0.90, 0.05, 3.5),
+    "int8+bf16": Tolerance(0.95, 0.02, 2.0),
 }
-"""By precision. References are stored as float16, so even FP32 differs a little.
-
-Measured on a trained b0 at 288x384, worst golden frame (classes, depth, normals): FP32 0.9999, 0.0001, 0.004 degrees; FP16
-0.9994, 0.0003, 0.03; bfloat16 0.9958, 0.002, 0.26; INT8 0.978, 0.018, 1.2. Of 20 INT8 layers drawn at random, doubling the
-weight scales was caught in 15; the other five cost at most 2.5 points of class agreement.
+"""By precision: 1.4 to 4 times the worst difference of any room from FP32, see docs/decisions/0007. References are stored
+as float16 and processors differ, so FP32 is allowed more. Broken engines that stay within are caught by `since_build` or by
+the gate: these tolerances only say that a graph is not nonsense.
 """
-
 
 _DRIFT = 1.25
 _ROUNDING = Tolerance(0.002, 0.002, 0.2)
