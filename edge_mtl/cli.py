@@ -357,8 +357,9 @@ def verify(
 ) -> None:
     """Measure every engine of a bundle against FP32 and a budget, and write the accuracy card.
 
-    Accuracy per head and class, calibration error, noise block by block and the worst frames go into the bundle as a new
-    revision; the old one is kept. Fails with exit code 8 where a head is out of budget; the bundle is then left as it was.
+    Accuracy per head and class, calibration error, noise block by block and the worst frames go into the bundle, where one
+    is named, as a new revision; the old one is kept. Fails with exit code 8 where a head is out of budget; the bundle is
+    then left as it was.
 
     \b
     DIR holds NAME.jpg or .png, and beside it, where labelled:

@@ -50,7 +50,7 @@ def run(
     threads: int | None,
     write: bool,
 ) -> None:
-    """Measure, show, write the card if everything passed.
+    """Measure, show, write the card if everything passed and the bundle was named.
 
     Raises:
         AccuracyError: a head of a graph is out of budget; the bundle is as it was.
@@ -67,7 +67,8 @@ def run(
             threads=threads,
             progress=lambda name, done, total: step(STEPS.get(name, name), done, total),
         )
-    written = write_card(bundle, found) if write and found.passed and found.verdicts else None
+    # A bundle that nobody named is only measured: it may be the one that every project on this machine shares.
+    written = write_card(bundle, found) if write and path is not None and found.passed and found.verdicts else None
     if terminal.json_output:
         revision = written.manifest.revision if written is not None else None
         terminal.record({"bundle": str(bundle.path), "passed": found.passed, "revision": revision, "card": found.card})

@@ -303,6 +303,15 @@ class TestPositiveControls:
 class TestCommand:
     """`edge-mtl verify`."""
 
+    def test_a_bundle_that_nobody_named_is_measured_but_not_changed(
+        self, own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("EDGE_MTL_BUNDLE", str(own_bundle.path))
+        before = (own_bundle.path / "manifest.json").read_bytes()
+        (record,) = edge_mtl("verify", "--json", "--threads", 1, "--max-drop", "miou=1,rel=9,normal=180").records
+        assert (record["passed"], record["revision"]) == (True, None)
+        assert (own_bundle.path / "manifest.json").read_bytes() == before
+
     def test_it_shows_scores_and_writes_the_card(self, own_bundle: Bundle) -> None:
         common = ("--backend", "onnxruntime", "--threads", 1, "--max-drop", LOOSE_TEXT)
         outcome = edge_mtl("verify", own_bundle.path, *common)
