@@ -34,6 +34,8 @@ from mtl.settings import RunSettings
 from tests.tiny_training import forking, make_rooms, quiet, tiny_settings
 
 _STAGES = "[{height=32, width=64, steps=%d, batch=2}, {height=32, width=64, steps=%d, batch=4}]"
+_IN_TRAINING = 0.75
+"""Share of the kills that wait until training has begun; the others come at any moment, while it is set up too."""
 _TIMES = ("time", "images_per_s", "seconds", "data_wait", "losses")
 """What may differ in the records of a run that was interrupted: times, and means that begin anew."""
 
@@ -44,7 +46,7 @@ class Survival:
 
     Attributes:
         kills: processes killed while they trained; `before_a_checkpoint` of them before the first one was written.
-        resumes: processes that went on from a checkpoint.
+        resumes: processes that began from a checkpoint.
         runs: runs that came to their end and were compared.
         differences: what was not as in the undisturbed run, or did not load.
     """
@@ -66,9 +68,11 @@ def survive(
     context = forking()
     whole = tiny_settings(rooms, root, name="'whole'", **changes)
     _wait(_start(context, whole))  # the first process also waits for everything to be imported
+    again = _start(context, tiny_settings(rooms, root, name="'again'", **changes))
+    _until_training(again, root / "again" / METRICS)
     began = time.monotonic()
-    _wait(_start(context, tiny_settings(rooms, root, name="'again'", **changes)))
-    life_s = time.monotonic() - began
+    _wait(again)
+    training_s = time.monotonic() - began
     differences = [f"undisturbed, twice: {line}" for line in _differences(root / "whole", root / "again")]
     done = early = resumes = runs = 0
     while done < kills:
@@ -77,7 +81,9 @@ def survive(
             resumes += (root / settings.name / STATE).exists()
             process = _start(context, settings)
             if done < kills:
-                process.join(draws.uniform(0.0, 0.8 * life_s))
+                if draws.random() < _IN_TRAINING:
+                    _until_training(process, root / settings.name / METRICS)
+                process.join(draws.uniform(0.0, 0.4 * training_s))
             if done >= kills or process.exitcode is not None:
                 _wait(process)
                 break
@@ -104,6 +110,13 @@ def _start(context: ForkServerContext, settings: RunSettings) -> multiprocessing
     process = context.Process(target=_train, args=(settings,))
     process.start()
     return process
+
+
+def _until_training(process: multiprocessing.process.BaseProcess, journal: Path) -> None:
+    """Wait until a process that was just started has noted that it trains, or has ended."""
+    started = time.time_ns()
+    while process.exitcode is None and not (journal.exists() and journal.stat().st_mtime_ns >= started):
+        process.join(0.002)
 
 
 def _wait(process: multiprocessing.process.BaseProcess) -> None:
