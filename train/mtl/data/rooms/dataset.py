@@ -117,8 +117,8 @@ def _render_all(jobs: list[Job], workers: int, title: str | None) -> None:
             return
         context = multiprocessing.get_context("spawn")
         with _one_thread_each(), ProcessPoolExecutor(min(workers, len(jobs)), context, _quiet_worker) as pool:
-            pending = {pool.submit(render_shard, *job): len(job[1]) for job in jobs}
-            try:
+            try:  # a worker may die as early as while jobs are handed out
+                pending = {pool.submit(render_shard, *job): len(job[1]) for job in jobs}
                 for done in as_completed(pending):
                     done.result()
                     bar.advance(task, pending[done])
