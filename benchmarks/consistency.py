@@ -26,7 +26,7 @@ import numpy as np
 from edge_mtl.backends import open_backend
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.frame_path import FramePath
-from edge_mtl.build.quantize import calibrate, emit
+from edge_mtl.build.quantization.quantize import calibrate, emit
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.consistency import depth_normal_angle
 from edge_mtl.device import fingerprint

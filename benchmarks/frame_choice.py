@@ -24,12 +24,12 @@ import cv2
 import numpy as np
 
 from edge_mtl.backends import open_backend
-from edge_mtl.build.frame_choice import farthest_first
-from edge_mtl.build.frame_choice_looks import colour_and_gradient, network_embedder
+from edge_mtl.build.frame_choice.choose import farthest_first
+from edge_mtl.build.frame_choice.looks import colour_and_gradient, network_embedder
 from edge_mtl.build.frame_path import FramePath
-from edge_mtl.build.gate_sqnr import block_ends
+from edge_mtl.build.gate.sqnr import block_ends
 from edge_mtl.build.graphs import GraphIndex, import_onnx, parse
-from edge_mtl.build.quantize import calibrate, emit
+from edge_mtl.build.quantization.quantize import calibrate, emit
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.device import fingerprint
 from edge_mtl.files import write_atomic

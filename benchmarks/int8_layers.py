@@ -29,7 +29,7 @@ from edge_mtl.backends import available, open_backend
 from edge_mtl.bench.latency import measure_interleaved
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.evaluation import evaluation_frames
-from edge_mtl.build.quantize import calibrate, emit
+from edge_mtl.build.quantization.quantize import calibrate, emit
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import EdgeMtlError

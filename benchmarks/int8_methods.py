@@ -25,10 +25,10 @@ from typing import Any
 from edge_mtl.backends import available, open_backend
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.evaluation import LabelledFrame, evaluation_frames
-from edge_mtl.build.gate import DEFAULT_BUDGET, judge
-from edge_mtl.build.gate_scores import drops
-from edge_mtl.build.quantize import choose, emit, observe_activations
-from edge_mtl.build.sensitivity_score import Measured, Yardstick
+from edge_mtl.build.gate.budget import DEFAULT_BUDGET, judge
+from edge_mtl.build.gate.scores import drops
+from edge_mtl.build.quantization.quantize import choose, emit, observe_activations
+from edge_mtl.build.sensitivity.score import Measured, Yardstick
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import EdgeMtlError

@@ -28,7 +28,7 @@ from edge_mtl.build.calibration import decode_picture, load_calibration
 from edge_mtl.build.candidates import candidates
 from edge_mtl.build.frame_path import FramePath
 from edge_mtl.build.graphs import import_onnx
-from edge_mtl.build.quantize import calibrate, emit
+from edge_mtl.build.quantization.quantize import calibrate, emit
 from edge_mtl.build.selftest import TOLERANCES, run_self_test
 from edge_mtl.bundle import DEPLOY_MODEL, GOLDEN, Bundle
 from edge_mtl.device import fingerprint

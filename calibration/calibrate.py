@@ -16,8 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from edge_mtl.build.frame_choice_sources import FrameSource, given_frames
-from edge_mtl.build.gate import Budget
+from edge_mtl.build.frame_choice.sources import FrameSource, given_frames
+from edge_mtl.build.gate.budget import Budget
 from edge_mtl.cli import main as edge_mtl
 from edge_mtl.commands.calibrate import write_choice
 from edge_mtl.commands.recalibrate import ChoiceOptions, run_source

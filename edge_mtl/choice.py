@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge_mtl.backends import BACKENDS, PRECISIONS, CompiledGraph, available
-from edge_mtl.build.engines import EngineSelection, EngineStore
+from edge_mtl.build.store.engines import EngineSelection, EngineStore
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.errors import BackendUnavailable, EngineMismatch
 

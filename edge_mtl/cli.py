@@ -21,8 +21,8 @@ from edge_mtl.commands.terminal import DEBUG_VARIABLE, Terminal, debugging, one_
 from edge_mtl.errors import EdgeMtlError
 
 if TYPE_CHECKING:
-    from edge_mtl.build.frame_choice import Embedding
-    from edge_mtl.build.gate import Budget
+    from edge_mtl.build.frame_choice.choose import Embedding
+    from edge_mtl.build.gate.budget import Budget
 
 __all__ = ["app", "main"]
 
@@ -412,7 +412,7 @@ def calibrate(
     options = ChoiceOptions(count, seed, _embedding(embedding), topic, every)
     terminal, budget = Terminal(json_output=json), _budget(max_drop)
     if out is not None:
-        from edge_mtl.build.frame_choice_sources import open_frames
+        from edge_mtl.build.frame_choice.sources import open_frames
         from edge_mtl.commands.calibrate import write_choice
 
         write_choice(terminal, bundle, open_frames(source, topic=topic, every=every), options, out, threads=threads)
@@ -468,7 +468,7 @@ def recalibrate(
 
 
 def _budget(text: str) -> Budget:
-    from edge_mtl.build.gate import Budget
+    from edge_mtl.build.gate.budget import Budget
 
     try:
         return Budget.parse(text)

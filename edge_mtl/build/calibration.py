@@ -64,8 +64,8 @@ def load_calibration(bundle: Bundle, folder: Path | None = None, *, count: int, 
     if not names:
         raise CalibrationError(f"{where}. Give a folder of pictures like those the device will see: --calibration DIR")
     chosen = [names[index] for index in np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int)]
-    from edge_mtl.build.frame_choice_held_out import refuse_held_out  # which knows pictures through this module
-    from edge_mtl.build.frame_choice_looks import thumbnail
+    from edge_mtl.build.frame_choice.held_out import refuse_held_out  # which knows pictures through this module
+    from edge_mtl.build.frame_choice.looks import thumbnail
 
     frames, seen, skipped = [], {}, []
     for name in chosen:

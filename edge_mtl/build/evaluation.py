@@ -16,7 +16,7 @@ import numpy as np
 
 from edge_mtl.build.calibration import decode_picture, letterbox_picture
 from edge_mtl.build.frame_path import FramePath
-from edge_mtl.build.gate_scores import Score, Scorer
+from edge_mtl.build.gate.scores import Score, Scorer
 from edge_mtl.bundle import EVALUATION, Bundle, InputSpec
 from edge_mtl.errors import BundleError
 from edge_mtl.files import sha256_bytes

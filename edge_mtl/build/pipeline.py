@@ -18,16 +18,16 @@ from edge_mtl.backends import Backend, CompiledGraph, available, compile_graph, 
 from edge_mtl.bench.latency import LatencyReport, measure_interleaved
 from edge_mtl.build.calibration import CalibrationSet, load_calibration
 from edge_mtl.build.candidates import AUTO, Candidate, candidates
-from edge_mtl.build.engines import EngineStore
 from edge_mtl.build.evaluation import Score, evaluate
 from edge_mtl.build.frame_path import FramePath
-from edge_mtl.build.gate import DEFAULT_BUDGET, Budget, Verdict, judge
+from edge_mtl.build.gate.budget import DEFAULT_BUDGET, Budget, Verdict, judge
 from edge_mtl.build.graphs import facts, import_onnx
-from edge_mtl.build.quantize import Calibrated, calibrate, emit
-from edge_mtl.build.records import EngineRecord, engine_file, engine_key
+from edge_mtl.build.quantization.quantize import Calibrated, calibrate, emit
+from edge_mtl.build.quantization.search import propose
 from edge_mtl.build.report import BuildReport, BuildRow
-from edge_mtl.build.search import propose
 from edge_mtl.build.selftest import SelfTestReport, golden_frame, run_self_test
+from edge_mtl.build.store.engines import EngineStore
+from edge_mtl.build.store.records import EngineRecord, engine_file, engine_key
 from edge_mtl.bundle import DEPLOY_MODEL, GOLDEN, PLAIN_MODEL, Bundle
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError, BundleError, InferenceError
 from edge_mtl.files import sha256_bytes

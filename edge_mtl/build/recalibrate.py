@@ -1,7 +1,7 @@
 """Calibrating a bundle anew: choose frames, quantize, gate, build engines, then swap the revision in one step.
 
 Reads top to bottom as what happens; every step is elsewhere. Nothing is changed before the last step: a process that dies
-or fails on the way leaves the bundle as it was, and the revision before stays for `edge_mtl.build.revision.rollback`.
+or fails on the way leaves the bundle as it was, and the revision before stays for `edge_mtl.build.store.revision.rollback`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ import cv2
 import numpy as np
 
 from edge_mtl.build.calibration import decode_picture
-from edge_mtl.build.engines import EngineStore
 from edge_mtl.build.evaluation import LabelledSet, labelled_set
-from edge_mtl.build.frame_choice import Chosen, Embedding, choose_frames, encode_frames
-from edge_mtl.build.frame_choice_sources import FrameSource
-from edge_mtl.build.gate import DEFAULT_BUDGET, Budget
-from edge_mtl.build.gate_verify import (
+from edge_mtl.build.frame_choice.choose import Chosen, Embedding, choose_frames, encode_frames
+from edge_mtl.build.frame_choice.sources import FrameSource
+from edge_mtl.build.gate.budget import DEFAULT_BUDGET, Budget
+from edge_mtl.build.gate.verify import (
     Subject,
     Verification,
     bundle_subjects,
@@ -31,9 +30,10 @@ from edge_mtl.build.gate_verify import (
     verify_graphs,
 )
 from edge_mtl.build.pipeline import build_engine
-from edge_mtl.build.quantize import CPU_MODEL, quantize
+from edge_mtl.build.quantization.quantize import CPU_MODEL, quantize
 from edge_mtl.build.report import BuildReport
-from edge_mtl.build.revision import changing, commit
+from edge_mtl.build.store.engines import EngineStore
+from edge_mtl.build.store.revision import changing, commit
 from edge_mtl.bundle import CALIBRATION, DEPLOY_MODEL, ENGINES, Bundle
 from edge_mtl.errors import BuildError, CalibrationError
 from edge_mtl.files import TEMPORARY_PREFIX
@@ -97,7 +97,7 @@ def recalibrate(
 
     Args:
         count: how many frames; as many as the recipe uses by default.
-        seed, embedding: see `edge_mtl.build.frame_choice.choose_frames`.
+        seed, embedding: see `edge_mtl.build.frame_choice.choose.choose_frames`.
         budget: what INT8 may lose against FP32: of accuracy on the bundle's labelled frames, of agreement on others.
         engines: also build INT8 engines for this device into the new revision.
         backend: of the engines.

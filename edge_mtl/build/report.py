@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_mtl.build.records import EngineRecord
+from edge_mtl.build.store.records import EngineRecord
 
 __all__ = ["BuildReport", "BuildRow"]
 

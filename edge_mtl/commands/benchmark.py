@@ -15,8 +15,8 @@ import numpy as np
 
 from edge_mtl.backends import open_backend
 from edge_mtl.bench.latency import measure_interleaved
-from edge_mtl.build.engines import EngineStore
 from edge_mtl.build.evaluation import evaluation_frames
+from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.bundle import PLAIN_MODEL, Bundle, find
 from edge_mtl.commands.options import EngineOptions
 from edge_mtl.commands.subjects import BenchmarkRow, EngineSubject, GraphSubject, Subject

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from edge_mtl.build.gate import Budget
+from edge_mtl.build.gate.budget import Budget
 from edge_mtl.build.pipeline import build_engine
 from edge_mtl.build.report import BuildReport, BuildRow
 from edge_mtl.bundle import Bundle, find

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge_mtl.build.frame_choice import choose_frames, encode_frames
-from edge_mtl.build.frame_choice_sources import FrameSource
+from edge_mtl.build.frame_choice.choose import choose_frames, encode_frames
+from edge_mtl.build.frame_choice.sources import FrameSource
 from edge_mtl.bundle import find
 from edge_mtl.commands.recalibrate import STEPS, ChoiceOptions, report_choice
 from edge_mtl.commands.terminal import Terminal

@@ -9,7 +9,7 @@ import errno
 import tempfile
 from pathlib import Path
 
-from edge_mtl.build.engines import EngineStore
+from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, Bundle, find
 from edge_mtl.commands.benchmark import compare
 from edge_mtl.commands.build_engine import build

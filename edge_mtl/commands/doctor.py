@@ -15,7 +15,7 @@ import cv2
 
 from edge_mtl import __version__
 from edge_mtl.backends import available
-from edge_mtl.build.engines import cache_folder
+from edge_mtl.build.store.engines import cache_folder
 from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, Bundle
 from edge_mtl.commands.terminal import Terminal, plain, table
 from edge_mtl.device import fingerprint

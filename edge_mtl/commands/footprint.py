@@ -73,8 +73,8 @@ def _predict_once(request: dict[str, object]) -> float:
     graph = request["graph"]
     if graph is not None:
         from edge_mtl.backends import open_backend
-        from edge_mtl.build.engines import EngineStore
         from edge_mtl.build.frame_path import FramePath
+        from edge_mtl.build.store.engines import EngineStore
 
         compiled = None
         if graph == PLAIN_MODEL:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_mtl.build.frame_choice import Chosen, Embedding
-from edge_mtl.build.frame_choice_sources import FrameSource, open_frames
-from edge_mtl.build.gate import Budget
+from edge_mtl.build.frame_choice.choose import Chosen, Embedding
+from edge_mtl.build.frame_choice.sources import FrameSource, open_frames
+from edge_mtl.build.gate.budget import Budget
 from edge_mtl.build.recalibrate import Recalibration, recalibrate
-from edge_mtl.build.revision import rollback
+from edge_mtl.build.store.revision import rollback
 from edge_mtl.bundle import find
 from edge_mtl.commands.terminal import Terminal
 from edge_mtl.commands.verify import STEPS as VERIFY_STEPS
@@ -39,7 +39,7 @@ _MOST_NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class ChoiceOptions:
-    """How frames are chosen: see `edge_mtl.build.frame_choice.choose_frames` and `open_frames`."""
+    """How frames are chosen: see `edge_mtl.build.frame_choice.choose.choose_frames` and `open_frames`."""
 
     count: int | None = None
     seed: int = 0

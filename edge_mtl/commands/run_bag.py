@@ -20,7 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_mtl.build.frame_choice_bags import image_pixels
+from edge_mtl.build.frame_choice.bags import image_pixels
 from edge_mtl.bundle import find
 from edge_mtl.commands.options import EngineOptions
 from edge_mtl.commands.terminal import Step, Terminal, one_line, table

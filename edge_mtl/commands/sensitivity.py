@@ -1,6 +1,6 @@
 """`edge-mtl sensitivity`: which blocks suffer from integers and which gain, as a table, a picture and a JSON file.
 
-Knows tables and files; what is measured is in edge_mtl.build.sensitivity.
+Knows tables and files; what is measured is in edge_mtl.build.sensitivity.measure.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from rich.table import Table
 
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.evaluation import LabelledFrame, labelled_set
-from edge_mtl.build.sensitivity import measure_sensitivity
-from edge_mtl.build.sensitivity_blocks import Level
-from edge_mtl.build.sensitivity_picture import draw_sensitivity
-from edge_mtl.build.sensitivity_report import Sensitivity
+from edge_mtl.build.sensitivity.blocks import Level
+from edge_mtl.build.sensitivity.measure import measure_sensitivity
+from edge_mtl.build.sensitivity.picture import draw_sensitivity
+from edge_mtl.build.sensitivity.report import Sensitivity
 from edge_mtl.bundle import find
 from edge_mtl.commands.terminal import Terminal, table
 from edge_mtl.errors import BuildError

@@ -12,9 +12,9 @@ from typing import Any
 from rich.table import Table
 
 from edge_mtl.build.evaluation import labelled_folder
-from edge_mtl.build.gate import Budget, Check
-from edge_mtl.build.gate_scores import Score
-from edge_mtl.build.gate_verify import REFERENCE, Verification, verify, write_card
+from edge_mtl.build.gate.budget import Budget, Check
+from edge_mtl.build.gate.scores import Score
+from edge_mtl.build.gate.verify import REFERENCE, Verification, verify, write_card
 from edge_mtl.bundle import find
 from edge_mtl.commands.terminal import Terminal, table
 

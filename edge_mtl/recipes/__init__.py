@@ -59,7 +59,8 @@ class Weights:
 
     Attributes:
         reduce_range: 7 bits where sums of byte products would saturate.
-        bias_correction: take the mean error that rounded weights make out of the biases; see `edge_mtl.build.bias`.
+        bias_correction: take the mean error that rounded weights make out of the biases; see
+            `edge_mtl.build.quantization.bias`.
     """
 
     reduce_range: ReduceRange = "auto"
@@ -68,7 +69,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Equalisation:
-    """Whether scales move between neighbouring layers before quantization; see `edge_mtl.build.equalise`.
+    """Whether scales move between neighbouring layers before quantization; see `edge_mtl.build.quantization.equalise`.
 
     Attributes:
         enabled: whether they do.

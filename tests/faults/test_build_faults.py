@@ -15,8 +15,8 @@ import pytest
 
 from edge_mtl import Engine, backends, files
 from edge_mtl.build import pipeline
-from edge_mtl.build.engines import EngineStore
 from edge_mtl.build.pipeline import build_engine
+from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import BuildError, BundleError, EdgeMtlError
 

@@ -13,10 +13,10 @@ import pytest
 
 from edge_mtl.backends import CompiledGraph, available, compile_graph, open_backend
 from edge_mtl.build import compiled
-from edge_mtl.build.compiled import CompiledStore
-from edge_mtl.build.engines import EngineStore, cache_folder
 from edge_mtl.build.pipeline import build_engine
-from edge_mtl.build.records import EngineRecord, engine_file
+from edge_mtl.build.store.compiled import CompiledStore
+from edge_mtl.build.store.engines import EngineStore, cache_folder
+from edge_mtl.build.store.records import EngineRecord, engine_file
 from edge_mtl.bundle import Bundle
 from edge_mtl.device import fingerprint
 from edge_mtl.engine import Engine

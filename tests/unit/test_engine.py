@@ -19,8 +19,8 @@ import pytest
 import edge_mtl
 from edge_mtl import backends, choice
 from edge_mtl.backends import Availability, available, open_backend
-from edge_mtl.build.engines import EngineStore
-from edge_mtl.build.records import EngineRecord, engine_file, engine_key
+from edge_mtl.build.store.engines import EngineStore
+from edge_mtl.build.store.records import EngineRecord, engine_file, engine_key
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle, InputSpec
 from edge_mtl.choice import choose
 from edge_mtl.engine import Engine

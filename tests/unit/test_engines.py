@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from edge_mtl.build import engines
-from edge_mtl.build.engines import EngineStore, cache_folder
-from edge_mtl.build.locks import exclusive
-from edge_mtl.build.records import EngineRecord, engine_file, engine_key
+from edge_mtl.build.store.engines import EngineStore, cache_folder
+from edge_mtl.build.store.locks import exclusive
+from edge_mtl.build.store.records import EngineRecord, engine_file, engine_key
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.device import DeviceFingerprint, fingerprint
 from edge_mtl.errors import BackendUnavailable, BuildError, BundleError, EngineMismatch

@@ -14,10 +14,10 @@ import pytest
 
 from edge_mtl.build import frame_choice
 from edge_mtl.build.calibration import load_calibration
-from edge_mtl.build.frame_choice import Chosen, choose_frames, encode_frames, farthest_first
-from edge_mtl.build.frame_choice_held_out import held_out
-from edge_mtl.build.frame_choice_looks import LookCache, colour_and_gradient, look, network_embedder, thumbnail
-from edge_mtl.build.frame_choice_sources import FrameSource, Still, folder_frames, given_frames, open_frames
+from edge_mtl.build.frame_choice.choose import Chosen, choose_frames, encode_frames, farthest_first
+from edge_mtl.build.frame_choice.held_out import held_out
+from edge_mtl.build.frame_choice.looks import LookCache, colour_and_gradient, look, network_embedder, thumbnail
+from edge_mtl.build.frame_choice.sources import FrameSource, Still, folder_frames, given_frames, open_frames
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle, InputSpec
 from edge_mtl.errors import BuildError, CalibrationError, FrameError
 from edge_mtl.files import sha256_bytes
@@ -153,7 +153,7 @@ class TestCache:
 
     @pytest.fixture(autouse=True)
     def small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("edge_mtl.build.frame_choice_looks._CHUNK", 4)
+        monkeypatch.setattr("edge_mtl.build.frame_choice.looks._CHUNK", 4)
 
     def walked(self, frames: list[np.ndarray | None], *, stop: int | None = None) -> tuple[FrameSource, list[int]]:
         loaded: list[int] = []

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_mtl.build.frame_choice import choose_frames
-from edge_mtl.build.frame_choice_bags import image_pixels
-from edge_mtl.build.frame_choice_sources import open_frames
+from edge_mtl.build.frame_choice.bags import image_pixels
+from edge_mtl.build.frame_choice.choose import choose_frames
+from edge_mtl.build.frame_choice.sources import open_frames
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import BackendUnavailable, CalibrationError, FrameError
 from tests.unit.test_frame_choice import HIGH, WIDE, scene

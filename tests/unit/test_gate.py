@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_mtl.build.gate import DEFAULT_BUDGET, Budget, judge
-from edge_mtl.build.gate_scores import CalibrationCurve, Score, Scorer, drops
+from edge_mtl.build.gate.budget import DEFAULT_BUDGET, Budget, judge
+from edge_mtl.build.gate.scores import CalibrationCurve, Score, Scorer, drops
 from edge_mtl.errors import AccuracyError
 from edge_mtl.metrics import MultiTaskMetrics
 

@@ -15,10 +15,10 @@ from onnx import helper, numpy_helper
 from edge_mtl.build import pipeline
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.evaluation import labelled_folder, labelled_set
-from edge_mtl.build.gate import Budget
-from edge_mtl.build.gate_card import CARD
-from edge_mtl.build.gate_sqnr import sqnr_db
-from edge_mtl.build.gate_verify import (
+from edge_mtl.build.gate.budget import Budget
+from edge_mtl.build.gate.card import CARD
+from edge_mtl.build.gate.sqnr import sqnr_db
+from edge_mtl.build.gate.verify import (
     REFERENCE,
     Subject,
     Verification,
@@ -27,7 +27,7 @@ from edge_mtl.build.gate_verify import (
     verify_graphs,
     write_card,
 )
-from edge_mtl.build.revision import history
+from edge_mtl.build.store.revision import history
 from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, Bundle, InputSpec
 from edge_mtl.errors import AccuracyError, BundleError, CalibrationError
 from tests.bundles import HEIGHT, WIDTH, make_bundle, picture, write_picture

@@ -13,11 +13,11 @@ import pytest
 from edge_mtl.backends import Availability
 from edge_mtl.build import pipeline
 from edge_mtl.build.candidates import Candidate, candidates
-from edge_mtl.build.engines import EngineStore
 from edge_mtl.build.evaluation import evaluation_frames
 from edge_mtl.build.graphs import facts
 from edge_mtl.build.pipeline import build_engine
 from edge_mtl.build.selftest import TOLERANCES, Tolerance
+from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.device import DeviceFingerprint, fingerprint
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError, BundleError, CalibrationError

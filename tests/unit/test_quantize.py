@@ -15,8 +15,8 @@ from edge_mtl.backends import open_backend
 from edge_mtl.build import graphs
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.graphs import GraphIndex, facts, parse
-from edge_mtl.build.placement import place
-from edge_mtl.build.quantize import Calibrated, calibrate, emit, quantize_for_cpu
+from edge_mtl.build.quantization.placement import place
+from edge_mtl.build.quantization.quantize import Calibrated, calibrate, emit, quantize_for_cpu
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.errors import BackendUnavailable, BuildError, CalibrationError
 from edge_mtl.recipes import Recipe, load_recipe
@@ -264,7 +264,7 @@ def test_progress_counts_frames() -> None:
 
 
 def test_a_histogram_that_grows_counts_as_one_that_was_large_from_the_start() -> None:
-    from edge_mtl.build.ranges_statistics import Histogram
+    from edge_mtl.build.quantization.statistics import Histogram
 
     random = np.random.default_rng(0)
     values = [random.normal(0, spread, 5000).astype(np.float32) for spread in (0.01, 1.0, 0.1, 30.0)]
@@ -280,8 +280,8 @@ def test_a_histogram_that_grows_counts_as_one_that_was_large_from_the_start() ->
 
 @pytest.mark.parametrize("method", ["percentile", "mse", "entropy"])
 def test_many_exact_zeros_do_not_cut_a_range(method: str) -> None:
-    from edge_mtl.build.ranges import choose_range
-    from edge_mtl.build.ranges_statistics import Histogram
+    from edge_mtl.build.quantization.ranges import choose_range
+    from edge_mtl.build.quantization.statistics import Histogram
 
     random = np.random.default_rng(0)
     positive = np.abs(random.normal(0, 1, 20_000)).astype(np.float32)

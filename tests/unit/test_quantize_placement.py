@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.graphs import GraphIndex, facts, parse
-from edge_mtl.build.quantize import (
+from edge_mtl.build.quantization.quantize import (
     CPU_MODEL,
     TENSORRT_MODEL,
     Observed,

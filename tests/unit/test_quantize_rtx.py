@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from edge_mtl.build.graphs import facts
-from edge_mtl.build.quantize import calibrate, emit
+from edge_mtl.build.quantization.quantize import calibrate, emit
 from edge_mtl.recipes import TENSORRT_INT8, load_recipe
 from tests.bundles import picture
 from tests.transformers import transformer_block

@@ -17,12 +17,12 @@ import pytest
 
 from edge_mtl import Engine, files
 from edge_mtl.build import pipeline
-from edge_mtl.build.engines import EngineStore
-from edge_mtl.build.frame_choice_sources import folder_frames
-from edge_mtl.build.gate import Budget
-from edge_mtl.build.quantize import CPU_MODEL, TENSORRT_MODEL
+from edge_mtl.build.frame_choice.sources import folder_frames
+from edge_mtl.build.gate.budget import Budget
+from edge_mtl.build.quantization.quantize import CPU_MODEL, TENSORRT_MODEL
 from edge_mtl.build.recalibrate import recalibrate
-from edge_mtl.build.revision import KEPT_REVISIONS, changing, commit, copy_engines, history, repair, rollback
+from edge_mtl.build.store.engines import EngineStore
+from edge_mtl.build.store.revision import KEPT_REVISIONS, changing, commit, copy_engines, history, repair, rollback
 from edge_mtl.bundle import Bundle, find
 from edge_mtl.errors import AccuracyError, BundleError, CalibrationError, EdgeMtlError
 from tests.bundles import write_picture
@@ -227,8 +227,8 @@ import os, signal, sys
 from pathlib import Path
 from edge_mtl import files
 from edge_mtl.build import pipeline, recalibrate, revision
-from edge_mtl.build.frame_choice_sources import folder_frames
-from edge_mtl.build.gate import Budget
+from edge_mtl.build.frame_choice.sources import folder_frames
+from edge_mtl.build.gate.budget import Budget
 
 name, count = sys.argv[3], int(sys.argv[4])
 pipeline._ROUNDS = 1

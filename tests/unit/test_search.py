@@ -12,13 +12,13 @@ from edge_mtl.backends import Availability
 from edge_mtl.build import pipeline, search
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.candidates import Candidate, candidates
-from edge_mtl.build.engines import EngineStore
-from edge_mtl.build.gate import Budget
+from edge_mtl.build.gate.budget import Budget
 from edge_mtl.build.graphs import facts
 from edge_mtl.build.pipeline import build_engine
-from edge_mtl.build.quantize import calibrate
-from edge_mtl.build.search import propose, smallest_fitting
-from edge_mtl.build.sensitivity_report import BlockSensitivity, Sensitivity
+from edge_mtl.build.quantization.quantize import calibrate
+from edge_mtl.build.quantization.search import propose, smallest_fitting
+from edge_mtl.build.sensitivity.report import BlockSensitivity, Sensitivity
+from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import AccuracyError, BuildError

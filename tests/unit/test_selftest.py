@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from edge_mtl.backends import Backend, BackendInfo, open_backend
 from edge_mtl.build.calibration import load_calibration
-from edge_mtl.build.quantize import quantize_for_cpu
+from edge_mtl.build.quantization.quantize import quantize_for_cpu
 from edge_mtl.build.selftest import TOLERANCES, Tolerance, golden_frame, run_self_test, since_build
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.errors import AccuracyError, BundleError

@@ -14,13 +14,13 @@ from edge_mtl.build import sensitivity as module
 from edge_mtl.build.calibration import CalibrationSet, load_calibration
 from edge_mtl.build.evaluation import LabelledFrame, evaluation_frames
 from edge_mtl.build.graphs import facts
-from edge_mtl.build.quantize import calibrate, emit, equalised
-from edge_mtl.build.sensitivity import measure_sensitivity
-from edge_mtl.build.sensitivity_blocks import find_blocks, only, without
-from edge_mtl.build.sensitivity_picture import draw_sensitivity
-from edge_mtl.build.sensitivity_prefix import choose_cuts, cut_before, suffix
-from edge_mtl.build.sensitivity_report import Sensitivity
-from edge_mtl.build.sensitivity_score import Yardstick
+from edge_mtl.build.quantization.quantize import calibrate, emit, equalised
+from edge_mtl.build.sensitivity.blocks import find_blocks, only, without
+from edge_mtl.build.sensitivity.measure import measure_sensitivity
+from edge_mtl.build.sensitivity.picture import draw_sensitivity
+from edge_mtl.build.sensitivity.prefix import choose_cuts, cut_before, suffix
+from edge_mtl.build.sensitivity.report import Sensitivity
+from edge_mtl.build.sensitivity.score import Yardstick
 from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, Bundle
 from edge_mtl.errors import BuildError
 from edge_mtl.recipes import TENSORRT_INT8, load_recipe
@@ -111,7 +111,7 @@ class TestPrefix:
 
 def _activations(model: bytes, names: list[str], planes: np.ndarray) -> dict[str, np.ndarray]:
     from edge_mtl.build.graphs import parse
-    from edge_mtl.build.ranges_statistics import open_float_session
+    from edge_mtl.build.quantization.statistics import open_float_session
 
     session = open_float_session(parse(model, name="m"), names, 1)
     return dict(zip(names, session.run(names, {"image": planes}), strict=True))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edge_mtl.build.engines import EngineStore
+from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.bundle import DEPLOY_MODEL, MANIFEST, Bundle
 from edge_mtl.errors import BundleError, EngineMismatch
 from mtl.bundling import load_trained

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from edge_mtl.backends import available, open_backend
 from edge_mtl.bench.latency import measure_interleaved
-from edge_mtl.build.quantize import quantize_for_cpu
+from edge_mtl.build.quantization.quantize import quantize_for_cpu
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import BuildError
 from edge_mtl.files import sha256_bytes

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from edge_mtl.build.engines import EngineStore
 from edge_mtl.build.pipeline import build_engine
+from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.bundle import DEMO_BUNDLE, Bundle
 from edge_mtl.engine import Engine
 from edge_mtl.errors import EngineMismatch

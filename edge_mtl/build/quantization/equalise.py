@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edge_mtl.build.graphs import GraphIndex, attribute, import_onnx
-from edge_mtl.build.placement_layers import channel_axis, is_layer
+from edge_mtl.build.quantization.layers import channel_axis, is_layer
 
 __all__ = ["Junction", "apply_scales", "choose_scales", "junctions"]
 

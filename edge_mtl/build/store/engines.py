@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_mtl.backends import available
-from edge_mtl.build.compiled import CompiledStore
-from edge_mtl.build.locks import exclusive
-from edge_mtl.build.private_files import check_owner, read_checked
-from edge_mtl.build.records import EngineRecord
+from edge_mtl.build.store.compiled import CompiledStore
+from edge_mtl.build.store.locks import exclusive
+from edge_mtl.build.store.private_files import check_owner, read_checked
+from edge_mtl.build.store.records import EngineRecord
 from edge_mtl.bundle import DEPLOY_MODEL, ENGINES, Bundle
 from edge_mtl.device import DeviceFingerprint, fingerprint
 from edge_mtl.errors import BackendUnavailable, BuildError, BundleError, EngineMismatch

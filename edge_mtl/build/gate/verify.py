@@ -16,17 +16,17 @@ import numpy as np
 
 from edge_mtl.backends import available, open_backend
 from edge_mtl.build.calibration import load_calibration
-from edge_mtl.build.engines import EngineStore
 from edge_mtl.build.evaluation import LabelledSet, evaluate, labelled_set
-from edge_mtl.build.frame_choice_held_out import refuse_calibrated
-from edge_mtl.build.frame_choice_looks import thumbnail
+from edge_mtl.build.frame_choice.held_out import refuse_calibrated
+from edge_mtl.build.frame_choice.looks import thumbnail
 from edge_mtl.build.frame_path import FramePath
-from edge_mtl.build.gate import DEFAULT_BUDGET, Budget, Verdict, judge
-from edge_mtl.build.gate_card import CARD, WorstFrame, describe, draw, worst_frames
-from edge_mtl.build.gate_scores import Score
-from edge_mtl.build.gate_sqnr import sqnr_db
-from edge_mtl.build.quantize import CPU_MODEL, TENSORRT_MODEL, calibrate, emit
-from edge_mtl.build.revision import changing, commit, copy_engines
+from edge_mtl.build.gate.budget import DEFAULT_BUDGET, Budget, Verdict, judge
+from edge_mtl.build.gate.card import CARD, WorstFrame, describe, draw, worst_frames
+from edge_mtl.build.gate.scores import Score
+from edge_mtl.build.gate.sqnr import sqnr_db
+from edge_mtl.build.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, calibrate, emit
+from edge_mtl.build.store.engines import EngineStore
+from edge_mtl.build.store.revision import changing, commit, copy_engines
 from edge_mtl.bundle import CALIBRATION, DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BundleError, EdgeMtlError
 from edge_mtl.recipes import Recipe, Target, load_recipe

@@ -72,7 +72,7 @@ def open_frames(path: Path, *, topic: str | None = None, every: int = 1) -> Fram
     if not path.exists():
         raise CalibrationError(f"{path} does not exist: a folder of pictures, a video or a ROS bag was expected.")
     if path.suffix.lower() in _BAG_SUFFIXES or (path.is_dir() and (path / "metadata.yaml").is_file()):
-        from edge_mtl.build.frame_choice_bags import bag_frames
+        from edge_mtl.build.frame_choice.bags import bag_frames
 
         return bag_frames(path, topic=topic, every=every)
     if path.is_dir():

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.build.emission import Emission, Style
-from edge_mtl.build.equalise import apply_scales, choose_scales, junctions
 from edge_mtl.build.graphs import GraphIndex, parse
-from edge_mtl.build.placement import place
-from edge_mtl.build.placement_layers import channel_axis, layer_name, matching
-from edge_mtl.build.ranges import Range, choose_range
-from edge_mtl.build.ranges_statistics import TensorStatistics, observe
+from edge_mtl.build.quantization.emission import Emission, Style
+from edge_mtl.build.quantization.equalise import apply_scales, choose_scales, junctions
+from edge_mtl.build.quantization.layers import channel_axis, layer_name, matching
+from edge_mtl.build.quantization.placement import place
+from edge_mtl.build.quantization.ranges import Range, choose_range
+from edge_mtl.build.quantization.statistics import TensorStatistics, observe
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import BuildError
 from edge_mtl.recipes import TENSORRT_INT8, Activations, Recipe, Target, load_recipe

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from edge_mtl.build.gate_scores import DROPS, Drop, Score, drops
+from edge_mtl.build.gate.scores import DROPS, Drop, Score, drops
 from edge_mtl.errors import AccuracyError
 
 __all__ = ["DEFAULT_BUDGET", "Budget", "Check", "Verdict", "judge"]

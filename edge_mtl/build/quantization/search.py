@@ -19,12 +19,12 @@ from edge_mtl.backends import open_backend
 from edge_mtl.build.calibration import CalibrationSet
 from edge_mtl.build.candidates import Candidate
 from edge_mtl.build.evaluation import LabelledFrame, labelled_set
-from edge_mtl.build.gate import Budget, judge
-from edge_mtl.build.quantize import Calibrated, emit
-from edge_mtl.build.sensitivity import measure_sensitivity
-from edge_mtl.build.sensitivity_blocks import Block, find_blocks, without
-from edge_mtl.build.sensitivity_report import BlockSensitivity, Sensitivity
-from edge_mtl.build.sensitivity_score import Yardstick
+from edge_mtl.build.gate.budget import Budget, judge
+from edge_mtl.build.quantization.quantize import Calibrated, emit
+from edge_mtl.build.sensitivity.blocks import Block, find_blocks, without
+from edge_mtl.build.sensitivity.measure import measure_sensitivity
+from edge_mtl.build.sensitivity.report import BlockSensitivity, Sensitivity
+from edge_mtl.build.sensitivity.score import Yardstick
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.recipes import Recipe, Target
 

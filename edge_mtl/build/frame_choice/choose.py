@@ -17,9 +17,8 @@ import cv2
 import numpy as np
 
 from edge_mtl.build.calibration import decode_picture, letterbox_picture
-from edge_mtl.build.engines import cache_folder
-from edge_mtl.build.frame_choice_held_out import NEAR, held_out, refusal
-from edge_mtl.build.frame_choice_looks import (
+from edge_mtl.build.frame_choice.held_out import NEAR, held_out, refusal
+from edge_mtl.build.frame_choice.looks import (
     BLURRED,
     Embedder,
     Look,
@@ -29,7 +28,8 @@ from edge_mtl.build.frame_choice_looks import (
     network_embedder,
     unreadable,
 )
-from edge_mtl.build.frame_choice_sources import FrameSource
+from edge_mtl.build.frame_choice.sources import FrameSource
+from edge_mtl.build.store.engines import cache_folder
 from edge_mtl.bundle import CALIBRATION, DEPLOY_MODEL, Bundle
 from edge_mtl.errors import BuildError, CalibrationError, FrameError
 from edge_mtl.files import sha256_bytes

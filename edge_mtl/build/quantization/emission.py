@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.build.emission_weights import SMALLEST_SCALE, LayerArrays, quantize_layer
 from edge_mtl.build.graphs import GraphIndex, attribute, import_onnx
-from edge_mtl.build.integer_ops import CONTRIB_DOMAIN, gelu_nodes, upsampling_nodes
-from edge_mtl.build.placement import Plan
-from edge_mtl.build.ranges import Range
+from edge_mtl.build.quantization.integer_ops import CONTRIB_DOMAIN, gelu_nodes, upsampling_nodes
+from edge_mtl.build.quantization.placement import Plan
+from edge_mtl.build.quantization.ranges import Range
+from edge_mtl.build.quantization.weights import SMALLEST_SCALE, LayerArrays, quantize_layer
 from edge_mtl.errors import BuildError
 
 __all__ = ["Emission", "Style"]

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_mtl.build.sensitivity_report import Sensitivity
+from edge_mtl.build.sensitivity.report import Sensitivity
 from edge_mtl.lettering import Colour, put_text, text_width
 from edge_mtl.panel import BACKGROUND, FAINT, INK
 from edge_mtl.tasks import TASK_NAMES

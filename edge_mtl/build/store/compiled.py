@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edge_mtl.backends import CompiledGraph
-from edge_mtl.build.private_files import check_owner, read_checked
-from edge_mtl.build.records import EngineRecord
+from edge_mtl.build.store.private_files import check_owner, read_checked
+from edge_mtl.build.store.records import EngineRecord
 from edge_mtl.errors import BuildError, BundleError
 from edge_mtl.files import sha256_bytes, write_atomic
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_mtl.build.calibration import PICTURE_SUFFIXES, decode_picture
-from edge_mtl.build.frame_choice_looks import thumbnail
+from edge_mtl.build.frame_choice.looks import thumbnail
 from edge_mtl.bundle import CALIBRATION, EVALUATION, GOLDEN, Bundle
 from edge_mtl.errors import CalibrationError
 

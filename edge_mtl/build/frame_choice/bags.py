@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_mtl.build.frame_choice_sources import FrameSource, Still, file_identity
+from edge_mtl.build.frame_choice.sources import FrameSource, Still, file_identity
 from edge_mtl.errors import BackendUnavailable, CalibrationError, FrameError
 
 __all__ = ["bag_frames", "image_pixels"]

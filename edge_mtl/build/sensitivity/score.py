@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_mtl.buffers import BufferPool
 from edge_mtl.build.evaluation import LabelledFrame
-from edge_mtl.build.gate_scores import Score, Scorer
+from edge_mtl.build.gate.scores import Score, Scorer
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import BuildError
 from edge_mtl.frames import Intrinsics, letterbox

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_mtl.build.bias import corrected_bias
+from edge_mtl.build.quantization.bias import corrected_bias
 
 __all__ = ["SMALLEST_SCALE", "LayerArrays", "QuantizedLayer", "quantize_layer"]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge_mtl.build.graphs import GraphIndex, attribute
-from edge_mtl.build.placement_layers import is_layer, is_product, layer_name, matching
+from edge_mtl.build.quantization.layers import is_layer, is_product, layer_name, matching
 from edge_mtl.errors import BuildError
 from edge_mtl.recipes import Placement, Recipe, Target
 

@@ -12,8 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_mtl.build.gate import Budget, Verdict
-from edge_mtl.build.gate_scores import DROPS, FrameScore, Score
+from edge_mtl.build.gate.budget import Budget, Verdict
+from edge_mtl.build.gate.scores import DROPS, FrameScore, Score
 from edge_mtl.errors import BuildError
 from edge_mtl.metrics import Maps
 from edge_mtl.panel import column, fit, map_tiles, row, titled

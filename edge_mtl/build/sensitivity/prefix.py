@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edge_mtl.build.graphs import GraphIndex, attribute, import_onnx, parse
-from edge_mtl.build.placement_layers import layer_name
+from edge_mtl.build.quantization.layers import layer_name
 
 __all__ = ["Cut", "choose_cuts", "cut_before", "suffix"]
 

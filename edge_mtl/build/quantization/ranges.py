@@ -1,6 +1,6 @@
 """Ranges of activations, chosen from their histograms by one of several methods. Knows no graphs and runs nothing.
 
-Each method cuts the tails of a histogram in its own way; see `edge_mtl.build.ranges_statistics` for where they come from.
+Each method cuts the tails of a histogram in its own way; see `edge_mtl.build.quantization.statistics` for where they come from.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_mtl.build.ranges_statistics import Histogram
+from edge_mtl.build.quantization.statistics import Histogram
 from edge_mtl.errors import CalibrationError
 from edge_mtl.recipes import Activations
 

@@ -8,8 +8,8 @@ from glob import escape
 from typing import Literal
 
 from edge_mtl.build.graphs import GraphIndex, parse
-from edge_mtl.build.placement import place
-from edge_mtl.build.placement_layers import layer_name
+from edge_mtl.build.quantization.layers import layer_name
+from edge_mtl.build.quantization.placement import place
 from edge_mtl.errors import BuildError
 from edge_mtl.recipes import LayerOverride, Recipe, Target
 from edge_mtl.tasks import TASK_NAMES

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edge_mtl.build.locks import exclusive
+from edge_mtl.build.store.locks import exclusive
 from edge_mtl.bundle import ENGINES, MANIFEST, Bundle, kept_revision, new_revision
 from edge_mtl.errors import BundleError
 from edge_mtl.files import exchange, temporary_folders

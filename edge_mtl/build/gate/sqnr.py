@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edge_mtl.build.graphs import GraphIndex, import_onnx, parse
-from edge_mtl.build.placement_layers import is_layer, layer_name
+from edge_mtl.build.quantization.layers import is_layer, layer_name
 from edge_mtl.errors import BackendUnavailable, BuildError
 
 __all__ = ["block_ends", "sqnr_db"]

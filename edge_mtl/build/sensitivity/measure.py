@@ -21,14 +21,14 @@ from edge_mtl.backends import Backend, available, open_backend
 from edge_mtl.bench.latency import LatencyReport, LatencyRow, measure_interleaved
 from edge_mtl.build.calibration import CalibrationSet
 from edge_mtl.build.evaluation import LabelledFrame
-from edge_mtl.build.gate_scores import drops
+from edge_mtl.build.gate.scores import drops
 from edge_mtl.build.graphs import parse
-from edge_mtl.build.quantize import Calibrated, calibrate, emit, equalised
-from edge_mtl.build.ranges_statistics import open_float_session
-from edge_mtl.build.sensitivity_blocks import Block, Level, find_blocks, only
-from edge_mtl.build.sensitivity_prefix import Cut, choose_cuts, cut_before, suffix
-from edge_mtl.build.sensitivity_report import BlockSensitivity, Sensitivity, load_sensitivity, save_sensitivity
-from edge_mtl.build.sensitivity_score import Yardstick
+from edge_mtl.build.quantization.quantize import Calibrated, calibrate, emit, equalised
+from edge_mtl.build.quantization.statistics import open_float_session
+from edge_mtl.build.sensitivity.blocks import Block, Level, find_blocks, only
+from edge_mtl.build.sensitivity.prefix import Cut, choose_cuts, cut_before, suffix
+from edge_mtl.build.sensitivity.report import BlockSensitivity, Sensitivity, load_sensitivity, save_sensitivity
+from edge_mtl.build.sensitivity.score import Yardstick
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.files import sha256_bytes
 from edge_mtl.recipes import Recipe, Target

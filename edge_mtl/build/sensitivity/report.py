@@ -23,7 +23,7 @@ class BlockSensitivity:
     Attributes:
         name, layers: which, and how many layers it has.
         sqnr_db: by task, of the network's raw maps against FP32.
-        lost: by name of a budget (miou, rel, normal), see `edge_mtl.build.gate.Budget`; empty without labels.
+        lost: by name of a budget (miou, rel, normal), see `edge_mtl.build.gate.budget.Budget`; empty without labels.
         agreement: with FP32, by name.
         start: share of the network's work that was not run again for it.
         gain: share of the float graph's time that is saved; below 0 it is slower. None if it was not timed.

@@ -1,0 +1,1 @@
+"""Accuracy of a quantized network against budgets per head."""

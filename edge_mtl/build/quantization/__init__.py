@@ -1,0 +1,1 @@
+"""INT8 from measured ranges: ranges, placement, emission for a runtime, repairs, search."""

@@ -1,0 +1,1 @@
+"""What INT8 costs block by block, on evaluation frames."""

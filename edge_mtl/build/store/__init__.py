@@ -1,0 +1,1 @@
+"""Engines on disk and what guards them: keys, sidecars, locks, private files, revisions."""
