@@ -1,0 +1,61 @@
+"""The application that commands are registered with, and what it says about itself."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edge_mtl.cli.arguments import block
+from edge_mtl.commands.terminal import DEBUG_VARIABLE
+
+__all__ = ["app"]
+
+_EPILOG = "\n\n".join(
+    (
+        block(
+            "Examples:",
+            "edge-mtl demo                     build, predict, draw a picture, benchmark",
+            "edge-mtl build-engine --int8      an engine for this device",
+            "edge-mtl infer room.jpg           use it",
+        ),
+        block(
+            "Exit codes:",
+            "0 success                         8 accuracy below its budget",
+            "2 wrong usage                     9 an engine could not be built",
+            "3 bundle missing or altered      10 a runtime failed",
+            "4 engine missing or foreign      11 engine closed",
+            "5 backend not here               70 internal error",
+            "6 frame or source unusable       74 file system: disk full, no permission",
+            "7 calibration frames unusable   130 interrupted, 143 terminated",
+        ),
+        f"{DEBUG_VARIABLE}=1 shows tracebacks and what the runtimes print.",
+    )
+)
+
+app = typer.Typer(
+    name="edge-mtl",
+    help="Segmentation, metric depth and surface normals from one RGB frame: build engines on this device and run them.",
+    epilog=_EPILOG,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from edge_mtl import __version__
+
+        typer.echo(f"edge-mtl {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
