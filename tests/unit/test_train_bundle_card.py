@@ -60,6 +60,13 @@ def test_the_provenance_names_the_training_and_the_export(trained: Trained) -> N
     assert content["config_sha256"] == config_sha256(trained.settings)
     assert (content["steps"], content["seed"], content["run"]) == (12, 5, "rooms-quick")
     assert json.dumps(content, allow_nan=False)
+    assert "imported" not in content
+
+
+def test_the_provenance_of_foreign_weights_names_their_file(trained: Trained) -> None:
+    origin = {"file": "theirs.pth", "sha256": "0" * 64, "source": "libmtl"}
+    content = provenance(Trained(trained.model, trained.settings, SIZE, {**trained.metadata, "imported": origin}), 9, "x")
+    assert content["imported"] == origin
 
 
 def test_the_training_command_is_the_one_that_trained() -> None:

@@ -11,7 +11,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
@@ -28,6 +28,9 @@ from mtl.progress import metrics_table
 from mtl.revision import commit
 from mtl.settings import RunSettings
 
+if TYPE_CHECKING:
+    from mtl.qat.network import QatNetwork
+
 __all__ = ["DATASETS", "Trained", "measure", "provenance", "training_command"]
 
 DATASETS = {
@@ -41,16 +44,25 @@ _CONFIGS = Path(__file__).parents[1] / "configs"
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A model from a checkpoint, with the settings it was trained by and the size (H, W) it was trained for."""
+    """A model from a checkpoint, with the settings it was trained by and the size (H, W) it was trained for.
+
+    Attributes:
+        fine_tuned: where the checkpoint was fine-tuned for integers, the network that rounds; `model` is what it began with.
+    """
 
     model: MultiTaskModel
     settings: RunSettings
     size: tuple[int, int]
     metadata: Mapping[str, Any]
+    fine_tuned: QatNetwork | None = None
 
 
-def measure(predict: Predictor, test: FrameSource, trained: Trained, console: Console) -> dict[str, Any]:
-    """The accuracy card: metrics of all heads, and the intersection over union of every class that occurs."""
+def measure(predict: Predictor, test: FrameSource, trained: Trained, console: Console, *, name: str = "fp32") -> dict[str, Any]:
+    """The accuracy card: metrics of all heads, and the intersection over union of every class that occurs.
+
+    Args:
+        name: of the graph, for the table.
+    """
     metrics = MultiTaskMetrics(trained.model.tasks)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("held-out frames", total=len(test))
@@ -58,7 +70,7 @@ def measure(predict: Predictor, test: FrameSource, trained: Trained, console: Co
             metrics.update(judged.predicted, judged.truth)
             bar.advance(task)
     values = metrics.compute()
-    console.print(metrics_table({"fp32": values}, title=f"{len(test)} held-out frames at {trained.size[0]}x{trained.size[1]}"))
+    console.print(metrics_table({name: values}, title=f"{len(test)} held-out frames at {trained.size[0]}x{trained.size[1]}"))
     card: dict[str, Any] = {key: round(value, 6) for key, value in values.items() if math.isfinite(value)}
     if metrics.segmentation is not None:
         classes = zip(NYU13_CLASSES, metrics.segmentation.class_iou().tolist(), strict=True)
@@ -82,6 +94,7 @@ def provenance(trained: Trained, held_out: int, command: str) -> dict[str, Any]:
         "held_out": {"split": "test", "count": held_out},
         "command": command,
         "training_command": training_command(metadata, as_trained, command),
+        "imported": metadata.get("imported"),
         "config_sha256": config_sha256(as_trained),
         "run": as_trained.name,
         "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
