@@ -7,9 +7,14 @@ PIP_FLAGS ?= --quiet --disable-pip-version-check
 BIN := $(VENV)/bin
 DEMO_BIN := $(DEMO_VENV)/bin
 TORCH_TESTS := $(wildcard tests/unit/test_model*.py tests/unit/test_train*.py tests/unit/test_study*.py tests/integration/test_training*.py)
+GPU_VENV ?= .venv-gpu
+GPU_EXTRAS ?= gpu,$(if $(shell command -v nvcc),jetson,cuda),build,gpu-test
+comma := ,
+GPU_READY := $(GPU_VENV)/.ready-$(subst $(comma),-,$(GPU_EXTRAS))
+NVCC ?= nvcc
 SETUP_FILES := setup.py pyproject.toml constraints.txt
 
-.PHONY: demo test test-ros soak check lint train clean help
+.PHONY: demo test test-ros soak check lint train test-gpu bench-gpu ptx clean help
 
 help:
 	@echo "make demo    an INT8 engine from the demo bundle, a picture in out/demo.png, a benchmark table"
@@ -17,6 +22,8 @@ help:
 	@echo "make check   ruff, mypy, then make test"
 	@echo "make test-ros  the ROS 2 node's tests on real rclpy, from wheels, in an environment of its own"
 	@echo "make soak    1000 lifecycle cycles and ten minutes at 30 Hz of the ROS 2 node"
+	@echo "make test-gpu   the tests of a CUDA GPU, in an environment with onnxruntime-gpu (GPU_EXTRAS=tensorrt,... adds TensorRT)"
+	@echo "make bench-gpu  everything that runs the network on a CUDA GPU, side by side, into out/gpu.json"
 	@echo "make train   train a small model on rooms (python train/train.py) in the development environment"
 
 demo: $(DEMO_VENV)/.ready
@@ -61,5 +68,24 @@ $(ROS_VENV)/.ready: $(SETUP_FILES)
 	$(ROS_VENV)/bin/python -m pip install $(PIP_FLAGS) -c constraints.txt -e ".[cpu,build,bags,ros-test]"
 	touch $@
 
+# An environment of its own: onnxruntime-gpu and onnxruntime overwrite each other. It sees the system's packages, because on
+# a Jetson TensorRT and PyTorch are the system's.
+$(GPU_READY): $(SETUP_FILES)
+	$(PYTHON) -m venv --system-site-packages $(GPU_VENV)
+	$(GPU_VENV)/bin/python -m pip install $(PIP_FLAGS) -e ".[$(GPU_EXTRAS)]"
+	touch $@
+
+test-gpu: $(GPU_READY)
+	$(GPU_VENV)/bin/python -m pytest -rs tests/gpu
+
+bench-gpu: $(GPU_READY)
+	mkdir -p out
+	$(GPU_VENV)/bin/python benchmarks/gpu.py edge_mtl/bundles/rooms-b0 --soak-frames 100000 --out out/gpu.json
+
+# PTX of the kernel that letterboxes frames on the GPU; the version is lowered to the first that sm_75 allows.
+ptx:
+	$(NVCC) -O3 -ptx -arch=compute_75 edge_mtl/cuda/letterbox.cu -o edge_mtl/cuda/letterbox.ptx
+	sed -i -e 's/^\.version .*/.version 6.3/' -e '/^\/\//d' edge_mtl/cuda/letterbox.ptx
+
 clean:
-	rm -rf $(VENV) $(DEMO_VENV) $(ROS_VENV) out .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO_VENV) $(ROS_VENV) $(GPU_VENV) out .mypy_cache .ruff_cache

@@ -31,6 +31,8 @@ TRAIN = [
     "tensorboard>=2.16",
 ]
 BAGS = ["rosbags>=0.10"]
+VIEW = ["rerun-sdk>=0.24"]
+PEERS = ["nncf>=2.14"]  # a rival in benchmarks/peers.py
 ROS_TEST = [  # ROS 2 Jazzy as wheels, for tests without an installation of ROS
     "ros-jazzy-rclpy[fastrtps]==7.1.6",
     "ros-jazzy-sensor-msgs==5.3.6",
@@ -48,19 +50,25 @@ ROS_TEST = [  # ROS 2 Jazzy as wheels, for tests without an installation of ROS
 EXTRAS = {
     "cpu": CPU,
     "openvino": OPENVINO,
-    "gpu": ["onnxruntime-gpu>=1.20"],
-    "tensorrt": ["tensorrt>=10.3,<12", "pycuda>=2024.1"],
+    "gpu": ["onnxruntime-gpu>=1.20", "nvidia-ml-py>=12"],
+    "cuda": ["cuda-bindings>=12.6"],  # in place of pycuda, where no CUDA toolkit is there to compile that
+    "gpu-test": ["pytest>=8"],
+    "tensorrt": ["tensorrt>=10.3,<12", "pycuda>=2024.1", "nvidia-ml-py>=12"],
     "jetson": ["pycuda>=2024.1"],
     "rtx": ["tensorrt-rtx>=1.2"],
     "build": BUILD,
     "demo": DEMO,
     "train": TRAIN,
     "bags": BAGS,
+    "view": VIEW,
+    "peers": PEERS,
     "ros-test": ROS_TEST,
     "dev": [
         *TRAIN,
         *OPENVINO,
         *BAGS,
+        *VIEW,
+        'tensorrt-rtx>=1.2; sys_platform == "linux" and platform_machine == "x86_64"',  # its builder needs no GPU
         "scikit-image>=0.22",
         "torchmetrics>=1.4",
         "pytest>=8",
@@ -78,7 +86,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["edge_mtl", "edge_mtl.*"]),
-    package_data={"edge_mtl": ["py.typed", "recipes/*.toml", "bundles/**/*"]},
+    package_data={"edge_mtl": ["py.typed", "recipes/*.toml", "cuda/*.ptx", "cuda/*.cu", "bundles/**/*"]},
     exclude_package_data={"edge_mtl": ["bundles/*/engines/*"]},
     install_requires=[
         "numpy>=1.26",

@@ -1,8 +1,10 @@
 """How far good engines stray from FP32 on a frame, and how far broken ones do: what the self-test's tolerances rest on.
 
     python benchmarks/self_test_tolerance.py edge_mtl/bundles/rooms-b0 --rooms data/rooms --out benchmarks/results/NAME.json
+    python benchmarks/self_test_tolerance.py bundles/rooms-b2-brief edge_mtl/bundles/rooms-b0 --rooms data/rooms --faults 0
 
-Good: every precision and runtime here, on held-out rooms, one agreement per frame and head. Broken: INT8 graphs with one
+Good: every precision and runtime here, for every bundle, on held-out rooms, one agreement per frame and head; for TensorRT the
+engines that the bundle has for this device (edge-mtl build-engine). Broken: INT8 graphs with one
 scale of one layer wrong by a factor, each on a golden frame as at load and on all of them as at build; and FP32 graphs that
 see red and blue swapped, or whose answers are shifted. For every fault: what it costs, and whether the tolerance sees it.
 """
@@ -14,7 +16,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import date
 from pathlib import Path
@@ -23,19 +25,20 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.backends import available, open_backend
+from edge_mtl.backends import DEVICES, available, open_backend
 from edge_mtl.build.calibration import decode_picture, load_calibration
 from edge_mtl.build.candidates import candidates
 from edge_mtl.build.frame_path import FramePath
 from edge_mtl.build.graphs import import_onnx
+from edge_mtl.build.quantization.learned import int8_graph, int8_recipe
 from edge_mtl.build.quantization.quantize import calibrate, emit
 from edge_mtl.build.selftest import TOLERANCES, run_self_test
+from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.bundle import DEPLOY_MODEL, GOLDEN, Bundle
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import AccuracyError, BuildError, EdgeMtlError
 from edge_mtl.files import write_atomic
 from edge_mtl.metrics import agreement
-from edge_mtl.recipes import load_recipe
 
 Array = np.ndarray
 
@@ -46,22 +49,63 @@ _FACTORS = (0.5, 2.0, 4.0)
 def main() -> int:
     """Parse, measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path)
+    parser.add_argument("bundles", type=Path, nargs="+", metavar="bundle")
     parser.add_argument("--rooms", type=Path, required=True, help="folder of rendered rooms")
     parser.add_argument("--count", type=int, default=100, help="rooms of the test split (default: %(default)s)")
     parser.add_argument("--faults", type=int, default=20, help="layers to break, per factor (default: %(default)s)")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    bundle = Bundle.open(asked.bundle)
+    measured = [measure(Bundle.open(path), asked.rooms, rooms_count=asked.count, layers=asked.faults) for path in asked.bundles]
+    if asked.out is not None:
+        content = {
+            "question": "agreement with FP32 per frame of good and of broken engines",
+            "command": "python " + shlex.join(sys.argv),
+            "date": date.today().isoformat(),
+            "device": fingerprint().describe(),
+            "rooms": asked.count,
+            "bundles": measured,
+        }
+        write_atomic(asked.out, (json.dumps(content, indent=1) + "\n").encode())
+    return 0
+
+
+def measure(bundle: Bundle, rooms: Path, *, rooms_count: int, layers: int) -> dict[str, Any]:
+    """Good and broken graphs of one bundle."""
     size = (bundle.manifest.input.height, bundle.manifest.input.width)
-    frames = load_rooms(asked.rooms, asked.count, size)
+    frames = load_rooms(rooms, rooms_count, size)
     golden = [decode_picture(bundle.read(name)) for name in bundle.list(GOLDEN, suffixes=(".png",))]
-    deploy, recipe = bundle.read(DEPLOY_MODEL), load_recipe()
-    calibration = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0).frames
-    calibrated = calibrate(deploy, calibration, recipe=recipe, threads=1)
-    int8 = {target: emit(deploy, calibrated, recipe=recipe, target=target) for target in ("onnxruntime", "openvino")}
+    deploy = bundle.read(DEPLOY_MODEL)
     expected = answers(bundle, deploy, "onnxruntime", "fp32", [*frames, *golden])
+    int8 = integers(bundle)
     good = []
+    for name, model, backend, precision in graphs(bundle, deploy, int8):
+        row = {"bundle": bundle.name, "graph": name, "precision": precision}
+        try:
+            row |= spread(answers(bundle, model, backend, precision, frames), expected)
+        except EdgeMtlError as exc:
+            print(f"{bundle.name}, {name}: {exc}", file=sys.stderr)
+            continue
+        good.append(row)
+        print(json.dumps(row), flush=True)
+    broken = []
+    for name, model in faults(int8["onnxruntime"], deploy, layers) if layers else ():
+        precision = "fp32" if name.startswith("fp32") else "int8"
+        row = {"fault": name, **cost(bundle, model, precision, golden, expected[len(frames) :])}
+        broken.append(row)
+        print(json.dumps(row), flush=True)
+    return {"bundle": {"name": bundle.name, "digest": bundle.digest}, "good": good, "broken": broken}
+
+
+def integers(bundle: Bundle) -> dict[str, bytes]:
+    """The INT8 graphs of a bundle by runtime."""
+    source, recipe = int8_graph(bundle), int8_recipe(bundle)
+    calibration = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0).frames
+    calibrated = calibrate(source, calibration, recipe=recipe, threads=1)
+    return {target: emit(source, calibrated, recipe=recipe, target=target) for target in ("onnxruntime", "openvino")}
+
+
+def graphs(bundle: Bundle, deploy: bytes, int8: Mapping[str, bytes]) -> Iterator[tuple[str, bytes, str, str]]:
+    """(name, graph, runtime, precision) of everything that is compared with FP32 in ONNX Runtime."""
     for precision in ("fp32", "bf16", "fp16", "int8"):
         try:
             found = candidates(precision, backend="auto", available=available(), device=fingerprint())
@@ -69,32 +113,15 @@ def main() -> int:
             print(f"{precision}: {exc}", file=sys.stderr)
             continue
         for candidate in found:
-            model = int8[candidate.backend] if candidate.precision.startswith("int8") else deploy
-            if candidate.precision == "fp32" and candidate.backend == "onnxruntime":
-                continue
-            row = {"graph": candidate.name, "precision": candidate.precision}
-            row |= spread(answers(bundle, model, candidate.backend, candidate.precision, frames), expected)
-            good.append(row)
-            print(json.dumps(row), flush=True)
-    broken = []
-    for name, model in faults(int8["onnxruntime"], deploy, asked.faults):
-        precision = "fp32" if name.startswith("fp32") else "int8"
-        row = {"fault": name, **cost(bundle, model, precision, golden, expected[len(frames) :])}
-        broken.append(row)
-        print(json.dumps(row), flush=True)
-    if asked.out is not None:
-        content = {
-            "question": "agreement with FP32 per frame of good and of broken engines",
-            "command": "python " + shlex.join(sys.argv),
-            "date": date.today().isoformat(),
-            "device": fingerprint().describe(),
-            "bundle": {"name": bundle.name, "digest": bundle.digest},
-            "rooms": asked.count,
-            "good": good,
-            "broken": broken,
-        }
-        write_atomic(asked.out, (json.dumps(content, indent=1) + "\n").encode())
-    return 0
+            integer = candidate.precision.startswith("int8")
+            itself = candidate.precision == "fp32" and candidate.backend == "onnxruntime"
+            if not itself and (candidate.backend in int8 if integer else DEVICES[candidate.backend] == "cpu"):
+                model = int8[candidate.backend] if integer else deploy
+                yield candidate.name, model, candidate.backend, candidate.precision
+    store = EngineStore(bundle)
+    for record in store.find():
+        if DEVICES[record.backend] != "cpu" and store.mismatch(record) is None and record.backend in store.runtimes:
+            yield f"{record.precision} on {record.backend}", store.load(record), record.backend, record.precision
 
 
 def answers(bundle: Bundle, model: bytes, runtime: str, precision: str, frames: Sequence[Array]) -> list[SimpleNamespace]:

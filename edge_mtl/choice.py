@@ -6,14 +6,15 @@ refused, never replaced; "auto" takes the fastest that is here and says why.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge_mtl.backends import BACKENDS, PRECISIONS, CompiledGraph, available
+from edge_mtl.backends import BACKENDS, DEVICES, PRECISIONS, TAKES_GRAPHS, CompiledGraph, available
 from edge_mtl.build.store.engines import EngineSelection, EngineStore
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.errors import BackendUnavailable, EngineMismatch
+from edge_mtl.gpu import gpus
 
 __all__ = ["AUTO", "Choice", "choose"]
 
@@ -53,35 +54,49 @@ def choose(
     precision: str = AUTO,
     threads: int | None = None,
     build_missing: bool = False,
+    trust_engine: bool = False,
+    kind: str = AUTO,
+    device: int = 0,
 ) -> Choice:
     """Pick the engine for `bundle` on this machine.
 
+    Args:
+        trust_engine: let a plan, which is a program, run although this user did not build it.
+        kind: "cpu" or "cuda": only what runs there; "auto" for both.
+        device: index of the GPU that plans must have been built for.
     Raises:
         BackendUnavailable: an unknown or missing backend, or none at all.
         EngineMismatch: there is no engine of the named precision, or only engines of another machine, runtime version
-            or graph; not with `build_missing`.
+            or graph; not with `build_missing`. Or a plan that is not trusted.
     """
     if backend not in (AUTO, *BACKENDS):
         raise BackendUnavailable(f"Unknown backend {backend!r}. Choose {AUTO} or one of: {', '.join(BACKENDS)}")
     if precision not in (AUTO, *PRECISIONS):
         raise BackendUnavailable(f"Unknown precision {precision!r}. Choose {AUTO} or one of: {', '.join(PRECISIONS)}")
     found = available()
-    usable = tuple(name for name in BACKENDS if found[name].usable)
+    if kind != AUTO and backend != AUTO and DEVICES[backend] != kind:
+        fitting = ", ".join(name for name in BACKENDS if DEVICES[name] == kind)
+        raise BackendUnavailable(f"{backend} does not run on {kind}. Choose {AUTO} or one of: {fitting}")
+    usable = tuple(name for name in BACKENDS if found[name].usable and kind in (AUTO, DEVICES[name]))
     if backend != AUTO and backend not in usable:
         raise BackendUnavailable(found[backend].reason)
+    if not usable and kind != AUTO:
+        reasons = "; ".join(f"{name}: {found[name].reason}" for name in BACKENDS if DEVICES[name] == kind)
+        raise BackendUnavailable(f"Nothing here runs on {kind}. {reasons}")
     if not usable:
         raise BackendUnavailable('No runtime is installed. Install one with: pip install "edge-mtl[cpu]"')
-    store = EngineStore(bundle, runtimes={name: found[name].version for name in usable})
+    gpu = gpus()[device : device + 1] if device else ()
+    store = EngineStore(bundle, runtimes={name: found[name].version for name in usable}, gpu=gpu[0] if gpu else None)
     selection = _selection(bundle, store, backend, precision, threads, build_missing)
     record = selection.record
     if record is None:
-        return _from_bundle(bundle, backend if backend != AUTO else usable[0], precision, selection.reason)
+        return _from_bundle(bundle, _graph_backend(bundle, backend, usable, selection.reason), precision, selection.reason)
     fell_back = any(
         other.ratio > record.ratio and other.backend not in usable for other in store.find(precision=precision, backend=backend)
     )
-    compiled, why = store.compiled.load(record)
+    compiled, why = (None, "it is compiled already") if record.plan else store.compiled.load(record)
     return Choice(
-        model=store.load(record),
+        model=store.load(record, trust_engine=trust_engine),
         backend=record.backend,
         precision=record.precision,
         key=record.key,
@@ -115,8 +130,20 @@ def _selection(
     return selection
 
 
+def _graph_backend(bundle: Bundle, backend: str, usable: Sequence[str], why: str) -> str:
+    """What runs the bundle's own graph: the backend that was named, else one on a GPU, else the first.
+
+    Raises EngineMismatch where only a plan would do.
+    """
+    takers = [name for name in usable if name in TAKES_GRAPHS and backend in (AUTO, name)]
+    if not takers:
+        raise EngineMismatch(_missing(bundle, backend, "int8", why))
+    return next((name for name in takers if DEVICES[name] != "cpu"), takers[0])
+
+
 def _from_bundle(bundle: Bundle, backend: str, precision: str, why: str) -> Choice:
-    graph = DEPLOY_MODEL if bundle.has(DEPLOY_MODEL) else PLAIN_MODEL
+    # On a GPU pre- and post-processing belong in the graph: labels cross the bus, not logits. See docs/decisions/0003.
+    graph = DEPLOY_MODEL if bundle.has(DEPLOY_MODEL) and DEVICES[backend] == "cpu" else PLAIN_MODEL
     if precision == "fp32":
         reason = f"{graph} in fp32 on {backend}, as asked for"
     else:

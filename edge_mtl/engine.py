@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,9 +24,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from edge_mtl import bundle as bundles
-from edge_mtl.backends import Backend, open_backend
+from edge_mtl.backends import DEVICES, Backend, open_backend
 from edge_mtl.buffers import BufferPool
 from edge_mtl.choice import AUTO, Choice, choose
+from edge_mtl.cuda.arrays import DeviceArray, is_on_device
+from edge_mtl.cuda.letterbox import DeviceFrame, check_device_frame
 from edge_mtl.errors import BackendUnavailable, BundleError, EngineClosed, FrameError
 from edge_mtl.frames import CELL, Channels, Intrinsics, Letterbox, check_frame, letterbox, prepare_pixels, prepare_planes
 from edge_mtl.postprocess import HOST_OUTPUTS, OutputSize, camera_change, finish
@@ -83,9 +86,9 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A frame on its way: the network's input and the geometry to come back."""
+    """A frame on its way: the network's input, an array or a DeviceFrame, and the geometry to come back."""
 
-    feed: Array
+    feed: Any
     box: Letterbox
     network_camera: Intrinsics
     map_camera: Intrinsics
@@ -107,7 +110,7 @@ class Engine:
         *,
         backend: str = AUTO,
         precision: str = AUTO,
-        device: int = 0,
+        device: str = AUTO,
         threads: int | None = None,
         output_size: OutputSize = "frame",
         self_test: SelfTest = "load",
@@ -118,28 +121,25 @@ class Engine:
 
         Args:
             bundle: a folder; by default $EDGE_MTL_BUNDLE, the newest in ./bundles, or the demo bundle.
-            backend: "onnxruntime", "openvino" or "auto". A named one is used or refused, never replaced.
-            precision: "fp32", "bf16", "int8", "int8+bf16" or "auto"; likewise.
-            device: index of the GPU, for backends that have one; 0 is all there is on a CPU, anything else is refused.
+            backend: "onnxruntime", "openvino", "onnxruntime-cuda", "tensorrt" or "auto". A named one is used or refused,
+                never replaced.
+            precision: "fp32", "bf16", "fp16", "int8", "int8+bf16", "int8+fp16" or "auto"; likewise. "tf32" is FP32 with
+                rounded products, for ONNX Runtime on a GPU.
+            device: "cpu", "cuda", "cuda:1" (the second GPU) or "auto"; likewise.
             threads: worker threads of the runtime; by default one per physical core.
             output_size: "frame" for maps of the frame's size, "network" for the network's, which is faster.
             self_test: compare with the bundle's golden answers: "load" one frame, which is also the warm-up; "build" every
                 frame, as when an engine is built; "off" none. A built engine must also do as well as when it was built.
             build_missing: build an engine of the named precision if there is none; takes minutes.
-            trust_engine: will let an engine that is machine code (TensorRT) run although this user did not build it. No
-                effect in this version: engines are ONNX graphs, which are data and checked as such, and what was
-                compiled of them is taken from this user's own cache only.
+            trust_engine: let an engine that is a program (a plan of TensorRT) run although this user did not build it on
+                this machine. Other engines are ONNX graphs, which are data and checked as such.
         Raises:
             BundleError, EngineMismatch: the bundle or the engine cannot be used; the message says what to run.
             BackendUnavailable: the runtime is not here.
             AccuracyError: the self-test disagrees with the reference.
         """
-        del trust_engine
         started_s = time.perf_counter()
-        if device != 0:
-            raise BackendUnavailable(
-                f"device {device} was asked for, but every backend of this version runs on the CPU: device 0"
-            )
+        kind, index = _device(device)
         _check_option("output_size", output_size, get_args(OutputSize))
         _check_option("self_test", self_test, get_args(SelfTest))
         self._bundle = bundle if isinstance(bundle, bundles.Bundle) else bundles.find(bundle)
@@ -152,10 +152,25 @@ class Engine:
         manifest = self._bundle.manifest
         self._network = (manifest.input.height, manifest.input.width)
         self._canonical, self._classes = _camera(self._bundle), _class_names(self._bundle)
-        choice = choose(self._bundle, backend=backend, precision=precision, threads=threads, build_missing=build_missing)
-        self._backend: Backend = open_backend(
-            choice.backend, choice.model, threads=threads, precision=choice.precision, compiled=choice.compiled
+        choice = choose(
+            self._bundle,
+            backend=backend,
+            precision=precision,
+            threads=threads,
+            build_missing=build_missing,
+            trust_engine=trust_engine,
+            kind=kind,
+            device=index,
         )
+        self._backend: Backend = open_backend(
+            choice.backend,
+            choice.model,
+            threads=threads,
+            precision=choice.precision,
+            compiled=choice.compiled,
+            device=index,
+        )
+        self._workers = 2 if DEVICES[choice.backend] == "cuda" else 1
         try:
             self._placement = _placement(self._backend, self._bundle)
             report = self._run_self_test(self_test, choice)
@@ -171,7 +186,8 @@ class Engine:
         """Predict one frame.
 
         Args:
-            frame: (H, W, 3) uint8, any size; strided and read-only arrays are fine.
+            frame: (H, W, 3) uint8, any size; strided and read-only arrays are fine. With an engine on a GPU also an array
+                on it (`__cuda_array_interface__` or DLPack), which is letterboxed there.
             channels: order of its colours, "rgb" or "bgr".
             intrinsics: (fx, fy, cx, cy) or a 3x3 matrix in pixels of the frame; without it the scale is assumed.
         Raises:
@@ -192,44 +208,45 @@ class Engine:
         intrinsics: Intrinsics | Sequence[float] | Array | None = None,
         stability: TemporalFilter | None = None,
     ) -> Iterator[Prediction]:
-        """Predict frames in order, preparing the next while one runs.
+        """Predict frames in order, preparing the next while one runs; on a GPU two run, copies beside work.
 
         Made for files and recordings: a prediction is handed over once the next frame was read, so with a live camera
         `predict` answers sooner. An error, also one raised by `frames`, comes after the predictions before it.
 
         Args:
-            frames: as for `predict`; read in the caller's thread, one ahead.
+            frames: as for `predict`; read in the caller's thread, one ahead, on a GPU two.
             channels, intrinsics: of all frames.
             stability: smooths the maps where the picture stands still, see `edge_mtl.stability`; a fresh one per stream.
         """
         iterator = iter(frames)
-        worker = ThreadPoolExecutor(1, thread_name_prefix="edge_mtl-infer")
-        running: tuple[Array, _Prepared, Future[tuple[dict[str, Array], float]]] | None = None
+        worker = ThreadPoolExecutor(self._workers, thread_name_prefix="edge_mtl-infer")
+        running: deque[tuple[Array, _Prepared, Future[tuple[dict[str, Array], float]]]] = deque()
         try:
             while True:
                 self._refuse_in_child()  # before waiting for a worker that does not exist there
                 failure: Exception | None = None
-                following = None
+                ended = False
                 try:
                     with self._in_use():
                         pass  # a closed engine takes no further frame
                     frame = next(iterator, _END)
-                    if frame is not _END:
+                    if frame is _END:
+                        ended = True
+                    else:
                         prepared = self._prepare(frame, channels, intrinsics)
-                        following = frame, prepared, worker.submit(self._infer_in_use, prepared)
+                        running.append((frame, prepared, worker.submit(self._infer_in_use, prepared)))
                 except Exception as exc:
                     failure = exc
-                if running is not None:
-                    seen, done, future = running
+                while running and (ended or failure is not None or len(running) > self._workers):
+                    seen, done, future = running.popleft()
                     outputs, infer_s = future.result()
                     with self._in_use():
                         prediction = self._finish(done, outputs, infer_s)
                     yield prediction if stability is None else stability(seen, prediction)
                 if failure is not None:
                     raise failure
-                if following is None:
+                if ended:
                     return
-                running = following
         finally:
             if os.getpid() == self._pid:  # the worker does not exist in a forked child
                 worker.shutdown(wait=True, cancel_futures=True)
@@ -277,14 +294,28 @@ class Engine:
         arrived_s = time.perf_counter()
         if channels not in ("rgb", "bgr"):
             raise FrameError(f'channels should be "rgb" or "bgr"; found {channels!r}')
-        checked = check_frame(frame)
-        box = letterbox(checked.shape[:2], self._network)
+        on_gpu = check_device_frame(frame) if is_on_device(frame) else None
+        if on_gpu is not None and not self._backend.info.device_frames:
+            place = self._backend.info.device
+            raise FrameError(f"the frame is on a GPU and this engine, on {place}, takes none. Copy it to the host first.")
+        checked = check_frame(frame) if on_gpu is None else on_gpu
+        box = letterbox((checked.shape[0], checked.shape[1]), self._network)
         assumed = intrinsics is None
         network_camera = self._canonical if intrinsics is None else box.to_network(Intrinsics.of(intrinsics))
         if self._output_size == "network":
             map_camera = network_camera
         else:
             map_camera = box.to_frame(network_camera) if intrinsics is None else Intrinsics.of(intrinsics)
+        if isinstance(checked, DeviceArray):
+            return _Prepared(
+                DeviceFrame(checked, box, channels),
+                box,
+                network_camera,
+                map_camera,
+                assumed,
+                arrived_s,
+                time.perf_counter() - arrived_s,
+            )
         if self._placement == "host":
             feed = self._pool.take((1, 3, *self._network), np.float32)
             prepare_planes(checked, box, feed[0], channels=channels)
@@ -353,6 +384,14 @@ class Engine:
             load_s=load_s,
             loading=used.loading if choice.compiled is not None else f"{used.loading}: {choice.uncompiled}",
         )
+
+
+def _device(device: str) -> tuple[str, int]:
+    """Kind and index of the device that was asked for. Raises BackendUnavailable for what is none."""
+    kind, separator, number = device.partition(":") if isinstance(device, str) else ("", "", "")
+    if kind not in (AUTO, "cpu", "cuda") or (separator and (kind != "cuda" or not number.isdecimal())):
+        raise BackendUnavailable(f'device should be "auto", "cpu", "cuda" or "cuda:1"; found {device!r}')
+    return kind, int(number) if separator else 0
 
 
 def _placement(backend: Backend, bundle: bundles.Bundle) -> Literal["host", "graph"]:

@@ -10,6 +10,7 @@
       BuildError             an engine, graph or dataset could not be made
       InferenceError         a runtime failed while running
       EngineClosed           used after close(), or in a forked child
+      RegressionError        a benchmark is slower than the one it is compared with
 
 A message says what was expected, what was found and what to do next. Vendor exceptions are translated once, where
 the vendor's code is called, with `raise ... from exc`.
@@ -28,6 +29,7 @@ __all__ = [
     "EngineMismatch",
     "FrameError",
     "InferenceError",
+    "RegressionError",
 ]
 
 
@@ -89,3 +91,9 @@ class EngineClosed(EdgeMtlError):
     """The engine was used after close(), or in a forked child that does not own it."""
 
     exit_code = 11
+
+
+class RegressionError(EdgeMtlError):
+    """Something became slower, beyond what noise explains and by more than was allowed."""
+
+    exit_code = 15

@@ -17,7 +17,18 @@ import numpy as np
 
 from edge_mtl.errors import FrameError
 
-__all__ = ["CELL", "Channels", "Intrinsics", "Letterbox", "check_frame", "letterbox", "prepare_pixels", "prepare_planes"]
+__all__ = [
+    "CELL",
+    "MAX_SIDE",
+    "Channels",
+    "Intrinsics",
+    "Letterbox",
+    "check_frame",
+    "letterbox",
+    "prepare_pixels",
+    "prepare_planes",
+    "supersampling",
+]
 
 Array = np.ndarray
 Channels = Literal["rgb", "bgr"]
@@ -201,6 +212,12 @@ def prepare_pixels(frame: Array, box: Letterbox, pixels: Array, *, channels: Cha
         _blacken_bars(pixels, box)
 
 
+def supersampling(frame: tuple[int, int], content: tuple[int, int]) -> int:
+    """Samples a pixel and axis when a frame is resized to `content`: 1, or 2 or 4 where it is that much larger."""
+    shrink = min(frame[0] / content[0], frame[1] / content[1])
+    return 1 if shrink < 2 else 2 if shrink < 4 else 4
+
+
 def _resized(frame: Array, size: tuple[int, int]) -> Array:
     """(h, w, 3) uint8: bilinear; averaged over 2x2 or 4x4 samples a pixel where the frame is that much larger."""
     row, pixel, colour = frame.strides
@@ -208,8 +225,7 @@ def _resized(frame: Array, size: tuple[int, int]) -> Array:
         frame = np.ascontiguousarray(frame)
     if frame.shape[:2] == size:
         return frame
-    shrink = min(frame.shape[0] / size[0], frame.shape[1] / size[1])
-    factor = 1 if shrink < 2 else 2 if shrink < 4 else 4
+    factor = supersampling((frame.shape[0], frame.shape[1]), size)
     height, width = size
     resized = cv2.resize(frame, (width * factor, height * factor), interpolation=cv2.INTER_LINEAR)
     return resized if factor == 1 else cv2.resize(resized, (width, height), interpolation=cv2.INTER_AREA)

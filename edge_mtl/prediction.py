@@ -29,7 +29,7 @@ class Timing:
 
     Attributes:
         prepare: letterbox and colour planes.
-        copy_in, copy_out: to and from the device; 0 on a CPU.
+        copy_in, copy_out: to and from the device; 0 on a CPU, and where they are part of `infer`.
         infer: the runtime.
         postprocess: upsampling, classes, metres, unit normals.
         total: from the frame's arrival to its prediction; in a stream this includes waiting for the frame before.

@@ -1,9 +1,10 @@
 """Train on rooms from nothing, evaluate on held-out rooms and write a bundle: `python train/train.py`.
 
-python train/train.py                                        about 15 minutes on two cores
+python train/train.py                                        18 minutes on two cores
 python train/train.py --config train/configs/rooms-b0.toml   the demo bundle
 python train/train.py --optimizer.lr 5e-4 --name trial       any setting of train/mtl/settings.py
 python train/train.py --name trial --resume                  after an interruption
+python train/train.py --config X.toml --qat                  fine-tune X's best weights for integers
 torchrun --nproc_per_node 4 train/train.py                   four processes, each with a part of every batch
 """
 
@@ -15,6 +16,7 @@ import sys
 from pathlib import Path
 
 from mtl.config import ConfigError, load_config, split_arguments
+from mtl.qat.settings import for_qat
 from rich.console import Console
 
 from edge_mtl.errors import EdgeMtlError
@@ -29,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="TOML file (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting; also --KEY VALUE")
     parser.add_argument("--resume", action="store_true", help="continue the run where its last checkpoint was written")
+    parser.add_argument(
+        "--qat", action="store_true", help="fine-tune with the rounding of integers: the config's best weights, or --model.init"
+    )
     parser.add_argument("--no-export", action="store_true", help="stop after training: no test, no bundle")
     asked, rest = parser.parse_known_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
@@ -36,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         overrides = split_arguments([*(f"--{item}" for item in asked.set), *rest])
         settings = load_config(asked.config, overrides)
+        if asked.qat or settings.qat.enabled:
+            settings = for_qat(settings, given=overrides)
         from mtl.parallel import PeerFailed, launched
         from mtl.run import Run
 

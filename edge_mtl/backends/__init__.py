@@ -1,4 +1,4 @@
-"""Runtimes that run ONNX graphs, one file each, behind one small protocol.
+"""Runtimes that run ONNX graphs or plans made of them, one file each, behind one small protocol.
 
 Knows which runtimes exist, how to find out whether they are here, and how to open one; knows nothing about tasks, images
 or bundles. No runtime is imported before it is opened.
@@ -16,11 +16,15 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 
 from edge_mtl.allowlist import check_graph
+from edge_mtl.cuda import installed_binding
+from edge_mtl.cuda.presence import no_gpu
 from edge_mtl.errors import BackendUnavailable
 
 __all__ = [
     "BACKENDS",
+    "DEVICES",
     "PRECISIONS",
+    "TAKES_GRAPHS",
     "Availability",
     "Backend",
     "BackendInfo",
@@ -33,7 +37,7 @@ __all__ = [
 ]
 
 Array = np.ndarray
-Precision = Literal["fp32", "bf16", "fp16", "int8", "int8+bf16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "int8", "int8+bf16", "int8+fp16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 
@@ -51,6 +55,7 @@ class BackendInfo:
 
     Attributes:
         loading: "compiled code" if that spared compiling, else "the graph", with the reason where there was such code.
+        device_frames: `run` also takes a `edge_mtl.cuda.letterbox.DeviceFrame`: a frame that lies on the GPU.
     """
 
     name: str
@@ -59,6 +64,7 @@ class BackendInfo:
     precision: str
     threads: int
     loading: str = "the graph"
+    device_frames: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +118,48 @@ class Availability:
 
 @dataclass(frozen=True, slots=True)
 class _Runtime:
+    """Where a runtime is found.
+
+    Attributes:
+        packages: Python modules, any of which will do.
+        distributions: what installs them, for the version.
+        device: "cpu" or "cuda".
+        plans: it takes plans, which are programs, and not ONNX graphs, which are data.
+        binding: it needs one of `edge_mtl.cuda.BINDINGS`.
+    """
+
     module: str
-    package: str
+    packages: tuple[str, ...]
     distributions: tuple[str, ...]
     extra: str
+    device: str = "cpu"
+    plans: bool = False
+    binding: bool = False
 
 
 _RUNTIMES: Mapping[str, _Runtime] = {
-    "onnxruntime": _Runtime("edge_mtl.backends.onnxruntime", "onnxruntime", ("onnxruntime", "onnxruntime-gpu"), "cpu"),
-    "openvino": _Runtime("edge_mtl.backends.openvino", "openvino", ("openvino",), "openvino"),
+    "onnxruntime": _Runtime("edge_mtl.backends.onnxruntime", ("onnxruntime",), ("onnxruntime", "onnxruntime-gpu"), "cpu"),
+    "openvino": _Runtime("edge_mtl.backends.openvino", ("openvino",), ("openvino",), "openvino"),
+    "onnxruntime-cuda": _Runtime(
+        "edge_mtl.backends.onnxruntime_cuda", ("onnxruntime",), ("onnxruntime-gpu",), "gpu", device="cuda"
+    ),
+    "tensorrt": _Runtime(
+        "edge_mtl.backends.tensorrt",
+        ("tensorrt", "tensorrt_rtx"),
+        ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-rtx", "tensorrt_rtx"),
+        "tensorrt",
+        device="cuda",
+        plans=True,
+        binding=True,
+    ),
 }
 
 BACKENDS: tuple[str, ...] = tuple(_RUNTIMES)
-"""Every backend; without a built engine the first one that is here is taken."""
+"""Every backend."""
+DEVICES: Mapping[str, str] = {name: runtime.device for name, runtime in _RUNTIMES.items()}
+"""Kind of device of every backend: "cpu" or "cuda"."""
+TAKES_GRAPHS: tuple[str, ...] = tuple(name for name, runtime in _RUNTIMES.items() if not runtime.plans)
+"""Backends that run an ONNX graph as it is; the others run a plan that was built of one."""
 
 
 def available() -> dict[str, Availability]:
@@ -139,20 +174,27 @@ def open_backend(
     threads: int | None = None,
     precision: str = "fp32",
     compiled: CompiledGraph | None = None,
+    device: int = 0,
 ) -> Backend:
-    """Load a graph with the runtime `name`.
+    """Load a graph, or a plan made of one, with the runtime `name`.
 
     Args:
-        model: an ONNX file whose digest has been checked. The runtime sees it only if `edge_mtl.allowlist` lets it pass.
+        model: an ONNX file whose digest has been checked; the runtime sees it only if `edge_mtl.allowlist` lets it pass.
+            For a runtime that is not in `TAKES_GRAPHS` a plan. A plan is a program: it must have been built by this user,
+            or be trusted by them, and its digest must have been checked; no list of operators can protect from it.
         threads: worker threads; by default one per physical core that this process may use.
         precision: what floating-point layers compute in; "int8" graphs carry their integers themselves.
         compiled: what `compile_graph` made of this model in this precision on this machine: loads faster. Where it does
             not fit the runtime, the model is compiled again and `Backend.info.loading` says why.
+        device: index of the GPU, for runtimes on one.
     Raises:
-        BackendUnavailable: unknown, not installed, broken, or it cannot compute in `precision` here.
+        BackendUnavailable: unknown, not installed, broken, or it cannot compute in `precision` or on `device` here.
         BundleError: the graph is refused, by the allowlist or by the runtime.
     """
     module = _module(name, model, threads=threads, precision=precision)
+    if _RUNTIMES[name].device == "cuda":
+        on_gpu: Backend = module.open_graph(model, precision=precision, device=device)
+        return on_gpu
     backend: Backend = module.open_graph(model, threads=threads, precision=precision, compiled=compiled)
     return backend
 
@@ -162,6 +204,8 @@ def compile_graph(name: str, model: bytes, *, precision: str = "fp32") -> Compil
 
     It does not depend on the number of threads. Raises as `open_backend` does.
     """
+    if name in _RUNTIMES and _RUNTIMES[name].device == "cuda":
+        return None  # a plan is compiled code already, and ONNX Runtime keeps none of a GPU
     compiled: CompiledGraph | None = _module(name, model, threads=None, precision=precision).compile_graph(
         model, precision=precision
     )
@@ -180,23 +224,38 @@ def _module(name: str, model: bytes, *, threads: int | None, precision: str) -> 
     found = _availability(runtime)
     if not found.usable:
         raise BackendUnavailable(found.reason)
-    check_graph(model)
+    if not runtime.plans:
+        check_graph(model)
     try:
         return importlib.import_module(runtime.module)
     except ImportError as exc:
-        raise BackendUnavailable(f"{runtime.package} is installed but does not import ({exc}). {_install(runtime)}") from exc
+        package = runtime.packages[0]
+        raise BackendUnavailable(f"{package} is installed but does not import ({exc}). {_install(runtime)}") from exc
 
 
 def _availability(runtime: _Runtime) -> Availability:
-    if importlib.util.find_spec(runtime.package) is None:
-        return Availability(False, "", f"{runtime.package} is not installed. {_install(runtime)}", runtime.extra)
+    package = next((name for name in runtime.packages if importlib.util.find_spec(name) is not None), None)
+    if package is None:
+        return _absent(runtime, f"{' or '.join(runtime.packages)} is not installed. {_install(runtime)}")
+    name, version = package, "unknown"
     for distribution in runtime.distributions:
         try:
-            version = importlib.metadata.version(distribution)
+            name, version = distribution, importlib.metadata.version(distribution)
+            break
         except importlib.metadata.PackageNotFoundError:
             continue
-        return Availability(True, version, f"{distribution} {version} is installed", runtime.extra)
-    return Availability(True, "unknown", f"{runtime.package} is installed", runtime.extra)
+    if runtime.device == "cuda":
+        if version == "unknown" and not runtime.plans:  # the same package for the CPU only
+            return _absent(runtime, f"{runtime.distributions[0]} is not installed. {_install(runtime)}")
+        if missing := no_gpu():
+            return _absent(runtime, f"{name} {version} is installed, but {missing}")
+        if runtime.binding and installed_binding() is None:
+            return _absent(runtime, f"{name} {version} is installed, but neither pycuda nor cuda-bindings. {_install(runtime)}")
+    return Availability(True, version, f"{name} {version} is installed", runtime.extra)
+
+
+def _absent(runtime: _Runtime, reason: str) -> Availability:
+    return Availability(False, "", reason, runtime.extra)
 
 
 def _install(runtime: _Runtime) -> str:

@@ -21,7 +21,7 @@ from edge_mtl.backends.forks import never_free_in_children
 from edge_mtl.backends.threads import default_threads
 from edge_mtl.errors import BackendUnavailable, BundleError, EngineClosed, InferenceError
 
-__all__ = ["OnnxRuntimeBackend", "compile_graph", "open_graph"]
+__all__ = ["OnnxRuntimeBackend", "compile_graph", "first_line", "open_graph", "tensor_spec"]
 
 Array = np.ndarray
 
@@ -72,10 +72,10 @@ class OnnxRuntimeBackend:
         if session is None:
             session = _load(model, _options(workers))
         try:
-            self.inputs: Mapping[str, TensorSpec] = {entry.name: _spec(entry) for entry in session.get_inputs()}
-            self.outputs: Mapping[str, TensorSpec] = {entry.name: _spec(entry) for entry in session.get_outputs()}
+            self.inputs: Mapping[str, TensorSpec] = {entry.name: tensor_spec(entry) for entry in session.get_inputs()}
+            self.outputs: Mapping[str, TensorSpec] = {entry.name: tensor_spec(entry) for entry in session.get_outputs()}
         except Exception as exc:  # names that are not text, types that are not known
-            raise BundleError(f"onnxruntime {ort.__version__} cannot load this graph: {_first_line(exc)}") from exc
+            raise BundleError(f"onnxruntime {ort.__version__} cannot load this graph: {first_line(exc)}") from exc
         if _PROVIDER not in session.get_providers():
             raise BackendUnavailable(f"onnxruntime did not use {_PROVIDER} but {session.get_providers()}.")
         never_free_in_children(session)
@@ -91,7 +91,7 @@ class OnnxRuntimeBackend:
         try:
             results = session.run(self._names, dict(feeds))
         except Exception as exc:
-            raise InferenceError(f"onnxruntime {ort.__version__} failed: {_first_line(exc)}") from exc
+            raise InferenceError(f"onnxruntime {ort.__version__} failed: {first_line(exc)}") from exc
         return dict(zip(self._names, results, strict=True))
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ def _load(model: bytes, options: ort.SessionOptions) -> Any:
     try:
         return ort.InferenceSession(model, options, providers=[_PROVIDER], enable_fallback=0)
     except Exception as exc:
-        raise BundleError(f"onnxruntime {ort.__version__} cannot load this graph: {_first_line(exc)}") from exc
+        raise BundleError(f"onnxruntime {ort.__version__} cannot load this graph: {first_line(exc)}") from exc
 
 
 def _import(compiled: CompiledGraph, threads: int) -> tuple[Any, str]:
@@ -146,12 +146,12 @@ def _options(threads: int) -> ort.SessionOptions:
     return options
 
 
-def _spec(entry: ort.NodeArg) -> TensorSpec:
+def tensor_spec(entry: ort.NodeArg) -> TensorSpec:
     if entry.type not in _DTYPES or not all(isinstance(side, int) for side in entry.shape):
         raise ValueError(f"{entry.name} should have a fixed shape and a known type; found {entry.type} {entry.shape}")
     return TensorSpec(tuple(entry.shape), np.dtype(_DTYPES[entry.type]))
 
 
-def _first_line(exc: Exception) -> str:
+def first_line(exc: Exception) -> str:
     lines = str(exc).strip().splitlines()
     return lines[0][:300] if lines else type(exc).__name__

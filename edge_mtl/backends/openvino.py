@@ -160,6 +160,8 @@ class OpenVinoBackend:
 
 def _floats(precision: str) -> str:
     """OpenVINO's name for what floating-point layers compute in. Raises BackendUnavailable where this CPU cannot."""
+    if precision not in _FLOATS:
+        raise BackendUnavailable(f"openvino does not compute in {precision}; it does in {', '.join(_FLOATS)}.")
     floats = _FLOATS[precision]
     capabilities = _core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
     if _CAPABILITIES[floats] not in capabilities:

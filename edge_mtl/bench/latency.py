@@ -1,9 +1,7 @@
 """Latency of several callables measured side by side: A B A B, medians, ratios round by round.
 
-Knows clocks; knows nothing about engines. Interleaving makes whatever else the machine does hit all of them alike, and
-a ratio is the median over rounds of two neighbouring measurements, so a slow minute shifts no ratio. The runtimes'
-thread pools disturb each other when they take turns (idle threads spin for a while, caches are cold), so every timed
-call follows an untimed one of the same callable.
+Knows ratios; knows nothing about engines. A ratio is the median over rounds of two neighbouring measurements, so a slow
+minute shifts no ratio; who is called when is in `edge_mtl.bench.turns`.
 """
 
 from __future__ import annotations
@@ -14,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["LatencyReport", "LatencyRow", "measure_interleaved"]
+from edge_mtl.bench.statistics import ratio_interval
+from edge_mtl.bench.turns import take_turns
 
-_STEADY = 0.05
-_WARM_UP_CALLS = (3, 20)
+__all__ = ["LatencyReport", "LatencyRow", "measure_interleaved"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +25,7 @@ class LatencyRow:
     Attributes:
         ratio: how many times faster than the baseline: the median over rounds of baseline / this. 1 for the baseline.
         ratio_low, ratio_high: quartiles of the same: how much single rounds differ.
-        ratio_sure: 95 % confidence interval of `ratio` itself, from order statistics (David & Nagaraja 2003, "Order
-            Statistics", section 7.1): rounds are taken as independent, of any distribution.
+        ratio_sure: 95 % confidence interval of `ratio` itself, see `edge_mtl.bench.statistics.ratio_interval`.
         count: timed calls.
     """
 
@@ -91,47 +88,17 @@ def measure_interleaved(
     reference = next(iter(callables)) if baseline is None else baseline
     if reference not in callables:
         raise ValueError(f"the baseline {reference!r} is not among {', '.join(callables)}")
-    if rounds < 1:
-        raise ValueError(f"rounds should be at least 1; found {rounds}")
-    start = clock()
-    names = list(callables)
-    for name in names:
-        _warm_up(callables[name], clock)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(rounds):
-        for name in names if number % 2 == 0 else reversed(names):
-            call = callables[name]
-            call()
-            begin = clock()
-            call()
-            times[name].append(clock() - begin)
-        if progress is not None:
-            progress(number + 1, rounds)
-        if budget_s is not None and number >= 2 and clock() - start > budget_s:
-            break
-    reference_times = np.array(times[reference])
-    return LatencyReport(reference, tuple(_row(name, np.array(times[name]), reference_times) for name in names))
-
-
-def _warm_up(call: Callable[[], object], clock: Callable[[], float]) -> None:
-    """Call until three calls in a row take about as long as the fastest so far, within limits."""
-    fewest, most = _WARM_UP_CALLS
-    fastest, steady = 0.0, 0
-    for number in range(most):
-        begin = clock()
-        call()
-        elapsed = clock() - begin
-        steady = steady + 1 if abs(elapsed - fastest) <= _STEADY * fastest else 0
-        fastest = min(fastest, elapsed) if number else elapsed
-        if number + 1 >= fewest and steady >= 2:
-            return
+    turns = take_turns(callables, rounds=rounds, budget_s=budget_s, progress=progress, clock=clock)
+    reference_times = np.array(turns[reference].seconds)
+    rows = (_row(name, np.array(found.seconds), reference_times) for name, found in turns.items())
+    return LatencyReport(reference, tuple(rows))
 
 
 def _row(name: str, times: np.ndarray, reference: np.ndarray) -> LatencyRow:
     tiny = np.finfo(float).tiny
-    ratios = np.sort(reference / np.maximum(times, tiny))
+    ratios = reference / np.maximum(times, tiny)
     low, ratio, high = np.percentile(ratios, (25, 50, 75))
-    outside = max(0, int((len(ratios) - 1.96 * len(ratios) ** 0.5) / 2))
+    sure = ratio_interval(reference, times)
     milliseconds = times * 1e3
     p10, median, p90 = np.percentile(milliseconds, (10, 50, 90))
     return LatencyRow(
@@ -143,6 +110,6 @@ def _row(name: str, times: np.ndarray, reference: np.ndarray) -> LatencyRow:
         ratio=float(ratio),
         ratio_low=float(low),
         ratio_high=float(high),
-        ratio_sure=(float(ratios[outside]), float(ratios[-1 - outside])),
+        ratio_sure=(sure.low, sure.high),
         count=len(times),
     )

@@ -18,9 +18,12 @@ from edge_mtl.files import sha256_bytes
 from edge_mtl.frames import letterbox, prepare_pixels
 from edge_mtl.media import PICTURE_SUFFIXES
 
-__all__ = ["CalibrationSet", "decode_picture", "letterbox_picture", "load_calibration"]
+__all__ = ["OWN_FRAMES", "CalibrationSet", "decode_picture", "letterbox_picture", "load_calibration"]
 
 Array = np.ndarray
+
+OWN_FRAMES = "bundle"
+"""`CalibrationSet.source` of the frames that a bundle brings along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class CalibrationSet:
 
     Attributes:
         frames: (H, W, 3) uint8 RGB, network size.
-        source: "bundle" or the folder's name.
+        source: `OWN_FRAMES`, or the folder's name.
         digest: SHA-256 over the pixels, in order.
         skipped: names of pictures that could not be read, within the allowed share.
     """
@@ -88,7 +91,7 @@ def load_calibration(bundle: Bundle, folder: Path | None = None, *, count: int, 
         )
     refuse_held_out(bundle, seen)
     digest = sha256_bytes(b"".join(np.ascontiguousarray(frame).tobytes() for frame in frames))
-    return CalibrationSet(tuple(frames), "bundle" if folder is None else folder.name, digest, tuple(skipped))
+    return CalibrationSet(tuple(frames), OWN_FRAMES if folder is None else folder.name, digest, tuple(skipped))
 
 
 def decode_picture(payload: bytes) -> Array | None:

@@ -19,6 +19,13 @@ AUTO = "auto"
 _TRIED_BY_AUTO = ("fp32", "bf16", "int8")
 """Half precision is left out: on CPUs that have it, bfloat16 was never slower and keeps the range of FP32."""
 
+_ON_GPU: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "tensorrt": {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8+fp16", "fp16", "fp32")},
+    "onnxruntime-cuda": {"fp32": ("fp32",), "fp16": ("fp16",)},
+}
+"""By what was asked for. INT8 is timed beside half and full precision: transformers in INT8 have run slower than in FP16, so
+that must show. ONNX Runtime has few integer kernels on GPUs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -57,10 +64,11 @@ def candidates(
     names = [name for name, found in available.items() if found.usable and backend in (AUTO, name)]
     if not names:
         raise BackendUnavailable('No runtime is installed. Install one with: pip install "edge-mtl[cpu]"')
-    wanted = _TRIED_BY_AUTO if precision == AUTO else (precision,)
-    found = tuple(Candidate(name, kind) for name in names for each in wanted for kind in _precisions(name, each, device))
+    found = tuple(Candidate(name, kind) for name in names for kind in _kinds(name, precision, device))
     if found:
         return found
+    if backend in _ON_GPU:
+        raise BuildError(f"{backend} builds {', '.join(_ON_GPU[backend])}; {precision} was asked for. Choose one of those.")
     if not _in_hardware(precision, device):
         raise BuildError(
             f"This processor does not compute in {precision} ({device.describe()}). "
@@ -74,6 +82,20 @@ def candidates(
     raise BackendUnavailable(
         f"ONNX Runtime does not compute in {precision} on a CPU; OpenVINO does. {available['openvino'].reason} Or build --int8"
     )
+
+
+def _kinds(backend: str, precision: str, device: DeviceFingerprint) -> list[str]:
+    """What a runtime builds for the precision asked for, each once."""
+    on_gpu = _ON_GPU.get(backend)
+    if on_gpu is not None:
+        found = [kind for each in (on_gpu if precision == AUTO else (precision,)) for kind in on_gpu.get(each, ())]
+    else:
+        found = [
+            kind
+            for each in (_TRIED_BY_AUTO if precision == AUTO else (precision,))
+            for kind in _precisions(backend, each, device)
+        ]
+    return list(dict.fromkeys(found))
 
 
 def _precisions(backend: str, precision: str, device: DeviceFingerprint) -> tuple[str, ...]:

@@ -11,32 +11,35 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from edge_mtl.allowlist import check_graph
-from edge_mtl.backends import Backend, CompiledGraph, available, compile_graph, open_backend
+from edge_mtl.backends import DEVICES, Backend, CompiledGraph, available, compile_graph, open_backend
 from edge_mtl.bench.latency import LatencyReport, measure_interleaved
 from edge_mtl.build.calibration import CalibrationSet, load_calibration
+from edge_mtl.build.candidate_graphs import candidate_graphs, plan_recipe
 from edge_mtl.build.candidates import AUTO, Candidate, candidates
 from edge_mtl.build.evaluation import Score, evaluate
 from edge_mtl.build.frame_path import FramePath
 from edge_mtl.build.gate.budget import DEFAULT_BUDGET, Budget, Verdict, judge
 from edge_mtl.build.graphs import facts, import_onnx
-from edge_mtl.build.quantization.quantize import Calibrated, calibrate, emit
+from edge_mtl.build.quantization.learned import QAT_MODEL, int8_recipe
 from edge_mtl.build.quantization.search import propose
 from edge_mtl.build.report import BuildReport, BuildRow
 from edge_mtl.build.selftest import SelfTestReport, golden_frame, run_self_test
 from edge_mtl.build.store.engines import EngineStore
-from edge_mtl.build.store.records import EngineRecord, engine_file, engine_key
+from edge_mtl.build.store.records import PLAN_BACKENDS, EngineRecord, engine_file, engine_key
+from edge_mtl.build.tensorrt.builder import PlanReport, build_plan
+from edge_mtl.build.tensorrt.options import PlanOptions, PlanPrecision
 from edge_mtl.bundle import DEPLOY_MODEL, GOLDEN, PLAIN_MODEL, Bundle
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError, BundleError, InferenceError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.recipes import Recipe, load_recipe
+from edge_mtl.tensorrt_api import find_library
 
 __all__ = ["SEARCH_S", "Progress", "build_engine"]
 
 Progress = Callable[[str, int, int], None]
-"""Called with the step ("wait", "calibrate", "quantize", "search", "self-test", "time", "evaluate", "store"),
+"""Called with the step ("wait", "calibrate", "quantize", "search", "plan", "self-test", "time", "evaluate", "store"),
 units done and in all."""
 
 SEARCH_S = 240.0
@@ -51,10 +54,11 @@ _NOT_KEPT = "Compiled code could not be kept in {}: engines work, and start slow
 
 @dataclass(slots=True)
 class _Trial:
-    """One candidate on its way through the build."""
+    """One candidate on its way through the build. `model` is the graph, and `plan` what became of it where there is one."""
 
     candidate: Candidate
     model: bytes
+    plan: PlanReport | None = None
     compiled: CompiledGraph | None = None
     backend: Backend | None = None
     path: FramePath | None = None
@@ -68,13 +72,10 @@ class _Trial:
         """Whether the graph holds integers."""
         return self.candidate.precision.startswith("int8")
 
-
-@dataclass(frozen=True, slots=True)
-class _Models:
-    """The graph of every candidate, and the ranges that INT8 ones were made with."""
-
-    graphs: Mapping[Candidate, bytes]
-    calibrated: Calibrated | None
+    @property
+    def engine(self) -> bytes:
+        """What a runtime opens, and what is stored."""
+        return self.model if self.plan is None else self.plan.plan
 
 
 def build_engine(
@@ -86,8 +87,9 @@ def build_engine(
     recipe: Recipe | None = None,
     threads: int | None = None,
     store: EngineStore | None = None,
-    budget: Budget | None = None,
+    budget: Budget | None = DEFAULT_BUDGET,
     search_s: float = SEARCH_S,
+    plan_options: PlanOptions | None = None,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Build, test and time engines of `bundle` for this device, and store those that pass.
@@ -96,15 +98,17 @@ def build_engine(
     the fastest is the one chosen. Two builds at once do the work once: the second waits and takes the first one's engine.
 
     Args:
-        precision: "int8", "bf16", "fp16" or "fp32"; INT8 engines may compute what is left in floats as bfloat16. "auto" tries
+        precision: "int8", "bf16", "fp16" or "fp32"; INT8 engines may compute what is left in floats as bfloat16, on TensorRT as
+            float16, where INT8 must also be faster than half and full precision or it is not the one chosen. "auto" tries
             all that this machine has, and INT8 with some blocks in floats, and takes the fastest within the budget.
         backend: "auto" tries every runtime that is here, a name only that one.
         calibration: folder of pictures for INT8 ranges; the bundle's frames when not given.
         recipe: how to quantize, the one that comes with the package when not given.
         threads: of the runtimes; one per physical core when not given.
         store: where engines go; the bundle's by default.
-        budget: what an engine may lose against FP32 on the labelled frames, or else it is not stored; without one such an
-            engine is stored, with a warning, or, with precision "auto", the usual budget holds.
+        budget: what an engine may lose against FP32 on the bundle's frames, or else it is not stored; None stores it all the
+            same, with a warning, and does not look for blocks to keep in floats.
+        plan_options: of TensorRT, besides the precision.
         search_s: about how long "auto" may look for blocks that are better kept in floats; 0 does not look.
         progress: see `Progress`.
     Raises:
@@ -118,10 +122,10 @@ def build_engine(
     place = store or EngineStore(bundle)
     report = progress or _silent
     tried = candidates(precision, backend=backend, available=available(), device=place.device)
-    chosen_recipe = recipe or load_recipe()
+    integers = any(candidate.precision.startswith("int8") for candidate in tried)
+    chosen_recipe = recipe or (int8_recipe(bundle) if integers else load_recipe())
     frames: CalibrationSet | None = None
-    limits = DEFAULT_BUDGET if budget is None and precision == AUTO else budget
-    if any(candidate.precision.startswith("int8") for candidate in tried):
+    if integers:
         import_onnx()
         frames = load_calibration(
             bundle,
@@ -130,26 +134,32 @@ def build_engine(
             unreadable_share=chosen_recipe.calibration.unreadable_share,
         )
     request = _request(bundle, precision, backend, threads, frames, chosen_recipe)
+    if frames is not None and any(candidate.backend in PLAN_BACKENDS for candidate in tried):
+        request["plan_recipe_digest"] = _digest(plan_recipe(chosen_recipe))
+    asked = plan_options or PlanOptions()
     with place.building(waiting=partial(report, "wait", 0, 1)) as waited:
         if waited and (found := _built_meanwhile(place, request, start)) is not None:
             return _reused(place, found, frames, time.time() - start)
         with ExitStack() as stack:
-            models = _models(bundle, tried, frames, chosen_recipe, threads=threads, progress=report)
+            models = candidate_graphs(
+                bundle, tried, frames, chosen_recipe, threads=threads, progress=report, weak=asked.typing == "weak"
+            )
             trials = [_Trial(candidate, model) for candidate, model in models.graphs.items()]
-            if precision == AUTO and frames is not None and models.calibrated is not None and limits is not None and search_s:
+            if precision == AUTO and frames is not None and models.calibrated is not None and budget is not None and search_s:
                 found_by_search = propose(
                     bundle,
                     frames,
-                    tried,
+                    [candidate for candidate in tried if DEVICES[candidate.backend] == "cpu"],
                     recipe=chosen_recipe,
                     calibrated=models.calibrated,
-                    budget=limits,
+                    budget=budget,
                     limit_s=search_s,
                     threads=threads,
                     progress=report,
                 )
                 trials += [_Trial(proposal.candidate, proposal.model) for proposal in found_by_search]
             for number, trial in enumerate(trials):
+                _build_plan(trial, place, asked, report)
                 _open_and_test(trial, bundle, threads, stack)
                 report("self-test", number + 1, len(trials))
             passed = [trial for trial in trials if trial.failure is None]
@@ -158,22 +168,22 @@ def build_engine(
             baseline, name = _baseline(bundle, threads, stack)
             timed = _time(baseline, passed, bundle, report, budget_s=_AUTO_BUDGET_S if precision == AUTO else _BUDGET_S)
             _score(baseline, passed, bundle, report)
-            passed = _gate(baseline, passed, limits)
+            passed = _gate(baseline, passed, budget)
             seconds = time.time() - start
             ranking = sorted(passed, key=lambda trial: -timed[trial.candidate.name].ratio)
             if precision == AUTO:
                 ranking = _best_per_runtime(ranking)
-            records = [_record(trial, place, request, timed, baseline.score, bundle, seconds) for trial in ranking]
+            records = [_record(trial, place, request, asked, timed, baseline.score, bundle, seconds) for trial in ranking]
         kept = True
         for number, (record, trial) in enumerate(zip(records, ranking, strict=True)):
-            place.save(record, trial.model)
+            place.save(record, trial.engine)
             kept = _keep_compiled(place, record, trial) and kept
             report("store", number + 1, len(records))
     return BuildReport(
         record=records[0],
         path=place.folder / records[0].file,
         rows=(_baseline_row(baseline, name, bundle, timed), *(_row(trial, ranking, timed) for trial in trials)),
-        graph=facts(ranking[0].model).describe() if ranking[0].quantized else "the bundle's deploy graph",
+        graph=_contents(ranking[0]),
         calibration=_calibration(frames),
         seconds=time.time() - start,
         warnings=(*_warnings(frames, ranking[0], trials), *(() if kept else (_NOT_KEPT.format(place.compiled.folder),))),
@@ -192,13 +202,19 @@ def _request(
         raise BundleError(f"{bundle.path} has no {DEPLOY_MODEL}: engines are built from it. Export the bundle again.")
     options: dict[str, Any] = {"asked_precision": precision, "asked_backend": backend, "threads": threads}
     if frames is not None:
-        options |= {"calibration": frames.digest, "recipe": recipe.name, "recipe_digest": sha256_bytes(repr(recipe).encode())}
+        options |= {"calibration": frames.digest, "recipe": recipe.name, "recipe_digest": _digest(recipe)}
+        if bundle.has(QAT_MODEL):
+            options["fine_tuned"] = bundle.manifest.files[QAT_MODEL].sha256
     return options
+
+
+def _digest(recipe: Recipe) -> str:
+    return sha256_bytes(repr(recipe).encode())
 
 
 def _built_meanwhile(store: EngineStore, request: Mapping[str, Any], start: float) -> EngineRecord | None:
     for record in store.list():
-        asked = {name: value for name, value in record.options.items() if name != _FLOAT_BLOCKS}
+        asked = {name: record.options.get(name) for name in request}
         if record.created >= start and asked == dict(request) and store.mismatch(record) is None:
             return record
     return None
@@ -227,37 +243,22 @@ def _reused(store: EngineStore, record: EngineRecord, frames: CalibrationSet | N
         accuracy=record.accuracy.get("this", {}),
         self_test=record.self_test,
     )
-    integers = record.precision.startswith("int8")
-    graph = facts(store.load(record)).describe() if integers else "the bundle's deploy graph"
     path = store.folder / record.file
-    return BuildReport(record, path, (baseline, row), graph, _calibration(frames), seconds, reused=True)
+    return BuildReport(record, path, (baseline, row), record.contents, _calibration(frames), seconds, reused=True)
 
 
-def _models(
-    bundle: Bundle,
-    tried: Sequence[Candidate],
-    frames: CalibrationSet | None,
-    recipe: Recipe,
-    *,
-    threads: int | None,
-    progress: Progress,
-) -> _Models:
-    """The graph for every candidate; checked to hold the precision that was asked for."""
-    deploy = bundle.read(DEPLOY_MODEL)
-    check_graph(deploy, name=str(bundle.path / DEPLOY_MODEL))
-    if frames is None:
-        return _Models(dict.fromkeys(tried, deploy), None)
-    calibrated = calibrate(deploy, frames.frames, recipe=recipe, threads=threads, progress=progress)
-    targets = list(dict.fromkeys(candidate.backend for candidate in tried if candidate.precision.startswith("int8")))
-    integers = {}
-    for number, target in enumerate(targets):
-        integers[target] = emit(deploy, calibrated, recipe=recipe, target="openvino" if target == "openvino" else "onnxruntime")
-        found = facts(integers[target], name="the quantized graph")
-        if found.integer_layers == 0:
-            raise BuildError(f"INT8 was asked for, but the graph for {target} has {found.describe()}. Check the recipe.")
-        progress("quantize", number + 1, len(targets))
-    graphs = {item: integers[item.backend] if item.precision.startswith("int8") else deploy for item in tried}
-    return _Models(graphs, calibrated)
+def _build_plan(trial: _Trial, store: EngineStore, asked: PlanOptions, progress: Progress) -> None:
+    """What TensorRT makes of a graph; a failure is the candidate's, and others go on."""
+    candidate = trial.candidate
+    if candidate.backend not in PLAN_BACKENDS:
+        return
+    options = replace(asked, precision=cast(PlanPrecision, candidate.precision))
+    try:
+        trial.plan = build_plan(
+            find_library(), trial.model, options, cache_folder=store.timings, progress=partial(progress, "plan")
+        )
+    except (BackendUnavailable, BuildError) as exc:
+        trial.failure = exc
 
 
 def _best_per_runtime(ranking: Sequence[_Trial]) -> list[_Trial]:
@@ -270,10 +271,12 @@ def _best_per_runtime(ranking: Sequence[_Trial]) -> list[_Trial]:
 
 def _open_and_test(trial: _Trial, bundle: Bundle, threads: int | None, stack: ExitStack) -> None:
     candidate = trial.candidate
+    if trial.failure is not None:
+        return
     try:
-        trial.compiled = _compile(candidate, trial.model)
+        trial.compiled = _compile(candidate, trial.engine)
         opened = open_backend(
-            candidate.backend, trial.model, threads=threads, precision=candidate.precision, compiled=trial.compiled
+            candidate.backend, trial.engine, threads=threads, precision=candidate.precision, compiled=trial.compiled
         )
         backend = stack.enter_context(closing(opened))
         if backend.info.loading != "compiled code":
@@ -356,15 +359,26 @@ def _score(baseline: _Trial, passed: Sequence[_Trial], bundle: Bundle, progress:
 
 
 def _gate(baseline: _Trial, scored: Sequence[_Trial], budget: Budget | None) -> list[_Trial]:
-    """The trials that may be stored: all that are within the budget, or simply all where none was given."""
+    """The trials that may be stored: all that are within the budget, or simply all where there is none.
+
+    Without labels the usual budget refuses only what is not usable at all: how far answers may differ from FP32's is then a
+    guess, and a warning says by how much they do. A budget of a person's own is held in any case.
+    """
     for trial in scored if baseline.score.frames else ():
-        trial.verdict = judge(baseline.score, trial.score, name=trial.candidate.name, budget=budget or DEFAULT_BUDGET)
-        if budget is not None and not trial.verdict.passed:
-            trial.failure = AccuracyError(f"out of budget: {'; '.join(trial.verdict.failures)}")
+        verdict = trial.verdict = judge(baseline.score, trial.score, name=trial.candidate.name, budget=budget or DEFAULT_BUDGET)
+        held = budget is not None and (verdict.labelled or bool(verdict.flaws) or budget != DEFAULT_BUDGET)
+        if held and not verdict.passed:
+            chance = any(check.close and not check.passed for check in verdict.checks)
+            close = f" (a close call on {len(baseline.score.frames)} frames)" if chance else ""
+            trial.failure = AccuracyError(f"out of budget: {'; '.join(verdict.failures)}{close}")
     within = [trial for trial in scored if trial.failure is None]
     if not within:
         listed = ". ".join(f"{trial.candidate.name} is {trial.failure}" for trial in scored)
-        raise AccuracyError(f"{listed}. Calibrate with frames like those the device sees: edge-mtl calibrate, or allow more.")
+        raise AccuracyError(
+            f"{listed}. Nothing was built. Find what suffers with edge-mtl sensitivity, keep it in floats with "
+            "--precision auto, calibrate with frames like those the device sees (edge-mtl calibrate), "
+            "or build it all the same: --max-drop none"
+        )
     return within
 
 
@@ -372,15 +386,19 @@ def _record(
     trial: _Trial,
     store: EngineStore,
     request: Mapping[str, Any],
+    asked: PlanOptions,
     timed: LatencyReport,
     reference: Score,
     bundle: Bundle,
     seconds: float,
 ) -> EngineRecord:
     candidate, row = trial.candidate, timed[trial.candidate.name]
-    graph, digest = bundle.manifest.files[DEPLOY_MODEL].sha256, sha256_bytes(trial.model)
+    graph, digest = bundle.manifest.files[DEPLOY_MODEL].sha256, sha256_bytes(trial.engine)
     version = store.runtimes[candidate.backend]
-    options = {**request, _FLOAT_BLOCKS: ", ".join(candidate.float_blocks)} if candidate.float_blocks else request
+    options = {**request, _FLOAT_BLOCKS: ", ".join(candidate.float_blocks)} if candidate.float_blocks else dict(request)
+    if trial.plan is not None:
+        options |= asked.key_values() | {"library": trial.plan.library}
+    gpu = store.gpu if DEVICES[candidate.backend] == "cuda" else None
     key = engine_key(
         backend=candidate.backend,
         runtime_version=version,
@@ -388,6 +406,7 @@ def _record(
         precision=candidate.precision,
         graph_sha256=graph,
         options=options,
+        gpu=gpu,
     )
     return EngineRecord(
         key=key,
@@ -396,9 +415,9 @@ def _record(
         runtime_version=version,
         device=store.device,
         graph_sha256=graph,
-        file=engine_file(key, digest),
+        file=engine_file(key, digest, candidate.backend),
         sha256=digest,
-        size=len(trial.model),
+        size=len(trial.engine),
         options=options,
         build_seconds=round(seconds, 2),
         latency_ms=round(row.median_ms, 3),
@@ -408,6 +427,8 @@ def _record(
         agreement=trial.score.agreement,
         accuracy={"fp32": reference.accuracy, "this": trial.score.accuracy},
         created=time.time(),
+        gpu=gpu,
+        contents=_contents(trial),
     )
 
 
@@ -429,7 +450,7 @@ def _baseline_row(baseline: _Trial, name: str, bundle: Bundle, timed: LatencyRep
 
 def _row(trial: _Trial, ranking: Sequence[_Trial], timed: LatencyReport) -> BuildRow:
     candidate, winner = trial.candidate, ranking[0]
-    row = BuildRow(candidate.precision, candidate.backend, reason=str(trial.failure), size_bytes=len(trial.model))
+    row = BuildRow(candidate.precision, candidate.backend, reason=str(trial.failure), size_bytes=len(trial.engine))
     if trial.failure is not None:
         return row
     latency = timed[candidate.name]
@@ -451,6 +472,12 @@ def _row(trial: _Trial, ranking: Sequence[_Trial], timed: LatencyReport) -> Buil
     )
 
 
+def _contents(winner: _Trial) -> str:
+    if winner.plan is not None:
+        return winner.plan.describe()
+    return facts(winner.model).describe() if winner.quantized else "the bundle's deploy graph"
+
+
 def _calibration(frames: CalibrationSet | None) -> dict[str, Any]:
     if frames is None:
         return {}
@@ -464,7 +491,12 @@ def _warnings(frames: CalibrationSet | None, winner: _Trial, trials: Sequence[_T
     found += [f"{trial.candidate.name} was left out: {trial.failure}" for trial in trials if trial.failure is not None]
     if winner.verdict is not None and not winner.verdict.passed:
         lost = "; ".join(winner.verdict.failures)
-        found.append(f"{winner.candidate.name} loses more than it should. {lost}. Refuse such engines with --max-drop.")
+        found.append(f"{winner.candidate.name} loses more than it should, and was built all the same. {lost}.")
+    if winner.quantized and (winner.verdict is None or not winner.verdict.labelled):
+        found.append(
+            "The bundle has no labelled frames: what INT8 costs in accuracy is not known here. Measure it with "
+            "edge-mtl verify --data DIR"
+        )
     if not winner.quantized and any(trial.quantized for trial in trials):
         found.append(
             f"INT8 does not pay on this machine: {winner.candidate.name} is faster within the budget, so that is built."

@@ -30,14 +30,15 @@ from edge_mtl.build.gate.verify import (
     verify_graphs,
 )
 from edge_mtl.build.pipeline import build_engine
+from edge_mtl.build.quantization.learned import QAT_MODEL, int8_graph, int8_recipe
 from edge_mtl.build.quantization.quantize import CPU_MODEL, quantize
 from edge_mtl.build.report import BuildReport
 from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.build.store.revision import changing, commit
-from edge_mtl.bundle import CALIBRATION, DEPLOY_MODEL, ENGINES, Bundle
+from edge_mtl.bundle import CALIBRATION, ENGINES, Bundle
 from edge_mtl.errors import BuildError, CalibrationError
 from edge_mtl.files import TEMPORARY_PREFIX
-from edge_mtl.recipes import Recipe, load_recipe
+from edge_mtl.recipes import Recipe
 
 __all__ = ["Recalibration", "recalibrate"]
 
@@ -109,15 +110,16 @@ def recalibrate(
         BackendUnavailable: onnx, ONNX Runtime or the backend is missing.
     """
     report = progress or _silent
-    recipe = load_recipe()
-    number = count or recipe.calibration.frames
     with changing(path, waiting=lambda: report("wait", 0, 1)) as bundle, _staging(bundle) as staging:
+        recipe = int8_recipe(bundle)
+        number = count or recipe.calibration.frames
         chosen, spare = choose_frames(
             source, bundle, count=number, seed=seed, embedding=embedding, spare=_SPARE, threads=threads, progress=report
         )
         files, digest = encode_frames(chosen.frames)
         frames = [picture for payload in files.values() if (picture := decode_picture(payload)) is not None]
-        models = quantize(bundle.read(DEPLOY_MODEL), frames, threads=threads, progress=report)
+        source_graph = int8_graph(bundle, own_frames=False)
+        models = quantize(source_graph, frames, threads=threads, progress=report)
         subjects = [Subject(_SIMULATOR, "int8", model, True, label=name) for name, model in models.items()]
         field = _field(bundle, subjects, chosen, spare, budget, threads, report)
         field.require()
@@ -131,7 +133,8 @@ def recalibrate(
         def change(folder: Path) -> None:
             shutil.rmtree(folder / CALIBRATION, ignore_errors=True)
             (folder / CALIBRATION).mkdir()
-            for name, payload in {**files, **models}.items():
+            fine_tuned = {QAT_MODEL: source_graph} if bundle.has(QAT_MODEL) else {}  # its ranges come from frames from now on
+            for name, payload in {**files, **models, **fine_tuned}.items():
                 (folder / name).write_bytes(payload)
             if labelled is not None:
                 place_pictures(folder, labelled.pictures)

@@ -53,6 +53,10 @@ def verify(
     backend: BackendOption = "auto",
     threads: ThreadsOption = None,
     write: Annotated[bool, typer.Option("--write/--no-write", help="Put the card into the bundle.")] = True,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Also write card and worst frames there, whatever the verdict."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Measure every engine of a bundle against FP32 and a budget, and write the accuracy card.
@@ -80,6 +84,7 @@ def verify(
         backend=backend,
         threads=threads,
         write=write,
+        out=out,
     )
 
 

@@ -25,9 +25,10 @@ _EPILOG = "\n\n".join(
             "2 wrong usage                     9 an engine could not be built",
             "3 bundle missing or altered      10 a runtime failed",
             "4 engine missing or foreign      11 engine closed",
-            "5 backend not here               70 internal error",
-            "6 frame or source unusable       74 file system: disk full, no permission",
-            "7 calibration frames unusable   130 interrupted, 143 terminated",
+            "5 backend not here               15 a benchmark became slower",
+            "6 frame or source unusable       70 internal error",
+            "7 calibration frames unusable    74 file system: disk full, no permission",
+            "                                130 interrupted, 143 terminated",
         ),
         f"{DEBUG_VARIABLE}=1 shows tracebacks and what the runtimes print.",
     )

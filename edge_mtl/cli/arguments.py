@@ -29,20 +29,23 @@ __all__ = [
     "UsageError",
     "block",
     "parse_budget",
+    "parse_budget_or_none",
     "parse_embedding",
 ]
 
 _BUNDLE_HELP = "Folder of the bundle; default: $EDGE_MTL_BUNDLE, else the newest in ./bundles, else the demo bundle."
 BundleArgument = Annotated[Path | None, typer.Argument(metavar="[BUNDLE]", help=_BUNDLE_HELP, show_default=False)]
 BundleOption = Annotated[Path | None, typer.Option("--bundle", metavar="DIR", help=_BUNDLE_HELP, show_default=False)]
-BackendOption = Annotated[str, typer.Option("--backend", metavar="NAME", help="auto, onnxruntime or openvino.")]
+BackendOption = Annotated[
+    str, typer.Option("--backend", metavar="NAME", help="auto, onnxruntime, openvino, onnxruntime-cuda or tensorrt.")
+]
 PrecisionOption = Annotated[
     str, typer.Option("--precision", metavar="NAME", help="auto, or a precision that an engine was built with.")
 ]
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", metavar="N", min=1, max=1024, help="Threads of the runtime; default: one per core.")
 ]
-MAX_DROP_BUILD_HELP = "What an engine may lose, e.g. miou=0.01,rel=0.02,normal=0.5; default: only a warning; with auto: these."
+MAX_DROP_BUILD_HELP = "What an engine may lose against FP32, or it is not built; none: it is, with a warning."
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there.")]
 
 _MAX_DROP_HELP = (
@@ -82,6 +85,10 @@ def parse_budget(text: str) -> Budget:
         return Budget.parse(text)
     except ValueError as exc:
         raise UsageError(f"--max-drop: {exc}") from exc
+
+
+def parse_budget_or_none(text: str) -> Budget | None:
+    return None if text.strip().lower() == "none" else parse_budget(text)
 
 
 def parse_embedding(text: str) -> Embedding:

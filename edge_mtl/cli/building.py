@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from edge_mtl.cli.application import app
 from edge_mtl.cli.arguments import (
+    MAX_DROP,
     MAX_DROP_BUILD_HELP,
     BackendOption,
     BundleArgument,
@@ -16,11 +17,11 @@ from edge_mtl.cli.arguments import (
     ThreadsOption,
     UsageError,
     block,
-    parse_budget,
+    parse_budget_or_none,
 )
 from edge_mtl.commands.terminal import Terminal
 
-__all__ = ["build_engine"]
+__all__ = ["build_engine", "engines", "export"]
 
 
 @app.command(
@@ -32,6 +33,7 @@ __all__ = ["build_engine"]
         "edge-mtl build-engine bundles/rooms-b0 --int8 --backend openvino --threads 4",
         "edge-mtl build-engine bundles/rooms-b0 --int8 --calibration pictures-of-my-robot/",
         "edge-mtl build-engine --precision auto --max-drop miou=0.01,rel=0.02,normal=0.5",
+        "edge-mtl build-engine --int8 --backend tensorrt --trt builderOptimizationLevel=5 --trt workspace=2048",
     ),
 )
 def build_engine(
@@ -44,13 +46,17 @@ def build_engine(
         str | None,
         typer.Option("--precision", metavar="NAME", help="int8, fp32, fp16, bf16, or auto: the fastest within the budget."),
     ] = None,
-    max_drop: Annotated[str | None, typer.Option("--max-drop", metavar="LIST", help=MAX_DROP_BUILD_HELP)] = None,
+    max_drop: Annotated[str, typer.Option("--max-drop", metavar="LIST", help=MAX_DROP_BUILD_HELP)] = MAX_DROP,
     backend: BackendOption = "auto",
     calibration: Annotated[
         Path | None,
         typer.Option("--calibration", metavar="DIR", help="Pictures for the INT8 ranges; default: those of the bundle."),
     ] = None,
     threads: ThreadsOption = None,
+    trt: Annotated[
+        list[str] | None,
+        typer.Option("--trt", metavar="NAME=VALUE", help="An option of TensorRT as trtexec calls it; may be given again."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Build an engine of a bundle for this device.
@@ -70,5 +76,78 @@ def build_engine(
         )
     from edge_mtl.commands.build_engine import run
 
-    budget = None if max_drop is None else parse_budget(max_drop)
-    run(Terminal(json_output=json), bundle, chosen[0], backend=backend, calibration=calibration, threads=threads, budget=budget)
+    budget = parse_budget_or_none(max_drop)
+    run(
+        Terminal(json_output=json),
+        bundle,
+        chosen[0],
+        backend=backend,
+        calibration=calibration,
+        threads=threads,
+        budget=budget,
+        trt=tuple(trt or ()),
+    )
+
+
+@app.command(
+    short_help="List a bundle's engines, why some are stale; remove.",
+    epilog=block(
+        "Examples:",
+        "edge-mtl engines",
+        "edge-mtl engines bundles/rooms-b0 --remove 3f2a91c0",
+        "edge-mtl engines --remove-stale",
+    ),
+)
+def engines(
+    bundle: BundleArgument = None,
+    remove: Annotated[
+        str | None, typer.Option("--remove", metavar="KEY", help="The start of an engine's key, or all.", show_default=False)
+    ] = None,
+    remove_stale: Annotated[bool, typer.Option("--remove-stale", help="Remove what cannot run here.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """List the engines of a bundle, which of them can run on this machine, and why the others cannot."""
+    from edge_mtl.commands.engines import run
+
+    run(Terminal(json_output=json), bundle, remove=remove, remove_stale=remove_stale)
+
+
+@app.command(
+    short_help="Write a bundle for other runtimes: ONNX, Triton.",
+    epilog=block(
+        "Examples:",
+        "edge-mtl export bundles/rooms-b0 --onnx rooms-b0.onnx",
+        "edge-mtl export bundles/rooms-b0 --triton models/ --max-batch 8",
+        "edge-mtl export bundles/rooms-b0 --triton models/ --plan --fp16",
+    ),
+)
+def export(
+    bundle: BundleArgument = None,
+    onnx: Annotated[
+        Path | None,
+        typer.Option("--onnx", metavar="FILE", help="The plain graph: frames in, maps out.", show_default=False),
+    ] = None,
+    triton: Annotated[
+        Path | None, typer.Option("--triton", metavar="DIR", help="Write a model repository of Triton.", show_default=False)
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="For Triton: a plan of TensorRT, built on this machine, instead of ONNX.")
+    ] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="For Triton: layers in half precision.")] = False,
+    max_batch: Annotated[
+        int, typer.Option("--max-batch", metavar="N", min=1, max=256, help="For Triton: how many requests run together.")
+    ] = 1,
+    json: JsonOption = False,
+) -> None:
+    """Write a bundle's network for runtimes of others.
+
+    The graph takes uint8 frames (1, H, W, 3) in RGB of the network's size and gives maps of that size.
+    """
+    if onnx is None and triton is None:
+        raise UsageError("expected --onnx FILE or --triton DIR; found neither.")
+    if triton is None and (plan or fp16 or max_batch > 1):
+        raise UsageError("--plan, --fp16 and --max-batch are for --triton DIR, which was not given.")
+    from edge_mtl.commands.export import run
+
+    runtime: Literal["onnxruntime", "tensorrt"] = "tensorrt" if plan else "onnxruntime"
+    run(Terminal(json_output=json), bundle, onnx=onnx, triton=triton, runtime=runtime, half=fp16, max_batch=max_batch)

@@ -18,13 +18,14 @@ from edge_mtl.cli.arguments import (
     JsonOption,
     PrecisionOption,
     ThreadsOption,
+    TopicOption,
     UsageError,
     block,
 )
 from edge_mtl.commands.options import EngineOptions
 from edge_mtl.commands.terminal import Terminal
 
-__all__ = ["demo", "doctor", "infer", "inspect", "run_bag"]
+__all__ = ["demo", "doctor", "infer", "inspect", "run_bag", "view"]
 
 
 @app.command(
@@ -123,6 +124,58 @@ def run_bag(
         stability=stability,
         limit=limit,
     )
+
+
+@app.command(
+    short_help="Watch maps, points and latency live, or record them.",
+    epilog=block(
+        "Examples:",
+        "edge-mtl view camera:0",
+        "edge-mtl view tour.mp4 --save tour.rrd",
+        "edge-mtl view tour-bag --topic /camera/color/image_raw --connect rerun+http://laptop:9876/proxy",
+    ),
+)
+def view(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A picture, a folder of pictures, a video, camera:N, or a ROS bag.")
+    ],
+    bundle: BundleOption = None,
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
+    save: Annotated[Path | None, typer.Option("--save", metavar="FILE", help="Record to FILE.rrd and open no viewer.")] = None,
+    connect: Annotated[
+        str | None, typer.Option("--connect", metavar="URL", help="Show in a viewer elsewhere: rerun+http://HOST:9876/proxy.")
+    ] = None,
+    intrinsics: Annotated[
+        str | None,
+        typer.Option("--intrinsics", metavar="FX,FY,CX,CY", help="The camera in pixels of the frame: makes depth metric."),
+    ] = None,
+    topic: TopicOption = None,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Stop after this many frames.")] = None,
+    points: Annotated[
+        int, typer.Option("--points", metavar="N", min=0, max=64, help="Every N-th pixel becomes a point; 0 for none.")
+    ] = 2,
+    stability: Annotated[bool, typer.Option("--stability", help="Smooth the maps where the picture stands still.")] = False,
+    threads: ThreadsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Watch what an engine predicts in the viewer of rerun.io: the maps, the points coloured by class, a plot of latency.
+
+    Needs the extra "view". A camera runs until Ctrl-C. With --save nothing is opened, so it works without a screen.
+    """
+    if save is not None and connect is not None:
+        raise UsageError("--save and --connect exclude each other: record, or show.")
+    if save is not None and save.suffix.lower() != ".rrd":
+        raise UsageError(f"--save expects a file name that ends in .rrd; found {str(save)!r}.")
+    from edge_mtl.commands.infer import parse_intrinsics
+    from edge_mtl.commands.view import ViewOptions, run
+
+    try:
+        camera = parse_intrinsics(intrinsics)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
+    wanted = ViewOptions(save, connect, camera, topic, limit, points, stability)
+    run(Terminal(json_output=json), source, EngineOptions(bundle, backend, precision, threads), wanted)
 
 
 @app.command(

@@ -1,127 +1,290 @@
 """`edge-mtl benchmark`: every engine of this device and the plain FP32 graph, whole frames, in turns.
 
-Knows what is compared and how it is shown; clocks and fairness are in edge_mtl.bench.
+Knows the order of the measurements; what is compared is in line_up, clocks and fairness are in edge_mtl.bench, and how it
+is shown is in benchmark_table and edge_mtl.bench.card.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Iterator
-from dataclasses import asdict
-from typing import Any
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
-from edge_mtl.backends import open_backend
-from edge_mtl.bench.latency import measure_interleaved
+from edge_mtl.bench.conditions import Conditions
+from edge_mtl.bench.energy import Integrator, counter_of, measure_energy
+from edge_mtl.bench.paced import measure_paced
+from edge_mtl.bench.report import STAGES, BenchmarkReport, BenchmarkRow, Memory, StartUp, differences
+from edge_mtl.bench.sensors import Unavailable, energy_sources, gpu
+from edge_mtl.bench.sensors.nvml import Nvml
+from edge_mtl.bench.sensors.sources import EnergySource
+from edge_mtl.bench.statistics import Distribution, distribution, median_interval, ratio_interval, verdict
+from edge_mtl.bench.turns import Turns, take_turns
 from edge_mtl.build.evaluation import evaluation_frames
-from edge_mtl.build.store.engines import EngineStore
-from edge_mtl.bundle import PLAIN_MODEL, Bundle, find
+from edge_mtl.bundle import Bundle
+from edge_mtl.commands.benchmark_table import show
+from edge_mtl.commands.line_up import BASELINE, Wanted, find_bundles, line_up
 from edge_mtl.commands.options import EngineOptions
-from edge_mtl.commands.subjects import BenchmarkRow, EngineSubject, GraphSubject, Subject
-from edge_mtl.commands.terminal import Terminal, table
-from edge_mtl.device import fingerprint
-from edge_mtl.engine import Engine
+from edge_mtl.commands.subjects import Subject
+from edge_mtl.commands.terminal import Step, Terminal
+from edge_mtl.metrics import MultiTaskMetrics
+from edge_mtl.prediction import Timing
+from edge_mtl.tasks import NYU13_CLASSES, SEGMENTATION
 
-__all__ = ["BASELINE", "compare", "run"]
+__all__ = ["BASELINE", "Depth", "Results", "compare", "run"]
 
-Array = np.ndarray
-BASELINE = "fp32 on onnxruntime, plain"
+_WARM_UP_CALLS = 100
+_RECORDING_S, _FEWEST_FRAMES, _MOST_FRAMES = 0.5, 6, 64
+_STREAM_ROUNDS = 5
 
 
-def run(terminal: Terminal, options: EngineOptions, *, rounds: int) -> None:
-    """Measure and show.
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How long and how much is measured.
+
+    Attributes:
+        rounds: timed frames per engine, where no duration is given.
+        duration_s: seconds of taking turns instead.
+        rate_hz: of a camera whose frames are answered too; None for none.
+        brief: latency, start-up and memory only.
+    """
+
+    rounds: int = 30
+    duration_s: float | None = None
+    rate_hz: float | None = None
+    brief: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Where results go besides the terminal; None for nowhere."""
+
+    html: Path | None = None
+    markdown: Path | None = None
+    out: Path | None = None
+    against: Path | None = None
+    threshold: float = 0.05
+
+
+def run(terminal: Terminal, wanted: Wanted, depth: Depth, results: Results) -> None:
+    """Measure, show and write.
 
     Raises:
         BundleError, BackendUnavailable, EngineMismatch: what was asked for is not there.
+        RegressionError: with `results.against`, something is slower than it was.
+        OSError: a result cannot be written.
     """
-    bundle = find(options.bundle)
-    rows = compare(terminal, bundle, options, rounds=rounds)
-    if terminal.json_output:
-        content = {"bundle": bundle.name, "revision": bundle.manifest.revision, "rounds": rounds, "baseline": BASELINE}
-        device = fingerprint().to_dict()
-        terminal.record(content | {"device": device, "rows": [asdict(row) for row in rows]})
+    from edge_mtl.commands.benchmark_results import check, picture_places, write
+
+    check(results)
+    bundles = find_bundles(wanted)
+    report, pictures = _measure(terminal, bundles, wanted, depth, pictures=picture_places(results))
+    show(terminal, report)
+    write(terminal, report, pictures, results)
 
 
 def compare(terminal: Terminal, bundle: Bundle, options: EngineOptions, *, rounds: int) -> list[BenchmarkRow]:
-    """Rows of all engines, the baseline first; shown as a table too."""
-    frame = next((item.frame for item in evaluation_frames(bundle)), None)
-    if frame is None:
-        frame = np.full((bundle.manifest.input.height, bundle.manifest.input.width, 3), 128, np.uint8)
+    """Rows of all engines, the baseline first; latency, start-up and memory only; shown as a table too."""
+    wanted = Wanted((bundle.path,), (options.backend,), (options.precision,), options.threads)
+    report, _ = _measure(terminal, (bundle,), wanted, Depth(rounds=rounds, brief=True), pictures=0)
+    show(terminal, report)
+    return list(report.rows)
+
+
+def _measure(
+    terminal: Terminal, bundles: Sequence[Bundle], wanted: Wanted, depth: Depth, *, pictures: int
+) -> tuple[BenchmarkReport, list[tuple[str, bytes]]]:
+    card = gpu()
+    conditions = Conditions(["edge-mtl", *sys.argv[1:]], gpu=card if isinstance(card, Nvml) else None)
+    unavailable: list[dict[str, str]] = []
+    drawn: list[tuple[str, bytes]] = []
     with contextlib.ExitStack() as stack, terminal.steps() as step:
         step("loading engines", 0, 0)
-        subjects: list[Subject] = [_plain(bundle, frame, options.threads)]
-        stack.callback(subjects[0].close)
-        for subject in _engines(bundle, options, frame):
-            stack.callback(subject.close)
-            subjects.append(subject)
-        report = measure_interleaved(
+        subjects = line_up(bundles, wanted, stack)
+        turns = take_turns(
             {subject.name: subject for subject in subjects},
-            baseline=BASELINE,
-            rounds=rounds,
+            rounds=None if depth.duration_s is not None else depth.rounds,
+            duration_s=depth.duration_s,
+            warm_up_calls=20 if depth.brief else _WARM_UP_CALLS,
             progress=lambda done, total: step("timing whole frames, in turns", done, total),
         )
-    rows = []
+        baseline = turns[subjects[0].name].seconds
+        rows = {subject.name: _row(subject, turns[subject.name], baseline) for subject in subjects}
+        if not depth.brief and wanted.batch == 1:
+            _add_streams(rows, subjects, step)
+            _add_accuracy(rows, subjects, step, unavailable)
+        if depth.rate_hz is not None:
+            _add_paced(rows, subjects, depth, step)
+        if not depth.brief:
+            _add_energy(rows, subjects, step, card, unavailable)
+        if pictures:
+            from edge_mtl.commands.benchmark_results import draw
+
+            step("pictures of predictions", 0, 0)
+            drawn = draw(sorted(subjects, key=lambda subject: rows[subject.name].p50_ms), pictures)
+    described = conditions.describe()
     with terminal.steps() as step:
         for index, subject in enumerate(subjects):
             step("memory and start-up, each in its own process", index, len(subjects))
-            latency = report[subject.name]
-            ratios = latency.ratio, latency.ratio_low, latency.ratio_high
-            rows.append(subject.row(latency.count, ratios))
-    _show(terminal, bundle, rows, rounds, frame)
-    return rows
+            _add_footprint(rows, subject)
+    if isinstance(card, Unavailable):
+        unavailable.append({"name": "device memory", "reason": card.reason})
+    report = BenchmarkReport(
+        bundles=[
+            {"name": item.name, "revision": item.manifest.revision, "digest": item.digest, "tasks": list(item.tasks)}
+            for item in bundles
+        ],
+        baseline=subjects[0].name,
+        frame_size=(subjects[0].frame.shape[0], subjects[0].frame.shape[1]),
+        rounds=len(baseline),
+        rows=tuple(rows.values()),
+        differences=differences({name: found.seconds for name, found in turns.items()}),
+        unavailable=unavailable,
+        conditions=described,
+    )
+    return report, drawn
 
 
-def _plain(bundle: Bundle, frame: Array, threads: int | None) -> GraphSubject:
-    """The baseline: model.onnx in FP32 with ONNX Runtime, as anyone can run it."""
-    started = time.perf_counter()
-    backend = open_backend("onnxruntime", bundle.read(PLAIN_MODEL), threads=threads)
-    return GraphSubject(BASELINE, bundle, backend, frame, load_s=time.perf_counter() - started)
+def _row(subject: Subject, turns: Turns[Timing], baseline: Sequence[float]) -> BenchmarkRow:
+    facts, info = subject.facts, subject.facts.info
+    stages = _stages(turns)
+    total = stages["total"]
+    ratios = np.asarray(baseline) / np.maximum(turns.seconds, np.finfo(float).tiny)
+    low, _, high = (float(value) for value in np.percentile(ratios, (25, 50, 75)))
+    ratio = ratio_interval(baseline, turns.seconds)
+    itself = baseline is turns.seconds
+    return BenchmarkRow(
+        name=subject.name,
+        bundle=subject.bundle.name,
+        precision=info.precision,
+        backend=info.name,
+        runtime_version=info.version,
+        device=info.device,
+        threads=info.threads,
+        engine_key=facts.key,
+        size_bytes=facts.size_bytes,
+        batch=subject.batch,
+        p50_ms=total.p50_ms,
+        p90_ms=total.p90_ms,
+        p99_ms=total.p99_ms,
+        max_ms=total.max_ms,
+        jitter_ms=total.jitter_ms,
+        ratio=ratio.value,
+        ratio_low=low,
+        ratio_high=high,
+        ratio_sure=(ratio.low, ratio.high),
+        verdict=None if itself else verdict(ratio),
+        prepare_ms=_median(stages, "prepare"),
+        infer_ms=_median(stages, "infer"),
+        postprocess_ms=_median(stages, "postprocess"),
+        stages=stages,
+        warm_up=turns.warm_up,
+        load_s=facts.load_s,
+        samples_ms=tuple(value * 1e3 for value in turns.seconds),
+    )
 
 
-def _engines(bundle: Bundle, options: EngineOptions, frame: Array) -> Iterator[Subject]:
-    """Every engine that the options allow and this device can run, fastest first; without any, what an Engine runs then."""
-    store = EngineStore(bundle)
-    found = store.find(precision=options.precision, backend=options.backend)
-    usable = [record for record in found if store.mismatch(record) is None and record.backend in store.runtimes]
-    names = {f"{record.precision} on {record.backend}": record for record in reversed(usable)}  # of equals, the fastest
-    if not names:
-        engine = Engine(bundle, backend=options.backend, precision=options.precision, threads=options.threads)
-        yield EngineSubject(f"{engine.info.precision} on {engine.info.backend}", bundle, engine, frame)
-    for name, record in reversed(names.items()):
-        preferred = store.select(precision=record.precision, backend=record.backend).record
-        if preferred is not None and preferred.key == record.key:
-            engine = Engine(bundle, backend=record.backend, precision=record.precision, threads=options.threads)
-            yield EngineSubject(name, bundle, engine, frame)
-        else:  # an Engine would take a faster one; this one is timed without it
-            started = time.perf_counter()
-            backend = open_backend(
-                record.backend,
-                store.load(record),
-                threads=options.threads,
-                precision=record.precision,
-                compiled=store.compiled.load(record)[0],
+def _stages(turns: Turns[Timing]) -> dict[str, Distribution]:
+    """Every stage that took time at all."""
+    times: dict[str, Sequence[float]] = {
+        name: [float(getattr(timing, name)) for timing in turns.answers] for name in STAGES if hasattr(Timing, name)
+    }
+    times["total"] = turns.seconds
+    times["engine"] = [timing.copy_in + timing.infer + timing.copy_out for timing in turns.answers]
+    return {name: distribution(times[name]) for name in STAGES if any(times[name])}
+
+
+def _median(stages: Mapping[str, Distribution], name: str) -> float | None:
+    return stages[name].p50_ms if name in stages else None
+
+
+def _add_streams(rows: dict[str, BenchmarkRow], subjects: Sequence[Subject], step: Step) -> None:
+    able = [subject for subject in subjects if subject.can_stream]
+    if not able:
+        return
+    slowest_s = max(rows[subject.name].p50_ms for subject in able) / 1e3
+    frames = int(min(max(_RECORDING_S / slowest_s, _FEWEST_FRAMES), _MOST_FRAMES))
+    turns = take_turns(
+        {subject.name: partial(subject.stream, frames) for subject in able},
+        rounds=_STREAM_ROUNDS,
+        warm_up_calls=1,
+        progress=lambda done, total: step("throughput of stream()", done, total),
+    )
+    for name, found in turns.items():
+        rows[name] = replace(rows[name], stream_fps=median_interval([frames / seconds for seconds in found.seconds]))
+
+
+def _add_accuracy(
+    rows: dict[str, BenchmarkRow], subjects: Sequence[Subject], step: Step, unavailable: list[dict[str, str]]
+) -> None:
+    for number, subject in enumerate(subjects):
+        bundle = subject.bundle
+        described = bundle.manifest.tasks.get(SEGMENTATION, {}).get("classes", NYU13_CLASSES)
+        metrics, frames = MultiTaskMetrics(bundle.tasks, classes=len(described)), 0
+        for item in evaluation_frames(bundle):
+            if item.targets:
+                metrics.update(subject.maps(item.frame, item.intrinsics), item.targets)
+                frames += 1
+        step("accuracy on labelled frames", number + 1, len(subjects))
+        if frames:
+            found = {name: float(value) for name, value in metrics.compute().items() if np.isfinite(value)}
+            rows[subject.name] = replace(rows[subject.name], accuracy={**found, "frames": frames})
+        else:
+            unavailable.append({"name": f"accuracy of {subject.name}", "reason": "the bundle has no labelled frames"})
+
+
+def _add_paced(rows: dict[str, BenchmarkRow], subjects: Sequence[Subject], depth: Depth, step: Step) -> None:
+    assert depth.rate_hz is not None
+    seconds = depth.rounds / depth.rate_hz if depth.duration_s is None else depth.duration_s
+    for subject in subjects:
+        paced = measure_paced(
+            subject,
+            rate_hz=depth.rate_hz,
+            duration_s=seconds,
+            progress=lambda done, total: step(f"a camera of {depth.rate_hz:g} Hz", done, total),
+        )
+        rows[subject.name] = replace(rows[subject.name], paced=paced)
+
+
+def _add_energy(
+    rows: dict[str, BenchmarkRow],
+    subjects: Sequence[Subject],
+    step: Step,
+    card: Nvml | Unavailable,
+    unavailable: list[dict[str, str]],
+) -> None:
+    sources, missing = energy_sources(gpu_found=card)
+    unavailable += [{"name": f"energy from {item.name}", "reason": item.reason} for item in missing]
+    if not sources:
+        return
+    with contextlib.ExitStack() as stack:
+        counters: list[EnergySource] = []
+        try:
+            for source in sources:
+                counter = counter_of(source)
+                counters.append(stack.enter_context(counter) if isinstance(counter, Integrator) else counter)
+            found = measure_energy(
+                {subject.name: subject for subject in subjects},
+                counters,
+                progress=lambda done, total: step("energy per frame, in blocks", done, total),
             )
-            yield GraphSubject(name, bundle, backend, frame, load_s=time.perf_counter() - started, key=record.key)
+        except OSError as exc:
+            unavailable.append({"name": "energy", "reason": f"a sensor failed while it was read: {exc}"})
+            return
+    for name, energy in found.items():
+        rows[name] = replace(rows[name], energy=energy)
 
 
-def _show(terminal: Terminal, bundle: Bundle, rows: list[BenchmarkRow], rounds: int, frame: Array) -> None:
-    numbers = ("p50 ms", "p90", "p99", "gain", "prepare", "infer", "post", "start s", "MB")
-    height, width = frame.shape[:2]
-    title = f"{bundle.name}: whole frames of {width}x{height}, {rounds} rounds in turns, {rows[0].threads} threads"
-    result = table(title, "engine", *numbers, right=numbers)
-    best = max(rows, key=lambda row: row.ratio)
-    for row in rows:
-        values: list[Any] = [row.p50_ms, row.p90_ms, row.p99_ms]
-        cells = [f"{value:.2f}" for value in values] + [f"{row.ratio:.2f}×"]
-        cells += [_number(value, "{:.2f}") for value in (row.prepare_ms, row.infer_ms, row.postprocess_ms)]
-        cells += [_number(row.start_s, "{:.2f}"), _number(row.rss_bytes and row.rss_bytes / 1e6, "{:.0f}")]
-        result.add_row(row.name, *cells, style="bold" if row is best else None)
-    terminal.show(result)
-    terminal.show(f"Device: {fingerprint().describe()}")
-    terminal.show("gain: times faster than the first row, median over rounds. start, MB: of a process of its own.")
-
-
-def _number(value: float | None, text: str) -> str:
-    return "–" if value is None else text.format(value)
+def _add_footprint(rows: dict[str, BenchmarkRow], subject: Subject) -> None:
+    found = subject.footprint()
+    if found is not None:
+        above = max(0, found.rss_bytes - found.empty_rss_bytes)
+        rows[subject.name] = replace(
+            rows[subject.name],
+            start_up=StartUp(found.start_s, found.load_s, found.first_s),
+            memory=Memory(found.rss_bytes, above, found.device_bytes),
+        )

@@ -5,14 +5,15 @@ Knows tables; what is built, measured and chosen is decided in edge_mtl.build.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.table import Table
 
-from edge_mtl.build.gate.budget import Budget
+from edge_mtl.build.gate.budget import DEFAULT_BUDGET, Budget
 from edge_mtl.build.pipeline import build_engine
 from edge_mtl.build.report import BuildReport, BuildRow
+from edge_mtl.build.tensorrt.options import PlanOptions, parse_options
 from edge_mtl.bundle import Bundle, find
 from edge_mtl.commands.terminal import Terminal, table
 
@@ -34,6 +35,7 @@ _STEPS = {
     "calibrate": "running calibration frames",
     "quantize": "quantizing",
     "search": "looking for blocks that are better kept in floats",
+    "plan": "building a plan of TensorRT",
     "self-test": "self-test on golden frames",
     "time": "timing whole frames, in turns",
     "evaluate": "scoring on labelled frames",
@@ -49,11 +51,26 @@ def run(
     backend: str,
     calibration: Path | None,
     threads: int | None,
-    budget: Budget | None = None,
+    budget: Budget | None = DEFAULT_BUDGET,
+    trt: Sequence[str] = (),
 ) -> None:
-    """Build and report. Raises what `edge_mtl.build.pipeline.build_engine` raises."""
+    """Build and report. Raises what `edge_mtl.build.pipeline.build_engine` raises.
+
+    Args:
+        trt: options of TensorRT as trtexec calls them, NAME=VALUE each.
+    """
+    plan_options = parse_options(trt)
     bundle = find(path)
-    report = build(terminal, bundle, precision, backend=backend, calibration=calibration, threads=threads, budget=budget)
+    report = build(
+        terminal,
+        bundle,
+        precision,
+        backend=backend,
+        calibration=calibration,
+        threads=threads,
+        budget=budget,
+        plan_options=plan_options,
+    )
     if terminal.json_output:
         terminal.record({"bundle": str(bundle.path), "engine": report.record, **report.to_dict()})
 
@@ -66,7 +83,8 @@ def build(
     backend: str = "auto",
     calibration: Path | None = None,
     threads: int | None = None,
-    budget: Budget | None = None,
+    budget: Budget | None = DEFAULT_BUDGET,
+    plan_options: PlanOptions | None = None,
 ) -> BuildReport:
     """Build with progress, and show the candidates."""
     with terminal.steps() as step:
@@ -77,6 +95,7 @@ def build(
             calibration=calibration,
             threads=threads,
             budget=budget,
+            plan_options=plan_options,
             progress=lambda name, done, total: step(_STEPS.get(name, name), done, total),
         )
     for warning in report.warnings:

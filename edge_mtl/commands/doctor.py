@@ -18,8 +18,10 @@ from edge_mtl.backends import available
 from edge_mtl.build.store.engines import cache_folder
 from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, Bundle
 from edge_mtl.commands.terminal import Terminal, plain, table
+from edge_mtl.cuda.presence import no_gpu
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import BackendUnavailable, BundleError
+from edge_mtl.gpu import Gpu, gpus
 
 __all__ = ["clashing_runtimes", "run"]
 
@@ -36,6 +38,7 @@ def run(terminal: Terminal) -> None:
     findings: dict[str, Any] = {
         "edge_mtl": __version__,
         "device": plain(fingerprint()),
+        "gpus": [gpu.to_dict() for gpu in gpus()],
         "backends": {name: plain(backend) for name, backend in backends.items()},
         "clashing_runtimes": list(clashing_runtimes()),
         "opencv": {"version": cv2.__version__, "threads": cv2.getNumThreads()},
@@ -104,6 +107,10 @@ def _show(terminal: Terminal, findings: dict[str, Any]) -> None:
     device.add_row("INT8 in hardware", "yes" if here.has_vnni else "no (no VNNI, AMX or dot product): INT8 gains little")
     device.add_row("bfloat16 in hardware", "yes" if here.has_bf16 else "no: --bf16 cannot be built here")
     device.add_row("half precision in hardware", "yes" if here.has_fp16 else "no: --fp16 cannot be built here")
+    for number, found in enumerate(findings["gpus"]):
+        device.add_row(f"GPU {number}", Gpu.from_dict(found).describe())
+    if not findings["gpus"]:
+        device.add_row("GPU", no_gpu() or "the NVIDIA driver does not answer: check with nvidia-smi")
     device.add_row("system", f"{here.system} {here.architecture}, Python {here.python}")
     device.add_row("OpenCV", f"{findings['opencv']['version']}, {findings['opencv']['threads']} threads")
     demo, cache = findings["demo_bundle"], findings["cache"]

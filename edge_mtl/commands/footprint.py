@@ -11,8 +11,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_mtl.bundle import Bundle
 
 __all__ = ["Footprint", "measure"]
 
@@ -25,11 +30,19 @@ class Footprint:
 
     Attributes:
         start_s: seconds from the start of the interpreter to the first prediction.
+        load_s: seconds from the call that opens the engine until it is ready, without a self-test.
+        first_s: seconds of the first prediction.
         rss_bytes: largest resident memory of the process.
+        empty_rss_bytes: its resident memory before it opened the engine.
+        device_bytes: memory of the GPU; None where there is none or it does not tell.
     """
 
     start_s: float
+    load_s: float
+    first_s: float
     rss_bytes: int
+    empty_rss_bytes: int
+    device_bytes: int | None
 
 
 def measure(bundle: Path, *, backend: str, precision: str, threads: int | None, graph: str | None = None) -> Footprint | None:
@@ -56,60 +69,89 @@ def measure(bundle: Path, *, backend: str, precision: str, threads: int | None, 
             check=True,
         )
         answer = json.loads(done.stdout.splitlines()[-1])
-        return Footprint(float(answer["ready"]) - started, int(answer["rss_bytes"]))
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError, IndexError):
+        device = answer["device_bytes"]
+        return Footprint(
+            start_s=float(answer["ready"]) - started,
+            load_s=float(answer["load_s"]),
+            first_s=float(answer["first_s"]),
+            rss_bytes=int(answer["rss_bytes"]),
+            empty_rss_bytes=int(answer["empty_rss_bytes"]),
+            device_bytes=None if device is None else int(device),
+        )
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, IndexError, TypeError):
         return None
 
 
-def _predict_once(request: dict[str, object]) -> float:
-    """Load, predict two frames, and return when the first was done (monotonic seconds, comparable across processes)."""
+def _predict_twice(request: dict[str, object]) -> dict[str, float | int | None]:
+    """Load, predict two frames and answer with the fields of `Footprint`.
+
+    `ready` is when the first frame was done, in monotonic seconds, which are comparable across processes.
+    """
     import numpy as np
 
-    from edge_mtl.bundle import PLAIN_MODEL, Bundle
+    from edge_mtl.bench.sensors.find import gpu
+    from edge_mtl.bench.sensors.nvml import Nvml
+    from edge_mtl.bundle import Bundle
 
     bundle = Bundle.open(str(request["bundle"]))
     frame = np.full((bundle.manifest.input.height, bundle.manifest.input.width, 3), 128, np.uint8)
+    card = gpu()
+    before = card.used_bytes() if isinstance(card, Nvml) else None
+    empty = _resident_bytes("VmRSS")
+    began = time.monotonic()
+    predict = _open(request, bundle)
+    loaded = time.monotonic()
+    predict(frame)
+    ready = time.monotonic()
+    predict(frame)
+    device = None
+    if isinstance(card, Nvml):
+        device, after = card.memory_bytes(), card.used_bytes()
+        if device is None and before is not None and after is not None:  # in a container processes have other numbers
+            device = max(0, after - before)
+    return {
+        "ready": ready,
+        "load_s": loaded - began,
+        "first_s": ready - loaded,
+        "rss_bytes": _resident_bytes("VmHWM"),
+        "empty_rss_bytes": empty,
+        "device_bytes": device,
+    }
+
+
+def _open(request: dict[str, object], bundle: Bundle) -> Callable[[Any], object]:
+    """What predicts one frame; it lives until the process ends."""
     threads = request["threads"] if isinstance(request["threads"], int) else None
-    graph = request["graph"]
-    if graph is not None:
-        from edge_mtl.backends import open_backend
-        from edge_mtl.build.frame_path import FramePath
-        from edge_mtl.build.store.engines import EngineStore
+    backend, precision, graph = str(request["backend"]), str(request["precision"]), request["graph"]
+    if graph is None:
+        from edge_mtl.engine import Engine
 
-        compiled = None
-        if graph == PLAIN_MODEL:
-            model = bundle.read(PLAIN_MODEL)
-        else:
-            store = EngineStore(bundle)
-            record = next(record for record in store.list() if record.key == graph)
-            model, compiled = store.load(record), store.compiled.load(record)[0]
-        backend, precision = str(request["backend"]), str(request["precision"])
-        opened = open_backend(backend, model, threads=threads, precision=precision, compiled=compiled)
-        path = FramePath(opened, bundle.manifest)
-        path(frame)
-        ready = time.monotonic()
-        path(frame)
-        return ready
-    from edge_mtl.engine import Engine
+        return Engine(bundle, backend=backend, precision=precision, threads=threads, self_test="off").predict
 
-    with Engine(
-        bundle, backend=str(request["backend"]), precision=str(request["precision"]), threads=threads, self_test="off"
-    ) as engine:
-        engine.predict(frame)
-        ready = time.monotonic()
-        engine.predict(frame)
-    return ready
+    from edge_mtl.backends import open_backend
+    from edge_mtl.build.frame_path import FramePath
+    from edge_mtl.build.store.engines import EngineStore
+    from edge_mtl.bundle import PLAIN_MODEL
+
+    compiled = None
+    if graph == PLAIN_MODEL:
+        model = bundle.read(PLAIN_MODEL)
+    else:
+        store = EngineStore(bundle)
+        record = next(record for record in store.list() if record.key == graph)
+        model, compiled = store.load(record), store.compiled.load(record)[0]
+    return FramePath(open_backend(backend, model, threads=threads, precision=precision, compiled=compiled), bundle.manifest)
 
 
-def _peak_rss_bytes() -> int:
+def _resident_bytes(field: str) -> int:
+    """VmRSS (now) or VmHWM (largest so far) of this process; Linux only."""
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
-    raise OSError("no VmHWM")
+    raise OSError(f"no {field}")
 
 
 if __name__ == "__main__":
     # Whatever runtimes print, the answer is the last line of standard output.
-    ready = _predict_once(json.loads(sys.argv[1]))
-    print(json.dumps({"ready": ready, "rss_bytes": _peak_rss_bytes()}), flush=True)
+    print(json.dumps(_predict_twice(json.loads(sys.argv[1]))), flush=True)
     os._exit(0)  # some runtimes are slow to take down their threads

@@ -13,15 +13,17 @@ from rich.table import Table
 
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.evaluation import LabelledFrame, labelled_set
+from edge_mtl.build.quantization.learned import int8_recipe
 from edge_mtl.build.sensitivity.blocks import Level
 from edge_mtl.build.sensitivity.measure import measure_sensitivity
 from edge_mtl.build.sensitivity.picture import draw_sensitivity
 from edge_mtl.build.sensitivity.report import Sensitivity
 from edge_mtl.bundle import find
+from edge_mtl.commands.out_folder import require_writable
 from edge_mtl.commands.terminal import Terminal, table
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
-from edge_mtl.recipes import CPU_INT8, TENSORRT_INT8, Target, load_recipe
+from edge_mtl.recipes import TENSORRT_INT8, Target, load_recipe
 
 __all__ = ["run"]
 
@@ -57,12 +59,13 @@ def run(
         if found not in known:
             raise BuildError(f"Unknown {name} {found!r}. Choose one of: {', '.join(known)}")
     bundle = find(path)
-    chosen = load_recipe(recipe or (TENSORRT_INT8 if target == "tensorrt" else CPU_INT8))
+    chosen = load_recipe(recipe or TENSORRT_INT8) if recipe is not None or target == "tensorrt" else int8_recipe(bundle)
     pictures = load_calibration(
         bundle, calibration, count=chosen.calibration.frames, unreadable_share=chosen.calibration.unreadable_share
     )
     labelled = list(labelled_set(bundle))[:frames] or [LabelledFrame(frame, None, {}) for frame in pictures.frames[:frames]]
     place = out / f"{bundle.path.resolve().name}-{target}-{level}.json"
+    require_writable(out)
     with terminal.steps() as step:
         result = measure_sensitivity(
             bundle,

@@ -1,152 +1,170 @@
 """What `edge-mtl benchmark` times: engines as applications use them, and graphs without an engine around them.
 
-Knows how to run a frame and keep its times; which ones are compared, and in what order, is decided by the caller.
+Knows how to run a frame and say where its time went; which ones are compared, and in what order, is decided by the
+caller.
 """
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import median
+from itertools import repeat
 
 import numpy as np
 
 from edge_mtl.backends import Backend, BackendInfo, TensorSpec
+from edge_mtl.bench.report import BenchmarkRow
 from edge_mtl.build.frame_path import FramePath
 from edge_mtl.bundle import PLAIN_MODEL, Bundle
 from edge_mtl.commands.footprint import Footprint, measure
 from edge_mtl.engine import Engine
+from edge_mtl.errors import BackendUnavailable
+from edge_mtl.prediction import Timing
+from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
 
-__all__ = ["BenchmarkRow", "EngineSubject", "GraphSubject", "Subject"]
+__all__ = ["BatchSubject", "BenchmarkRow", "EngineSubject", "Facts", "GraphSubject", "Subject"]
 
 Array = np.ndarray
+Camera = tuple[float, float, float, float]
+"""(fx, fy, cx, cy) in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
-class BenchmarkRow:
-    """One engine; times in milliseconds of a whole frame, picture to maps.
+class Facts:
+    """What runs.
 
     Attributes:
-        name: precision and backend.
-        engine_key: of the built engine; None for graphs of the bundle.
-        ratio, ratio_low, ratio_high: how many times faster than the baseline: median and quartiles over rounds.
-        prepare_ms, infer_ms, postprocess_ms: medians; None where not known, or done by the graph.
-        start_s, rss_bytes: from process start to first prediction, and peak memory, each in a process of its own.
+        load_s: seconds that loading took, in this process.
+        key: of the built engine; None for a graph of the bundle.
+        size_bytes: of the graph; None where not known.
     """
 
-    name: str
-    precision: str
-    backend: str
-    runtime_version: str
-    threads: int
-    engine_key: str | None
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-    prepare_ms: float | None
-    infer_ms: float | None
-    postprocess_ms: float | None
+    info: BackendInfo
     load_s: float
-    start_s: float | None
-    rss_bytes: int | None
+    key: str | None = None
+    size_bytes: int | None = None
 
 
-class Subject:
-    """A callable to time. It keeps the times of its calls, of which `measure_interleaved` times every second one."""
+class Subject(ABC):
+    """A callable to time: one call is one frame, from picture to maps."""
+
+    batch = 1
 
     def __init__(self, name: str, bundle: Bundle, frame: Array) -> None:
         self.name = name
-        self._bundle = bundle
-        self._pixels = frame
-        self._calls: list[tuple[float, float | None, float, float | None]] = []
+        self.bundle = bundle
+        self.frame = frame
 
-    def __call__(self) -> None:
-        started = time.perf_counter()
-        prepare, infer, postprocess = self._frame()
-        self._calls.append((time.perf_counter() - started, prepare, infer, postprocess))
+    @abstractmethod
+    def __call__(self) -> Timing: ...
 
-    def row(self, count: int, ratios: tuple[float, float, float]) -> BenchmarkRow:
-        """The measurements of the last `count` timed calls; starts a process for memory and start-up."""
-        info, load_s, key = self._facts()
-        timed = self._calls[-2 * count :][1::2]
-        p50, p90, p99 = (float(value) for value in np.percentile([call[0] * 1e3 for call in timed], (50, 90, 99)))
-        stages = [_median_ms([call[index] for call in timed]) for index in (1, 2, 3)]
-        start_s, rss_bytes = _fields(self._footprint(info))
-        return BenchmarkRow(
-            name=self.name,
-            precision=info.precision,
-            backend=info.name,
-            runtime_version=info.version,
-            threads=info.threads,
-            engine_key=key,
-            p50_ms=p50,
-            p90_ms=p90,
-            p99_ms=p99,
-            ratio=ratios[0],
-            ratio_low=ratios[1],
-            ratio_high=ratios[2],
-            prepare_ms=stages[0],
-            infer_ms=stages[1],
-            postprocess_ms=stages[2],
-            load_s=load_s,
-            start_s=start_s,
-            rss_bytes=rss_bytes,
-        )
+    @property
+    @abstractmethod
+    def facts(self) -> Facts: ...
 
-    def close(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def footprint(self) -> Footprint | None:
+        """Start-up and memory in a process of its own; None where that fails."""
 
-    def _frame(self) -> tuple[float | None, float, float | None]:
-        """One frame; seconds for preparing (None where not known), inference and post-processing."""
-        raise NotImplementedError
+    @abstractmethod
+    def close(self) -> None: ...
 
-    def _facts(self) -> tuple[BackendInfo, float, str | None]:
-        """What runs it, seconds that loading took, key of the built engine."""
-        raise NotImplementedError
+    def maps(self, frame: Array, intrinsics: Camera | None) -> Mapping[str, Array | None]:
+        """By task, what is predicted of an (H, W, 3) uint8 frame of network size; only for those that say they can."""
+        raise NotImplementedError(f"{self.name} does not finish frames")
 
-    def _footprint(self, info: BackendInfo) -> Footprint | None:
-        raise NotImplementedError
+    @property
+    def can_finish(self) -> bool:
+        """Whether `maps` works."""
+        return True
+
+    def stream(self, count: int) -> None:
+        """Run `count` frames as a recording; only for those that say they can."""
+        raise NotImplementedError(f"{self.name} cannot stream")
+
+    @property
+    def can_stream(self) -> bool:
+        """Whether `stream` works."""
+        return False
 
 
 class EngineSubject(Subject):
     """An Engine, as applications use it."""
 
-    def __init__(self, name: str, bundle: Bundle, engine: Engine, frame: Array) -> None:
+    def __init__(
+        self,
+        name: str,
+        bundle: Bundle,
+        engine: Engine,
+        frame: Array,
+        *,
+        size_bytes: int | None = None,
+    ) -> None:
         super().__init__(name, bundle, frame)
-        self._engine = engine
+        self.engine = engine
+        self._size_bytes = size_bytes
+
+    def __call__(self) -> Timing:
+        return self.engine.predict(self.frame).timing
+
+    @property
+    def facts(self) -> Facts:
+        info = self.engine.info
+        used = BackendInfo(info.backend, info.runtime_version, info.device, info.precision, info.threads)
+        return Facts(used, info.load_s, info.engine_key, self._size_bytes)
+
+    def footprint(self) -> Footprint | None:
+        info = self.engine.info
+        return measure(self.bundle.path, backend=info.backend, precision=info.precision, threads=info.threads)
 
     def close(self) -> None:
-        self._engine.close()
+        self.engine.close()
 
-    def _frame(self) -> tuple[float | None, float, float | None]:
-        timing = self._engine.predict(self._pixels).timing
-        return timing.prepare, timing.infer, timing.postprocess
+    def stream(self, count: int) -> None:
+        deque(self.engine.stream(repeat(self.frame, count)), maxlen=0)
 
-    def _facts(self) -> tuple[BackendInfo, float, str | None]:
-        info = self._engine.info
-        used = BackendInfo(info.backend, info.runtime_version, info.device, info.precision, info.threads)
-        return used, info.load_s, info.engine_key
+    @property
+    def can_stream(self) -> bool:
+        return True
 
-    def _footprint(self, info: BackendInfo) -> Footprint | None:
-        return measure(self._bundle.path, backend=info.name, precision=info.precision, threads=info.threads)
+    def maps(self, frame: Array, intrinsics: Camera | None) -> Mapping[str, Array | None]:
+        found = self.engine.predict(frame, intrinsics=intrinsics)
+        return {SEGMENTATION: found.segmentation, DEPTH: found.depth, NORMALS: found.normals}
 
 
 class GraphSubject(Subject):
-    """A graph and the same pre- and post-processing, without an Engine. Of its stages only inference is known."""
+    """A graph and the same pre- and post-processing, without an Engine."""
 
     def __init__(
-        self, name: str, bundle: Bundle, backend: Backend, frame: Array, *, load_s: float, key: str | None = None
+        self,
+        name: str,
+        bundle: Bundle,
+        backend: Backend,
+        frame: Array,
+        *,
+        load_s: float,
+        key: str | None = None,
+        size_bytes: int | None = None,
     ) -> None:
         super().__init__(name, bundle, frame)
         self._backend = backend
         self._path = FramePath(self, bundle.manifest)  # this object, so that `run` can be timed
-        self._load_s = load_s
-        self._key = key
-        self._infer_s = 0.0
+        self._facts = Facts(backend.info, load_s, key, size_bytes)
+        self._began_s = self._ended_s = 0.0
+
+    def __call__(self) -> Timing:
+        arrived_s = time.perf_counter()
+        self._path(self.frame)
+        done_s = time.perf_counter()
+        return Timing(
+            prepare=self._began_s - arrived_s,
+            infer=self._ended_s - self._began_s,
+            postprocess=done_s - self._ended_s,
+            total=done_s - arrived_s,
+        )
 
     @property
     def info(self) -> BackendInfo:
@@ -162,30 +180,66 @@ class GraphSubject(Subject):
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """As `Backend.run`, timed."""
-        started = time.perf_counter()
+        self._began_s = time.perf_counter()
         outputs = self._backend.run(feeds)
-        self._infer_s = time.perf_counter() - started
+        self._ended_s = time.perf_counter()
         return outputs
+
+    def maps(self, frame: Array, intrinsics: Camera | None) -> Mapping[str, Array | None]:
+        found = self._path(frame, intrinsics)
+        return {SEGMENTATION: found.segmentation, DEPTH: found.depth, NORMALS: found.normals}
+
+    @property
+    def facts(self) -> Facts:
+        return self._facts
+
+    def footprint(self) -> Footprint | None:
+        info, key = self._facts.info, self._facts.key
+        graph = key or PLAIN_MODEL
+        return measure(self.bundle.path, backend=info.name, precision=info.precision, threads=info.threads, graph=graph)
 
     def close(self) -> None:
         self._backend.close()
 
-    def _frame(self) -> tuple[float | None, float, float | None]:
-        self._path(self._pixels)
-        return None, self._infer_s, None
 
-    def _facts(self) -> tuple[BackendInfo, float, str | None]:
-        return self._backend.info, self._load_s, self._key
+class BatchSubject(Subject):
+    """A graph that takes several frames at once: only its inference is timed, an Engine takes one frame at a time.
 
-    def _footprint(self, info: BackendInfo) -> Footprint | None:
-        path, threads = self._bundle.path, info.threads
-        return measure(path, backend=info.name, precision=info.precision, threads=threads, graph=self._key or PLAIN_MODEL)
+    Raises:
+        BackendUnavailable: the graph does not take that many frames.
+    """
 
+    def __init__(self, name: str, bundle: Bundle, backend: Backend, frame: Array, *, batch: int, facts: Facts) -> None:
+        super().__init__(name, bundle, frame)
+        self.batch = batch
+        self._backend = backend
+        self._facts = facts
+        sizes = {spec.shape[0] for spec in backend.inputs.values()}
+        if sizes != {batch}:
+            found = ", ".join(str(size) for size in sorted(sizes))
+            raise BackendUnavailable(
+                f"--batch {batch}: {name} runs a graph of batch {found}. Graphs of a bundle take one frame at a time, as "
+                "frames come from a camera; build an engine of another batch with TensorRT, or leave --batch away."
+            )
+        random = np.random.default_rng(0)
+        self._feeds = {name: random.integers(0, 256, spec.shape).astype(spec.dtype) for name, spec in backend.inputs.items()}
 
-def _median_ms(seconds: list[float | None]) -> float | None:
-    known = [value for value in seconds if value is not None]
-    return median(known) * 1e3 if known else None
+    def __call__(self) -> Timing:
+        began_s = time.perf_counter()
+        self._backend.run(self._feeds)
+        seconds = time.perf_counter() - began_s
+        return Timing(infer=seconds, total=seconds)
 
+    @property
+    def facts(self) -> Facts:
+        return self._facts
 
-def _fields(footprint: Footprint | None) -> tuple[float | None, int | None]:
-    return (None, None) if footprint is None else (footprint.start_s, footprint.rss_bytes)
+    @property
+    def can_finish(self) -> bool:
+        return False
+
+    def footprint(self) -> Footprint | None:
+        return None
+
+    def close(self) -> None:
+        self._backend.close()

@@ -5,6 +5,7 @@ Knows tables; what is measured and allowed is decided in edge_mtl.build.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from edge_mtl.build.gate.budget import Budget, Check
 from edge_mtl.build.gate.scores import Score
 from edge_mtl.build.gate.verify import REFERENCE, Verification, verify, write_card
 from edge_mtl.bundle import find
+from edge_mtl.commands.out_folder import require_writable
 from edge_mtl.commands.terminal import Terminal, table
+from edge_mtl.files import write_atomic
 
 __all__ = ["STEPS", "run", "show"]
 
@@ -27,6 +30,8 @@ STEPS: Mapping[str, str] = {
     "worst": "drawing the worst frames",
     "noise": "measuring noise, block by block",
 }
+
+_CARD_FILE = "card.json"
 
 _METRICS: Mapping[str, tuple[str, float, str]] = {
     "miou": ("mIoU %", 100.0, ".2f"),
@@ -49,14 +54,20 @@ def run(
     backend: str,
     threads: int | None,
     write: bool,
+    out: Path | None = None,
 ) -> None:
     """Measure, show, write the card if everything passed and the bundle was named.
 
+    Args:
+        out: folder for card and pictures, also where something did not pass: that is when one wants to look.
     Raises:
+        BuildError: `out` cannot be written to.
         AccuracyError: a head of a graph is out of budget; the bundle is as it was.
         BundleError: the bundle or the frames cannot be used, or the card cannot be written.
     """
     bundle = find(path)
+    if out is not None:
+        require_writable(out)
     frames = None if data is None else labelled_folder(data, bundle.manifest.input)
     with terminal.steps() as step:
         found = verify(
@@ -73,9 +84,19 @@ def run(
         revision = written.manifest.revision if written is not None else None
         terminal.record({"bundle": str(bundle.path), "passed": found.passed, "revision": revision, "card": found.card})
     show(terminal, bundle.name, found)
+    if out is not None:
+        _write(found, out)
+        terminal.show(f"{out / _CARD_FILE} and {len(found.pictures)} pictures of the worst frames written.")
     if written is not None:
         terminal.show(f"The card is in {bundle.path}, revision {written.manifest.revision}.")
     found.require()
+
+
+def _write(found: Verification, out: Path) -> None:
+    """The card as JSON and its pictures, beside one another."""
+    for name, payload in found.pictures.items():
+        write_atomic(out / Path(name).name, payload)
+    write_atomic(out / _CARD_FILE, (json.dumps(found.card, indent=2) + "\n").encode())
 
 
 def show(terminal: Terminal, name: str, found: Verification) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "Target",
     "Weights",
     "load_recipe",
+    "parse_recipe",
 ]
 
 CPU_INT8 = Path(__file__).parent / "cpu-int8.toml"
@@ -150,12 +151,13 @@ def load_recipe(path: Path = CPU_INT8) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise BuildError(f"recipe {path} cannot be read: {exc}. See {CPU_INT8} for an example.") from exc
     try:
-        return _recipe(content)
+        return parse_recipe(content)
     except (TypeError, ValueError) as exc:
         raise BuildError(f"recipe {path} is not valid: {exc}. See {CPU_INT8} for an example.") from exc
 
 
-def _recipe(content: Mapping[str, Any]) -> Recipe:
+def parse_recipe(content: Mapping[str, Any]) -> Recipe:
+    """Nested plain values -> recipe. Raises TypeError or ValueError naming an unknown key or a value out of range."""
     known = {item.name for item in fields(Recipe)}
     if unknown := sorted(set(content) - known):
         raise ValueError(f"unknown key {unknown[0]!r}; expected some of {', '.join(sorted(known))}")

@@ -51,7 +51,7 @@ def progress(done_step, done, total):
     if done_step == name:
         os.kill(os.getpid(), signal.SIGKILL)
 report = pipeline.build_engine(
-    Bundle.open(sys.argv[1]), precision="int8", backend="onnxruntime", threads=1, progress=progress
+    Bundle.open(sys.argv[1]), precision="int8", backend="onnxruntime", threads=1, budget=None, progress=progress
 )
 print("reused" if report.reused else "built", flush=True)
 """
@@ -85,7 +85,7 @@ def assert_whole(bundle: Bundle, *, engines: int) -> None:
 
 
 def build(bundle: Bundle) -> None:
-    build_engine(bundle, precision="int8", backend="onnxruntime", threads=1)
+    build_engine(bundle, precision="int8", backend="onnxruntime", threads=1, budget=None)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,11 @@ COMMANDS = (
     "calibrate",
     "recalibrate",
     "sensitivity",
+    "compare",
+    "engines",
+    "export",
+    "view",
+    "profile",
 )
 
 
@@ -75,7 +80,11 @@ def test_help_starts_no_runtime() -> None:
         (["infer", "room.jpg", "--limit", "0"], ["--limit"]),
         (["benchmark", "--rounds", "many"], ["--rounds"]),
         (["benchmark", "--rounds", "0"], ["--rounds"]),
-        (["benchmark", "a", "b"], ["b"]),
+        (["benchmark", "--precision", "fp32,,int8"], ["--precision expects names"]),
+        (["benchmark", "--rate", "0"], ["--rate"]),
+        (["compare", "a.json"], ["AFTER"]),
+        (["compare", "a.json", "b.json", "--threshold", "5"], ["--threshold"]),
+        (["profile", "a", "b"], ["b"]),
         (["inspect", "--depth"], ["--depth"]),
         (["inspect", "a", "b"], ["b"]),
         (["doctor", "now"], ["now"]),

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from edge_mtl.backends import CompiledGraph, available, compile_graph, open_backend
-from edge_mtl.build import compiled
 from edge_mtl.build.pipeline import build_engine
+from edge_mtl.build.store import compiled
 from edge_mtl.build.store.compiled import CompiledStore
 from edge_mtl.build.store.engines import EngineStore, cache_folder
 from edge_mtl.build.store.records import EngineRecord, engine_file

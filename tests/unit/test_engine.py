@@ -351,9 +351,14 @@ def test_the_first_prediction_needs_nothing_heavy(tiny_bundle, backend):
 
 
 def test_a_device_that_is_not_there_is_refused(tiny_bundle):
-    with pytest.raises(BackendUnavailable, match="device 1 was asked for"):
-        Engine(tiny_bundle, device=1)
-    with Engine(tiny_bundle, device=0, trust_engine=True, self_test="off") as engine:
+    for wrong in (1, "gpu", "cuda:", "cuda:-1", "cpu:0", ""):
+        with pytest.raises(BackendUnavailable, match='device should be "auto"'):
+            Engine(tiny_bundle, device=wrong)
+    with pytest.raises(BackendUnavailable, match="does not run on cuda"):
+        Engine(tiny_bundle, backend="onnxruntime", device="cuda")
+    with pytest.raises(BackendUnavailable, match="does not run on cpu"):
+        Engine(tiny_bundle, backend="tensorrt", device="cpu")
+    with Engine(tiny_bundle, device="cpu", trust_engine=True, self_test="off") as engine:
         assert engine.info.device == "cpu"
 
 

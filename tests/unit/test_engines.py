@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_mtl.build import engines
+from edge_mtl.build.store import engines
 from edge_mtl.build.store.engines import EngineStore, cache_folder
 from edge_mtl.build.store.locks import exclusive
 from edge_mtl.build.store.records import EngineRecord, engine_file, engine_key

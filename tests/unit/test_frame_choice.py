@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_mtl.build import frame_choice
 from edge_mtl.build.calibration import load_calibration
+from edge_mtl.build.frame_choice import choose as choosing
 from edge_mtl.build.frame_choice.choose import Chosen, choose_frames, encode_frames, farthest_first
 from edge_mtl.build.frame_choice.held_out import held_out
 from edge_mtl.build.frame_choice.looks import LookCache, colour_and_gradient, look, network_embedder, thumbnail
@@ -316,7 +316,7 @@ def test_a_source_that_shrinks_between_the_walks_is_a_typed_error(
     for number in range(6):
         write_picture(tmp_path / f"{number}.png", scene(number))
     found = folder_frames(tmp_path)
-    original = frame_choice._looks
+    original = choosing._looks
 
     def then_delete(*arguments: Any) -> Any:
         looks = original(*arguments)
@@ -324,7 +324,7 @@ def test_a_source_that_shrinks_between_the_walks_is_a_typed_error(
             path.unlink()
         return looks
 
-    monkeypatch.setattr(frame_choice, "_looks", then_delete)
+    monkeypatch.setattr(choosing, "_looks", then_delete)
     with pytest.raises(CalibrationError, match="can no longer be read"):
         choose(found, count=3)
 

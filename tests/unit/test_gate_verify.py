@@ -27,11 +27,12 @@ from edge_mtl.build.gate.verify import (
     verify_graphs,
     write_card,
 )
+from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.build.store.revision import history
-from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, Bundle, InputSpec
-from edge_mtl.errors import AccuracyError, BundleError, CalibrationError
+from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, EVALUATION, Bundle, InputSpec, new_revision
+from edge_mtl.errors import AccuracyError, BuildError, BundleError, CalibrationError
 from tests.bundles import HEIGHT, WIDTH, make_bundle, picture, write_picture
-from tests.command_line import edge_mtl
+from tests.command_line import assert_failed, edge_mtl
 
 LOOSE = Budget(miou=0.3, rel=0.3, normal=20, classes=0.3, depth=0.3, angle=20)
 LOOSE_TEXT = "miou=0.3,rel=0.3,normal=20,classes=0.3,depth=0.3,angle=20"
@@ -96,7 +97,7 @@ def test_the_card_has_metrics_classes_calibration_error_noise_and_worst_frames(v
 
 def test_the_card_becomes_a_revision_and_engines_stay(own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "_ROUNDS", 1)
-    pipeline.build_engine(own_bundle, precision="int8", backend="onnxruntime", threads=1)
+    pipeline.build_engine(own_bundle, precision="int8", backend="onnxruntime", threads=1, budget=None)
     found = verify(own_bundle, budget=LOOSE, threads=1)
     assert list(found.scores) == [REFERENCE, "int8 on onnxruntime"], "the engine, and nothing made for the occasion"
     written = write_card(own_bundle, found)
@@ -111,14 +112,53 @@ def test_the_card_becomes_a_revision_and_engines_stay(own_bundle: Bundle, monkey
         write_card(own_bundle, found)
 
 
-def test_an_engine_out_of_budget_is_refused_at_build_when_asked(own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_out_of_the_usual_budget_is_not_built_unless_asked_for(
+    own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pipeline, "_ROUNDS", 1)
     options = {"precision": "int8", "backend": "onnxruntime", "threads": 1}
     with pytest.raises(AccuracyError, match=r"int8 on onnxruntime is out of budget: segmentation: classes that differ"):
         pipeline.build_engine(own_bundle, **options, budget=Budget(miou=1, classes=0.0001))
-    report = pipeline.build_engine(own_bundle, **options)
+    with pytest.raises(AccuracyError, match=r"mIoU fell by .* Nothing was built.*--max-drop none"):
+        pipeline.build_engine(own_bundle, **options)
+    assert EngineStore(own_bundle).list() == ()
+    report = pipeline.build_engine(own_bundle, **options, budget=None)
     assert any("loses more than it should" in warning for warning in report.warnings)
     assert pipeline.build_engine(own_bundle, **options, budget=LOOSE).chosen.stored
+
+
+def test_an_engine_within_the_budget_is_chosen_before_a_faster_one_that_is_not(
+    own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Full precision beside integers, which lose more than the usual budget on this network and are made to look faster."""
+    monkeypatch.setattr(pipeline, "_ROUNDS", 1)
+    report = pipeline.build_engine(own_bundle, precision="auto", backend="onnxruntime", threads=1, search_s=0.0)
+    assert report.chosen.precision == "fp32"
+    refused = [row for row in report.rows if row.precision == "int8"]
+    assert refused
+    assert all(not row.stored and "out of budget" in row.reason for row in refused)
+
+
+def without_labels(bundle: Bundle) -> Bundle:
+    """Its next revision, with pictures only to measure on."""
+
+    def change(folder: Path) -> None:
+        for path in (folder / EVALUATION).glob("*.*.png"):
+            path.unlink()
+
+    return new_revision(bundle, change)
+
+
+def test_without_labels_the_usual_budget_warns_and_ones_own_is_held(
+    own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_ROUNDS", 1)
+    bare = without_labels(own_bundle)
+    options = {"precision": "int8", "backend": "onnxruntime", "threads": 1}
+    report = pipeline.build_engine(bare, **options)
+    assert any("no labelled frames" in warning for warning in report.warnings)
+    with pytest.raises(AccuracyError, match="classes that differ"):
+        pipeline.build_engine(bare, **options, budget=Budget(classes=0.0001))
 
 
 def test_a_bundle_with_one_task_is_verified_on_that_task(tmp_path: Path) -> None:
@@ -334,3 +374,15 @@ class TestCommand:
         assert "segmentation: classes that differ" in outcome.err.splitlines()[-1]
         assert Bundle.open(own_bundle.path).digest == own_bundle.digest
         assert "OUT OF BUDGET" in edge_mtl("verify", own_bundle.path, *common).out
+
+
+def test_pictures_of_the_worst_frames_are_written_although_a_head_is_out_of_budget(own_bundle: Bundle, tmp_path: Path) -> None:
+    out = tmp_path / "look"
+    done = edge_mtl("verify", own_bundle.path, "--max-drop", "miou=0", "--out", out, "--threads", 1)
+    assert done.code == 8
+    card = json.loads((out / "card.json").read_text())
+    assert [item["frame"] for item in card["worst"]]
+    assert {path.name for path in out.glob("*.jpg")} == {Path(item["picture"]).name for item in card["worst"]}
+    (tmp_path / "file").write_text("")
+    done = edge_mtl("verify", own_bundle.path, "--max-drop", LOOSE_TEXT, "--out", tmp_path / "file" / "in", "--threads", 1)
+    assert_failed(done, BuildError.exit_code, "--out DIR")

@@ -47,7 +47,9 @@ def device(*isa: str) -> DeviceFingerprint:
 
 def test_an_int8_build_tries_every_runtime_and_stores_what_passed(own_bundle: Bundle) -> None:
     steps: list[str] = []
-    report = build_engine(own_bundle, precision="int8", threads=1, progress=lambda step, done, total: steps.append(step))
+    report = build_engine(
+        own_bundle, precision="int8", threads=1, budget=None, progress=lambda step, done, total: steps.append(step)
+    )
     baseline, *rows = report.rows
     assert baseline.baseline
     assert baseline.precision == "fp32"
@@ -95,7 +97,7 @@ def test_calibration_pictures_of_the_users_are_used_and_unreadable_ones_named(ow
     for index in range(30):
         write_picture(folder / f"{index:02d}.png", picture(index, height=80, width=100))
     (folder / "30.png").write_bytes(b"no picture")
-    report = build_engine(own_bundle, precision="int8", backend="onnxruntime", calibration=folder, threads=1)
+    report = build_engine(own_bundle, precision="int8", backend="onnxruntime", calibration=folder, threads=1, budget=None)
     assert report.calibration["count"] == 30
     assert report.calibration["source"] == "pictures"
     assert "30.png" in report.warnings[0]
@@ -124,7 +126,7 @@ def test_one_candidate_that_fails_does_not_stop_the_others(own_bundle: Bundle, m
         return opened(name, *arguments, **options)
 
     monkeypatch.setattr(pipeline, "open_backend", broken)
-    report = build_engine(own_bundle, precision="int8", threads=1)
+    report = build_engine(own_bundle, precision="int8", threads=1, budget=None)
     assert report.record.backend == "onnxruntime"
     failed = [row for row in report.rows if row.backend == "openvino"]
     assert failed

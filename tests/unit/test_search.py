@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from edge_mtl.backends import Availability
-from edge_mtl.build import pipeline, search
+from edge_mtl.build import pipeline
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.candidates import Candidate, candidates
 from edge_mtl.build.gate.budget import Budget
 from edge_mtl.build.graphs import facts
 from edge_mtl.build.pipeline import build_engine
+from edge_mtl.build.quantization import search
 from edge_mtl.build.quantization.quantize import calibrate
 from edge_mtl.build.quantization.search import propose, smallest_fitting
 from edge_mtl.build.sensitivity.report import BlockSensitivity, Sensitivity
@@ -211,7 +212,7 @@ class TestBuild:
 
     def test_a_named_precision_is_not_searched(self, own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pipeline, "propose", lambda *a, **k: pytest.fail("no search was asked for"))
-        build_engine(own_bundle, precision="int8", backend="onnxruntime", threads=1)
+        build_engine(own_bundle, precision="int8", backend="onnxruntime", threads=1, budget=WIDE)
 
     def test_a_budget_that_no_precision_meets_is_an_error(self, own_bundle: Bundle) -> None:
         with pytest.raises(AccuracyError, match="out of budget"):

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from edge_mtl.backends import open_backend
-from edge_mtl.build import sensitivity as module
 from edge_mtl.build.calibration import CalibrationSet, load_calibration
 from edge_mtl.build.evaluation import LabelledFrame, evaluation_frames
 from edge_mtl.build.graphs import facts
 from edge_mtl.build.quantization.quantize import calibrate, emit, equalised
+from edge_mtl.build.sensitivity import measure as module
 from edge_mtl.build.sensitivity.blocks import find_blocks, only, without
 from edge_mtl.build.sensitivity.measure import measure_sensitivity
 from edge_mtl.build.sensitivity.picture import draw_sensitivity
@@ -220,6 +220,14 @@ def test_the_command_writes_table_picture_and_json(bundle: Bundle, tmp_path: Pat
     assert done.code == 0, done.err
     assert "stage 1 mlp" in done.out
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".png"}
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_mtl.commands.sensitivity.measure_sensitivity", lambda *a, **k: pytest.fail("it was measured"))
+    (tmp_path / "file").write_text("")
+    assert_failed(edge_mtl("sensitivity", bundle.path, "--out", tmp_path / "file" / "in"), 9, "--out DIR")
 
 
 def test_the_command_names_what_it_does_not_know(bundle: Bundle) -> None:

@@ -6,9 +6,10 @@ Knows models, held-out frames and the files of weights; knows nothing about opti
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 
@@ -22,7 +23,16 @@ from mtl.pictures import prediction_sheet, write_sheet
 from mtl.progress import metrics_table
 from mtl.settings import RunSettings
 
-__all__ = ["BEST", "LAST", "Appraisal", "Best"]
+__all__ = ["BEST", "LAST", "Appraisal", "Best", "Rounding"]
+
+
+@runtime_checkable
+class Rounding(Protocol):
+    """A network that is trained with the rounding of integers, and can do without for comparison."""
+
+    def in_floats(self) -> AbstractContextManager[None]:
+        """Without rounding, for as long as the context lasts."""
+
 
 BEST = "best.safetensors"
 LAST = "last.safetensors"
@@ -68,8 +78,13 @@ class Appraisal:
         settings = self._settings
         size = (settings.stages[stage].height, settings.stages[stage].width)
         metrics = self._measured(model, frames, size)
+        rows = {"validation": metrics}
+        if isinstance(model, Rounding):
+            with model.in_floats():
+                rows["without rounding"] = self._measured(model, frames, size)
+            extra = {**extra, "without_rounding": rows["without rounding"]}
         title = f"step {step} of {settings.steps}, validation at {size[0]}x{size[1]}"
-        self._console.print(metrics_table({"validation": metrics}, title=title))
+        self._console.print(metrics_table(rows, title=title))
         if settings.loop.pictures:
             predict = model_predictor(model, bf16=settings.loop.precision == "bf16")
             first = _First(frames, settings.loop.pictures)

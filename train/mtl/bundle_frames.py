@@ -20,7 +20,7 @@ from edge_mtl.files import sha256_bytes
 from mtl.data.augment import see, whole_view
 from mtl.data.frame import FrameSource
 
-__all__ = ["DEPTH_UNITS_PER_M", "spread", "write_calibration", "write_evaluation", "write_golden"]
+__all__ = ["DEPTH_UNITS_PER_M", "network_picture", "spread", "write_calibration", "write_evaluation", "write_golden"]
 
 DEPTH_UNITS_PER_M = 5000
 """A depth PNG counts fifths of a millimetre: 16 bits reach 13.1 m."""
@@ -39,7 +39,7 @@ def write_calibration(folder: Path, frames: FrameSource, indices: Sequence[int],
     """Write the pictures as JPEG; the SHA-256 over the pixels as they are decoded, in order."""
     pixels = []
     for number, index in enumerate(indices):
-        payload = _jpeg(_picture(frames, index, size), quality)
+        payload = _jpeg(network_picture(frames, index, size), quality)
         (folder / f"{number:03d}.jpg").write_bytes(payload)
         decoded = decode_picture(payload)
         assert decoded is not None
@@ -76,7 +76,7 @@ def write_golden(
 ) -> None:
     """Write lossless pictures and what the FP32 reference answers to them, as float16."""
     for number, index in enumerate(indices):
-        image = _picture(frames, index, size)
+        image = network_picture(frames, index, size)
         (folder / f"{number:03d}.png").write_bytes(_png(image[..., ::-1]))
         stream = io.BytesIO()
         arrays: dict[str, Any] = {name: value.astype(np.float16) for name, value in answer(image).items()}
@@ -86,7 +86,8 @@ def write_golden(
         (folder / f"{number:03d}.npz").write_bytes(stream.getvalue())
 
 
-def _picture(frames: FrameSource, index: int, size: tuple[int, int]) -> np.ndarray:
+def network_picture(frames: FrameSource, index: int, size: tuple[int, int]) -> np.ndarray:
+    """Frame number `index` as the network sees it: (H, W, 3) uint8 RGB of `size`."""
     frame = frames[index]
     view = whole_view(frame.label.shape, aspect=size[1] / size[0])
     return see(frame, view, size=size, stride=max(size), canonical=False)[0]

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from edge_mtl.build.quantization.learned import QAT_MODEL
 from edge_mtl.bundle import (
     CALIBRATION,
     DEPLOY_MODEL,
@@ -30,6 +31,7 @@ from mtl.config import ConfigError, apply_overrides, describe, parse_config
 from mtl.data.augment import see, whole_view
 from mtl.data.frame import FrameSource
 from mtl.data.sources import held_out_frames, train_frames
+from mtl.evaluate import model_predictor
 from mtl.geometry import Intrinsics, canonical_intrinsics
 from mtl.model.configured import model_from
 from mtl.onnx_predictor import OnnxGraph
@@ -56,12 +58,19 @@ def load_trained(path: Path, *, overrides: Mapping[str, str] | None = None) -> T
         raise ConfigError(f"{foreign[0]} cannot change after training: only data.* and export.* can")
     if overrides:
         settings = parse_config(apply_overrides(describe(settings), overrides), source="overrides")
+    fine_tuned = None
+    if settings.qat.enabled:
+        from mtl.qat.exporting import fine_tuned_network, trained_weights  # with onnx: other checkpoints do without
+
+        fine_tuned = fine_tuned_network(path, settings)
+        path = trained_weights(path)
+        weights, _ = load_weights(path)
     model = model_from(settings, pretrained=False)
     try:
         model.load_state_dict(weights)
     except RuntimeError as exc:
         raise CheckpointError(f"{path} does not fit its own description ({str(exc).splitlines()[0]})") from exc
-    return Trained(model.eval(), settings, (height, width), metadata)
+    return Trained(model.eval(), settings, (height, width), metadata, fine_tuned)
 
 
 def export_bundle(
@@ -106,6 +115,9 @@ def export_bundle(
         console.print(f"exporting {PLAIN_MODEL} and {DEPLOY_MODEL} at {size[0]}x{size[1]}", highlight=False)
         export_plain(trained.model, folder / PLAIN_MODEL, height=size[0], width=size[1])
         export_deploy(trained.model, folder / DEPLOY_MODEL, height=size[0], width=size[1])
+        if trained.fine_tuned is not None:
+            console.print(f"writing {QAT_MODEL}, the graph that INT8 is made from", highlight=False)
+            (folder / QAT_MODEL).write_bytes(trained.fine_tuned.graph())
         graph = OnnxGraph((folder / DEPLOY_MODEL).read_bytes())
         for sub in (CALIBRATION, EVALUATION, GOLDEN):
             (folder / sub).mkdir()
@@ -115,6 +127,8 @@ def export_bundle(
         write_evaluation(folder / EVALUATION, test, labelled, size, wanted.jpeg_quality)
         write_golden(folder / GOLDEN, test, golden, size, graph.run)
         accuracy["fp32"] = measure(graph, test, trained, console)
+        if trained.fine_tuned is not None:
+            accuracy["int8"] = measure(model_predictor(trained.fine_tuned), test, trained, console, name="int8, simulated")
 
     bundle = write_bundle(
         out,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from mtl.data.augment import see, whole_view
 from mtl.data.frame import FrameSource
 from mtl.geometry import Intrinsics, canonical_intrinsics, from_canonical
 from mtl.model import MultiTaskModel
+
+if TYPE_CHECKING:
+    from mtl.qat.network import QatNetwork
 
 __all__ = ["Judged", "Predictor", "evaluate", "judge", "model_predictor", "score"]
 
@@ -38,7 +42,7 @@ class Judged:
     intrinsics: Intrinsics
 
 
-def model_predictor(model: MultiTaskModel, *, bf16: bool = False) -> Predictor:
+def model_predictor(model: MultiTaskModel | QatNetwork, *, bf16: bool = False) -> Predictor:
     """A model in evaluation mode as a predictor; it runs where its weights are and answers on the CPU."""
     device = next(model.parameters()).device
 

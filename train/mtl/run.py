@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
@@ -32,12 +32,16 @@ from mtl.journal import Journal
 from mtl.loop import StepReport, Training
 from mtl.losses import MultiTaskLoss
 from mtl.machine import prepared
+from mtl.model import MultiTaskModel
 from mtl.model.configured import model_from
 from mtl.parallel import ALONE, Parallel
 from mtl.progress import StepProgress
 from mtl.resume import check_same_settings
 from mtl.settings import RunSettings
 from mtl.weighting import make_weighting
+
+if TYPE_CHECKING:
+    from mtl.qat.network import QatNetwork
 
 __all__ = ["BEST", "LAST", "STATE", "Run", "TrainingError"]
 
@@ -113,6 +117,8 @@ class Run:
         about = {"threads": torch.get_num_threads(), "device": device.type, "processes": parallel.world}
         journal.write("start", step=training.step, parameters=parameters, **about)
         with StepProgress(self._console, steps=settings.steps, done=training.step) as progress:
+            if settings.qat.enabled and training.step == 0:  # the calibrated network is the one to beat
+                self._evaluate(training, validation, appraisal, journal, progress, 0)
             while training.step < settings.steps:
                 self._stage(training, validation, appraisal, journal, progress)
         if parallel.is_first:
@@ -124,9 +130,7 @@ class Run:
         """Everything that training needs, as the checkpoint left it."""
         settings = self.settings
         torch.manual_seed(settings.seed)
-        model = model_from(settings, pretrained=self._state is None and not settings.model.init)
-        if self._state is None and settings.model.init:
-            start_from(model, Path(settings.model.init))
+        model = self._qat_network() if settings.qat.enabled else self._model()
         tasks = settings.model.tasks
         weights = None
         if settings.losses.class_weights and SEGMENTATION in tasks:
@@ -140,6 +144,26 @@ class Run:
             self._clock = Clock(**self._state.get("clock", {}))
         validation = held_out_frames(settings.data, "val").open(workers=settings.data.workers, progress=True)
         return training, validation
+
+    def _model(self) -> MultiTaskModel:
+        settings = self.settings
+        model = model_from(settings, pretrained=self._state is None and not settings.model.init)
+        if self._state is None and settings.model.init:
+            start_from(model, Path(settings.model.init))
+        return model
+
+    def _qat_network(self) -> QatNetwork:
+        from mtl.qat.exporting import keep_trained  # all three with onnx: training alone does without
+        from mtl.qat.prepare import prepared_network, resumed_network
+
+        if self.settings.qat.ranges == "ema" and self._parallel.world > 1:
+            raise TrainingError('qat.ranges "ema" follow the batches of one process. Use "learned", or one process')
+        if self._state is not None:
+            return resumed_network(self.settings, self._state["training"]["model"])
+        self._console.print(f"rewriting and calibrating {self.settings.model.init}", highlight=False)
+        if self._parallel.is_first:
+            keep_trained(Path(self.settings.model.init), self.folder)
+        return prepared_network(self.settings)
 
     def _stage(
         self, training: Training, validation: FrameSource, appraisal: Appraisal, journal: Journal, progress: StepProgress

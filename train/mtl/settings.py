@@ -16,6 +16,7 @@ __all__ = [
     "LossSettings",
     "ModelSettings",
     "OptimizerSettings",
+    "QatSettings",
     "RunSettings",
     "Stage",
 ]
@@ -30,6 +31,8 @@ Weighting = Literal[
 Supervision = Literal["phase", "full"]
 AugmentMode = Literal["none", "consistent", "libmtl"]
 DataKind = Literal["rooms", "nyuv2"]
+QatTarget = Literal["onnxruntime", "openvino", "tensorrt"]
+QatRanges = Literal["learned", "ema", "fixed"]
 
 LINEAR_WEIGHTINGS = ("fixed", "uncertainty", "dwa")
 """Weightings whose weights are the same for every part of a batch: the parts may be weighed one after the other."""
@@ -272,6 +275,29 @@ class ExportSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class QatSettings:
+    """Fine-tuning with the rounding of integers in the loop; `train.py --qat` turns it on, see `mtl.qat.settings`.
+
+    Attributes:
+        enabled: whether this run is one.
+        target: whose Q/DQ placement is trained with: uint8 activations for CPUs, int8 around zero for TensorRT.
+        recipe: a file as those in `edge_mtl/recipes`; empty for the package's own for the target.
+        ranges: "learned" by gradients (LSQ), "ema" follow the batches' extremes, "fixed" stay as calibrated.
+        calibration: frames of the train split that the first ranges come from.
+        steps: of the fine-tuning, at the size of the last stage.
+        lr: its learning rate, in place of `optimizer.lr`.
+    """
+
+    enabled: bool = False
+    target: QatTarget = "onnxruntime"
+    recipe: str = ""
+    ranges: QatRanges = "learned"
+    calibration: int = 32
+    steps: int = 600
+    lr: float = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
 class RunSettings:
     """A whole run. `stages` is the resolution curriculum; the last stage's size is the network's."""
 
@@ -287,6 +313,7 @@ class RunSettings:
     losses: LossSettings = field(default_factory=LossSettings)
     loop: LoopSettings = field(default_factory=LoopSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
+    qat: QatSettings = field(default_factory=QatSettings)
 
     @property
     def steps(self) -> int:

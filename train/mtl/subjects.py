@@ -95,7 +95,7 @@ def _checkpoint(path: Path, name: str, frames: FrameChoice, *, shown: Path) -> S
     return Subject(
         path=shown,
         name=name,
-        predict=model_predictor(trained.model),
+        predict=model_predictor(trained.fine_tuned or trained.model),
         size=trained.size,
         tasks=trained.model.tasks,
         data=frames.applied(settings.data, trained.size),

@@ -24,12 +24,13 @@ from edge_mtl.build.gate.budget import DEFAULT_BUDGET, Budget, Verdict, judge
 from edge_mtl.build.gate.card import CARD, WorstFrame, describe, draw, worst_frames
 from edge_mtl.build.gate.scores import Score
 from edge_mtl.build.gate.sqnr import sqnr_db
+from edge_mtl.build.quantization.learned import int8_graph, int8_recipe
 from edge_mtl.build.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, calibrate, emit
 from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.build.store.revision import changing, commit, copy_engines
 from edge_mtl.bundle import CALIBRATION, DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BundleError, EdgeMtlError
-from edge_mtl.recipes import Recipe, Target, load_recipe
+from edge_mtl.recipes import Recipe, Target
 from edge_mtl.tasks import NYU13_CLASSES, SEGMENTATION
 
 __all__ = [
@@ -246,16 +247,16 @@ def quantized_subjects(
     """
     if frames is None and not bundle.list(CALIBRATION):
         return []
-    chosen = recipe or load_recipe()
+    chosen = recipe or int8_recipe(bundle)
+    graph = int8_graph(bundle, own_frames=frames is None)
     if frames is None:
         settings = chosen.calibration
         frames = load_calibration(bundle, count=settings.frames, unreadable_share=settings.unreadable_share).frames
-    deploy = bundle.read(DEPLOY_MODEL)
-    calibrated = calibrate(deploy, frames, recipe=chosen, threads=threads, progress=progress)
+    calibrated = calibrate(graph, frames, recipe=chosen, threads=threads, progress=progress)
     targets: tuple[Target, ...] = ("onnxruntime", "openvino")
     here = available()
     return [
-        Subject(target, "int8", emit(deploy, calibrated, recipe=chosen, target=target), True)
+        Subject(target, "int8", emit(graph, calibrated, recipe=chosen, target=target), True)
         for target in targets
         if here[target].usable and backend in ("auto", target)
     ]
@@ -333,7 +334,7 @@ def _noise(
     found: dict[str, dict[str, float]] = {}
     for number, subject in enumerate(quantized):
         try:
-            found[subject.name] = sqnr_db(bundle.read(DEPLOY_MODEL), subject.model, frames, threads=threads)
+            found[subject.name] = sqnr_db(int8_graph(bundle), subject.model, frames, threads=threads)
         except BackendUnavailable:
             return {}
         progress("noise", number + 1, len(quantized))

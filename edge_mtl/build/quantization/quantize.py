@@ -1,13 +1,14 @@
 """Static quantization of a graph: look at its activations once, choose ranges, write Q/DQ graphs for several runtimes.
 
 Knows graphs, recipes and ranges; knows nothing about bundles, frames on disk or engines. One pass over the frames serves
-every method and every target: `observe_activations` gathers, `choose` cuts, `emit` writes.
+every method and every target: `observe_activations` gathers, `choose` cuts, `emit` writes. A graph that was fine-tuned for
+integers brings ranges along, which count before all others; its scales and biases are left as they were learnt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,13 @@ from edge_mtl.build.graphs import GraphIndex, parse
 from edge_mtl.build.quantization.emission import Emission, Style
 from edge_mtl.build.quantization.equalise import apply_scales, choose_scales, junctions
 from edge_mtl.build.quantization.layers import channel_axis, layer_name, matching
+from edge_mtl.build.quantization.learned import Learned, read_learned
 from edge_mtl.build.quantization.placement import place
 from edge_mtl.build.quantization.ranges import Range, choose_range
 from edge_mtl.build.quantization.statistics import TensorStatistics, observe
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import BuildError
-from edge_mtl.recipes import TENSORRT_INT8, Activations, Recipe, Target, load_recipe
+from edge_mtl.recipes import TENSORRT_INT8, Activations, Equalisation, Recipe, Target, load_recipe
 
 __all__ = [
     "CPU_MODEL",
@@ -148,14 +150,16 @@ def observe_activations(
     """Run the float graph once over all frames, and before that over a few where scales are to be equalised.
 
     Every tensor that any of `recipes` quantizes for any of its targets is looked at, with all layers that an override
-    might bring back. Raises as `quantize` does.
+    might bring back; but for those whose range was learnt. Raises as `quantize` does.
     """
+    model = parse(deploy_model, name="the deploy graph")
+    learned = read_learned(model)
+    recipes = [_settled(recipe, learned) for recipe in recipes]
     first = recipes[0]
     if any(recipe.equalisation != first.equalisation for recipe in recipes):
         names = ", ".join(recipe.name for recipe in recipes)
         raise BuildError(f"Recipes that share one calibration should equalise alike; these do not: {names}.")
     pictures = list(frames)
-    model = parse(deploy_model, name="the deploy graph")
     index = GraphIndex(model)
     bins = max(recipe.activations.bins for recipe in recipes)
     scales: dict[str, Array] = {}
@@ -174,7 +178,10 @@ def observe_activations(
         reach = {name: item.reach for name, item in seen.items() if item.reach is not None}
         scales = choose_scales(index, reach, strength=first.equalisation.strength)
         apply_scales(model, index, scales)
-    tensors = {name: axis for name, axis in _tensors(index, recipes).items() if name not in index.inputs}
+    known = {*index.inputs, *(learned.ranges if learned is not None else ())}
+    tensors = {name: axis for name, axis in _tensors(index, recipes).items() if name not in known}
+    if learned is not None and not tensors:
+        return Observed(scales, {})
     found = observe(model, tensors, pictures, bins=bins, threads=threads, progress=lambda number: done(len(few) + number))
     return Observed(scales, found)
 
@@ -186,8 +193,10 @@ def choose(deploy_model: bytes, observed: Observed, *, recipe: Recipe) -> Calibr
         CalibrationError: a tensor never changes.
         BuildError: a tensor was not observed: the graph or the recipe is another one.
     """
-    index = GraphIndex(parse(deploy_model, name="the deploy graph"))
-    ranges: dict[str, Range] = {}
+    model = parse(deploy_model, name="the deploy graph")
+    learned = read_learned(model)
+    recipe, index = _settled(recipe, learned), GraphIndex(model)
+    ranges: dict[str, Range] = dict(learned.ranges) if learned is not None else {}
     means: dict[str, Array] = {}
     for target in recipe.targets:
         plan = place(index, recipe, target=target)
@@ -248,6 +257,13 @@ def equalised(deploy_model: bytes, calibrated: Calibrated) -> bytes:
     model = parse(deploy_model, name="the deploy graph")
     apply_scales(model, GraphIndex(model), calibrated.scales)
     return bytes(model.SerializeToString())
+
+
+def _settled(recipe: Recipe, learned: Learned | None) -> Recipe:
+    """`recipe`, without what would change weights that were fine-tuned together with their rounding."""
+    if learned is None:
+        return recipe
+    return replace(recipe, equalisation=Equalisation(), weights=replace(recipe.weights, bias_correction=False))
 
 
 def _tensors(index: GraphIndex, recipes: Sequence[Recipe]) -> dict[str, int | None]:

@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edge_mtl.backends import open_backend
-from edge_mtl.build.calibration import CalibrationSet
+from edge_mtl.build.calibration import OWN_FRAMES, CalibrationSet
 from edge_mtl.build.candidates import Candidate
 from edge_mtl.build.evaluation import LabelledFrame, labelled_set
 from edge_mtl.build.gate.budget import Budget, judge
+from edge_mtl.build.quantization.learned import int8_graph
 from edge_mtl.build.quantization.quantize import Calibrated, emit
 from edge_mtl.build.sensitivity.blocks import Block, find_blocks, without
 from edge_mtl.build.sensitivity.measure import measure_sensitivity
@@ -85,7 +86,7 @@ def propose(
     proposals = []
     for number, candidate in enumerate(kinds.values()):
         share = max(end - time.monotonic(), 0.0) / (len(kinds) - number)
-        setting = _Setting(bundle, candidate, recipe, calibrated, threads)
+        setting = _Setting(bundle, candidate, recipe, calibrated, threads, calibration.source == OWN_FRAMES)
         found = measure_sensitivity(
             bundle,
             calibration,
@@ -128,21 +129,23 @@ class _Setting:
     recipe: Recipe
     calibrated: Calibrated
     threads: int | None
+    own_frames: bool
 
     @property
     def target(self) -> Target:
         return "openvino" if self.candidate.backend == "openvino" else "onnxruntime"
 
     @property
-    def deploy(self) -> bytes:
-        return self.bundle.read(DEPLOY_MODEL)
+    def source(self) -> bytes:
+        """What INT8 is made from; FP32, which it is judged against, is the deploy graph."""
+        return int8_graph(self.bundle, own_frames=self.own_frames)
 
     def blocks(self) -> dict[str, Block]:
-        return {block.name: block for block in find_blocks(self.deploy, self.recipe, target=self.target)}
+        return {block.name: block for block in find_blocks(self.source, self.recipe, target=self.target)}
 
     def graph(self, kept: Sequence[Block]) -> bytes:
         changed = dataclasses.replace(self.recipe, layers=(*self.recipe.layers, *without(tuple(kept))))
-        return emit(self.deploy, self.calibrated, recipe=changed, target=self.target)
+        return emit(self.source, self.calibrated, recipe=changed, target=self.target)
 
 
 def _for_runtime(
@@ -186,7 +189,9 @@ class _Judge:
 
     def __init__(self, setting: _Setting, frames: Sequence[LabelledFrame], budget: Budget) -> None:
         self._setting, self._budget = setting, budget
-        with contextlib.closing(open_backend("onnxruntime", setting.deploy, threads=setting.threads)) as floats:
+        with contextlib.closing(
+            open_backend("onnxruntime", setting.bundle.read(DEPLOY_MODEL), threads=setting.threads)
+        ) as floats:
             feed = next(iter(floats.inputs))
             self._yardstick = Yardstick(setting.bundle, frames, lambda planes: floats.run({feed: planes}), stride=_STRIDE)
         self._reference = self._yardstick.reference().score

@@ -19,10 +19,11 @@ import numpy as np
 
 from edge_mtl.backends import Backend, available, open_backend
 from edge_mtl.bench.latency import LatencyReport, LatencyRow, measure_interleaved
-from edge_mtl.build.calibration import CalibrationSet
+from edge_mtl.build.calibration import OWN_FRAMES, CalibrationSet
 from edge_mtl.build.evaluation import LabelledFrame
 from edge_mtl.build.gate.scores import drops
 from edge_mtl.build.graphs import parse
+from edge_mtl.build.quantization.learned import QAT_MODEL, int8_graph
 from edge_mtl.build.quantization.quantize import Calibrated, calibrate, emit, equalised
 from edge_mtl.build.quantization.statistics import open_float_session
 from edge_mtl.build.sensitivity.blocks import Block, Level, find_blocks, only
@@ -75,7 +76,7 @@ def measure_sensitivity(
     """
     report = progress or _silent
     end = float("inf") if limit_s is None else time.monotonic() + limit_s
-    deploy = bundle.read(DEPLOY_MODEL)
+    deploy = int8_graph(bundle, own_frames=calibration.source == OWN_FRAMES)
     blocks = find_blocks(deploy, recipe, target=target, level=level)
     backend = "openvino" if target == "openvino" else "onnxruntime"
     key = _key(bundle, calibration, frames, recipe, target, level, backend, floats, threads)
@@ -238,7 +239,7 @@ def _key(
     threads: int | None,
 ) -> str:
     pixels = sha256_bytes(b"".join(np.ascontiguousarray(item.frame).tobytes() for item in frames))
-    graph = bundle.manifest.files[DEPLOY_MODEL].sha256 if bundle.has(DEPLOY_MODEL) else ""
+    graph = [bundle.manifest.files[name].sha256 for name in (DEPLOY_MODEL, QAT_MODEL) if bundle.has(name)]
     version = available()[backend].version
     content = [graph, calibration.digest, pixels, repr(recipe), target, level, backend, floats, version, threads]
     return sha256_bytes(json.dumps(content).encode())

@@ -1,8 +1,8 @@
 """The engine store: engines built on this device, verified before anyone may use them. Knows files, keys and owners.
 
 Engines lie in BUNDLE/engines/, or in the user's cache under the bundle's hash where the bundle is read-only:
-`<key>.<digest>.onnx` and `<key>.json`, which names it. What is handed out are bytes whose size and SHA-256 were checked;
-a runtime never opens a path. Knows nothing about frames, and imports no runtime.
+`<key>.<digest>.onnx` or `.plan`, and `<key>.json`, which names it. What is handed out are bytes whose size and SHA-256 were
+checked; a runtime never opens a path. Knows nothing about frames, and imports no runtime.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from edge_mtl.backends import available
 from edge_mtl.build.store.compiled import CompiledStore
 from edge_mtl.build.store.locks import exclusive
 from edge_mtl.build.store.private_files import check_owner, read_checked
+from edge_mtl.build.store.receipts import Receipts
 from edge_mtl.build.store.records import EngineRecord
+from edge_mtl.build.store.validity import why_stale
 from edge_mtl.bundle import DEPLOY_MODEL, ENGINES, Bundle
 from edge_mtl.device import DeviceFingerprint, fingerprint
 from edge_mtl.errors import BackendUnavailable, BuildError, BundleError, EngineMismatch
 from edge_mtl.files import sha256_bytes, sweep_temporaries, write_atomic
+from edge_mtl.gpu import Gpu, gpus
 
 __all__ = ["EngineSelection", "EngineStore", "cache_folder"]
 
@@ -29,7 +32,7 @@ AUTO = "auto"
 
 _LOCK = ".lock"
 _MAX_SIDECAR_BYTES = 1 << 20
-_PRECISIONS: Mapping[str, tuple[str, ...]] = {"int8": ("int8", "int8+bf16")}
+_PRECISIONS: Mapping[str, tuple[str, ...]] = {"int8": ("int8", "int8+bf16", "int8+fp16")}
 """Engines that a precision asked for by name covers, where there are several."""
 
 
@@ -54,14 +57,21 @@ class EngineStore:
         bundle: whose engines; only its path, digest and file list are used.
         device: this machine by default.
         runtimes: version by name of the runtimes that are here; looked up by default.
+        gpu: that plans must have been built for; the first one by default, looked up where there is an engine of a GPU.
     """
 
     def __init__(
-        self, bundle: Bundle, *, device: DeviceFingerprint | None = None, runtimes: Mapping[str, str] | None = None
+        self,
+        bundle: Bundle,
+        *,
+        device: DeviceFingerprint | None = None,
+        runtimes: Mapping[str, str] | None = None,
+        gpu: Gpu | None = None,
     ) -> None:
         self._bundle = bundle
         self._device = device
         self._runtimes = runtimes
+        self._gpu = gpu
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -79,6 +89,23 @@ class EngineStore:
     def compiled(self) -> CompiledStore:
         """Compiled code of engines, this bundle's and others'; in the user's cache wherever the engines lie."""
         return CompiledStore(cache_folder() / "compiled")
+
+    @property
+    def receipts(self) -> Receipts:
+        """Which plans this user built; in the user's cache wherever the engines lie."""
+        return Receipts(cache_folder() / "built")
+
+    @property
+    def timings(self) -> Path:
+        """Folder for timings of kernels that builds share."""
+        return cache_folder() / "timings"
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The GPU that engines must have been built for; None without one."""
+        if self._gpu is None:
+            self._gpu = next(iter(gpus()), None)
+        return self._gpu
 
     @property
     def device(self) -> DeviceFingerprint:
@@ -106,14 +133,14 @@ class EngineStore:
     def mismatch(self, record: EngineRecord) -> str | None:
         """Why an engine cannot be used here, as a sentence; None if it can. A missing runtime is no mismatch."""
         current = self._bundle.manifest.files.get(DEPLOY_MODEL)
-        if current is None or current.sha256 != record.graph_sha256:
-            return "it was built from another version of this bundle's graph"
-        if record.device.key != self.device.key:
-            return f"it was built on {record.device.describe()}; this device is {self.device.describe()}"
         version = self.runtimes.get(record.backend)
-        if version is not None and version != record.runtime_version:
-            return f"it was built with {record.backend} {record.runtime_version}; this device has {version}"
-        return None
+        return why_stale(
+            record,
+            graph_sha256=current.sha256 if current is not None else None,
+            device=self.device,
+            version=version,
+            gpu=self.gpu if record.gpu is not None and version is not None else None,
+        )
 
     def find(self, *, precision: str = AUTO, backend: str = AUTO) -> tuple[EngineRecord, ...]:
         """Engines of that precision and backend, of any device and version, fastest first; "int8" covers "int8+bf16"."""
@@ -159,11 +186,13 @@ class EngineStore:
         """What to run to build such an engine again."""
         return f"edge-mtl build-engine {self._bundle.path} --{record.precision.partition('+')[0]}"
 
-    def load(self, record: EngineRecord) -> bytes:
+    def load(self, record: EngineRecord, *, trust_engine: bool = False) -> bytes:
         """The engine's bytes, after every check. Nothing else may be handed to a runtime.
 
+        Args:
+            trust_engine: also a plan that this user did not build. A plan is a program: it does what whoever built it wanted.
         Raises:
-            EngineMismatch: built for another device, runtime version or graph.
+            EngineMismatch: built for another device, runtime version or graph, or a plan that this user did not build.
             BundleError: missing, altered, or in the hands of another user.
         """
         why = self.mismatch(record)
@@ -172,7 +201,13 @@ class EngineStore:
         path = self._path(record)
         check_owner(path.parent, remedy=_REMEDY)
         rebuild = f"Run: {self.rebuild_command(record)}"
-        return read_checked(path, size=record.size, sha256=record.sha256, what="Engine", remedy=rebuild)
+        payload = read_checked(path, size=record.size, sha256=record.sha256, what="Engine", remedy=rebuild)
+        if record.plan and not trust_engine and not self.receipts.has(record.sha256):
+            raise EngineMismatch(
+                f"{path} is a plan, which is a program, and was not built by this user on this machine. {rebuild}, "
+                "or say trust_engine=True if you know where it is from."
+            )
+        return payload
 
     def save(self, record: EngineRecord, payload: bytes) -> Path:
         """Store an engine: the graph under a name of its own, then the sidecar, whose replacement is the one step that counts.
@@ -184,6 +219,8 @@ class EngineStore:
         if sha256_bytes(payload) != record.sha256 or len(payload) != record.size:
             raise BuildError("The record does not describe these bytes: size and SHA-256 must be those of the engine.")
         folder = self._make_folder()
+        if record.plan:
+            self.receipts.give(record.sha256)
         try:
             write_atomic(folder / record.file, payload)
             write_atomic(folder / f"{record.key}.json", record.to_json())
@@ -202,6 +239,8 @@ class EngineStore:
                 with suppress(FileNotFoundError, NotADirectoryError):
                     (folder / name).unlink()
         self.compiled.remove(record)
+        if record.plan:
+            self.receipts.take_back(record.sha256)
 
     @contextmanager
     def building(self, *, waiting: Callable[[], None] | None = None) -> Iterator[bool]:
@@ -250,12 +289,12 @@ class EngineStore:
 
     @staticmethod
     def _sweep_orphans(folder: Path) -> None:
-        """Graphs that no sidecar names: their build was killed before the sidecar, or a new one took their place."""
+        """Graphs and plans that no sidecar names: their build was killed before the sidecar, or a new one took their place."""
         named = set()
         for path in folder.glob("*.json"):
             with suppress(BundleError):
                 named.add(_read_sidecar(path).file)
-        for path in folder.glob("*.onnx"):
+        for path in (*folder.glob("*.onnx"), *folder.glob("*.plan")):
             if path.name not in named:
                 with suppress(OSError):
                     path.unlink()

@@ -11,8 +11,12 @@ from typing import Any
 from edge_mtl.device import DeviceFingerprint
 from edge_mtl.errors import BundleError
 from edge_mtl.files import sha256_bytes
+from edge_mtl.gpu import Gpu
 
-__all__ = ["EngineRecord", "engine_file", "engine_key"]
+__all__ = ["PLAN_BACKENDS", "EngineRecord", "engine_file", "engine_key"]
+
+PLAN_BACKENDS: tuple[str, ...] = ("tensorrt",)
+"""Runtimes whose engines are plans, which are programs, and not graphs, which are data."""
 
 _FORMAT_VERSION = 1
 _KEY = re.compile(r"[0-9a-f]{32}")
@@ -28,12 +32,12 @@ class EngineRecord:
 
     Attributes:
         key: 32 hexadecimal digits over everything that decides whether it is valid; also the stem of its files.
-        precision: "fp32", "bf16", "fp16", "int8" or "int8+bf16": what `open_backend` is given.
+        precision: "fp32", "bf16", "fp16", "int8", "int8+bf16" or "int8+fp16": what `open_backend` is given.
         backend, runtime_version: what it was built and timed with.
         device: the machine it was built on.
         graph_sha256: of the bundle's deploy graph that it was made from.
-        file: name of its graph in the store: the key and the start of the content's digest, so that a new graph never
-            takes the place of one that a sidecar describes.
+        file: name of its graph or plan in the store: the key and the start of the content's digest, so that a new one
+            never takes the place of one that a sidecar describes.
         sha256, size: of that file.
         options: what else it was built with: threads, recipe, digest of the calibration frames, ...
         build_seconds: time from start to the stored engine, all candidates included.
@@ -44,6 +48,8 @@ class EngineRecord:
         agreement: with FP32 on the evaluation frames, by head.
         accuracy: on the labelled evaluation frames: {"fp32": {...}, "this": {...}}.
         created: seconds since 1970.
+        gpu: that it was built for; None for engines of processors.
+        contents: what is in it, one line for reports.
     """
 
     key: str
@@ -64,6 +70,13 @@ class EngineRecord:
     agreement: Mapping[str, Any] = field(default_factory=dict)
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     created: float = 0.0
+    gpu: Gpu | None = None
+    contents: str = ""
+
+    @property
+    def plan(self) -> bool:
+        """Whether the engine is a plan: a program rather than a graph."""
+        return self.backend in PLAN_BACKENDS
 
     @property
     def passed_self_test(self) -> bool:
@@ -73,6 +86,8 @@ class EngineRecord:
     def to_json(self) -> bytes:
         """The sidecar as it is stored."""
         content = {"format_version": _FORMAT_VERSION, **asdict(self), "device": self.device.to_dict()}
+        if self.gpu is None:
+            del content["gpu"]
         return (json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
 
     @classmethod
@@ -95,15 +110,18 @@ def engine_key(
     precision: str,
     graph_sha256: str,
     options: Mapping[str, Option],
+    gpu: Gpu | None = None,
 ) -> str:
     """32 hexadecimal digits over everything that decides whether an engine is valid."""
     content = [backend, runtime_version, device.key, precision, graph_sha256, sorted(options.items())]
+    if gpu is not None:
+        content.append([gpu.name, gpu.compute_capability, gpu.driver])
     return sha256_bytes(json.dumps(content, allow_nan=False).encode())[:32]
 
 
-def engine_file(key: str, sha256: str) -> str:
-    """Name of an engine's graph in the store."""
-    return f"{key}.{sha256[:_FILE_DIGITS]}.onnx"
+def engine_file(key: str, sha256: str, backend: str = "") -> str:
+    """Name of an engine's graph or plan in the store."""
+    return f"{key}.{sha256[:_FILE_DIGITS]}.{'plan' if backend in PLAN_BACKENDS else 'onnx'}"
 
 
 def _record(content: Any) -> EngineRecord:
@@ -114,15 +132,16 @@ def _record(content: Any) -> EngineRecord:
         raise ValueError(f"key should be 32 hexadecimal digits; found {str(key)[:40]!r}")
     if not isinstance(digest, str) or not _SHA256.fullmatch(digest) or not isinstance(size, int) or size < 0:
         raise ValueError("sha256 and size should describe the engine's file")
-    if content["file"] != engine_file(key, digest):
-        raise ValueError(f"file should be {engine_file(key, digest)}; found {str(content['file'])[:80]!r}")
+    backend = str(content["backend"])
+    if content["file"] != engine_file(key, digest, backend):
+        raise ValueError(f"file should be {engine_file(key, digest, backend)}; found {str(content['file'])[:80]!r}")
     options = content["options"]
     if not all(isinstance(value, (str, int, float, bool, type(None))) for value in options.values()):
         raise ValueError("options should be plain values")
-    return EngineRecord(
+    record = EngineRecord(
         key=key,
         precision=str(content["precision"]),
-        backend=str(content["backend"]),
+        backend=backend,
         runtime_version=str(content["runtime_version"]),
         device=DeviceFingerprint.from_dict(content["device"]),
         graph_sha256=str(content["graph_sha256"]),
@@ -138,4 +157,21 @@ def _record(content: Any) -> EngineRecord:
         agreement=dict(content["agreement"]),
         accuracy=dict(content["accuracy"]),
         created=float(content["created"]),
+        gpu=Gpu.from_dict(content["gpu"]) if content.get("gpu") is not None else None,
+        contents=str(content.get("contents", "")),
+    )
+    if record.plan and _key_of(record) != key:
+        raise ValueError("it was altered: the key does not fit the rest")
+    return record
+
+
+def _key_of(record: EngineRecord) -> str:
+    return engine_key(
+        backend=record.backend,
+        runtime_version=record.runtime_version,
+        device=record.device,
+        precision=record.precision,
+        graph_sha256=record.graph_sha256,
+        options=record.options,
+        gpu=record.gpu,
     )

@@ -1,0 +1,146 @@
+"""What sharing saves on this machine: one engine of three tasks against three engines of one task each.
+
+    python benchmarks/multitask_saving.py --threads 2 --out benchmarks/results/NAME
+
+Networks are built from `mtl.settings.ModelSettings` and exported by the project's own export. Their weights are random, which
+changes no time and no memory: both are decided by the architecture. INT8 ranges come from the calibration frames of --frames.
+Times are whole frames, picture to maps, all engines of all networks in one interleaved run; three engines answer one after the
+other, each preparing the picture for itself, as three programs would. Memory is that of fresh processes. Writes NAME.json and
+NAME.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from conditions import Conditions
+from multitask_rows import ENGINES, Exported, measure, quantized
+
+from edge_mtl.build.calibration import load_calibration
+from edge_mtl.bundle import find
+from edge_mtl.errors import EdgeMtlError
+from edge_mtl.files import write_atomic
+from edge_mtl.recipes import load_recipe
+
+Array = np.ndarray
+LIMIT = 0.45
+"""Aim: at most this share of the time and the memory of three engines."""
+
+
+def export_network(
+    backbone: str, width: int, tasks: tuple[str, ...], frames: Sequence[Array], size: tuple[int, int], *, decoder: str
+) -> Exported:
+    """Build a network with random weights, export its deploy graph, and quantize it for every runtime that is here."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
+    import torch
+    from mtl.model import model_from
+    from mtl.model.export import export_deploy
+    from mtl.settings import ModelSettings, RunSettings, Stage
+
+    torch.manual_seed(0)
+    wanted = ModelSettings(backbone=backbone, width=width, tasks=tasks, decoder=decoder)  # type: ignore[arg-type]
+    model = model_from(RunSettings(model=wanted, stages=(Stage(*size, steps=1),)), pretrained=False).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.deploy.onnx"
+        export_deploy(model, path, height=size[0], width=size[1])
+        deploy = path.read_bytes()
+    return quantized(deploy, tasks, frames, parameters=sum(value.numel() for value in model.parameters()))
+
+
+def markdown(content: Mapping[str, Any]) -> str:
+    """The same figures as a page."""
+    (height, width), threads = content["size"], content["threads"]
+    lines = [
+        "# One engine of three tasks against three engines of one task",
+        "",
+        f"{content['date']}, commit {content['commit']}, {content['device']['description']}; {threads['runtime']} threads, "
+        f"batch 1, frames of {width}x{height}, {content['rounds']} rounds, all rows in one interleaved run; load "
+        f"{content['load']['before']} before, {content['load']['after']} after. Decoder: {content['decoder']}. "
+        f"{content['weights']}",
+        "",
+        "| network | precision | runtime | one, ms | three, ms | time, share | 95 % | memory, share | of the graphs "
+        "| size, share | energy, share |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in content["rows"]:
+        clock, memory = row["time"], row.get("memory")
+        sure = "{:.3f} to {:.3f}".format(*clock["share_sure"])
+        shares = (f"{memory['share']:.3f}", f"{memory['graphs_share']:.3f}") if memory else ("", "")
+        energy = ", ".join(f"{one['share']:.3f} ({one['source']})" for one in row["energy"]) or "not told"
+        lines.append(
+            f"| {row['network']} | {row['precision']} | {row['backend']} | {clock['shared_ms']:.1f} | {clock['single_ms']:.1f} "
+            f"| {clock['share']:.3f} | {sure} | {shares[0]} | {shares[1]} | {row['size']['share']:.3f} | {energy} |"
+        )
+    lines += [
+        "",
+        f"Shares are of one engine over three; the aim is at most {LIMIT} for time and memory. Memory is resident, all engines "
+        "loaded and having run, above an empty Python process; 'of the graphs' leaves out what the runtime itself takes.",
+    ]
+    lines += ["", "Left out:", "", *(f"- {reason}" for reason in content["left_out"])] if content["left_out"] else []
+    return "\n".join([*lines, "", f"`{content['command']}`", ""])
+
+
+def main() -> int:
+    """Parse, export, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", default="pvt_v2_b0:64,pvt_v2_b2:128", help="backbone:width of the decoder, with commas")
+    parser.add_argument("--decoder", default="edge", choices=("edge", "aspp", "aspp_folded"))
+    parser.add_argument("--precisions", default="fp32,int8", help="any of fp32, bf16, int8, int8+bf16")
+    parser.add_argument("--frames", type=Path, help="bundle whose frames and input size are used (default: the demo bundle)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--memory-runs", type=int, default=3, help="processes per memory figure, 0 for none")
+    parser.add_argument("--energy-s", type=float, default=20.0, help="seconds per energy figure, where told; 0 for none")
+    parser.add_argument("--out", type=Path, required=True, help="results without suffix")
+    asked = parser.parse_args()
+    conditions = Conditions(threads=asked.threads)
+    try:
+        bundle = find(asked.frames) if asked.frames else find(Path(__file__).resolve().parents[1] / "edge_mtl/bundles/rooms-b0")
+        size = (bundle.manifest.input.height, bundle.manifest.input.width)
+        recipe = load_recipe()
+        frames = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0).frames
+        networks = {}
+        for text in asked.networks.split(","):
+            backbone, _, width = text.partition(":")
+            print(f"exporting {backbone} with {', '.join('+'.join(tasks) for tasks in ENGINES)}", file=sys.stderr)
+            networks[f"{backbone} D{width or 64}"] = [
+                export_network(backbone, int(width or 64), tasks, frames, size, decoder=asked.decoder) for tasks in ENGINES
+            ]
+        rows, left_out = measure(
+            networks,
+            bundle,
+            precisions=asked.precisions.split(","),
+            threads=asked.threads,
+            rounds=asked.rounds,
+            repeats=asked.memory_runs,
+            energy_s=asked.energy_s,
+        )
+    except EdgeMtlError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    content = {
+        **conditions.describe(),
+        "size": list(size),
+        "rounds": asked.rounds,
+        "decoder": asked.decoder,
+        "weights": "Weights are random: times and memory are those of the architecture, accuracy is not measured here.",
+        "rows": rows,
+        "left_out": left_out,
+    }
+    name = asked.out.name
+    write_atomic(asked.out.with_name(f"{name}.json"), (json.dumps(content, indent=1) + "\n").encode())
+    page = markdown(content)
+    write_atomic(asked.out.with_name(f"{name}.md"), page.encode())
+    print(page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""The peers table as a Markdown page. Knows the figures' layout; measures nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["markdown"]
+
+
+def markdown(content: Mapping[str, Any]) -> str:
+    """A page of what `peers.py` wrote as JSON."""
+    (height, width), threads = content["size"], content["threads"]
+    versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
+    lines = [
+        f"# Peers: {content['bundle']['name']} revision {content['bundle']['revision']}",
+        "",
+        f"{content['date']}, commit {content['commit']}, {content['device']['description']}; {threads['runtime']} threads, "
+        f"batch 1, frames of {width}x{height}, {content['rounds']} rounds in turns; load {content['load']['before']} before, "
+        f"{content['load']['after']} after. {versions}.",
+        "",
+        "| who | p50 ms | p90 ms | times faster | 95 % | mIoU | depth error | normals | within the budget |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(content["rows"], key=lambda row: row["ratio"]):
+        sure = "{:.2f} to {:.2f}".format(*row["ratio_sure"])
+        name = f"**{row['name']}**" if row["ours"] else row["name"]
+        held = "yes" if row["within_budget"] else f"no: {'; '.join(row['failures'])}"
+        lines.append(
+            f"| {name} | {row['times']['p50_ms']:.2f} | {row['times']['p90_ms']:.2f} | {row['ratio']:.2f} | {sure} "
+            f"| {_figure(row['miou'], 100, '')} | {_figure(row['depth_rel'], 100, ' %')} "
+            f"| {_figure(row['normal_mean_deg'], 1, '°')} | {held} |"
+        )
+    lines += [
+        "",
+        f"Times faster: than {content['baseline']}, the median over rounds. The budget against it: {content['budget']}.",
+    ]
+    found = content["conclusion"]
+    if found:
+        ahead = found["ratio"] / found["rival_ratio"]
+        lines += [
+            "",
+            f"Within the budget, our fastest INT8 engine is {found['ours']} at {found['ratio']:.2f}; the fastest peer is "
+            f"{found['rival']} at {found['rival_ratio']:.2f}: ours is {ahead:.2f} times as fast.",
+        ]
+    if content["left_out"]:
+        lines += ["", "Left out:", "", *(f"- {reason}" for reason in content["left_out"])]
+    return "\n".join([*lines, "", f"`{content['command']}`", ""])
+
+
+def _figure(value: float | None, factor: float, unit: str) -> str:
+    return "" if value is None else f"{value * factor:.1f}{unit}"

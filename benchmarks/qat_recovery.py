@@ -1,0 +1,127 @@
+"""Whether fine-tuning brings back heads that integers put out of budget: a harsh recipe, calibrated and fine-tuned.
+
+    python benchmarks/qat_recovery.py runs/rooms-quick/best.safetensors --rooms data/rooms --out benchmarks/results/NAME.json
+
+The recipe cuts off more of every activation than the package's does (--percentile). The network is calibrated with it, then
+fine-tuned with it for a few hundred steps (train/train.py --qat does the same), and both INT8 graphs run in ONNX Runtime on
+labelled rooms of the test split, in front of the gate that `edge-mtl verify` asks. FP32 is the network before fine-tuning,
+so that a head only passes if INT8 is as good as that. A run that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
+
+from mtl.bundling import export_bundle
+from mtl.checkpoint import load_weights
+from mtl.config import apply_overrides, parse_config
+from mtl.qat.settings import for_qat
+from mtl.run import Run
+from rich.console import Console
+
+from benchmarks.conditions import Conditions
+from edge_mtl.build.calibration import load_calibration
+from edge_mtl.build.gate.verify import Subject, Verification, verify_graphs
+from edge_mtl.build.quantization.learned import int8_graph
+from edge_mtl.build.quantization.quantize import calibrate, emit
+from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.files import write_atomic
+from edge_mtl.recipes import CPU_INT8, Recipe, load_recipe
+
+CALIBRATED, FINE_TUNED = "calibrated", "fine-tuned"
+_GOLDEN = 3
+
+
+def main() -> int:
+    """Parse, fine-tune, measure, print, store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, help="weights that train/train.py wrote")
+    parser.add_argument("--rooms", type=Path, required=True, help="folder of rendered rooms")
+    parser.add_argument("--percentile", type=float, default=95.0, help="of activations that are kept (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=300, help="of the fine-tuning (default: %(default)s)")
+    parser.add_argument("--lr", type=float, default=1e-4, help="of the fine-tuning (default: %(default)s)")
+    parser.add_argument("--frames", type=int, default=64, help="labelled rooms to measure on (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, default=Path("runs/qat-recovery"), help="of the run (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=0, help="of PyTorch and the runtime (default: all cores)")
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    conditions = Conditions(threads=asked.threads or 1)
+    recipe = harsh(asked.folder, asked.percentile)
+    bundle = fine_tuned(asked, recipe)
+    found = judged(bundle, load_recipe(recipe), threads=asked.threads or None)
+    for name, verdict in found.verdicts.items():
+        state = "within budget" if verdict.passed else f"OUT OF BUDGET: {'; '.join(verdict.failures)}"
+        print(f"{name}: {state}")
+    for name, score in found.scores.items():
+        print(name, json.dumps({key: round(value, 4) for key, value in {**score.accuracy, **score.agreement}.items()}))
+    if asked.out is not None:
+        content = {
+            "question": "does fine-tuning recover heads that a harsh recipe puts out of budget",
+            "conditions": conditions.describe(),
+            "checkpoint": asked.checkpoint.parent.name,
+            "percentile": asked.percentile,
+            "steps": asked.steps,
+            "card": found.card,
+        }
+        write_atomic(asked.out, (json.dumps(content, indent=1) + "\n").encode())
+    return 0
+
+
+def harsh(folder: Path, percentile: float) -> Path:
+    """The package's recipe for CPUs with another percentile, as a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text, changed = re.subn(r"(?m)^percentile = \S+", f"percentile = {percentile}", CPU_INT8.read_text(encoding="utf-8"))
+    assert changed == 1
+    path = folder / f"percentile-{percentile:g}.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def fine_tuned(asked: argparse.Namespace, recipe: Path) -> Bundle:
+    """Fine-tune, or go on with it, and export."""
+    _, metadata = load_weights(asked.checkpoint)
+    name = f"{asked.checkpoint.resolve().parent.name}-percentile-{asked.percentile:g}"
+    changes: dict[str, Any] = {
+        "name": f"'{name}'",
+        "folder": f"'{asked.folder}'",
+        "data.root": f"'{asked.rooms}'",
+        "model.init": f"'{asked.checkpoint}'",
+        "qat.recipe": f"'{recipe}'",
+        "qat.steps": str(asked.steps),
+        "qat.lr": str(asked.lr),
+        "loop.pictures": "0",
+        "loop.threads": str(asked.threads),
+        "data.test": str(asked.frames + _GOLDEN),  # what is exported is measured on all of them
+        "export.evaluation": str(asked.frames),
+        "export.golden": str(_GOLDEN),
+    }
+    settings = parse_config(apply_overrides(metadata["config"], changes))
+    settings = replace(for_qat(settings, given={"name", "model.init"}), name=name)
+    console = Console(width=120)
+    best = Run(settings, console=console, resume=True).train()
+    return export_bundle(best, asked.folder / f"{name}-bundle", console=console, command=" ".join(sys.argv), replace=True)
+
+
+def judged(bundle: Bundle, recipe: Recipe, *, threads: int | None) -> Verification:
+    """Both INT8 graphs in front of the gate."""
+    settings = recipe.calibration
+    frames = load_calibration(bundle, count=settings.frames, unreadable_share=settings.unreadable_share).frames
+    subjects = []
+    for name, graph in ((CALIBRATED, bundle.read(DEPLOY_MODEL)), (FINE_TUNED, int8_graph(bundle))):
+        calibrated = calibrate(graph, frames, recipe=recipe, threads=threads)
+        model = emit(graph, calibrated, recipe=recipe, target="onnxruntime")
+        subjects.append(Subject("onnxruntime", "int8", model, True, label=name))
+    return verify_graphs(bundle, subjects, threads=threads, pictures=0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""What every form of the card says in words: table columns, conditions, sentences. Knows the JSON of a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["METRICS", "columns", "conditions", "headline", "sentences"]
+
+Report = Mapping[str, Any]
+Row = Mapping[str, Any]
+
+METRICS = (
+    ("miou", "Classes, mIoU", True),
+    ("depth_rel", "Depth, mean relative error", False),
+    ("normal_mean_deg", "Normals, mean error in degrees", False),
+)
+"""Metric, its title, whether more is better."""
+
+
+Table = tuple[list[str], list[list[str]]]
+
+
+def columns(report: Report) -> tuple[Table, Table]:
+    """Two tables, of time and of everything else: headings and one line of cells per row.
+
+    Columns that no row fills are left out.
+    """
+    rows: Sequence[Row] = report["rows"]
+    energy = next((row["energy"][0]["source"] for row in rows if row.get("energy")), None)
+    paced = next((row["paced"]["rate_hz"] for row in rows if row.get("paced")), None)
+    name: tuple[str, Any] = ("engine", lambda row: row["name"])
+    time: list[tuple[str, Any]] = [
+        name,
+        ("p50 ms", lambda row: f"{row['p50_ms']:.2f}"),
+        ("95 % interval", lambda row: "{:.2f}–{:.2f}".format(*row["stages"]["total"]["p50_sure"])),
+        ("p90", lambda row: f"{row['p90_ms']:.2f}"),
+        ("p99", lambda row: f"{row['p99_ms']:.2f}"),
+        ("max", lambda row: f"{row['max_ms']:.2f}"),
+        ("jitter", lambda row: f"{row['jitter_ms']:.2f}"),
+        ("engine only ms", lambda row: f"{row['stages']['engine']['p50_ms']:.2f}"),
+        ("times faster", lambda row: f"{row['ratio']:.2f}"),
+        ("its interval", lambda row: "{:.2f}–{:.2f}".format(*row["ratio_sure"])),
+    ]
+    other: list[tuple[str, Any]] = [
+        name,
+        ("stream f/s", lambda row: f"{row['stream_fps']['value']:.1f}"),
+        ("start to first prediction s", lambda row: f"{row['start_up']['start_s']:.2f}"),
+        ("load s", lambda row: f"{row['start_up']['load_s']:.2f}"),
+        ("first ms", lambda row: f"{row['start_up']['first_s'] * 1e3:.0f}"),
+        ("peak MB", lambda row: f"{row['memory']['peak_rss'] / 1e6:.0f}"),
+        ("MB above empty", lambda row: f"{row['memory']['above_empty'] / 1e6:.0f}"),
+        ("GPU MB", lambda row: f"{row['memory']['device'] / 1e6:.0f}"),
+        ("file MB", lambda row: f"{row['size_bytes'] / 1e6:.1f}"),
+        (f"mJ a frame ({energy})", lambda row: f"{row['energy'][0]['joules']['value'] * 1e3:.1f}"),
+        ("W", lambda row: f"{row['energy'][0]['watts']:.1f}"),
+        (f"age p50 ms at {paced or 0:g} Hz", lambda row: f"{row['paced']['age']['p50_ms']:.1f}"),
+        ("age p99", lambda row: f"{row['paced']['age']['p99_ms']:.1f}"),
+        ("missed", lambda row: f"{row['paced']['missed']} of {row['paced']['frames']}"),
+        *((metric, lambda row, metric=metric: f"{row['accuracy'][metric]:.3f}") for metric, _, _ in METRICS),
+    ]
+    return _table(rows, time), _table(rows, other)
+
+
+def headline(report: Report) -> list[tuple[str, str]]:
+    """A few figures of the fastest row: (value, what it is)."""
+    best = max(report["rows"], key=lambda row: row["ratio"])
+    found = [
+        (f"{best['p50_ms']:.1f} ms", f"a frame, median: {best['name']}"),
+        (f"{best['ratio']:.2f}×", f"times faster than {report['baseline']}"),
+    ]
+    if best.get("stream_fps"):
+        found.append((f"{best['stream_fps']['value']:.0f} f/s", "of a recording, by stream()"))
+    if best.get("memory"):
+        found.append((f"{best['memory']['peak_rss'] / 1e6:.0f} MB", "peak memory of a process"))
+    if best.get("energy"):
+        found.append((f"{best['energy'][0]['joules']['value'] * 1e3:.0f} mJ", f"a frame: {best['energy'][0]['covers']}"))
+    return found
+
+
+def conditions(report: Report) -> list[tuple[str, str]]:
+    """(what, value) pairs: device, versions, commit, date, command, state before and after."""
+    device = report["device"]
+    pairs = [
+        ("device", device["description"]),
+        ("fingerprint", f"{device['key']}, {device['system']}, Python {device['python']}"),
+        ("date", report["date"]),
+        ("commit", report["commit"] or "not in a repository"),
+        ("command", report["command"]),
+        (
+            "bundles",
+            "; ".join(f"{item['name']}, revision {item['revision']}, {item['digest'][:16]}" for item in report["bundles"]),
+        ),
+        ("versions", ", ".join(f"{name} {version}" for name, version in report["versions"].items())),
+        ("threads", ", ".join(dict.fromkeys(str(row["threads"]) for row in report["rows"]))),
+    ]
+    pairs += [(f"state {when}", _state(report["state"][when])) for when in ("before", "after")]
+    return pairs
+
+
+def sentences(report: Report) -> list[str]:
+    """What a reader must know before believing a figure."""
+    found = [f"Held back while measuring: {entry}." for entry in report["throttling"]]
+    for entry in report["differences"]:
+        if entry["verdict"] == "no difference shown":
+            ratio = entry["ratio"]
+            found.append(
+                f"No difference shown between {entry['first']} and {entry['second']}: {ratio['value']:.3f}× "
+                f"({ratio['low']:.3f} to {ratio['high']:.3f})."
+            )
+    for row in report["rows"]:
+        if not row["warm_up"]["steady"]:
+            found.append(
+                f"{row['name']} did not become steady within {row['warm_up']['calls']} calls before the first timed one."
+            )
+    found += [f"Not available here: {entry['name']}: {entry['reason']}" for entry in report["unavailable"]]
+    return found
+
+
+def _table(rows: Sequence[Row], wanted: Sequence[tuple[str, Any]]) -> Table:
+    heads, cells = [], []
+    for head, read in wanted:
+        column = [_cell(read, row) for row in rows]
+        if any(cell != "–" for cell in column):
+            heads.append(head)
+            cells.append(column)
+    return heads, [list(line) for line in zip(*cells, strict=True)]
+
+
+def _cell(read: Any, row: Row) -> str:
+    try:
+        return str(read(row))
+    except (KeyError, TypeError, IndexError):  # not measured for this row
+        return "–"
+
+
+def _state(state: Mapping[str, Any]) -> str:
+    parts = []
+    for name, value in state.items():
+        if name in ("cpu_ticks", "stolen_ticks"):
+            continue
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{key} {entry}" for key, entry in value.items() if entry != 0)
+        elif isinstance(value, (list, tuple)):
+            value = " to ".join(f"{entry:g}" for entry in value)
+        if value != "":
+            parts.append(f"{name.replace('_', ' ')}: {value}")
+    return "; ".join(parts) or "this machine tells nothing"

@@ -1,0 +1,30 @@
+"""The card as Markdown. Knows the JSON of a benchmark and layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edge_mtl.bench.card.facts import columns, conditions, headline, sentences
+
+__all__ = ["to_markdown"]
+
+
+def to_markdown(report: Mapping[str, Any]) -> str:
+    """Table, remarks and conditions."""
+    names = " and ".join(dict.fromkeys(item["name"] for item in report["bundles"]))
+    height, width = report["frame_size"]
+    lines = [f"# Benchmark of {names}", ""]
+    lines.append(" · ".join(f"**{value}** {what}" for value, what in headline(report)))
+    lines += ["", f"Whole frames of {width}x{height}, {report['rounds']} rounds in turns; every frame counts.", ""]
+    for heads, rows in columns(report):
+        if len(heads) > 1:
+            lines += [_line(heads), _line(["---", *["---:"] * (len(heads) - 1)])]
+            lines += [*(_line(cells) for cells in rows), ""]
+    lines += [*(f"- {text}" for text in sentences(report))]
+    lines += ["", "| condition | |", "|---|---|", *(_line([what, value]) for what, value in conditions(report))]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

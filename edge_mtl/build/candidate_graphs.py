@@ -1,0 +1,93 @@
+"""The graph of every candidate: quantized once for each kind of runtime, halved where the graph decides that.
+
+Knows recipes, quantization and precisions; runs nothing but calibration, and knows nothing about engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from edge_mtl.allowlist import check_graph
+from edge_mtl.backends import DEVICES
+from edge_mtl.build.calibration import OWN_FRAMES, CalibrationSet
+from edge_mtl.build.candidates import Candidate
+from edge_mtl.build.graphs import facts
+from edge_mtl.build.quantization.learned import int8_graph
+from edge_mtl.build.quantization.quantize import Calibrated, calibrate, emit
+from edge_mtl.build.store.records import PLAN_BACKENDS
+from edge_mtl.build.tensorrt.half import to_half
+from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.errors import BuildError
+from edge_mtl.recipes import TENSORRT_INT8, Recipe, Target, load_recipe
+
+__all__ = ["CandidateGraphs", "candidate_graphs", "plan_recipe"]
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateGraphs:
+    """The graph of every candidate, and the ranges that INT8 ones for processors were made with."""
+
+    graphs: Mapping[Candidate, bytes]
+    calibrated: Calibrated | None
+
+
+def candidate_graphs(
+    bundle: Bundle,
+    tried: Sequence[Candidate],
+    frames: CalibrationSet | None,
+    recipe: Recipe,
+    *,
+    threads: int | None,
+    progress: Progress,
+    weak: bool = False,
+) -> CandidateGraphs:
+    """Graphs that hold the precision of each of `tried`.
+
+    Args:
+        frames: for ranges; not needed where nothing is quantized.
+        recipe: for processors, and for TensorRT if it names that among its targets.
+        weak: TensorRT chooses among types by itself: its graphs stay in full precision.
+    Raises:
+        BuildError: a graph does not hold the integers or halves that were asked for.
+        CalibrationError, BackendUnavailable: as their parts say.
+    """
+    deploy = bundle.read(DEPLOY_MODEL)
+    check_graph(deploy, name=str(bundle.path / DEPLOY_MODEL))
+    source = int8_graph(bundle, own_frames=frames is None or frames.source == OWN_FRAMES)
+    check_graph(source, name=f"the graph of {bundle.path} that INT8 is made from")
+    targets = list(dict.fromkeys(candidate.backend for candidate in tried if candidate.precision.startswith("int8")))
+    ranges: dict[bool, Calibrated] = {}
+    integers: dict[str, bytes] = {}
+    for number, target in enumerate(targets if frames is not None else ()):
+        plan = target in PLAN_BACKENDS
+        chosen = plan_recipe(recipe) if plan else recipe
+        if plan not in ranges and frames is not None:
+            ranges[plan] = calibrate(source, frames.frames, recipe=chosen, threads=threads, progress=progress)
+        integers[target] = emit(source, ranges[plan], recipe=chosen, target=_TARGETS.get(target, "onnxruntime"))
+        found = facts(integers[target], name="the quantized graph")
+        if found.integer_layers == 0:
+            raise BuildError(f"INT8 was asked for, but the graph for {target} has {found.describe()}. Check the recipe.")
+        progress("quantize", number + 1, len(targets))
+    graphs = {}
+    for item in tried:
+        graph = integers[item.backend] if item.precision.startswith("int8") else deploy
+        graphs[item] = to_half(graph, name="the graph") if _halved(item, weak=weak) else graph
+    return CandidateGraphs(graphs, ranges.get(False))
+
+
+def plan_recipe(recipe: Recipe) -> Recipe:
+    """The recipe given if it is one for TensorRT, else that of the package: processors and GPUs want different integers."""
+    return recipe if "tensorrt" in recipe.targets else load_recipe(TENSORRT_INT8)
+
+
+_TARGETS: Mapping[str, Target] = {"openvino": "openvino", "tensorrt": "tensorrt"}
+
+
+def _halved(candidate: Candidate, *, weak: bool) -> bool:
+    """Whether half precision is written into the graph; OpenVINO takes it as an option instead."""
+    if weak and candidate.backend in PLAN_BACKENDS:
+        return False
+    return DEVICES[candidate.backend] == "cuda" and candidate.precision in ("fp16", "int8+fp16")

@@ -1,0 +1,94 @@
+"""Where a benchmark goes: JSON, the card as HTML and Markdown, pictures of predictions, and the check against an older one.
+
+Knows files; measures nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from edge_mtl.bench.card import to_html, to_markdown
+from edge_mtl.bench.report import BenchmarkReport
+from edge_mtl.build.evaluation import evaluation_frames
+from edge_mtl.commands.benchmark import Results
+from edge_mtl.commands.samples import photograph
+from edge_mtl.commands.subjects import EngineSubject, Subject
+from edge_mtl.commands.terminal import Terminal, plain
+from edge_mtl.files import write_atomic
+from edge_mtl.panel import panel
+
+__all__ = ["check", "draw", "picture_places", "write"]
+
+_PICTURES = 3
+_QUALITY = 82
+
+
+def check(results: Results) -> None:
+    """Refuse what would fail after minutes of measuring.
+
+    Raises:
+        BundleError: the older benchmark cannot be read.
+        OSError: a name is that of a folder.
+    """
+    if results.against is not None:
+        from edge_mtl.bench.compare import read
+
+        read(results.against)
+    for path in (results.html, results.markdown, results.out):
+        if path is not None and path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "expected a file name, found a folder", str(path))
+
+
+def picture_places(results: Results) -> int:
+    """How many pictures the results have room for."""
+    return 0 if results.html is None else _PICTURES
+
+
+def draw(fastest_first: Sequence[Subject], count: int) -> list[tuple[str, bytes]]:
+    """(title, JPEG) of frames with the maps of the fastest Engine: labelled ones, and a photograph from scikit-image."""
+    subject = next((entry for entry in fastest_first if isinstance(entry, EngineSubject)), None)
+    if subject is None:
+        return []
+    frames = [(f"labelled frame {item.name}", item.frame, item.intrinsics) for item in evaluation_frames(subject.bundle)]
+    # Spread over the set: neighbours in a folder resemble each other.
+    chosen = [frames[place] for place in sorted({*np.linspace(0, len(frames) - 1, count).astype(int)})] if frames else []
+    if (real := photograph()) is not None:
+        chosen[-1:] = [("a photograph, from scikit-image (Middlebury 2014)", real.pixels, real.intrinsics)]
+    found = []
+    for title, frame, intrinsics in chosen:
+        prediction = subject.engine.predict(frame, intrinsics=intrinsics)
+        picture = panel(frame, prediction, classes=prediction.classes)
+        fine, encoded = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+        if fine:
+            found.append((f"{title}: {subject.name}", bytes(encoded.tobytes())))
+    return found
+
+
+def write(terminal: Terminal, report: BenchmarkReport, pictures: Sequence[tuple[str, bytes]], results: Results) -> None:
+    """Write what was asked for, and compare with an older benchmark.
+
+    Raises:
+        OSError: a file cannot be written.
+        BundleError, RegressionError: see `edge_mtl.commands.compare`.
+    """
+    content = plain(report.to_dict())
+    if terminal.json_output:
+        terminal.record(content)
+    for path, payload in (
+        (results.out, lambda: json.dumps(content, indent=1, allow_nan=False) + "\n"),
+        (results.html, lambda: to_html(content, pictures=pictures)),
+        (results.markdown, lambda: to_markdown(content)),
+    ):
+        if path is not None:
+            write_atomic(path, payload().encode())
+            terminal.show(f"Written: {path}")
+    if results.against is not None:
+        from edge_mtl.bench.compare import read
+        from edge_mtl.commands.compare import judge
+
+        judge(terminal, read(results.against), content, threshold=results.threshold)

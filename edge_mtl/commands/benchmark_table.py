@@ -1,0 +1,79 @@
+"""A benchmark as tables for the terminal. Knows layout only."""
+
+from __future__ import annotations
+
+from edge_mtl.bench.report import BenchmarkReport, BenchmarkRow
+from edge_mtl.commands.terminal import Terminal, table
+
+__all__ = ["show"]
+
+
+def show(terminal: Terminal, report: BenchmarkReport) -> None:
+    """Latency first, then what else was measured, then what was not and why; nothing with --json."""
+    if terminal.json_output:
+        return
+    best = max(report.rows, key=lambda row: row.ratio)
+    _latency(terminal, report, best)
+    if any(row.stream_fps or row.energy or row.paced or row.accuracy for row in report.rows):
+        _more(terminal, report, best)
+    terminal.show(f"Device: {report.conditions['device']['description']}")
+    terminal.show("gain: times faster than the first row, median over rounds; sure: its 95 % interval.")
+    terminal.show("start, MB: of a process of its own.")
+    for entry in report.differences:
+        if entry.verdict == "no difference shown":
+            terminal.show(
+                f"No difference shown between {entry.first} and {entry.second}: "
+                f"{entry.ratio.value:.3f}× ({entry.ratio.low:.3f} to {entry.ratio.high:.3f})."
+            )
+    for row in report.rows:
+        if not row.warm_up.steady:
+            terminal.show(f"{row.name} did not become steady within {row.warm_up.calls} calls: something else is running.")
+    for sentence in report.conditions["throttling"]:
+        terminal.show(f"Held back: {sentence}.")
+    for missing in report.unavailable:
+        terminal.show(f"Not available here: {missing['name']}: {missing['reason']}")
+
+
+def _latency(terminal: Terminal, report: BenchmarkReport, best: BenchmarkRow) -> None:
+    height, width = report.frame_size
+    numbers = ("p50 ms", "p90", "p99", "max", "jitter", "gain", "sure", "prepare", "infer", "post", "start s", "MB")
+    names = " and ".join(dict.fromkeys(str(bundle["name"]) for bundle in report.bundles))
+    title = f"{names}: whole frames of {width}x{height}, {report.rounds} rounds in turns, {report.rows[0].threads} threads"
+    result = table(title, "engine", *numbers, right=numbers)
+    for row in report.rows:
+        cells = [f"{value:.2f}" for value in (row.p50_ms, row.p90_ms, row.p99_ms, row.max_ms, row.jitter_ms)]
+        cells += [f"{row.ratio:.2f}×", f"{row.ratio_sure[0]:.2f}–{row.ratio_sure[1]:.2f}"]
+        cells += [_number(value, "{:.2f}") for value in (row.prepare_ms, row.infer_ms, row.postprocess_ms)]
+        cells += [_number(row.start_s, "{:.2f}"), _number(row.rss_bytes and row.rss_bytes / 1e6, "{:.0f}")]
+        result.add_row(row.name, *cells, style="bold" if row is best else None)
+    terminal.show(result)
+
+
+def _more(terminal: Terminal, report: BenchmarkReport, best: BenchmarkRow) -> None:
+    numbers = ["stream f/s", "load s", "first ms", "MB above empty"]
+    energy = any(row.energy for row in report.rows)
+    paced = next((row.paced for row in report.rows if row.paced), None)
+    numbers += ["mJ/frame", "W"] if energy else []
+    numbers += [f"age p50 at {paced.rate_hz:g} Hz", "p99", "missed"] if paced else []
+    metrics = [name for name in ("miou", "depth_rel", "normal_mean_deg") if any(name in row.accuracy for row in report.rows)]
+    result = table("", "engine", *numbers, *metrics, right=(*numbers, *metrics))
+    for row in report.rows:
+        start, memory = row.start_up, row.memory
+        cells = [
+            "–" if row.stream_fps is None else f"{row.stream_fps.value:.1f}",
+            "–" if start is None else f"{start.load_s:.2f}",
+            "–" if start is None else f"{start.first_s * 1e3:.0f}",
+            "–" if memory is None else f"{memory.above_empty / 1e6:.0f}",
+        ]
+        if energy:
+            cells += [f"{row.energy[0].joules.value * 1e3:.1f}", f"{row.energy[0].watts:.1f}"] if row.energy else ["–", "–"]
+        if paced and row.paced is not None:
+            age, missed = row.paced.age, f"{row.paced.missed} of {row.paced.frames}"
+            cells += [f"{age.p50_ms:.1f}", f"{age.p99_ms:.1f}", missed]
+        cells += [_number(row.accuracy.get(name), "{:.3f}") for name in metrics]
+        result.add_row(row.name, *cells, style="bold" if row is best else None)
+    terminal.show(result)
+
+
+def _number(value: float | None, text: str) -> str:
+    return "–" if value is None else text.format(value)

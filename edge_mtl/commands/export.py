@@ -1,0 +1,67 @@
+"""`edge-mtl export`: a bundle for other runtimes: the plain ONNX graph, or a model repository of Triton.
+
+Knows where things are written; what is written is made in edge_mtl.build.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_mtl.build.triton import Runtime, write_triton
+from edge_mtl.bundle import PLAIN_MODEL, find
+from edge_mtl.commands.terminal import Terminal
+from edge_mtl.errors import BuildError
+from edge_mtl.files import write_atomic
+from edge_mtl.tensorrt_api import find_library
+
+__all__ = ["run"]
+
+
+def run(
+    terminal: Terminal,
+    path: Path | None,
+    *,
+    onnx: Path | None = None,
+    triton: Path | None = None,
+    runtime: Runtime = "onnxruntime",
+    half: bool = False,
+    max_batch: int = 1,
+) -> None:
+    """Write what was asked for.
+
+    Raises:
+        BundleError: there is no bundle, or its graph was altered.
+        BuildError: something is there already or cannot be written.
+        BackendUnavailable: a package or TensorRT is missing.
+    """
+    bundle = find(path)
+    written: dict[str, int] = {}
+    remarks: list[str] = []
+    if onnx is not None:
+        payload = bundle.read(PLAIN_MODEL)
+        try:
+            write_atomic(onnx, payload)
+        except OSError as exc:
+            raise BuildError(f"{onnx} cannot be written ({exc.strerror or exc}).") from exc
+        written[str(onnx)] = len(payload)
+    if triton is not None:
+        library = find_library("tensorrt") if runtime == "tensorrt" else None
+        with terminal.steps() as step:
+            model = write_triton(
+                bundle,
+                triton,
+                runtime=runtime,
+                precision="fp16" if half else "fp32",
+                max_batch=max_batch,
+                library=library,
+                progress=lambda done, total: step("building a plan", done, total),
+            )
+        written |= {str(model.path / name): size for name, size in model.files.items()}
+        remarks.append(model.remark)
+    if terminal.json_output:
+        terminal.record({"bundle": str(bundle.path), "written": written, "remarks": remarks})
+        return
+    for name, size in written.items():
+        terminal.show(f"{name}: {size / 1e6:.2f} MB" if size > 1e4 else f"{name}: {size} bytes")
+    for remark in remarks:
+        terminal.show(remark)

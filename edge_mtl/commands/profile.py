@@ -1,0 +1,171 @@
+"""`edge-mtl profile`: where the time of a frame goes, by part of the network. Knows what is asked and how it is shown.
+
+Layer times are the runtime's own; pre- and post-processing, and the whole frame without a profiler, are timed as in
+`edge-mtl benchmark`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from edge_mtl.backends import open_backend
+from edge_mtl.backends.profiling import LayerProfile, profile_graph
+from edge_mtl.bench.card.plots import bars
+from edge_mtl.bench.card.theme import standing_alone
+from edge_mtl.bench.conditions import Conditions
+from edge_mtl.bench.parts import BETWEEN, PARTS, POST, PRE, PartMap, totals
+from edge_mtl.bench.turns import take_turns
+from edge_mtl.bundle import DEPLOY_MODEL, Bundle, find
+from edge_mtl.choice import Choice, choose
+from edge_mtl.commands.line_up import first_frame
+from edge_mtl.commands.options import EngineOptions
+from edge_mtl.commands.subjects import GraphSubject
+from edge_mtl.commands.terminal import Terminal, plain, table
+from edge_mtl.files import write_atomic
+
+__all__ = ["PartTime", "run"]
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PartTime:
+    """One part of a frame.
+
+    Attributes:
+        milliseconds: median over runs of the sum of its layers; on the host, the median of pre- or post-processing.
+        share: of all parts together.
+        layers: how many; 0 for what happens outside the runtime.
+    """
+
+    part: str
+    milliseconds: float
+    share: float
+    layers: int
+
+
+def run(
+    terminal: Terminal, options: EngineOptions, *, rounds: int, layers: int, svg: Path | None = None, out: Path | None = None
+) -> None:
+    """Profile what an Engine would run, show it and write what was asked for.
+
+    Raises:
+        BundleError, EngineMismatch, BackendUnavailable: as for an Engine; or the runtime has no profiler.
+        OSError: a file cannot be written.
+    """
+    for path in (svg, out):
+        if path is not None and path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "expected a file name, found a folder", str(path))
+    conditions = Conditions(["edge-mtl", *sys.argv[1:]])
+    bundle = find(options.bundle)
+    choice = choose(bundle, backend=options.backend, precision=options.precision, threads=options.threads)
+    with terminal.steps() as step:
+        step("timing whole frames", 0, rounds)
+        host = _host_times(bundle, choice, options.threads, rounds)
+        step("profiling layers", 0, 0)
+        found = profile_graph(choice.backend, choice.model, precision=choice.precision, threads=options.threads, runs=rounds)
+    # Engines keep the names of the nodes they were made of, but not those of weights, and a plan has no graph any more.
+    graph = choice.model if choice.key is None else bundle.read(DEPLOY_MODEL)
+    parts = PartMap(graph).group([layer.sources for layer in found.layers])
+    rows = _rows(found, parts, host)
+    content = plain(_content(bundle, choice, found, parts, rows, host)) | conditions.describe()
+    if terminal.json_output:
+        terminal.record(content)
+    title = f"{bundle.name}, {found.precision} on {found.backend} {found.version}, {found.threads} threads"
+    _show(terminal, title, rows, found, parts, host, layers)
+    if out is not None:
+        write_atomic(out, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+        terminal.show(f"Written: {out}")
+    if svg is not None:
+        values = [(row.part, row.milliseconds, f"{row.milliseconds:.2f} ms, {row.share:.0%}") for row in rows]
+        write_atomic(svg, (bars(title, "ms", list(values), style=standing_alone()) + "\n").encode())
+        terminal.show(f"Written: {svg}")
+
+
+def _host_times(bundle: Bundle, choice: Choice, threads: int | None, rounds: int) -> dict[str, float]:
+    """Medians in seconds of prepare, infer and postprocess, without a profiler."""
+    backend = open_backend(choice.backend, choice.model, threads=threads, precision=choice.precision, compiled=choice.compiled)
+    try:
+        subject = GraphSubject("engine", bundle, backend, first_frame(bundle), load_s=0.0)
+        timings = take_turns({"engine": subject}, rounds=rounds)["engine"].answers
+    finally:
+        backend.close()
+    return {name: median(getattr(timing, name) for timing in timings) for name in ("prepare", "infer", "postprocess", "total")}
+
+
+def _rows(found: LayerProfile, parts: list[str], host: dict[str, float]) -> list[PartTime]:
+    runs = [totals(parts, [layer.seconds[run] for layer in found.layers]) for run in range(len(found.run_s))]
+    sums = {part: median(run.get(part, 0.0) for run in runs) for part in dict.fromkeys(parts)}
+    sums[PRE] = sums.get(PRE, 0.0) + host["prepare"]
+    sums[POST] = sums.get(POST, 0.0) + host["postprocess"]
+    sums[BETWEEN] = max(0.0, median(whole - sum(run.values()) for whole, run in zip(found.run_s, runs, strict=True)))
+    whole = sum(sums.values())
+    return [
+        PartTime(part, sums[part] * 1e3, sums[part] / whole if whole else 0.0, parts.count(part))
+        for part in PARTS
+        if sums.get(part, 0.0) > 0
+    ]
+
+
+def _content(
+    bundle: Bundle,
+    choice: Choice,
+    found: LayerProfile,
+    parts: list[str],
+    rows: list[PartTime],
+    host: dict[str, float],
+) -> dict[str, Any]:
+    return {
+        "kind": "edge-mtl profile",
+        "format_version": FORMAT_VERSION,
+        "bundle": bundle.name,
+        "revision": bundle.manifest.revision,
+        "engine_key": choice.key,
+        "backend": found.backend,
+        "runtime_version": found.version,
+        "precision": found.precision,
+        "threads": found.threads,
+        "runs": len(found.run_s),
+        "frame_ms": {name: seconds * 1e3 for name, seconds in host.items()},
+        "profiled_run_ms": median(found.run_s) * 1e3,
+        "parts": [asdict(row) for row in rows],
+        "layers": [
+            {"name": layer.name, "kind": layer.kind, "part": part, "median_ms": layer.median_s * 1e3}
+            for layer, part in zip(found.layers, parts, strict=True)
+        ],
+    }
+
+
+def _show(
+    terminal: Terminal,
+    title: str,
+    rows: list[PartTime],
+    found: LayerProfile,
+    parts: list[str],
+    host: dict[str, float],
+    layers: int,
+) -> None:
+    if terminal.json_output:
+        return
+    numbers = ("ms", "share", "layers")
+    result = table(title, "part", *numbers, right=numbers)
+    for row in rows:
+        result.add_row(row.part, f"{row.milliseconds:.3f}", f"{row.share:.1%}", str(row.layers) if row.layers else "–")
+    terminal.show(result)
+    if layers:
+        slowest = table("slowest layers", "layer", "kind", "part", "ms", right=("ms",))
+        order = sorted(range(len(found.layers)), key=lambda place: -found.layers[place].median_s)
+        for place in order[:layers]:
+            layer = found.layers[place]
+            slowest.add_row(layer.name[:60], layer.kind, parts[place], f"{layer.median_s * 1e3:.3f}")
+        terminal.show(slowest)
+    terminal.show(
+        f"Inference takes {median(found.run_s) * 1e3:.2f} ms with the profiler and {host['infer'] * 1e3:.2f} ms without: "
+        "read the shares."
+    )

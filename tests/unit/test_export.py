@@ -1,0 +1,121 @@
+"""`edge-mtl export`: the plain graph, and a model repository of Triton with a graph or a plan."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from edge_mtl.build import triton as module
+from edge_mtl.build.tensorrt.builder import PlanReport
+from edge_mtl.build.tensorrt.contents import NetworkContents
+from edge_mtl.build.tensorrt.options import PlanOptions
+from edge_mtl.build.triton import write_triton
+from edge_mtl.bundle import PLAIN_MODEL, Bundle
+from edge_mtl.errors import BuildError
+from edge_mtl.tensorrt_api import Library
+from tests.bundles import picture
+from tests.command_line import assert_failed, edge_mtl
+
+
+def run(model: bytes, frames: np.ndarray) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return dict(zip([value.name for value in session.get_outputs()], session.run(None, {"image": frames}), strict=True))
+
+
+def test_the_plain_graph_is_written_as_it_is(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "model.onnx"
+    done = edge_mtl("export", tiny_bundle.path, "--onnx", path, "--json")
+    assert done.code == 0, done.err
+    assert path.read_bytes() == tiny_bundle.read(PLAIN_MODEL)
+    assert done.records[0]["written"] == {str(path): path.stat().st_size}
+
+
+def test_a_repository_for_one_frame_describes_its_graph(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    model = write_triton(tiny_bundle, tmp_path)
+    assert model.path == tmp_path / tiny_bundle.name
+    assert {path.relative_to(model.path).as_posix() for path in model.path.rglob("*") if path.is_file()} == set(model.files)
+    text = (model.path / "config.pbtxt").read_text()
+    assert f'name: "{tiny_bundle.name}"' in text
+    assert 'backend: "onnxruntime"' in text
+    assert "max_batch_size: 0" in text
+    assert 'input [{ name: "image" data_type: TYPE_UINT8 dims: [ 1, 64, 96, 3 ] }]' in text
+    assert "dynamic_batching" not in text
+    assert tiny_bundle.digest in text
+    graph = onnx.load(model.path / "1" / "model.onnx").graph
+    assert re.findall(r'output \[\{ name: "(\w+)"', text) == [value.name for value in graph.output]
+    assert text.count("{") == text.count("}")
+
+
+@pytest.mark.parametrize(("half", "tolerance"), [(False, 1e-4), (True, 0.05)])
+def test_requests_put_together_get_the_answers_they_get_alone(
+    tiny_bundle: Bundle, tmp_path: Path, half: bool, tolerance: float
+) -> None:
+    arguments = ["export", tiny_bundle.path, "--triton", tmp_path, "--max-batch", 4, *(["--fp16"] if half else [])]
+    assert edge_mtl(*arguments).code == 0
+    text = (tmp_path / tiny_bundle.name / "config.pbtxt").read_text()
+    assert "max_batch_size: 4" in text
+    assert "dims: [ 64, 96, 3 ]" in text
+    assert "dynamic_batching" in text
+    frames = np.stack([picture(seed) for seed in range(3)])
+    together = run((tmp_path / tiny_bundle.name / "1" / "model.onnx").read_bytes(), frames)
+    for number in range(3):
+        alone = run(tiny_bundle.read(PLAIN_MODEL), frames[number : number + 1])
+        np.testing.assert_allclose(together["depth"][number], alone["depth"][0], atol=tolerance, rtol=tolerance)
+        assert (together["segmentation"][number] == alone["segmentation"][0]).mean() > 0.99
+
+
+def test_a_plan_for_triton_is_built_from_a_graph_that_tensorrt_takes(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[bytes, PlanOptions]] = []
+
+    def build(library: Library, model: bytes, options: PlanOptions, **rest: object) -> PlanReport:
+        asked.append((model, options))
+        return PlanReport(b"ftrt", library.describe(), NetworkContents(1, 0, 0, {}))
+
+    monkeypatch.setattr(module, "build_plan", build)
+    library = Library(None, "tensorrt", (10, 3, 0))
+    model = write_triton(tiny_bundle, tmp_path, runtime="tensorrt", precision="fp16", max_batch=8, library=library)
+    assert (model.path / "1" / "model.plan").read_bytes() == b"ftrt"
+    assert "TensorRT 10.3.0: Triton must have that version" in model.remark
+    text = (model.path / "config.pbtxt").read_text()
+    assert 'backend: "tensorrt"' in text
+    assert "KIND_GPU" in text
+    ((graph, options),) = asked
+    assert [options.min_shapes, options.opt_shapes, options.max_shapes] == [{"image": (n, 64, 96, 3)} for n in (1, 4, 8)]
+    first = onnx.load_from_string(graph).graph.node[0]
+    assert (first.op_type, list(first.input)) == ("Cast", ["image"])
+
+
+def test_what_is_there_is_not_written_over(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    write_triton(tiny_bundle, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(BuildError, match="exists already"):
+        write_triton(tiny_bundle, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_failed_export_leaves_nothing(tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, payload: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(BuildError, match="No space left"):
+        write_triton(tiny_bundle, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_arguments_are_one_line(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    assert_failed(edge_mtl("export", tiny_bundle.path), 2, "--onnx FILE or --triton DIR")
+    assert_failed(edge_mtl("export", tiny_bundle.path, "--onnx", tmp_path / "x", "--fp16"), 2, "--triton DIR")
+    with pytest.raises(BuildError, match="fp32 or fp16; int8 was asked for"):
+        write_triton(tiny_bundle, tmp_path, precision="int8")
+    with pytest.raises(BuildError, match="1 or more; found 0"):
+        write_triton(tiny_bundle, tmp_path, max_batch=0)
+    with pytest.raises(BuildError, match="needs TensorRT on this machine"):
+        write_triton(tiny_bundle, tmp_path, runtime="tensorrt")

@@ -1,0 +1,87 @@
+"""From a trained network to one that is fine-tuned for integers: rewritten for speed, calibrated, equalised.
+
+Knows the order of these steps; each is elsewhere. Ranges begin where calibration leaves them, so that fine-tuning starts
+from the INT8 graph as it would be built without any, but for the correction of biases, which training does by itself.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from torch import Tensor
+
+from edge_mtl.build.graphs import GraphIndex, parse
+from edge_mtl.build.quantization.learned import Learned, write_learned
+from edge_mtl.build.quantization.placement import place
+from edge_mtl.build.quantization.quantize import calibrate, equalised
+from edge_mtl.recipes import CPU_INT8, TENSORRT_INT8, Equalisation, Recipe, Target, load_recipe
+from mtl.bundle_frames import network_picture, spread
+from mtl.checkpoint import start_from
+from mtl.data.sources import train_frames
+from mtl.model.configured import model_from
+from mtl.model.export import export_deploy
+from mtl.model.model import MultiTaskModel
+from mtl.qat.network import QatNetwork
+from mtl.settings import RunSettings
+
+__all__ = ["prepared_network", "recipe_of", "resumed_network", "with_ranges"]
+
+
+def recipe_of(settings: RunSettings) -> Recipe:
+    """The recipe that `settings.qat` names. Raises BuildError where it cannot be read."""
+    qat = settings.qat
+    if qat.recipe:
+        return load_recipe(Path(qat.recipe))
+    return load_recipe(TENSORRT_INT8 if qat.target == "tensorrt" else CPU_INT8)
+
+
+def prepared_network(settings: RunSettings) -> QatNetwork:
+    """The network that a fine-tuning run begins with, from the checkpoint `settings.model.init`.
+
+    Raises:
+        CheckpointError: no such checkpoint, or one of another network.
+        BuildError, CalibrationError: as exporting and calibrating do; an operator that cannot be trained.
+        BackendUnavailable: onnx or ONNX Runtime is missing.
+    """
+    model = model_from(settings, pretrained=False)
+    start_from(model, Path(settings.model.init))
+    stage = settings.stages[-1]
+    size = (stage.height, stage.width)
+    frames = train_frames(settings.data, stage).open(workers=settings.data.workers, progress=True)
+    pictures = [network_picture(frames, index, size) for index in spread(settings.qat.calibration, len(frames))]
+    graph = with_ranges(_deployed(model, size), pictures, recipe=recipe_of(settings), target=settings.qat.target)
+    return QatNetwork(graph, tasks=model.tasks, mean=model.mean, std=model.std, mode=settings.qat.ranges)
+
+
+def resumed_network(settings: RunSettings, state: Mapping[str, Tensor]) -> QatNetwork:
+    """The network of a checkpoint of such a run, with its weights. Raises BuildError as `QatNetwork.from_state`."""
+    shell = model_from(settings, pretrained=False)
+    return QatNetwork.from_state(state, tasks=shell.tasks, mean=shell.mean, std=shell.std, mode=settings.qat.ranges)
+
+
+def with_ranges(deploy: bytes, pictures: Sequence[np.ndarray], *, recipe: Recipe, target: Target) -> bytes:
+    """The float graph with equalised scales and with the calibrated ranges of `target` in its metadata.
+
+    Args:
+        pictures: (H, W, 3) uint8 RGB of the graph's size.
+    """
+    calibrated = calibrate(deploy, pictures, recipe=replace(recipe, targets=(target,)))
+    model = parse(equalised(deploy, calibrated), name="the deploy graph")
+    kept = replace(recipe, equalisation=Equalisation(), weights=replace(recipe.weights, bias_correction=False))
+    index = GraphIndex(model)
+    wanted = [name for name in place(index, kept, target=target).ranged if name not in index.inputs]
+    write_learned(model, Learned(target, {name: calibrated.ranges[name] for name in wanted}, kept))
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def _deployed(model: MultiTaskModel, size: tuple[int, int]) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="edge-mtl-qat-") as folder:
+        path = Path(folder) / "model.deploy.onnx"
+        export_deploy(model, path, height=size[0], width=size[1])
+        return path.read_bytes()
