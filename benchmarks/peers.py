@@ -93,7 +93,7 @@ def ours(bundle: Bundle, *, precisions: Sequence[str], threads: int, left_out: l
     store = EngineStore(bundle)
     for precision in precisions:
         try:
-            build_engine(bundle, precision=precision, threads=threads, store=store)
+            build_engine(bundle, precision=precision, threads=threads, store=store, budget=None)
         except (AccuracyError, BackendUnavailable, BuildError) as error:
             left_out.append(f"our {precision}: {error}")
 

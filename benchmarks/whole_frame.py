@@ -54,7 +54,7 @@ def measure(
         store = EngineStore(Bundle.open(folder))
         for precision in PRECISIONS:
             try:
-                build_engine(Bundle.open(folder), precision=precision, threads=threads, store=store)
+                build_engine(Bundle.open(folder), precision=precision, threads=threads, store=store, budget=None)
             except (BackendUnavailable, BuildError) as error:  # this machine does not have it
                 print(f"{precision}: {error}", file=sys.stderr)
         calls: dict[str, Any] = {}

