@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     asked, rest = parser.parse_known_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
     speaks = int(os.environ.get("RANK", "0")) == 0
+    typed = sys.argv[1:] if arguments is None else arguments
+    command = shlex.join(["python", "train/train.py", *(word for word in typed if word != "--resume")])
     try:
         overrides = split_arguments([*(f"--{item}" for item in asked.set), *rest])
         settings = load_config(asked.config, overrides)
@@ -48,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         try:
             with launched(settings.loop.device) as parallel:
-                best = Run(settings, console=console, resume=asked.resume, parallel=parallel).train()
+                best = Run(settings, console=console, resume=asked.resume, parallel=parallel, command=command).train()
         except PeerFailed as failure:  # the other process speaks
             return failure.exit_code
         if not parallel.is_first:
@@ -58,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
             from mtl.bundling import export_bundle
 
             folder = Path(settings.export.folder) / settings.name
-            export_bundle(best, folder, console=console, command="python " + " ".join(sys.argv), replace=True)
+            export_bundle(best, folder, console=console, command=command, replace=True)
             console.print(f"next: edge-mtl build-engine {folder} --int8", highlight=False)
     except EdgeMtlError as error:
         if speaks or not isinstance(error, ConfigError):  # the others read the same configuration

@@ -219,7 +219,8 @@ def check_bundle(bundle: Bundle) -> None:
     assert len(bundle.list("evaluation", suffixes=(".jpg",))) == 3
     assert set(HIGHER_IS_BETTER) <= set(manifest.accuracy["fp32"])
     assert manifest.provenance["held_out"] == {"split": "test", "count": 6}
-    assert "train.py --name trial" in manifest.provenance["command"]
+    assert manifest.provenance["command"].startswith("python train/train.py --name trial ")
+    assert manifest.provenance["training_command"] == manifest.provenance["command"], "kept with the weights, too"
 
     graph = OnnxGraph(bundle.read(DEPLOY_MODEL), threads=1)
     for name in ("000", "001"):

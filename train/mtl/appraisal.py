@@ -53,11 +53,20 @@ class Appraisal:
 
     Args:
         best: what the part of the run before this one found.
+        command: what the person typed, to be kept with the weights.
     """
 
     def __init__(
-        self, settings: RunSettings, folder: Path, *, journal: Journal, console: Console, best: Mapping[str, Any] | None = None
+        self,
+        settings: RunSettings,
+        folder: Path,
+        *,
+        journal: Journal,
+        console: Console,
+        best: Mapping[str, Any] | None = None,
+        command: str | None = None,
     ) -> None:
+        self._command = command
         self._settings, self._folder, self._journal, self._console = settings, folder, journal, console
         self._best = Best(**best) if best is not None else Best()
 
@@ -96,6 +105,7 @@ class Appraisal:
                 raise JournalError(f"{path} could not be written ({exc}). Make room, then go on with --resume") from exc
         current = score(metrics)
         description = {"config": describe(settings), "step": step, "size": list(size), "validation": metrics}
+        description |= {"command": self._command} if self._command is not None else {}
         save_weights(self._folder / LAST, model.state_dict(), description)
         if (stage, current) >= (self._best.stage, self._best.score):
             save_weights(self._folder / BEST, model.state_dict(), description)

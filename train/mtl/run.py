@@ -64,13 +64,23 @@ class Run:
     Args:
         resume: go on where the last checkpoint was written, if there is one.
         parallel: the place of this process; all processes of a run make a `Run` and train it.
+        command: what the person typed, to be kept with the weights.
     Raises:
         CheckpointError: the folder holds a run already, or one of other settings.
         TrainingError: the folder cannot be written; a batch that does not divide by the number of processes.
     """
 
-    def __init__(self, settings: RunSettings, *, console: Console, resume: bool = False, parallel: Parallel = ALONE) -> None:
+    def __init__(
+        self,
+        settings: RunSettings,
+        *,
+        console: Console,
+        resume: bool = False,
+        parallel: Parallel = ALONE,
+        command: str | None = None,
+    ) -> None:
         self.settings = settings
+        self._command = command
         self.folder = Path(settings.folder) / settings.name
         self._parallel = parallel
         self._console = console if parallel.is_first else Console(quiet=True)
@@ -110,7 +120,7 @@ class Run:
         own = self.folder if parallel.is_first else None
         journal = Journal(own, step=training.step, tensorboard=settings.loop.tensorboard)
         best = self._state["best"] if self._state is not None else None
-        appraisal = Appraisal(settings, self.folder, journal=journal, console=self._console, best=best)
+        appraisal = Appraisal(settings, self.folder, journal=journal, console=self._console, best=best, command=self._command)
         if self._state is not None:
             self._console.print(f"resumed at step {training.step} of {settings.steps}")
         parameters = sum(parameter.numel() for parameter in training.model.parameters())
