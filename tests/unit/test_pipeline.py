@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_mtl.backends import Availability
-from edge_mtl.build import pipeline
+from edge_mtl.build import pipeline, trials
 from edge_mtl.build.candidates import Candidate, candidates
 from edge_mtl.build.evaluation import evaluation_frames
 from edge_mtl.build.graphs import facts
@@ -118,14 +118,14 @@ def test_an_engine_that_misses_its_tolerance_is_not_stored(own_bundle: Bundle, m
 
 
 def test_one_candidate_that_fails_does_not_stop_the_others(own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = pipeline.open_backend
+    opened = trials.open_backend
 
     def broken(name: str, *arguments: object, **options: object) -> object:
         if name == "openvino":
             raise BundleError("the runtime does not like this graph")
         return opened(name, *arguments, **options)
 
-    monkeypatch.setattr(pipeline, "open_backend", broken)
+    monkeypatch.setattr(trials, "open_backend", broken)
     report = build_engine(own_bundle, precision="int8", threads=1, budget=None)
     assert report.record.backend == "onnxruntime"
     failed = [row for row in report.rows if row.backend == "openvino"]

@@ -20,6 +20,7 @@ from edge_mtl.build.quantization.quantize import calibrate
 from edge_mtl.build.quantization.search import propose, smallest_fitting
 from edge_mtl.build.sensitivity.report import BlockSensitivity, Sensitivity
 from edge_mtl.build.store.engines import EngineStore
+from edge_mtl.build.trials import Trial
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import AccuracyError, BuildError
@@ -199,7 +200,7 @@ class TestBuild:
         measured = Measured(**{**PAYING, "depthwise": (40.0, -0.05)})
         monkeypatch.setattr(search, "measure_sensitivity", measured)
 
-        def mixed_first(ranking: list[pipeline._Trial]) -> list[pipeline._Trial]:
+        def mixed_first(ranking: list[Trial]) -> list[Trial]:
             return sorted(ranking, key=lambda trial: not trial.candidate.float_blocks)
 
         monkeypatch.setattr(pipeline, "_best_per_runtime", mixed_first)

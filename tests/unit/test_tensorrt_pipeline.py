@@ -17,7 +17,7 @@ import pytest
 from edge_mtl import backends
 from edge_mtl.backends import Availability, Backend, open_backend
 from edge_mtl.bench.latency import LatencyReport, measure_interleaved
-from edge_mtl.build import pipeline
+from edge_mtl.build import pipeline, trials
 from edge_mtl.build.candidates import candidates
 from edge_mtl.build.pipeline import build_engine
 from edge_mtl.build.store.engines import EngineStore
@@ -85,12 +85,13 @@ class FakeGpu:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
     fake = FakeGpu()
-    monkeypatch.setattr(pipeline, "available", lambda: HERE)
-    monkeypatch.setattr(pipeline, "find_library", lambda: Library(None, "tensorrt", (10, 3, 0)))
-    monkeypatch.setattr(pipeline, "build_plan", fake.build)
-    monkeypatch.setattr(pipeline, "open_backend", fake.open)
-    monkeypatch.setattr(pipeline, "compile_graph", lambda *arguments, **options: None)
-    monkeypatch.setattr(pipeline, "measure_interleaved", fake.time)
+    for module in (pipeline, trials):
+        monkeypatch.setattr(module, "available", lambda: HERE)
+    monkeypatch.setattr(trials, "find_library", lambda: Library(None, "tensorrt", (10, 3, 0)))
+    monkeypatch.setattr(trials, "build_plan", fake.build)
+    monkeypatch.setattr(trials, "open_backend", fake.open)
+    monkeypatch.setattr(trials, "compile_graph", lambda *arguments, **options: None)
+    monkeypatch.setattr(trials, "measure_interleaved", fake.time)
     return fake
 
 
