@@ -291,7 +291,7 @@ def test_halves_of_an_accumulated_step_add_up(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "package"),
-    [("upgrad", "torchjd[quadprog_projector]"), ("cagrad", "torchjd[cagrad]")],
+    [("upgrad", "torchjd[quadprog-projector]"), ("cagrad", "torchjd[cagrad]")],
 )
 def test_a_missing_solver_is_a_typed_error_with_its_pip_command(
     name: str, package: str, monkeypatch: pytest.MonkeyPatch

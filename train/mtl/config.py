@@ -151,8 +151,11 @@ def _nearest(dotted: str) -> str:
     everything = _all_keys()
     last = dotted.rsplit(".", 1)[-1]
     same = [key for key in everything if key.rsplit(".", 1)[-1] == last]
-    close = difflib.get_close_matches(dotted, same or everything, n=1, cutoff=0.0 if same else 0.5)
-    return f": did you mean {close[0]!r}?" if close else ". See train/mtl/settings.py for the list"
+    if dotted == last:  # no section: any of them may be meant
+        close = same or difflib.get_close_matches(dotted, everything, n=1, cutoff=0.5)
+    else:
+        close = difflib.get_close_matches(dotted, same or everything, n=1, cutoff=0.0 if same else 0.5)
+    return f": did you mean {' or '.join(map(repr, close))}?" if close else ". See train/mtl/settings.py for the list"
 
 
 def _build(kind: type[T], content: Any, prefix: str, source: str) -> T:

@@ -46,7 +46,7 @@ METHODS: Mapping[str, _Method] = {
     "imtl_g": _Method(lambda torchjd: torchjd.IMTLGWeighting()),
     "mgda": _Method(lambda torchjd: torchjd.MGDAWeighting()),
     "aligned_mtl": _Method(lambda torchjd: torchjd.AlignedMTLWeighting()),
-    "upgrad": _Method(lambda torchjd: torchjd.UPGradWeighting(), "quadprog_projector"),
+    "upgrad": _Method(lambda torchjd: torchjd.UPGradWeighting(), "quadprog-projector"),
 }
 """The methods without a state."""
 
