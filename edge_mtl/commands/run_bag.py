@@ -17,10 +17,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from edge_mtl.build.frame_choice.bags import image_pixels
+from edge_mtl.build.frame_choice.bags import compressed_pixels, image_pixels
 from edge_mtl.bundle import find
 from edge_mtl.commands.options import EngineOptions
 from edge_mtl.commands.terminal import Step, Terminal, one_line, table
@@ -157,7 +156,7 @@ def _annotate(
         step("predicting", tally.frames, min(count, plan.limit or count))
         try:
             message = reader.deserialize(raw, connection.msgtype)
-            pixels = image_pixels(message) if connection.msgtype == _IMAGE else _decompressed(message)
+            pixels = image_pixels(message) if connection.msgtype == _IMAGE else compressed_pixels(message)
             intrinsics = _intrinsics(camera, pixels.shape[1], pixels.shape[0])
             prediction = engine.predict(pixels, intrinsics=intrinsics)
         except (FrameError, rosbags.reader.error) as exc:
@@ -329,14 +328,3 @@ def _intrinsics(camera: Any, width: int, height: int) -> Intrinsics | None:
     if abs(camera.height * sx - height) > 1:
         return None
     return Intrinsics(float(camera.k[0]) * sx, float(camera.k[4]) * sy, float(camera.k[2]) * sx, float(camera.k[5]) * sy)
-
-
-def _decompressed(message: Any) -> Array:
-    encoded = np.asarray(message.data, np.uint8).ravel()
-    try:
-        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
-    except cv2.error:
-        picture = None
-    if picture is None:
-        raise FrameError("the compressed image cannot be decoded")
-    return np.ascontiguousarray(picture[:, :, ::-1])

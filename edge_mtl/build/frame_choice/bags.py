@@ -17,7 +17,7 @@ import numpy as np
 from edge_mtl.build.frame_choice.sources import FrameSource, Still, file_identity
 from edge_mtl.errors import BackendUnavailable, CalibrationError, FrameError
 
-__all__ = ["bag_frames", "image_pixels"]
+__all__ = ["bag_frames", "compressed_pixels", "image_pixels"]
 
 Array = np.ndarray
 
@@ -105,13 +105,8 @@ def image_pixels(message: Any) -> Array:
         raise FrameError(f"a {width}x{height} image of {encoding} cannot be converted") from exc
 
 
-def _decoded(reader: Any, kind: str, raw: bytes) -> Array:
-    try:
-        message = reader.deserialize(raw, kind)
-    except Exception as exc:  # rosbags raises many kinds on damaged messages
-        raise FrameError(f"the message is damaged ({type(exc).__name__})") from exc
-    if kind == _IMAGE:
-        return image_pixels(message)
+def compressed_pixels(message: Any) -> Array:
+    """(H, W, 3) uint8 RGB of a sensor_msgs/CompressedImage. Raises FrameError: it cannot be decoded."""
     encoded = np.asarray(message.data, np.uint8).ravel()
     try:
         picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
@@ -120,6 +115,14 @@ def _decoded(reader: Any, kind: str, raw: bytes) -> Array:
     if picture is None:
         raise FrameError("the compressed image cannot be decoded")
     return np.ascontiguousarray(picture[:, :, ::-1])
+
+
+def _decoded(reader: Any, kind: str, raw: bytes) -> Array:
+    try:
+        message = reader.deserialize(raw, kind)
+    except Exception as exc:  # rosbags raises many kinds on damaged messages
+        raise FrameError(f"the message is damaged ({type(exc).__name__})") from exc
+    return image_pixels(message) if kind == _IMAGE else compressed_pixels(message)
 
 
 def _colour_topic(topics: list[str]) -> str:
