@@ -11,9 +11,9 @@ from mtl.model import MultiTaskModel, build_model
 from mtl.model.aspp import resample
 from mtl.model.deploy import DeployModel, deploy, relative_error
 from mtl.model.deploy_decoder import without_dead_taps
-from mtl.model.deploy_pvt import adaptive_pooling_matrix
 from mtl.model.fold import fold_norm, scale_input
 from mtl.model.model import finish_maps
+from mtl.model.pooling import adaptive_pooling_matrix
 from torch import nn
 from torch.nn import functional as F
 

@@ -11,11 +11,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from mtl.model import export
+from mtl.model import build_model, export
 from mtl.model.placement import GraphPlacement
 
 from edge_mtl.errors import BuildError
-from tests.networks import small_model
+from tests.networks import as_if_trained, small_model
 
 HEIGHT, WIDTH = 64, 96
 QUARTER = (HEIGHT // 4, WIDTH // 4)
@@ -96,6 +96,13 @@ def test_both_placements_give_the_same_maps(files: dict[str, Path]) -> None:
 
 def test_the_plain_graph_gives_the_same_maps_as_the_deploy_graph(files: dict[str, Path]) -> None:
     assert_same_maps(run(files["plain"], frame()), run(files["deploy_graph"], frame()), labels=0.999)
+
+
+def test_the_plain_graph_of_linear_attention_is_made_of_allowed_operators(tmp_path: Path) -> None:
+    model = as_if_trained(build_model("pvt_v2_b2_li", tasks=("depth",), width=16))
+    path = tmp_path / "plain.onnx"
+    export.export_plain(model, path, height=HEIGHT, width=WIDTH)  # opens it in a runtime and compares it with torch
+    assert not {node.op_type for node in onnx.load(path).graph.node} & {"GatherND", "ScatterND", "Loop", "If"}
 
 
 def test_openvino_compiles_and_agrees(files: dict[str, Path], tmp_path: Path) -> None:

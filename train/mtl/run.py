@@ -146,7 +146,7 @@ class Run:
         if settings.losses.class_weights and SEGMENTATION in tasks:
             frames = train_frames(settings.data, settings.stages[0])
             weights = class_weights(frames.open(workers=settings.data.workers, progress=True))
-        loss = MultiTaskLoss(settings.losses, tasks=tasks, stride=model.stride, class_weights=weights)
+        loss = self._loss(model.stride, weights)
         weighting = make_weighting(settings.losses, tasks=tasks, seed=settings.seed)
         training = Training(model, loss, weighting, settings, device=device, parallel=self._parallel)
         if self._state is not None:
@@ -154,6 +154,15 @@ class Run:
             self._clock = Clock(**self._state.get("clock", {}))
         validation = held_out_frames(settings.data, "val").open(workers=settings.data.workers, progress=True)
         return training, validation
+
+    def _loss(self, stride: int, class_weights: torch.Tensor | None) -> MultiTaskLoss:
+        settings, tasks = self.settings, self.settings.model.tasks
+        if settings.qat.enabled and settings.qat.teacher:
+            from mtl.qat.teaching import TaughtLoss
+
+            share = settings.qat.teacher
+            return TaughtLoss(settings.losses, tasks=tasks, stride=stride, class_weights=class_weights, share=share)
+        return MultiTaskLoss(settings.losses, tasks=tasks, stride=stride, class_weights=class_weights)
 
     def _model(self) -> MultiTaskModel:
         settings = self.settings

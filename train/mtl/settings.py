@@ -286,6 +286,8 @@ class QatSettings:
         calibration: frames of the train split that the first ranges come from.
         steps: of the fine-tuning, at the size of the last stage.
         lr: its learning rate, in place of `optimizer.lr`.
+        teacher: share of the loss, 0..1, that is the distance from the answers of the network it began with, without rounding;
+            the rest is the distance from the labels.
     """
 
     enabled: bool = False
@@ -295,6 +297,7 @@ class QatSettings:
     calibration: int = 32
     steps: int = 600
     lr: float = 1e-4
+    teacher: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,17 +28,9 @@ import torch
 from torch import Tensor, nn
 
 from mtl.model.fold import as_point_conv, linear_from, scale_input
+from mtl.model.pooling import adaptive_pooling_matrix
 
-__all__ = ["DeployPvt", "adaptive_pooling_matrix"]
-
-
-def adaptive_pooling_matrix(inputs: int, outputs: int) -> Tensor:
-    """(outputs, inputs) float32: the means of torch's adaptive average pooling along one axis."""
-    matrix = torch.zeros(outputs, inputs, dtype=torch.float64)
-    for row in range(outputs):
-        first, last = row * inputs // outputs, -((-(row + 1) * inputs) // outputs)
-        matrix[row, first:last] = 1.0 / (last - first)
-    return matrix.float()
+__all__ = ["DeployPvt"]
 
 
 class PooledTokens(nn.Module):

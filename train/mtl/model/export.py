@@ -26,6 +26,7 @@ from mtl.model.backbone import check_divisible
 from mtl.model.deploy import deploy
 from mtl.model.model import MultiTaskModel
 from mtl.model.placement import GraphPlacement, HostPlacement, Placement, PlainModel
+from mtl.model.pooling import fix_adaptive_pools
 
 __all__ = ["LEAST_LABEL_AGREEMENT", "OPSET", "PARITY_TOLERANCE", "export_deploy", "export_plain"]
 
@@ -54,7 +55,9 @@ def export_plain(model: MultiTaskModel, path: Path, *, height: int, width: int) 
     """
     check_divisible((height, width), by=32)
     trained = copy.deepcopy(model).float().cpu().eval().requires_grad_(False)
-    _export(GraphPlacement(PlainModel(trained)), path, model, height, width, "graph")
+    placed = GraphPlacement(PlainModel(trained))
+    fix_adaptive_pools(placed, placed.example(height, width))
+    _export(placed, path, model, height, width, "graph")
 
 
 def export_deploy(model: MultiTaskModel, path: Path, *, height: int, width: int, placement: Placement = "host") -> None:

@@ -30,34 +30,37 @@ _PACE = 30.0
 
 
 class _Round(torch.autograd.Function):
-    """(clip(round(x / scale) + zero) - zero) * scale."""
+    """(clip(round(x / scale) + zero) - zero) * scale, in as few passes over memory as it takes: they are most of a step."""
 
     @staticmethod
     def forward(context: Any, x: Tensor, scale: Tensor, zero: Tensor, least: int, most: int) -> Tensor:
-        context.save_for_backward(x, scale, zero)
-        context.bounds = (least, most)
-        return torch.round(x / scale).add_(zero).clamp_(least, most).sub_(zero).mul_(scale)
+        middle = float(zero)
+        first, last = least - middle, most - middle
+        rounded = (x / scale).round_().clamp_(first, last).mul_(scale)
+        context.save_for_backward(x, rounded, scale)
+        context.inside = (first - 0.5) * float(scale), (last + 0.5) * float(scale)
+        context.most = most
+        return rounded
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, rounded, scale = context.saved_tensors
         gradient = gradients[0]
-        x, scale, zero = context.saved_tensors
-        least, most = context.bounds
-        steps = x / scale
-        whole = torch.round(steps).add_(zero)
-        below, above = whole < least, whole > most
-        inside = ~(below | above)
-        through = gradient * inside
+        if gradient.stride() != x.stride():  # one copy here, or every pass below walks through memory in two orders
+            gradient = torch.empty_like(x).copy_(gradient)
+        through = torch.ops.aten.hardtanh_backward(gradient, x, *context.inside)  # the gradient inside the range, 0 outside
         of_scale = of_zero = None
         if context.needs_input_grad[1]:
-            low = (gradient * below).sum()
-            high = (gradient * above).sum()
             # LSQ's factor keeps a range's gradient as long as a weight's, whatever the size of the map
-            factor = 1.0 / math.sqrt(x.numel() * most)
-            error = (through * (whole.sub_(zero) - steps)).sum()
-            of_scale = (error + low * (least - zero) + high * (most - zero)) * factor
-            of_zero = -scale * (low + high) * factor
+            factor = 1.0 / math.sqrt(x.numel() * context.most)
+            of_scale = (_product(gradient, rounded) - _product(through, x)) / scale * factor
+            of_zero = -scale * (gradient.sum() - through.sum()) * factor
         return through, of_scale, of_zero, None, None
+
+
+def _product(one: Tensor, other: Tensor) -> Tensor:
+    """Sum of the products of their elements."""
+    return (one * other).sum()
 
 
 class _Whole(torch.autograd.Function):

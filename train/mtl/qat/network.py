@@ -27,6 +27,7 @@ from edge_mtl.postprocess import HOST_OUTPUTS
 from mtl.model.model import upsample_maps
 from mtl.qat.fake_quantize import ActivationRange, RangeMode, rounded_weights
 from mtl.qat.operators import OPERATORS, Value
+from mtl.qat.teaching import TAUGHT
 
 __all__ = ["QatNetwork", "trainable_names"]
 
@@ -70,6 +71,7 @@ class QatNetwork(nn.Module):
         tasks, stride, mean, std: as those of `MultiTaskModel`.
         size: (H, W) of the image.
         rounds: whether it rounds; see `in_floats`.
+        teacher: the weights that it learns to answer like, see `learn_from_itself`; None without.
     Raises:
         BuildError: the graph has an operator that cannot be trained, or nothing learnt to begin with.
     """
@@ -108,6 +110,8 @@ class QatNetwork(nn.Module):
                 self._floats.register_buffer(_key(tensor.name), _array(tensor), persistent=False)
             else:
                 self._whole[tensor.name] = torch.from_numpy(numpy_helper.to_array(tensor).copy())
+        self.teacher: _Constants | None = None
+        self._teaching = False
         self.skeleton: Tensor
         self.register_buffer("skeleton", torch.frombuffer(bytearray(_without(model, names)), dtype=torch.uint8))
 
@@ -121,8 +125,16 @@ class QatNetwork(nn.Module):
         if "skeleton" not in state:
             raise BuildError("these weights were not fine-tuned for integers: they hold no graph. Train with --qat")
         network = cls(state["skeleton"].numpy().tobytes(), **options)
+        if any(name.startswith("teacher.") for name in state):
+            network.learn_from_itself()
         network.load_state_dict(dict(state))
         return network
+
+    def learn_from_itself(self) -> None:
+        """Keep the weights of now: in training, what they answer without rounding then comes beside every answer."""
+        self.teacher = _Constants()
+        for key, weight in self._weights.items():
+            self.teacher.register_buffer(key, weight.detach().clone())
 
     @contextlib.contextmanager
     def in_floats(self) -> Iterator[None]:
@@ -152,6 +164,8 @@ class QatNetwork(nn.Module):
     def forward(self, image: Tensor, *, upsample: bool = False) -> dict[str, Tensor]:
         """(B, 3, H, W) RGB in 0..255 -> maps at stride 4, or of the image's size, as those of `MultiTaskModel`.
 
+        In training those of the teacher, if there is one, come along as `TAUGHT` + task.
+
         Raises:
             BuildError: another size than that of the graph.
         """
@@ -160,6 +174,8 @@ class QatNetwork(nn.Module):
             raise BuildError(f"the graph takes {self.size[0]}x{self.size[1]} pixels, found {found}: train at one size")
         with torch.autocast(image.device.type, enabled=False):
             maps = self._run(image.float())
+            if self.training and self.teacher is not None:
+                maps |= {TAUGHT + task: value for task, value in self._taught(image.float()).items()}
         return upsample_maps(maps, self.size) if upsample else maps
 
     def settled(self) -> Learned:
@@ -176,6 +192,15 @@ class QatNetwork(nn.Module):
                 tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
         write_learned(model, self.settled())
         return bytes(model.SerializeToString())
+
+    @torch.no_grad()
+    def _taught(self, image: Tensor) -> dict[str, Tensor]:
+        self._teaching = True
+        try:
+            with self.in_floats():
+                return self._run(image)
+        finally:
+            self._teaching = False
 
     def _plan(self, index: GraphIndex, learned: Learned, mode: RangeMode) -> None:
         plan = place(index, learned.recipe, target=learned.target)
@@ -247,7 +272,10 @@ class QatNetwork(nn.Module):
         key = _key(name)
         if key not in self._weights:
             return Value(self._floats.get_buffer(key), False)
-        return Value(self._weights[key] * _IMAGE_UNIT if key in self._of_image else self._weights[key], False)
+        weight: Tensor = self._weights[key]
+        if self._teaching and self.teacher is not None:
+            weight = self.teacher.get_buffer(key)
+        return Value(weight * _IMAGE_UNIT if key in self._of_image else weight, False)
 
     def _unit(self, key: str) -> float:
         return _IMAGE_UNIT if key in self._of_image else 1.0
@@ -283,7 +311,7 @@ class QatNetwork(nn.Module):
 
 
 class _Constants(nn.Module):
-    """Float constants of a graph, so that they move with the network; they are in its skeleton, not in its state."""
+    """Tensors by name that are not trained, so that they move with the network."""
 
 
 def trainable_names(index: GraphIndex) -> set[str]:

@@ -55,7 +55,10 @@ def prepared_network(settings: RunSettings) -> QatNetwork:
     frames = train_frames(settings.data, stage).open(workers=settings.data.workers, progress=True)
     pictures = [network_picture(frames, index, size) for index in spread(settings.qat.calibration, len(frames))]
     graph = with_ranges(_deployed(model, size), pictures, recipe=recipe_of(settings), target=settings.qat.target)
-    return QatNetwork(graph, tasks=model.tasks, mean=model.mean, std=model.std, mode=settings.qat.ranges)
+    network = QatNetwork(graph, tasks=model.tasks, mean=model.mean, std=model.std, mode=settings.qat.ranges)
+    if settings.qat.teacher:
+        network.learn_from_itself()
+    return network
 
 
 def resumed_network(settings: RunSettings, state: Mapping[str, Tensor]) -> QatNetwork:

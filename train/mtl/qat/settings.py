@@ -31,6 +31,8 @@ def for_qat(settings: RunSettings, *, given: Collection[str] = ()) -> RunSetting
             "qat.steps and qat.calibration should be 1 or more and qat.lr above 0, "
             f"found {qat.steps}, {qat.calibration} and {qat.lr:g}"
         )
+    if not 0.0 <= qat.teacher <= 1.0:
+        raise ConfigError(f"qat.teacher should be from 0 (labels only) to 1 (no labels), found {qat.teacher:g}")
     first = settings.model.init if "model.init" in given else str(Path(settings.folder) / settings.name / _BEST)
     return replace(
         settings,
