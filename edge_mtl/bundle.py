@@ -84,6 +84,7 @@ class Manifest:
     Attributes:
         name: of the bundle.
         revision: 1 for a new bundle, one more for every recalibration or verification that is written back.
+        parent: the revision that this one was made from; 0 for a new bundle, and where it was not written down.
         tasks: description per task, a subset of segmentation, depth and normals.
         input: what the network takes.
         canonical_intrinsics: (fx, fy, cx, cy) in pixels of the network's input; see docs/decisions/0002.
@@ -106,6 +107,7 @@ class Manifest:
     calibration: Mapping[str, Any] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
     created: str = ""
+    parent: int = 0
 
     def to_json(self) -> bytes:
         """The manifest as it is stored: sorted, indented JSON."""
@@ -321,6 +323,7 @@ def new_revision(
         manifest = replace(
             old,
             revision=old.revision + 1 if revision is None else revision,
+            parent=old.revision,
             files=_digests(folder),
             accuracy=old.accuracy if accuracy is None else accuracy,
             calibration=old.calibration if calibration is None else calibration,
@@ -373,6 +376,9 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
     revision = content["revision"]
     if not isinstance(revision, int) or revision < 1:
         raise ValueError(f"revision should count from 1; found {_short(revision)}")
+    parent = content.get("parent", 0)
+    if not isinstance(parent, int) or not 0 <= parent < revision:
+        raise ValueError(f"parent should be a revision before {revision}; found {_short(parent)}")
     return Manifest(
         name=name,
         revision=revision,
@@ -385,6 +391,7 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
         calibration=_object(content, "calibration"),
         card=_object(content, "card"),
         created=str(content.get("created", "")),
+        parent=parent,
     )
 
 

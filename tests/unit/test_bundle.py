@@ -111,6 +111,7 @@ def test_a_manifest_cannot_point_outside_the_bundle(bundle, path):
         (lambda c: c.update(canonical_intrinsics=[1, 1, float("inf"), 1]), "finite"),
         (lambda c: c.update(files=[]), "files should be an object"),
         (lambda c: c.update(revision="x"), "revision"),
+        (lambda c: c.update(parent=9), "parent"),
         (lambda c: c.update(accuracy={"fp32": 3}), "accuracy"),
         (lambda c: c.update(accuracy={"fp32": {"class_iou": [1]}}), "accuracy"),
         (lambda c: c.update(name=""), "name"),

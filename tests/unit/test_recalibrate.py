@@ -157,6 +157,9 @@ class TestRevisions:
         assert sorted(history(own_bundle.path)) == [2]
         third = mark(own_bundle, "third")
         assert third.manifest.revision == 3, "numbers are never used twice"
+        assert third.manifest.parent == 1
+        assert rollback(own_bundle.path).digest == own_bundle.digest, "what the third was made from, not the second"
+        assert rollback(own_bundle.path, to=3).digest == third.digest
         assert rollback(own_bundle.path, to=2).digest == second.digest
         assert rollback(own_bundle.path).digest == own_bundle.digest
         assert sorted(history(own_bundle.path)) == [2, 3]
@@ -372,7 +375,7 @@ class TestCommands:
             "Agreement with FP32 on 2 frames",
             "before",
             "revision 2",
-            "--rollback",
+            "--rollback --to 1",
         ):
             assert words in outcome.out
         (record,) = edge_mtl("recalibrate", own_bundle.path, "--rollback", "--json").records

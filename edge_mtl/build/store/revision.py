@@ -80,14 +80,17 @@ def rollback(path: Path, *, to: int | None = None) -> Bundle:
     """Put a kept revision back in place; the one that was there is kept in its stead.
 
     Args:
-        to: its number; by default the newest that is older than the current one.
+        to: its number; by default the one that the current one was made from, or where that is not known or kept no more
+            the newest that is older.
     Raises:
         BundleError: there is no such revision, or it was altered; the bundle is as it was.
     """
     with changing(path) as current:
         kept = history(current.path)
         older = [number for number in kept if number < current.manifest.revision]
-        wanted = to if to is not None else max(older, default=None)
+        parent = current.manifest.parent
+        before = parent if parent in kept else max(older, default=None)
+        wanted = to if to is not None else before
         if wanted not in kept:
             found = ", ".join(str(number) for number in sorted(kept)) or "none"
             asked = f"revision {to}" if to is not None else f"a revision before {current.manifest.revision}"
