@@ -1,11 +1,12 @@
 """Whether fine-tuning brings back heads that integers put out of budget: a harsh recipe, calibrated and fine-tuned.
 
-    python benchmarks/qat_recovery.py runs/rooms-quick/best.safetensors --rooms data/rooms --out benchmarks/results/NAME.json
+    python benchmarks/qat_recovery.py runs/rooms-b0-tuned/best.safetensors --rooms data/rooms --out benchmarks/results/NAME.json
 
 The recipe cuts off more of every activation than the package's does (--percentile). The network is calibrated with it, then
 fine-tuned with it for a few hundred steps (train/train.py --qat does the same), and both INT8 graphs run in ONNX Runtime on
 labelled rooms of the test split, in front of the gate that `edge-mtl verify` asks. FP32 is the network before fine-tuning,
-so that a head only passes if INT8 is as good as that. A run that was interrupted goes on.
+so that a head only passes if INT8 is as good as that. Other percentiles (--also) are calibrated and judged, not fine-tuned. A
+run that was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,11 @@ def main() -> int:
     parser.add_argument("checkpoint", type=Path, help="weights that train/train.py wrote")
     parser.add_argument("--rooms", type=Path, required=True, help="folder of rendered rooms")
     parser.add_argument("--percentile", type=float, default=95.0, help="of activations that are kept (default: %(default)s)")
+    parser.add_argument("--also", type=float, nargs="*", default=[], help="percentiles that are calibrated and judged only")
     parser.add_argument("--steps", type=int, default=300, help="of the fine-tuning (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=8, help="frames in a step (default: %(default)s)")
+    parser.add_argument("--teacher", type=float, default=1.0, help="see qat.teacher (default: %(default)s)")
+    parser.add_argument("--validation", type=int, default=32, help="rooms to choose the best step on (default: %(default)s)")
     parser.add_argument("--lr", type=float, default=1e-4, help="of the fine-tuning (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=64, help="labelled rooms to measure on (default: %(default)s)")
     parser.add_argument("--folder", type=Path, default=Path("runs/qat-recovery"), help="of the run (default: %(default)s)")
@@ -57,7 +63,8 @@ def main() -> int:
     conditions = Conditions(threads=asked.threads or 1)
     recipe = harsh(asked.folder, asked.percentile)
     bundle = fine_tuned(asked, recipe)
-    found = judged(bundle, load_recipe(recipe), threads=asked.threads or None)
+    also = {f"calibrated, {percentile:g}": load_recipe(harsh(asked.folder, percentile)) for percentile in asked.also}
+    found = judged(bundle, load_recipe(recipe), also, threads=asked.threads or None)
     for name, verdict in found.verdicts.items():
         state = "within budget" if verdict.passed else f"OUT OF BUDGET: {'; '.join(verdict.failures)}"
         print(f"{name}: {state}")
@@ -68,8 +75,14 @@ def main() -> int:
             "question": "does fine-tuning recover heads that a harsh recipe puts out of budget",
             "conditions": conditions.describe(),
             "checkpoint": asked.checkpoint.parent.name,
-            "percentile": asked.percentile,
-            "steps": asked.steps,
+            "percentile": {"fine-tuned with": asked.percentile, "calibrated and judged only": asked.also},
+            "fine-tuning": {
+                "steps": asked.steps,
+                "batch": asked.batch,
+                "lr": asked.lr,
+                "teacher": asked.teacher,
+                "validation": validated(asked.folder / run_name(asked)),
+            },
             "card": found.card,
         }
         write_atomic(asked.out, (json.dumps(content, indent=1) + "\n").encode())
@@ -89,7 +102,7 @@ def harsh(folder: Path, percentile: float) -> Path:
 def fine_tuned(asked: argparse.Namespace, recipe: Path) -> Bundle:
     """Fine-tune, or go on with it, and export."""
     _, metadata = load_weights(asked.checkpoint)
-    name = f"{asked.checkpoint.resolve().parent.name}-percentile-{asked.percentile:g}"
+    name = run_name(asked)
     changes: dict[str, Any] = {
         "name": f"'{name}'",
         "folder": f"'{asked.folder}'",
@@ -98,6 +111,9 @@ def fine_tuned(asked: argparse.Namespace, recipe: Path) -> Bundle:
         "qat.recipe": f"'{recipe}'",
         "qat.steps": str(asked.steps),
         "qat.lr": str(asked.lr),
+        "qat.teacher": str(asked.teacher),
+        "data.validation": str(asked.validation),
+        "loop.evaluate_every": str(max(1, asked.steps // 2)),
         "loop.pictures": "0",
         "loop.threads": str(asked.threads),
         "data.test": str(asked.frames + _GOLDEN),  # what is exported is measured on all of them
@@ -106,19 +122,38 @@ def fine_tuned(asked: argparse.Namespace, recipe: Path) -> Bundle:
     }
     settings = parse_config(apply_overrides(metadata["config"], changes))
     settings = replace(for_qat(settings, given={"name", "model.init"}), name=name)
+    settings = replace(settings, stages=tuple(replace(stage, batch=asked.batch) for stage in settings.stages))
     console = Console(width=120)
     best = Run(settings, console=console, resume=True).train()
     return export_bundle(best, asked.folder / f"{name}-bundle", console=console, command=" ".join(sys.argv), replace=True)
 
 
-def judged(bundle: Bundle, recipe: Recipe, *, threads: int | None) -> Verification:
-    """Both INT8 graphs in front of the gate."""
+def run_name(asked: argparse.Namespace) -> str:
+    """Of the fine-tuning."""
+    return f"{asked.checkpoint.resolve().parent.name}-percentile-{asked.percentile:g}"
+
+
+def validated(folder: Path) -> list[dict[str, Any]]:
+    """What every validation of the run said, with rounding and without."""
+    names = ("miou", "depth_rel", "normal_mean_deg")
+    found = []
+    for record in map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()):
+        if record["kind"] == "validation":
+            plain = {name: record["without_rounding"][name] for name in names}
+            found.append({"step": record["step"], **{name: record[name] for name in names}, "without_rounding": plain})
+    return found
+
+
+def judged(bundle: Bundle, recipe: Recipe, also: Mapping[str, Recipe], *, threads: int | None) -> Verification:
+    """All INT8 graphs in front of the gate."""
     settings = recipe.calibration
     frames = load_calibration(bundle, count=settings.frames, unreadable_share=settings.unreadable_share).frames
     subjects = []
-    for name, graph in ((CALIBRATED, bundle.read(DEPLOY_MODEL)), (FINE_TUNED, int8_graph(bundle))):
-        calibrated = calibrate(graph, frames, recipe=recipe, threads=threads)
-        model = emit(graph, calibrated, recipe=recipe, target="onnxruntime")
+    deploy = bundle.read(DEPLOY_MODEL)
+    wanted = [(CALIBRATED, deploy, recipe), (FINE_TUNED, int8_graph(bundle), recipe)]
+    for name, graph, rules in [*wanted, *((name, deploy, rules) for name, rules in also.items())]:
+        calibrated = calibrate(graph, frames, recipe=rules, threads=threads)
+        model = emit(graph, calibrated, recipe=rules, target="onnxruntime")
         subjects.append(Subject("onnxruntime", "int8", model, True, label=name))
     return verify_graphs(bundle, subjects, threads=threads, pictures=0)
 

@@ -9,9 +9,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from mtl.losses import MultiTaskLoss
 from mtl.qat.fake_quantize import ActivationRange, rounded_weights
 from mtl.qat.network import QatNetwork
 from mtl.qat.prepare import with_ranges
+from mtl.qat.teaching import TAUGHT, TaughtLoss
+from mtl.settings import LossSettings
 from torch import Tensor, nn
 
 from edge_mtl.backends import open_backend
@@ -182,6 +185,51 @@ def test_fine_tuning_brings_the_rounded_network_nearer_to_the_truth() -> None:
     assert min(errors[-5:]) < errors[0] / 3
     before, after = (answers(int8_of(graph, target), planes(0, 1, 2, 3)) for graph in (cut, network.graph()))
     assert distance(after, truth.numpy()) < distance(before, truth.numpy()) / 1.7
+
+
+def test_the_teacher_stays_what_the_network_was_and_answers_in_training_only(graphs: Mapping[Target, bytes]) -> None:
+    network = QatNetwork(graphs["onnxruntime"], tasks=TASKS)
+    assert set(network.train()(planes(0))) == {"normals"}
+    with torch.no_grad(), network.in_floats():
+        before = network(planes(0))["normals"]
+    network.learn_from_itself()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.01)
+    again = QatNetwork.from_state({name: value.clone() for name, value in network.state_dict().items()}, tasks=TASKS)
+    for learner in (network, again.train()):
+        found = learner(planes(0))
+        assert torch.equal(found[TAUGHT + "normals"], before)
+        assert not found[TAUGHT + "normals"].requires_grad
+        assert found["normals"].requires_grad
+        assert distance(found["normals"].detach().numpy(), before.numpy()) > 0.01
+        assert set(learner.eval()(planes(0))) == {"normals"}
+    assert network.graph() == again.graph()
+
+
+def taught_loss(share: float) -> TaughtLoss:
+    return TaughtLoss(LossSettings(), tasks=("segmentation", "depth", "normals"), stride=1, share=share)
+
+
+def test_the_loss_is_the_distance_from_the_teacher_and_from_labels_by_their_shares() -> None:
+    draws = torch.Generator().manual_seed(0)
+    maps = {"segmentation": (2, 13, 4, 6), "depth": (2, 1, 4, 6), "normals": (2, 3, 4, 6)}
+    found, wanted = ({name: torch.rand(shape, generator=draws) + 0.1 for name, shape in maps.items()} for _ in range(2))
+    targets = {
+        "segmentation": torch.randint(0, 13, (2, 4, 6), generator=draws),
+        "depth": torch.rand((2, 4, 6), generator=draws) + 0.5,
+        "normals": nn.functional.normalize(torch.randn((2, 4, 6, 3), generator=draws), dim=-1),
+    }
+    taught = {**found, **{TAUGHT + name: value for name, value in wanted.items()}}
+    alike = taught_loss(1.0)({**found, **{TAUGHT + name: value for name, value in found.items()}}, targets, None)
+    assert all(abs(float(value)) < 1e-6 for value in alike.values())
+    apart, labels = taught_loss(1.0)(taught, targets, None), taught_loss(1.0)(found, targets, None)
+    assert all(float(value) > 1e-3 for value in apart.values())
+    expected = MultiTaskLoss(LossSettings(), tasks=("segmentation", "depth", "normals"), stride=1)(found, targets, None)
+    assert labels == expected
+    mixed = taught_loss(0.25)(taught, targets, None)
+    for name, value in mixed.items():
+        assert float(value) == pytest.approx(0.25 * float(apart[name]) + 0.75 * float(labels[name]), rel=1e-5)
 
 
 def test_a_network_comes_back_whole_from_its_state(graphs: Mapping[Target, bytes]) -> None:
