@@ -5,8 +5,9 @@
 
 Good: every precision and runtime here, for every bundle, on held-out rooms, one agreement per frame and head; for TensorRT the
 engines that the bundle has for this device (edge-mtl build-engine). Broken: INT8 graphs with one
-scale of one layer wrong by a factor, each on a golden frame as at load and on all of them as at build; and FP32 graphs that
-see red and blue swapped, or whose answers are shifted. For every fault: what it costs, and whether the tolerance sees it.
+scale of one layer wrong by a factor, each on a golden frame as at load and on all of them as at build; and an FP32 graph that
+sees red and blue swapped. For every fault: what it costs, whether the tolerance sees it, and whether an engine that was whole
+when it was built and is broken now would be seen.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from edge_mtl.build.frame_path import FramePath
 from edge_mtl.build.graphs import import_onnx
 from edge_mtl.build.quantization.learned import int8_graph, int8_recipe
 from edge_mtl.build.quantization.quantize import calibrate, emit
-from edge_mtl.build.selftest import TOLERANCES, run_self_test
+from edge_mtl.build.selftest import TOLERANCES, run_self_test, since_build
 from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.bundle import DEPLOY_MODEL, GOLDEN, Bundle
 from edge_mtl.device import fingerprint
@@ -91,6 +92,8 @@ def measure(bundle: Bundle, rooms: Path, *, rooms_count: int, layers: int) -> di
     for name, model in faults(int8["onnxruntime"], deploy, layers) if layers else ():
         precision = "fp32" if name.startswith("fp32") else "int8"
         row = {"fault": name, **cost(bundle, model, precision, golden, expected[len(frames) :])}
+        if precision == "int8":
+            row["caught_since_build"] = worsened(row, broken[0] if broken else row)
         broken.append(row)
         print(json.dumps(row), flush=True)
     return {"bundle": {"name": bundle.name, "digest": bundle.digest}, "good": good, "broken": broken}
@@ -163,6 +166,16 @@ def cost(
             except AccuracyError:
                 row[label] = True
     return row
+
+
+def worsened(row: Mapping[str, Any], whole: Mapping[str, Any]) -> bool:
+    """Whether the self-test at load refuses the graph of `row` where the engine was `whole` when it was built."""
+    allowed = since_build(TOLERANCES["int8"], {"worst": whole})
+    return bool(
+        row["argmax_agreement"] < allowed.argmax_agreement
+        or row["depth_relative_difference"] > allowed.depth_relative_difference
+        or row["normal_angle_deg"] > allowed.normal_angle_deg
+    )
 
 
 def faults(quantized: bytes, deploy: bytes, count: int) -> list[tuple[str, bytes]]:
