@@ -38,6 +38,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--embedding", choices=("network", "colour"), default="network")
     parser.add_argument("--max-drop", default="miou=0.01,rel=0.02,normal=0.5", help="as of edge-mtl calibrate")
+    parser.add_argument("--recipe", type=Path, help="how to quantize, TOML (default: the bundle's own, else the package's)")
     parser.add_argument("--out", type=Path, help="only write the chosen frames there, as pictures")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true")
@@ -49,7 +50,16 @@ def main(arguments: list[str]) -> int:
         if asked.out is not None:
             write_choice(terminal, asked.bundle, source, options, asked.out, threads=asked.threads)
         else:
-            run_source(terminal, asked.bundle, source, options, budget=budget, engines=False, threads=asked.threads)
+            run_source(
+                terminal,
+                asked.bundle,
+                source,
+                options,
+                budget=budget,
+                engines=False,
+                threads=asked.threads,
+                recipe=asked.recipe,
+            )
     except (EdgeMtlError, ValueError) as error:
         print(f"calibrate: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 2)

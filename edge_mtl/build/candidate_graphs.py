@@ -6,22 +6,25 @@ Knows recipes, quantization and precisions; runs nothing but calibration, and kn
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from glob import escape
 
 from edge_mtl.allowlist import check_graph
 from edge_mtl.backends import DEVICES
 from edge_mtl.build.calibration import OWN_FRAMES, CalibrationSet
-from edge_mtl.build.candidates import Candidate
-from edge_mtl.build.graphs import facts
+from edge_mtl.build.candidates import DEPTHWISE, Candidate
+from edge_mtl.build.graphs import GraphIndex, attribute, facts, parse
+from edge_mtl.build.quantization.layers import layer_name
 from edge_mtl.build.quantization.learned import int8_graph
 from edge_mtl.build.quantization.quantize import Calibrated, calibrate, emit
 from edge_mtl.build.store.records import PLAN_BACKENDS
 from edge_mtl.build.tensorrt.half import to_half
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.build.tensorrt.pictures import with_casts_at_the_ends
+from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.errors import BuildError
-from edge_mtl.recipes import TENSORRT_INT8, Recipe, Target, load_recipe
+from edge_mtl.recipes import TENSORRT_INT8, LayerOverride, Recipe, Target, load_recipe
 
-__all__ = ["CandidateGraphs", "candidate_graphs", "plan_recipe"]
+__all__ = ["CandidateGraphs", "candidate_graphs", "named_by", "plan_recipe"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -44,7 +47,7 @@ def candidate_graphs(
     progress: Progress,
     weak: bool = False,
 ) -> CandidateGraphs:
-    """Graphs that hold the precision of each of `tried`.
+    """Graphs that hold the precision of each of `tried`; those that would be the same as another's are left out.
 
     Args:
         frames: for ranges; not needed where nothing is quantized.
@@ -71,16 +74,63 @@ def candidate_graphs(
         if found.integer_layers == 0:
             raise BuildError(f"INT8 was asked for, but the graph for {target} has {found.describe()}. Check the recipe.")
         progress("quantize", number + 1, len(targets))
-    graphs = {}
+    graphs: dict[Candidate, bytes] = {}
     for item in tried:
-        graph = integers[item.backend] if item.precision.startswith("int8") else deploy
+        if item.plain:
+            if not bundle.has(PLAIN_MODEL):
+                continue
+            graph = _plain(bundle, item)
+        elif DEPTHWISE in item.float_blocks:
+            kept = _depthwise_in_floats(source)
+            if not kept or frames is None:
+                continue
+            chosen = plan_recipe(recipe)
+            graph = emit(source, ranges[True], recipe=replace(chosen, layers=(*chosen.layers, *kept)), target="tensorrt")
+        else:
+            graph = integers[item.backend] if item.precision.startswith("int8") else deploy
         graphs[item] = to_half(graph, name="the graph") if _halved(item, weak=weak) else graph
     return CandidateGraphs(graphs, ranges.get(False))
+
+
+def _plain(bundle: Bundle, candidate: Candidate) -> bytes:
+    graph = bundle.read(PLAIN_MODEL)
+    check_graph(graph, name=str(bundle.path / PLAIN_MODEL))
+    return with_casts_at_the_ends(graph, name=PLAIN_MODEL) if candidate.backend in PLAN_BACKENDS else graph
+
+
+def _depthwise_in_floats(source: bytes) -> tuple[LayerOverride, ...]:
+    """What a recipe has to say besides so that depthwise convolutions stay in floats; nothing where there are none."""
+    index = GraphIndex(parse(source, name="the graph that INT8 is made from"))
+    nodes = [node for node in index.nodes if node.op_type == "Conv" and attribute(node, "group", 1) > 1]
+    names = dict.fromkeys(layer_name(node, index) for node in nodes)
+    return tuple(LayerOverride(escape(name), precision="float") for name in names)
 
 
 def plan_recipe(recipe: Recipe) -> Recipe:
     """The recipe given if it is one for TensorRT, else that of the package: processors and GPUs want different integers."""
     return recipe if "tensorrt" in recipe.targets else load_recipe(TENSORRT_INT8)
+
+
+def named_by(recipe: Recipe, tried: Sequence[Candidate], *, plans: bool = False) -> tuple[Candidate, ...]:
+    """`tried` without the INT8 graphs of runtimes that the recipe is not for.
+
+    Args:
+        plans: whether those of TensorRT stay all the same, see `plan_recipe`.
+    Raises:
+        BuildError: none of the INT8 graphs is left.
+    """
+    integers = {candidate.backend for candidate in tried if candidate.precision.startswith("int8")}
+    known = {
+        backend
+        for backend in integers
+        if _TARGETS.get(backend, "onnxruntime") in recipe.targets or (plans and backend in PLAN_BACKENDS)
+    }
+    if integers and not known:
+        raise BuildError(
+            f"The recipe {recipe.name} is for {', '.join(recipe.targets)}; INT8 can be built here for "
+            f"{', '.join(sorted(integers))}. Add one of these to its targets, or give another recipe: --recipe FILE"
+        )
+    return tuple(item for item in tried if item.backend in known or not item.precision.startswith("int8"))
 
 
 _TARGETS: Mapping[str, Target] = {"openvino": "openvino", "tensorrt": "tensorrt"}

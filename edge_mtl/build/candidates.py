@@ -10,7 +10,7 @@ from edge_mtl.backends import Availability
 from edge_mtl.device import DeviceFingerprint
 from edge_mtl.errors import BackendUnavailable, BuildError
 
-__all__ = ["BUILDABLE", "BuildPrecision", "Candidate", "candidates"]
+__all__ = ["BUILDABLE", "DEPTHWISE", "BuildPrecision", "Candidate", "candidates"]
 
 BuildPrecision = Literal["fp32", "bf16", "fp16", "int8"]
 BUILDABLE: tuple[str, ...] = ("fp32", "bf16", "fp16", "int8")
@@ -19,27 +19,59 @@ AUTO = "auto"
 _TRIED_BY_AUTO = ("fp32", "bf16", "int8")
 """Half precision is left out: on CPUs that have it, bfloat16 was never slower and keeps the range of FP32."""
 
-_ON_GPU: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "tensorrt": {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8+fp16", "fp16", "fp32")},
-    "onnxruntime-cuda": {"fp32": ("fp32",), "fp16": ("fp16",)},
-}
-"""By what was asked for. INT8 is timed beside half and full precision: transformers in INT8 have run slower than in FP16, so
-that must show. ONNX Runtime has few integer kernels on GPUs."""
+DEPTHWISE = "depthwise convolutions"
+"""Among a candidate's `float_blocks`: every convolution that looks at one channel at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A graph to build: what runs it, what its layers compute in, and which blocks stay in floats besides the recipe's."""
+    """A graph to build.
+
+    Attributes:
+        backend: what runs it.
+        precision: what its layers compute in.
+        float_blocks: which blocks stay in floats besides the recipe's.
+        plain: the bundle's plain graph, with pre- and post-processing in it, in place of the one rewritten for speed.
+    """
 
     backend: str
     precision: str
     float_blocks: tuple[str, ...] = ()
+    plain: bool = False
 
     @property
     def name(self) -> str:
         """For tables and messages."""
-        kept = f", {' and '.join(self.float_blocks)} in floats" if self.float_blocks else ""
-        return f"{self.precision} on {self.backend}{kept}"
+        return f"{self.precision} on {self.backend}{''.join(f', {trait}' for trait in self.traits)}"
+
+    @property
+    def traits(self) -> tuple[str, ...]:
+        """What sets it apart from the usual graph of its precision, for people."""
+        kept = (f"{' and '.join(self.float_blocks)} in floats",) if self.float_blocks else ()
+        return (*kept, "plain graph") if self.plain else kept
+
+
+_ON_GPU: Mapping[str, Mapping[str, tuple[Candidate, ...]]] = {
+    "tensorrt": {
+        "fp32": (Candidate("tensorrt", "fp32"), Candidate("tensorrt", "fp32", plain=True)),
+        "fp16": (Candidate("tensorrt", "fp16"), Candidate("tensorrt", "fp16", plain=True)),
+        "int8": (
+            Candidate("tensorrt", "int8+fp16"),
+            Candidate("tensorrt", "int8+fp16", (DEPTHWISE,)),
+            Candidate("tensorrt", "fp16"),
+            Candidate("tensorrt", "fp16", plain=True),
+            Candidate("tensorrt", "fp32"),
+        ),
+    },
+    "onnxruntime-cuda": {
+        "fp32": (Candidate("onnxruntime-cuda", "fp32"), Candidate("onnxruntime-cuda", "fp32", plain=True)),
+        "fp16": (Candidate("onnxruntime-cuda", "fp16"), Candidate("onnxruntime-cuda", "fp16", plain=True)),
+    },
+}
+"""By what was asked for. INT8 is timed beside half and full precision: transformers in INT8 have run slower than in FP16, so
+that must show. The plain graph is timed beside the rewritten one, because compilers for GPUs know patterns that rewriting may
+hide, and its maps are finished on the GPU. Depthwise convolutions in INT8 made plans of TensorRT for RTX twice as large (see
+docs/decisions/0010), so INT8 is tried without them, too. ONNX Runtime has few integer kernels on GPUs."""
 
 
 def candidates(
@@ -64,7 +96,7 @@ def candidates(
     names = [name for name, found in available.items() if found.usable and backend in (AUTO, name)]
     if not names:
         raise BackendUnavailable('No runtime is installed. Install one with: pip install "edge-mtl[cpu]"')
-    found = tuple(Candidate(name, kind) for name in names for kind in _kinds(name, precision, device))
+    found = tuple(candidate for name in names for candidate in _of_runtime(name, precision, device))
     if found:
         return found
     if backend in _ON_GPU:
@@ -84,14 +116,14 @@ def candidates(
     )
 
 
-def _kinds(backend: str, precision: str, device: DeviceFingerprint) -> list[str]:
+def _of_runtime(backend: str, precision: str, device: DeviceFingerprint) -> list[Candidate]:
     """What a runtime builds for the precision asked for, each once."""
     on_gpu = _ON_GPU.get(backend)
     if on_gpu is not None:
-        found = [kind for each in (on_gpu if precision == AUTO else (precision,)) for kind in on_gpu.get(each, ())]
+        found = [candidate for each in (on_gpu if precision == AUTO else (precision,)) for candidate in on_gpu.get(each, ())]
     else:
         found = [
-            kind
+            Candidate(backend, kind)
             for each in (_TRIED_BY_AUTO if precision == AUTO else (precision,))
             for kind in _precisions(backend, each, device)
         ]

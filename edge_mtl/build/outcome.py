@@ -11,18 +11,22 @@ from edge_mtl.backends import DEVICES
 from edge_mtl.bench.latency import LatencyReport
 from edge_mtl.build.calibration import CalibrationSet
 from edge_mtl.build.evaluation import Score
-from edge_mtl.build.graphs import facts
+from edge_mtl.build.graphs import GraphIndex, facts, parse
+from edge_mtl.build.quantization.layers import without_layers
+from edge_mtl.build.quantization.learned import int8_graph
 from edge_mtl.build.report import BuildReport, BuildRow
 from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.build.store.records import EngineRecord, engine_file, engine_key
 from edge_mtl.build.tensorrt.options import PlanOptions
 from edge_mtl.build.trials import BASELINE, Trial
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.files import sha256_bytes
+from edge_mtl.recipes import Recipe
 
-__all__ = ["baseline_row", "calibration_of", "contents_of", "engine_record", "reused", "row_of", "warnings_of"]
+__all__ = ["baseline_row", "calibration_of", "contents_of", "engine_record", "reused", "row_of", "slips_of", "warnings_of"]
 
 _FLOAT_BLOCKS = "float_blocks"
+_GRAPH = "graph"
 
 
 def engine_record(
@@ -39,6 +43,8 @@ def engine_record(
     graph, digest = bundle.manifest.files[DEPLOY_MODEL].sha256, sha256_bytes(trial.engine)
     version = store.runtimes[candidate.backend]
     options = {**request, _FLOAT_BLOCKS: ", ".join(candidate.float_blocks)} if candidate.float_blocks else dict(request)
+    if candidate.plain:
+        options[_GRAPH] = PLAIN_MODEL
     if trial.plan is not None:
         options |= asked.key_values() | {"library": trial.plan.library}
     gpu = store.gpu if DEVICES[candidate.backend] == "cuda" else None
@@ -101,6 +107,8 @@ def row_of(trial: Trial, ranking: Sequence[Trial], timed: LatencyReport) -> Buil
     reason = "the fastest that passed its self-test" if chosen else f"passed, but {winner.candidate.name} is faster"
     if candidate.float_blocks:
         reason = f"{reason}; keeps in floats: {', '.join(candidate.float_blocks)}"
+    if candidate.plain:
+        reason = f"{reason}; made of the plain graph, with pre- and post-processing in it"
     return replace(
         row,
         reason=reason,
@@ -118,13 +126,25 @@ def row_of(trial: Trial, ranking: Sequence[Trial], timed: LatencyReport) -> Buil
 def contents_of(winner: Trial) -> str:
     if winner.plan is not None:
         return winner.plan.describe()
-    return facts(winner.model).describe() if winner.quantized else "the bundle's deploy graph"
+    if winner.quantized:
+        return facts(winner.model).describe()
+    return "the bundle's plain graph" if winner.candidate.plain else "the bundle's deploy graph"
 
 
 def calibration_of(frames: CalibrationSet | None) -> dict[str, Any]:
     if frames is None:
         return {}
     return {"count": len(frames.frames), "source": frames.source, "digest": frames.digest, "skipped": list(frames.skipped)}
+
+
+def slips_of(recipe: Recipe, bundle: Bundle) -> tuple[str, ...]:
+    """What a recipe of one's own says about layers that the network does not have."""
+    index = GraphIndex(parse(int8_graph(bundle), name="the graph that INT8 is made from"))
+    return tuple(
+        f"The recipe {recipe.name} says something about layers {override.match!r}; this network has none of that name. "
+        "edge-mtl sensitivity --level layer lists them."
+        for override in without_layers(recipe.layers, index)
+    )
 
 
 def warnings_of(frames: CalibrationSet | None, winner: Trial, trials: Sequence[Trial]) -> tuple[str, ...]:

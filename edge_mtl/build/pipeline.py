@@ -14,12 +14,21 @@ from typing import Any
 
 from edge_mtl.backends import DEVICES, available
 from edge_mtl.build.calibration import CalibrationSet, load_calibration
-from edge_mtl.build.candidate_graphs import candidate_graphs, plan_recipe
+from edge_mtl.build.candidate_graphs import candidate_graphs, named_by, plan_recipe
 from edge_mtl.build.candidates import AUTO, candidates
 from edge_mtl.build.gate.budget import DEFAULT_BUDGET, Budget
 from edge_mtl.build.graphs import import_onnx
-from edge_mtl.build.outcome import baseline_row, calibration_of, contents_of, engine_record, reused, row_of, warnings_of
-from edge_mtl.build.quantization.learned import QAT_MODEL, int8_recipe
+from edge_mtl.build.outcome import (
+    baseline_row,
+    calibration_of,
+    contents_of,
+    engine_record,
+    reused,
+    row_of,
+    slips_of,
+    warnings_of,
+)
+from edge_mtl.build.quantization.learned import OWN_RECIPE, QAT_MODEL, int8_recipe
 from edge_mtl.build.quantization.search import propose
 from edge_mtl.build.report import BuildReport
 from edge_mtl.build.store.engines import EngineStore
@@ -37,8 +46,8 @@ from edge_mtl.build.trials import (
     time_trials,
 )
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.choice import device_asked, gpu_asked, on_kind
 from edge_mtl.errors import BuildError, BundleError
-from edge_mtl.files import sha256_bytes
 from edge_mtl.recipes import Recipe, load_recipe
 
 __all__ = ["SEARCH_S", "Progress", "build_engine"]
@@ -49,6 +58,9 @@ _BUDGET_S = 20.0
 _AUTO_BUDGET_S = 90.0
 """With many candidates close to one another a loaded machine needs more rounds to tell them apart."""
 
+_DECIDES_RANGES = ("calibration", "recipe_digest", "plan_recipe_digest", "fine_tuned")
+"""Options of an INT8 engine that say which integers it holds."""
+
 _NOT_KEPT = "Compiled code could not be kept in {}: engines work, and start slower."
 
 
@@ -57,8 +69,10 @@ def build_engine(
     *,
     precision: str = "int8",
     backend: str = "auto",
+    device: str = "auto",
     calibration: Path | None = None,
     recipe: Recipe | None = None,
+    most_frames: int | None = None,
     threads: int | None = None,
     store: EngineStore | None = None,
     budget: Budget | None = DEFAULT_BUDGET,
@@ -76,8 +90,10 @@ def build_engine(
             float16, where INT8 must also be faster than half and full precision or it is not the one chosen. "auto" tries
             all that this machine has, and INT8 with some blocks in floats, and takes the fastest within the budget.
         backend: "auto" tries every runtime that is here, a name only that one.
+        device: "cpu", "cuda" or "cuda:1" (the second GPU) tries only what runs there; "auto" all, on the first GPU.
         calibration: folder of pictures for INT8 ranges; the bundle's frames when not given.
-        recipe: how to quantize, the one that comes with the package when not given.
+        recipe: how to quantize; only runtimes that it names get INT8. The bundle's own, or else the package's, when not given.
+        most_frames: how many calibration frames at most; as the recipe says when not given.
         threads: of the runtimes; one per physical core when not given.
         store: where engines go; the bundle's by default.
         budget: what an engine may lose against FP32 on the bundle's frames, or else it is not stored; None stores it all the
@@ -93,9 +109,14 @@ def build_engine(
         BundleError: the bundle is damaged or lacks a file.
     """
     start = time.time()
-    place = store or EngineStore(bundle)
+    kind, index = device_asked(device)
+    place = store or EngineStore(bundle, gpu=gpu_asked(index))
     report = progress or _silent
-    tried = candidates(precision, backend=backend, available=available(), device=place.device)
+    tried = candidates(precision, backend=backend, available=on_kind(available(), kind), device=place.device)
+    if recipe is not None:
+        tried = named_by(recipe, tried)
+    elif bundle.has(OWN_RECIPE):
+        tried = named_by(int8_recipe(bundle), tried, plans=True)
     integers = any(candidate.precision.startswith("int8") for candidate in tried)
     chosen_recipe = recipe or (int8_recipe(bundle) if integers else load_recipe())
     frames: CalibrationSet | None = None
@@ -104,12 +125,12 @@ def build_engine(
         frames = load_calibration(
             bundle,
             calibration,
-            count=chosen_recipe.calibration.frames,
+            count=most_frames or chosen_recipe.calibration.frames,
             unreadable_share=chosen_recipe.calibration.unreadable_share,
         )
     request = _request(bundle, precision, backend, threads, frames, chosen_recipe)
     if frames is not None and any(candidate.backend in PLAN_BACKENDS for candidate in tried):
-        request["plan_recipe_digest"] = _digest(plan_recipe(chosen_recipe))
+        request["plan_recipe_digest"] = plan_recipe(chosen_recipe).digest
     asked = plan_options or PlanOptions()
     with place.building(waiting=partial(report, "wait", 0, 1)) as waited:
         if waited and (found := _built_meanwhile(place, request, start)) is not None:
@@ -133,8 +154,8 @@ def build_engine(
                 )
                 trials += [Trial(proposal.candidate, proposal.model) for proposal in found_by_search]
             for number, trial in enumerate(trials):
-                build_trial_plan(trial, place, asked, report)
-                open_and_test(trial, bundle, threads, stack)
+                build_trial_plan(trial, place, asked, report, device=index)
+                open_and_test(trial, bundle, threads, stack, device=index)
                 report("self-test", number + 1, len(trials))
             passed = [trial for trial in trials if trial.failure is None]
             if not passed:
@@ -155,6 +176,8 @@ def build_engine(
             place.save(record, trial.engine)
             kept = _keep_compiled(place, record, trial) and kept
             report("store", number + 1, len(records))
+        for old in _outdated(place, records):
+            place.remove(old)
     return BuildReport(
         record=records[0],
         path=place.folder / records[0].file,
@@ -162,7 +185,11 @@ def build_engine(
         graph=contents_of(ranking[0]),
         calibration=calibration_of(frames),
         seconds=time.time() - start,
-        warnings=(*warnings_of(frames, ranking[0], trials), *(() if kept else (_NOT_KEPT.format(place.compiled.folder),))),
+        warnings=(
+            *(slips_of(recipe, bundle) if recipe is not None else ()),
+            *warnings_of(frames, ranking[0], trials),
+            *(() if kept else (_NOT_KEPT.format(place.compiled.folder),)),
+        ),
     )
 
 
@@ -178,14 +205,10 @@ def _request(
         raise BundleError(f"{bundle.path} has no {DEPLOY_MODEL}: engines are built from it. Export the bundle again.")
     options: dict[str, Any] = {"asked_precision": precision, "asked_backend": backend, "threads": threads}
     if frames is not None:
-        options |= {"calibration": frames.digest, "recipe": recipe.name, "recipe_digest": _digest(recipe)}
+        options |= {"calibration": frames.digest, "recipe": recipe.name, "recipe_digest": recipe.digest}
         if bundle.has(QAT_MODEL):
             options["fine_tuned"] = bundle.manifest.files[QAT_MODEL].sha256
     return options
-
-
-def _digest(recipe: Recipe) -> str:
-    return sha256_bytes(repr(recipe).encode())
 
 
 def _built_meanwhile(store: EngineStore, request: Mapping[str, Any], start: float) -> EngineRecord | None:
@@ -194,6 +217,24 @@ def _built_meanwhile(store: EngineStore, request: Mapping[str, Any], start: floa
         if record.created >= start and asked == dict(request) and store.mismatch(record) is None:
             return record
     return None
+
+
+def _outdated(store: EngineStore, made: Sequence[EngineRecord]) -> list[EngineRecord]:
+    """INT8 engines of this device, for the runtimes of `made`, by another recipe or from other frames.
+
+    Left in the store they would compete with what was asked for now, and a few microseconds would decide. Only those in the
+    folder that is written to: what lies elsewhere belongs to another revision, and a recalibration may still fail.
+    """
+    new = {record.backend: record for record in made if record.precision.startswith("int8")}
+    return [
+        old
+        for old in store.list()
+        if old.precision.startswith("int8")
+        and old.backend in new
+        and (store.folder / f"{old.key}.json").is_file()
+        and store.mismatch(old) is None
+        and any(old.options.get(name) != new[old.backend].options.get(name) for name in _DECIDES_RANGES)
+    ]
 
 
 def _best_per_runtime(ranking: Sequence[Trial]) -> list[Trial]:

@@ -30,15 +30,15 @@ from edge_mtl.build.gate.verify import (
     verify_graphs,
 )
 from edge_mtl.build.pipeline import build_engine
-from edge_mtl.build.quantization.learned import QAT_MODEL, int8_graph, int8_recipe
-from edge_mtl.build.quantization.quantize import CPU_MODEL, quantize
+from edge_mtl.build.quantization.learned import OWN_RECIPE, QAT_MODEL, int8_graph, int8_recipe
+from edge_mtl.build.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, quantize
 from edge_mtl.build.report import BuildReport
 from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.build.store.revision import changing, commit
 from edge_mtl.bundle import CALIBRATION, ENGINES, Bundle
 from edge_mtl.errors import BuildError, CalibrationError
 from edge_mtl.files import TEMPORARY_PREFIX
-from edge_mtl.recipes import Recipe
+from edge_mtl.recipes import TENSORRT_INT8, Recipe, load_recipe, read_recipe
 
 __all__ = ["Recalibration", "recalibrate"]
 
@@ -85,6 +85,7 @@ def recalibrate(
     path: Path,
     source: FrameSource,
     *,
+    recipe: Path | None = None,
     count: int | None = None,
     seed: int = 0,
     embedding: Embedding = "network",
@@ -97,6 +98,8 @@ def recalibrate(
     """Calibrate the bundle at `path` with frames of `source`, and put the result in its place if it passes the gate.
 
     Args:
+        recipe: how to quantize, a TOML file, which goes into the bundle and counts from then on; the bundle's own, or else
+            the package's, when not given.
         count: how many frames; as many as the recipe uses by default.
         seed, embedding: see `edge_mtl.build.frame_choice.choose.choose_frames`.
         budget: what INT8 may lose against FP32: of accuracy on the bundle's labelled frames, of agreement on others.
@@ -106,20 +109,21 @@ def recalibrate(
     Raises:
         CalibrationError: the source has no usable frames, too many unreadable ones, or frames that the bundle is measured on.
         AccuracyError: a head is out of budget.
-        BundleError, BuildError: the bundle is damaged, or something cannot be written.
+        BundleError, BuildError: the bundle is damaged, the recipe does not fit, or something cannot be written.
         BackendUnavailable: onnx, ONNX Runtime or the backend is missing.
     """
     report = progress or _silent
+    own_recipe = {} if recipe is None else {OWN_RECIPE: _recipe_file(recipe)}
     with changing(path, waiting=lambda: report("wait", 0, 1)) as bundle, _staging(bundle) as staging:
-        recipe = int8_recipe(bundle)
-        number = count or recipe.calibration.frames
+        rules = read_recipe(own_recipe[OWN_RECIPE], source=str(recipe)) if own_recipe else int8_recipe(bundle)
+        number = count or rules.calibration.frames
         chosen, spare = choose_frames(
             source, bundle, count=number, seed=seed, embedding=embedding, spare=_SPARE, threads=threads, progress=report
         )
         files, digest = encode_frames(chosen.frames)
         frames = [picture for payload in files.values() if (picture := decode_picture(payload)) is not None]
         source_graph = int8_graph(bundle, own_frames=False)
-        models = quantize(source_graph, frames, threads=threads, progress=report)
+        models = quantize(source_graph, frames, recipes=_recipes(rules), threads=threads, progress=report)
         subjects = [Subject(_SIMULATOR, "int8", model, True, label=name) for name, model in models.items()]
         field = _field(bundle, subjects, chosen, spare, budget, threads, report)
         field.require()
@@ -128,13 +132,14 @@ def recalibrate(
             labelled = verify_graphs(bundle, subjects, budget=budget, threads=threads, progress=report)
             labelled.require()
         before = _before(bundle, spare or chosen.frames, threads, report)
-        built = _engines(bundle, staging, files, recipe, budget, backend, threads, report) if engines else None
+        named = rules if own_recipe else None
+        built = _engines(bundle, staging, files, named, budget, backend, threads, report) if engines else None
 
         def change(folder: Path) -> None:
             shutil.rmtree(folder / CALIBRATION, ignore_errors=True)
             (folder / CALIBRATION).mkdir()
             fine_tuned = {QAT_MODEL: source_graph} if bundle.has(QAT_MODEL) else {}  # its ranges come from frames from now on
-            for name, payload in {**files, **models, **fine_tuned}.items():
+            for name, payload in {**files, **models, **fine_tuned, **own_recipe}.items():
                 (folder / name).write_bytes(payload)
             if labelled is not None:
                 place_pictures(folder, labelled.pictures)
@@ -142,7 +147,7 @@ def recalibrate(
                 shutil.copytree(staging / ENGINES, folder / ENGINES, ignore=shutil.ignore_patterns(".*"))
                 (folder / ENGINES).chmod(0o700)
 
-        facts = {"count": len(frames), "digest": digest, **chosen.facts()}
+        facts = {"count": len(frames), "digest": digest, **chosen.facts(), "recipe": rules.name, "recipe_digest": rules.digest}
         card = labelled.card if labelled is not None else field.card
         made = commit(bundle, change, calibration=facts, card=card)
     warnings = _warnings(chosen, spare, field, labelled, before)
@@ -151,6 +156,22 @@ def recalibrate(
 
 def _silent(step: str, done: int, total: int) -> None:
     return None
+
+
+def _recipe_file(path: Path) -> bytes:
+    """The bytes of a recipe that a bundle can be calibrated by. Raises BuildError."""
+    if "onnxruntime" not in (found := load_recipe(path)).targets:
+        raise BuildError(
+            f"recipe {path} is for {', '.join(found.targets)}: the INT8 graph that a bundle is judged by runs in ONNX Runtime. "
+            'Add "onnxruntime" to its targets.'
+        )
+    return path.read_bytes()
+
+
+def _recipes(rules: Recipe) -> dict[str, Recipe]:
+    """What the two graphs of a bundle are made by; both equalise alike, for one pass over the frames serves them."""
+    plan = rules if "tensorrt" in rules.targets else replace(load_recipe(TENSORRT_INT8), equalisation=rules.equalisation)
+    return {TENSORRT_MODEL: replace(plan, targets=("tensorrt",)), CPU_MODEL: replace(rules, targets=("onnxruntime",))}
 
 
 @contextmanager
@@ -210,7 +231,7 @@ def _engines(
     bundle: Bundle,
     staging: Path,
     files: Mapping[str, bytes],
-    recipe: Recipe,
+    recipe: Recipe | None,
     budget: Budget,
     backend: str,
     threads: int | None,
@@ -225,13 +246,13 @@ def _engines(
         raise BuildError(
             f"{staging} cannot be written to ({exc.strerror or exc}). Free some space, then run it again."
         ) from exc
-    enough = replace(recipe, calibration=replace(recipe.calibration, frames=max(recipe.calibration.frames, len(files))))
     return build_engine(
         bundle,
         precision="int8",
         backend=backend,
         calibration=staging / CALIBRATION,
-        recipe=enough,
+        recipe=recipe,
+        most_frames=len(files),
         threads=threads,
         store=EngineStore(replace(bundle, path=staging)),
         budget=budget,

@@ -23,6 +23,7 @@ from edge_mtl.build.store.records import PLAN_BACKENDS
 from edge_mtl.build.tensorrt.builder import PlanReport, build_plan
 from edge_mtl.build.tensorrt.options import PlanOptions, PlanPrecision
 from edge_mtl.bundle import DEPLOY_MODEL, GOLDEN, PLAIN_MODEL, Bundle
+from edge_mtl.cuda import CudaError, current_gpu
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError, BundleError, InferenceError
 from edge_mtl.tensorrt_api import find_library
 
@@ -73,28 +74,39 @@ class Trial:
         return self.model if self.plan is None else self.plan.plan
 
 
-def build_trial_plan(trial: Trial, store: EngineStore, asked: PlanOptions, progress: Progress) -> None:
-    """What TensorRT makes of a graph; a failure is the candidate's, and others go on."""
+def build_trial_plan(trial: Trial, store: EngineStore, asked: PlanOptions, progress: Progress, *, device: int = 0) -> None:
+    """What TensorRT makes of a graph for the GPU `device`; a failure is the candidate's, and others go on."""
     candidate = trial.candidate
     if candidate.backend not in PLAN_BACKENDS:
         return
     options = replace(asked, precision=cast(PlanPrecision, candidate.precision))
     try:
-        trial.plan = build_plan(
-            find_library(), trial.model, options, cache_folder=store.timings, progress=partial(progress, "plan")
-        )
-    except (BackendUnavailable, BuildError) as exc:
+        with current_gpu(device):
+            trial.plan = build_plan(
+                find_library(),
+                trial.model,
+                options,
+                cache_folder=store.timings,
+                device=device,
+                progress=partial(progress, "plan"),
+            )
+    except (BackendUnavailable, BuildError, CudaError) as exc:
         trial.failure = exc
 
 
-def open_and_test(trial: Trial, bundle: Bundle, threads: int | None, stack: ExitStack) -> None:
+def open_and_test(trial: Trial, bundle: Bundle, threads: int | None, stack: ExitStack, *, device: int = 0) -> None:
     candidate = trial.candidate
     if trial.failure is not None:
         return
     try:
         trial.compiled = _compile(candidate, trial.engine)
         opened = open_backend(
-            candidate.backend, trial.engine, threads=threads, precision=candidate.precision, compiled=trial.compiled
+            candidate.backend,
+            trial.engine,
+            threads=threads,
+            precision=candidate.precision,
+            compiled=trial.compiled,
+            device=device,
         )
         backend = stack.enter_context(closing(opened))
         if backend.info.loading != "compiled code":

@@ -21,6 +21,7 @@ from edge_mtl.cli.arguments import (
     EveryOption,
     JsonOption,
     MaxDropOption,
+    RecipeOption,
     SeedOption,
     ThreadsOption,
     TopicOption,
@@ -102,6 +103,7 @@ def calibrate(
         Path, typer.Argument(metavar="SOURCE", help="A folder (of a dataset its train folder), a video or a ROS bag.")
     ],
     bundle: BundleOption = None,
+    recipe: RecipeOption = None,
     count: CountOption = None,
     seed: SeedOption = 0,
     embedding: EmbeddingOption = "network",
@@ -125,12 +127,14 @@ def calibrate(
     options = ChoiceOptions(count, seed, parse_embedding(embedding), topic, every)
     terminal, budget = Terminal(json_output=json), parse_budget(max_drop)
     if out is not None:
+        if recipe is not None:
+            raise UsageError("--recipe says how to quantize, and --out only writes the chosen frames. Give one of them.")
         from edge_mtl.build.frame_choice.sources import open_frames
         from edge_mtl.commands.calibrate import write_choice
 
         write_choice(terminal, bundle, open_frames(source, topic=topic, every=every), options, out, threads=threads)
         return
-    run(terminal, bundle, source, options, budget=budget, engines=False, backend="auto", threads=threads)
+    run(terminal, bundle, source, options, budget=budget, engines=False, backend="auto", threads=threads, recipe=recipe)
 
 
 @app.command(
@@ -149,6 +153,7 @@ def recalibrate(
     video: Annotated[Path | None, typer.Option("--video", metavar="FILE", help="A video.")] = None,
     rollback: Annotated[bool, typer.Option("--rollback", help="Go back to the revision before.")] = False,
     to: Annotated[int | None, typer.Option("--to", metavar="N", min=1, help="With --rollback: this revision.")] = None,
+    recipe: RecipeOption = None,
     count: CountOption = None,
     seed: SeedOption = 0,
     embedding: EmbeddingOption = "network",
@@ -169,15 +174,25 @@ def recalibrate(
     sources = [path for path in (bag, folder, video) if path is not None]
     terminal = Terminal(json_output=json)
     if rollback:
-        if sources:
-            raise UsageError("expected either --rollback or frames, found both.")
+        if sources or recipe is not None:
+            raise UsageError("expected either --rollback, or frames and perhaps a recipe; found both.")
         go_back(terminal, bundle, to=to)
         return
     if len(sources) != 1 or to is not None:
         found = "--to without --rollback" if to is not None else f"{len(sources)} of them"
         raise UsageError(f"expected one of --bag, --folder, --video, or --rollback; found {found}.")
     options = ChoiceOptions(count, seed, parse_embedding(embedding), topic, every)
-    run(terminal, bundle, sources[0], options, budget=parse_budget(max_drop), engines=True, backend=backend, threads=threads)
+    run(
+        terminal,
+        bundle,
+        sources[0],
+        options,
+        budget=parse_budget(max_drop),
+        engines=True,
+        backend=backend,
+        threads=threads,
+        recipe=recipe,
+    )
 
 
 @app.command(
@@ -192,9 +207,7 @@ def sensitivity(
     bundle: BundleArgument = None,
     target: Annotated[str, typer.Option("--target", metavar="NAME", help="onnxruntime, openvino or tensorrt.")] = "onnxruntime",
     level: Annotated[str, typer.Option("--level", metavar="NAME", help="block, or layer.")] = "block",
-    recipe: Annotated[
-        Path | None, typer.Option("--recipe", metavar="FILE", help="How to quantize; default: the package's.")
-    ] = None,
+    recipe: RecipeOption = None,
     calibration: Annotated[
         Path | None,
         typer.Option("--calibration", metavar="DIR", help="Pictures for the INT8 ranges; default: those of the bundle."),

@@ -18,11 +18,13 @@ __all__ = [
     "BundleArgument",
     "BundleOption",
     "CountOption",
+    "DeviceOption",
     "EmbeddingOption",
     "EveryOption",
     "JsonOption",
     "MaxDropOption",
     "PrecisionOption",
+    "RecipeOption",
     "SeedOption",
     "ThreadsOption",
     "TopicOption",
@@ -38,6 +40,9 @@ BundleArgument = Annotated[Path | None, typer.Argument(metavar="[BUNDLE]", help=
 BundleOption = Annotated[Path | None, typer.Option("--bundle", metavar="DIR", help=_BUNDLE_HELP, show_default=False)]
 BackendOption = Annotated[
     str, typer.Option("--backend", metavar="NAME", help="auto, onnxruntime, openvino, onnxruntime-cuda or tensorrt.")
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, or cuda:N for the GPU with that number.")
 ]
 PrecisionOption = Annotated[
     str, typer.Option("--precision", metavar="NAME", help="auto, or a precision that an engine was built with.")
@@ -63,6 +68,10 @@ EmbeddingOption = Annotated[
 ]
 TopicOption = Annotated[
     str | None, typer.Option("--topic", metavar="NAME", help="Of the bag's images, where it has several.", show_default=False)
+]
+RecipeOption = Annotated[
+    Path | None,
+    typer.Option("--recipe", metavar="FILE", help="How to quantize, TOML; default: the bundle's own, else the package's."),
 ]
 EveryOption = Annotated[
     int, typer.Option("--every", metavar="N", min=1, max=1_000_000, help="Take every N-th frame of a video or bag.")

@@ -13,7 +13,9 @@ from edge_mtl.cli.arguments import (
     MAX_DROP_BUILD_HELP,
     BackendOption,
     BundleArgument,
+    DeviceOption,
     JsonOption,
+    RecipeOption,
     ThreadsOption,
     UsageError,
     block,
@@ -32,6 +34,7 @@ __all__ = ["build_engine", "engines", "export"]
         "edge-mtl build-engine --int8",
         "edge-mtl build-engine bundles/rooms-b0 --int8 --backend openvino --threads 4",
         "edge-mtl build-engine bundles/rooms-b0 --int8 --calibration pictures-of-my-robot/",
+        "edge-mtl build-engine --int8 --recipe my-recipe.toml",
         "edge-mtl build-engine --precision auto --max-drop miou=0.01,rel=0.02,normal=0.5",
         "edge-mtl build-engine --int8 --backend tensorrt --trt builderOptimizationLevel=5 --trt workspace=2048",
     ),
@@ -48,10 +51,12 @@ def build_engine(
     ] = None,
     max_drop: Annotated[str, typer.Option("--max-drop", metavar="LIST", help=MAX_DROP_BUILD_HELP)] = MAX_DROP,
     backend: BackendOption = "auto",
+    device: DeviceOption = "auto",
     calibration: Annotated[
         Path | None,
         typer.Option("--calibration", metavar="DIR", help="Pictures for the INT8 ranges; default: those of the bundle."),
     ] = None,
+    recipe: RecipeOption = None,
     threads: ThreadsOption = None,
     trt: Annotated[
         list[str] | None,
@@ -74,6 +79,8 @@ def build_engine(
         raise UsageError(
             f"expected one precision of --int8, --fp32, --fp16, --bf16, --precision auto; found {found}. Try --int8."
         )
+    if recipe is not None and chosen[0] not in ("int8", "auto"):
+        raise UsageError(f"--recipe says how to make INT8; found --{chosen[0]}. Give --int8 or --precision auto with it.")
     from edge_mtl.commands.build_engine import run
 
     budget = parse_budget_or_none(max_drop)
@@ -82,10 +89,12 @@ def build_engine(
         bundle,
         chosen[0],
         backend=backend,
+        device=device,
         calibration=calibration,
         threads=threads,
         budget=budget,
         trt=tuple(trt or ()),
+        recipe=recipe,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edge_mtl.cli.application import app
-from edge_mtl.cli.arguments import BackendOption, BundleArgument, JsonOption, ThreadsOption, UsageError, block
+from edge_mtl.cli.arguments import BackendOption, BundleArgument, DeviceOption, JsonOption, ThreadsOption, UsageError, block
 from edge_mtl.commands.terminal import Terminal
 
 __all__ = ["benchmark", "compare", "profile"]
@@ -39,6 +39,7 @@ def benchmark(
     precision: Annotated[
         str, typer.Option("--precision", metavar="LIST", help="auto, or precisions with commas between.")
     ] = "auto",
+    device: DeviceOption = "auto",
     rounds: Annotated[int, typer.Option("--rounds", metavar="N", min=1, max=100_000, help="Frames per engine.")] = 30,
     duration: Annotated[
         float | None,
@@ -48,7 +49,9 @@ def benchmark(
         float | None,
         typer.Option("--rate", metavar="HZ", min=0.1, max=1000, help="Also answer a camera of this rate: age, missed frames."),
     ] = None,
-    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, max=256, help="Frames per call, where graphs can.")] = 1,
+    batch: Annotated[
+        int, typer.Option("--batch", metavar="N", min=1, max=64, help="Inference of N frames at once, beside one by one.")
+    ] = 1,
     threads: ThreadsOption = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the card, one page.")] = None,
     markdown: Annotated[Path | None, typer.Option("--markdown", metavar="FILE", help="Write it as Markdown.")] = None,
@@ -70,7 +73,9 @@ def benchmark(
     from edge_mtl.commands.benchmark import Depth, Results, run
     from edge_mtl.commands.line_up import Wanted
 
-    wanted = Wanted(tuple(bundles or ()), _names("--backend", backend), _names("--precision", precision), threads, batch=batch)
+    wanted = Wanted(
+        tuple(bundles or ()), _names("--backend", backend), _names("--precision", precision), threads, batch, device
+    )
     results = Results(html=html, markdown=markdown, out=out, against=against, threshold=threshold)
     run(Terminal(json_output=json), wanted, Depth(rounds=rounds, duration_s=duration, rate_hz=rate), results)
 

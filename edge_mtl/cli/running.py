@@ -15,6 +15,7 @@ from edge_mtl.cli.arguments import (
     BackendOption,
     BundleArgument,
     BundleOption,
+    DeviceOption,
     JsonOption,
     PrecisionOption,
     ThreadsOption,
@@ -43,6 +44,7 @@ def infer(
     bundle: BundleOption = None,
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder for results; default: out, with --json none are saved.")
     ] = None,
@@ -75,7 +77,7 @@ def infer(
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
     folder = out if out is not None or json else Path("out")
-    engine = EngineOptions(bundle, backend, precision, threads)
+    engine = EngineOptions(bundle, backend, precision, threads, device)
     run(Terminal(json_output=json), source, engine, out=folder, kinds=kinds, intrinsics=camera, limit=limit)
 
 
@@ -93,6 +95,7 @@ def run_bag(
     bundle: BundleOption = None,
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The bag to write; default: BAG-maps.")] = None,
     topic: Annotated[str | None, typer.Option("--topic", metavar="NAME", help="Of the images, if there are several.")] = None,
     camera_info: Annotated[
@@ -116,7 +119,7 @@ def run_bag(
     run(
         Terminal(json_output=json),
         bag,
-        EngineOptions(bundle, backend, precision, threads),
+        EngineOptions(bundle, backend, precision, threads, device),
         out=out,
         topic=topic,
         camera_topic=camera_info,
@@ -142,6 +145,7 @@ def view(
     bundle: BundleOption = None,
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
     save: Annotated[Path | None, typer.Option("--save", metavar="FILE", help="Record to FILE.rrd and open no viewer.")] = None,
     connect: Annotated[
         str | None, typer.Option("--connect", metavar="URL", help="Show in a viewer elsewhere: rerun+http://HOST:9876/proxy.")
@@ -175,7 +179,7 @@ def view(
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
     wanted = ViewOptions(save, connect, camera, topic, limit, points, stability)
-    run(Terminal(json_output=json), source, EngineOptions(bundle, backend, precision, threads), wanted)
+    run(Terminal(json_output=json), source, EngineOptions(bundle, backend, precision, threads, device), wanted)
 
 
 @app.command(

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from rich.table import Table
 
+from edge_mtl.build.calibration import OWN_FRAMES
 from edge_mtl.build.gate.budget import DEFAULT_BUDGET, Budget
 from edge_mtl.build.pipeline import build_engine
 from edge_mtl.build.report import BuildReport, BuildRow
 from edge_mtl.build.tensorrt.options import PlanOptions, parse_options
 from edge_mtl.bundle import Bundle, find
 from edge_mtl.commands.terminal import Terminal, table
+from edge_mtl.recipes import Recipe, load_recipe
 
 __all__ = ["build", "run"]
 
@@ -49,27 +51,33 @@ def run(
     precision: str,
     *,
     backend: str,
+    device: str = "auto",
     calibration: Path | None,
     threads: int | None,
     budget: Budget | None = DEFAULT_BUDGET,
     trt: Sequence[str] = (),
+    recipe: Path | None = None,
 ) -> None:
     """Build and report. Raises what `edge_mtl.build.pipeline.build_engine` raises.
 
     Args:
         trt: options of TensorRT as trtexec calls them, NAME=VALUE each.
+        recipe: how to quantize, a TOML file; the bundle's own, or else the package's, when not given.
     """
     plan_options = parse_options(trt)
+    rules = None if recipe is None else load_recipe(recipe)
     bundle = find(path)
     report = build(
         terminal,
         bundle,
         precision,
         backend=backend,
+        device=device,
         calibration=calibration,
         threads=threads,
         budget=budget,
         plan_options=plan_options,
+        recipe=rules,
     )
     if terminal.json_output:
         terminal.record({"bundle": str(bundle.path), "engine": report.record, **report.to_dict()})
@@ -81,10 +89,12 @@ def build(
     precision: str,
     *,
     backend: str = "auto",
+    device: str = "auto",
     calibration: Path | None = None,
     threads: int | None = None,
     budget: Budget | None = DEFAULT_BUDGET,
     plan_options: PlanOptions | None = None,
+    recipe: Recipe | None = None,
 ) -> BuildReport:
     """Build with progress, and show the candidates."""
     with terminal.steps() as step:
@@ -92,10 +102,12 @@ def build(
             bundle,
             precision=precision,
             backend=backend,
+            device=device,
             calibration=calibration,
             threads=threads,
             budget=budget,
             plan_options=plan_options,
+            recipe=recipe,
             progress=lambda name, done, total: step(_STEPS.get(name, name), done, total),
         )
     for warning in report.warnings:
@@ -107,6 +119,12 @@ def build(
             terminal.show(f"{row.precision} on {row.backend}: {mark}. {row.reason}")
     terminal.show("agreement: with FP32 on the labelled frames: same class, mean depth difference, mean angle.")
     done = "was built by another process meanwhile" if report.reused else f"built in {report.seconds:.0f} s"
+    if report.calibration and not report.record.plan:
+        options, frames = report.record.options, report.calibration
+        terminal.show(
+            f"INT8 by the recipe {options['recipe']} ({str(options['recipe_digest'])[:12]}), "
+            f"from {frames['count']} frames of {'the bundle' if frames['source'] == OWN_FRAMES else frames['source']}."
+        )
     terminal.show(f"{report.path} {done}.")
     return report
 

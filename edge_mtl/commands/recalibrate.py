@@ -58,10 +58,11 @@ def run(
     engines: bool,
     backend: str,
     threads: int | None,
+    recipe: Path | None = None,
 ) -> None:
     """Calibrate with frames of `source`. Raises as `edge_mtl.build.recalibrate.recalibrate` does."""
     frames = open_frames(source, topic=options.topic, every=options.every)
-    run_source(terminal, path, frames, options, budget=budget, engines=engines, backend=backend, threads=threads)
+    run_source(terminal, path, frames, options, budget=budget, engines=engines, backend=backend, threads=threads, recipe=recipe)
 
 
 def run_source(
@@ -74,6 +75,7 @@ def run_source(
     engines: bool,
     backend: str = "auto",
     threads: int | None = None,
+    recipe: Path | None = None,
 ) -> None:
     """As `run`, with frames from anywhere."""
     bundle = find(path)
@@ -81,6 +83,7 @@ def run_source(
         done = recalibrate(
             bundle.path,
             source,
+            recipe=recipe,
             count=options.count,
             seed=options.seed,
             embedding=options.embedding,
@@ -132,7 +135,8 @@ def _report(terminal: Terminal, done: Recalibration) -> None:
         engine = done.build.chosen
         terminal.show(f"Engine: {engine.precision} on {engine.backend}, {engine.latency_ms:.1f} ms a frame. {engine.reason}.")
     path, revision = done.bundle.path, done.bundle.manifest.revision
-    terminal.show(f"{path} is now revision {revision}; restart what uses it. Back: edge-mtl recalibrate {path} --rollback")
+    back = f"edge-mtl recalibrate {path} --rollback --to {done.previous}"
+    terminal.show(f"{path} is now revision {revision}; restart what uses it. Back: {back}")
 
 
 def _content(done: Recalibration) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from edge_mtl.errors import BuildError
+from edge_mtl.files import sha256_bytes
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -29,6 +30,7 @@ __all__ = [
     "Weights",
     "load_recipe",
     "parse_recipe",
+    "read_recipe",
 ]
 
 CPU_INT8 = Path(__file__).parent / "cpu-int8.toml"
@@ -139,6 +141,11 @@ class Recipe:
     layers: tuple[LayerOverride, ...] = ()
     calibration: Calibration = field(default_factory=Calibration)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything that it says; comments and order in a file do not count."""
+        return sha256_bytes(repr(self).encode())
+
 
 def load_recipe(path: Path = CPU_INT8) -> Recipe:
     """Read and check a recipe.
@@ -147,13 +154,22 @@ def load_recipe(path: Path = CPU_INT8) -> Recipe:
         BuildError: the file cannot be read, is not TOML, or holds an unknown key or a value out of range.
     """
     try:
-        content = tomllib.loads(path.read_bytes().decode())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise BuildError(f"recipe {path} cannot be read: {exc}. See {CPU_INT8} for an example.") from exc
+        payload = path.read_bytes()
+    except OSError as exc:
+        raise BuildError(f"recipe {path} cannot be read: {exc.strerror or exc}. See {CPU_INT8} for an example.") from exc
+    return read_recipe(payload, source=str(path))
+
+
+def read_recipe(payload: bytes, *, source: str) -> Recipe:
+    """A recipe from the bytes of its file. Raises BuildError as `load_recipe`, naming `source`."""
+    try:
+        content = tomllib.loads(payload.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise BuildError(f"recipe {source} cannot be read: {exc}. See {CPU_INT8} for an example.") from exc
     try:
         return parse_recipe(content)
     except (TypeError, ValueError) as exc:
-        raise BuildError(f"recipe {path} is not valid: {exc}. See {CPU_INT8} for an example.") from exc
+        raise BuildError(f"recipe {source} is not valid: {exc}. See {CPU_INT8} for an example.") from exc
 
 
 def parse_recipe(content: Mapping[str, Any]) -> Recipe:

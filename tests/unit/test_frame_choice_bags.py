@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_mtl.build.frame_choice.bags import image_pixels
+from edge_mtl.build.frame_choice.bags import bag_frames, image_pixels
 from edge_mtl.build.frame_choice.choose import choose_frames
 from edge_mtl.build.frame_choice.sources import open_frames
 from edge_mtl.bundle import Bundle
@@ -116,6 +116,13 @@ def test_a_damaged_bag_is_a_typed_error(tmp_path: Path, damage: str) -> None:
     with pytest.raises(CalibrationError, match=r"no readable ROS bag|cannot be read to its end|no images"):
         for still in open_frames(bag).stills():
             still.load()
+
+
+def test_a_ros_2_bag_that_is_named_like_a_ros_1_file_is_a_typed_error(tmp_path: Path) -> None:
+    (tmp_path / "tour.bag").mkdir()
+    (tmp_path / "tour.bag" / "metadata.yaml").write_text("rosbag2_bagfile_information: {}")
+    with pytest.raises(CalibrationError, match=r"is a folder.*Rename it: mv .* tour"):
+        bag_frames(tmp_path / "tour.bag")
 
 
 def test_a_bag_without_images_is_a_typed_error(tmp_path: Path) -> None:

@@ -111,9 +111,9 @@ class TestPrefix:
 
 def _activations(model: bytes, names: list[str], planes: np.ndarray) -> dict[str, np.ndarray]:
     from edge_mtl.build.graphs import parse
-    from edge_mtl.build.quantization.statistics import open_float_session
+    from edge_mtl.build.quantization.statistics import open_session
 
-    session = open_float_session(parse(model, name="m"), names, 1)
+    session = open_session(parse(model, name="m"), names, 1, why="Testing")
     return dict(zip(names, session.run(names, {"image": planes}), strict=True))
 
 

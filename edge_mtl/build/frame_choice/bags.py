@@ -153,6 +153,10 @@ def _opened(path: Path) -> Iterator[Any]:
         raise BackendUnavailable(
             'Reading bags needs the package rosbags. Install it with: pip install "edge-mtl[bags]"'
         ) from exc
+    if path.is_dir() and path.suffix == ".bag":
+        raise CalibrationError(
+            f"{path} is a folder, and a name that ends in .bag is read as a file of ROS 1. Rename it: mv {path} {path.stem}"
+        )
     try:
         reader = highlevel.AnyReader([path], default_typestore=typesys.get_typestore(typesys.Stores.ROS2_HUMBLE))
         reader.open()

@@ -7,14 +7,14 @@ Knows graphs and tensors; knows nothing about heads or accuracy. A block ends wh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from edge_mtl.build.graphs import GraphIndex, import_onnx, parse
+from edge_mtl.build.graphs import GraphIndex, parse
 from edge_mtl.build.quantization.layers import is_layer, layer_name
-from edge_mtl.errors import BackendUnavailable, BuildError
+from edge_mtl.build.quantization.statistics import open_session
+from edge_mtl.errors import BuildError
 
 __all__ = ["block_ends", "sqnr_db"]
 
@@ -40,7 +40,7 @@ def sqnr_db(float_model: bytes, quantized: bytes, frames: Sequence[Array], *, th
     model, other = parse(float_model, name="the deploy graph"), parse(quantized, name="the quantized graph")
     index, present = GraphIndex(model), {tensor for node in other.graph.node for tensor in node.output}
     blocks = {tensor: name for tensor, name in block_ends(index).items() if tensor in present}
-    before, after = _session(model, list(blocks), threads), _session(other, list(blocks), threads)
+    before, after = (open_session(graph, list(blocks), threads, why="Measuring noise") for graph in (model, other))
     signal, noise = np.zeros(len(blocks)), np.zeros(len(blocks))
     for frame in frames:
         planes = np.ascontiguousarray(frame.transpose(2, 0, 1)[None]).astype(np.float32)
@@ -79,29 +79,6 @@ def _last_layer(tensor: str, index: GraphIndex) -> str:
                 seen.add(source)
                 todo.append(source)
     return ""
-
-
-def _session(model: Any, tensors: list[str], threads: int | None) -> Any:
-    onnx = import_onnx()
-    try:
-        runtime = import_module("onnxruntime")
-    except ImportError as exc:
-        raise BackendUnavailable('Measuring noise needs ONNX Runtime. Install it with: pip install "edge-mtl[cpu]"') from exc
-    observed = onnx.ModelProto()
-    observed.CopyFrom(model)
-    named = {value.name for value in observed.graph.output}
-    for name in tensors:
-        if name not in named:
-            observed.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        return runtime.InferenceSession(observed.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as exc:
-        raise BuildError(f"ONNX Runtime cannot open the graph to measure it: {str(exc).splitlines()[0]}") from exc
 
 
 def _run(session: Any, tensors: dict[str, str], planes: Array) -> list[Array]:

@@ -258,7 +258,7 @@ def quantized_subjects(
     return [
         Subject(target, "int8", emit(graph, calibrated, recipe=chosen, target=target), True)
         for target in targets
-        if here[target].usable and backend in ("auto", target)
+        if here[target].usable and backend in ("auto", target) and target in chosen.targets
     ]
 
 

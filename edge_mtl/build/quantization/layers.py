@@ -14,7 +14,7 @@ from typing import Any
 from edge_mtl.build.graphs import GraphIndex, attribute
 from edge_mtl.recipes import LayerOverride
 
-__all__ = ["channel_axis", "is_layer", "is_product", "layer_name", "matching"]
+__all__ = ["channel_axis", "is_layer", "is_product", "layer_name", "matching", "without_layers"]
 
 _WRAPPERS = re.compile(r"^(network\.)?(model\.)?")
 _PARAMETER = re.compile(r"\.(weight|bias|weight_bias)$")
@@ -50,6 +50,13 @@ def layer_name(node: Any, index: GraphIndex) -> str:
 def matching(name: str, overrides: Iterable[LayerOverride]) -> list[LayerOverride]:
     """The overrides for the layer called `name`, in order."""
     return [override for override in overrides if fnmatchcase(name, override.match)]
+
+
+def without_layers(overrides: Iterable[LayerOverride], index: GraphIndex) -> list[LayerOverride]:
+    """The overrides that no layer or product of the graph matches: in a recipe of one's own most likely a slip."""
+    kinds = ("Conv", "Gemm", "MatMul")
+    names = [layer_name(node, index) for node in index.nodes if is_layer(node, index, kinds) or is_product(node, index)]
+    return [override for override in overrides if not any(fnmatchcase(name, override.match) for name in names)]
 
 
 def channel_axis(node: Any) -> int:

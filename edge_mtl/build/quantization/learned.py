@@ -17,11 +17,13 @@ from edge_mtl.build.graphs import import_onnx, parse
 from edge_mtl.build.quantization.ranges import Range
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.errors import BuildError
-from edge_mtl.recipes import CPU_INT8, Recipe, Target, load_recipe, parse_recipe
+from edge_mtl.recipes import CPU_INT8, Recipe, Target, load_recipe, parse_recipe, read_recipe
 
-__all__ = ["QAT_MODEL", "Learned", "forget", "int8_graph", "int8_recipe", "read_learned", "write_learned"]
+__all__ = ["OWN_RECIPE", "QAT_MODEL", "Learned", "forget", "int8_graph", "int8_recipe", "read_learned", "write_learned"]
 
 QAT_MODEL = "model.qat.onnx"
+OWN_RECIPE = "recipe.toml"
+"""In a bundle that was calibrated by a recipe of somebody's own: that recipe."""
 _KEY = "edge_mtl.learned"
 _VERSION = 1
 
@@ -85,7 +87,13 @@ def int8_graph(bundle: Bundle, *, own_frames: bool = True) -> bytes:
 
 
 def int8_recipe(bundle: Bundle) -> Recipe:
-    """The recipe to use where nobody named one: what the bundle was fine-tuned with, for CPUs, or that of the package."""
+    """The recipe for CPUs where nobody named one: the bundle's own, what it was fine-tuned with, or that of the package.
+
+    Raises:
+        BundleError, BuildError: the bundle's own is damaged, or this version does not understand it.
+    """
+    if bundle.has(OWN_RECIPE):
+        return read_recipe(bundle.read(OWN_RECIPE), source=str(bundle.path / OWN_RECIPE))
     learned = read_learned(parse(int8_graph(bundle), name=QAT_MODEL)) if bundle.has(QAT_MODEL) else None
     return load_recipe(CPU_INT8) if learned is None or learned.target == "tensorrt" else learned.recipe
 

@@ -16,7 +16,7 @@ import numpy as np
 from edge_mtl.build.graphs import import_onnx
 from edge_mtl.errors import BackendUnavailable, BuildError, CalibrationError
 
-__all__ = ["Histogram", "TensorStatistics", "observe", "open_float_session"]
+__all__ = ["Histogram", "TensorStatistics", "observe", "open_session"]
 
 Array = np.ndarray
 
@@ -125,7 +125,7 @@ def observe(
     """
     if not frames:
         raise CalibrationError("There are no calibration frames. Give a folder of pictures: --calibration DIR")
-    session = open_float_session(model, list(tensors), threads)
+    session = open_session(model, list(tensors), threads, why="Calibrating")
     feed = session.get_inputs()[0]
     found = {name: TensorStatistics(bins=bins, axis=axis) for name, axis in tensors.items()}
     for number, frame in enumerate(frames):
@@ -142,9 +142,11 @@ def observe(
     return found
 
 
-def open_float_session(model: Any, tensors: Sequence[str], threads: int | None) -> Any:
+def open_session(model: Any, tensors: Sequence[str], threads: int | None, *, why: str) -> Any:
     """An ONNX Runtime session of `model` that can be asked for `tensors` too.
 
+    Args:
+        why: what it is for, for the message where ONNX Runtime is missing.
     Raises:
         BackendUnavailable: ONNX Runtime is missing.
         BuildError: it cannot open the graph.
@@ -153,7 +155,7 @@ def open_float_session(model: Any, tensors: Sequence[str], threads: int | None) 
     try:
         runtime = import_module("onnxruntime")
     except ImportError as exc:
-        raise BackendUnavailable('Calibrating needs ONNX Runtime. Install it with: pip install "edge-mtl[cpu]"') from exc
+        raise BackendUnavailable(f'{why} needs ONNX Runtime. Install it with: pip install "edge-mtl[cpu]"') from exc
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
     present = {value.name for value in observed.graph.output}
@@ -168,7 +170,7 @@ def open_float_session(model: Any, tensors: Sequence[str], threads: int | None) 
     try:
         return runtime.InferenceSession(observed.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as exc:
-        raise BuildError(f"ONNX Runtime cannot open the float graph: {_first_line(exc)}. Export the bundle again.") from exc
+        raise BuildError(f"ONNX Runtime cannot open the graph: {_first_line(exc)}. Export the bundle again.") from exc
 
 
 def _first_line(exc: Exception) -> str:

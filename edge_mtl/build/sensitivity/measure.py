@@ -25,7 +25,7 @@ from edge_mtl.build.gate.scores import drops
 from edge_mtl.build.graphs import parse
 from edge_mtl.build.quantization.learned import QAT_MODEL, int8_graph
 from edge_mtl.build.quantization.quantize import Calibrated, calibrate, emit, equalised
-from edge_mtl.build.quantization.statistics import open_float_session
+from edge_mtl.build.quantization.statistics import open_session
 from edge_mtl.build.sensitivity.blocks import Block, Level, find_blocks, only
 from edge_mtl.build.sensitivity.prefix import Cut, choose_cuts, cut_before, suffix
 from edge_mtl.build.sensitivity.report import BlockSensitivity, Sensitivity, load_sensitivity, save_sensitivity
@@ -81,7 +81,9 @@ def measure_sensitivity(
     backend = "openvino" if target == "openvino" else "onnxruntime"
     key = _key(bundle, calibration, frames, recipe, target, level, backend, floats, threads)
     done = load_sensitivity(resume, key)
-    ranges = calibrated or calibrate(deploy, calibration.frames, recipe=recipe, threads=threads, progress=report)
+    ranges = calibrated or calibrate(
+        deploy, calibration.frames, recipe=dataclasses.replace(recipe, targets=(target,)), threads=threads, progress=report
+    )
     models = {block.name: partial(_alone, deploy, ranges, recipe, target, block) for block in blocks}
     with contextlib.closing(open_backend("onnxruntime", deploy, threads=threads)) as opened:
         feed = next(iter(opened.inputs))
@@ -155,7 +157,7 @@ class _Prefix:
         self._kept: list[dict[str, Array]] = []
         if not names:
             return
-        session = open_float_session(parse(deploy, name="the deploy graph"), names, threads)
+        session = open_session(parse(deploy, name="the deploy graph"), names, threads, why="Measuring sensitivity")
         feed = session.get_inputs()[0].name
         for number in range(len(yardstick)):
             values = session.run(names, {feed: yardstick.planes(number)})
