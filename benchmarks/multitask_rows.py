@@ -6,54 +6,35 @@ Knows graphs, engines and clocks; knows nothing about how the networks were made
 from __future__ import annotations
 
 import contextlib
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kept_code import compiled
+from multitask_graphs import Exported, runtimes
 from resident_memory import ResidentMemory, resident_memory
 
-from edge_mtl.backends import available, compile_graph, open_backend
+from edge_mtl.backends import open_backend
 from edge_mtl.bench.energy import Integrator, counter_of, measure_energy
 from edge_mtl.bench.sensors import energy_sources
 from edge_mtl.bench.statistics import distribution, ratio_interval
 from edge_mtl.bench.turns import take_turns
 from edge_mtl.build.evaluation import evaluation_frames
 from edge_mtl.build.frame_path import FramePath
-from edge_mtl.build.quantization.quantize import calibrate, emit
 from edge_mtl.bundle import Bundle, Manifest, task_descriptions
 from edge_mtl.errors import BackendUnavailable
-from edge_mtl.recipes import load_recipe
 from edge_mtl.tasks import TASK_NAMES
 
-__all__ = ["ENGINES", "Exported", "measure", "quantized"]
+__all__ = ["measure"]
 
 Array = np.ndarray
-
-ENGINES: tuple[tuple[str, ...], ...] = (TASK_NAMES, *((task,) for task in TASK_NAMES))
-"""Tasks of each engine: the shared one, then the single ones."""
+Step = Callable[[str, int, int], None]
 
 _BLOCKS = 5
 """Blocks of frames that an energy figure is the median of."""
-
-
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """A network as graphs.
-
-    Attributes:
-        graphs: deploy graph by precision and runtime.
-        parameters: of the trained network.
-    """
-
-    tasks: tuple[str, ...]
-    graphs: Mapping[tuple[str, str], bytes]
-    parameters: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +50,6 @@ class Kind:
         return f"{self.network}, {self.precision} on {self.backend}"
 
 
-def quantized(deploy: bytes, tasks: tuple[str, ...], frames: Sequence[Array], *, parameters: int) -> Exported:
-    """`deploy` in FP32 and INT8 for every runtime that is here."""
-    recipe = load_recipe()
-    calibrated = calibrate(deploy, frames, recipe=recipe)
-    graphs = {}
-    for backend in _backends():
-        target: Any = "openvino" if backend == "openvino" else "onnxruntime"
-        integers = emit(deploy, calibrated, recipe=recipe, target=target)
-        graphs |= {("fp32", backend): deploy, ("bf16", backend): deploy}
-        graphs |= {("int8", backend): integers, ("int8+bf16", backend): integers}
-    return Exported(tasks, graphs, parameters)
-
-
 def measure(
     networks: Mapping[str, Sequence[Exported]],
     bundle: Bundle,
@@ -89,13 +57,16 @@ def measure(
     precisions: Sequence[str],
     threads: int,
     rounds: int,
+    duration_s: float,
     repeats: int,
     energy_s: float,
+    step: Step,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """One row per network, precision and runtime, and what could not be measured and why.
 
     Args:
         networks: by name, the shared engine and the three single ones, as in `ENGINES`.
+        rounds, duration_s: whichever is over first ends the timing.
         repeats: processes per memory figure; 0 leaves memory out.
         energy_s: seconds per energy figure; 0 leaves energy out.
     """
@@ -104,8 +75,9 @@ def measure(
     calls: dict[str, Callable[[], tuple[float, ...]]] = {}
     kinds: list[Kind] = []
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        for kind in (Kind(name, p, b) for name in networks for p in precisions for b in _backends()):
+        wanted = [Kind(name, p, b) for name in networks for p in precisions for b in runtimes()]
+        for number, kind in enumerate(wanted):
+            step("opening engines", number, len(wanted))
             try:
                 paths = [_open(one, kind, bundle, threads, stack) for one in networks[kind.network]]
             except BackendUnavailable as error:
@@ -114,8 +86,10 @@ def measure(
             kinds.append(kind)
             calls[f"shared {kind.name}"] = partial(_answer, paths[:1], frame)
             calls[f"single {kind.name}"] = partial(_answer, paths[1:], frame)
-        turns = take_turns(calls, rounds=rounds, progress=_progress("time")) if calls else {}
-        energy = _energy(calls, energy_s, left_out) if energy_s else {}
+        turns = (
+            take_turns(calls, rounds=rounds, duration_s=duration_s, progress=partial(step, "time, in turns")) if calls else {}
+        )
+        energy = _energy(calls, energy_s, left_out, step) if energy_s else {}
         rows = []
         for kind in kinds:
             shared, single = turns[f"shared {kind.name}"], turns[f"single {kind.name}"]
@@ -129,20 +103,16 @@ def measure(
                 "energy": _energy_row(energy.get(f"shared {kind.name}", ()), energy.get(f"single {kind.name}", ())),
             }
             if repeats:
-                _progress("memory")(len(rows), len(kinds))
-                row["memory"] = _memory_row(exported, kind, folder, threads=threads, repeats=repeats)
+                step("memory, in processes of its own", len(rows), len(kinds))
+                row["memory"] = _memory_row(exported, kind, threads=threads, repeats=repeats)
             rows.append(row)
     return rows, left_out
 
 
-def _backends() -> list[str]:
-    found = available()
-    return [name for name in ("onnxruntime", "openvino") if found[name].usable]
-
-
 def _open(one: Exported, kind: Kind, bundle: Bundle, threads: int, stack: contextlib.ExitStack) -> FramePath:
     graph = one.graphs[kind.precision, kind.backend]
-    backend = open_backend(kind.backend, graph, threads=threads, precision=kind.precision)
+    code = compiled(graph, kind.backend, kind.precision)
+    backend = open_backend(kind.backend, graph.read_bytes(), threads=threads, precision=kind.precision, compiled=code)
     stack.callback(backend.close)
     manifest = bundle.manifest
     described = Manifest(
@@ -169,6 +139,7 @@ def _answer(paths: Sequence[FramePath], frame: Array) -> tuple[float, ...]:
 def _time_row(shared: Sequence[float], single: Sequence[float], each: Sequence[tuple[float, ...]]) -> dict[str, Any]:
     share = ratio_interval(shared, single)  # "how many times faster" with the roles exchanged: shared / single
     return {
+        "rounds": len(shared),
         "shared_ms": distribution(shared).p50_ms,
         "single_ms": distribution(single).p50_ms,
         "each_ms": {task: distribution([one[n] for one in each]).p50_ms for n, task in enumerate(TASK_NAMES)},
@@ -178,7 +149,7 @@ def _time_row(shared: Sequence[float], single: Sequence[float], each: Sequence[t
 
 
 def _size_row(exported: Sequence[Exported], kind: Kind) -> dict[str, Any]:
-    sizes = [len(one.graphs[kind.precision, kind.backend]) for one in exported]
+    sizes = [one.graphs[kind.precision, kind.backend].stat().st_size for one in exported]
     return {
         "shared_bytes": sizes[0],
         "single_bytes": sum(sizes[1:]),
@@ -188,20 +159,9 @@ def _size_row(exported: Sequence[Exported], kind: Kind) -> dict[str, Any]:
     }
 
 
-def _memory_row(exported: Sequence[Exported], kind: Kind, folder: Path, *, threads: int, repeats: int) -> dict[str, Any]:
+def _memory_row(exported: Sequence[Exported], kind: Kind, *, threads: int, repeats: int) -> dict[str, Any]:
     """Both processes load what an engine loads: where the runtime keeps compiled code, that."""
-    paths = []
-    for one in exported:
-        path = folder / f"{'-'.join(one.tasks)}.onnx"
-        graph = one.graphs[kind.precision, kind.backend]
-        path.write_bytes(graph)
-        compiled = compile_graph(kind.backend, graph, precision=kind.precision)
-        for suffix in (".compiled", ".origin"):
-            path.with_suffix(suffix).unlink(missing_ok=True)
-        if compiled is not None:
-            path.with_suffix(".compiled").write_bytes(compiled.payload)
-            path.with_suffix(".origin").write_text(compiled.origin)
-        paths.append(path)
+    paths = [one.graphs[kind.precision, kind.backend] for one in exported]
     ask = partial(resident_memory, backend=kind.backend, precision=kind.precision, threads=threads, repeats=repeats)
     shared, single = ask(paths[:1]), ask(paths[1:])
     return {
@@ -221,7 +181,9 @@ def _bytes_of(memory: ResidentMemory) -> dict[str, int]:
     }
 
 
-def _energy(calls: Mapping[str, Callable[[], object]], seconds: float, left_out: list[str]) -> dict[str, list[dict[str, Any]]]:
+def _energy(
+    calls: Mapping[str, Callable[[], object]], seconds: float, left_out: list[str], step: Step
+) -> dict[str, list[dict[str, Any]]]:
     """Joules per frame of every call by sensor, in blocks that take turns; empty where nothing tells."""
     sources, missing = energy_sources()
     left_out += [f"energy from {source.name}: {source.reason}" for source in missing]
@@ -232,7 +194,9 @@ def _energy(calls: Mapping[str, Callable[[], object]], seconds: float, left_out:
         for source in sources:
             counter = counter_of(source)
             counters.append(stack.enter_context(counter) if isinstance(counter, Integrator) else counter)
-        found = measure_energy(calls, counters, block_s=seconds / _BLOCKS, blocks=_BLOCKS, progress=_progress("energy"))
+        found = measure_energy(
+            calls, counters, block_s=seconds / _BLOCKS, blocks=_BLOCKS, progress=partial(step, "energy, in blocks")
+        )
     return {name: [asdict(row) for row in rows] for name, rows in found.items()}
 
 
@@ -247,13 +211,3 @@ def _energy_row(shared: Sequence[Mapping[str, Any]], single: Sequence[Mapping[st
         }
         for one, three in zip(shared, single, strict=True)
     ]
-
-
-def _progress(what: str) -> Callable[[int, int], None]:
-    """Counts on standard error, where that is a terminal."""
-
-    def show(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{what} {done}/{total}  ", end="", file=sys.stderr, flush=True)
-
-    return show

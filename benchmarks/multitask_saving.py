@@ -1,9 +1,11 @@
 """What sharing saves on this machine: one engine of three tasks against three engines of one task each.
 
-    python benchmarks/multitask_saving.py --threads 2 --out benchmarks/results/NAME
+    python benchmarks/multitask_saving.py --networks pvt_v2_b2:128 --work out/saving-b2 --out benchmarks/results/NAME
 
 Networks are built from `mtl.settings.ModelSettings` and exported by the project's own export. Their weights are random, which
-changes no time and no memory: both are decided by the architecture. INT8 ranges come from the calibration frames of --frames.
+changes no time and no memory: both are decided by the architecture. INT8 ranges come from a few calibration frames of
+--frames, for the same reason. Graphs and compiled code are kept in --work: they can be made before, with --prepare, and a run
+that was stopped goes on.
 Times are whole frames, picture to maps, all engines of all networks in one interleaved run; three engines answer one after the
 other, each preparing the picture for itself, as three programs would. Memory is that of fresh processes. Writes NAME.json and
 NAME.md.
@@ -12,6 +14,7 @@ NAME.md.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
@@ -21,37 +24,57 @@ from typing import Any
 
 import numpy as np
 from conditions import Conditions
-from multitask_rows import ENGINES, Exported, measure, quantized
+from multitask_graphs import ENGINES, Exported, quantized
+from multitask_rows import measure
+from work_folder import WorkFolder
 
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.bundle import find
+from edge_mtl.commands.terminal import Terminal
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
-from edge_mtl.recipes import load_recipe
 
 Array = np.ndarray
+_FRAMES = 4
+"""Calibration frames: weights are random, ranges need not fit anything."""
 LIMIT = 0.45
 """Aim: at most this share of the time and the memory of three engines."""
 
 
 def export_network(
-    backbone: str, width: int, tasks: tuple[str, ...], frames: Sequence[Array], size: tuple[int, int], *, decoder: str
+    backbone: str,
+    width: int,
+    tasks: tuple[str, ...],
+    frames: Sequence[Array],
+    size: tuple[int, int],
+    *,
+    decoder: str,
+    precisions: Sequence[str],
+    work: WorkFolder,
 ) -> Exported:
-    """Build a network with random weights, export its deploy graph, and quantize it for every runtime that is here."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
-    import torch
-    from mtl.model import model_from
-    from mtl.model.export import export_deploy
-    from mtl.settings import ModelSettings, RunSettings, Stage
+    """A network with random weights: its deploy graph, and that in every precision for every runtime that is here."""
+    what = {"backbone": backbone, "width": width, "tasks": tasks, "size": size, "decoder": decoder}
+    counted = work.place(f"{backbone}-{'-'.join(tasks)}.parameters", what)
 
-    torch.manual_seed(0)
-    wanted = ModelSettings(backbone=backbone, width=width, tasks=tasks, decoder=decoder)  # type: ignore[arg-type]
-    model = model_from(RunSettings(model=wanted, stages=(Stage(*size, steps=1),)), pretrained=False).eval()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.deploy.onnx"
-        export_deploy(model, path, height=size[0], width=size[1])
-        deploy = path.read_bytes()
-    return quantized(deploy, tasks, frames, parameters=sum(value.numel() for value in model.parameters()))
+    def make() -> bytes:
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
+        import torch
+        from mtl.model import model_from
+        from mtl.model.export import export_deploy
+        from mtl.settings import ModelSettings, RunSettings, Stage
+
+        torch.manual_seed(0)
+        wanted = ModelSettings(backbone=backbone, width=width, tasks=tasks, decoder=decoder)  # type: ignore[arg-type]
+        model = model_from(RunSettings(model=wanted, stages=(Stage(*size, steps=1),)), pretrained=False).eval()
+        work.keep(counted, f"{sum(value.numel() for value in model.parameters())}\n".encode())
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.deploy.onnx"
+            export_deploy(model, path, height=size[0], width=size[1])
+            return path.read_bytes()
+
+    deploy = work.kept(f"{backbone}-{'-'.join(tasks)}.deploy.onnx", what, make).read_bytes()
+    parameters = int(counted.read_text())
+    return quantized(deploy, tasks, frames, parameters=parameters, precisions=precisions, work=work)
 
 
 def markdown(content: Mapping[str, Any]) -> str:
@@ -81,7 +104,8 @@ def markdown(content: Mapping[str, Any]) -> str:
     lines += [
         "",
         f"Shares are of one engine over three; the aim is at most {LIMIT} for time and memory. Memory is resident, all engines "
-        "loaded and having run, above an empty Python process; 'of the graphs' leaves out what the runtime itself takes.",
+        "loaded and having run, above an empty Python process, freed memory given back; "
+        "'of the graphs' leaves out what the runtime itself takes.",
     ]
     lines += ["", "Left out:", "", *(f"- {reason}" for reason in content["left_out"])] if content["left_out"] else []
     return "\n".join([*lines, "", f"`{content['command']}`", ""])
@@ -95,40 +119,68 @@ def main() -> int:
     parser.add_argument("--precisions", default="fp32,int8", help="any of fp32, bf16, int8, int8+bf16")
     parser.add_argument("--frames", type=Path, help="bundle whose frames and input size are used (default: the demo bundle)")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=40, help="most rounds of taking turns")
+    parser.add_argument("--duration", type=float, default=150.0, help="seconds of taking turns after which no round begins")
     parser.add_argument("--memory-runs", type=int, default=3, help="processes per memory figure, 0 for none")
     parser.add_argument("--energy-s", type=float, default=20.0, help="seconds per energy figure, where told; 0 for none")
-    parser.add_argument("--out", type=Path, required=True, help="results without suffix")
+    parser.add_argument("--work", type=Path, help="folder that graphs are kept in (default: a temporary one)")
+    parser.add_argument("--prepare", action="store_true", help="make all that --work should hold, and measure nothing")
+    parser.add_argument("--out", type=Path, help="results without suffix")
     asked = parser.parse_args()
+    if asked.out is None and not asked.prepare:
+        parser.error("--out is needed, or --prepare")
+    if asked.work is None and asked.prepare:
+        parser.error("--prepare needs --work")
     conditions = Conditions(threads=asked.threads)
-    try:
-        bundle = find(asked.frames) if asked.frames else find(Path(__file__).resolve().parents[1] / "edge_mtl/bundles/rooms-b0")
-        size = (bundle.manifest.input.height, bundle.manifest.input.width)
-        recipe = load_recipe()
-        frames = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0).frames
-        networks = {}
-        for text in asked.networks.split(","):
-            backbone, _, width = text.partition(":")
-            print(f"exporting {backbone} with {', '.join('+'.join(tasks) for tasks in ENGINES)}", file=sys.stderr)
-            networks[f"{backbone} D{width or 64}"] = [
-                export_network(backbone, int(width or 64), tasks, frames, size, decoder=asked.decoder) for tasks in ENGINES
-            ]
-        rows, left_out = measure(
-            networks,
-            bundle,
-            precisions=asked.precisions.split(","),
-            threads=asked.threads,
-            rounds=asked.rounds,
-            repeats=asked.memory_runs,
-            energy_s=asked.energy_s,
-        )
-    except EdgeMtlError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    with contextlib.ExitStack() as stack:
+        work = WorkFolder(asked.work or Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        step = stack.enter_context(Terminal().steps())
+        try:
+            bundle = find(asked.frames or Path(__file__).resolve().parents[1] / "edge_mtl/bundles/rooms-b0")
+            size = (bundle.manifest.input.height, bundle.manifest.input.width)
+            frames = load_calibration(bundle, count=_FRAMES, unreadable_share=0.0).frames
+            precisions = asked.precisions.split(",")
+            networks: dict[str, list[Exported]] = {}
+            for text in asked.networks.split(","):
+                backbone, _, width = text.partition(":")
+                exported = networks.setdefault(f"{backbone} D{width or 64}", [])
+                for number, tasks in enumerate(ENGINES):
+                    step(f"making {backbone} for {' and '.join(tasks)}", number, len(ENGINES))
+                    exported.append(
+                        export_network(
+                            backbone,
+                            int(width or 64),
+                            tasks,
+                            frames,
+                            size,
+                            decoder=asked.decoder,
+                            precisions=precisions,
+                            work=work,
+                        )
+                    )
+            if asked.prepare:
+                print(f"made in {asked.work}")
+                return 0
+            rows, left_out = measure(
+                networks,
+                bundle,
+                precisions=precisions,
+                threads=asked.threads,
+                rounds=asked.rounds,
+                duration_s=asked.duration,
+                repeats=asked.memory_runs,
+                energy_s=asked.energy_s,
+                step=step,
+            )
+            built = work.commits()
+        except EdgeMtlError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return error.exit_code
     content = {
         **conditions.describe(),
         "size": list(size),
-        "rounds": asked.rounds,
+        "rounds": min((row["time"]["rounds"] for row in rows), default=0),
+        "built_by": built,
         "decoder": asked.decoder,
         "weights": "Weights are random: times and memory are those of the architecture, accuracy is not measured here.",
         "rows": rows,

@@ -1,11 +1,13 @@
 """The same weights and frames through everything that runs them on this CPU, in one interleaved run, accuracy beside speed.
 
-    python benchmarks/peers.py edge_mtl/bundles/rooms-b0 --checkpoint runs/rooms-b0-tuned/best.safetensors --out NAME
+    python benchmarks/peers.py edge_mtl/bundles/rooms-b0 --checkpoint runs/rooms-b0-tuned/best.safetensors \\
+        --work out/peers-b0 --out NAME
 
 Peers: PyTorch eager and torch.compile (the checkpoint that the bundle was exported from; without it they are left out), plain
-ONNX Runtime and plain OpenVINO (model.onnx), NNCF INT8 of model.onnx (if the package nncf is installed). Ours: every engine
-that `edge-mtl build-engine` makes here, built in a temporary copy of the bundle. Times are whole frames, picture to maps;
-accuracy is that of the bundle's evaluation frames. Writes NAME.json and NAME.md.
+ONNX Runtime and plain OpenVINO (model.onnx), NNCF INT8 of model.onnx (if the package nncf is installed). Ours: the graph of
+every engine that `edge-mtl build-engine` makes here. Times are whole frames, picture to maps; accuracy is that of the bundle's
+evaluation frames. What takes long to make (our INT8, NNCF's, what torch.compile makes) is kept in --work: that can be done
+before, with --prepare, and a run that was stopped goes on. Writes NAME.json and NAME.md.
 """
 
 from __future__ import annotations
@@ -13,8 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -24,108 +24,56 @@ from pathlib import Path
 from typing import Any
 
 from conditions import Conditions
-from peer_runtimes import NncfRuntime, TorchRuntime, load_network
 from peers_page import markdown
+from peers_reasons import AIMS, time_by_kind
+from peers_rows import BASELINE, EAGER, PRECISIONS, Row, ours, peers
+from work_folder import WorkFolder
 
-from edge_mtl.backends import Backend, open_backend
 from edge_mtl.bench.statistics import distribution, ratio_interval, verdict
 from edge_mtl.bench.turns import take_turns
-from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.evaluation import Score, evaluate, evaluation_frames
 from edge_mtl.build.frame_path import FramePath
 from edge_mtl.build.gate.budget import DEFAULT_BUDGET, judge
-from edge_mtl.build.pipeline import build_engine
-from edge_mtl.build.store.engines import EngineStore
-from edge_mtl.bundle import ENGINES, PLAIN_MODEL, Bundle
-from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError, EdgeMtlError
+from edge_mtl.bundle import PLAIN_MODEL, Bundle
+from edge_mtl.commands.terminal import Terminal
+from edge_mtl.errors import BuildError, EdgeMtlError
 from edge_mtl.files import write_atomic
 from edge_mtl.metrics import agreement
-from edge_mtl.recipes import load_recipe
 
-BASELINE = "ONNX Runtime fp32, plain export"
-PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+Step = Callable[[str, int, int], None]
+_PROFILED = 20
+"""Frames that layer times are medians of."""
 _SAME_WEIGHTS = 0.999
 """Share of equal labels between torch and model.onnx below which the checkpoint is that of another network."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """Who runs the network, whether that is us, and how."""
+class Depth:
+    """How much is measured.
 
-    name: str
-    ours: bool
-    open: Callable[[], Backend]
+    Attributes:
+        rounds, duration_s: whichever is over first ends the timing.
+        prepare: build only.
+    """
 
-
-def peers(bundle: Bundle, checkpoint: Path | None, *, threads: int) -> list[Row]:
-    """Everybody else; what is not here says so when it is opened."""
-    plain = bundle.read(PLAIN_MODEL)
-    recipe = load_recipe()
-
-    def torch_row(floats: Any, compiled: bool) -> Backend:
-        if checkpoint is None:
-            raise BackendUnavailable("no checkpoint of this bundle is here: name it with --checkpoint")
-        network, size = load_network(checkpoint)
-        return TorchRuntime(network, size, threads=threads, floats=floats, compiled=compiled)
-
-    def nncf_row(floats: Any) -> Backend:
-        frames = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0).frames
-        return NncfRuntime(plain, frames, threads=threads, floats=floats)
-
-    def plain_row(backend: str, precision: str) -> Backend:
-        return open_backend(backend, plain, threads=threads, precision=precision)
-
-    return [
-        Row(BASELINE, False, partial(plain_row, "onnxruntime", "fp32")),
-        Row("PyTorch eager fp32", False, partial(torch_row, "fp32", False)),
-        Row("PyTorch eager bf16", False, partial(torch_row, "bf16", False)),
-        Row("torch.compile fp32", False, partial(torch_row, "fp32", True)),
-        Row("torch.compile bf16", False, partial(torch_row, "bf16", True)),
-        Row("OpenVINO fp32, plain export", False, partial(plain_row, "openvino", "fp32")),
-        Row("OpenVINO bf16, plain export", False, partial(plain_row, "openvino", "bf16")),
-        Row("NNCF INT8, plain export", False, partial(nncf_row, "fp32")),
-        Row("NNCF INT8 + bf16, plain export", False, partial(nncf_row, "bf16")),
-    ]
-
-
-def ours(bundle: Bundle, *, precisions: Sequence[str], threads: int, left_out: list[str]) -> list[Row]:
-    """Every engine that can be built here; `bundle` is a copy that may be built in."""
-    store = EngineStore(bundle)
-    for precision in precisions:
-        try:
-            build_engine(bundle, precision=precision, threads=threads, store=store, budget=None)
-        except (AccuracyError, BackendUnavailable, BuildError) as error:
-            left_out.append(f"our {precision}: {error}")
-
-    def open_engine(record: Any) -> Backend:
-        compiled = store.compiled.load(record)[0]
-        model = store.load(record)
-        return open_backend(record.backend, model, threads=threads, precision=record.precision, compiled=compiled)
-
-    return [
-        Row(f"edge_mtl {record.precision} on {record.backend}", True, partial(open_engine, record)) for record in store.list()
-    ]
+    rounds: int
+    duration_s: float
+    prepare: bool = False
 
 
 def measure(
-    bundle: Bundle, checkpoint: Path | None, *, precisions: Sequence[str], without: Sequence[str], threads: int, rounds: int
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Open all that can be opened, score it, time it in turns; rows and what was left out."""
-    left_out: list[str] = []
+    bundle: Bundle, candidates: Sequence[Row], left_out: list[str], *, depth: Depth, checkpoint: Path | None, step: Step
+) -> list[dict[str, Any]]:
+    """Open all that can be opened, score it, time it in turns: the rows. What was left out is appended to `left_out`.
+
+    With `depth.prepare` everything is opened, so that it is built and kept, and nothing is measured.
+    """
     frame = next(evaluation_frames(bundle)).frame
     with contextlib.ExitStack() as stack:
-        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        os.environ["XDG_CACHE_HOME"] = str(temporary / "cache")
-        copy = temporary / bundle.path.name
-        shutil.copytree(bundle.path, copy, ignore=shutil.ignore_patterns(ENGINES))
         rows: list[Row] = []
         paths: dict[str, FramePath] = {}
-        candidates = peers(bundle, checkpoint, threads=threads)
-        for row in candidates + ours(Bundle.open(copy), precisions=precisions, threads=threads, left_out=left_out):
-            if row.name != BASELINE and any(row.name.startswith(prefix) for prefix in without):
-                left_out.append(f"{row.name}: not asked for")
-                continue
-            _say(f"opening {row.name}")
+        for number, row in enumerate(candidates):
+            step(f"opening {row.name}", number, len(candidates))
             try:
                 backend = row.open()
                 stack.callback(backend.close)
@@ -139,12 +87,19 @@ def measure(
             rows.append(row)
             paths[row.name] = path
         _check_same_weights(paths, frame, checkpoint)
-        _say("scoring")
-        scores = evaluate(bundle, paths, reference=BASELINE)
-        _say("timing")
-        turns = take_turns({row.name: partial(_frame, paths[row.name], frame) for row in rows}, rounds=rounds)
+        if depth.prepare:
+            return []
+        scores = evaluate(
+            bundle, paths, reference=BASELINE, progress=lambda _, done, total: step("accuracy, frames", done, total)
+        )
+        turns = take_turns(
+            {row.name: partial(_frame, paths[row.name], frame) for row in rows},
+            rounds=depth.rounds,
+            duration_s=depth.duration_s,
+            progress=lambda done, total: step("timing whole frames, in turns", done, total),
+        )
         times = {name: turn.seconds for name, turn in turns.items()}
-    return [_described(row, times, scores) for row in rows], left_out
+    return [_described(row, times, scores) for row in rows]
 
 
 def conclusion(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -184,11 +139,10 @@ def _described(row: Row, times: Mapping[str, Sequence[float]], scores: Mapping[s
 
 
 def _check_same_weights(paths: Mapping[str, FramePath], frame: Any, checkpoint: Path | None) -> None:
-    name = "PyTorch eager fp32"
-    if name not in paths:
+    if EAGER not in paths:
         return
     expected = paths[BASELINE](frame)
-    same = agreement(paths[name](frame), expected).argmax_agreement  # type: ignore[arg-type]
+    same = agreement(paths[EAGER](frame), expected).argmax_agreement  # type: ignore[arg-type]
     if same is not None and same < _SAME_WEIGHTS:
         raise BuildError(
             f"{checkpoint} is not what {PLAIN_MODEL} was exported from: {same:.1%} of the labels are equal. "
@@ -196,12 +150,8 @@ def _check_same_weights(paths: Mapping[str, FramePath], frame: Any, checkpoint: 
         )
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def main() -> int:
-    """Parse, measure, write."""
+    """Parse, build what is not kept, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument(
@@ -210,34 +160,53 @@ def main() -> int:
     parser.add_argument("--precisions", default=",".join(PRECISIONS), help="of our engines")
     parser.add_argument("--without", default="", help="peers to leave out, by the beginning of their names, with commas")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--out", type=Path, required=True, help="results without suffix")
+    parser.add_argument("--rounds", type=int, default=60, help="most rounds of taking turns")
+    parser.add_argument("--duration", type=float, default=240.0, help="seconds of taking turns after which no round begins")
+    parser.add_argument("--work", type=Path, help="folder that what is built is kept in (default: a temporary one)")
+    parser.add_argument("--prepare", action="store_true", help="build all that --work should hold, and measure nothing")
+    parser.add_argument("--out", type=Path, help="results without suffix")
     asked = parser.parse_args()
+    if asked.out is None and not asked.prepare:
+        parser.error("--out is needed, or --prepare")
+    if asked.work is None and asked.prepare:
+        parser.error("--prepare needs --work")
     conditions = Conditions(threads=asked.threads)
-    try:
-        bundle = Bundle.open(asked.bundle)
-        usual = Path("runs") / str(bundle.manifest.provenance.get("run", "")) / "best.safetensors"
-        checkpoint = asked.checkpoint or (usual if usual.is_file() else None)
-        rows, left_out = measure(
-            bundle,
-            checkpoint,
-            precisions=asked.precisions.split(","),
-            without=[name for name in asked.without.split(",") if name],
-            threads=asked.threads,
-            rounds=asked.rounds,
-        )
-    except EdgeMtlError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    left_out: list[str] = []
+    with contextlib.ExitStack() as stack:
+        folder = asked.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        step = stack.enter_context(Terminal().steps())
+        try:
+            work = WorkFolder(folder)
+            bundle = Bundle.open(asked.bundle)
+            usual = Path("runs") / str(bundle.manifest.provenance.get("run", "")) / "best.safetensors"
+            checkpoint = asked.checkpoint or (usual if usual.is_file() else None)
+            candidates = _asked_for(peers(bundle, checkpoint, threads=asked.threads, work=work), asked.without, left_out)
+            precisions = asked.precisions.split(",")
+            engines = ours(bundle, precisions=precisions, threads=asked.threads, work=work, step=step, left_out=left_out)
+            depth = Depth(asked.rounds, asked.duration, asked.prepare)
+            rows = measure(bundle, candidates + engines, left_out, depth=depth, checkpoint=checkpoint, step=step)
+            found = conclusion(rows)
+            step("layers of our fastest INT8 engine", 0, 0)
+            kinds = _kinds(bundle, engines, found, threads=asked.threads) if found else []
+            built = work.commits()
+        except EdgeMtlError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return error.exit_code
+    if asked.prepare:
+        print("\n".join([f"built in {asked.work}", *(f"left out: {reason}" for reason in left_out)]))
+        return 0
     content = {
         "bundle": {"name": bundle.name, "revision": bundle.manifest.revision, "digest": bundle.digest},
         **conditions.describe(),
+        "built_by": built,
         "size": [bundle.manifest.input.height, bundle.manifest.input.width],
-        "rounds": asked.rounds,
+        "rounds": rows[0]["times"]["count"],
         "baseline": BASELINE,
         "budget": ", ".join(f"{name}={value:g}" for name, value in DEFAULT_BUDGET.to_dict().items()),
         "rows": rows,
-        "conclusion": conclusion(rows),
+        "conclusion": found,
+        "aim": AIMS.get(str(bundle.manifest.provenance.get("backbone", ""))),
+        "kinds": kinds,
         "left_out": left_out,
     }
     name = asked.out.name
@@ -246,6 +215,24 @@ def main() -> int:
     write_atomic(asked.out.with_name(f"{name}.md"), page.encode())
     print(page)
     return 0
+
+
+def _kinds(bundle: Bundle, engines: Sequence[Row], found: Mapping[str, Any], *, threads: int) -> list[dict[str, Any]]:
+    row = next(row for row in engines if row.name == found["ours"])
+    assert row.candidate is not None
+    assert row.graph is not None
+    item = row.candidate
+    return time_by_kind(
+        bundle, row.graph.read_bytes(), backend=item.backend, precision=item.precision, threads=threads, runs=_PROFILED
+    )
+
+
+def _asked_for(rows: Sequence[Row], without: str, left_out: list[str]) -> list[Row]:
+    """All rows whose names do not begin with one of the names in `without`; the baseline always."""
+    prefixes = tuple(name for name in without.split(",") if name)
+    refused = [row for row in rows if row.name != BASELINE and prefixes and row.name.startswith(prefixes)]
+    left_out += [f"{row.name}: not asked for" for row in refused]
+    return [row for row in rows if row not in refused]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from peers_reasons import reasons
+
 __all__ = ["markdown"]
 
 
@@ -17,7 +19,8 @@ def markdown(content: Mapping[str, Any]) -> str:
         "",
         f"{content['date']}, commit {content['commit']}, {content['device']['description']}; {threads['runtime']} threads, "
         f"batch 1, frames of {width}x{height}, {content['rounds']} rounds in turns; load {content['load']['before']} before, "
-        f"{content['load']['after']} after. {versions}.",
+        f"{content['load']['after']} after. {versions}. Engines built by commit "
+        f"{', '.join(content.get('built_by') or ['unknown'])}.",
         "",
         "| who | p50 ms | p90 ms | times faster | 95 % | mIoU | depth error | normals | within the budget |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -25,7 +28,7 @@ def markdown(content: Mapping[str, Any]) -> str:
     for row in sorted(content["rows"], key=lambda row: row["ratio"]):
         sure = "{:.2f} to {:.2f}".format(*row["ratio_sure"])
         name = f"**{row['name']}**" if row["ours"] else row["name"]
-        held = "yes" if row["within_budget"] else f"no: {'; '.join(row['failures'])}"
+        held = "yes" if row["within_budget"] else "no"
         lines.append(
             f"| {name} | {row['times']['p50_ms']:.2f} | {row['times']['p90_ms']:.2f} | {row['ratio']:.2f} | {sure} "
             f"| {_figure(row['miou'], 100, '')} | {_figure(row['depth_rel'], 100, ' %')} "
@@ -35,14 +38,16 @@ def markdown(content: Mapping[str, Any]) -> str:
         "",
         f"Times faster: than {content['baseline']}, the median over rounds. The budget against it: {content['budget']}.",
     ]
-    found = content["conclusion"]
-    if found:
-        ahead = found["ratio"] / found["rival_ratio"]
-        lines += [
-            "",
-            f"Within the budget, our fastest INT8 engine is {found['ours']} at {found['ratio']:.2f}; the fastest peer is "
-            f"{found['rival']} at {found['rival_ratio']:.2f}: ours is {ahead:.2f} times as fast.",
-        ]
+    outside = [f"- {row['name']}: {'; '.join(row['failures'])}" for row in content["rows"] if not row["within_budget"]]
+    if outside:
+        lines += ["", "Outside the budget, and so not compared below:", "", *outside]
+    for sentence in reasons(content):
+        lines += [sentence] if sentence.startswith("- ") and lines[-1].startswith("- ") else ["", sentence]
+    if content.get("kinds"):
+        lines += ["", f"Layers of {content['conclusion']['ours']} by kind of work, by the runtime's own profiler:", ""]
+        lines += ["| kind | ms | share | layers |", "|---|---|---|---|"]
+        for row in content["kinds"]:
+            lines.append(f"| {row['kind']} | {row['milliseconds']:.2f} | {row['share']:.1%} | {row['layers']} |")
     if content["left_out"]:
         lines += ["", "Left out:", "", *(f"- {reason}" for reason in content["left_out"])]
     return "\n".join([*lines, "", f"`{content['command']}`", ""])

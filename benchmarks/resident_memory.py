@@ -8,6 +8,8 @@ nothing about tasks.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
 import subprocess
@@ -29,7 +31,8 @@ class ResidentMemory:
 
     Attributes:
         runtime: with the runtime imported and no graph loaded.
-        loaded: with all graphs loaded, after each has run.
+        loaded: with all graphs loaded, after each has run, once the C library has given back what was freed: what loading
+            left behind in its arenas belongs to no engine, and differs from run to run.
         peak: the most there ever was, loading included.
     """
 
@@ -66,6 +69,7 @@ def _measure_here(request: dict[str, object], empty: int) -> dict[str, int]:
     import importlib
 
     import numpy as np
+    from kept_code import compiled_file
 
     from edge_mtl.backends import CompiledGraph, open_backend
 
@@ -73,8 +77,10 @@ def _measure_here(request: dict[str, object], empty: int) -> dict[str, int]:
     runtime = _status("VmRSS")
     opened = []
     for path in map(Path, request["graphs"]):  # type: ignore[call-overload]
-        code, origin = path.with_suffix(".compiled"), path.with_suffix(".origin")
-        compiled = CompiledGraph(code.read_bytes(), origin.read_text()) if code.is_file() else None
+        code = compiled_file(path, str(request["backend"]), str(request["precision"]))
+        compiled = None
+        if code.is_file() and code.stat().st_size:
+            compiled = CompiledGraph(code.read_bytes(), code.with_suffix(".origin").read_text())
         backend = open_backend(
             str(request["backend"]),
             path.read_bytes(),
@@ -88,7 +94,14 @@ def _measure_here(request: dict[str, object], empty: int) -> dict[str, int]:
         feeds = {name: np.full(spec.shape, 128, spec.dtype) for name, spec in backend.inputs.items()}
         for _ in range(_RUNS):
             backend.run(feeds)
+    _give_back_what_is_free()
     return {"runtime": runtime - empty, "loaded": _status("VmRSS") - empty, "peak": _status("VmHWM") - empty}
+
+
+def _give_back_what_is_free() -> None:
+    """Where the C library can."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _status(key: str) -> int:

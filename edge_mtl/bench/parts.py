@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from edge_mtl.bench.kinds import DEPTHWISE, PRODUCT_OF_TWO
 from edge_mtl.build.graphs import import_onnx
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import TASK_NAMES
@@ -55,7 +56,11 @@ class PartMap:
             raise BuildError(f"The graph is not a usable ONNX model ({type(exc).__name__}). Export the bundle again.") from exc
         self._parts: dict[str, str] = {}
         nodes = list(graph.node)
-        own = _own_parts(nodes, {tensor.name for tensor in graph.initializer})
+        constants = {tensor.name for tensor in graph.initializer}
+        own = _own_parts(nodes, constants)
+        self._operators: dict[str, str] = {}
+        for node in nodes:
+            self._operators |= dict.fromkeys(filter(None, (node.name, *node.output)), _operator(node, constants))
         useful = _feeds_a_layer(nodes, own)
         tensors: dict[str, str] = {}
         for place, node in enumerate(nodes):
@@ -69,7 +74,7 @@ class PartMap:
 
     def part(self, names: Iterable[str]) -> str | None:
         """The part of a layer with any of these names; None where no name is known."""
-        found = [part for name in names if (part := self._look_up(name)) is not None]
+        found = [part for name in names if (part := self._look_up(name, self._parts)) is not None]
         return max(found, key=PARTS.index, default=None)
 
     def group(self, layers: Sequence[Sequence[str]]) -> list[str]:
@@ -84,15 +89,28 @@ class PartMap:
             found.append(last)
         return found
 
-    def _look_up(self, name: str) -> str | None:
+    def operators(self, names: Iterable[str]) -> frozenset[str]:
+        """Types of the nodes that a layer with these names was made of, as `edge_mtl.bench.kinds` calls them."""
+        return frozenset(found for name in names if (found := self._look_up(name, self._operators)) is not None)
+
+    def _look_up(self, name: str, known: Mapping[str, str]) -> str | None:
         while name:
-            if name in self._parts:
-                return self._parts[name]
+            if name in known:
+                return known[name]
             shorter = _ADDED.sub("", name)
             if shorter == name:
                 return None
             name = shorter
         return None
+
+
+def _operator(node: Any, constants: set[str]) -> str:
+    """What `edge_mtl.bench.kinds` calls the operator of a node."""
+    if node.op_type == "Conv" and any(item.name == "group" and item.i > 1 for item in node.attribute):
+        return DEPTHWISE
+    if node.op_type == "MatMul" and not constants.intersection(node.input):
+        return PRODUCT_OF_TWO
+    return str(node.op_type)
 
 
 def _own_parts(nodes: Sequence[Any], constants: set[str]) -> list[str | None]:

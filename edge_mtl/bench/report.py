@@ -58,7 +58,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkRow:
-    """One engine; times in milliseconds of a whole frame, picture to maps.
+    """One engine; times in milliseconds of a whole frame, picture to maps, or of the inference of `batch` frames.
 
     Attributes:
         name: bundle (where there are several), precision and backend.
@@ -125,9 +125,14 @@ class BenchmarkRow:
         """Largest resident memory of a process of its own."""
         return None if self.memory is None else self.memory.peak_rss
 
+    @property
+    def frames_per_s(self) -> float:
+        """By the median: frames of a call over its time. What a pipeline of frames reaches is `stream_fps`."""
+        return self.batch * 1e3 / self.p50_ms if self.p50_ms else 0.0
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        content = asdict(self) | {"start_s": self.start_s, "rss_bytes": self.rss_bytes}
+        content = asdict(self) | {"start_s": self.start_s, "rss_bytes": self.rss_bytes, "frames_per_s": self.frames_per_s}
         content["samples_ms"] = [round(value, _SAMPLE_DIGITS) for value in self.samples_ms]
         return content
 

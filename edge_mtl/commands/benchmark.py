@@ -27,7 +27,7 @@ from edge_mtl.bench.turns import Turns, take_turns
 from edge_mtl.build.evaluation import evaluation_frames
 from edge_mtl.bundle import Bundle
 from edge_mtl.commands.benchmark_table import show
-from edge_mtl.commands.line_up import BASELINE, Wanted, find_bundles, line_up
+from edge_mtl.commands.line_up import BASELINE, Wanted, check, find_bundles, line_up
 from edge_mtl.commands.options import EngineOptions
 from edge_mtl.commands.subjects import Subject
 from edge_mtl.commands.terminal import Step, Terminal
@@ -78,10 +78,11 @@ def run(terminal: Terminal, wanted: Wanted, depth: Depth, results: Results) -> N
         RegressionError: with `results.against`, something is slower than it was.
         OSError: a result cannot be written.
     """
-    from edge_mtl.commands.benchmark_results import check, picture_places, write
+    from edge_mtl.commands.benchmark_results import check_places, picture_places, write
 
-    check(results)
+    check_places(results)
     bundles = find_bundles(wanted)
+    check(bundles, wanted)
     report, pictures = _measure(terminal, bundles, wanted, depth, pictures=picture_places(results))
     show(terminal, report)
     write(terminal, report, pictures, results)

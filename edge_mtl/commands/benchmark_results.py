@@ -22,13 +22,13 @@ from edge_mtl.commands.terminal import Terminal, plain
 from edge_mtl.files import write_atomic
 from edge_mtl.panel import panel
 
-__all__ = ["check", "draw", "picture_places", "write"]
+__all__ = ["check_places", "draw", "picture_places", "write"]
 
 _PICTURES = 3
 _QUALITY = 82
 
 
-def check(results: Results) -> None:
+def check_places(results: Results) -> None:
     """Refuse what would fail after minutes of measuring.
 
     Raises:

@@ -18,7 +18,8 @@ def show(terminal: Terminal, report: BenchmarkReport) -> None:
         _more(terminal, report, best)
     terminal.show(f"Device: {report.conditions['device']['description']}")
     terminal.show("gain: times faster than the first row, median over rounds; sure: its 95 % interval.")
-    terminal.show("start, MB: of a process of its own.")
+    if report.rows[0].batch == 1:
+        terminal.show("start, MB: of a process of its own.")
     for entry in report.differences:
         if entry.verdict == "no difference shown":
             terminal.show(
@@ -36,13 +37,19 @@ def show(terminal: Terminal, report: BenchmarkReport) -> None:
 
 def _latency(terminal: Terminal, report: BenchmarkReport, best: BenchmarkRow) -> None:
     height, width = report.frame_size
-    numbers = ("p50 ms", "p90", "p99", "max", "jitter", "gain", "sure", "prepare", "infer", "post", "start s", "MB")
+    batch = report.rows[0].batch
+    numbers = ["p50 ms", "p90", "p99", "max", "jitter", "gain", "sure"]
+    numbers = [*numbers, "prepare", "infer", "post", "start s", "MB"] if batch == 1 else ["frames/s", *numbers]
     names = " and ".join(dict.fromkeys(str(bundle["name"]) for bundle in report.bundles))
-    title = f"{names}: whole frames of {width}x{height}, {report.rounds} rounds in turns, {report.rows[0].threads} threads"
-    result = table(title, "engine", *numbers, right=numbers)
+    what = "whole frames" if batch == 1 else f"inference of {batch} frames at once, each"
+    title = f"{names}: {what} of {width}x{height}, {report.rounds} rounds in turns, {report.rows[0].threads} threads"
+    result = table(title, "engine", *numbers, right=tuple(numbers))
     for row in report.rows:
         cells = [f"{value:.2f}" for value in (row.p50_ms, row.p90_ms, row.p99_ms, row.max_ms, row.jitter_ms)]
         cells += [f"{row.ratio:.2f}×", f"{row.ratio_sure[0]:.2f}–{row.ratio_sure[1]:.2f}"]
+        if batch != 1:
+            result.add_row(row.name, f"{row.frames_per_s:.1f}", *cells, style="bold" if row is best else None)
+            continue
         cells += [_number(value, "{:.2f}") for value in (row.prepare_ms, row.infer_ms, row.postprocess_ms)]
         cells += [_number(row.start_s, "{:.2f}"), _number(row.rss_bytes and row.rss_bytes / 1e6, "{:.0f}")]
         result.add_row(row.name, *cells, style="bold" if row is best else None)

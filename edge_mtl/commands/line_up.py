@@ -13,16 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_mtl.backends import open_backend
+from edge_mtl.backends import DEVICES, open_backend
 from edge_mtl.build.evaluation import evaluation_frames
 from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.build.store.records import EngineRecord
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle, find
-from edge_mtl.choice import AUTO
-from edge_mtl.commands.subjects import BatchSubject, EngineSubject, Facts, GraphSubject, Subject
+from edge_mtl.choice import AUTO, choose, device_asked, gpu_asked
+from edge_mtl.commands.batches import Graph, batch_line_up
+from edge_mtl.commands.subjects import EngineSubject, GraphSubject, Subject
 from edge_mtl.engine import Engine
 
-__all__ = ["BASELINE", "Wanted", "find_bundles", "first_frame", "line_up"]
+__all__ = ["BASELINE", "Wanted", "check", "find_bundles", "first_frame", "line_up"]
 
 Array = np.ndarray
 BASELINE = "fp32 on onnxruntime, plain"
@@ -36,6 +37,7 @@ class Wanted:
         bundles: folders; by default what `edge_mtl.bundle.find` finds.
         backends, precisions: names, or "auto" for every engine that was built.
         batch: frames per call.
+        device: "auto", "cpu", "cuda" or "cuda:1": only what runs there, besides the baseline, which runs on the processor.
     """
 
     bundles: tuple[Path, ...] = ()
@@ -43,11 +45,20 @@ class Wanted:
     precisions: tuple[str, ...] = (AUTO,)
     threads: int | None = None
     batch: int = 1
+    device: str = AUTO
 
 
 def find_bundles(wanted: Wanted) -> tuple[Bundle, ...]:
     """The bundles, opened. Raises BundleError."""
     return tuple(find(path) for path in wanted.bundles) or (find(None),)
+
+
+def check(bundles: Sequence[Bundle], wanted: Wanted) -> None:
+    """Refuse what `line_up` would refuse, before anything is loaded. Raises as that does."""
+    for bundle in bundles:
+        for backend, precision, record in _records(EngineStore(bundle), wanted):
+            if record is None:
+                choose(bundle, backend=backend, precision=precision, threads=wanted.threads)
 
 
 def line_up(bundles: Sequence[Bundle], wanted: Wanted, stack: contextlib.ExitStack) -> list[Subject]:
@@ -63,6 +74,11 @@ def line_up(bundles: Sequence[Bundle], wanted: Wanted, stack: contextlib.ExitSta
             label = f"{label} ({bundle.path})"
         prefix = f"{label}: " if len(bundles) > 1 else ""
         frame = first_frame(bundle)
+        if wanted.batch != 1:
+            for several in batch_line_up(bundle, frame, wanted.batch, wanted.threads, _graphs(bundle, wanted, prefix)):
+                stack.callback(several.close)
+                subjects.append(several)
+            continue
         for subject in (_plain(bundle, frame, wanted, prefix), *_engines(bundle, frame, wanted, prefix)):
             stack.callback(subject.close)
             subjects.append(subject)
@@ -81,37 +97,63 @@ def _plain(bundle: Bundle, frame: Array, wanted: Wanted, prefix: str) -> Subject
     started = time.perf_counter()
     backend = open_backend("onnxruntime", model, threads=wanted.threads)
     load_s = time.perf_counter() - started
-    name = f"{prefix}{BASELINE}"
-    if wanted.batch != 1:
-        facts = Facts(backend.info, load_s, None, len(model))
-        return BatchSubject(name, bundle, backend, frame, batch=wanted.batch, facts=facts)
-    return GraphSubject(name, bundle, backend, frame, load_s=load_s, size_bytes=len(model))
+    return GraphSubject(f"{prefix}{BASELINE}", bundle, backend, frame, load_s=load_s, size_bytes=len(model))
 
 
 def _engines(bundle: Bundle, frame: Array, wanted: Wanted, prefix: str) -> Iterator[Subject]:
     """Every engine that was asked for and this device can run, fastest first; without any, what an Engine runs then."""
-    store = EngineStore(bundle)
+    store = EngineStore(bundle, gpu=gpu_asked(device_asked(wanted.device)[1]))
     seen: set[str] = set()
+    for backend, precision, record in _records(store, wanted):
+        if record is None:
+            subject = _by_engine(bundle, frame, wanted, prefix, backend, precision)
+            if subject.name not in seen:
+                seen.add(subject.name)
+                yield subject
+            else:
+                subject.close()
+            continue
+        name = f"{prefix}{record.precision} on {record.backend}"
+        if name not in seen:
+            seen.add(name)
+            yield _built(bundle, frame, wanted, name, store, record)
+
+
+def _records(store: EngineStore, wanted: Wanted) -> Iterator[tuple[str, str, EngineRecord | None]]:
+    """By backend and precision that were asked for, engines that fit this device, fastest first; None where there are none."""
+    kind, _ = device_asked(wanted.device)
     for backend in wanted.backends:
         for precision in wanted.precisions:
-            found = store.find(precision=precision, backend=backend)
+            found = [
+                record
+                for record in store.find(precision=precision, backend=backend)
+                if kind in (AUTO, DEVICES.get(record.backend))
+            ]
             usable = [record for record in found if store.mismatch(record) is None and record.backend in store.runtimes]
-            if not usable:
-                subject = _by_engine(bundle, frame, wanted, prefix, backend, precision)
-                if subject.name not in seen:
-                    seen.add(subject.name)
-                    yield subject
-                else:
-                    subject.close()
-            for record in usable:  # of equals, the fastest comes first
-                name = f"{prefix}{record.precision} on {record.backend}"
-                if name not in seen:
-                    seen.add(name)
-                    yield _built(bundle, frame, wanted, name, store, record)
+            for record in usable or (None,):
+                yield backend, precision, record
+
+
+def _graphs(bundle: Bundle, wanted: Wanted, prefix: str) -> Iterator[Graph]:
+    """The same as graphs of one frame, the baseline first."""
+    yield Graph(f"{prefix}{BASELINE}", "onnxruntime", "fp32", bundle.read(PLAIN_MODEL))
+    store = EngineStore(bundle, gpu=gpu_asked(device_asked(wanted.device)[1]))
+    seen: set[str] = set()
+    for backend, precision, record in _records(store, wanted):
+        if record is None:
+            kind, index = device_asked(wanted.device)
+            chosen = choose(bundle, backend=backend, precision=precision, threads=wanted.threads, kind=kind, device=index)
+            graph = Graph(f"{prefix}{chosen.precision} on {chosen.backend}", chosen.backend, chosen.precision, chosen.model)
+        else:
+            name = f"{prefix}{record.precision} on {record.backend}"
+            graph = Graph(name, record.backend, record.precision, store.load(record), record.key)
+        if graph.name not in seen:
+            seen.add(graph.name)
+            yield graph
 
 
 def _by_engine(bundle: Bundle, frame: Array, wanted: Wanted, prefix: str, backend: str, precision: str) -> Subject:
-    engine = Engine(bundle, backend=backend, precision=precision, threads=wanted.threads)
+    engine = Engine(bundle, backend=backend, precision=precision, device=wanted.device, threads=wanted.threads)
     graph = DEPLOY_MODEL if engine.info.placement == "host" else PLAIN_MODEL
     return EngineSubject(
         f"{prefix}{engine.info.precision} on {engine.info.backend}",
@@ -124,10 +166,12 @@ def _by_engine(bundle: Bundle, frame: Array, wanted: Wanted, prefix: str, backen
 
 def _built(bundle: Bundle, frame: Array, wanted: Wanted, name: str, store: EngineStore, record: EngineRecord) -> Subject:
     preferred = store.select(precision=record.precision, backend=record.backend).record
-    if wanted.batch == 1 and preferred is not None and preferred.key == record.key:
-        engine = Engine(bundle, backend=record.backend, precision=record.precision, threads=wanted.threads)
+    if preferred is not None and preferred.key == record.key:
+        engine = Engine(
+            bundle, backend=record.backend, precision=record.precision, device=wanted.device, threads=wanted.threads
+        )
         return EngineSubject(name, bundle, engine, frame, size_bytes=record.size)
-    # An Engine would take a faster one, or takes one frame at a time: this one is timed without it.
+    # An Engine would take a faster one: this one is timed without it.
     started = time.perf_counter()
     opened = open_backend(
         record.backend,
@@ -135,9 +179,7 @@ def _built(bundle: Bundle, frame: Array, wanted: Wanted, name: str, store: Engin
         threads=wanted.threads,
         precision=record.precision,
         compiled=store.compiled.load(record)[0],
+        device=device_asked(wanted.device)[1],
     )
     load_s = time.perf_counter() - started
-    if wanted.batch != 1:
-        facts = Facts(opened.info, load_s, record.key, record.size)
-        return BatchSubject(name, bundle, opened, frame, batch=wanted.batch, facts=facts)
     return GraphSubject(name, bundle, opened, frame, load_s=load_s, key=record.key, size_bytes=record.size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -19,6 +20,7 @@ from edge_mtl.backends.profiling import LayerProfile, profile_graph
 from edge_mtl.bench.card.plots import bars
 from edge_mtl.bench.card.theme import standing_alone
 from edge_mtl.bench.conditions import Conditions
+from edge_mtl.bench.kinds import KINDS, kind_of
 from edge_mtl.bench.parts import BETWEEN, PARTS, POST, PRE, PartMap, totals
 from edge_mtl.bench.turns import take_turns
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle, find
@@ -29,7 +31,7 @@ from edge_mtl.commands.subjects import GraphSubject
 from edge_mtl.commands.terminal import Terminal, plain, table
 from edge_mtl.files import write_atomic
 
-__all__ = ["PartTime", "run"]
+__all__ = ["PartTime", "by_kind", "run"]
 
 FORMAT_VERSION = 1
 
@@ -72,13 +74,16 @@ def run(
         found = profile_graph(choice.backend, choice.model, precision=choice.precision, threads=options.threads, runs=rounds)
     # Engines keep the names of the nodes they were made of, but not those of weights, and a plan has no graph any more.
     graph = choice.model if choice.key is None else bundle.read(DEPLOY_MODEL)
-    parts = PartMap(graph).group([layer.sources for layer in found.layers])
+    known = PartMap(graph)
+    parts = known.group([layer.sources for layer in found.layers])
+    kinds = [kind_of(layer.kind, known.operators(layer.sources)) for layer in found.layers]
     rows = _rows(found, parts, host)
-    content = plain(_content(bundle, choice, found, parts, rows, host)) | conditions.describe()
+    work = by_kind(found, kinds)
+    content = plain(_content(bundle, choice, found, parts, rows, work, host)) | conditions.describe()
     if terminal.json_output:
         terminal.record(content)
     title = f"{bundle.name}, {found.precision} on {found.backend} {found.version}, {found.threads} threads"
-    _show(terminal, title, rows, found, parts, host, layers)
+    _show(terminal, title, rows, work, found, parts, host, layers)
     if out is not None:
         write_atomic(out, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
         terminal.show(f"Written: {out}")
@@ -113,12 +118,26 @@ def _rows(found: LayerProfile, parts: list[str], host: dict[str, float]) -> list
     ]
 
 
+def by_kind(found: LayerProfile, kinds: Sequence[str]) -> list[PartTime]:
+    """Time by kind of work, the longest first; `kinds` says which layer does what. Shares are of all layers together."""
+    runs = [[layer.seconds[run] for layer in found.layers] for run in range(len(found.run_s))]
+    sums = {
+        kind: median(sum(spent for spent, each in zip(run, kinds, strict=True) if each == kind) for run in runs)
+        for kind in KINDS
+        if kind in kinds
+    }
+    whole = sum(sums.values())
+    rows = [PartTime(kind, sums[kind] * 1e3, sums[kind] / whole if whole else 0.0, kinds.count(kind)) for kind in sums]
+    return sorted(rows, key=lambda row: -row.milliseconds)
+
+
 def _content(
     bundle: Bundle,
     choice: Choice,
     found: LayerProfile,
     parts: list[str],
     rows: list[PartTime],
+    work: list[PartTime],
     host: dict[str, float],
 ) -> dict[str, Any]:
     return {
@@ -135,6 +154,9 @@ def _content(
         "frame_ms": {name: seconds * 1e3 for name, seconds in host.items()},
         "profiled_run_ms": median(found.run_s) * 1e3,
         "parts": [asdict(row) for row in rows],
+        "kinds": [
+            {"kind": row.part, "milliseconds": row.milliseconds, "share": row.share, "layers": row.layers} for row in work
+        ],
         "layers": [
             {"name": layer.name, "kind": layer.kind, "part": part, "median_ms": layer.median_s * 1e3}
             for layer, part in zip(found.layers, parts, strict=True)
@@ -146,6 +168,7 @@ def _show(
     terminal: Terminal,
     title: str,
     rows: list[PartTime],
+    work: list[PartTime],
     found: LayerProfile,
     parts: list[str],
     host: dict[str, float],
@@ -158,6 +181,10 @@ def _show(
     for row in rows:
         result.add_row(row.part, f"{row.milliseconds:.3f}", f"{row.share:.1%}", str(row.layers) if row.layers else "–")
     terminal.show(result)
+    kinds = table("the same layers by kind of work", "kind", *numbers, right=numbers)
+    for row in work:
+        kinds.add_row(row.part, f"{row.milliseconds:.3f}", f"{row.share:.1%}", str(row.layers))
+    terminal.show(kinds)
     if layers:
         slowest = table("slowest layers", "layer", "kind", "part", "ms", right=("ms",))
         order = sorted(range(len(found.layers)), key=lambda place: -found.layers[place].median_s)

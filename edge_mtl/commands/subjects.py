@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -21,7 +21,6 @@ from edge_mtl.build.frame_path import FramePath
 from edge_mtl.bundle import PLAIN_MODEL, Bundle
 from edge_mtl.commands.footprint import Footprint, measure
 from edge_mtl.engine import Engine
-from edge_mtl.errors import BackendUnavailable
 from edge_mtl.prediction import Timing
 from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
 
@@ -203,32 +202,36 @@ class GraphSubject(Subject):
 
 
 class BatchSubject(Subject):
-    """A graph that takes several frames at once: only its inference is timed, an Engine takes one frame at a time.
+    """Inference of several frames: at once by a graph of a batch, or one after the other by a graph of one frame.
 
-    Raises:
-        BackendUnavailable: the graph does not take that many frames.
+    Only inference is timed: an Engine takes one frame at a time, as frames come from a camera.
+
+    Args:
+        feeds: what each call of the graph gets, one after the other.
+        batch: frames in all of them together.
     """
 
-    def __init__(self, name: str, bundle: Bundle, backend: Backend, frame: Array, *, batch: int, facts: Facts) -> None:
+    def __init__(
+        self, name: str, bundle: Bundle, backend: Backend, frame: Array, *, feeds: Sequence[Array], batch: int, facts: Facts
+    ) -> None:
         super().__init__(name, bundle, frame)
         self.batch = batch
         self._backend = backend
         self._facts = facts
-        sizes = {spec.shape[0] for spec in backend.inputs.values()}
-        if sizes != {batch}:
-            found = ", ".join(str(size) for size in sorted(sizes))
-            raise BackendUnavailable(
-                f"--batch {batch}: {name} runs a graph of batch {found}. Graphs of a bundle take one frame at a time, as "
-                "frames come from a camera; build an engine of another batch with TensorRT, or leave --batch away."
-            )
-        random = np.random.default_rng(0)
-        self._feeds = {name: random.integers(0, 256, spec.shape).astype(spec.dtype) for name, spec in backend.inputs.items()}
+        self._name = next(iter(backend.inputs))
+        self._feeds = tuple(feeds)
 
     def __call__(self) -> Timing:
         began_s = time.perf_counter()
-        self._backend.run(self._feeds)
+        for feed in self._feeds:
+            self._backend.run({self._name: feed})
         seconds = time.perf_counter() - began_s
         return Timing(infer=seconds, total=seconds)
+
+    def outputs(self) -> dict[str, Array]:
+        """By name, of all frames behind one another."""
+        found = [self._backend.run({self._name: feed}) for feed in self._feeds]
+        return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
 
     @property
     def facts(self) -> Facts:

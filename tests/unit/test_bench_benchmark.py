@@ -16,7 +16,7 @@ from edge_mtl.backends import BackendInfo, TensorSpec, available
 from edge_mtl.bench.turns import take_turns
 from edge_mtl.bundle import Bundle
 from edge_mtl.commands import subjects
-from edge_mtl.commands.subjects import BatchSubject, Facts, GraphSubject
+from edge_mtl.commands.subjects import GraphSubject
 from edge_mtl.postprocess import HOST_OUTPUTS
 from edge_mtl.tasks import TASKS
 from tests.command_line import assert_failed, edge_mtl
@@ -27,11 +27,11 @@ pytestmark = pytest.mark.skipif(not available()["onnxruntime"].usable, reason="n
 class KnownDelay:
     """A backend whose runs take a known time of a clock that only moves then."""
 
-    def __init__(self, bundle: Bundle, delay_s: float, *, batch: int = 1) -> None:
+    def __init__(self, bundle: Bundle, delay_s: float) -> None:
         height, width = bundle.manifest.input.height, bundle.manifest.input.width
         self.now, self.delay_s, self.runs = 0.0, delay_s, 0
         self.info = BackendInfo("known delay", "1", "cpu", "fp32", 1)
-        self.inputs: Mapping[str, TensorSpec] = {"image": TensorSpec((batch, 3, height, width), np.dtype("float32"))}
+        self.inputs: Mapping[str, TensorSpec] = {"image": TensorSpec((1, 3, height, width), np.dtype("float32"))}
         self.outputs: Mapping[str, TensorSpec] = {
             HOST_OUTPUTS[task]: TensorSpec((1, TASKS[task].channels, height // 4, width // 4), np.dtype("float32"))
             for task in bundle.tasks
@@ -62,14 +62,6 @@ def test_a_known_delay_is_measured_and_nothing_is_added(
     assert backend.runs == 20 + found.warm_up.calls, "a timed call follows one that is not timed, and that is all"
     monkeypatch.setattr(backend, "delay_s", 0.030)
     assert subject().infer == pytest.approx(0.030), "the control: another delay is seen"
-
-
-def test_a_batch_is_timed_where_the_graph_takes_one_and_refused_elsewhere(tiny_bundle: Bundle, frame: np.ndarray) -> None:
-    backend = KnownDelay(tiny_bundle, 0.020, batch=4)
-    facts = Facts(backend.info, 0.0)
-    assert BatchSubject("four", tiny_bundle, backend, frame, batch=4, facts=facts)().total >= 0
-    outcome = edge_mtl("benchmark", tiny_bundle.path, "--batch", 4, "--rounds", 1)
-    assert_failed(outcome, 5, "--batch 4", "batch 1", "one frame at a time")
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_mtl.backends import BackendInfo, TensorSpec, available
 from edge_mtl.backends.profiling import profile_graph
+from edge_mtl.bench.kinds import KINDS, kind_of
 from edge_mtl.bench.parts import NECK, PARTS, POST, PRE, PartMap, totals
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.errors import BackendUnavailable, BuildError
 from tests.command_line import edge_mtl
+from tests.transformers import transformer_block
 
 
 def network(steps: list[tuple[str, str, list[str], str]]) -> bytes:
@@ -176,3 +178,34 @@ def test_the_command_shows_parts_and_writes_a_picture_and_json(tiny_bundle: Bund
     assert sum(part["share"] for part in content["parts"]) == pytest.approx(1.0)
     assert {layer["part"] for layer in content["layers"]} <= set(PARTS)
     assert ET.fromstring(svg.read_text()).tag.endswith("svg")
+
+
+@pytest.mark.parametrize(
+    ("name", "operators", "kind"),
+    [
+        ("QLinearConv", {"Conv"}, "convolutions"),
+        ("QLinearConv", {"DepthwiseConv", "Relu"}, "depthwise convolutions"),
+        ("GroupConvolution", set(), "depthwise convolutions"),
+        ("QGemm", {"Gemm"}, "linear layers"),
+        ("FusedMatMul", {"ProductOfTwo"}, "attention products"),
+        ("Subgraph", {"ProductOfTwo", "Softmax"}, "attention products"),
+        ("Subgraph", {"LayerNormalization"}, "normalisation"),
+        ("Subtract", {"LayerNormalization"}, "normalisation"),
+        ("Subgraph", {"Add"}, "sums and the rest"),
+        ("ReorderInput", set(), "memory layout and shapes"),
+        ("something new", set(), "sums and the rest"),
+    ],
+)
+def test_layers_are_counted_by_the_work_they_do_whatever_a_runtime_calls_them(
+    name: str, operators: set[str], kind: str
+) -> None:
+    assert kind_of(name, operators) == kind
+    assert kind in KINDS
+
+
+def test_operators_of_attention_and_depthwise_layers_are_told_apart() -> None:
+    known = PartMap(transformer_block())
+    assert known.operators(["scores"]) == {"ProductOfTwo"}
+    assert known.operators(["node_query"]) == {"Gemm"}
+    assert known.operators(["node_spread"]) == {"DepthwiseConv"}
+    assert known.operators(["never heard of"]) == frozenset()

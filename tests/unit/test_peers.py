@@ -43,9 +43,15 @@ def row(name: str, ratio: float, *, ours: bool, fit: bool = True) -> dict[str, A
 def test_peers_are_timed_and_scored_in_one_table(tiny_bundle: Bundle, tmp_path: Path) -> None:
     out = tmp_path / "peers-1.0"
     command = [sys.executable, str(BENCHMARKS / "peers.py"), str(tiny_bundle.path), "--threads", "1", "--rounds", "3"]
-    command += ["--precisions", "int8", "--without", "NNCF", "--out", str(out)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    command += ["--precisions", "int8", "--without", "NNCF", "--work", str(tmp_path / "work")]
+    done = subprocess.run([*command, "--prepare"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*") if path.is_file()}
+    assert any(path.name.endswith(".onnx") for path in made)
+    done = subprocess.run([*command, "--out", str(out)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "calibrate" not in done.stderr
+    assert all(path.stat().st_mtime_ns == when for path, when in made.items()), "what is kept is not made again"
     content = json.loads((tmp_path / "peers-1.0.json").read_text())
     rows = {one["name"]: one for one in content["rows"]}
     baseline = rows[content["baseline"]]
@@ -96,7 +102,8 @@ def test_torch_of_other_weights_is_refused(script) -> None:
 def test_nncf_runs_on_the_plain_export(script, tiny_bundle: Bundle) -> None:
     plain = tiny_bundle.read(PLAIN_MODEL)
     frames = [picture(index) for index in range(4)]
-    rival = script("peer_runtimes").NncfRuntime(plain, frames, threads=1, floats="fp32")
+    runtimes = script("peer_runtimes")
+    rival = runtimes.NncfRuntime(runtimes.quantized_by_nncf(plain, frames), threads=1, floats="fp32")
     expected = open_backend("onnxruntime", plain, threads=1)
     feeds = {"image": picture(9)[None]}
     ours, theirs = expected.run(feeds), rival.run(feeds)
@@ -109,16 +116,31 @@ def test_nncf_runs_on_the_plain_export(script, tiny_bundle: Bundle) -> None:
 def test_without_nncf_its_row_says_so(script, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BackendUnavailable, match="pip install"):
-        script("peer_runtimes").NncfRuntime(b"", [], threads=1, floats="fp32")
+        script("peer_runtimes").quantized_by_nncf(b"", [])
 
 
-def test_one_shared_engine_is_compared_with_three_single_ones(script, tiny_bundle: Bundle) -> None:
-    rows = script("multitask_rows")
+def test_one_shared_engine_is_compared_with_three_single_ones(script, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    graphs, work = script("multitask_graphs"), script("work_folder").WorkFolder(tmp_path)
     frames = [picture(index) for index in range(4)]
-    networks = {
-        "tiny": [rows.quantized(host_model(tasks=tasks), tasks, frames, parameters=len(tasks)) for tasks in rows.ENGINES]
-    }
-    found, left_out = rows.measure(networks, tiny_bundle, precisions=["int8"], threads=1, rounds=3, repeats=1, energy_s=0.0)
+
+    def network(tasks: tuple[str, ...], frames: list[np.ndarray]) -> Any:
+        options: dict[str, Any] = {"parameters": len(tasks), "precisions": ["int8"], "work": work}
+        return graphs.quantized(host_model(tasks=tasks), tasks, frames, **options)
+
+    networks = {"tiny": [network(tasks, frames) for tasks in graphs.ENGINES]}
+    steps: list[str] = []
+    found, left_out = script("multitask_rows").measure(
+        networks,
+        tiny_bundle,
+        precisions=["int8"],
+        threads=1,
+        rounds=3,
+        duration_s=60.0,
+        repeats=1,
+        energy_s=0.0,
+        step=lambda what, done, total: steps.append(what),
+    )
+    assert {"opening engines", "time, in turns", "memory, in processes of its own"} == set(steps)
     assert not left_out
     assert {one["backend"] for one in found} == {name for name in ("onnxruntime", "openvino") if available()[name].usable}
     for one in found:
@@ -131,6 +153,25 @@ def test_one_shared_engine_is_compared_with_three_single_ones(script, tiny_bundl
         "size": [64, 96], "rounds": 3, "decoder": "none", "weights": "", "rows": found, "left_out": [], "command": "",
     }  # fmt: skip
     assert "| tiny | int8 | onnxruntime |" in script("multitask_saving").markdown(content)
+
+
+def test_a_work_folder_makes_a_thing_once_and_another_thing_again(script, tmp_path: Path) -> None:
+    work, made = script("work_folder").WorkFolder(tmp_path), []
+
+    def make() -> bytes:
+        made.append(1)
+        return b"content"
+
+    first = work.kept("graph.int8.onnx", {"frames": 4}, make)
+    assert work.kept("graph.int8.onnx", {"frames": 4}, make) == first
+    assert (first.read_bytes(), len(made)) == (b"content", 1)
+    assert first.name.endswith(".int8.onnx")
+    assert work.kept("graph.int8.onnx", {"frames": 5}, make) != first
+    assert len(made) == 2
+    assert len(work.made()) == 2
+    with pytest.raises(ZeroDivisionError):
+        work.kept("graph.onnx", {}, lambda: bytes(1 // 0))
+    assert len(list(tmp_path.glob("graph-*"))) == 2, "what fails leaves nothing behind"
 
 
 def test_memory_sees_what_a_larger_graph_takes(script, tmp_path: Path) -> None:
@@ -151,3 +192,52 @@ def test_memory_sees_what_a_larger_graph_takes(script, tmp_path: Path) -> None:
         assert found.peak >= found.loaded > found.runtime
         megabytes[side] = found.graphs / 2**20
     assert megabytes[3200] - megabytes[64] > 30
+
+
+def benchmark_of(ratio: float) -> dict[str, Any]:
+    rows = [
+        {"name": name, "ratio": value, "ratio_sure": [value * 0.99, value * 1.01], "p50_ms": 10.0 / value}
+        for name, value in (("reference", 1.0), ("int8", ratio))
+    ]
+    return {"bundle": "tiny", "baseline": "reference", "rows": rows}
+
+
+def test_repeated_runs_agree_where_ratios_do_and_the_spread_is_told(script) -> None:
+    spread = script("repeatability").spread
+    (steady,) = spread([benchmark_of(2.0), benchmark_of(2.02), benchmark_of(2.04)], threshold=0.05)
+    assert steady["spread"] == pytest.approx(0.02)
+    assert steady["pairs"] == {"same": 3}
+    (wild,) = spread([benchmark_of(2.0), benchmark_of(2.5)], threshold=0.05)
+    assert wild["spread"] == pytest.approx(0.25)
+    assert wild["pairs"] == {"faster": 1}
+
+
+def test_a_benchmark_is_repeated_in_processes_of_its_own_and_runs_are_kept(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "repeatability.py"), str(tiny_bundle.path), "--runs", "2", "--duration", "0.2"]
+    command += ["--pause", "0", "--threads", "1", "--options", "--precision fp32 --backend onnxruntime"]
+    command += ["--threshold", "0.98", "--work", str(tmp_path / "runs"), "--out", str(tmp_path / "repeated")]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode in (0, 1), done.stderr
+        content = json.loads((tmp_path / "repeated.json").read_text())
+        assert [len(row["ratios"]) for row in content["rows"]] == [2]
+        assert (tmp_path / "repeated.md").read_text() in done.stdout
+    first, second = (json.loads((tmp_path / "runs" / f"run-{number}.json").read_text())["date"] for number in (1, 2))
+    assert [run["date"] for run in content["runs"]] == [first, second], "kept, not run again"
+
+
+def test_the_page_says_why_an_aim_is_missed_with_this_runs_figures_only(script) -> None:
+    reasons = script("peers_reasons").reasons
+    rows = [
+        {**row("edge_mtl int8+bf16 on openvino", 3.0, ours=True), "times": {"p50_ms": 40.0}},
+        row("OpenVINO bf16, plain export", 2.0, ours=False),
+    ]
+    kinds = [{"kind": "attention products", "milliseconds": 9.0, "share": 0.25, "layers": 8}]
+    content = {"rows": rows, "conclusion": script("peers").conclusion(rows), "kinds": kinds, "aim": 4.0}
+    text = "\n".join(reasons(content))
+    assert "1.50 times as fast, ahead of every peer" in text
+    assert "not reached" in text
+    assert "40.0 ms and would have to take 30.0 ms, 10.0 ms less" in text
+    assert "attention products: 25% of the layers' time, about 10.0 ms; without it 4.00 times at most" in text
+    assert "reached." in reasons({**content, "aim": 2.5})[-1]
+    assert reasons({**content, "conclusion": {}}) == []

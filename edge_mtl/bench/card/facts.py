@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["METRICS", "columns", "conditions", "headline", "sentences"]
+__all__ = ["METRICS", "columns", "conditions", "headline", "sentences", "subject"]
 
 Report = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -16,6 +16,7 @@ METRICS = (
     ("normal_mean_deg", "Normals, mean error in degrees", False),
 )
 """Metric, its title, whether more is better."""
+_SHORT = {"miou": "mIoU", "depth_rel": "depth error", "normal_mean_deg": "normals °"}
 
 
 Table = tuple[list[str], list[list[str]]]
@@ -30,8 +31,10 @@ def columns(report: Report) -> tuple[Table, Table]:
     energy = next((row["energy"][0]["source"] for row in rows if row.get("energy")), None)
     paced = next((row["paced"]["rate_hz"] for row in rows if row.get("paced")), None)
     name: tuple[str, Any] = ("engine", lambda row: row["name"])
+    frames_per_s = [("frames/s", lambda row: f"{row['batch'] * 1e3 / row['p50_ms']:.1f}")] if _batch(report) > 1 else []
     time: list[tuple[str, Any]] = [
         name,
+        *frames_per_s,
         ("p50 ms", lambda row: f"{row['p50_ms']:.2f}"),
         ("95 % interval", lambda row: "{:.2f}–{:.2f}".format(*row["stages"]["total"]["p50_sure"])),
         ("p90", lambda row: f"{row['p90_ms']:.2f}"),
@@ -57,16 +60,30 @@ def columns(report: Report) -> tuple[Table, Table]:
         (f"age p50 ms at {paced or 0:g} Hz", lambda row: f"{row['paced']['age']['p50_ms']:.1f}"),
         ("age p99", lambda row: f"{row['paced']['age']['p99_ms']:.1f}"),
         ("missed", lambda row: f"{row['paced']['missed']} of {row['paced']['frames']}"),
-        *((metric, lambda row, metric=metric: f"{row['accuracy'][metric]:.3f}") for metric, _, _ in METRICS),
+        *((_SHORT[metric], lambda row, metric=metric: f"{row['accuracy'][metric]:.3f}") for metric, _, _ in METRICS),
     ]
     return _table(rows, time), _table(rows, other)
+
+
+def subject(report: Report) -> str:
+    """What one timed call is."""
+    height, width = report["frame_size"]
+    what = "whole frames" if _batch(report) == 1 else f"inference of {_batch(report)} frames at once, each"
+    return f"{what} of {width}×{height}, {report['rounds']} rounds in turns"
+
+
+def _batch(report: Report) -> int:
+    return max(int(row.get("batch", 1)) for row in report["rows"])
 
 
 def headline(report: Report) -> list[tuple[str, str]]:
     """A few figures of the fastest row: (value, what it is)."""
     best = max(report["rows"], key=lambda row: row["ratio"])
     found = [
-        (f"{best['p50_ms']:.1f} ms", f"a frame, median: {best['name']}"),
+        (
+            f"{best['p50_ms']:.1f} ms",
+            f"{'a frame' if _batch(report) == 1 else f'{_batch(report)} frames'}, median: {best['name']}",
+        ),
         (f"{best['ratio']:.2f}×", f"times faster than {report['baseline']}"),
     ]
     if best.get("stream_fps"):

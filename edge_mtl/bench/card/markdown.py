@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edge_mtl.bench.card.facts import columns, conditions, headline, sentences
+from edge_mtl.bench.card.facts import columns, conditions, headline, sentences, subject
 
 __all__ = ["to_markdown"]
 
@@ -13,10 +13,9 @@ __all__ = ["to_markdown"]
 def to_markdown(report: Mapping[str, Any]) -> str:
     """Table, remarks and conditions."""
     names = " and ".join(dict.fromkeys(item["name"] for item in report["bundles"]))
-    height, width = report["frame_size"]
     lines = [f"# Benchmark of {names}", ""]
     lines.append(" · ".join(f"**{value}** {what}" for value, what in headline(report)))
-    lines += ["", f"Whole frames of {width}x{height}, {report['rounds']} rounds in turns; every frame counts.", ""]
+    lines += ["", f"Measured: {subject(report)}; every call counts.", ""]
     for heads, rows in columns(report):
         if len(heads) > 1:
             lines += [_line(heads), _line(["---", *["---:"] * (len(heads) - 1)])]

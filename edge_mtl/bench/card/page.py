@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from edge_mtl.bench.card.facts import METRICS, columns, conditions, headline, sentences
+from edge_mtl.bench.card.facts import METRICS, columns, conditions, headline, sentences, subject
 from edge_mtl.bench.card.plots import accuracy_plot, bars, gain_plot, latency_plot, stage_plot
 from edge_mtl.bench.card.theme import COLOURS, VARIABLES, shapes
 
@@ -51,11 +51,10 @@ def to_html(report: Mapping[str, Any], *, pictures: Sequence[tuple[str, bytes]] 
     """
     rows = report["rows"]
     names = " and ".join(dict.fromkeys(item["name"] for item in report["bundles"]))
-    height, width = report["frame_size"]
     parts = [
         f"<h1>{escape(names)} on this device</h1>",
-        f'<p class="sub">{escape(report["device"]["description"])} · {escape(report["date"][:10])} · whole frames of '
-        f"{width}×{height}, {report['rounds']} rounds in turns</p>",
+        f'<p class="sub">{escape(report["device"]["description"])} · {escape(report["date"][:10])} · '
+        f"{escape(subject(report))}</p>",
         '<div class="tiles">',
         *(f'<div class="tile"><b>{escape(value)}</b><span>{escape(what)}</span></div>' for value, what in headline(report)),
         "</div>",
