@@ -4,8 +4,9 @@
     python benchmarks/gpu.py edge_mtl/bundles/rooms-b0 --out benchmarks/results/NAME.json [--soak-frames 100000]
 
 Engine only is one frame that is ready, host to host, copies included; end to end is a picture to maps. TensorRT engines are
-built here, in three precisions, and compared with the bare execution context, which is trtexec's loop. What this machine
-lacks is left out, and the result lists it with the reason. All subjects are timed in turns.
+built here, in three precisions, in half precision also of the plain graph and in INT8 also with depthwise convolutions in
+floats, and compared with the bare execution context, which is trtexec's loop. What this machine lacks is left out, and the
+result lists it with the reason. All subjects are timed in turns.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from gpu_subjects import Subject, bare_context, layer, onnxruntime, opened, pyto
 
 from edge_mtl.bench.statistics import distribution
 from edge_mtl.bench.turns import take_turns
+from edge_mtl.build.candidates import DEPTHWISE, Candidate
 from edge_mtl.build.selftest import golden_frame
 from edge_mtl.bundle import Bundle
 from edge_mtl.cuda import BINDINGS, open_cuda
@@ -34,7 +36,13 @@ from edge_mtl.cuda.presence import no_gpu
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
 
-PLANS = ("fp32", "fp16", "int8+fp16")
+PLANS: Mapping[str, Candidate] = {
+    "fp32": Candidate("tensorrt", "fp32"),
+    "fp16": Candidate("tensorrt", "fp16"),
+    "fp16 plain graph": Candidate("tensorrt", "fp16", plain=True),
+    "int8+fp16": Candidate("tensorrt", "int8+fp16"),
+    "int8+fp16 depthwise in floats": Candidate("tensorrt", "int8+fp16", (DEPTHWISE,)),
+}
 WAYS = ("graph", "no graph", "stream")
 _SOAK_CHECKS = 100
 _SOAK_WARM_UP = 0.02
@@ -44,15 +52,15 @@ def subjects(bundle: Bundle, frame: np.ndarray, checkpoint: Path | None) -> Mapp
     """By name, how each is opened. Plans are built once for all that use them."""
     plans: dict[str, Any] = {}
 
-    def built(precision: str) -> Any:
-        if precision not in plans:
+    def built(label: str) -> Any:
+        if label not in plans:
             try:
-                plans[precision] = tensorrt_plans(bundle, precision)
+                plans[label] = tensorrt_plans(bundle, PLANS[label])
             except Exception as exc:
-                plans[precision] = exc
-        if isinstance(plans[precision], Exception):
-            raise plans[precision]
-        return plans[precision]
+                plans[label] = exc
+        if isinstance(plans[label], Exception):
+            raise plans[label]
+        return plans[label]
 
     found: dict[str, Callable[[], Subject]] = {
         "onnxruntime cpu fp32": partial(onnxruntime, bundle, frame, "fp32", where="onnxruntime"),
@@ -60,10 +68,10 @@ def subjects(bundle: Bundle, frame: np.ndarray, checkpoint: Path | None) -> Mapp
         "pytorch eager fp16": partial(pytorch, bundle, frame, compiled=False, checkpoint=checkpoint),
         "torch.compile fp16": partial(pytorch, bundle, frame, compiled=True, checkpoint=checkpoint),
     }
-    for precision in PLANS:
-        found[f"bare execution context {precision}"] = lambda kind=precision: bare_context(bundle, frame, built(kind), kind)
+    for label in PLANS:
+        found[f"bare execution context {label}"] = lambda kind=label: bare_context(bundle, frame, built(kind), kind)
         for way in WAYS:
-            found[f"edge_mtl tensorrt {precision}, {way}"] = lambda kind=precision, how=way: tensorrt(
+            found[f"edge_mtl tensorrt {label}, {way}"] = lambda kind=label, how=way: tensorrt(
                 bundle, frame, built(kind), kind, how=how
             )
     return found
@@ -106,7 +114,7 @@ def soak(bundle: Bundle, *, frames: int) -> dict[str, Any]:
     frame = golden_frame(bundle)
     makes = subjects(bundle, frame, None)
     problems = []
-    for name in (f"edge_mtl tensorrt {PLANS[1]}, graph", "onnxruntime cuda fp32"):
+    for name in ("edge_mtl tensorrt fp16, graph", "onnxruntime cuda fp32"):
         try:
             subject = makes[name]()
         except Exception as exc:

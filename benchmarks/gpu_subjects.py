@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,9 +22,10 @@ from edge_mtl.build.frame_path import FramePath
 from edge_mtl.build.selftest import run_self_test
 from edge_mtl.build.tensorrt.builder import build_plan
 from edge_mtl.build.tensorrt.half import to_half
-from edge_mtl.build.tensorrt.options import PlanOptions
+from edge_mtl.build.tensorrt.options import PlanOptions, PlanPrecision
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.cuda import open_cuda
+from edge_mtl.errors import BuildError
 from edge_mtl.recipes import TENSORRT_INT8, load_recipe
 from edge_mtl.tensorrt_api import Library, find_library
 
@@ -34,6 +35,7 @@ STREAMED = 16
 """Frames of one timed call of `stream`; its time is divided by this."""
 
 Array = np.ndarray
+Built = tuple[Library, bytes, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +66,29 @@ def onnxruntime(bundle: Bundle, frame: Array, precision: str, *, where: str = "o
     return _subject(f"{where} {precision}", backend, bundle, frame)
 
 
-def tensorrt_plans(bundle: Bundle, precision: str) -> tuple[Library, bytes, str]:
-    """A plan built here: library, bytes, and what is in it."""
-    library = find_library()
-    candidate = Candidate("tensorrt", precision)
-    recipe = load_recipe(TENSORRT_INT8)
-    share = recipe.calibration.unreadable_share
-    frames = load_calibration(bundle, count=recipe.calibration.count, unreadable_share=share) if "int8" in precision else None
-    graphs = candidate_graphs(bundle, [candidate], frames, recipe, threads=None, progress=lambda *_: None)
-    report = build_plan(library, graphs.graphs[candidate], PlanOptions(precision=precision, tf32=False))  # type: ignore[arg-type]
-    return library, report.plan, report.describe()
+def tensorrt_plans(bundle: Bundle, candidate: Candidate) -> Built:
+    """A plan built here: library, bytes, what is in it, and its precision."""
+    library, recipe = find_library(), load_recipe(TENSORRT_INT8)
+    chosen, frames = recipe.calibration, None
+    if candidate.precision.startswith("int8"):
+        frames = load_calibration(bundle, None, count=chosen.frames, unreadable_share=chosen.unreadable_share)
+    graphs = candidate_graphs(bundle, [candidate], frames, recipe, threads=None, progress=lambda *_: None).graphs
+    if candidate not in graphs:
+        raise BuildError(f"this bundle has no graph of its own for {candidate.name}")
+    options = PlanOptions(precision=cast(PlanPrecision, candidate.precision), tf32=False)
+    report = build_plan(library, graphs[candidate], options)
+    return library, report.plan, report.describe(), candidate.precision
 
 
-def tensorrt(bundle: Bundle, frame: Array, built: tuple[Library, bytes, str], precision: str, *, how: str) -> Subject:
+def tensorrt(bundle: Bundle, frame: Array, built: Built, label: str, *, how: str) -> Subject:
     """Our TensorRT backend.
 
     Args:
+        label: of the plan.
         how: "graph": as robots run it; "no graph"; "stream": copies of one frame beside the work of another.
     """
-    backend = open_plan(built[1], library=built[0], precision=precision, graphs=how != "no graph")
-    subject = _subject(f"edge_mtl tensorrt {precision}, {how}", backend, bundle, frame, remarks=built[2])
+    backend = open_plan(built[1], library=built[0], precision=built[3], graphs=how != "no graph")
+    subject = _subject(f"edge_mtl tensorrt {label}, {how}", backend, bundle, frame, remarks=built[2])
     if how != "stream":
         return subject
     feed = _feed(backend, frame)
@@ -95,9 +100,9 @@ def tensorrt(bundle: Bundle, frame: Array, built: tuple[Library, bytes, str], pr
     return Subject(subject.name, stream, None, backend.close, per_call=STREAMED, remarks=built[2])
 
 
-def bare_context(bundle: Bundle, frame: Array, built: tuple[Library, bytes, str], precision: str) -> Subject:
+def bare_context(bundle: Bundle, frame: Array, built: Built, label: str) -> Subject:
     """The least that has to be done: copy in, enqueue, copy out, wait. No checks, no threads, no graph: trtexec's loop."""
-    backend = open_plan(built[1], library=built[0], precision=precision, graphs=False)
+    backend = open_plan(built[1], library=built[0], precision=built[3], graphs=False)
     cuda, plan, buffers, stream = backend._cuda, backend._plan, backend._sets[0], backend._compute
     feed = _feed(backend, frame)
     context, handle, addresses = plan._context, stream.handle, buffers.addresses
@@ -120,7 +125,7 @@ def bare_context(bundle: Bundle, frame: Array, built: tuple[Library, bytes, str]
                     cuda.copy_out(target, source, stream)
             stream.synchronize()
 
-    return Subject(f"bare execution context {precision}", call, None, backend.close, remarks="enqueue and copies, nothing else")
+    return Subject(f"bare execution context {label}", call, None, backend.close, remarks="enqueue and copies, nothing else")
 
 
 def pytorch(bundle: Bundle, frame: Array, *, compiled: bool, checkpoint: Path | None) -> Subject:

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge_mtl.backends import BACKENDS, DEVICES, PRECISIONS, TAKES_GRAPHS, CompiledGraph, available
+from edge_mtl.backends import BACKENDS, DEVICES, PRECISIONS, TAKES_GRAPHS, Availability, CompiledGraph, available
 from edge_mtl.build.store.engines import EngineSelection, EngineStore
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.errors import BackendUnavailable, EngineMismatch
-from edge_mtl.gpu import gpus
+from edge_mtl.gpu import Gpu, gpus
 
-__all__ = ["AUTO", "Choice", "choose"]
+__all__ = ["AUTO", "Choice", "choose", "default_backend", "device_asked", "gpu_asked", "on_kind"]
 
 AUTO = "auto"
 
@@ -45,6 +45,56 @@ class Choice:
     compiled: CompiledGraph | None = None
     uncompiled: str = ""
     tested: Mapping[str, Any] = field(default_factory=dict)
+
+
+def device_asked(device: str) -> tuple[str, int]:
+    """Kind and index of a device: "auto", "cpu", "cuda" or "cuda:1". Raises BackendUnavailable for what is none."""
+    kind, separator, number = device.partition(":") if isinstance(device, str) else ("", "", "")
+    if kind not in (AUTO, "cpu", "cuda") or (separator and (kind != "cuda" or not number.isdecimal())):
+        raise BackendUnavailable(f'device should be "auto", "cpu", "cuda" or "cuda:1"; found {device!r}')
+    return kind, int(number) if separator else 0
+
+
+def gpu_asked(index: int) -> Gpu | None:
+    """The GPU with that index; None for the first, which need not be there. Raises BackendUnavailable where others are not."""
+    if index == 0:
+        return None
+    found = gpus()
+    if index >= len(found):
+        listed = "; ".join(f"cuda:{number} {gpu.describe()}" for number, gpu in enumerate(found)) or "none"
+        raise BackendUnavailable(f"cuda:{index} was asked for; GPUs here: {listed}. Run: edge-mtl doctor")
+    return found[index]
+
+
+def on_kind(found: Mapping[str, Availability], kind: str) -> dict[str, Availability]:
+    """`found`, where backends of another kind of device than `kind` are not usable.
+
+    Raises BackendUnavailable where nothing is left; says why for each backend of that kind.
+    """
+    if kind == AUTO:
+        return dict(found)
+    others = f"does not run on {kind}. Choose {AUTO} or one of: {', '.join(name for name in found if DEVICES[name] == kind)}"
+    kept = {
+        name: entry if DEVICES[name] == kind else Availability(False, "", f"{name} {others}", entry.extra)
+        for name, entry in found.items()
+    }
+    if not any(entry.usable for entry in kept.values()):
+        reasons = "; ".join(f"{name}: {entry.reason}" for name, entry in kept.items() if DEVICES[name] == kind)
+        raise BackendUnavailable(f"Nothing here runs on {kind}. {reasons}")
+    return kept
+
+
+def default_backend(found: Mapping[str, Availability]) -> tuple[str | None, str]:
+    """What runs a bundle's own graph where no engine was built and nothing was named, and why, a sentence."""
+    usable = [name for name in BACKENDS if found[name].usable]
+    graphs = [name for name in usable if name in TAKES_GRAPHS]
+    on_gpu = [name for name in graphs if DEVICES[name] != "cpu"]
+    plans = " TensorRT runs engines only: build one with edge-mtl build-engine --int8." if "tensorrt" in usable else ""
+    if on_gpu:
+        return on_gpu[0], f"it runs on the GPU, and the processor is not used in its place.{plans}"
+    if graphs:
+        return graphs[0], f"nothing that runs graphs on a GPU is usable here: see the remarks on backends.{plans}"
+    return None, f"no backend that runs graphs is usable here.{plans}"
 
 
 def choose(
@@ -85,9 +135,9 @@ def choose(
         raise BackendUnavailable(f"Nothing here runs on {kind}. {reasons}")
     if not usable:
         raise BackendUnavailable('No runtime is installed. Install one with: pip install "edge-mtl[cpu]"')
-    gpu = gpus()[device : device + 1] if device else ()
-    store = EngineStore(bundle, runtimes={name: found[name].version for name in usable}, gpu=gpu[0] if gpu else None)
-    selection = _selection(bundle, store, backend, precision, threads, build_missing)
+    store = EngineStore(bundle, runtimes={name: found[name].version for name in usable}, gpu=gpu_asked(device))
+    where = f"cuda:{device}" if device else kind
+    selection = _selection(bundle, store, backend, precision, threads, build_missing, where)
     record = selection.record
     if record is None:
         return _from_bundle(bundle, _graph_backend(bundle, backend, usable, selection.reason), precision, selection.reason)
@@ -109,7 +159,7 @@ def choose(
 
 
 def _selection(
-    bundle: Bundle, store: EngineStore, backend: str, precision: str, threads: int | None, build_missing: bool
+    bundle: Bundle, store: EngineStore, backend: str, precision: str, threads: int | None, build_missing: bool, device: str
 ) -> EngineSelection:
     try:
         selection = store.select(precision=precision, backend=backend)
@@ -123,7 +173,7 @@ def _selection(
         from edge_mtl.build.pipeline import build_engine
 
         family = "int8" if precision == AUTO else precision.partition("+")[0]
-        build_engine(bundle, precision=family, backend=backend, threads=threads, store=store)
+        build_engine(bundle, precision=family, backend=backend, device=device, threads=threads, store=store)
         return store.select(precision=precision, backend=backend)
     if precision not in (AUTO, "fp32"):
         raise EngineMismatch(_missing(bundle, backend, precision, selection.reason))

@@ -26,10 +26,10 @@ import numpy as np
 from edge_mtl import bundle as bundles
 from edge_mtl.backends import DEVICES, Backend, open_backend
 from edge_mtl.buffers import BufferPool
-from edge_mtl.choice import AUTO, Choice, choose
+from edge_mtl.choice import AUTO, Choice, choose, device_asked
 from edge_mtl.cuda.arrays import DeviceArray, is_on_device
 from edge_mtl.cuda.letterbox import DeviceFrame, check_device_frame
-from edge_mtl.errors import BackendUnavailable, BundleError, EngineClosed, FrameError
+from edge_mtl.errors import BundleError, EngineClosed, FrameError
 from edge_mtl.frames import CELL, Channels, Intrinsics, Letterbox, check_frame, letterbox, prepare_pixels, prepare_planes
 from edge_mtl.postprocess import HOST_OUTPUTS, OutputSize, camera_change, finish
 from edge_mtl.prediction import Prediction, Timing
@@ -139,7 +139,7 @@ class Engine:
             AccuracyError: the self-test disagrees with the reference.
         """
         started_s = time.perf_counter()
-        kind, index = _device(device)
+        kind, index = device_asked(device)
         _check_option("output_size", output_size, get_args(OutputSize))
         _check_option("self_test", self_test, get_args(SelfTest))
         self._bundle = bundle if isinstance(bundle, bundles.Bundle) else bundles.find(bundle)
@@ -384,14 +384,6 @@ class Engine:
             load_s=load_s,
             loading=used.loading if choice.compiled is not None else f"{used.loading}: {choice.uncompiled}",
         )
-
-
-def _device(device: str) -> tuple[str, int]:
-    """Kind and index of the device that was asked for. Raises BackendUnavailable for what is none."""
-    kind, separator, number = device.partition(":") if isinstance(device, str) else ("", "", "")
-    if kind not in (AUTO, "cpu", "cuda") or (separator and (kind != "cuda" or not number.isdecimal())):
-        raise BackendUnavailable(f'device should be "auto", "cpu", "cuda" or "cuda:1"; found {device!r}')
-    return kind, int(number) if separator else 0
 
 
 def _placement(backend: Backend, bundle: bundles.Bundle) -> Literal["host", "graph"]:

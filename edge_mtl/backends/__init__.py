@@ -121,16 +121,14 @@ class _Runtime:
     """Where a runtime is found.
 
     Attributes:
-        packages: Python modules, any of which will do.
-        distributions: what installs them, for the version.
+        packages: Python modules, any of which will do, each with the distributions that install it, for the version.
         device: "cpu" or "cuda".
         plans: it takes plans, which are programs, and not ONNX graphs, which are data.
         binding: it needs one of `edge_mtl.cuda.BINDINGS`.
     """
 
     module: str
-    packages: tuple[str, ...]
-    distributions: tuple[str, ...]
+    packages: Mapping[str, tuple[str, ...]]
     extra: str
     device: str = "cpu"
     plans: bool = False
@@ -138,15 +136,14 @@ class _Runtime:
 
 
 _RUNTIMES: Mapping[str, _Runtime] = {
-    "onnxruntime": _Runtime("edge_mtl.backends.onnxruntime", ("onnxruntime",), ("onnxruntime", "onnxruntime-gpu"), "cpu"),
-    "openvino": _Runtime("edge_mtl.backends.openvino", ("openvino",), ("openvino",), "openvino"),
+    "onnxruntime": _Runtime("edge_mtl.backends.onnxruntime", {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}, "cpu"),
+    "openvino": _Runtime("edge_mtl.backends.openvino", {"openvino": ("openvino",)}, "openvino"),
     "onnxruntime-cuda": _Runtime(
-        "edge_mtl.backends.onnxruntime_cuda", ("onnxruntime",), ("onnxruntime-gpu",), "gpu", device="cuda"
+        "edge_mtl.backends.onnxruntime_cuda", {"onnxruntime": ("onnxruntime-gpu",)}, "gpu", device="cuda"
     ),
     "tensorrt": _Runtime(
         "edge_mtl.backends.tensorrt",
-        ("tensorrt", "tensorrt_rtx"),
-        ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-rtx", "tensorrt_rtx"),
+        {"tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), "tensorrt_rtx": ("tensorrt-rtx", "tensorrt_rtx")},
         "tensorrt",
         device="cuda",
         plans=True,
@@ -229,7 +226,7 @@ def _module(name: str, model: bytes, *, threads: int | None, precision: str) -> 
     try:
         return importlib.import_module(runtime.module)
     except ImportError as exc:
-        package = runtime.packages[0]
+        package = next(iter(runtime.packages))
         raise BackendUnavailable(f"{package} is installed but does not import ({exc}). {_install(runtime)}") from exc
 
 
@@ -238,7 +235,7 @@ def _availability(runtime: _Runtime) -> Availability:
     if package is None:
         return _absent(runtime, f"{' or '.join(runtime.packages)} is not installed. {_install(runtime)}")
     name, version = package, "unknown"
-    for distribution in runtime.distributions:
+    for distribution in runtime.packages[package]:
         try:
             name, version = distribution, importlib.metadata.version(distribution)
             break
@@ -246,7 +243,7 @@ def _availability(runtime: _Runtime) -> Availability:
             continue
     if runtime.device == "cuda":
         if version == "unknown" and not runtime.plans:  # the same package for the CPU only
-            return _absent(runtime, f"{runtime.distributions[0]} is not installed. {_install(runtime)}")
+            return _absent(runtime, f"{runtime.packages[package][0]} is not installed. {_install(runtime)}")
         if missing := no_gpu():
             return _absent(runtime, f"{name} {version} is installed, but {missing}")
         if runtime.binding and installed_binding() is None:

@@ -17,6 +17,7 @@ from edge_mtl import __version__
 from edge_mtl.backends import available
 from edge_mtl.build.store.engines import cache_folder
 from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, Bundle
+from edge_mtl.choice import default_backend
 from edge_mtl.commands.terminal import Terminal, plain, table
 from edge_mtl.cuda.presence import no_gpu
 from edge_mtl.device import fingerprint
@@ -45,6 +46,8 @@ def run(terminal: Terminal) -> None:
         "demo_bundle": _demo_bundle(),
         "cache": {"folder": str(cache_folder()), "writable": _writable(cache_folder())},
     }
+    chosen, why = default_backend(backends)
+    findings["default"] = {"backend": chosen, "reason": why}
     usable = [name for name, backend in backends.items() if backend.usable]
     if terminal.json_output:
         terminal.record(findings | {"usable": usable})
@@ -113,6 +116,8 @@ def _show(terminal: Terminal, findings: dict[str, Any]) -> None:
         device.add_row("GPU", no_gpu() or "the NVIDIA driver does not answer: check with nvidia-smi")
     device.add_row("system", f"{here.system} {here.architecture}, Python {here.python}")
     device.add_row("OpenCV", f"{findings['opencv']['version']}, {findings['opencv']['threads']} threads")
+    default = findings["default"]
+    device.add_row("without an engine", f"{default['backend'] or 'nothing'}: {default['reason']}")
     demo, cache = findings["demo_bundle"], findings["cache"]
     device.add_row("demo bundle", f"{demo['name']}, revision {demo['revision']}" if demo["present"] else demo["reason"])
     device.add_row("cache folder", f"{cache['folder']} ({'writable' if cache['writable'] else 'NOT writable'})")

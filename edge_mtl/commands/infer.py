@@ -74,7 +74,9 @@ def run(
     rate = source.frame_rate if source.kind in ("video", "camera") else None
     totals: list[dict[str, float]] = []
     files: list[Path] = []
-    with Engine(bundle, backend=options.backend, precision=options.precision, threads=options.threads) as engine:
+    with Engine(
+        bundle, backend=options.backend, precision=options.precision, device=options.device, threads=options.threads
+    ) as engine:
         with ResultWriter(out or Path(), kinds=kinds, name=source.name, frame_rate=rate) as results:
             with terminal.steps() as step:
                 for frame, prediction in _predictions(engine, source, intrinsics, step, terminal):

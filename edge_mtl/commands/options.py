@@ -16,3 +16,4 @@ class EngineOptions:
     backend: str = "auto"
     precision: str = "auto"
     threads: int | None = None
+    device: str = "auto"

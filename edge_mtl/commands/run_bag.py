@@ -105,7 +105,11 @@ def run(
         plan = _Plan(bag, images, camera_topic or _camera_beside(reader, images), stability, limit)
         plugin = _plugin(rosbags, bag, storage)
         with Engine(
-            find(options.bundle), backend=options.backend, precision=options.precision, threads=options.threads
+            find(options.bundle),
+            backend=options.backend,
+            precision=options.precision,
+            device=options.device,
+            threads=options.threads,
         ) as engine:
             with terminal.steps() as step, _new_bag(rosbags, target, plugin) as writer:
                 _annotate(plan, reader, writer, engine, rosbags, tally, step, terminal)

@@ -69,7 +69,9 @@ def run(terminal: Terminal, text: str, options: EngineOptions, wanted: ViewOptio
     totals: list[float] = []
     with _place(wanted) as stage:
         source = open_timed(text, topic=wanted.topic, limit=wanted.limit, on_skip=skip)
-        with Engine(bundle, backend=options.backend, precision=options.precision, threads=options.threads) as engine:
+        with Engine(
+            bundle, backend=options.backend, precision=options.precision, device=options.device, threads=options.threads
+        ) as engine:
             with terminal.steps() as step, closing(_predictions(engine, source, wanted, step, terminal)) as shown:
                 for index, (frame, prediction) in enumerate(shown):
                     stage.show(index, frame.time_s, frame.name, frame.pixels, prediction)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from edge_mtl.cuda.errors import CudaError, CudaOutOfMemory
 from edge_mtl.cuda.protocol import Cuda, DeviceFacts, DeviceMemory, Event, Graph, HostMemory, Kernel, Module, Stream
@@ -31,6 +32,7 @@ __all__ = [
     "Kernel",
     "Module",
     "Stream",
+    "current_gpu",
     "installed_binding",
     "open_cuda",
 ]
@@ -74,6 +76,23 @@ def open_cuda(device: int = 0, *, binding: str | None = None) -> Cuda:
         ) from exc
     cuda: Cuda = module.open_device(device)
     return cuda
+
+
+@contextmanager
+def current_gpu(device: int) -> Iterator[None]:
+    """For the block, libraries that ask CUDA which GPU to work on get `device`.
+
+    The first one is what they take by themselves: for that nothing is opened. Raises as `open_cuda` does.
+    """
+    if device == 0:
+        yield
+        return
+    cuda = open_cuda(device)
+    try:
+        with cuda.active():
+            yield
+    finally:
+        cuda.close()
 
 
 def _found(package: str) -> bool:

@@ -151,6 +151,12 @@ Result cuMemcpyDtoDAsync_v2(void* target, const void* source, size_t size, void*
     put((Stream*)stream, copy(target, source, size, true, true));
     return OK;
 }
+Result cuLaunchHostFunc(void* stream, void (*function)(void*), void* given)
+{
+    CURRENT;
+    put((Stream*)stream, [=] { function(given); });
+    return OK;
+}
 Result cuStreamBeginCapture_v2(void* stream, int) { CURRENT; ((Stream*)stream)->recording = true; return OK; }
 Result cuStreamEndCapture(void* stream, void** out)
 {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -423,3 +424,21 @@ def test_tensorrt_without_a_gpu_or_a_binding_is_not_usable_and_says_why(monkeypa
     monkeypatch.setattr(backends, "installed_binding", lambda: None)
     with pytest.raises(BackendUnavailable, match=r"neither pycuda nor cuda-bindings"):
         open_backend("tensorrt", fake.plan())
+
+
+def test_the_version_is_that_of_the_library_which_is_taken_and_not_of_the_other(monkeypatch):
+    """On a Jetson TensorRT may be the system's, without metadata, while TensorRT for RTX lies beside it."""
+    there = {"tensorrt-rtx": "1.7.1"}
+
+    def version(name: str) -> str:
+        if name in there:
+            return there[name]
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if "tensorrt" in name else None)
+    monkeypatch.setattr(backends, "no_gpu", lambda: "")
+    monkeypatch.setattr(backends, "installed_binding", lambda: "pycuda")
+    assert backends.available()["tensorrt"].version == "unknown"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name == "tensorrt_rtx" else None)
+    assert backends.available()["tensorrt"].version == "1.7.1"

@@ -7,21 +7,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import edge_mtl.cuda
 from edge_mtl.cuda.driver_library import DriverLibrary
+from tests.fakes.driver import PYCUDA, ROOT, compile_driver, run_with
 
-ROOT = Path(__file__).resolve().parents[2]
 RUN = """
-import sys
-import edge_mtl.cuda.presence as presence
-presence.no_gpu = lambda **_: ""
 import pytest
 sys.exit(pytest.main(["-rs", "-p", "no:cacheprovider", "-o", "addopts=", *sys.argv[1:]]))
 """
@@ -30,30 +25,15 @@ sys.exit(pytest.main(["-rs", "-p", "no:cacheprovider", "-o", "addopts=", *sys.ar
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory) -> Path:
     """Folder with our libcuda.so.1."""
-    compiler = next((name for name in ("g++", "clang++") if shutil.which(name)), None)
-    if compiler is None or not sys.platform.startswith("linux"):
-        pytest.skip("needs Linux and a C++ compiler: g++ or clang++")
-    folder = tmp_path_factory.mktemp("driver")
-    kernel = Path(edge_mtl.cuda.__file__).with_name("letterbox.cu")
-    source = ROOT / "tests" / "fakes" / "driver.cpp"
-    target = ["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", str(folder / "libcuda.so.1")]
-    subprocess.run([compiler, "-O1", "-w", f'-DLETTERBOX="{kernel}"', str(source), *target], check=True, capture_output=True)
-    return folder
-
-
-def run(driver: Path, packages: Path | None, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(driver), "PYTHONPATH": str(packages or "")}
-    environment.pop("CUDA_VISIBLE_DEVICES", None)
-    command = [sys.executable, "-c", RUN, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=600)
+    return compile_driver(tmp_path_factory.mktemp("driver"))
 
 
 @pytest.mark.parametrize("binding", ["cuda-bindings", "pycuda"])
 def test_the_gpu_suite_of_the_cuda_layer_passes_over_the_driver(driver, binding):
     if binding == "cuda-bindings" and not _installed("cuda.bindings"):
         pytest.skip("needs cuda-bindings")
-    packages = ROOT / "tests" / "fakes" / "packages" if binding == "pycuda" and not _installed("pycuda") else None
-    done = run(driver, packages, "tests/gpu/test_gpu_cuda.py", "-k", f"{binding} and not pytorch")
+    packages = [PYCUDA] if binding == "pycuda" and not _installed("pycuda") else []
+    done = run_with(driver, packages, RUN, "tests/gpu/test_gpu_cuda.py", "-k", f"{binding} and not pytorch")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert " passed" in done.stdout
     assert "failed" not in done.stdout

@@ -11,8 +11,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import typer
+
+from edge_mtl.cli import app
 
 ROOT = Path(__file__).parents[2]
+COMMANDS = typer.main.get_group(app).commands
 DEPLOY = ROOT / "deploy"
 DOCKERFILES = sorted(DEPLOY.glob("Dockerfile.*"))
 UNITS = sorted(DEPLOY.glob("*.service"))
@@ -85,6 +89,39 @@ def test_a_dockerfile_copies_what_exists_and_installs_extras_that_exist(path: Pa
     for name in ",".join(named).split(","):
         assert name in extras, name
     assert re.search(r"^USER edge-mtl$", text, re.MULTILINE), "nothing runs as root"
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_an_image_is_made_without_a_driver_and_with_what_compiles_pycuda(path: Path) -> None:
+    """The libraries of TensorRT on a Jetson need files of the host, which a container has at run time only."""
+    text = path.read_text()
+    assert not re.search(r"^RUN .*(?:\\\n.*)*(import tensorrt|&& edge-mtl )", text, re.MULTILINE)
+    for needed in ("python3-dev", "build-essential", "/usr/local/cuda/bin:"):
+        assert needed in text, needed
+    (base,) = re.findall(r"^ARG BASE=(\S+)$", text, re.MULTILINE)
+    assert base in (
+        "nvidia/cuda:12.6.3-devel-ubuntu24.04",
+        "nvcr.io/nvidia/l4t-jetpack:r36.4.0",
+        "nvcr.io/nvidia/tensorrt:25.09-py3",
+    )
+
+
+@pytest.mark.parametrize("path", sorted(DEPLOY.iterdir()), ids=lambda path: path.name)
+def test_commands_and_options_that_are_called_exist(path: Path) -> None:
+    calls = re.findall(r"edge-mtl (build-engine|engines|doctor|[a-z][a-z-]*)((?:[^\n]*?--[a-z][a-z0-9-]*)*)", path.read_text())
+    for command, rest in calls:
+        if command not in {*COMMANDS, *("is",)} and not rest:
+            continue  # words about it
+        assert command in COMMANDS, command
+        known = {option for parameter in COMMANDS[command].params for option in parameter.opts}
+        assert set(re.findall(r"--[a-z][a-z0-9-]*", rest)) <= known, rest
+
+
+def test_scripts_are_valid_bash() -> None:
+    for path in DEPLOY.glob("*.sh"):
+        done = subprocess.run(["bash", "-n", path], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert path.read_text().splitlines()[0] == "#!/usr/bin/env bash"
 
 
 def test_there_is_one_for_each_platform() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from google.protobuf.text_format import ParseError
 
 from edge_mtl.build import triton as module
 from edge_mtl.build.tensorrt.builder import PlanReport
@@ -20,6 +21,7 @@ from edge_mtl.errors import BuildError
 from edge_mtl.tensorrt_api import Library
 from tests.bundles import picture
 from tests.command_line import assert_failed, edge_mtl
+from tests.triton_schema import parse_config
 
 
 def run(model: bytes, frames: np.ndarray) -> dict[str, np.ndarray]:
@@ -49,6 +51,50 @@ def test_a_repository_for_one_frame_describes_its_graph(tiny_bundle: Bundle, tmp
     graph = onnx.load(model.path / "1" / "model.onnx").graph
     assert re.findall(r'output \[\{ name: "(\w+)"', text) == [value.name for value in graph.output]
     assert text.count("{") == text.count("}")
+
+
+TRITON_TYPES = {"TYPE_UINT8": "uint8", "TYPE_FP32": "float32"}
+
+
+@pytest.mark.parametrize("max_batch", [1, 8])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "tensorrt"])
+def test_a_servers_parser_reads_the_description_and_it_is_that_of_the_graph(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str, max_batch: int
+) -> None:
+    built: list[bytes] = []
+
+    def build(library: Library, model: bytes, options: PlanOptions, **rest: object) -> PlanReport:
+        built.append(model)
+        return PlanReport(b"ftrt", library.describe(), NetworkContents(1, 0, 0, {}))
+
+    monkeypatch.setattr(module, "build_plan", build)
+    library = Library(None, "tensorrt", (10, 3, 0))
+    model = write_triton(tiny_bundle, tmp_path, runtime=runtime, max_batch=max_batch, library=library)  # type: ignore[arg-type]
+    config = parse_config((model.path / "config.pbtxt").read_text())
+    graph = built[0] if built else (model.path / "1" / "model.onnx").read_bytes()
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    assert (config.name, config.backend) == (model.path.name, runtime)
+    assert config.max_batch_size == (max_batch if max_batch > 1 else 0)
+    for described, real in ((config.input, session.get_inputs()), (config.output, session.get_outputs())):
+        assert [tensor.name for tensor in described] == [value.name for value in real]
+        for tensor, value in zip(described, real, strict=True):
+            kind = TRITON_TYPES[tensor_type(tensor)].replace("float32", "float")
+            assert value.type == f"tensor({kind})"
+            sides = value.shape[1:] if max_batch > 1 else value.shape
+            assert list(tensor.dims) == sides
+    assert config.parameters["bundle_digest"].string_value == tiny_bundle.digest
+
+
+def tensor_type(tensor: object) -> str:
+    """Name of the type in a message of Triton."""
+    field = tensor.DESCRIPTOR.fields_by_name["data_type"]  # type: ignore[attr-defined]
+    return str(field.enum_type.values_by_number[tensor.data_type].name)  # type: ignore[attr-defined]
+
+
+def test_the_control_refuses_a_description_that_no_server_reads() -> None:
+    for wrong in ('names: "x"', 'input [{ name: "image" data_type: TYPE_FLOAT32 }]', "max_batch_size: 8.5"):
+        with pytest.raises(ParseError):
+            parse_config(wrong)
 
 
 @pytest.mark.parametrize(("half", "tolerance"), [(False, 1e-4), (True, 0.05)])

@@ -102,6 +102,30 @@ def test_weights_beyond_half_precision_are_refused() -> None:
         to_half(model.SerializeToString())
 
 
+@pytest.mark.parametrize(("floor", "kept"), [(1e-6, True), (1e-12, True), (1e9, True), (0.5, False)])
+def test_a_number_that_half_precision_cannot_hold_keeps_its_operator_in_full(floor: float, kept: bool) -> None:
+    """A norm with a floor under it, as unit normals have: with a floor of zero a black frame gives 0 / 0."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 4, 4]) for name in ("image", "unit")]
+    constants = [
+        numpy_helper.from_array(np.array(floor, np.float32), "floor"),
+        numpy_helper.from_array(np.array([1], np.int64), "axes"),
+    ]
+    nodes = [
+        helper.make_node("ReduceL2", ["image", "axes"], ["norm"], keepdims=1),
+        helper.make_node("Clip", ["norm", "floor"], ["floored"]),
+        helper.make_node("Div", ["image", "floored"], ["unit"]),
+    ]
+    model = helper.make_model(
+        helper.make_graph(nodes, "unit", ends[:1], ends[1:], constants), opset_imports=[helper.make_opsetid("", 18)]
+    )
+    model.ir_version = 10
+    half = to_half(model.SerializeToString())
+    types = {tensor.name: tensor.data_type for tensor in onnx.load_from_string(half).graph.initializer}
+    assert (TensorProto.FLOAT in types.values()) == kept
+    black = np.zeros((1, 3, 4, 4), np.float32)
+    assert np.isfinite(outputs(half, black)[0]).all()
+
+
 def test_pairs_in_half_precision_need_a_newer_opset() -> None:
     model = onnx.load_from_string(quantized())
     model.opset_import[0].version = 17

@@ -6,6 +6,7 @@ Quantization, half precision, self-tests, scores and the store are real.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 from collections.abc import Mapping
@@ -18,14 +19,15 @@ from edge_mtl import backends
 from edge_mtl.backends import Availability, Backend, open_backend
 from edge_mtl.bench.latency import LatencyReport, measure_interleaved
 from edge_mtl.build import pipeline, trials
-from edge_mtl.build.candidates import candidates
+from edge_mtl.build.candidates import DEPTHWISE, candidates
+from edge_mtl.build.graphs import facts
 from edge_mtl.build.pipeline import build_engine
 from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.build.tensorrt.builder import PlanReport
 from edge_mtl.build.tensorrt.contents import NetworkContents, check_precision
 from edge_mtl.build.tensorrt.options import PlanOptions
-from edge_mtl.bundle import Bundle
-from edge_mtl.choice import choose
+from edge_mtl.bundle import PLAIN_MODEL, Bundle
+from edge_mtl.choice import choose, default_backend
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import BackendUnavailable, BuildError, EngineMismatch
 from edge_mtl.gpu import Gpu
@@ -45,14 +47,16 @@ class FakeGpu:
     """Builds "plans" and runs them; keeps what it was asked for.
 
     Attributes:
-        speed: how many times faster than the baseline, by name of a candidate.
+        speed: how many times faster than the baseline, by name of a candidate without " on tensorrt"; others 2 times.
         broken: precisions whose build fails.
+        opened: what plans were opened with.
     """
 
     def __init__(self) -> None:
         self.speed = {"int8+fp16": 9.0, "fp16": 6.0, "fp32": 3.0}
         self.broken: set[str] = set()
         self.asked: list[PlanOptions] = []
+        self.opened: list[dict[str, Any]] = []
 
     def build(self, library: Library, model: bytes, options: PlanOptions, **rest: Any) -> PlanReport:
         check_precision(model, options, library=library)
@@ -66,6 +70,7 @@ class FakeGpu:
         if name != "tensorrt":
             return open_backend(name, model, **options)
         assert model.startswith(MAGIC)
+        self.opened.append(options)
         opened = open_backend("onnxruntime", model[len(MAGIC) :], threads=1)
         opened.info = dataclasses.replace(opened.info, name="tensorrt", precision=options["precision"])  # type: ignore[misc]
         return opened
@@ -74,8 +79,8 @@ class FakeGpu:
         """Real calls, and the ratios of `speed`."""
         measured = measure_interleaved(calls, baseline=options["baseline"], rounds=1)
         rows = tuple(
-            dataclasses.replace(row, ratio=self.speed.get(row.name.partition(" on tensorrt")[0], row.ratio))
-            if row.name.endswith("on tensorrt")
+            dataclasses.replace(row, ratio=self.speed.get(row.name.replace(" on tensorrt", ""), 2.0))
+            if " on tensorrt" in row.name
             else dataclasses.replace(row, ratio=1.0)
             for row in measured.rows
         )
@@ -112,7 +117,7 @@ def test_int8_half_and_full_precision_are_built_and_timed_beside_each_other(
     report = build_engine(
         own_bundle, precision="int8", threads=1, budget=None, store=store, progress=lambda step, done, total: steps.add(step)
     )
-    assert [options.precision for options in gpu.asked] == ["int8+fp16", "fp16", "fp32"]
+    assert [options.precision for options in gpu.asked] == ["int8+fp16", "int8+fp16", "fp16", "fp16", "fp32"]
     assert "plan" in steps
     assert (report.record.precision, report.record.backend) == ("int8+fp16", "tensorrt")
     assert report.path.suffix == ".plan"
@@ -120,12 +125,9 @@ def test_int8_half_and_full_precision_are_built_and_timed_beside_each_other(
     assert report.record.options["library"] == "TensorRT 10.3.0"
     assert report.record.options["typing"] == "strong"
     assert "after fusion: 2 int8" in report.record.contents
-    assert {(record.precision, record.backend) for record in store.list()} == {
-        ("int8+fp16", "tensorrt"),
-        ("fp16", "tensorrt"),
-        ("fp32", "tensorrt"),
-        ("int8", "onnxruntime"),
-    }
+    kept = [(item.precision, item.options.get("graph"), item.options.get("float_blocks")) for item in store.list()]
+    assert kept[:3] == [("int8+fp16", None, None), ("fp16", None, None), ("fp32", None, None)], "fastest first"
+    assert set(kept[3:]) == {("int8+fp16", None, DEPTHWISE), ("fp16", PLAIN_MODEL, None), ("int8", None, None)}
     assert store.load(report.record).startswith(MAGIC)
 
 
@@ -137,6 +139,31 @@ def test_int8_that_is_slower_than_half_precision_is_not_the_one_chosen_and_that_
     assert (report.record.precision, report.record.backend) == ("fp16", "tensorrt")
     assert any("INT8 does not pay on this machine: fp16 on tensorrt is faster" in text for text in report.warnings)
     assert store.best("int8") is not None, "INT8 is still there for who asks for it by name"
+
+
+def test_the_plain_graph_is_timed_beside_the_rewritten_one_and_may_win(
+    gpu: FakeGpu, own_bundle: Bundle, store: EngineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu.speed["fp16, plain graph"] = 12.0
+    report = build_engine(own_bundle, precision="int8", threads=1, budget=None, store=store)
+    assert report.record.options["graph"] == PLAIN_MODEL
+    assert "made of the plain graph" in report.chosen.reason
+    monkeypatch.setattr("edge_mtl.choice.available", lambda: HERE)
+    monkeypatch.setattr("edge_mtl.build.store.engines.gpus", lambda: (ORIN,))
+    plan = choose(own_bundle).model
+    opened = gpu.open("tensorrt", plan, precision="fp16")
+    assert next(iter(opened.inputs.values())).dtype == "uint8", "pixels go in: pre- and post-processing are in the plan"
+
+
+def test_depthwise_convolutions_in_floats_are_timed_beside_all_in_integers(
+    gpu: FakeGpu, own_bundle: Bundle, store: EngineStore
+) -> None:
+    gpu.speed[f"int8+fp16, {DEPTHWISE} in floats"] = 12.0
+    report = build_engine(own_bundle, precision="int8", backend="tensorrt", threads=1, budget=None, store=store)
+    assert report.record.options["float_blocks"] == DEPTHWISE
+    plans = {item.options.get("float_blocks"): facts(store.load(item)[len(MAGIC) :]) for item in store.find(precision="int8")}
+    assert plans[None].integer_layers - plans[DEPTHWISE].integer_layers == 1, "the network has one such layer"
+    assert plans[DEPTHWISE].integer_layers > 0
 
 
 def test_a_plan_that_cannot_be_built_leaves_the_others(gpu: FakeGpu, own_bundle: Bundle, store: EngineStore) -> None:
@@ -175,7 +202,7 @@ def test_weak_typing_gets_graphs_in_full_precision(gpu: FakeGpu, own_bundle: Bun
         plan_options=PlanOptions(typing="weak"),
     )
     assert report.warnings == () or not any("was left out" in text for text in report.warnings)
-    assert [options.typing for options in gpu.asked] == ["weak"] * 3
+    assert [options.typing for options in gpu.asked] == ["weak"] * 5
 
 
 def test_auto_takes_the_fastest_plan_and_keeps_one_engine_a_runtime(
@@ -211,6 +238,41 @@ def test_tensorrt_without_an_engine_names_the_command(own_bundle: Bundle, monkey
     with pytest.raises(EngineMismatch, match=r"edge-mtl build-engine .* --backend tensorrt"):
         choose(own_bundle, backend="tensorrt")
     assert choose(own_bundle).backend == "onnxruntime"
+
+
+def test_the_gpu_that_is_named_is_the_one_that_plans_are_built_for(
+    gpu: FakeGpu, own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    second = dataclasses.replace(ORIN, name="second")
+    for place in ("edge_mtl.choice.gpus", "edge_mtl.build.store.engines.gpus"):
+        monkeypatch.setattr(place, lambda: (ORIN, second))
+    monkeypatch.setattr("edge_mtl.build.store.engines.available", lambda: HERE)
+    made: list[int] = []
+    monkeypatch.setattr(trials, "current_gpu", lambda index: made.append(index) or contextlib.nullcontext())
+    report = build_engine(own_bundle, precision="fp16", device="cuda:1", threads=1, budget=None)
+    assert report.record.gpu == second
+    assert set(made) == {1}
+    assert {options["device"] for options in gpu.opened} == {1}
+    assert {row.backend for row in report.rows if not row.baseline} == {"tensorrt"}, "nothing of the processor is tried"
+    with pytest.raises(BackendUnavailable, match=r"cuda:2 was asked for; GPUs here: cuda:0 Orin .*cuda:1 second"):
+        build_engine(own_bundle, precision="fp16", device="cuda:2")
+    with pytest.raises(BackendUnavailable, match="tensorrt does not run on cpu"):
+        build_engine(own_bundle, precision="fp16", device="cpu", backend="tensorrt")
+    with pytest.raises(BackendUnavailable, match='"cuda" or "cuda:1"; found'):
+        build_engine(own_bundle, precision="fp16", device="gpu")
+
+
+def test_doctor_says_what_runs_a_graph_and_why() -> None:
+    cuda = HERE | {"onnxruntime-cuda": Availability(True, "1.31", "here", "gpu")}
+    without_tensorrt = cuda | {"tensorrt": Availability(False, "", "not installed", "tensorrt")}
+    assert default_backend(without_tensorrt) == (
+        "onnxruntime-cuda",
+        "it runs on the GPU, and the processor is not used in its place.",
+    )
+    assert "build one with edge-mtl build-engine" in default_backend(HERE)[1]
+    assert default_backend(WITHOUT)[0] == "onnxruntime"
+    assert default_backend({name: Availability(False, "", "", "x") for name in backends.BACKENDS})[0] is None
 
 
 def test_without_a_driver_the_processor_is_tried_as_before() -> None:

@@ -5,6 +5,7 @@ What happens on a GPU, running a plan and asking the inspector, is tested in tes
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import onnx
@@ -12,6 +13,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge_mtl.build.calibration import load_calibration
+from edge_mtl.build.candidate_graphs import candidate_graphs
+from edge_mtl.build.candidates import DEPTHWISE, Candidate
 from edge_mtl.build.graphs import facts
 from edge_mtl.build.quantization.quantize import calibrate, emit
 from edge_mtl.build.tensorrt.batch import open_batch
@@ -86,6 +89,32 @@ def test_an_rtx_plan_takes_batches_within_its_profile(rtx: Library) -> None:
     other = {"picture": (1, 64, 96, 3)}
     with pytest.raises(BuildError, match="no input picture; its inputs are image"):
         build_plan(rtx, graph, PlanOptions(precision="fp32", min_shapes=other, opt_shapes=other, max_shapes=other))
+
+
+def test_an_rtx_plan_of_the_plain_demo_graph_takes_batches(rtx: Library) -> None:
+    """What `edge-mtl export --triton --plan --max-batch 4` asks for: pictures in, finished maps out."""
+    bundle = Bundle.open(DEMO_BUNDLE)
+    graph = with_casts_at_the_ends(bundle.read(PLAIN_MODEL))
+    sides = (bundle.manifest.input.height, bundle.manifest.input.width, 3)
+    low, best, high = ({"image": (batch, *sides)} for batch in (1, 2, 4))
+    options = PlanOptions(precision="fp16", builder_optimization_level=0, min_shapes=low, opt_shapes=best, max_shapes=high)
+    report = build_plan(rtx, open_batch(to_half(graph)), options)
+    assert report.plan[:4] == b"vtrt"
+    assert set(report.network.computing) == {"fp16"}
+    assert report.warnings == ()
+
+
+@pytest.mark.skipif(os.environ.get("EDGE_MTL_LONG_TESTS") != "1", reason="EDGE_MTL_LONG_TESTS=1 runs it")
+def test_depthwise_convolutions_in_int8_fill_an_rtx_plan_with_zeros(rtx: Library, deploy: bytes) -> None:
+    """Why they are tried in floats, too: see docs/decisions/0010. Where this fails, the library has become better."""
+    bundle, recipe = Bundle.open(DEMO_BUNDLE), load_recipe(TENSORRT_INT8)
+    frames = load_calibration(bundle, None, count=2, unreadable_share=0.0)
+    tried = [Candidate("tensorrt", "int8+fp16"), Candidate("tensorrt", "int8+fp16", (DEPTHWISE,))]
+    graphs = candidate_graphs(bundle, tried, frames, recipe, threads=1, progress=lambda *_: None).graphs
+    options = PlanOptions(precision="int8+fp16", builder_optimization_level=0)
+    zeros = [build_plan(rtx, graphs[one], options).plan.count(bytes(4096)) * 4096 for one in tried]
+    assert zeros[0] > 5 << 20
+    assert zeros[1] < 1 << 20
 
 
 def test_rtx_takes_bytes_of_pictures_only_behind_a_cast(rtx: Library) -> None:

@@ -1,7 +1,8 @@
 """A float graph in half precision, written before the build: since TensorRT 11 only the graph decides what layers compute in.
 
 Knows ONNX; knows nothing about TensorRT or GPUs. Layers and their weights become float16. Sums over many values and what
-has a large range (LayerNorm, means, exponentials) stay float32 behind casts, and so do inputs and outputs of the graph.
+has a large range (LayerNorm, means, exponentials) stay float32 behind casts, and so do inputs and outputs of the graph, and
+operators with a single number that float16 cannot hold well: an epsilon that guards a division must not become zero.
 Q/DQ pairs stay where they are; their scales take the type of the float side, as opset 19 and later have it.
 """
 
@@ -28,7 +29,9 @@ _OTHER_INPUTS_FP32 = {"Resize": 1}
 
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 _HALF_QDQ_OPSET = 19
+_LAYERS = ("Conv", "Gemm", "MatMul")
 _LARGEST = float(np.finfo(np.float16).max)
+_SMALLEST_NORMAL = float(np.finfo(np.float16).tiny)
 _SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
 
 
@@ -87,7 +90,7 @@ class _Rewrite:
         self._graph.initializer.extend(initializers)
 
     def _node(self, node: Any) -> None:
-        half = node.op_type not in (*KEPT_IN_FP32, "Cast", "Constant")
+        half = node.op_type not in (*KEPT_IN_FP32, "Cast", "Constant") and not self._has_number_beyond_half(node)
         typed = _OTHER_INPUTS_FP32.get(node.op_type, len(node.input))
         for place, source in enumerate(node.input):
             if source in self._weights:
@@ -104,6 +107,19 @@ class _Rewrite:
                 inner = f"{result}__half"
                 node.output[place] = self._renamed[result] = inner
                 self._nodes.append(self._cast_node(inner, result, half=False))
+
+    def _has_number_beyond_half(self, node: Any) -> bool:
+        """Whether a single number that `node` reads is too small or too large for a normal float16."""
+        if node.op_type in (*_LAYERS, *_QDQ):
+            return False
+        for source in node.input:
+            tensor = self._weights.get(source)
+            if tensor is None or int(np.prod(tensor.dims)) != 1:
+                continue
+            size = abs(float(import_module("onnx.numpy_helper").to_array(tensor).item()))
+            if size > _LARGEST or 0.0 < size < _SMALLEST_NORMAL:
+                return True
+        return False
 
     def _now(self, tensor: str) -> str:
         return self._renamed.get(tensor, tensor)
