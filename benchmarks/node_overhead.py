@@ -3,13 +3,17 @@
     python benchmarks/node_overhead.py BUNDLE --seconds 20 --out benchmarks/results/node-overhead.json
 
 Run it in an environment with rclpy (extra `ros-test`, or a sourced ROS). Two processes over DDS: this one is the camera and
-the listener of segmentation, depth and normals, the other one is the node. Three figures:
+the listener of segmentation, depth and normals, which it takes as bytes; the other one answers and measures itself, see
+node_inside.py. Four runs:
 
-- node time: from the camera's `publish` to the arrival of the last of the three maps, minus the time that `Engine.predict`
-  took on the same pictures in the same process state, measured in turns with the node; transport both ways is in it.
-- processor time: what the node's process used per answered frame, all its threads, minus what `Engine.predict` used here.
-  Other programs on the machine change it little, unlike the two times by the clock.
-- age at 30 Hz: from `publish` to the arrival of the last map, while the camera does not wait for anything.
+- relay: rclpy alone, images in and bytes of the same size out. What DDS and rclpy cost here, and no node could avoid.
+- delay: the node with an engine that sleeps. The node's own work, with nothing beside it on the processor.
+- engine: the node with the real engine and a camera that waits for the answer.
+- at 30 Hz: the same, with a camera that waits for nothing. Its ages include waiting for the frame before, which is there
+  as soon as one frame takes longer than a period.
+
+`overhead` is the node's own time for a frame: from the moment when the image was there until the last `publish` came back,
+less `Engine.predict`, less the wait for the frame before. `age` is from the camera's `publish` to the arrival of the last map.
 """
 
 from __future__ import annotations
@@ -17,11 +21,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,24 +45,41 @@ from edge_mtl_ros.profile import use_shared_memory  # noqa: E402
 use_shared_memory()  # before rclpy is imported
 
 from edge_mtl import Engine  # noqa: E402
-from edge_mtl.bundle import find  # noqa: E402
+from edge_mtl.bundle import Bundle, find  # noqa: E402
 from edge_mtl.device import fingerprint  # noqa: E402
 from edge_mtl.files import write_atomic  # noqa: E402
 from tests.bundles import picture  # noqa: E402
-from tests.ros.harness import NodeProcess, Partner, image_message, stamp_ns, wait_until  # noqa: E402
+from tests.ros.harness import NAME, NodeProcess, Partner, image_message, wait_until  # noqa: E402
 
 MAPS = ("segmentation", "depth", "normals")
+INSIDE = Path(__file__).with_name("node_inside.py")
+SPARSE_HZ, CAMERA_HZ = 5.0, 30.0
+GOAL = {"overhead_ms": 3.0, "age_ms": "1.2 * predict + 8"}
 
 
-def answered_s(partner: Partner, stamp: int) -> float | None:
-    """When the last map of a stamp arrived, monotonic; None while one is missing."""
-    arrived = []
-    for name in MAPS:
-        for message, when in zip(reversed(partner.received[name]), reversed(partner.arrived_s[name]), strict=False):
-            if stamp_ns(message) == stamp:
-                arrived.append(when)
-                break
-    return max(arrived) if len(arrived) == len(MAPS) else None
+class Listener:
+    """Notes when the maps of each stamp were there. Takes bytes: making messages of them is the listener's own cost."""
+
+    def __init__(self, partner: Partner) -> None:
+        from edge_mtl_ros.events import no_events
+        from rclpy.qos import QoSProfile
+        from sensor_msgs.msg import Image
+
+        self.arrived_s: dict[int, dict[str, float]] = {}
+        for name in MAPS:
+
+            def note(serialised: bytes, name: str = name) -> None:
+                seconds, nanoseconds = struct.unpack_from("<iI", serialised, 4)  # after the four bytes that tell the encoding
+                self.arrived_s.setdefault(seconds * 1_000_000_000 + nanoseconds, {})[name] = time.monotonic()
+
+            partner.node.create_subscription(
+                Image, f"{NAME}/{name}", note, QoSProfile(depth=5), raw=True, event_callbacks=no_events()
+            )
+
+    def answered_s(self, stamp: int) -> float | None:
+        """When the last map of a stamp was there; None while one is missing."""
+        arrived = self.arrived_s.get(stamp, {})
+        return max(arrived.values()) if len(arrived) == len(MAPS) else None
 
 
 def processor_s(pid: int) -> float:
@@ -64,53 +88,54 @@ def processor_s(pid: int) -> float:
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
 
-def in_turns(partner: Partner, engine: Engine, frame: np.ndarray, rounds: int) -> tuple[list[float], list[float], list[float]]:
-    """(seconds through the node, seconds of Engine.predict here, its processor time), one after the other."""
-    node_s, engine_s, processor = [], [], []
-    for _ in range(rounds):
-        start_s, used_s = time.perf_counter(), time.process_time()
-        engine.predict(frame)
-        engine_s.append(time.perf_counter() - start_s)
-        processor.append(time.process_time() - used_s)
-        time.sleep(0.02)
-        stamp = time.time_ns()
-        message = image_message(frame, stamp, encoding="rgb8")
-        sent_s = time.monotonic()
-        partner.images.publish(message)
-        try:
-            node_s.append(wait_until(lambda stamp=stamp: answered_s(partner, stamp), "the maps", timeout_s=5.0) - sent_s)
-        except AssertionError:
-            continue  # best effort: a frame may be lost
-        forget_old(partner)
-    return node_s, engine_s, processor
-
-
-def at_30_hz(partner: Partner, frame: np.ndarray, seconds: float) -> tuple[list[float], int]:
-    """(ages of the answers in seconds, frames sent) while the camera films."""
-    for name in MAPS:
-        partner.received[name].clear()
-        partner.arrived_s[name].clear()
+def film(partner: Partner, listener: Listener, frame: np.ndarray, *, hertz: float, count: int) -> dict[int, float]:
+    """Send frames; when each stamp was sent. Below 30 Hz the next frame also waits for the answer of the one before."""
     sent: dict[int, float] = {}
     message = image_message(frame, 0, encoding="rgb8")
     start_s = time.monotonic()
-    while time.monotonic() - start_s < seconds:
+    for number in range(count):
         stamp = time.time_ns()
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 1_000_000_000)
         sent[stamp] = time.monotonic()
         partner.images.publish(message)
-        time.sleep(max(0.0, start_s + len(sent) / 30 - time.monotonic()))
+        time.sleep(max(0.0, start_s + (number + 1) / hertz - time.monotonic()))
+        if hertz < CAMERA_HZ:
+            with suppress(AssertionError):  # best effort: a frame may be lost
+                wait_until(lambda stamp=stamp: listener.answered_s(stamp), "the maps", timeout_s=2.0)
     time.sleep(1.0)
-    last: dict[int, list[float]] = {}
-    for name in MAPS:
-        for answer, when in zip(partner.received[name], partner.arrived_s[name], strict=True):
-            last.setdefault(stamp_ns(answer), []).append(when)
-    return [max(arrivals) - sent[stamp] for stamp, arrivals in last.items() if len(arrivals) == len(MAPS)], len(sent)
+    return sent
 
 
-def forget_old(partner: Partner) -> None:
-    """Keep the listener's memory small."""
-    for name in MAPS:
-        del partner.received[name][:-3], partner.arrived_s[name][:-3]
+def run(
+    mode: str, bundle: Bundle, frame: np.ndarray, *, threads: int, hertz: float, count: int, folder: Path
+) -> dict[str, Any]:
+    """One process under one camera: its steps, ages of its answers, its processor time per answered frame."""
+    out = folder / "steps.json"
+    arguments = ("-p", f"bundle:={bundle.path}", "-p", f"threads:={threads}")
+    command = [sys.executable, str(INSIDE), mode, str(out)]
+    process = NodeProcess(os.environ, *arguments, log=folder / "log", command=command)
+    partner = Partner("benchmark")
+    try:
+        listener = Listener(partner)
+        wait_until(partner.images.get_subscription_count, "somebody who takes images")
+        wait_until(lambda: film(partner, listener, frame, hertz=SPARSE_HZ, count=1) and listener.arrived_s, "an answer")
+        film(partner, listener, frame, hertz=SPARSE_HZ, count=5)
+        started_s, pid = processor_s(process.process.pid), process.process.pid
+        sent = film(partner, listener, frame, hertz=hertz, count=count)
+        used_s = processor_s(pid) - started_s
+    finally:
+        partner.close()
+        code = process.end(signal.SIGTERM)
+    assert code == 0, process.text
+    ages = [answered - when for stamp, when in sent.items() if (answered := listener.answered_s(stamp)) is not None]
+    return {
+        "hertz": hertz,
+        "sent": len(sent),
+        "answered": len(ages),
+        "age_ms": milliseconds(ages),
+        "processor_ms_per_answer": round(1e3 * used_s / max(1, len(ages)), 2),
+        "steps_ms": json.loads(out.read_text()),
+    }
 
 
 def milliseconds(values: list[float]) -> dict[str, float]:
@@ -119,66 +144,57 @@ def milliseconds(values: list[float]) -> dict[str, float]:
     return {"p50": round(1e3 * statistics.median(ordered), 2), "p95": round(1e3 * ordered[int(0.95 * (len(ordered) - 1))], 2)}
 
 
+def verdict(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The two figures that have a goal, and the floor below the first."""
+    predict = runs["at_30_hz"]["steps_ms"]["Engine.predict"]["p50"]
+    return {
+        "relay_ms": runs["relay"]["steps_ms"]["overhead"]["p50"],
+        "overhead_ms": runs["delay"]["steps_ms"]["overhead"]["p50"],
+        "overhead_with_engine_ms": runs["engine"]["steps_ms"]["overhead"]["p50"],
+        "predict_ms": predict,
+        "age_at_30_hz_ms": runs["at_30_hz"]["age_ms"]["p50"],
+        "age_goal_ms": round(1.2 * predict + 8, 2),
+        "goal": GOAL,
+    }
+
+
 def main() -> int:
     """Parse, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path, nargs="?")
-    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--width", type=int, default=640)
-    parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     bundle = find(asked.bundle)
-    frame = picture(1, height=asked.height, width=asked.width)
-    with tempfile.TemporaryDirectory() as folder, Engine(bundle, threads=asked.threads or None) as engine:
+    with Engine(bundle, threads=asked.threads or None) as engine:
+        info = engine.info
+    frame = picture(1, height=480, width=640)
+    runs: dict[str, dict[str, Any]] = {}
+    before = os.getloadavg()
+    with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("ROS_LOG_DIR", folder)
-        arguments = ("-p", f"bundle:={bundle.path}", "-p", f"threads:={asked.threads}")
-        node = NodeProcess(os.environ, *arguments, log=Path(folder) / "log")
-        partner = Partner("benchmark")
-        try:
-            partner.listen(*MAPS)
-            partner.wait_connected()
-            partner.send_until("normals", frame, count=5)
-            time.sleep(1.0)
-            started_s = processor_s(node.process.pid)
-            time.sleep(3.0)
-            idle_s = (processor_s(node.process.pid) - started_s) / 3.0
-            started_s, began_s = processor_s(node.process.pid), time.monotonic()
-            node_s, engine_s, alone = in_turns(partner, engine, frame, asked.rounds)
-            busy_s = processor_s(node.process.pid) - started_s - idle_s * (time.monotonic() - began_s)
-            alone_s = statistics.mean(alone)
-            beyond = [node - engine for node, engine in zip(node_s, engine_s, strict=False)]
-            ages, sent = at_30_hz(partner, frame, asked.seconds)
-            wait_until(partner.values, "diagnostics")
-            values = partner.values()
-        finally:
-            partner.close()
-            node.end()
-        result: dict[str, Any] = {
-            "what": "perception_node beyond Engine.predict, and age of its answers at 30 Hz; milliseconds",
-            "date": time.strftime("%Y-%m-%d"),
-            "commit": commit(),
-            "device": fingerprint().to_dict(),
-            "load_average": os.getloadavg(),
-            "bundle": f"{bundle.name} revision {bundle.manifest.revision}",
-            "engine": f"{engine.info.precision} on {engine.info.backend} {engine.info.runtime_version}",
-            "threads": engine.info.threads,
-            "frame": [asked.height, asked.width],
-            "rounds": len(node_s),
-            "engine_predict_ms": milliseconds(engine_s),
-            "publish_to_last_map_ms": milliseconds(node_s),
-            "beyond_predict_ms": milliseconds(beyond),
-            "processor_ms_per_frame": {
-                "node": round(1e3 * busy_s / asked.rounds, 2),
-                "engine_predict": round(1e3 * alone_s, 2),
-                "beyond_predict": round(1e3 * (busy_s / asked.rounds - alone_s), 2),
-                "node_idle_share": round(idle_s, 4),
-            },
-            "at_30_hz": {"sent": sent, "answered": len(ages), "age_ms": milliseconds(ages) if ages else None},
-            "node_says": {key: values[key] for key in ("received", "published", "dropped", "latency_p50_ms", "latency_p95_ms")},
-        }
+        for name, mode, hertz, count in (
+            ("relay", "relay", SPARSE_HZ, asked.rounds),
+            ("delay", "delay", SPARSE_HZ, asked.rounds),
+            ("engine", "node", SPARSE_HZ, asked.rounds),
+            ("at_30_hz", "node", CAMERA_HZ, int(asked.seconds * CAMERA_HZ)),
+        ):
+            runs[name] = run(mode, bundle, frame, threads=asked.threads, hertz=hertz, count=count, folder=Path(folder))
+    result: dict[str, Any] = {
+        "what": "perception_node beyond Engine.predict, and age of its answers at 30 Hz; milliseconds",
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": commit(),
+        "device": fingerprint().to_dict(),
+        "load": {"before": round(before[0], 2), "after": round(os.getloadavg()[0], 2)},
+        "bundle": f"{bundle.name} revision {bundle.manifest.revision}",
+        "engine": f"{info.precision} on {info.backend} {info.runtime_version}",
+        "threads": info.threads,
+        "frame": [480, 640],
+        "verdict": verdict(runs),
+        "runs": runs,
+    }
     print(json.dumps(result, indent=1))
     if asked.out is not None:
         write_atomic(asked.out, (json.dumps(result, indent=1) + "\n").encode())

@@ -127,6 +127,8 @@ def snapshot(**changes: Any) -> Snapshot:
         rate_hz=30.0,
         p50_ms=10.0,
         p95_ms=12.0,
+        predict_ms=18.0,
+        overhead_ms=2.5,
         image_age_s=0.03,
         camera_age_s=0.03,
         active_s=10.0,

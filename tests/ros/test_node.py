@@ -153,6 +153,27 @@ def test_a_subscriber_with_an_incompatible_qos_is_reported(partner: Partner) -> 
     assert "~/depth" in partner.values()["message"]
 
 
+def test_a_camera_that_offers_less_than_is_asked_for_is_reported(
+    ros_environment: dict[str, str], bundle: Bundle, tmp_path: Path
+) -> None:
+    from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+    from sensor_msgs.msg import Image
+
+    from tests.ros.harness import running
+
+    arguments = ("-p", f"bundle:={bundle.path}", "-p", "threads:=1", "-r", "__node:=strict", "-r", "image:=/strict/image")
+    asked = ("-p", "qos_overrides./strict/image.subscription.reliability:=reliable")
+    with running(ros_environment, tmp_path / "log", *arguments, *asked) as node:
+        partner = Partner()
+        try:
+            offered = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+            partner.node.create_publisher(Image, "/strict/image", offered)
+            node.wait_for_text("/strict/image: the other side has another QoS")
+            wait_until(lambda: any("/strict/image" in status.message for status in partner.diagnostics), "a report")
+        finally:
+            partner.close()
+
+
 def test_without_subscribers_nothing_is_predicted_and_every_frame_is_accounted_for(partner: Partner) -> None:
     time.sleep(1.2)  # the subscriptions of the test before are gone
     before = wait_until(partner.values, "diagnostics")

@@ -11,6 +11,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason='needs the extra ros-test: pip install -e ".[cpu,build,bags,ros-test]"')
 
+from lifecycle_msgs.msg import Transition
+
 from edge_mtl.bundle import Bundle
 from tests.bundles import make_bundle, picture
 from tests.ros.harness import NodeProcess, Partner, running, wait_until
@@ -22,7 +24,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def starting(node: NodeProcess) -> None:
-    time.sleep(0.6)
+    def handles_signals() -> bool:
+        status = Path(f"/proc/{node.process.pid}/status").read_text()
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+    wait_until(handles_signals, "the node's own handlers; before them the interpreter's are at work")
 
 
 def configuring(node: NodeProcess) -> None:
@@ -74,7 +81,7 @@ def test_a_signal_ends_the_node_in_every_phase(
     with running(ros_environment, tmp_path / "log", "-p", f"bundle:={bundle.path}", "-p", "threads:=1") as node:
         phase(node)
         code = node.end(number, timeout_s=30.0)
-        assert code in ((0, -number) if phase is starting else (0,)), node.text
+        assert code == 0, node.text
         assert "Traceback" not in node.text
     locks = [path for path in bundle.path.rglob("*") if path.suffix in (".tmp", ".lock")]
     assert locks == []
@@ -84,20 +91,23 @@ def test_a_signal_ends_the_node_in_every_phase(
 def test_a_signal_ends_a_build_which_can_be_made_afterwards(
     ros_environment: dict[str, str], tmp_path: Path, number: int
 ) -> None:
-    own = make_bundle(tmp_path / "tiny")
+    # No evaluation: INT8 of an untrained network is not accurate enough for the gate.
+    own = make_bundle(tmp_path / "tiny", calibration=40, evaluation=0)
     arguments = ("-p", f"bundle:={own.path}", "-p", "threads:=1", "-p", "build:=int8", "-p", "backend:=onnxruntime")
     with running(ros_environment, tmp_path / "log", *arguments) as node:
         node.wait_for_text("building the int8 engine")
         assert node.end(number, timeout_s=30.0) in (0, 1), node.text
         assert "Traceback" not in node.text
-    with running(ros_environment, tmp_path / "log", *arguments) as node:
+    with running(ros_environment, tmp_path / "log", *arguments, "-p", "autostart:=false") as node:
         partner = Partner()
         try:
-            wait_until(lambda: partner.values().get("precision") == "int8", "the INT8 engine runs")
+            wait_until(lambda: partner.values().get("state") == "unconfigured", "diagnostics")
+            assert partner.change(Transition.TRANSITION_CONFIGURE), node.text
+            wait_until(lambda: partner.values().get("precision") == "int8", "the INT8 engine is loaded")
             said = {status.message for status in partner.diagnostics}
         finally:
             partner.close()
-        assert any("building the int8 engine" in message for message in said), "progress was not in the diagnostics"
+        assert any("building the int8 engine" in message for message in said), f"{said}\n{node.text}"
 
 
 def test_a_parameter_that_is_out_of_range_ends_the_node_with_one_line(ros_environment: dict[str, str], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from edge_mtl_ros.worker import Answer, Worker
 
 from edge_mtl import Engine, InferenceError
 from edge_mtl.bundle import Bundle
+from edge_mtl.cuda.errors import CudaError
 from tests.bundles import picture
 
 
@@ -81,7 +83,7 @@ class Bench:
         assert self.slot.counts().exact
 
 
-def failing(engine: Engine | None, times: int) -> None:
+def failing(engine: Engine | None, times: int, error: InferenceError | None = None) -> None:
     """Let the next predictions of an engine fail as a runtime does."""
     assert engine is not None
     predict, left = engine.predict, [times]
@@ -89,7 +91,7 @@ def failing(engine: Engine | None, times: int) -> None:
     def fails(*arguments: Any, **options: Any) -> Any:
         if left[0] > 0:
             left[0] -= 1
-            raise InferenceError("the device is lost")
+            raise error or InferenceError("the device is lost")
         return predict(*arguments, **options)
 
     engine.predict = fails  # type: ignore[method-assign]
@@ -131,6 +133,74 @@ def test_failures_that_stay_give_up_once_and_publish_nothing(tiny_bundle: Bundle
     assert len(bench.given_up) == 1
     assert "device is lost" in bench.given_up[0]
     assert bench.published.answers == []
+    bench.close()
+
+
+@pytest.mark.parametrize(("sticky", "given_up", "opened"), [(True, 1, 0), (False, 0, 1)])
+def test_a_device_that_this_process_cannot_use_again_gives_up_at_once(
+    tiny_bundle: Bundle, sticky: bool, given_up: int, opened: int
+) -> None:
+    reopened: list[Engine] = []
+
+    def reopen() -> Engine:
+        reopened.append(Engine(tiny_bundle, threads=1))
+        return reopened[-1]
+
+    bench = Bench(tiny_bundle, Settings(), reopen=reopen)
+    failing(bench.worker.engine, 3, CudaError("an illegal address", code="CUDA_ERROR_ILLEGAL_ADDRESS", sticky=sticky))
+    for number in range(1 if sticky else 3):
+        bench.send(number)
+    assert (len(bench.given_up), len(reopened)) == (given_up, opened)
+    bench.close()
+
+
+def test_a_runtime_that_hangs_lets_nobody_wait_for_ever(tiny_bundle: Bundle) -> None:
+    bench, over = Bench(tiny_bundle, Settings()), threading.Event()
+    engine = bench.worker.engine
+    assert engine is not None
+    engine.predict = lambda *_, **__: over.wait() and 1 / 0  # type: ignore[method-assign, assignment]
+    bench.slot.offer(message(1))
+    while bench.worker.busy_since_s is None:
+        time.sleep(0.002)
+    assert not bench.worker.stop(timeout_s=0.05)
+    with pytest.raises(InferenceError, match="hangs"):
+        bench.worker.exchange(None, None)
+    with pytest.raises(InferenceError, match="hangs"):
+        bench.worker.start()
+    over.set()
+    end_s = time.monotonic() + 20
+    while not bench.worker.stop() and time.monotonic() < end_s:
+        time.sleep(0.01)
+    bench.close()  # it ended after all
+
+
+def test_the_parts_of_the_latency_are_told_apart(tiny_bundle: Bundle) -> None:
+    bench, entered, go_on = Bench(tiny_bundle, Settings()), threading.Event(), threading.Event()
+    worker, engine = bench.worker, bench.worker.engine
+    assert engine is not None
+    predict = engine.predict
+
+    def held(*arguments: Any, **options: Any) -> Any:
+        entered.set()
+        go_on.wait(20)
+        return predict(*arguments, **options)
+
+    engine.predict = held  # type: ignore[method-assign]
+    bench.slot.offer(message(1))
+    assert entered.wait(20)
+    bench.slot.offer(message(2))  # waits for the one before
+    time.sleep(0.05)
+    go_on.set()
+    end_s = time.monotonic() + 20
+    while bench.slot.counts().published < 2 and time.monotonic() < end_s:
+        time.sleep(0.002)
+    parts = ([seconds for _, seconds in kept._recent] for kept in (worker.latencies, worker.predicting, worker.overheads))
+    first, second = zip(*parts, strict=True)
+    assert first[1] >= 0.05
+    assert first[0] == pytest.approx(first[1] + first[2])
+    assert second[0] - second[1] - second[2] >= 0.05  # the wait is no part of the node's own time
+    assert first[2] >= 0
+    assert second[2] >= 0
     bench.close()
 
 

@@ -124,9 +124,12 @@ def _rows(data: Buffer, rows: int, step: int, row_bytes: int) -> Array:
         flat = np.frombuffer(data, np.uint8)
     except (TypeError, ValueError) as exc:
         raise FrameError(f"image data should be bytes; found {type(data).__name__}.") from exc
+    flat.flags.writeable = False
     needed = (rows - 1) * step + row_bytes
     if flat.size < needed:
         raise FrameError(f"{needed} bytes were expected for {rows} rows of {step}; found {flat.size}.")
+    if flat.size >= rows * step:
+        return flat[: rows * step].reshape(rows, step)[:, :row_bytes]
     return np.lib.stride_tricks.as_strided(flat[:needed], (rows, row_bytes), (step, 1), writeable=False)
 
 

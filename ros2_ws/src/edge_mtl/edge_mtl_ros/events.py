@@ -1,4 +1,8 @@
-"""Callbacks for QoS that do not match, on every distribution: the module that has them was renamed after Humble."""
+"""QoS that does not match, on every distribution: publishers are told by an event, subscriptions have to look.
+
+An event of a subscription wakes whoever waits for it several times for each image, which costs an executor of rclpy
+milliseconds of processor time a frame; so subscriptions have none. Knows rclpy; the module of events was renamed after Humble.
+"""
 
 from __future__ import annotations
 
@@ -6,32 +10,43 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-__all__ = ["publisher_events", "subscription_events"]
+__all__ = ["Incompatible", "incompatible_publishers", "no_events", "publisher_events"]
 
 Incompatible = Callable[[str, str], None]
 """Told the topic and the policy that the other side asked for in vain."""
 
 
+def no_events() -> Any:
+    """Callbacks for a subscription: not even the default ones."""
+    return _module().SubscriptionEventCallbacks(use_default_callbacks=False)
+
+
+def incompatible_publishers(node: Any, subscription: Any) -> str:
+    """Why publishers of a subscription's topic offer less than it asks for; empty where all fit."""
+    from rclpy.qos import QoSCompatibility, qos_check_compatible
+
+    reasons = set()
+    for publisher in node.get_publishers_info_by_topic(subscription.topic_name):
+        verdict, reason = qos_check_compatible(publisher.qos_profile, subscription.qos_profile)
+        if verdict == QoSCompatibility.ERROR:
+            reasons.add(str(reason).replace("ERROR: ", "").strip("; "))
+    return "; ".join(sorted(reasons))
+
+
 def publisher_events(topic: str, told: Incompatible) -> Any:
     """Callbacks for a publisher."""
-    return _events("PublisherEventCallbacks", topic, told)
-
-
-def subscription_events(topic: str, told: Incompatible) -> Any:
-    """Callbacks for a subscription."""
-    return _events("SubscriptionEventCallbacks", topic, told)
-
-
-def _events(name: str, topic: str, told: Incompatible) -> Any:
-    try:
-        module = import_module("rclpy.event_handler")
-    except ImportError:
-        module = import_module("rclpy.qos_event")  # Humble
 
     def incompatible(event: Any) -> None:
         told(topic, _policy(event.last_policy_kind))
 
-    return getattr(module, name)(incompatible_qos=incompatible)
+    return _module().PublisherEventCallbacks(incompatible_qos=incompatible)
+
+
+def _module() -> Any:
+    try:
+        return import_module("rclpy.event_handler")
+    except ImportError:
+        return import_module("rclpy.qos_event")  # Humble
 
 
 def _policy(kind: Any) -> str:

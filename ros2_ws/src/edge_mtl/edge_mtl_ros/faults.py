@@ -11,16 +11,25 @@ _IN_A_ROW = 3
 
 
 class FaultPolicy:
-    """Three failures in a row open the engine again, once; three more without a success between give up."""
+    """Three failures in a row open the engine again, once; three more without a success between give up.
+
+    A failure that no engine of this process can recover from gives up at once.
+    """
 
     def __init__(self) -> None:
         self._in_a_row = 0
         self._reopened = False
         self.failures = 0
 
-    def failed(self) -> Remedy:
-        """One frame failed in the runtime: what to do now."""
+    def failed(self, *, lost: bool = False) -> Remedy:
+        """One frame failed in the runtime: what to do now.
+
+        Args:
+            lost: the device cannot be used again by this process.
+        """
         self.failures += 1
+        if lost:
+            return "give_up"
         self._in_a_row += 1
         if self._in_a_row < _IN_A_ROW:
             return "continue"

@@ -1,4 +1,4 @@
-"""/diagnostics from a thread of its own: at 1 Hz, and at once when the level changes.
+"""/diagnostics from a thread of its own: at 1 Hz, and at once when the level or the step of a long activity changes.
 
 A timer of the executor would be silent when a callback hangs, during a long build for instance, and one by ROS time when
 simulated time stands still. Knows diagnostic messages; what they say comes from `report`.
@@ -9,18 +9,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
-from edge_mtl_ros.report import Report
+from edge_mtl_ros.report import ERROR, Report
 
 __all__ = ["Heartbeat"]
 
 _LOOK_S = 0.1
 _PERIOD_S = 1.0
+_LAST_WORDS_S = 0.5
+"""How long the last report may take to reach those who listen."""
 
 
 class Heartbeat:
@@ -31,6 +35,7 @@ class Heartbeat:
         self._name = f"{node.get_fully_qualified_name().lstrip('/')}: perception"
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
         self._stop = threading.Event()
+        self._sent = (-1, "")
         self._thread = threading.Thread(target=self._run, name="edge_mtl-diagnostics", daemon=True)
 
     def start(self) -> None:
@@ -38,20 +43,25 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """End; nothing is published afterwards."""
+        """End, and say why if it went wrong since the last report; nothing is published afterwards."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(2.0)
+        with suppress(Exception):  # the context may have ended
+            found = self._judge()
+            if found.level == ERROR and (found.level, found.message) != self._sent:
+                self._publisher.publish(self._message(found))
+                self._publisher.wait_for_all_acked(Duration(seconds=_LAST_WORDS_S))  # since Iron
 
     def _run(self) -> None:
-        sent_s, level = float("-inf"), -1
+        sent_s, step = float("-inf"), ""
         while not self._stop.wait(_LOOK_S):
             try:
                 found = self._judge()
-                if found.level == level and time.monotonic() - sent_s < _PERIOD_S:
+                if (found.level, found.step) == (self._sent[0], step) and time.monotonic() - sent_s < _PERIOD_S:
                     continue
                 self._publisher.publish(self._message(found))
-                sent_s, level = time.monotonic(), found.level
+                sent_s, step, self._sent = time.monotonic(), found.step, (found.level, found.message)
             except Exception as exc:  # the context may end between two lines; anything else is said once a second
                 if self._stop.is_set() or not self._node.context.ok():
                     return

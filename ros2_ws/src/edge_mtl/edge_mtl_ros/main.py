@@ -16,13 +16,21 @@ __all__ = ["main"]
 
 _SPIN_END_S = 4.0
 """How long the executor may take to end before the process leaves without it; locks are freed by the kernel then."""
+_CLOSE_END_S = 8.0
+"""How long freeing everything may take: a runtime that hangs, or has lost its device, may never return."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the node until SIGINT, SIGTERM or a fault that it cannot recover from."""
-    stop = threading.Event()
+    stop, importing = threading.Event(), True
+
+    def end(*_: object) -> None:
+        stop.set()
+        if importing:
+            os._exit(0)  # seconds on a slow machine, and nothing to take down yet
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, end)
 
     from edge_mtl_ros.profile import use_shared_memory
 
@@ -31,10 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
 
+    from edge_mtl_ros.perception_node import PerceptionNode
+
+    importing = False
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        from edge_mtl_ros.perception_node import PerceptionNode
-
         try:
             node = PerceptionNode(stop=stop)
         except Exception as exc:  # parameters given on the command line
@@ -49,13 +58,35 @@ def main(arguments: list[str] | None = None) -> int:
         executor.shutdown(timeout_sec=2)
         spinning.join(_SPIN_END_S - 2)
         if spinning.is_alive():
+            if node.activity:  # loading cannot be interrupted everywhere, and holds nothing that matters
+                node.get_logger().info(f"ended while {node.activity}")
+                _leave(node.exit_code)
             node.get_logger().error("a callback did not end; leaving without it")
-            sys.stderr.flush()
-            os._exit(node.exit_code or 1)
-        node.close()
-        return node.exit_code
+            _leave(node.exit_code or 1)
+        closing = threading.Thread(target=_close, args=(node,), name="edge_mtl-close", daemon=True)
+        closing.start()
+        closing.join(_CLOSE_END_S)
+        if closing.is_alive():
+            node.get_logger().error("the runtime could not be closed; leaving without it")
+            _leave(node.exit_code or 1)
+        return int(node.exit_code)
     finally:
         rclpy.try_shutdown()
+
+
+def _close(node: Any) -> None:
+    """Close the node; a runtime that hangs cannot be freed, by the end of the interpreter neither."""
+    try:
+        node.close()
+    except Exception as exc:
+        node.get_logger().error(f"{exc} Leaving without it.")
+        _leave(node.exit_code or 1)
+
+
+def _leave(code: int) -> None:
+    """End the process now; the kernel frees what is left."""
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _spin(executor: Any, node: Any, stop: threading.Event) -> None:

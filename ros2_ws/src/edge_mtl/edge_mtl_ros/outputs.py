@@ -1,12 +1,11 @@
-"""The node's publishers: one persistent message per topic, filled in place, sent only where somebody listens.
+"""The node's publishers: one persistent message per topic, sent only where somebody listens.
 
-Knows messages and QoS; knows nothing about networks. A message's buffer is made once and written through a NumPy view:
-publishing serialises it, so that using it again is safe. Assigning bytes or arrays for each frame costs up to 300 ms.
+Knows QoS and which topic carries what; knows nothing about networks. How the bytes of a map get into a message is in
+`messages`.
 """
 
 from __future__ import annotations
 
-import array
 import json
 from collections.abc import Callable
 from importlib import import_module
@@ -16,14 +15,14 @@ import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import String
 
 from edge_mtl.colour import colour_labels, colour_normals
 from edge_mtl.tasks import DEPTH, NORMALS, NYU13_PALETTE, SEGMENTATION, VOID
 from edge_mtl_ros.convert import Camera
 from edge_mtl_ros.events import publisher_events
-from edge_mtl_ros.points import fill_cloud, point_type
+from edge_mtl_ros.messages import CloudMessage, ImageMessage
 from edge_mtl_ros.worker import Answer
 
 __all__ = ["Outputs"]
@@ -63,8 +62,8 @@ class Outputs:
         if self._label_info is not None and SEGMENTATION in tasks:
             names.append("labels")
         self._publishers = {name: self._publisher(name, on_incompatible) for name in names}
-        self._images = {name: _ImageMessage() for name in names}
-        self._cloud = _CloudMessage(normals=points_normals)
+        self._images = {name: ImageMessage() for name in names}
+        self._cloud = CloudMessage(normals=points_normals)
         self._camera_info = CameraInfo()
         self._camera: Camera | None = None
 
@@ -97,7 +96,16 @@ class Outputs:
         if "camera_info" in wanted and answer.camera.camera is not None:
             self._send_camera_info(answer)
         if "points" in wanted and answer.depth is not None:
-            self._publishers["points"].publish(self._cloud.filled(answer, confidence))
+            cloud = self._cloud.filled(
+                header=answer.header,
+                depth_m=answer.depth,
+                camera=answer.intrinsics,
+                rgb=answer.rgb(),
+                labels=answer.segmentation,
+                confidence=confidence,
+                normals=answer.normals,
+            )
+            self._publishers["points"].publish(cloud)
 
     def send_labels(self) -> None:
         """Publish the classes, for those who listen now or join later. The publishers must be active."""
@@ -148,7 +156,8 @@ class Outputs:
 
     def _image(self, wanted: frozenset[str], name: str, encoding: str, values: Array, header: Any) -> None:
         if name in wanted:
-            self._publishers[name].publish(self._images[name].filled(encoding, values, header))
+            with self._images[name].holding(encoding, values, header) as message:
+                self._publishers[name].publish(message)
 
     def _confidence(self, answer: Answer) -> Array | None:
         """(H, W) uint8, 0..255 for 0..1."""
@@ -167,73 +176,6 @@ class Outputs:
             message.d, message.k, message.r, message.p = list(camera.d), list(camera.k), list(camera.r), list(camera.p)
         message.header = answer.header
         self._publishers["camera_info"].publish(message)
-
-
-class _ImageMessage:
-    """One sensor_msgs/Image that is used again and again."""
-
-    def __init__(self) -> None:
-        self._message = Image()
-        self._message.is_bigendian = 0
-        self._view: Array | None = None
-
-    def filled(self, encoding: str, values: Array, header: Any) -> Image:
-        message = self._message
-        if self._view is None or self._view.shape != values.shape or self._view.dtype != values.dtype:
-            self._view = None
-            message.data = array.array("B", bytes(values.nbytes))
-            self._view = np.frombuffer(message.data, values.dtype).reshape(values.shape)  # after the setter, which may copy
-            message.height, message.width = values.shape[:2]
-            message.step = values.nbytes // values.shape[0]
-        message.encoding = encoding
-        message.header = header
-        np.copyto(self._view, values)
-        return message
-
-
-class _CloudMessage:
-    """One sensor_msgs/PointCloud2 that is used again and again."""
-
-    def __init__(self, *, normals: bool) -> None:
-        self._type = point_type(normals=normals)
-        self._message = PointCloud2()
-        self._message.is_bigendian = False
-        self._message.is_dense = False
-        names = [name for name in self._type.names or () if name != "_padding"]
-        offsets: Any = self._type.fields
-        self._message.fields = [
-            PointField(
-                name=name,
-                offset=int(offsets[name][1]),
-                datatype=PointField.UINT8 if offsets[name][0] == np.uint8 else PointField.FLOAT32,
-                count=1,
-            )
-            for name in names
-        ]
-        self._view: Array | None = None
-
-    def filled(self, answer: Answer, confidence: Array | None) -> PointCloud2:
-        assert answer.depth is not None
-        message = self._message
-        height, width = answer.depth.shape
-        if self._view is None or self._view.shape != (height, width):
-            self._view = None
-            size = self._type.itemsize
-            message.data = array.array("B", bytes(height * width * size))
-            self._view = np.frombuffer(message.data, self._type).reshape(height, width)
-            message.height, message.width = height, width
-            message.point_step, message.row_step = size, size * width
-        fill_cloud(
-            self._view,
-            depth_m=answer.depth,
-            camera=answer.intrinsics,
-            rgb=answer.rgb(),
-            labels=answer.segmentation,
-            confidence=confidence,
-            normals=answer.normals,
-        )
-        message.header = answer.header
-        return message
 
 
 def _label_info_type() -> tuple[type, type] | None:

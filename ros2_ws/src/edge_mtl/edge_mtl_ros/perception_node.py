@@ -1,7 +1,8 @@
 """The lifecycle node: parameters, transitions, subscriptions and the reload service.
 
 Knows ROS; what happens to a frame is in `worker`, what is published in `outputs`. Resources are made in on_configure and
-freed in on_cleanup; frames are taken while active only. Everything but prediction runs in the executor's one thread.
+freed in on_cleanup; frames are taken while active only. Messages of the camera come from the receiver's thread, predictions
+are made in the worker's, everything else runs in the executor's one thread.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode
 from rclpy.lifecycle import TransitionCallbackReturn as Return
 from rclpy.parameter import Parameter as RosParameter
-from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
 
@@ -25,12 +24,12 @@ from edge_mtl.device import fingerprint
 from edge_mtl.engine import Engine
 from edge_mtl.errors import EdgeMtlError, FrameError
 from edge_mtl_ros.cameras import CameraKeeper, camera_of
-from edge_mtl_ros.events import subscription_events
 from edge_mtl_ros.heartbeat import Heartbeat
 from edge_mtl_ros.loading import Interrupted, load_engine
 from edge_mtl_ros.machine import machine_state
 from edge_mtl_ros.outputs import Outputs
 from edge_mtl_ros.parameters import descriptor
+from edge_mtl_ros.receiving import Input, Receiver
 from edge_mtl_ros.reloading import Loading
 from edge_mtl_ros.report import Report, Snapshot, report
 from edge_mtl_ros.settings import PARAMETERS, Settings
@@ -51,6 +50,7 @@ class PerceptionNode(LifecycleNode):
         stop: set when the process should end; loading looks at it.
     Attributes:
         exit_code: what the process should return.
+        activity: what a long step is doing, such as loading; empty else.
     """
 
     def __init__(self, *, stop: threading.Event, **options: Any) -> None:
@@ -74,8 +74,8 @@ class PerceptionNode(LifecycleNode):
         )
         self._loaded = self._settings
         self._outputs: Outputs | None = None
-        self._inputs: list[Any] = []
-        self._activity = self._failure = ""
+        self._receiver: Receiver | None = None
+        self.activity = self._failure = ""
         self._logged = ("", 0.0)
         self._image_s: float | None = None
         self._active_s: float | None = None
@@ -92,7 +92,11 @@ class PerceptionNode(LifecycleNode):
             self.trigger_activate()
 
     def close(self) -> None:
-        """Stop all threads and free everything; the executor must have stopped."""
+        """Stop all threads and free everything; the executor must have stopped.
+
+        Raises:
+            EdgeMtlError: a frame does not end, so that the engine cannot be freed.
+        """
         self._heartbeat.stop()
         self._release()
         self.destroy_node()
@@ -140,7 +144,7 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().error(self._failure)
             return Return.ERROR
         finally:
-            self._activity = ""
+            self.activity = ""
         if name in ("configure", "activate"):
             self._failure = ""
         return Return.SUCCESS
@@ -153,13 +157,13 @@ class PerceptionNode(LifecycleNode):
         self._announce(engine)
 
     def _activate(self, state: Any) -> None:
+        self._worker.start()
         self._order = StampOrder()
         self._cameras.forget()
         self._image_s, self._active_s = None, time.monotonic()
         super().on_activate(state)
         if self._outputs is not None:
             self._outputs.send_labels()
-        self._worker.start()
         self._subscribe()
 
     def _deactivate(self, state: Any) -> None:
@@ -168,9 +172,9 @@ class PerceptionNode(LifecycleNode):
 
     def _quiet(self) -> None:
         """No more frames in, no more answers out."""
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
-        self._inputs = []
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None and not receiver.close():
+            self.get_logger().error("receiving did not end within 2 s")
         if not self._worker.stop():
             self.get_logger().error("the frame being worked on did not end within 3 s")
         self._active_s = None
@@ -187,36 +191,21 @@ class PerceptionNode(LifecycleNode):
     def _subscribe(self) -> None:
         compressed = self._settings.image_transport == "compressed"
         topic = f"{self.resolve_topic_name('image')}/compressed" if compressed else "image"
-        kinds = (
-            (CompressedImage if compressed else Image, topic, self._on_image),
-            (CameraInfo, "camera_info", self._on_camera),
+        inputs = (
+            Input(CompressedImage if compressed else Image, topic, self._on_image),
+            Input(CameraInfo, "camera_info", self._on_camera),
         )
-        for kind, name, callback in kinds:
-            qos = QoSProfile(
-                history=QoSHistoryPolicy.KEEP_LAST,
-                depth=1,
-                reliability=QoSReliabilityPolicy.BEST_EFFORT,
-                durability=QoSDurabilityPolicy.VOLATILE,
-            )
-            subscription = self.create_subscription(
-                kind,
-                name,
-                callback,
-                qos,
-                event_callbacks=subscription_events(name, self._on_incompatible),
-                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-            )
-            self._inputs.append(subscription)
+        self._receiver = Receiver(self, inputs, on_incompatible=self._on_incompatible)
 
-    def _on_image(self, message: Any) -> None:
-        self._image_s = time.monotonic()
+    def _on_image(self, message: Any, arrived_s: float) -> None:
+        self._image_s = arrived_s
         stamp = message.header.stamp
         if self._order.accept(stamp.sec * 1_000_000_000 + stamp.nanosec):
-            self._slot.offer(message)
+            self._slot.offer(message, arrived_s=arrived_s)
         else:
             self._slot.leave_out("stale_stamp")
 
-    def _on_camera(self, message: CameraInfo) -> None:
+    def _on_camera(self, message: CameraInfo, arrived_s: float) -> None:
         try:
             self._cameras.put(camera_of(message))
         except FrameError as exc:
@@ -224,7 +213,7 @@ class PerceptionNode(LifecycleNode):
 
     def _on_incompatible(self, topic: str, policy: str) -> None:
         if topic not in self._incompatible:
-            self.get_logger().warning(f"{topic}: the other side asks for another QoS ({policy}); nothing can be exchanged")
+            self.get_logger().warning(f"{topic}: the other side has another QoS ({policy}); nothing can be exchanged")
         self._incompatible[topic] = policy
 
     def _make_outputs(self, engine: Engine) -> Outputs:
@@ -268,7 +257,7 @@ class PerceptionNode(LifecycleNode):
                 f"{engine.info.name} revision {engine.info.revision}: {engine.info.reason}",
             )
         finally:
-            self._reloading, self._activity = False, ""
+            self._reloading, self.activity = False, ""
         return response
 
     def _install(self, engine: Engine, wanted: Settings) -> None:
@@ -298,7 +287,7 @@ class PerceptionNode(LifecycleNode):
         if self._stop.is_set():
             raise Interrupted
         counted = f"{text} ({done} of {total})" if total else text
-        self._activity = counted
+        self.activity = counted
         logged, when = self._logged
         if text != logged or time.monotonic() - when > 5.0:
             self._logged = text, time.monotonic()
@@ -330,13 +319,15 @@ class PerceptionNode(LifecycleNode):
         return report(
             Snapshot(
                 state=self._state_name(),
-                activity=self._activity,
+                activity=self.activity,
                 failure=self._failure or worker.failure,
                 engine=None if engine is None else engine.info,
                 counts=self._slot.counts(),
                 rate_hz=rate_hz,
                 p50_ms=p50_ms,
                 p95_ms=p95_ms,
+                predict_ms=worker.predicting.summary(now_s)[1],
+                overhead_ms=worker.overheads.summary(now_s)[1],
                 image_age_s=None if self._image_s is None else now_s - self._image_s,
                 camera_age_s=camera_age_s,
                 active_s=None if self._active_s is None else now_s - self._active_s,

@@ -2,6 +2,9 @@
 
 With the default transports most best-effort images over 512 kB are lost. The publisher's side decides, so the camera
 driver needs the profile too. Knows environment variables; must be called before rclpy is initialised.
+
+Publication stays synchronous, the default of ROS: a thread of Fast DDS that sends in the background halves the time of
+`publish`, but on a busy machine a map that it did not send yet is replaced by the next, and a reliable listener misses it.
 """
 
 from __future__ import annotations

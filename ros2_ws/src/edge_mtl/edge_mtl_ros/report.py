@@ -30,6 +30,7 @@ class Snapshot:
         engine: what runs.
         counts: where all frames went.
         rate_hz, p50_ms, p95_ms: published frames a second; latency from arrival to publishing.
+        predict_ms, overhead_ms: medians of its parts: inference, and receiving, converting and publishing.
         image_age_s, camera_age_s: since the last image and camera_info.
         active_s: since activation.
         working_s: since the frame being worked on was taken up.
@@ -48,6 +49,8 @@ class Snapshot:
     rate_hz: float
     p50_ms: float | None
     p95_ms: float | None
+    predict_ms: float | None
+    overhead_ms: float | None
     image_age_s: float | None
     camera_age_s: float | None
     active_s: float | None
@@ -67,11 +70,16 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One DiagnosticStatus."""
+    """One DiagnosticStatus.
+
+    Attributes:
+        step: of a long activity, without its count; a new one is news, as a new level is.
+    """
 
     level: int
     message: str
     values: Mapping[str, str]
+    step: str = ""
 
 
 class Latencies:
@@ -102,7 +110,7 @@ def report(now: Snapshot) -> Report:
     level = max((found for found, _ in findings), default=OK)
     worst_first = sorted(findings, key=lambda finding: -finding[0])
     message = "; ".join(text for _, text in worst_first) or _all_well(now)
-    return Report(level, message, _values(now))
+    return Report(level, message, _values(now), step=now.activity.partition(" (")[0])
 
 
 def _findings(now: Snapshot) -> list[tuple[int, str]]:
@@ -145,6 +153,8 @@ def _values(now: Snapshot) -> dict[str, str]:
         "rate_hz": f"{now.rate_hz:.2f}",
         "latency_p50_ms": _text(now.p50_ms),
         "latency_p95_ms": _text(now.p95_ms),
+        "predict_p50_ms": _text(now.predict_ms),
+        "overhead_p50_ms": _text(now.overhead_ms),
         "received": str(counts.received),
         "published": str(counts.published),
         "dropped": str(counts.dropped),

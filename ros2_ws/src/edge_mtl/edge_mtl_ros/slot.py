@@ -52,11 +52,17 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Ticket(Generic[T]):
-    """One frame in the worker's hands; `number` counts frames received from 1, `arrived_s` is monotonic."""
+    """One frame in the worker's hands.
+
+    Attributes:
+        number: counts frames received, from 1.
+        arrived_s, offered_s: when it was there and when it was put into the slot, by the slot's clock.
+    """
 
     number: int
     item: T
     arrived_s: float
+    offered_s: float
 
 
 @dataclass(slots=True)
@@ -104,15 +110,19 @@ class NewestSlot(Generic[T]):
             self._drop_waiting("stopped")
             self._condition.notify_all()
 
-    def offer(self, item: T) -> None:
-        """A frame arrived; the one that was waiting is dropped. A closed slot counts it and drops it."""
+    def offer(self, item: T, *, arrived_s: float | None = None) -> None:
+        """A frame arrived, now or at a time of the slot's clock; the one that was waiting is dropped.
+
+        A closed slot counts it and drops it.
+        """
         with self._condition:
             self._books.received += 1
             if not self._open:
                 self._books.close("stopped")
                 return
             self._drop_waiting("replaced")
-            self._waiting = Ticket(self._books.received, item, self._clock())
+            now_s = self._clock()
+            self._waiting = Ticket(self._books.received, item, now_s if arrived_s is None else arrived_s, now_s)
             self._condition.notify()
 
     def leave_out(self, outcome: Outcome) -> None:

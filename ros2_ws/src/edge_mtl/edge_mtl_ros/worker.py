@@ -14,8 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from edge_mtl.cuda.errors import CudaError
 from edge_mtl.engine import Engine
-from edge_mtl.errors import EdgeMtlError, FrameError
+from edge_mtl.errors import EdgeMtlError, FrameError, InferenceError
 from edge_mtl.frames import Intrinsics, letterbox
 from edge_mtl.prediction import Prediction
 from edge_mtl.stability import TemporalFilter
@@ -31,6 +32,10 @@ __all__ = ["Answer", "Log", "Publishing", "Worker"]
 
 Array = np.ndarray
 _POLL_S = 0.5
+_END_S = 3.0
+"""How long a frame may go on after the node was told to stop."""
+_EXCHANGE_S = 10.0
+"""How long another engine waits for the frame of the one before."""
 _REST_MAX_S = 1.0
 
 
@@ -81,6 +86,10 @@ class Worker:
         log: for failures.
         reopen: makes a new engine after the runtime failed repeatedly.
         give_up: called once when that did not help; the worker ends.
+    Attributes:
+        latencies: from arrival to published maps.
+        predicting: the part of it in `Engine.predict`.
+        overheads: the rest, less waiting for the frame before: receiving, converting, publishing.
     """
 
     def __init__(
@@ -100,9 +109,11 @@ class Worker:
         self._publishing: Publishing | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._overdue = False
         self._filter: TemporalFilter | None = None
         self._points_s = float("-inf")
-        self.latencies = Latencies()
+        self._free_s = float("-inf")
+        self.latencies, self.predicting, self.overheads = Latencies(), Latencies(), Latencies()
         self.degradation = Degradation()
         self.faults = FaultPolicy()
         self.throttled = False
@@ -119,14 +130,24 @@ class Worker:
         return self._engine
 
     def exchange(self, engine: Engine | None, publishing: Publishing | None) -> Engine | None:
-        """Use another engine and other outputs from the next frame on; waits for the present one. Returns the old engine."""
-        with self._frame:
+        """Use another engine and other outputs from the next frame on; waits for the present one. Returns the old engine.
+
+        Raises:
+            InferenceError: the present one does not end.
+        """
+        if not self._frame.acquire(timeout=0.0 if self._hung() else _EXCHANGE_S):
+            raise InferenceError("The frame being worked on does not end: the runtime hangs. End the process.")
+        try:
             previous, self._engine, self._publishing = self._engine, engine, publishing
             self._filter = None
             return previous
+        finally:
+            self._frame.release()
 
     def start(self) -> None:
-        """Begin to take frames."""
+        """Begin to take frames. Raises InferenceError where a thread that was stopped still hangs in the runtime."""
+        if self._hung():
+            raise InferenceError("A frame from before does not end: the runtime hangs. End the process.")
         if self._thread is not None:
             return
         self._stopping.clear()
@@ -134,17 +155,23 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="edge_mtl-worker", daemon=True)
         self._thread.start()
 
-    def stop(self, *, timeout_s: float = 3.0) -> bool:
+    def stop(self, *, timeout_s: float = _END_S) -> bool:
         """Take no more frames and wait for the present one. Returns whether the thread ended in time."""
         self._stopping.set()
         self._slot.close()
-        thread, self._thread = self._thread, None
+        thread = self._thread
         if thread is None:
             return True
-        if thread is not threading.current_thread():
+        if not self._hung():
             thread.join(timeout_s)
-        self._filter = None
-        return not thread.is_alive()
+        self._overdue = thread.is_alive()
+        if not self._overdue:
+            self._thread, self._filter = None, None
+        return not self._overdue
+
+    def _hung(self) -> bool:
+        """Whether the thread did not end when it was told to stop, and is still there."""
+        return self._overdue and self._thread is not None and self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -161,6 +188,7 @@ class Worker:
                 self.failure = f"internal error, {type(exc).__name__}: {exc}"
             finally:
                 self.busy_since_s = None
+                self._free_s = time.monotonic()
                 self._slot.finish(ticket, outcome)
             if not self.degradation.step.full_rate:
                 self._stopping.wait(min(time.monotonic() - started_s, _REST_MAX_S))
@@ -179,14 +207,16 @@ class Worker:
             frame, channels = self._decoded(message)
             camera = self._cameras.of_picture(frame.shape[1], frame.shape[0], rectified=settings.rectified)
             self.camera_text, self.camera_ok = camera.text, camera.intrinsics is not None
+            asked_s = time.monotonic()
             prediction = self._engine.predict(frame, channels=channels, intrinsics=camera.intrinsics)
+            predict_s = time.monotonic() - asked_s
         except FrameError as exc:
             if self.last_rejection != str(exc):
                 self._log.warning(f"frame rejected: {exc}")
             self.last_rejection = str(exc)
             return "rejected"
         except EdgeMtlError as exc:
-            return self._failed(str(exc))
+            return self._failed(exc)
         self.faults.succeeded()
         self.failure = ""
         if settings.stability:
@@ -198,8 +228,12 @@ class Worker:
         self._publishing.publish(wanted, _answer(message.header, frame, channels, camera, prediction, self._engine))
         if "points" in wanted:
             self._points_s = now_s
-        latency_s = time.monotonic() - ticket.arrived_s
-        self.latencies.add(time.monotonic(), latency_s)
+        sent_s = time.monotonic()
+        latency_s = sent_s - ticket.arrived_s
+        queued_s = max(0.0, self._free_s - ticket.offered_s)  # behind the frame before
+        self.latencies.add(sent_s, latency_s)
+        self.predicting.add(sent_s, predict_s)
+        self.overheads.add(sent_s, latency_s - queued_s - predict_s)
         self.degradation.budget_s = settings.latency_budget_ms / 1e3
         if self.degradation.observe(latency_s, throttled=self.throttled):
             self._log.warning(f"work done from now on: {self.degradation.step.text} ({latency_s * 1e3:.0f} ms per frame)")
@@ -213,10 +247,10 @@ class Worker:
     def _points_due(self, settings: Settings, now_s: float) -> bool:
         return settings.points_rate_hz <= 0 or now_s - self._points_s >= 1.0 / settings.points_rate_hz
 
-    def _failed(self, reason: str) -> Outcome:
+    def _failed(self, error: EdgeMtlError) -> Outcome:
         """The runtime failed: go on, open it again, or give up."""
-        remedy = self.faults.failed()
-        self.failure = f"inference failed: {reason}"
+        remedy = self.faults.failed(lost=isinstance(error, CudaError) and error.sticky)
+        self.failure = f"inference failed: {error}"
         self._log.error(f"{self.failure} ({remedy.replace('_', ' ')})")
         if remedy == "reopen" and self._engine is not None:
             try:

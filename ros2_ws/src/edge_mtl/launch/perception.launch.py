@@ -24,6 +24,7 @@ def generate_launch_description() -> LaunchDescription:
         "namespace": ("", "Namespace of the node."),
         "autostart": ("true", "Configure and activate at start."),
         "use_sim_time": ("false", "Time from /clock."),
+        "respawn": ("true", "Start the node again when it ends by itself, as it does when its device is lost."),
     }
     value = {name: LaunchConfiguration(name) for name in arguments}
     node = LifecycleNode(
@@ -32,6 +33,8 @@ def generate_launch_description() -> LaunchDescription:
         name="perception_node",
         namespace=value["namespace"],
         output="screen",
+        respawn=value["respawn"],
+        respawn_delay=2.0,
         parameters=[
             value["params_file"],
             {

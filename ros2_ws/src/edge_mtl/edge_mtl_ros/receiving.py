@@ -1,0 +1,141 @@
+"""The subscriptions to the camera and the thread that waits for its messages, beside the executor.
+
+An executor of rclpy builds its wait set anew from everything that the node has, at least twice for each message:
+milliseconds of processor time, taken from the inference. This thread waits for the camera alone. Knows rclpy's wait sets;
+knows nothing about what the messages are for.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.callback_groups import CallbackGroup
+from rclpy.guard_condition import GuardCondition
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.node import Node
+from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+from edge_mtl_ros.events import Incompatible, incompatible_publishers, no_events
+
+__all__ = ["Input", "Receiver"]
+
+_LOOK_NS = 500_000_000
+_CHECK_S = 1.0
+"""How often publishers are looked at for a QoS that does not fit."""
+_END_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One topic to listen to.
+
+    Attributes:
+        kind: type of its messages.
+        topic: relative to the node.
+        told: called with (message, seconds of the monotonic clock when it was there); not from the executor's thread.
+    """
+
+    kind: type
+    topic: str
+    told: Callable[[Any, float], None]
+
+
+class Receiver:
+    """Listens from its making until `close`: best effort, the newest message only, QoS overrides allowed.
+
+    Args:
+        node: owner of the subscriptions; its executor leaves them alone.
+        inputs: what to listen to.
+        on_incompatible: told (topic, why) where a publisher offers less than is asked for.
+    """
+
+    def __init__(self, node: Node, inputs: Sequence[Input], *, on_incompatible: Incompatible) -> None:
+        self._node, self._on_incompatible = node, on_incompatible
+        self._stop = threading.Event()
+        group = _NotTheExecutor()
+        self._wake = GuardCondition(None, group, context=node.context)
+        self._told: list[tuple[Any, Callable[[Any, float], None]]] = []
+        for wanted in inputs:
+            subscription = node.create_subscription(
+                wanted.kind,
+                wanted.topic,
+                _never,
+                QoSProfile(
+                    history=QoSHistoryPolicy.KEEP_LAST,
+                    depth=1,
+                    reliability=QoSReliabilityPolicy.BEST_EFFORT,
+                    durability=QoSDurabilityPolicy.VOLATILE,
+                ),
+                callback_group=group,
+                event_callbacks=no_events(),
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            )
+            self._told.append((subscription, wanted.told))
+        self._checked_s = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="edge_mtl-receive", daemon=True)
+        self._thread.start()
+
+    def close(self) -> bool:
+        """Listen no more; nothing is told afterwards. Returns whether the thread ended in time."""
+        self._stop.set()
+        self._wake.trigger()
+        self._thread.join(_END_S)
+        for subscription, _ in self._told:
+            self._node.destroy_subscription(subscription)
+        self._wake.destroy()
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        context = self._node.context
+        with context.handle:
+            waiting = rclpy_implementation.WaitSet(len(self._told), 1, 0, 0, 0, 0, context.handle)
+        while not self._stop.is_set():
+            try:
+                waiting.clear_entities()
+                for subscription, _ in self._told:
+                    waiting.add_subscription(subscription.handle)
+                waiting.add_guard_condition(self._wake.handle)
+                waiting.wait(_LOOK_NS)
+                arrived_s = time.monotonic()
+                ready = waiting.get_ready_entities("subscription")
+                for subscription, told in self._told:
+                    if subscription.handle.pointer in ready and not self._stop.is_set():
+                        found = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+                        if found is not None:
+                            told(found[0], arrived_s)
+                self._check(arrived_s)
+            except Exception as exc:  # a message that cannot be read, or a callback of ours, must not end the listening
+                if self._stop.is_set() or not context.ok():
+                    return
+                self._node.get_logger().error(f"receiving: {type(exc).__name__}: {exc}", throttle_duration_sec=1.0)
+                self._stop.wait(0.05)
+
+    def _check(self, now_s: float) -> None:
+        if now_s - self._checked_s < _CHECK_S:
+            return
+        self._checked_s = now_s
+        for subscription, _ in self._told:
+            reason = incompatible_publishers(self._node, subscription)
+            if reason:
+                self._on_incompatible(subscription.topic_name, reason)
+
+
+class _NotTheExecutor(CallbackGroup):
+    """Entities that an executor must leave alone."""
+
+    def can_execute(self, entity: Any) -> bool:
+        return False
+
+    def beginning_execution(self, entity: Any) -> bool:
+        return False
+
+    def ending_execution(self, entity: Any) -> None: ...
+
+
+def _never(message: Any) -> None:
+    """Callback of the subscriptions, which no executor runs."""

@@ -1,0 +1,39 @@
+"""perception_node with a runtime that fails: python faulty_node.py hang|lost --ros-args ...
+
+From the third frame of a camera on, every prediction hangs, or says that the GPU is lost.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+from edge_mtl import Engine
+from edge_mtl.cuda.errors import CudaError
+
+FRAMES = 2
+HANGS, LOST = "hang", "lost"
+
+
+def make_faulty(fault: str) -> None:
+    """Let `Engine.predict` work for a configured node and a few frames, then fail for good."""
+    predict, done = Engine.predict, [0]
+
+    def fails(self: Engine, frame: Any, **options: Any) -> Any:
+        if frame.any():  # the black one is the node's own, at configure
+            done[0] += 1
+        if done[0] <= FRAMES:
+            return predict(self, frame, **options)
+        if fault == HANGS:
+            threading.Event().wait()
+        raise CudaError("an illegal address was read", code="CUDA_ERROR_ILLEGAL_ADDRESS", sticky=True)
+
+    Engine.predict = fails  # type: ignore[method-assign, assignment]
+
+
+if __name__ == "__main__":
+    from edge_mtl_ros.main import main
+
+    make_faulty(sys.argv.pop(1))
+    sys.exit(main())
