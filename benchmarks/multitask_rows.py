@@ -24,8 +24,9 @@ from edge_mtl.bench.statistics import distribution, ratio_interval
 from edge_mtl.bench.turns import take_turns
 from edge_mtl.build.evaluation import evaluation_frames
 from edge_mtl.build.frame_path import FramePath
-from edge_mtl.bundle import Bundle, Manifest, task_descriptions
+from edge_mtl.bundle import Bundle
 from edge_mtl.errors import BackendUnavailable
+from edge_mtl.manifest import Manifest, task_descriptions
 from edge_mtl.tasks import TASK_NAMES
 
 __all__ = ["measure"]

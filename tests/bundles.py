@@ -19,7 +19,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle, InputSpec, task_descriptions, write_bundle
+from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle, write_bundle
+from edge_mtl.manifest import InputSpec, task_descriptions
 from edge_mtl.tasks import DEPTH, NORMALS, NYU13_CLASSES, SEGMENTATION, TASK_NAMES, VOID
 
 HEIGHT, WIDTH = 64, 96

@@ -12,10 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge_mtl.bundle import CALIBRATION, Bundle, InputSpec
+from edge_mtl.bundle import CALIBRATION, Bundle
 from edge_mtl.errors import CalibrationError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.frames import letterbox, prepare_pixels
+from edge_mtl.manifest import InputSpec
 from edge_mtl.media import PICTURE_SUFFIXES
 
 __all__ = ["OWN_FRAMES", "CalibrationSet", "decode_picture", "letterbox_picture", "load_calibration"]

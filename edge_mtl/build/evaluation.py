@@ -17,10 +17,11 @@ import numpy as np
 from edge_mtl.build.calibration import decode_picture, letterbox_picture
 from edge_mtl.build.frame_path import FramePath
 from edge_mtl.build.gate.scores import Score, Scorer
-from edge_mtl.bundle import EVALUATION, Bundle, InputSpec
+from edge_mtl.bundle import EVALUATION, Bundle
 from edge_mtl.errors import BundleError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.frames import Intrinsics, letterbox
+from edge_mtl.manifest import InputSpec
 from edge_mtl.media import PICTURE_SUFFIXES
 from edge_mtl.tasks import DEPTH, NORMALS, NYU13_CLASSES, SEGMENTATION, VOID
 

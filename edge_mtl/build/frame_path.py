@@ -9,8 +9,8 @@ import numpy as np
 
 from edge_mtl.backends import Backend
 from edge_mtl.buffers import BufferPool
-from edge_mtl.bundle import Manifest
 from edge_mtl.frames import Intrinsics, letterbox, prepare_pixels, prepare_planes
+from edge_mtl.manifest import Manifest
 from edge_mtl.postprocess import Maps, camera_change, finish
 
 __all__ = ["FramePath"]

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_mtl import bundle as bundles
-from edge_mtl.bundle import Bundle, InputSpec, Manifest, find, new_revision, task_descriptions, write_bundle
+from edge_mtl.bundle import Bundle, find, new_revision, write_bundle
 from edge_mtl.errors import BundleError
+from edge_mtl.manifest import InputSpec, Manifest, task_descriptions
 from edge_mtl.tasks import TASK_NAMES
 
 

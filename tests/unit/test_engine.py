@@ -21,7 +21,7 @@ from edge_mtl import backends, choice
 from edge_mtl.backends import Availability, available, open_backend
 from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.build.store.records import EngineRecord, engine_file, engine_key
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle, InputSpec
+from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.choice import choose
 from edge_mtl.engine import Engine
 from edge_mtl.errors import (
@@ -33,6 +33,7 @@ from edge_mtl.errors import (
     InferenceError,
 )
 from edge_mtl.files import sha256_bytes
+from edge_mtl.manifest import InputSpec
 from tests.bundles import host_model, make_bundle, picture
 
 HERE = [name for name, found in available().items() if found.usable]

@@ -18,9 +18,10 @@ from edge_mtl.build.frame_choice.choose import Chosen, choose_frames, encode_fra
 from edge_mtl.build.frame_choice.held_out import held_out
 from edge_mtl.build.frame_choice.looks import LookCache, colour_and_gradient, look, network_embedder, thumbnail
 from edge_mtl.build.frame_choice.sources import FrameSource, Still, folder_frames, given_frames, open_frames
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle, InputSpec
+from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.errors import BuildError, CalibrationError, FrameError
 from edge_mtl.files import sha256_bytes
+from edge_mtl.manifest import InputSpec
 from tests.bundles import HEIGHT, WIDTH, write_picture
 
 HIGH, WIDE = 128, 192

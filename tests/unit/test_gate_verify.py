@@ -29,8 +29,9 @@ from edge_mtl.build.gate.verify import (
 )
 from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.build.store.revision import history
-from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, EVALUATION, Bundle, InputSpec, new_revision
+from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, EVALUATION, Bundle, new_revision
 from edge_mtl.errors import AccuracyError, BuildError, BundleError, CalibrationError
+from edge_mtl.manifest import InputSpec
 from tests.bundles import HEIGHT, WIDTH, make_bundle, picture, write_picture
 from tests.command_line import assert_failed, edge_mtl
 

@@ -11,7 +11,7 @@ import torch
 from mtl.model.placement import GraphPlacement, PlainModel
 
 from edge_mtl.build.frame_path import FramePath
-from edge_mtl.bundle import InputSpec, Manifest, task_descriptions
+from edge_mtl.manifest import InputSpec, Manifest, task_descriptions
 from edge_mtl.tasks import TASK_NAMES
 from tests.bundles import canonical_intrinsics, picture
 from tests.networks import small_model

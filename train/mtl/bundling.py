@@ -12,18 +12,9 @@ from typing import Any
 from rich.console import Console
 
 from edge_mtl.build.quantization.learned import QAT_MODEL
-from edge_mtl.bundle import (
-    CALIBRATION,
-    DEPLOY_MODEL,
-    EVALUATION,
-    GOLDEN,
-    PLAIN_MODEL,
-    Bundle,
-    InputSpec,
-    task_descriptions,
-    write_bundle,
-)
+from edge_mtl.bundle import CALIBRATION, DEPLOY_MODEL, EVALUATION, GOLDEN, PLAIN_MODEL, Bundle, write_bundle
 from edge_mtl.errors import BundleError
+from edge_mtl.manifest import InputSpec, task_descriptions
 from mtl.bundle_card import DATASETS, Trained, measure, provenance
 from mtl.bundle_frames import spread, write_calibration, write_evaluation, write_golden
 from mtl.checkpoint import CheckpointError, load_weights

@@ -19,10 +19,10 @@ import numpy as np
 from edge_mtl.backends.threads import default_threads
 from edge_mtl.build.calibration import letterbox_picture
 from edge_mtl.build.graphs import GraphIndex, import_onnx, parse
-from edge_mtl.bundle import InputSpec
 from edge_mtl.errors import BackendUnavailable, BuildError
 from edge_mtl.files import sha256_bytes, sweep_temporaries, write_atomic
 from edge_mtl.frames import letterbox
+from edge_mtl.manifest import InputSpec
 
 __all__ = [
     "BLURRED",

@@ -1,0 +1,192 @@
+"""manifest.json: what a bundle says of itself, validated on reading.
+
+Knows names, types and ranges of its entries; knows nothing about folders.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_mtl.errors import BundleError
+from edge_mtl.tasks import DEPTH, NORMALS, NYU13_CLASSES, SEGMENTATION, TASK_NAMES, VOID
+
+__all__ = ["FORMAT_VERSION", "FileEntry", "InputSpec", "Manifest", "task_descriptions"]
+
+FORMAT_VERSION = 1
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_REQUIRED = ("tasks", "input", "files")
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What the network takes: size in pixels, colour order, and mean and std of x / 255."""
+
+    height: int
+    width: int
+    channels: str = "rgb"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """Digest and size of one file of the bundle."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """manifest.json, validated.
+
+    Attributes:
+        name: of the bundle.
+        revision: 1 for a new bundle, one more for every recalibration or verification that is written back.
+        parent: the revision that this one was made from; 0 for a new bundle, and where it was not written down.
+        tasks: description per task, a subset of segmentation, depth and normals.
+        input: what the network takes.
+        canonical_intrinsics: (fx, fy, cx, cy) in pixels of the network's input; see docs/decisions/0002.
+        files: digest and size by path relative to the bundle, "/" as separator.
+        provenance: dataset, its licence, command, commit, configuration digest, parameter count.
+        accuracy: metric values by precision, as measured on the held-out frames named in the provenance.
+        calibration: count, digest and source of the calibration frames, and how they were chosen.
+        card: the accuracy card of the last verification, see `edge_mtl.build.gate.card`; empty if there was none.
+        created: ISO 8601 time, UTC.
+    """
+
+    name: str
+    revision: int
+    tasks: Mapping[str, Mapping[str, Any]]
+    input: InputSpec
+    canonical_intrinsics: tuple[float, float, float, float]
+    files: Mapping[str, FileEntry]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    accuracy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
+    created: str = ""
+    parent: int = 0
+
+    def to_json(self) -> bytes:
+        """The manifest as it is stored: sorted, indented JSON."""
+        content = {"format_version": FORMAT_VERSION, **asdict(self)}
+        return (json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, payload: bytes, *, source: Path) -> Manifest:
+        """Parse and validate. Raises BundleError naming `source` and the offending key."""
+        try:
+            content = json.loads(payload)
+        except (ValueError, RecursionError) as exc:
+            raise BundleError(f"{source} is not JSON ({exc}). Restore the bundle from where it came from.") from exc
+        if not isinstance(content, dict):
+            raise BundleError(f"{source} should hold a JSON object, found {type(content).__name__}.")
+        version = content.get("format_version")
+        if version != FORMAT_VERSION:
+            raise BundleError(
+                f"{source} has format_version {version!r}; this edge_mtl reads {FORMAT_VERSION}. "
+                "Install a matching edge_mtl or export the bundle again."
+            )
+        try:
+            return _manifest(content)
+        except (KeyError, TypeError, ValueError, OverflowError) as exc:
+            what = f"key {exc} is missing" if isinstance(exc, KeyError) else str(exc)
+            raise BundleError(f"{source} is not a valid manifest: {what}. Export the bundle again.") from exc
+
+
+def task_descriptions(tasks: tuple[str, ...], *, depth_range_m: tuple[float, float] = (0.0, 10.0)) -> dict[str, dict[str, Any]]:
+    """The manifest's `tasks` entry for a network that predicts `tasks`."""
+    every: dict[str, dict[str, Any]] = {
+        SEGMENTATION: {"classes": list(NYU13_CLASSES), "void": VOID},
+        DEPTH: {"unit": "m", "along": "z", "range_m": list(depth_range_m)},
+        NORMALS: {"frame": "camera: x right, y down, z forward; unit length, facing the camera"},
+    }
+    return {name: every[name] for name in TASK_NAMES if name in tasks}
+
+
+def _manifest(content: Mapping[str, Any]) -> Manifest:
+    tasks = _object(content, "tasks")
+    if not tasks or not set(tasks) <= set(TASK_NAMES) or not all(isinstance(value, dict) for value in tasks.values()):
+        raise ValueError(f"tasks should describe some of {', '.join(TASK_NAMES)}; found {_short(tasks)}")
+    classes = tasks.get(SEGMENTATION, {}).get("classes", ["any"])
+    if not isinstance(classes, list) or not 0 < len(classes) <= VOID or not all(isinstance(one, str) for one in classes):
+        raise ValueError(f"classes of segmentation should be a list of 1 to {VOID} names; found {_short(classes)}")
+    given = _object(content, "input")
+    height, width = int(given["height"]), int(given["width"])
+    if not (0 < height <= 8192 and 0 < width <= 8192):
+        raise ValueError(f"input should be 1 to 8192 pixels a side; found {height}x{width}")
+    if given["channels"] != "rgb":
+        raise ValueError(f"input channels should be 'rgb'; found {_short(given['channels'])}")
+    intrinsics = _floats(content["canonical_intrinsics"], 4, "canonical_intrinsics")
+    if not (intrinsics[0] > 0 and intrinsics[1] > 0 and all(map(math.isfinite, intrinsics))):
+        raise ValueError(f"canonical focal lengths should be positive, and all finite; found {intrinsics}")
+    name = content["name"]
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"name should be a word; found {_short(name)}")
+    revision = content["revision"]
+    if not isinstance(revision, int) or revision < 1:
+        raise ValueError(f"revision should count from 1; found {_short(revision)}")
+    parent = content.get("parent", 0)
+    if not isinstance(parent, int) or not 0 <= parent < revision:
+        raise ValueError(f"parent should be a revision before {revision}; found {_short(parent)}")
+    return Manifest(
+        name=name,
+        revision=revision,
+        tasks=tasks,
+        input=InputSpec(height, width, "rgb", _floats(given["mean"], 3, "mean"), _floats(given["std"], 3, "std")),
+        canonical_intrinsics=intrinsics,
+        files={str(path): _file_entry(str(path), entry) for path, entry in _object(content, "files").items()},
+        provenance=_object(content, "provenance"),
+        accuracy=_accuracy(content),
+        calibration=_object(content, "calibration"),
+        card=_object(content, "card"),
+        created=str(content.get("created", "")),
+        parent=parent,
+    )
+
+
+def _file_entry(path: str, entry: Mapping[str, Any]) -> FileEntry:
+    parts = path.split("/")
+    if path.startswith("/") or "\\" in path or "\0" in path or any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"file path {path!r} leaves the bundle")
+    digest, size = entry["sha256"], entry["size"]
+    if not isinstance(digest, str) or not _SHA256.fullmatch(digest) or not isinstance(size, int) or size < 0:
+        raise ValueError(f"the entry of {path!r} should hold sha256 and size; found {_short(entry)}")
+    return FileEntry(digest, size)
+
+
+def _floats(value: Any, count: int, name: str) -> Any:
+    if not isinstance(value, list) or len(value) != count or not all(isinstance(x, (int, float)) for x in value):
+        raise ValueError(f"{name} should be {count} numbers; found {_short(value)}")
+    return tuple(float(x) for x in value)
+
+
+def _accuracy(content: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Metrics by precision: numbers, or numbers by name."""
+    accuracy = _object(content, "accuracy")
+    for precision, metrics in accuracy.items():
+        values = metrics.values() if isinstance(metrics, dict) else (metrics,)
+        numbers = [one for value in values for one in (value.values() if isinstance(value, dict) else (value,))]
+        if not isinstance(metrics, dict) or not all(isinstance(number, (int, float)) for number in numbers):
+            raise ValueError(f"accuracy of {_short(precision)} should be numbers by name; found {_short(metrics)}")
+    return accuracy
+
+
+def _object(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = content[key] if key in _REQUIRED else content.get(key, {})
+    if not isinstance(value, dict):
+        raise ValueError(f"{key} should be an object; found {_short(value)}")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
