@@ -207,6 +207,23 @@ class TestWorkers:
             build(tmp_path, 8, workers=2)
         killer.join()
 
+    def test_a_worker_that_nobody_needs_any_more_leaves(self):
+        context = multiprocessing.get_context("spawn")
+        until, end = context.Pipe(duplex=False)
+        with until:
+            worker = context.Process(target=wait_as_a_worker, args=(until,))
+            worker.start()
+            worker.join(0.5)
+            assert worker.is_alive()
+            end.close()  # also where the worker has not begun yet
+            worker.join(60)
+            assert worker.exitcode == 1
+
+
+def wait_as_a_worker(until):
+    dataset._quiet_worker(until)
+    time.sleep(600)
+
 
 def group_is_alive(group):
     try:

@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Literal
 
@@ -116,30 +117,32 @@ def _render_all(jobs: list[Job], workers: int, title: str | None) -> None:
                 bar.advance(task, len(job[1]))
             return
         context = multiprocessing.get_context("spawn")
-        with _one_thread_each(), ProcessPoolExecutor(min(workers, len(jobs)), context, _quiet_worker) as pool:
+        until, end = context.Pipe(duplex=False)
+        count = min(workers, len(jobs))
+        with _one_thread_each(), until, end, ProcessPoolExecutor(count, context, _quiet_worker, (until,)) as pool:
             try:  # a worker may die as early as while jobs are handed out
                 pending = {pool.submit(render_shard, *job): len(job[1]) for job in jobs}
                 for done in as_completed(pending):
                     done.result()
                     bar.advance(task, pending[done])
             except BrokenProcessPool as error:
+                end.close()  # the pool waits for ever for a worker that it started while it was breaking
                 raise RuntimeError("a rendering worker died; finished shards are kept, run again to go on") from error
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
 
-def _quiet_worker() -> None:
+def _quiet_worker(until: Connection) -> None:
     cv2.setNumThreads(1)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threading.Thread(target=_leave, args=(until,), daemon=True).start()
 
 
-def _leave_with_parent() -> None:
-    """A worker whose parent was killed would wait for jobs for ever; what it was rendering is swept later."""
+def _leave(until: Connection) -> None:
+    """Where the parent was killed, or closed its end, a worker would wait for jobs for ever; its shard is swept later."""
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    wait([until] if parent is None else [until, parent.sentinel])
+    os._exit(1)
 
 
 @contextmanager
