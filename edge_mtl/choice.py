@@ -86,7 +86,7 @@ def on_kind(found: Mapping[str, Availability], kind: str) -> dict[str, Availabil
 
 def default_backend(found: Mapping[str, Availability]) -> tuple[str | None, str]:
     """What runs a bundle's own graph where no engine was built and nothing was named, and why, a sentence."""
-    usable = [name for name in BACKENDS if found[name].usable]
+    usable = [name for name in BACKENDS if name in found and found[name].usable]
     graphs = [name for name in usable if name in TAKES_GRAPHS]
     on_gpu = [name for name in graphs if DEVICES[name] != "cpu"]
     plans = " TensorRT runs engines only: build one with edge-mtl build-engine --int8." if "tensorrt" in usable else ""
