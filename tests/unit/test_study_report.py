@@ -7,6 +7,7 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from mtl.study.comparison import Comparison
 from mtl.study.cosines import PairCosines, pair_cosines, smoothed
 from mtl.study.definition import load_study
 from mtl.study.document import Document, Figure, Heading, Items, TextTable
+from mtl.study.facts import facts_of
 from mtl.study.html import to_html
 from mtl.study.latency import measure_latencies
 from mtl.study.markdown import to_markdown
@@ -333,6 +335,13 @@ def test_an_unfinished_study_has_a_report_too(written: Write, tmp_path: Path) ->
     page = parsed(write_report(tmp_path / "out", document, results, latencies=None)[1].read_text())
     assert "No row of this table is finished." in "".join(page.text)
     assert "none is finished" in "".join(page.text)
+
+
+def test_rows_of_fewer_seeds_are_mentioned_where_there_are_any(written: Write) -> None:
+    results = written()
+    assert dict(facts_of(results))["seeds"] == "0, 1; not every row ran all of them"
+    both = tuple(row for row in results.rows if sum(run.records.finished for run in row.runs) == 2)
+    assert dict(facts_of(replace(results, rows=both)))["seeds"] == "0, 1"
 
 
 def test_text_of_rows_is_shown_as_it_is_in_both_languages() -> None:

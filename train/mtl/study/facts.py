@@ -28,6 +28,8 @@ def facts_of(results: Results) -> list[tuple[str, str]]:
         aside = data.validation_from_train
         counts = f"{NYUV2_TRAIN - aside} training, {aside or 'no'} validation, {_NYUV2_TEST} test (official split)"
     seeds = sorted({run.run.seed for run in runs})
+    finished = [[run for run in row.runs if run.records.finished] for row in results.rows]
+    fewer = any(0 < len(of_row) < len(seeds) for of_row in finished)
     planned = sum(len(row.runs) for row in results.rows if row.row.run)
     return [
         ("runs", f"{len(runs)} of {planned} finished, {seconds / 60:.0f} minutes of their processes together"),
@@ -35,7 +37,7 @@ def facts_of(results: Results) -> list[tuple[str, str]]:
         ("size", _few([f"{one.height}x{one.width}" for one in stages])),
         ("frames", f"{frames}: {counts}"),
         ("backbones", _few([one.model.backbone for one in settings])),
-        ("seeds", ", ".join(map(str, seeds)) + ("; not every row ran all of them" if len(seeds) > 1 else "")),
+        ("seeds", ", ".join(map(str, seeds)) + ("; not every row ran all of them" if fewer else "")),
         ("machine", _few([machine for machine, _ in places if machine])),
         ("commit", _few([commit for _, commit in places if commit])),
     ]
