@@ -15,13 +15,14 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rendered_rooms import open_rooms
 
 from edge_mtl.backends import open_backend
 from edge_mtl.build.calibration import load_calibration
@@ -54,11 +55,12 @@ def main() -> int:
     deploy, recipe = bundle.read(DEPLOY_MODEL), load_recipe()
     frames = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0).frames
     int8 = emit(deploy, calibrate(deploy, frames, recipe=recipe, threads=1), recipe=recipe, target="onnxruntime")
+    rooms = open_rooms(asked.rooms, "test", asked.count, (bundle.manifest.input.height, bundle.manifest.input.width))
     results = {}
     for name, model in (("fp32", deploy), ("int8", int8)):
         with closing(open_backend("onnxruntime", model, threads=1, precision=name)) as backend:
             path = FramePath(backend, bundle.manifest)
-            sampled = [sample(path, room, seed) for seed, room in enumerate(rooms(asked.rooms, asked.count, bundle))]
+            sampled = [sample(path, room, seed) for seed, room in enumerate(rooms)]
         results[name] = summary(sampled)
         print(json.dumps({name: results[name]}, indent=1), flush=True)
     if asked.out is not None:
@@ -153,16 +155,6 @@ def ranks(values: Array) -> Array:
     _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     return ((ends - counts + ends - 1) / 2.0)[where]
-
-
-def rooms(root: Path, count: int, bundle: Bundle) -> Iterator[Any]:
-    """Rendered rooms of the test split."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
-    from mtl.data.sources import RoomsRequest
-
-    frames = RoomsRequest(str(root), "test", count, bundle.manifest.input.height, bundle.manifest.input.width).open()
-    for index in range(count):
-        yield frames[index]
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +22,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from rendered_rooms import open_rooms
 
 from edge_mtl.backends import open_backend
 from edge_mtl.build.frame_choice.choose import farthest_first
@@ -177,12 +178,7 @@ def _again(frame: Array, random: np.random.Generator) -> Array:
 
 def load_rooms(root: Path, split: str, count: int, size: tuple[int, int]) -> list[Array]:
     """Pictures of rendered rooms."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
-    from mtl.data.sources import RoomsRequest
-
-    opening: Callable[..., Any] = RoomsRequest
-    frames = opening(str(root), split, count, *size).open()
-    return [frames[index].image for index in range(count)]
+    return [room.image for room in open_rooms(root, split, count, size)]
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from rendered_rooms import open_rooms
+
 from edge_mtl.backends import available, open_backend
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.evaluation import LabelledFrame, evaluation_frames
@@ -51,12 +53,7 @@ EMISSIONS = (("cpu-int8", "onnxruntime"), ("cpu-int8", "openvino"), ("tensorrt-i
 
 def rooms(root: Path, count: int, size: tuple[int, int]) -> Iterator[LabelledFrame]:
     """Rooms of the test split, rendered at network size."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
-    from mtl.data.sources import RoomsRequest
-
-    frames = RoomsRequest(str(root), "test", count, *size).open(workers=1, progress=False)
-    for number in range(len(frames)):
-        room = frames[number]
+    for number, room in enumerate(open_rooms(root, "test", count, size)):
         truth = {SEGMENTATION: room.label, DEPTH: room.depth_m.astype("float32"), NORMALS: room.normals.astype("float32")}
         fx, fy, cx, cy = (float(value) for value in room.intrinsics)
         yield LabelledFrame(room.image, (fx, fy, cx, cy), truth, f"{number:04d}")

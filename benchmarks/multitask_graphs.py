@@ -54,7 +54,7 @@ def quantized(
 ) -> Exported:
     """`deploy` in the precisions asked for, for every runtime that is here; what the folder holds is not made again."""
     recipe = load_recipe()
-    network = {"graph": sha256_bytes(deploy), "frames": len(frames), "recipe": repr(recipe)}
+    network = {"graph": sha256_bytes(deploy), "frames": len(frames), "recipe": recipe.digest}
     name = "-".join(tasks)
     ranges: list[Calibrated] = []
 

@@ -105,7 +105,7 @@ def ours(
             left_out.append(f"our {precision}: {error}")
             continue
         tried = tuple(candidate for candidate in tried if DEVICES[candidate.backend] == "cpu")
-        decided_by = {"bundle": bundle.digest, "recipe": repr(int8_recipe(bundle))}
+        decided_by = {"bundle": bundle.digest, "recipe": int8_recipe(bundle).digest}
         places = {item: work.place(f"ours.{item.backend}.{_family(item)}.onnx", decided_by) for item in tried}
         if not all(path.is_file() for path in places.values()):
             _make(bundle, places, threads, work, lambda what, done, total: step(f"our {what}", done, total))

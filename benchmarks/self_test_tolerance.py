@@ -25,6 +25,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from rendered_rooms import open_rooms
 
 from edge_mtl.backends import DEVICES, available, open_backend
 from edge_mtl.build.calibration import decode_picture, load_calibration
@@ -223,11 +224,7 @@ def swapped(model: bytes) -> bytes:
 
 def load_rooms(root: Path, count: int, size: tuple[int, int]) -> list[Array]:
     """Pictures of the test split."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
-    from mtl.data.sources import RoomsRequest
-
-    frames = RoomsRequest(str(root), "test", count, *size).open()
-    return [frames[index].image for index in range(count)]
+    return [room.image for room in open_rooms(root, "test", count, size)]
 
 
 if __name__ == "__main__":

@@ -6,19 +6,17 @@ refused, never replaced; "auto" takes the fastest that is here and says why.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge_mtl.asked_device import AUTO, check_any, gpu_asked, on_kind
 from edge_mtl.backends import BACKENDS, DEVICES, PRECISIONS, TAKES_GRAPHS, Availability, CompiledGraph, available
 from edge_mtl.build.store.engines import EngineSelection, EngineStore
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.errors import BackendUnavailable, EngineMismatch
-from edge_mtl.gpu import Gpu, gpus
 
-__all__ = ["AUTO", "Choice", "choose", "default_backend", "device_asked", "gpu_asked", "on_kind"]
-
-AUTO = "auto"
+__all__ = ["Choice", "choose", "default_backend"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,53 +45,15 @@ class Choice:
     tested: Mapping[str, Any] = field(default_factory=dict)
 
 
-def device_asked(device: str) -> tuple[str, int]:
-    """Kind and index of a device: "auto", "cpu", "cuda" or "cuda:1". Raises BackendUnavailable for what is none."""
-    kind, separator, number = device.partition(":") if isinstance(device, str) else ("", "", "")
-    if kind not in (AUTO, "cpu", "cuda") or (separator and (kind != "cuda" or not number.isdecimal())):
-        raise BackendUnavailable(f'device should be "auto", "cpu", "cuda" or "cuda:1"; found {device!r}')
-    return kind, int(number) if separator else 0
-
-
-def gpu_asked(index: int) -> Gpu | None:
-    """The GPU with that index; None for the first, which need not be there. Raises BackendUnavailable where others are not."""
-    if index == 0:
-        return None
-    found = gpus()
-    if index >= len(found):
-        listed = "; ".join(f"cuda:{number} {gpu.describe()}" for number, gpu in enumerate(found)) or "none"
-        raise BackendUnavailable(f"cuda:{index} was asked for; GPUs here: {listed}. Run: edge-mtl doctor")
-    return found[index]
-
-
-def on_kind(found: Mapping[str, Availability], kind: str) -> dict[str, Availability]:
-    """`found`, where backends of another kind of device than `kind` are not usable.
-
-    Raises BackendUnavailable where nothing is left; says why for each backend of that kind.
-    """
-    if kind == AUTO:
-        return dict(found)
-    others = f"does not run on {kind}. Choose {AUTO} or one of: {', '.join(name for name in found if DEVICES[name] == kind)}"
-    kept = {
-        name: entry if DEVICES[name] == kind else Availability(False, "", f"{name} {others}", entry.extra)
-        for name, entry in found.items()
-    }
-    if not any(entry.usable for entry in kept.values()):
-        reasons = "; ".join(f"{name}: {entry.reason}" for name, entry in kept.items() if DEVICES[name] == kind)
-        raise BackendUnavailable(f"Nothing here runs on {kind}. {reasons}")
-    return kept
-
-
 def default_backend(found: Mapping[str, Availability]) -> tuple[str | None, str]:
     """What runs a bundle's own graph where no engine was built and nothing was named, and why, a sentence."""
     usable = [name for name in BACKENDS if name in found and found[name].usable]
-    graphs = [name for name in usable if name in TAKES_GRAPHS]
-    on_gpu = [name for name in graphs if DEVICES[name] != "cpu"]
+    chosen = _for_graphs(name for name in usable if name in TAKES_GRAPHS)
     plans = " TensorRT runs engines only: build one with edge-mtl build-engine --int8." if "tensorrt" in usable else ""
-    if on_gpu:
-        return on_gpu[0], f"it runs on the GPU, and the processor is not used in its place.{plans}"
-    if graphs:
-        return graphs[0], f"nothing that runs graphs on a GPU is usable here: see the remarks on backends.{plans}"
+    if chosen is not None and DEVICES[chosen] != "cpu":
+        return chosen, f"it runs on the GPU, and the processor is not used in its place.{plans}"
+    if chosen is not None:
+        return chosen, f"nothing that runs graphs on a GPU is usable here: see the remarks on backends.{plans}"
     return None, f"no backend that runs graphs is usable here.{plans}"
 
 
@@ -123,16 +83,11 @@ def choose(
         raise BackendUnavailable(f"Unknown backend {backend!r}. Choose {AUTO} or one of: {', '.join(BACKENDS)}")
     if precision not in (AUTO, *PRECISIONS):
         raise BackendUnavailable(f"Unknown precision {precision!r}. Choose {AUTO} or one of: {', '.join(PRECISIONS)}")
-    found = available()
-    if kind != AUTO and backend != AUTO and DEVICES[backend] != kind:
-        fitting = ", ".join(name for name in BACKENDS if DEVICES[name] == kind)
-        raise BackendUnavailable(f"{backend} does not run on {kind}. Choose {AUTO} or one of: {fitting}")
-    usable = tuple(name for name in BACKENDS if found[name].usable and kind in (AUTO, DEVICES[name]))
+    found = on_kind(available(), kind)
+    usable = tuple(name for name in BACKENDS if found[name].usable)
     if backend != AUTO and backend not in usable:
         raise BackendUnavailable(found[backend].reason)
-    if not usable and kind != AUTO:
-        reasons = "; ".join(f"{name}: {found[name].reason}" for name in BACKENDS if DEVICES[name] == kind)
-        raise BackendUnavailable(f"Nothing here runs on {kind}. {reasons}")
+    check_any(found, kind)
     if not usable:
         raise BackendUnavailable('No runtime is installed. Install one with: pip install "edge-mtl[cpu]"')
     store = EngineStore(bundle, runtimes={name: found[name].version for name in usable}, gpu=gpu_asked(device))
@@ -185,10 +140,15 @@ def _graph_backend(bundle: Bundle, backend: str, usable: Sequence[str], why: str
 
     Raises EngineMismatch where only a plan would do.
     """
-    takers = [name for name in usable if name in TAKES_GRAPHS and backend in (AUTO, name)]
-    if not takers:
+    chosen = _for_graphs(name for name in usable if name in TAKES_GRAPHS and backend in (AUTO, name))
+    if chosen is None:
         raise EngineMismatch(_missing(bundle, backend, "int8", why))
-    return next((name for name in takers if DEVICES[name] != "cpu"), takers[0])
+    return chosen
+
+
+def _for_graphs(names: Iterable[str]) -> str | None:
+    """Of backends that take graphs the first on a GPU, else the first."""
+    return min(names, key=lambda name: DEVICES[name] == "cpu", default=None)
 
 
 def _from_bundle(bundle: Bundle, backend: str, precision: str, why: str) -> Choice:

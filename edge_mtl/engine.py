@@ -24,13 +24,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from edge_mtl import bundle as bundles
+from edge_mtl.asked_device import AUTO, device_asked
 from edge_mtl.backends import DEVICES, Backend, open_backend
 from edge_mtl.buffers import BufferPool
-from edge_mtl.choice import AUTO, Choice, choose, device_asked
+from edge_mtl.choice import Choice, choose
 from edge_mtl.cuda.arrays import DeviceArray, is_on_device
 from edge_mtl.cuda.letterbox import DeviceFrame, check_device_frame
 from edge_mtl.errors import BundleError, EngineClosed, FrameError
-from edge_mtl.frames import CELL, Channels, Intrinsics, Letterbox, check_frame, letterbox, prepare_pixels, prepare_planes
+from edge_mtl.frames import CELL, Channels, Intrinsics, Letterbox, check_frame, letterbox, prepare
 from edge_mtl.postprocess import HOST_OUTPUTS, OutputSize, camera_change, finish
 from edge_mtl.prediction import Prediction, Timing
 from edge_mtl.tasks import NORMALS, NYU13_CLASSES, SEGMENTATION, TASKS
@@ -318,10 +319,9 @@ class Engine:
             )
         if self._placement == "host":
             feed = self._pool.take((1, 3, *self._network), np.float32)
-            prepare_planes(checked, box, feed[0], channels=channels)
         else:
             feed = self._pool.take((1, *self._network, 3), np.uint8)
-            prepare_pixels(checked, box, feed[0], channels=channels)
+        prepare(checked, box, feed[0], channels=channels)
         return _Prepared(feed, box, network_camera, map_camera, assumed, arrived_s, time.perf_counter() - arrived_s)
 
     def _infer(self, prepared: _Prepared) -> tuple[dict[str, Array], float]:

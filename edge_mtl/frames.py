@@ -25,6 +25,7 @@ __all__ = [
     "Letterbox",
     "check_frame",
     "letterbox",
+    "prepare",
     "prepare_pixels",
     "prepare_planes",
     "supersampling",
@@ -181,6 +182,11 @@ def check_frame(frame: Any) -> Array:
     if max(height, width) > MAX_SIDE:
         raise FrameError(f"a frame should be at most {MAX_SIDE} pixels a side; found {frame.shape}. Resize or tile it first.")
     return frame
+
+
+def prepare(frame: Array, box: Letterbox, out: Array, *, channels: Channels = "rgb") -> None:
+    """Letterbox a checked frame into the input of a graph of either placement: bytes for "graph", float planes for "host"."""
+    (prepare_pixels if out.dtype == np.uint8 else prepare_planes)(frame, box, out, channels=channels)
 
 
 def prepare_planes(frame: Array, box: Letterbox, planes: Array, *, channels: Channels = "rgb") -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from edge_mtl.backends import Backend
 from edge_mtl.buffers import BufferPool
-from edge_mtl.frames import Intrinsics, letterbox, prepare_pixels, prepare_planes
+from edge_mtl.frames import Intrinsics, letterbox, prepare
 from edge_mtl.manifest import Manifest
 from edge_mtl.postprocess import Maps, camera_change, finish
 
@@ -27,16 +27,12 @@ class FramePath:
         self._canonical = Intrinsics.of(manifest.canonical_intrinsics)
         self._pool = BufferPool()
         self._feed, spec = next(iter(backend.inputs.items()))
-        self._in_graph = spec.dtype == np.uint8
         self._input = np.zeros(spec.shape, spec.dtype)
 
     def __call__(self, frame: Array, intrinsics: tuple[float, float, float, float] | None = None) -> Maps:
         """(H, W, 3) uint8 RGB -> maps at network size, of the canonical camera unless `intrinsics` of the frame are given."""
         box = letterbox((frame.shape[0], frame.shape[1]), self._network)
-        if self._in_graph:
-            prepare_pixels(frame, box, self._input[0])
-        else:
-            prepare_planes(frame, box, self._input[0])
+        prepare(frame, box, self._input[0])
         outputs = self._backend.run({self._feed: self._input})
         change = None if intrinsics is None else camera_change(box.to_network(Intrinsics.of(intrinsics)), self._canonical)
         return finish(outputs, box, output_size="network", change=change, pool=self._pool)

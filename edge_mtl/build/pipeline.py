@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edge_mtl.asked_device import check_any, device_asked, gpu_asked, on_kind
 from edge_mtl.backends import DEVICES, available
 from edge_mtl.build.calibration import CalibrationSet, load_calibration
 from edge_mtl.build.candidate_graphs import candidate_graphs, named_by, plan_recipe
@@ -46,7 +47,6 @@ from edge_mtl.build.trials import (
     time_trials,
 )
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
-from edge_mtl.choice import device_asked, gpu_asked, on_kind
 from edge_mtl.errors import BuildError, BundleError
 from edge_mtl.recipes import Recipe, load_recipe
 
@@ -112,7 +112,9 @@ def build_engine(
     kind, index = device_asked(device)
     place = store or EngineStore(bundle, gpu=gpu_asked(index))
     report = progress or _silent
-    tried = candidates(precision, backend=backend, available=on_kind(available(), kind), device=place.device)
+    here = on_kind(available(), kind)
+    check_any(here, kind)
+    tried = candidates(precision, backend=backend, available=here, device=place.device)
     if recipe is not None:
         tried = named_by(recipe, tried)
     elif bundle.has(OWN_RECIPE):

@@ -19,7 +19,7 @@ from edge_mtl.build.evaluation import evaluation_frames
 from edge_mtl.bundle import Bundle
 from edge_mtl.commands.subjects import BatchSubject, Facts
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError
-from edge_mtl.frames import letterbox, prepare_pixels, prepare_planes
+from edge_mtl.frames import letterbox, prepare
 
 __all__ = ["ALONE", "Graph", "batch_line_up", "difference"]
 
@@ -111,5 +111,5 @@ def _prepared(backend: Backend, frame: Array) -> Array:
     spec = next(iter(backend.inputs.values()))
     array = np.zeros((1, *spec.shape[1:]), spec.dtype)
     box = letterbox((frame.shape[0], frame.shape[1]), (frame.shape[0], frame.shape[1]))
-    (prepare_pixels if spec.dtype == np.uint8 else prepare_planes)(frame, box, array[0])
+    prepare(frame, box, array[0])
     return array

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_mtl.asked_device import AUTO, device_asked, gpu_asked
 from edge_mtl.backends import DEVICES, open_backend
 from edge_mtl.build.evaluation import evaluation_frames
 from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.build.store.records import EngineRecord
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle, find
-from edge_mtl.choice import AUTO, choose, device_asked, gpu_asked
+from edge_mtl.choice import choose
 from edge_mtl.commands.batches import Graph, batch_line_up
 from edge_mtl.commands.subjects import EngineSubject, GraphSubject, Subject
 from edge_mtl.engine import Engine

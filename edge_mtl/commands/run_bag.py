@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.build.frame_choice.bags import compressed_pixels, image_pixels
+from edge_mtl.build.frame_choice.bags import message_pixels
 from edge_mtl.bundle import find
 from edge_mtl.commands.options import EngineOptions
 from edge_mtl.commands.terminal import Step, Terminal, one_line, table
@@ -160,7 +160,7 @@ def _annotate(
         step("predicting", tally.frames, min(count, plan.limit or count))
         try:
             message = reader.deserialize(raw, connection.msgtype)
-            pixels = image_pixels(message) if connection.msgtype == _IMAGE else compressed_pixels(message)
+            pixels = message_pixels(message, connection.msgtype)
             intrinsics = _intrinsics(camera, pixels.shape[1], pixels.shape[0])
             prediction = engine.predict(pixels, intrinsics=intrinsics)
         except (FrameError, rosbags.reader.error) as exc:

@@ -245,7 +245,7 @@ def test_the_gpu_that_is_named_is_the_one_that_plans_are_built_for(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     second = dataclasses.replace(ORIN, name="second")
-    for place in ("edge_mtl.choice.gpus", "edge_mtl.build.store.engines.gpus"):
+    for place in ("edge_mtl.asked_device.gpus", "edge_mtl.build.store.engines.gpus"):
         monkeypatch.setattr(place, lambda: (ORIN, second))
     monkeypatch.setattr("edge_mtl.build.store.engines.available", lambda: HERE)
     made: list[int] = []

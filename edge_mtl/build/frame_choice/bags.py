@@ -17,7 +17,7 @@ import numpy as np
 from edge_mtl.build.frame_choice.sources import FrameSource, Still, file_identity
 from edge_mtl.errors import BackendUnavailable, CalibrationError, FrameError
 
-__all__ = ["bag_frames", "compressed_pixels", "image_pixels"]
+__all__ = ["bag_frames", "image_pixels", "message_pixels"]
 
 Array = np.ndarray
 
@@ -105,7 +105,12 @@ def image_pixels(message: Any) -> Array:
         raise FrameError(f"a {width}x{height} image of {encoding} cannot be converted") from exc
 
 
-def compressed_pixels(message: Any) -> Array:
+def message_pixels(message: Any, kind: str) -> Array:
+    """(H, W, 3) uint8 RGB of a message of type `kind`, raw or compressed. Raises FrameError: see `image_pixels`."""
+    return image_pixels(message) if kind == _IMAGE else _compressed_pixels(message)
+
+
+def _compressed_pixels(message: Any) -> Array:
     """(H, W, 3) uint8 RGB of a sensor_msgs/CompressedImage. Raises FrameError: it cannot be decoded."""
     encoded = np.asarray(message.data, np.uint8).ravel()
     try:
@@ -122,7 +127,7 @@ def _decoded(reader: Any, kind: str, raw: bytes) -> Array:
         message = reader.deserialize(raw, kind)
     except Exception as exc:  # rosbags raises many kinds on damaged messages
         raise FrameError(f"the message is damaged ({type(exc).__name__})") from exc
-    return image_pixels(message) if kind == _IMAGE else compressed_pixels(message)
+    return message_pixels(message, kind)
 
 
 def _colour_topic(topics: list[str]) -> str:
