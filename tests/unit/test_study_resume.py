@@ -16,6 +16,7 @@ import pytest
 import torch
 from mtl.checkpoint import CheckpointError, load_state, load_weights
 from mtl.clock import Clock
+from mtl.config import ConfigError
 from mtl.data.frame import Batch
 from mtl.journal import METRICS, Journal, JournalError
 from mtl.loop import StepReport, Training
@@ -181,6 +182,30 @@ def test_a_run_starts_from_the_weights_of_another(rooms: Path, tmp_path: Path) -
     assert all(torch.allclose(value, after[name], atol=1e-6) for name, value in before.items())
     with pytest.raises(CheckpointError, match="is of another network: decoder"):
         Run(tiny_settings(rooms, tmp_path, name="'wide'", **given, **{"model.width": "16"}), console=quiet()).train()
+
+
+def test_a_run_takes_the_backbone_of_another_for_a_decoder_of_its_own(rooms: Path, tmp_path: Path) -> None:
+    short = "[{height=32, width=64, steps=1, batch=4}]"
+    best = Run(tiny_settings(rooms, tmp_path, name="'source'", stages=short), console=quiet()).train()
+    given = {"model.init": f"'{best}'", "model.init_part": "'backbone'", "optimizer.lr": "1e-12", "ema.decay": "0.0"}
+    given["optimizer.batch_norm"] = "frozen"
+    tuned = tiny_settings(rooms, tmp_path, name="'tuned'", stages=short, **given, **{"model.width": "16"})
+    before, after = load_weights(best)[0], load_weights(Run(tuned, console=quiet()).train())[0]
+    kept = [name for name in before if name.startswith("backbone.")]
+    assert kept
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in kept)
+    other = tiny_settings(rooms, tmp_path, name="'other'", stages=short, **given, **{"model.backbone": "'pvt_v2_b1'"})
+    with pytest.raises(CheckpointError, match=r"is of another network: backbone\."):
+        Run(other, console=quiet()).train()
+
+
+@pytest.mark.parametrize("wrong", [{"model.init": "''"}, {"model.sharing": "'separate'"}])
+def test_a_part_is_taken_from_a_checkpoint_into_a_shared_backbone_only(
+    rooms: Path, tmp_path: Path, wrong: dict[str, str]
+) -> None:
+    given = {"model.init": "'somewhere'", "model.init_part": "'backbone'", **wrong}
+    with pytest.raises(ConfigError, match=r"model\.init_part"):
+        tiny_settings(rooms, tmp_path, **given)
 
 
 def test_an_error_of_a_loading_process_is_one_line(rooms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,22 +58,27 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return weights, metadata
 
 
-def start_from(model: nn.Module, path: Path) -> None:
+def start_from(model: nn.Module, path: Path, *, part: str = "") -> None:
     """Copy a checkpoint's weights into `model`, to train on from there.
 
+    Args:
+        part: name of a module: only its weights are copied, the rest of both networks may differ; empty for all.
     Raises:
         CheckpointError: as `load_weights`, or weights of another network: the message names the first that differs.
     """
-    weights, _ = load_weights(path)
-    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    start = f"{part}." if part else ""
+    weights = {name: value for name, value in load_weights(path)[0].items() if name.startswith(start)}
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items() if name.startswith(start)}
     found = {name: tuple(value.shape) for name, value in weights.items()}
+    if not own:
+        raise CheckpointError(f"this network has no part {part!r} that {path} could be copied into")
     for name in [*own, *(name for name in found if name not in own)]:
         if own.get(name) != found.get(name):
             raise CheckpointError(
                 f"{path} is of another network: {name} should be {_shape(own.get(name))}, found {_shape(found.get(name))}. "
                 "Train with the [model] settings in its run's config.json, or without model.init"
             )
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, strict=not part)
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:

@@ -245,6 +245,8 @@ def _check(settings: RunSettings, source: str) -> None:
     require(known, f"model.tasks should be some of {', '.join(TASK_NAMES)}, found {list(tasks)}")
     model = settings.model
     require(1 <= model.shared_stages <= 3, f"model.shared_stages should be 1 to 3, found {model.shared_stages}")
+    fitting = model.init_part == "all" or (bool(model.init) and model.sharing == "full")
+    require(fitting, f'model.init_part "{model.init_part}" needs model.init and model.sharing "full"')
     require(model.output_stride in (0, 8, 16), f"model.output_stride should be 0, 8 or 16, found {model.output_stride}")
     linear_and_log = model.depth_output == "linear" and settings.losses.depth_kind == "log_l1" and DEPTH in tasks
     require(not linear_and_log, 'model.depth_output "linear" may be below 0: losses.depth_kind should be "l1" or "relative_l1"')

@@ -168,7 +168,9 @@ class Run:
         settings = self.settings
         model = model_from(settings, pretrained=self._state is None and not settings.model.init)
         if self._state is None and settings.model.init:
-            start_from(model, Path(settings.model.init))
+            start_from(
+                model, Path(settings.model.init), part="" if settings.model.init_part == "all" else settings.model.init_part
+            )
         return model
 
     def _qat_network(self) -> QatNetwork:

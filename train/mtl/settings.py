@@ -50,6 +50,8 @@ class ModelSettings:
             read padding at the run's largest size).
         pretrained: "imagenet" downloads timm's weights of the backbone, a path reads them from a local file.
         init: a checkpoint of this package (runs/<name>/best.safetensors) to start from: fine-tuning.
+        init_part: "all" of its weights, or those of its "backbone" only, for another decoder or other tasks; the backbone
+            has to be the same, and shared in full.
         output_stride: 8 or 16 dilates a CNN's last stages (the study's ResNet: 8), 0 leaves them.
         normalisation: of the input; "imagenet" goes with pretrained weights, the study had none.
         depth_output: what the depth head says: "log" metres, or "linear" metres as in LibMTL (not with log losses).
@@ -65,6 +67,7 @@ class ModelSettings:
     tasks: tuple[str, ...] = TASK_NAMES
     pretrained: str = ""
     init: str = ""
+    init_part: Literal["all", "backbone"] = "all"
     drop_path: float = 0.0
     output_stride: int = 0
     normalisation: Literal["none", "imagenet"] = "none"

@@ -38,7 +38,7 @@ def for_qat(settings: RunSettings, *, given: Collection[str] = ()) -> RunSetting
         settings,
         name=settings.name if "name" in given else f"{settings.name}-qat",
         stages=(replace(last, steps=qat.steps, epochs=0),),
-        model=replace(settings.model, init=first, pretrained="", drop_path=0.0),
+        model=replace(settings.model, init=first, init_part="all", pretrained="", drop_path=0.0),
         optimizer=replace(settings.optimizer, lr=settings.optimizer.lr if "optimizer.lr" in given else qat.lr),
         loop=replace(settings.loop, precision="fp32", compile=False),
         qat=replace(qat, enabled=True),
