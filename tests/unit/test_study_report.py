@@ -32,7 +32,7 @@ from mtl.study.records import Outcome, write_outcome
 from mtl.study.report import build_document, write_report
 from mtl.study.results import Results, collect_results
 from mtl.study.significance import Difference
-from mtl.study.timings import Latencies, RowLatency, read_latencies, write_latencies
+from mtl.study.timings import EngineLatency, Latencies, RowLatency, read_latencies, write_latencies
 from rich.console import Console
 
 REPOSITORY = Path(__file__).parents[2]
@@ -231,8 +231,18 @@ def test_a_row_is_on_the_front_when_no_other_is_cheaper_and_better() -> None:
 
 
 def latencies(**changes: object) -> Latencies:
-    rows = tuple(RowLatency(name, 60.0, ms, (50.0, 70.0), (ms - 1, ms + 1)) for name, ms in (("shared", 20.0), ("small", 10.0)))
-    content = {"height": 288, "width": 384, "machine": "a machine", "runtime": "onnxruntime 1", "threads": 2, "rounds": 21}
+    rows = tuple(
+        RowLatency(
+            name,
+            (
+                EngineLatency("fp32 on onnxruntime", 5.0, (4.0, 6.0), 1.0, (0.9, 1.1)),
+                EngineLatency("int8 on onnxruntime", 30.0, (29.0, 31.0), 1.0, (0.9, 1.1)),
+                EngineLatency("int8+bf16 on openvino", ms, (ms - 1, ms + 1), 20.0 / ms, (20.0 / ms - 0.1, 20.0 / ms + 0.1)),
+            ),
+        )
+        for name, ms in (("shared", 20.0), ("small", 10.0))
+    )
+    content = {"height": 288, "width": 384, "machine": "a machine", "runtimes": ("onnxruntime 1",), "threads": 2, "rounds": 21}
     return Latencies(**{**content, "load": 0.5, "date": "2026-01-01", "asked": "x", "rows": rows, **changes})  # type: ignore[arg-type]
 
 
@@ -303,7 +313,10 @@ def test_the_report_parses_stands_alone_and_holds_the_numbers_of_the_records(wri
         "12 of 13 finished",
         "abc123",
         "python train/study.py 'a b.toml'",
-        "3.00x",
+        "int8+bf16 on openvino, the fastest on integers here",
+        "10.0 (9.0 to 11.0)",
+        "2.00 (1.90 to 2.10)",
+        "small: 10.0 ms as int8+bf16 on openvino, 2.00 times as fast as shared (1.90 to 2.10), faster",
         "Numbers are made up.",
         "What they see",
     ):

@@ -160,10 +160,24 @@ def _decoders(compare: Comparison, latencies: Latencies | None) -> Answer:
     answer = _listed(compare, question, reference, rows)
     every = points(compare, latencies)
     best = front(every)
-    unit = "INT8 latency" if every and every[0].is_latency else "parameters"
+    timed = latencies if latencies is not None and every and every[0].is_latency else None
+    unit = f"latency ({timed.int8_engine})" if timed is not None else "parameters"
     names = ", ".join(f"“{point.name}” ({_cost(point)})" for point in best)
     sentence = f"{answer.sentence} Not beaten in both accuracy (mean values) and {unit}: {names}."
-    return Answer(question, answer.sign, answer.label, sentence, answer.details)
+    return Answer(question, answer.sign, answer.label, sentence, (*answer.details, *_speeds(timed)))
+
+
+def _speeds(latencies: Latencies | None) -> list[str]:
+    """How fast the timed rows are beside the first of them, one sentence each."""
+    if latencies is None:
+        return []
+    first, found = latencies.rows[0].name, []
+    for name, one in list(latencies.int8().items())[1:]:
+        low, high = one.ratio_sure
+        word = "faster" if low > 1 else "slower" if high < 1 else "no difference shown"
+        times = f"{one.ratio:.2f} times as fast as {first} ({low:.2f} to {high:.2f}), {word}"
+        found.append(f"{name}: {one.median_ms:.1f} ms as {one.engine}, {times}")
+    return found
 
 
 def _ablation(compare: Comparison) -> Answer:

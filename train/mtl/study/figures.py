@@ -57,7 +57,9 @@ def pareto_figure(compare: Comparison, latencies: Latencies | None) -> Figure | 
         return None
     best = front(every)
     timed = latencies is not None and every[0].is_latency
-    cost = f"INT8 latency at {latencies.height}x{latencies.width}, ms" if latencies and timed else "parameters, millions"
+    cost = "parameters, millions"
+    if latencies and timed:
+        cost = f"latency at {latencies.height}x{latencies.width} as {latencies.int8_engine}, ms"
     caption = (
         "Accuracy (FP32, at the size of training) against cost: up and to the left is better. Filled: nothing else is both "
         "more accurate, by mean values, and cheaper. Lines are 95 % intervals from the spread over seeds."

@@ -1,4 +1,4 @@
-"""Latency of a study's rows as FP32 and INT8 in ONNX Runtime on this machine, all in one interleaved run, kept in a file.
+"""Latency of a study's rows as FP32 and as INT8 in every runtime of this processor, all in one interleaved run, kept in a file.
 
 Knows exported graphs, quantization and clocks; knows nothing about accuracy or reports. The size is that of deployment and may
 differ from the one the rows were trained at: how long a graph takes depends on shapes, not on what its weights learnt.
@@ -15,17 +15,21 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from rich.console import Console
 
+from edge_mtl.asked_device import AUTO, check_any, on_kind
 from edge_mtl.backends import available, open_backend
-from edge_mtl.bench.latency import measure_interleaved
-from edge_mtl.build.quantization.quantize import quantize_for_cpu
+from edge_mtl.bench.statistics import distribution, ratio_interval
+from edge_mtl.bench.turns import take_turns
+from edge_mtl.build.candidates import Candidate, candidates
+from edge_mtl.build.quantization.quantize import calibrate, emit
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import BuildError
 from edge_mtl.files import sha256_bytes
-from edge_mtl.recipes import load_recipe
+from edge_mtl.recipes import Target, load_recipe
 from mtl.checkpoint import load_weights
 from mtl.config import describe
 from mtl.data.augment import see, whole_view
@@ -35,14 +39,13 @@ from mtl.model.export import export_deploy
 from mtl.settings import RunSettings, Stage
 from mtl.study.definition import LatencyRequest
 from mtl.study.results import RowResult
-from mtl.study.timings import Latencies, RowLatency, read_latencies, write_latencies
+from mtl.study.timings import EngineLatency, Latencies, RowLatency, read_latencies, write_latencies
 from mtl.study.toml_tables import StudyError
 
 __all__ = ["measure_latencies"]
 
 _CALIBRATION_FRAMES = 8
-_ROUNDS = 21
-_RUNTIME = "onnxruntime"
+_ROUNDS = 61
 _WEIGHTS = "last.safetensors"
 
 
@@ -62,7 +65,10 @@ def measure_latencies(
     ready = [row for row in rows if row.finished]
     if not ready:
         raise StudyError("no row of [latency] is finished: train first")
-    asked = _digest(ready, request, threads)
+    here = on_kind(available(), "cpu")
+    check_any(here, "cpu")
+    engines = (Candidate("onnxruntime", "fp32"), *candidates("int8", backend=AUTO, available=here, device=fingerprint()))
+    asked = _digest(ready, request, threads, engines)
     known = read_latencies(path)
     if known is not None and known.asked == asked:
         return known
@@ -70,16 +76,17 @@ def measure_latencies(
     graphs = {}
     for number, row in enumerate(ready):
         console.print(f"latency: exporting and quantizing {row.row.name} ({number + 1}/{len(ready)})", highlight=False)
-        graphs[row.row.name] = _graphs(row, request, pictures, threads=threads)
-    latencies = _time(graphs, pictures[0], request, threads=threads, asked=asked, console=console)
+        graphs[row.row.name] = _graphs(row, request, pictures, engines, threads=threads)
+    latencies = _time(graphs, engines, pictures[0], request, threads=threads, asked=asked, console=console)
     write_latencies(path, latencies)
     return latencies
 
 
-def _digest(rows: Sequence[RowResult], request: LatencyRequest, threads: int) -> str:
+def _digest(rows: Sequence[RowResult], request: LatencyRequest, threads: int, engines: Sequence[Candidate]) -> str:
     models = {row.row.name: describe(row.runs[0].run.settings)["model"] for row in rows}
-    machine, version = fingerprint().key, available()[_RUNTIME].version
-    content = [models, request.height, request.width, threads, machine, version, sha256_bytes(repr(load_recipe()).encode())]
+    machine, found = fingerprint().key, available()
+    versions = {engine.name: found[engine.backend].version for engine in engines}
+    content = [models, request.height, request.width, threads, machine, versions, load_recipe().digest]
     return sha256_bytes(json.dumps(content, sort_keys=True).encode())[:16]
 
 
@@ -97,8 +104,10 @@ def _pictures(settings: RunSettings, request: LatencyRequest) -> list[np.ndarray
     return pictures
 
 
-def _graphs(row: RowResult, request: LatencyRequest, pictures: list[np.ndarray], *, threads: int) -> tuple[bytes, bytes]:
-    """The deploy graph of the row's first finished run, FP32 and INT8."""
+def _graphs(
+    row: RowResult, request: LatencyRequest, pictures: list[np.ndarray], engines: Sequence[Candidate], *, threads: int
+) -> dict[str, bytes]:
+    """The deploy graph of the row's first finished run for each engine, by the engine's name."""
     run = row.finished[0].run
     stages = tuple(dataclasses.replace(stage, height=request.height, width=request.width) for stage in run.settings.stages)
     model = model_from(dataclasses.replace(run.settings, stages=stages), pretrained=False)
@@ -111,11 +120,17 @@ def _graphs(row: RowResult, request: LatencyRequest, pictures: list[np.ndarray],
         path = Path(folder) / "deploy.onnx"
         export_deploy(model, path, height=request.height, width=request.width)
         fp32 = path.read_bytes()
-    return fp32, quantize_for_cpu(fp32, pictures, recipe=load_recipe(), threads=threads)
+    calibrated = calibrate(fp32, pictures, recipe=load_recipe(), threads=threads)
+    integers: dict[str, bytes] = {}
+    for engine in engines:
+        if engine.precision != "fp32" and engine.backend not in integers:
+            integers[engine.backend] = emit(fp32, calibrated, recipe=load_recipe(), target=cast(Target, engine.backend))
+    return {engine.name: fp32 if engine.precision == "fp32" else integers[engine.backend] for engine in engines}
 
 
 def _time(
-    graphs: dict[str, tuple[bytes, bytes]],
+    graphs: dict[str, dict[str, bytes]],
+    engines: Sequence[Candidate],
     picture: np.ndarray,
     request: LatencyRequest,
     *,
@@ -125,36 +140,48 @@ def _time(
 ) -> Latencies:
     feeds = {"image": np.ascontiguousarray(picture.transpose(2, 0, 1)[None]).astype(np.float32)}
     load = os.getloadavg()[0]
-    console.print(f"latency: timing {len(graphs)} rows as FP32 and INT8, taking turns", highlight=False)
+    console.print(f"latency: timing {len(graphs)} rows in {len(engines)} engines, taking turns", highlight=False)
     with contextlib.ExitStack() as stack:
         calls: dict[str, Callable[[], object]] = {}
-        for name, pair in graphs.items():
-            for precision, model in zip(("fp32", "int8"), pair, strict=True):
-                backend = open_backend(_RUNTIME, model, threads=threads, precision=precision)
+        for row, of_row in graphs.items():
+            for engine in engines:
+                backend = open_backend(engine.backend, of_row[engine.name], threads=threads, precision=engine.precision)
                 stack.callback(backend.close)
-                calls[f"{precision} {name}"] = partial(backend.run, feeds)
-        report = measure_interleaved(calls, rounds=_ROUNDS)
-    rows = []
-    for name in graphs:
-        fp32, int8 = report[f"fp32 {name}"], report[f"int8 {name}"]
-        rows.append(
-            RowLatency(
-                name=name,
-                fp32_ms=round(fp32.median_ms, 2),
-                int8_ms=round(int8.median_ms, 2),
-                fp32_p10_p90_ms=(round(fp32.p10_ms, 2), round(fp32.p90_ms, 2)),
-                int8_p10_p90_ms=(round(int8.p10_ms, 2), round(int8.p90_ms, 2)),
-            )
-        )
+                calls[_call(row, engine)] = partial(backend.run, feeds)
+        turns = take_turns(calls, rounds=_ROUNDS)
+    seconds = {name: found.seconds for name, found in turns.items()}
+    first = next(iter(graphs))
+    found = available()
     return Latencies(
         height=request.height,
         width=request.width,
         machine=fingerprint().describe(),
-        runtime=f"{_RUNTIME} {available()[_RUNTIME].version}",
+        runtimes=tuple(f"{name} {found[name].version}" for name in dict.fromkeys(engine.backend for engine in engines)),
         threads=threads,
         rounds=_ROUNDS,
         load=round(load, 1),
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         asked=asked,
-        rows=tuple(rows),
+        rows=tuple(
+            RowLatency(
+                row,
+                tuple(_engine(engine.name, seconds[_call(row, engine)], seconds[_call(first, engine)]) for engine in engines),
+            )
+            for row in graphs
+        ),
+    )
+
+
+def _call(row: str, engine: Candidate) -> str:
+    return f"{row}: {engine.name}"
+
+
+def _engine(name: str, seconds: Sequence[float], first: Sequence[float]) -> EngineLatency:
+    spread, ratio = distribution(seconds), ratio_interval(first, seconds)
+    return EngineLatency(
+        engine=name,
+        median_ms=round(spread.p50_ms, 2),
+        p10_p90_ms=(round(float(np.percentile(seconds, 10)) * 1e3, 2), round(spread.p90_ms, 2)),
+        ratio=round(ratio.value, 3),
+        ratio_sure=(round(ratio.low, 3), round(ratio.high, 3)),
     )

@@ -32,7 +32,7 @@ def points(compare: Comparison, latencies: Latencies | None) -> list[Point]:
     """Finished rows of the group "decoders", all by latency when it was measured for two of them or more, else by size."""
     results = compare.results
     rows = [row for row in results.in_group("decoders") if row.finished]
-    timed = {row.name: row.int8_ms for row in latencies.rows} if latencies is not None else {}
+    timed = {name: one.median_ms for name, one in latencies.int8().items()} if latencies is not None else {}
     by_latency = sum(row.row.name in timed for row in rows) > 1
     found = []
     for row in rows:

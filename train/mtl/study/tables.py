@@ -69,19 +69,23 @@ def choices_table(rows: Sequence[RowResult], *, caption: str) -> TextTable | Non
 
 
 def latency_table(latencies: Latencies) -> TextTable:
-    """Milliseconds of every timed row."""
+    """Milliseconds of every timed row in every engine, and how the rows compare in the fastest one on integers."""
+    chosen, first = latencies.int8_engine, latencies.rows[0].name
     lines = []
     for row in latencies.rows:
-        spans = [f"{low:.1f} to {high:.1f}" for low, high in (row.fp32_p10_p90_ms, row.int8_p10_p90_ms)]
-        speedup = row.fp32_ms / row.int8_ms
-        lines.append((row.name, f"{row.fp32_ms:.1f}", spans[0], f"{row.int8_ms:.1f}", spans[1], f"{speedup:.2f}x"))
+        cells = (f"{one.median_ms:.1f} ({one.p10_p90_ms[0]:.1f} to {one.p10_p90_ms[1]:.1f})" for one in row.engines)
+        best = row[chosen]
+        against = f"{best.ratio:.2f} ({best.ratio_sure[0]:.2f} to {best.ratio_sure[1]:.2f})"
+        lines.append((row.name, *cells, "" if row.name == first else against))
     caption = (
-        f"One frame of {latencies.height}x{latencies.width} through the deploy graph, {latencies.runtime}, "
-        f"{latencies.threads} threads on {latencies.machine}; medians of {latencies.rounds} rounds in turns, {latencies.date}."
+        f"One frame of {latencies.height}x{latencies.width} through the deploy graph: milliseconds, median (10 to 90 %); "
+        f"{' and '.join(latencies.runtimes)}, {latencies.threads} threads on {latencies.machine}; {latencies.rounds} rounds, "
+        f"all in turns, {latencies.date}. Last column: {chosen}, the fastest on integers here, how many times as fast as "
+        f"“{first}”, call by neighbouring call, with its 95 % interval."
     )
     if latencies.load > _BUSY:
         caption += f" The machine was busy (load {latencies.load:.1f}): trust the order less than the numbers suggest."
-    headings = ("model", "FP32 ms", "10 to 90 %", "INT8 ms", "10 to 90 %", "INT8 is faster by")
+    headings = ("model", *latencies.engines, f"times as fast as “{first}”")
     return TextTable(headings, tuple(lines), caption=caption)
 
 

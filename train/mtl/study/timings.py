@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,18 +12,39 @@ from typing import Any
 from edge_mtl.files import write_atomic
 from mtl.study.toml_tables import StudyError
 
-__all__ = ["Latencies", "RowLatency", "read_latencies", "write_latencies"]
+__all__ = ["EngineLatency", "Latencies", "RowLatency", "read_latencies", "write_latencies"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLatency:
+    """One frame through one row's graph in one runtime and precision.
+
+    Attributes:
+        engine: the precision and the runtime, as "int8 on onnxruntime".
+        median_ms, p10_p90_ms: milliseconds: the median, the tenth and the ninetieth percentile.
+        ratio: how many times faster than the first row is in the same engine, call by neighbouring call: its median.
+        ratio_sure: 95 % confidence interval of `ratio`, see `edge_mtl.bench.statistics.ratio_interval`.
+    """
+
+    engine: str
+    median_ms: float
+    p10_p90_ms: tuple[float, float]
+    ratio: float
+    ratio_sure: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class RowLatency:
-    """Medians in milliseconds of one frame through the graph, with their tenth and ninetieth percentiles."""
+    """All engines of one row, in the same order for every row."""
 
     name: str
-    fp32_ms: float
-    int8_ms: float
-    fp32_p10_p90_ms: tuple[float, float]
-    int8_p10_p90_ms: tuple[float, float]
+    engines: tuple[EngineLatency, ...]
+
+    def __getitem__(self, engine: str) -> EngineLatency:
+        for one in self.engines:
+            if one.engine == engine:
+                return one
+        raise KeyError(engine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +52,7 @@ class Latencies:
     """Everything that was measured in one run, and where.
 
     Attributes:
+        runtimes: names with versions.
         load: mean number of processes that wanted a core in the minute before; much else beside the measurement spoils it.
         asked: digest of what was asked for; another digest means that the numbers are of something else.
     """
@@ -37,7 +60,7 @@ class Latencies:
     height: int
     width: int
     machine: str
-    runtime: str
+    runtimes: tuple[str, ...]
     threads: int
     rounds: int
     load: float
@@ -45,19 +68,36 @@ class Latencies:
     asked: str
     rows: tuple[RowLatency, ...]
 
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Names of the engines that every row was timed in."""
+        return tuple(one.engine for one in self.rows[0].engines)
+
+    @property
+    def int8_engine(self) -> str:
+        """The engine whose layers are integers that is fastest here: the lowest product of all rows' medians."""
+        integers = [name for name in self.engines if name.startswith("int8")]
+        return min(integers, key=lambda name: math.prod(row[name].median_ms for row in self.rows))
+
+    def int8(self) -> dict[str, EngineLatency]:
+        """Every row in that engine, by name."""
+        engine = self.int8_engine
+        return {row.name: row[engine] for row in self.rows}
+
 
 def read_latencies(path: Path) -> Latencies | None:
     """What was measured before; None when nothing was, or the file is of another format."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return Latencies(**{**content, "rows": tuple(_row(row) for row in content["rows"])})
+        rows = tuple(RowLatency(row["name"], tuple(_engine(one) for one in row["engines"])) for row in content["rows"])
+        return Latencies(**{**content, "runtimes": tuple(content["runtimes"]), "rows": rows}) if rows else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def _row(content: Mapping[str, Any]) -> RowLatency:
+def _engine(content: Mapping[str, Any]) -> EngineLatency:
     plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
-    return RowLatency(**plain)
+    return EngineLatency(**plain)
 
 
 def write_latencies(path: Path, latencies: Latencies) -> None:
