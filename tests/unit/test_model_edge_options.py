@@ -14,17 +14,21 @@ from tests.networks import as_if_trained, small_model
 HEIGHT, WIDTH = 64, 96
 CHANNELS = (8, 16, 24, 32)
 
+WHOLE = {"exchange": True, "top_down": True, "slim": False}
 VARIANTS = {
-    "exchange": EdgeOptions(exchange=False),
-    "gated": EdgeOptions(gated=False),
-    "context": EdgeOptions(context=False),
-    "top_down": EdgeOptions(top_down=False),
-    "fine": EdgeOptions(fine=False),
-    "last_stage_only": EdgeOptions(last_stage_only=True),
-    "rays": EdgeOptions(rays=True),
-    "slim": EdgeOptions(slim=True),
-    "flat": EdgeOptions(exchange=False, context=False, top_down=False, fine=False, rays=True),
-    "deep": EdgeOptions(gated=False, last_stage_only=True, rays=True, slim=True),
+    "default": EdgeOptions(),
+    "not fine": EdgeOptions(fine=False),
+    "whole": EdgeOptions(**WHOLE),
+    "exchange": EdgeOptions(**{**WHOLE, "exchange": False}),
+    "gated": EdgeOptions(**WHOLE, gated=False),
+    "context": EdgeOptions(**WHOLE, context=False),
+    "top_down": EdgeOptions(**{**WHOLE, "top_down": False}),
+    "fine": EdgeOptions(**WHOLE, fine=False),
+    "last_stage_only": EdgeOptions(**WHOLE, last_stage_only=True),
+    "rays": EdgeOptions(**WHOLE, rays=True),
+    "slim": EdgeOptions(**{**WHOLE, "slim": True}),
+    "flat": EdgeOptions(context=False, fine=False, rays=True, slim=False),
+    "deep": EdgeOptions(**{**WHOLE, "slim": True}, gated=False, last_stage_only=True, rays=True),
 }
 
 
@@ -69,8 +73,10 @@ def test_a_variant_gives_the_same_maps_when_rewritten(name: str) -> None:
 
 
 def decoder(**options: bool) -> EdgeDecoder:
+    """A decoder with every part, but for `options`."""
     torch.manual_seed(0)
-    return EdgeDecoder(CHANNELS, {"segmentation": 13, "depth": 1}, width=16, options=EdgeOptions(**options)).eval()
+    outputs = {"segmentation": 13, "depth": 1}
+    return EdgeDecoder(CHANNELS, outputs, width=16, options=EdgeOptions(**{**WHOLE, **options})).eval()
 
 
 def maps() -> list[torch.Tensor]:
@@ -79,10 +85,9 @@ def maps() -> list[torch.Tensor]:
 
 
 def test_without_options_it_is_the_decoder_with_all_of_todays_parts() -> None:
-    assert (
-        decoder().state_dict().keys() == EdgeDecoder(CHANNELS, {"segmentation": 13, "depth": 1}, width=16).state_dict().keys()
-    )
-    assert EdgeOptions() == EdgeOptions(True, True, True, True, True, False, False, False)
+    today = EdgeDecoder(CHANNELS, {"segmentation": 13, "depth": 1}, width=16).state_dict()
+    assert decoder(exchange=False, top_down=False, slim=True).state_dict().keys() == today.keys()
+    assert EdgeOptions() == EdgeOptions(False, True, True, False, True, False, False, True)
 
 
 @pytest.mark.parametrize(

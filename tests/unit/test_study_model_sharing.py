@@ -116,7 +116,7 @@ def test_the_rewrite_gives_the_same_maps(sharing: str, stages: int, decoder: str
 
 
 def test_a_partly_shared_model_with_a_decoder_for_ablations_is_exported_for_speed(tmp_path: Path) -> None:
-    model = build("partial", 3, edge=EdgeOptions(fine=False, top_down=False, rays=True))
+    model = build("partial", 3, edge=EdgeOptions(fine=False, rays=True))
     export_deploy(model, tmp_path / "deploy.onnx", height=HEIGHT, width=WIDTH)
     assert (tmp_path / "deploy.onnx").is_file()  # the export has compared ONNX Runtime with torch
 

@@ -74,14 +74,14 @@ class ModelSettings:
     depth_output: Literal["log", "linear"] = "log"
     sharing: Literal["full", "partial", "separate"] = "full"
     shared_stages: int = 2
-    exchange: bool = True
+    exchange: bool = False
     gated: bool = True
     context: bool = True
-    top_down: bool = True
+    top_down: bool = False
     fine: bool = True
     last_stage_only: bool = False
     rays: bool = False
-    slim: bool = False
+    slim: bool = True
 
 
 @dataclass(frozen=True, slots=True)

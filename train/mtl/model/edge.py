@@ -1,15 +1,16 @@
 """The decoder made for the edge: four stages in, one map per task at stride 4 out. Knows nothing about backbones or losses.
 
-    stages 4 8 16 32 -> 1x1 laterals, global context, top-down neck     (shared)
-    stride 16        -> one branch per task; the branches exchange gated messages where that is cheap
-    strides 8, 4     -> each branch meets the neck again; 1x1 output at stride 4
+    stages 4 8 16 32 -> 1x1 laterals, global context                    (shared)
+    stride 16        -> one branch per task
+    strides 8, 4     -> each branch meets the laterals again; 1x1 output at stride 4
 
 Built for integer inference: convolution + batch norm + ReLU everywhere (unsigned activations), hard-sigmoid gates, no softmax,
 and nearest x2 upsampling, which is exact on integers, commutes with the 1x1 convolutions around it, and still contains
 bilinear upsampling: nearest x2 followed by the 3x3 kernel [1 2 1] x [1 2 1] / 16 is bilinear with half-pixel centres.
 
-The exchange follows the idea of MTI-Net (Vandenhende et al. 2020) and InvPT (Ye & Xu 2022): tasks talk at low resolution.
-Each part can be switched off, and others on, with `EdgeOptions`, so that an ablation can judge it.
+Each part can be switched off, and others on, with `EdgeOptions`, so that an ablation can judge it. Off since one did
+(docs/studies/rooms-main): a top-down neck, and gated messages between the tasks at stride 16, after the idea of MTI-Net
+(Vandenhende et al. 2020) and InvPT (Ye & Xu 2022). They cost time and gained nothing that could be shown.
 """
 
 from __future__ import annotations
@@ -35,26 +36,26 @@ class EdgeOptions:
 
     Attributes:
         exchange: tasks read each other at stride 16; never with a single task.
-        gated: what a task reads goes through a gate of its own; otherwise it is added as it is.
+        gated: what a task reads in the exchange goes through a gate of its own; otherwise it is added as it is.
         context: the mean of the coarsest map is added to every pixel of it.
-        top_down: the neck, in which every stage meets the coarser ones. Without it the branches read the laterals; only
+        top_down: a neck, in which every stage meets the coarser ones. Without it the branches read the laterals; only
             stride 32 still joins stride 16, where the branches start, or the deepest stage would be lost.
         fine: the branches go up to stride 4; otherwise they predict at stride 8 and the maps are upsampled (bilinear).
         last_stage_only: the neck is fed from stride 32 alone: is it the finer stages that help, or the way up?
         rays: where a pixel looks is added at strides 32 and 16, through a linear map that starts at zero. Depth along z
             and normals in the camera's frame depend on that direction, which convolutions only guess from their padding
             (cf. CoordConv, Liu et al. 2018, and CAM-Convs, Facil et al. 2019). Constant at a given size: nearly free.
-        slim: the neck at stride 4, where pixels are many, is as narrow as the branches there.
+        slim: what the branches read at stride 4, where pixels are many, is as narrow as they are there.
     """
 
-    exchange: bool = True
+    exchange: bool = False
     gated: bool = True
     context: bool = True
-    top_down: bool = True
+    top_down: bool = False
     fine: bool = True
     last_stage_only: bool = False
     rays: bool = False
-    slim: bool = False
+    slim: bool = True
 
     def __post_init__(self) -> None:
         if self.last_stage_only and not self.top_down:
