@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 
 from mtl.bundling import export_bundle
 from mtl.checkpoint import load_weights
-from mtl.config import apply_overrides, parse_config
+from mtl.config import apply_overrides, as_written, parse_config
 from mtl.qat.settings import for_qat
 from mtl.run import Run
 from rich.console import Console
@@ -120,7 +120,7 @@ def fine_tuned(asked: argparse.Namespace, recipe: Path) -> Bundle:
         "export.evaluation": str(asked.frames),
         "export.golden": str(_GOLDEN),
     }
-    settings = parse_config(apply_overrides(metadata["config"], changes))
+    settings = parse_config(apply_overrides(as_written(metadata["config"]), changes))
     settings = replace(for_qat(settings, given={"name", "model.init"}), name=name)
     settings = replace(settings, stages=tuple(replace(stage, batch=asked.batch) for stage in settings.stages))
     console = Console(width=120)

@@ -38,9 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
         opened: dict[Any, FrameSource] = {}
         single = measure(asked.single, frames=frames, weights="last", engines=False, opened=opened)
         metrics = measure(asked.models, frames=frames, weights=asked.weights, engines=asked.engines, opened=opened)
-        _report(metrics, single, recorded(asked.models, average=asked.average), split=asked.split, console=console)
+        records = recorded(asked.models, average=asked.average)
+        _report(metrics, single, records, split=asked.split, console=console)
         if asked.json is not None:
-            _write(asked.json, {"models": list(map(str, asked.models)), "split": asked.split, "metrics": metrics})
+            numbers = {"metrics": metrics, "single": single, "recorded_on_validation": records}
+            _write(asked.json, {"models": list(map(str, asked.models)), "split": asked.split, **numbers})
     except EdgeMtlError as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return error.exit_code
@@ -68,6 +70,7 @@ def measure(
     from mtl.subjects import subjects_of
 
     measured: dict[str, Metrics] = {}
+    named = _names(models)
     for path in models:
         for subject in subjects_of(path, weights=weights, engines=engines, frames=frames):
             request = held_out_frames(subject.data, frames.split)
@@ -77,7 +80,7 @@ def measure(
             found = evaluate(subject.predict, source, size=subject.size, tasks=subject.tasks, canonical=canonical)
             own: Metrics = {key: value if value == value else None for key, value in found.items()}
             about = {STEP: subject.step, EPOCH: subject.epoch, PARAMETERS: subject.parameters}
-            measured[_name(subject, alone=len(models) == 1)] = {**own, **about}
+            measured[_name(subject, named[path], alone=len(models) == 1)] = {**own, **about}
     return measured
 
 
@@ -87,13 +90,14 @@ def recorded(models: Sequence[Path], *, average: int) -> dict[str, Metrics]:
     from mtl.study.records import read_records
 
     rows: dict[str, Metrics] = {}
+    named = _names(models)
     for path in models:
         records = read_records(path) if path.is_dir() else None
         if records is None or not records.validations:
             continue
         best, mean = best_validation(records), mean_of_last(records, count=average)
         last = min(average, len(records.validations))
-        for name, found in ((f"{path.name}, best", best), (f"{path.name}, mean of the last {last}", mean)):
+        for name, found in ((f"{named[path]}, best", best), (f"{named[path]}, mean of the last {last}", mean)):
             if found is not None:
                 rows[name] = dict(found)
     return rows
@@ -121,8 +125,20 @@ def _report(
         console.print(study_table(records, title="validation frames, as the runs recorded them"))
 
 
-def _name(subject: Subject, *, alone: bool) -> str:
-    own = subject.path.name if subject.path.is_dir() else f"{subject.path.parent.name}/{subject.path.name}"
+def _names(models: Sequence[Path]) -> dict[Path, str]:
+    """What each model is called: as few last parts of its path as tell it from the others."""
+    parts = {path: path.resolve().parts for path in models}
+    found = {}
+    for path, own in parts.items():
+        count = 1 if path.is_dir() else 2
+        others = [other for model, other in parts.items() if model != path]
+        while count < len(own) and any(other[-count:] == own[-count:] for other in others):
+            count += 1
+        found[path] = "/".join(own[-count:])
+    return found
+
+
+def _name(subject: Subject, own: str, *, alone: bool) -> str:
     if alone:
         return subject.name or subject.path.name
     return f"{own} {subject.name}".strip()

@@ -59,9 +59,12 @@ def main(arguments: list[str] | None = None) -> int:
     if imported.left:
         console.print(f"not needed: {', '.join(imported.left)}", highlight=False)
     if imported.source == "backbone":
-        console.print(f"the decoder has learnt nothing yet; next: train/train.py --model.init {path}", highlight=False)
+        taken = f"--model.init {path} --model.init_part backbone"
+        alike = f"--model.backbone {model.backbone} --model.normalisation {model.normalisation}"
+        console.print(f"the decoder has learnt nothing yet; next: python train/train.py {taken} {alike}", highlight=False)
     else:
-        console.print(f"next: python train/export.py {path} --out bundles/{asked.out.name}", highlight=False)
+        export = f"python train/export.py {path} --out bundles/{asked.out.name} --data.root FOLDER"
+        console.print(f"next: {export}, a folder of NYUv2 to calibrate and to measure with", highlight=False)
     return 0
 
 

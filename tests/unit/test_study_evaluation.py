@@ -151,6 +151,17 @@ def test_runs_are_measured_with_delta_m_against_single_task_models(
         assert wanted in text
 
 
+def test_models_whose_folders_have_one_name_are_told_apart(
+    rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [untrained(tmp_path / study / "edge-s0", rooms, ["depth"]) for study in ("one", "two")]
+    out = tmp_path / "numbers.json"
+    assert evaluate_script.main([*map(str, runs), "--weights", "last", "--json", str(out)]) == 0, capsys.readouterr().err
+    numbers = json.loads(out.read_text())
+    assert set(numbers["metrics"]) == {"one/edge-s0 last", "two/edge-s0 last"}
+    assert {name.partition(",")[0] for name in numbers["recorded_on_validation"]} == {"one/edge-s0", "two/edge-s0"}
+
+
 def test_engines_of_a_run_are_refused_with_the_command_that_makes_a_bundle(
     rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

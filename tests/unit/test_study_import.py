@@ -139,7 +139,8 @@ def test_published_pvt_weights_become_a_model_that_has_to_learn_its_tasks(
     assert main([str(tmp_path / "pvt_v2_b0.pth"), "--out", str(folder), "--tasks", "depth,normals"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "not needed: head.weight, head.bias" in said
-    assert "the decoder has learnt nothing yet; next: train/train.py --model.init" in said
+    assert "the decoder has learnt nothing yet; next: python train/train.py --model.init" in said
+    assert "--model.init_part backbone --model.backbone pvt_v2_b0 --model.normalisation imagenet" in said
     model = load_trained(folder / "best.safetensors").model
     image = torch.rand(1, 3, *SIZE)
     with torch.inference_mode():

@@ -192,6 +192,14 @@ def test_with_one_seed_nothing_is_claimed_however_large_the_difference(written: 
     assert "no claim" in answers[WEIGHTING].sentence
 
 
+def test_rows_are_compared_over_the_seeds_that_both_have(written: Write) -> None:
+    compare = Comparison(written(spread=0.2))
+    same = compare.against(compare.results["PCGrad"], compare.results["shared"])  # one seed, its numbers are the reference's
+    assert same is not None
+    assert same.percent == 0.0
+    assert compare.results["shared"].metrics()["miou"].mean != compare.results["PCGrad"].metrics()["miou"].mean
+
+
 def test_weighting_is_judged_by_the_normals_against_equal_weights(written: Write) -> None:
     better = answers_of(written(PCGrad={"normal_mean_deg": 0.8, "miou": 0.5}))[WEIGHTING]
     assert better.sign == "good"

@@ -194,6 +194,9 @@ def test_a_run_takes_the_backbone_of_another_for_a_decoder_of_its_own(rooms: Pat
     kept = [name for name in before if name.startswith("backbone.")]
     assert kept
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in kept)
+    bare = tiny_settings(rooms, tmp_path, name="'bare'", stages=short, **given, **{"model.normalisation": "'imagenet'"})
+    with pytest.raises(CheckpointError, match=r"with model\.normalisation 'none'.*Give --model\.normalisation none"):
+        Run(bare, console=quiet()).train()
     other = tiny_settings(rooms, tmp_path, name="'other'", stages=short, **given, **{"model.backbone": "'pvt_v2_b1'"})
     with pytest.raises(CheckpointError, match=r"is of another network: backbone\."):
         Run(other, console=quiet()).train()

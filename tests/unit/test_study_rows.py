@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import study as study_script
 from mtl.checkpoint import CheckpointError
 from mtl.config import ConfigError, describe, load_config, split_arguments
+from mtl.model import EdgeOptions
 from mtl.study import process, runner
 from mtl.study.definition import load_study
 from mtl.study.records import read_outcome, read_records
@@ -132,6 +134,11 @@ def test_the_studies_have_what_was_asked_of_them() -> None:
         assert methods == {"fixed", "uncertainty", "dwa", "rlw", "gls", "famo", *gradient}
         assert {run.settings.model.sharing for run in study.runs(Path("runs"))} == {"full", "partial", "separate"}
         assert {run.settings.model.decoder for run in study.runs(Path("runs"))} == {"edge", "aspp", "aspp_folded"}
+    main = load_study(STUDIES / "rooms-main.toml")
+    today = EdgeOptions()
+    for study in (main, full):  # the decoder that new models have is judged too
+        models = [run.settings.model for run in study.runs(Path("runs")) if run.settings.model.decoder == "edge"]
+        assert any(all(getattr(model, part) == value for part, value in asdict(today).items()) for model in models)
     assert {run.settings.steps for run in small.runs(Path("runs"))} == {330}  # an equal budget
     assert [row.name for row in small.rows if not row.run] == ["ResNet-50", "Swin-B"]
     assert all(len(small[name].seeds) == 2 for name in (small.reference, *small.single.values()))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from mtl.bundling import load_trained
 from mtl.checkpoint import CheckpointError, load_state, load_weights, save_state, save_weights
+from mtl.config import as_written, describe
+from mtl.model.configured import model_from
+from mtl.resume import check_same_settings
+from mtl.settings import ModelSettings, RunSettings, Stage
 
 
 class Hostile:
@@ -26,6 +32,25 @@ def test_weights_come_back_with_their_description(tmp_path: Path) -> None:
     loaded, description = load_weights(tmp_path / "w.safetensors")
     assert description == {"step": 4, "name": "é"}
     assert all(torch.equal(loaded[name], value) for name, value in weights.items())
+
+
+def test_a_run_older_than_a_setting_had_what_was_usual_then(tmp_path: Path) -> None:
+    settings = RunSettings(
+        stages=(Stage(height=32, width=64, steps=1),), model=ModelSettings(exchange=True, top_down=True, slim=False)
+    )
+    written = describe(settings)
+    for name in ("exchange", "top_down", "slim"):
+        del written["model"][name]
+    path = tmp_path / "runs" / "old" / "best.safetensors"
+    path.parent.mkdir(parents=True)
+    weights = model_from(settings).state_dict()
+    save_weights(path, weights, {"config": written, "step": 1, "size": [32, 64]})
+    found = load_trained(path)
+    assert found.settings == settings
+    assert all(torch.equal(weights[name], value) for name, value in found.model.state_dict().items())
+    assert as_written({"model": {"top_down": False}})["model"] == {"exchange": True, "top_down": False, "slim": False}
+    assert as_written([]) == []
+    check_same_settings(json.dumps(written), 1, settings, where="it")
 
 
 def test_a_state_comes_back(tmp_path: Path) -> None:

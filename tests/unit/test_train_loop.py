@@ -135,6 +135,19 @@ def test_a_gpu_that_is_not_there_is_a_typed_error() -> None:
         pass
 
 
+@pytest.mark.parametrize("weighting", ["fixed", "pcgrad"])
+def test_a_compiled_network_learns_what_the_plain_one_does(weighting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function: real(function, backend="aot_eager"))  # needs no C++ compiler
+    losses = []
+    for compiled in ("false", "true"):
+        changes = {"loop.compile": compiled, "losses.weighting": f"'{weighting}'", "loop.cosine_every": "1"}
+        training = tiny_training(tiny_settings(Path("rooms"), Path("runs"), **changes))
+        losses.append([training.advance(made_up_batch(4, seed=step)).losses for step in range(2)])
+    for plain, traced in zip(*losses, strict=True):
+        assert traced == pytest.approx(plain, rel=1e-4)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("compiled", ["false", "true"])

@@ -19,7 +19,7 @@ from rich.progress import Progress
 
 from edge_mtl.metrics import MultiTaskMetrics
 from edge_mtl.tasks import NYU13_CLASSES
-from mtl.config import ConfigError, config_sha256, describe, load_config, parse_config
+from mtl.config import ConfigError, as_written, config_sha256, describe, load_config, parse_config
 from mtl.data.frame import FrameSource
 from mtl.data.rooms import RENDERER_VERSION
 from mtl.evaluate import Predictor, judge
@@ -86,7 +86,7 @@ def provenance(trained: Trained, held_out: int, command: str) -> dict[str, Any]:
         command: what the person typed to make the bundle.
     """
     settings, metadata = trained.settings, trained.metadata
-    as_trained = parse_config(metadata["config"])
+    as_trained = parse_config(as_written(metadata["config"]))
     dataset, licence = DATASETS[settings.data.kind]
     content: dict[str, Any] = {
         "dataset": dataset,

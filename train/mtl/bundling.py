@@ -18,7 +18,7 @@ from edge_mtl.manifest import InputSpec, task_descriptions
 from mtl.bundle_card import DATASETS, Trained, measure, provenance
 from mtl.bundle_frames import spread, write_calibration, write_evaluation, write_golden
 from mtl.checkpoint import CheckpointError, load_weights
-from mtl.config import ConfigError, apply_overrides, describe, parse_config
+from mtl.config import ConfigError, apply_overrides, as_written, describe, parse_config
 from mtl.data.augment import see, whole_view
 from mtl.data.frame import FrameSource
 from mtl.data.sources import held_out_frames, train_frames
@@ -40,7 +40,7 @@ def load_trained(path: Path, *, overrides: Mapping[str, str] | None = None) -> T
     """
     weights, metadata = load_weights(path)
     try:
-        settings = parse_config(metadata["config"], source=str(path))
+        settings = parse_config(as_written(metadata["config"]), source=str(path))
         height, width = (int(side) for side in metadata["size"])
     except (KeyError, TypeError, ValueError) as exc:
         raise CheckpointError(f"{path} does not describe its model ({exc}). Give runs/<name>/best.safetensors") from exc

@@ -58,16 +58,20 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return weights, metadata
 
 
-def start_from(model: nn.Module, path: Path, *, part: str = "") -> None:
+def start_from(model: nn.Module, path: Path, *, part: str = "", meaning: Mapping[str, str] | None = None) -> None:
     """Copy a checkpoint's weights into `model`, to train on from there.
 
     Args:
         part: name of a module: only its weights are copied, the rest of both networks may differ; empty for all.
+        meaning: settings of the model that no shape shows but that the weights were learnt with: the input's
+            normalisation, what an output says. Where the checkpoint tells them they have to be these.
     Raises:
         CheckpointError: as `load_weights`, or weights of another network: the message names the first that differs.
     """
     start = f"{part}." if part else ""
-    weights = {name: value for name, value in load_weights(path)[0].items() if name.startswith(start)}
+    loaded, metadata = load_weights(path)
+    _check_meaning(path, metadata, meaning or {})
+    weights = {name: value for name, value in loaded.items() if name.startswith(start)}
     own = {name: tuple(value.shape) for name, value in model.state_dict().items() if name.startswith(start)}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     if not own:
@@ -79,6 +83,17 @@ def start_from(model: nn.Module, path: Path, *, part: str = "") -> None:
                 "Train with the [model] settings in its run's config.json, or without model.init"
             )
     model.load_state_dict(weights, strict=not part)
+
+
+def _check_meaning(path: Path, metadata: Mapping[str, Any], meaning: Mapping[str, str]) -> None:
+    config = metadata.get("config")
+    described = config.get("model") if isinstance(config, Mapping) else None
+    for name, wanted in meaning.items():
+        found = described.get(name, wanted) if isinstance(described, Mapping) else wanted
+        if found != wanted:
+            raise CheckpointError(
+                f"{path} was trained with model.{name} {found!r}, and this run has {wanted!r}. Give --model.{name} {found}"
+            )
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:

@@ -25,7 +25,16 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["ConfigError", "apply_overrides", "config_sha256", "describe", "load_config", "parse_config", "split_arguments"]
+__all__ = [
+    "ConfigError",
+    "apply_overrides",
+    "as_written",
+    "config_sha256",
+    "describe",
+    "load_config",
+    "parse_config",
+    "split_arguments",
+]
 
 T = TypeVar("T")
 
@@ -97,6 +106,19 @@ def apply_overrides(content: Mapping[str, Any], overrides: Mapping[str, str]) ->
             raise ConfigError(f"--{dotted}: name a key of the item, for example {dotted}.steps")
         place[keys[-1]] = _value(text)
     return result
+
+
+def as_written(content: Any) -> Any:
+    """What a run wrote down of its settings, with the values that settings had before they existed or changed their default.
+
+    A run older than a setting did not write it; today's default may be another one.
+    """
+    model = content.get("model", {}) if isinstance(content, Mapping) else None
+    return {**content, "model": {**_BEFORE, **model}} if isinstance(model, Mapping) else content
+
+
+_BEFORE = {"exchange": True, "top_down": True, "slim": False}
+"""Parts of the edge decoder that could not be chosen once."""
 
 
 def describe(settings: RunSettings) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._functorch.config as functorch
 from torch import Tensor, nn
 
 from mtl.checkpoint import CheckpointError
@@ -88,6 +89,7 @@ class Training:
         self.step = 0
         self._features, self._from_features = self.model.features, self.model.from_features
         if settings.loop.compile:
+            functorch.donated_buffer = False  # gradients of several tasks walk back through the same graph
             self._features, self._from_features = torch.compile(self._features), torch.compile(self._from_features)
         self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self._statistics = norm_statistics(self.model)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtl.checkpoint import CheckpointError
-from mtl.config import describe, parse_config
+from mtl.config import as_written, describe, parse_config
 from mtl.settings import RunSettings
 
 __all__ = ["check_same_settings"]
@@ -29,7 +29,7 @@ def check_same_settings(stored: str, done: int, settings: RunSettings, *, where:
         CheckpointError: naming the first setting that differs.
     """
     try:
-        before = _plain(parse_config(json.loads(stored), source=where))  # fills in settings that are newer than the run
+        before = _plain(parse_config(as_written(json.loads(stored)), source=where))
     except (ValueError, TypeError) as exc:
         raise CheckpointError(f"{where} does not say how it was trained ({exc}). Train again") from exc
     now = _plain(settings)

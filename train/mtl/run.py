@@ -37,7 +37,7 @@ from mtl.model.configured import model_from
 from mtl.parallel import ALONE, Parallel
 from mtl.progress import StepProgress
 from mtl.resume import check_same_settings
-from mtl.settings import RunSettings
+from mtl.settings import ModelSettings, RunSettings
 from mtl.weighting import make_weighting
 
 if TYPE_CHECKING:
@@ -168,9 +168,7 @@ class Run:
         settings = self.settings
         model = model_from(settings, pretrained=self._state is None and not settings.model.init)
         if self._state is None and settings.model.init:
-            start_from(
-                model, Path(settings.model.init), part="" if settings.model.init_part == "all" else settings.model.init_part
-            )
+            start_from(model, Path(settings.model.init), **_taken(settings.model))
         return model
 
     def _qat_network(self) -> QatNetwork:
@@ -330,3 +328,11 @@ def _note(journal: Journal, report: StepReport, step: int) -> None:
     if step % _CURVE_EVERY == 0:
         curves = {"total": report.total, "rate": report.rate, "gradient_norm": report.gradient_norm}
         journal.curve("training", {**curves, "loss": report.losses, "weight": report.weights}, step=step)
+
+
+def _taken(model: ModelSettings) -> dict[str, Any]:
+    """What `model.init` gives, for `start_from`: a backbone was learnt with its normalisation, a head with what it says."""
+    meaning = {"normalisation": model.normalisation}
+    if model.init_part == "all":
+        return {"meaning": {**meaning, "depth_output": model.depth_output}}
+    return {"part": model.init_part, "meaning": meaning}

@@ -5,7 +5,7 @@ Knows rows, delta-m and significance; writes no text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from mtl.study.delta import EVERY_METRIC, ONE_METRIC, change, delta_m
 from mtl.study.results import Measured, Results, RowResult
@@ -31,19 +31,19 @@ class Comparison:
         """Delta-m of a row; None when it shares no task with the single-task models or is one of them."""
         if row in self.results.singles.values():
             return None
-        return self._difference(row.metrics(self.how), self._single())
+        return self._difference(row, tuple(self.results.singles.values()))
 
     def tasks_against_single(self, row: RowResult) -> dict[str, Difference]:
         """The change of each task against the model trained for it alone."""
-        return self._by_task(row.metrics(self.how), self._single())
+        return self._by_task(row, tuple(self.results.singles.values()))
 
     def against(self, row: RowResult, other: RowResult) -> Difference | None:
         """Mean change of the tasks that two rows share."""
-        return self._difference(row.metrics(self.how), other.metrics(self.how))
+        return self._difference(row, (other,))
 
     def tasks_against(self, row: RowResult, other: RowResult) -> dict[str, Difference]:
         """The change of each task that two rows share."""
-        return self._by_task(row.metrics(self.how), other.metrics(self.how))
+        return self._by_task(row, (other,))
 
     def delta_m_every_metric(self, row: RowResult) -> float | None:
         """Delta-m with every metric of a task averaged first."""
@@ -57,21 +57,27 @@ class Comparison:
         found = [delta_m(one, baseline) for one in row.per_seed(self.how)]
         return [value for value in found if value is not None]
 
-    def _single(self) -> dict[str, Measured]:
-        together: dict[str, Measured] = {}
-        for row in self.results.singles.values():
-            together.update(row.metrics(self.how))
-        return together
-
-    def _by_task(self, ours: Mapping[str, Measured], theirs: Mapping[str, Measured]) -> dict[str, Difference]:
-        found = {task: self._difference(ours, theirs, tasks=(task,)) for task in ONE_METRIC}
+    def _by_task(self, row: RowResult, others: Sequence[RowResult]) -> dict[str, Difference]:
+        found = {task: self._difference(row, others, tasks=(task,)) for task in ONE_METRIC}
         return {task: one for task, one in found.items() if one is not None}
 
     def _difference(
-        self, ours: Mapping[str, Measured], theirs: Mapping[str, Measured], *, tasks: tuple[str, ...] = tuple(ONE_METRIC)
+        self, row: RowResult, others: Sequence[RowResult], *, tasks: Sequence[str] = tuple(ONE_METRIC)
     ) -> Difference | None:
-        names = [name for task in tasks for name in ONE_METRIC[task] if name in ours and name in theirs and theirs[name].mean]
-        if not names:
-            return None
-        terms = {name: change(name, ours[name].mean, theirs[name].mean) for name in names}
-        return self.noise.difference(terms, seeds={name: (ours[name].count, theirs[name].count) for name in names})
+        """The mean change of the metrics that a row shares with others, each metric being of the last of them that has it."""
+        terms, seeds = {}, {}
+        for other in others:
+            ours, theirs = self._alike(row, other)
+            for name in (name for task in tasks for name in ONE_METRIC[task]):
+                if name in ours and name in theirs and theirs[name].mean:
+                    terms[name] = change(name, ours[name].mean, theirs[name].mean)
+                    seeds[name] = (ours[name].count, theirs[name].count)
+        return self.noise.difference(terms, seeds=seeds) if terms else None
+
+    def _alike(self, row: RowResult, other: RowResult) -> tuple[dict[str, Measured], dict[str, Measured]]:
+        """Metrics of two rows over the seeds that both have, or over all where they have none in common.
+
+        One seed makes the same first weights and the same order of frames: what it is worth is in both, and cancels.
+        """
+        shared = row.seeds & other.seeds or None
+        return row.metrics(self.how, seeds=shared), other.metrics(self.how, seeds=shared)

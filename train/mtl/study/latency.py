@@ -45,7 +45,7 @@ from mtl.study.toml_tables import StudyError
 __all__ = ["measure_latencies"]
 
 _CALIBRATION_FRAMES = 8
-_ROUNDS = 61
+_ROUNDS = 121
 _WEIGHTS = "last.safetensors"
 
 
@@ -143,8 +143,8 @@ def _time(
     console.print(f"latency: timing {len(graphs)} rows in {len(engines)} engines, taking turns", highlight=False)
     with contextlib.ExitStack() as stack:
         calls: dict[str, Callable[[], object]] = {}
-        for row, of_row in graphs.items():
-            for engine in engines:
+        for engine in engines:  # rows of one engine are neighbours in time: what disturbs one disturbs the other
+            for row, of_row in graphs.items():
                 backend = open_backend(engine.backend, of_row[engine.name], threads=threads, precision=engine.precision)
                 stack.callback(backend.close)
                 calls[_call(row, engine)] = partial(backend.run, feeds)

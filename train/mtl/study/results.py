@@ -5,7 +5,7 @@ Knows records and metrics by name; draws no conclusions (see `mtl.study.answers`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -14,9 +14,9 @@ from mtl.study.choices import best_on_test, finite_metrics, mean_of_last
 from mtl.study.definition import PlannedRun, Row, Study
 from mtl.study.records import Outcome, RunRecords, read_outcome, read_records
 
-__all__ = ["Measured", "Results", "RowResult", "RunResult", "collect_results"]
+__all__ = ["AVERAGED_EVALUATIONS", "Measured", "Results", "RowResult", "RunResult", "collect_results"]
 
-_AVERAGED_EVALUATIONS = 3
+AVERAGED_EVALUATIONS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class RunResult:
         if how == "best_on_test":
             return finite_metrics(self.records.test("best")) if self.validates_on_test else best_on_test(self.records)
         if how == "mean_of_last":
-            return mean_of_last(self.records, count=_AVERAGED_EVALUATIONS)
+            return mean_of_last(self.records, count=AVERAGED_EVALUATIONS)
         raise ValueError(f"unknown way to choose weights: {how!r}")
 
 
@@ -93,15 +93,21 @@ class RowResult:
         """Weights of the model; 0 when no run has told."""
         return max((run.records.parameters for run in self.runs), default=0)
 
-    def per_seed(self, how: str = "last") -> list[dict[str, float]]:
-        """Metrics of every finished run."""
-        return [found for run in self.finished if (found := run.chosen(how)) is not None]
+    @property
+    def seeds(self) -> frozenset[int]:
+        """Of the finished runs."""
+        return frozenset(run.run.seed for run in self.finished)
 
-    def metrics(self, how: str = "last") -> dict[str, Measured]:
-        """Mean and spread over seeds of every metric that all finished runs have."""
-        seeds = self.per_seed(how)
-        names = [name for name in HIGHER_IS_BETTER if seeds and all(name in one for one in seeds)]
-        return {name: Measured.over([one[name] for one in seeds]) for name in names}
+    def per_seed(self, how: str = "last", *, seeds: Collection[int] | None = None) -> list[dict[str, float]]:
+        """Metrics of every finished run, or of those with one of `seeds`."""
+        runs = [run for run in self.finished if seeds is None or run.run.seed in seeds]
+        return [found for run in runs if (found := run.chosen(how)) is not None]
+
+    def metrics(self, how: str = "last", *, seeds: Collection[int] | None = None) -> dict[str, Measured]:
+        """Mean and spread over seeds, all or those given, of every metric that all those runs have."""
+        found = self.per_seed(how, seeds=seeds)
+        names = [name for name in HIGHER_IS_BETTER if found and all(name in one for one in found)]
+        return {name: Measured.over([one[name] for one in found]) for name in names}
 
     def means(self, how: str = "last") -> dict[str, float]:
         """As `metrics`, the means alone."""

@@ -9,7 +9,7 @@ from mtl.study.columns import METRIC_COLUMNS, MetricColumn, written_parameters, 
 from mtl.study.comparison import Comparison
 from mtl.study.cosines import PairCosines
 from mtl.study.document import TextTable
-from mtl.study.results import Measured, RowResult
+from mtl.study.results import AVERAGED_EVALUATIONS, Measured, RowResult
 from mtl.study.timings import Latencies
 
 __all__ = ["choices_table", "cosine_table", "group_table", "latency_table"]
@@ -21,7 +21,7 @@ _CHOICES = {
     "last": "last: test",
     "best": "best on validation: test",
     "best_on_test": "best on test, flattering: test",
-    "mean_of_last": "mean of last evaluations: validation",
+    "mean_of_last": f"mean of the last (at most {AVERAGED_EVALUATIONS}) evaluations: validation",
 }
 
 
