@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import prepare_nyuv2
 import pytest
 import validate_dataset
 from mtl.config import ConfigError, parse_config
@@ -287,6 +288,21 @@ def test_the_check_passes_a_good_folder_and_prints_json(own_folder: Path, capsys
     assert "795" in found["frames"]["note"]
     assert found["normal axes"]["found"].startswith("+x-y-z, mean cosine 0.9")
     assert "absent: books" in found["label"]["note"]
+
+
+def test_axes_that_only_a_person_can_tell_pass_the_check_when_they_are_stated(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (own_folder / "train" / "normal").iterdir():  # one direction everywhere fits no axes
+        np.save(path, np.broadcast_to(np.float32([0.6, 0.0, -0.8]), np.load(path).shape))
+    assert validate_dataset.main([str(own_folder), "--json"]) == 1
+    assert "--axes +x-y-z" in capsys.readouterr().out
+    assert prepare_nyuv2.main(["adopt", str(own_folder), "--axes", "+x-y-z"]) == 0
+    capsys.readouterr()
+    assert validate_dataset.main([str(own_folder), "--json"]) == 0
+    found = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    assert found["normal axes"]["found"] == "+x-y-z, as stated"
+    assert found["normal axes"]["note"].startswith("not confirmed: the axes of the normals")
 
 
 def test_the_check_fails_where_something_is_wrong(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,8 +102,8 @@ def detect_axes(pairs: Iterable[tuple[Array, Array]]) -> AxesFound:
     if cosine < _LEAST_COSINE or cosine - second_cosine < _LEAST_LEAD:
         raise DatasetError(
             f"the axes of the normals are unclear: best {best} with a mean cosine of {cosine:.2f} to the normals of the depth, "
-            f"then {second} with {second_cosine:.2f}. Check depth and normals, or state the axes: "
-            "python train/prepare_nyuv2.py adopt FOLDER --axes +x-y-z"
+            f"then {second} with {second_cosine:.2f}. Check depth and normals, or state the axes, "
+            "as in --axes +x-y-z (of a folder that is there: python train/prepare_nyuv2.py adopt FOLDER --axes +x-y-z)"
         )
     return AxesFound(best, cosine, second, second_cosine, frames, pixels)
 
