@@ -14,13 +14,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from asked import frame_of, pixel_of
 from duck import Pose, draw, ground_shadow
 from planes import Plane, find_plane
 
 from edge_mtl import Engine, Prediction
 from edge_mtl.files import write_atomic
 from edge_mtl.geometry import points_of_depth
-from edge_mtl.media import open_source
 
 NEARER = 0.93  # something hides the duck if it is that much nearer: depth is never exact
 SAMPLES = 2  # rays per pixel, in each direction
@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="a picture or a video")
     parser.add_argument("--out", type=Path, default=Path("out/placed.png"))
-    parser.add_argument("--frame", type=int, default=0, help="of a video")
+    parser.add_argument("--frame", type=int, default=0, help="of a video, counted from 0")
     parser.add_argument("--on", choices=("auto", "floor", "table", "bed", "furniture"), default="auto")
     parser.add_argument("--at", help="pixel column,row to stand on, instead of where there is most room")
     parser.add_argument("--size", type=float, default=0.35, help="height of the duck in metres")
@@ -126,7 +126,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--precision", default="auto")
     asked = parser.parse_args(arguments)
 
-    frame = next(itertools.islice(open_source(asked.source).frames, asked.frame, None)).pixels
+    frame = frame_of(asked.source, asked.frame)
+    at = pixel_of(asked.at, frame.shape[:2]) if asked.at else None
     camera = [float(value) for value in asked.intrinsics.split(",")] if asked.intrinsics else None
     with Engine(asked.bundle, precision=asked.precision) as engine:
         prediction = engine.predict(frame, intrinsics=camera)
@@ -137,7 +138,6 @@ def main(arguments: list[str] | None = None) -> None:
     if found is None:
         raise SystemExit(f"no {' or '.join(surfaces)} to stand on is seen clearly enough in {asked.source}")
     name, plane = found
-    at = tuple(int(value) for value in asked.at.split(",")) if asked.at else None
     foot, room_m = free_spot(plane, prediction, at=at)
     pose = stand_on(plane, foot, asked.size if at else min(asked.size, max(0.08, 1.2 * room_m)))
     _, png = cv2.imencode(".png", place(frame, prediction, plane, pose)[:, :, ::-1])

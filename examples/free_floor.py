@@ -9,17 +9,16 @@ the floor. Of that, what the robot can reach without a gap counts, less its own 
 from __future__ import annotations
 
 import argparse
-import itertools
 from pathlib import Path
 
 import cv2
 import numpy as np
-from planes import Plane, find_plane
+from asked import frame_of
+from planes import Plane, ahead_and_right, find_plane
 
 from edge_mtl import Engine, Prediction
 from edge_mtl.files import write_atomic
 from edge_mtl.geometry import points_of_depth
-from edge_mtl.media import open_source
 
 FLAT = np.cos(np.radians(25.0))
 CELL_M, REACH_M = 0.05, 6.0
@@ -51,9 +50,7 @@ def reach_m(
     is where the robot came from. Where the floor is not free from that row on, the answer is 0.
     """
     grid = np.zeros((round(REACH_M / CELL_M), round(2 * REACH_M / CELL_M)), np.uint8)
-    ahead = np.array([0.0, 0.0, 1.0]) - plane.normal[2] * plane.normal
-    ahead /= np.linalg.norm(ahead)
-    right = np.cross(ahead, plane.normal)
+    ahead, right = ahead_and_right(plane.normal)
     points = points_of_depth(prediction.depth, prediction.intrinsics)[free]
     forward_m, right_m = points @ ahead, points @ right
     rows, columns = (forward_m / CELL_M).astype(int), ((right_m + REACH_M) / CELL_M).astype(int)
@@ -95,14 +92,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="a picture or a video")
     parser.add_argument("--out", type=Path, default=Path("out/floor.png"))
-    parser.add_argument("--frame", type=int, default=0, help="of a video")
+    parser.add_argument("--frame", type=int, default=0, help="of a video, counted from 0")
     parser.add_argument("--radius", type=float, default=0.2, help="of the robot in metres")
     parser.add_argument("--intrinsics", help="fx,fy,cx,cy of the camera; without it distances are right up to a factor")
     parser.add_argument("--bundle")
     parser.add_argument("--precision", default="auto")
     asked = parser.parse_args(arguments)
 
-    frame = next(itertools.islice(open_source(asked.source).frames, asked.frame, None)).pixels
+    frame = frame_of(asked.source, asked.frame)
     camera = [float(value) for value in asked.intrinsics.split(",")] if asked.intrinsics else None
     with Engine(asked.bundle, precision=asked.precision) as engine:
         prediction = engine.predict(frame, intrinsics=camera)

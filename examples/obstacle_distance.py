@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from planes import find_plane
+from planes import ahead_and_right, find_plane
 
 from edge_mtl import Engine, Prediction
 from edge_mtl.geometry import points_of_depth
@@ -48,7 +48,7 @@ def obstacles(prediction: Prediction, *, robot_m: tuple[float, float] = ROBOT_M)
         height = floor.height_m(points)
         wanted &= (height > robot_m[0]) & (height < robot_m[1])
     up = np.array([0.0, -1.0, 0.0]) if floor is None else floor.normal
-    across = points - (points @ up)[..., None] * up  # what is left is the way over the floor
+    over_floor = points @ np.column_stack(ahead_and_right(up))  # (H, W, 2) metres ahead and to the right
 
     found = []
     for label, name in enumerate(prediction.classes):
@@ -60,11 +60,11 @@ def obstacles(prediction: Prediction, *, robot_m: tuple[float, float] = ROBOT_M)
             share = stats[region, cv2.CC_STAT_AREA] / mask.size
             if share < LEAST_SHARE:
                 continue
-            seen = across[regions == region]
+            seen = over_floor[regions == region]
             ranges = np.linalg.norm(seen, axis=1)
             distance = float(np.percentile(ranges, NEAREST))
-            x, _, z = np.median(seen[ranges <= distance * 1.05], axis=0)
-            found.append(Obstacle(name, distance, float(np.degrees(np.arctan2(x, z))), float(share)))
+            ahead_m, right_m = np.median(seen[ranges <= distance * 1.05], axis=0)
+            found.append(Obstacle(name, distance, float(np.degrees(np.arctan2(right_m, ahead_m))), float(share)))
     return sorted(found, key=lambda obstacle: obstacle.distance_m)
 
 

@@ -1,6 +1,6 @@
 """The plane that things stand on, from one prediction: floor or table pixels, their depth and their normals.
 
-Used by free_floor.py and ar_placement.py; copy it, it needs only NumPy and a `Prediction`.
+Used by free_floor.py, obstacle_distance.py and ar_placement.py; copy it, it needs only NumPy and a `Prediction`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,13 @@ class Plane:
         with np.errstate(divide="ignore", invalid="ignore"):
             depth = self.offset / (rays @ self.normal)
         return np.where(depth > 0, depth, np.inf)
+
+
+def ahead_and_right(up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the camera looks and what is to its right: (3,) units along the plane with the normal `up`, at any pitch."""
+    ahead = np.array([0.0, 0.0, 1.0]) - up[2] * up
+    ahead /= np.linalg.norm(ahead)
+    return ahead, np.cross(ahead, up)
 
 
 def find_plane(prediction: Prediction, name: str, *, tries: int = 200, seed: int = 0) -> Plane | None:

@@ -42,8 +42,14 @@ class Room:
     ahead: np.ndarray
 
 
-def room(*, box: tuple[float, float, float] | None = None, noise: float = 0.0, wall_m: float = 4.0) -> Room:
-    pitch = np.radians(PITCH_DEG)
+def room(
+    *,
+    box: tuple[float, float, float] | None = None,
+    noise: float = 0.0,
+    wall_m: float = 4.0,
+    pitch_deg: float = PITCH_DEG,
+) -> Room:
+    pitch = np.radians(pitch_deg)
     up, ahead = np.array([0.0, -np.cos(pitch), -np.sin(pitch)]), np.array([0.0, -np.sin(pitch), np.cos(pitch)])
     camera = Intrinsics(FOCAL, FOCAL, (WIDTH - 1) / 2, (HEIGHT - 1) / 2)
     x, y = (np.arange(WIDTH) - camera.cx) / FOCAL, (np.arange(HEIGHT) - camera.cy) / FOCAL
@@ -103,6 +109,14 @@ def test_an_obstacle_has_its_distance_and_direction(example) -> None:
     assert box.distance_m == pytest.approx(np.hypot(2.0, 0.5), rel=0.08)
     assert 10 < box.bearing_deg < 25
     assert {obstacle.name for obstacle in found} == {"furniture", "wall"}
+
+
+@pytest.mark.parametrize("pitch_deg", [0.0, 20.0, 40.0])
+def test_an_obstacle_is_in_the_same_direction_however_the_camera_is_pitched(pitch_deg: float, example) -> None:
+    scene = room(box=(0.8, 1.0, 2.0), pitch_deg=pitch_deg)
+    box = next(one for one in example("obstacle_distance").obstacles(scene.prediction) if one.name == "furniture")
+    assert box.bearing_deg == pytest.approx(np.degrees(np.arctan2(0.9, 2.0)), abs=1.0)
+    assert box.distance_m == pytest.approx(np.hypot(0.8, 2.0), rel=0.05)
 
 
 def test_a_few_wrong_pixels_move_no_obstacle(example) -> None:
@@ -193,3 +207,54 @@ def test_a_picture_without_a_floor_ends_in_one_line(example, tmp_path: Path) -> 
             [str(path), "--bundle", str(DEMO), "--precision", "fp32", "--on", "table", "--out", str(tmp_path / "o.png")]
         )
     assert not (tmp_path / "o.png").exists()
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "tour.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (96, 64))
+    for index in range(3):
+        writer.write(np.full((64, 96, 3), 40 + 80 * index, np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_frame_of_a_video_is_the_one_asked_for(example, video: Path) -> None:
+    for number in range(3):
+        assert example("asked").frame_of(str(video), number).mean() == pytest.approx(40 + 80 * number, abs=5)
+
+
+@pytest.mark.parametrize("script", ["free_floor", "ar_placement"])
+@pytest.mark.parametrize(("frame", "said"), [("3", "has no frame 3: --frame should be 0 to 2"), ("-1", "0 or more; found -1")])
+def test_a_frame_that_is_not_there_ends_in_one_line(script: str, frame: str, said: str, example, video: Path) -> None:
+    with pytest.raises(SystemExit, match=said):
+        example(script).main([str(video), "--frame", frame])
+
+
+@pytest.mark.parametrize("script", ["free_floor", "ar_placement"])
+def test_a_source_that_is_not_there_ends_in_one_line(script: str, example, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="does not exist"):
+        example(script).main([str(tmp_path / "none.avi")])
+
+
+@pytest.mark.parametrize("at", ["96,10", "10,64", "-1,10", "10,-1", "10", "1,2,3", "left,top"])
+def test_a_pixel_outside_the_picture_ends_in_one_line(at: str, example, video: Path) -> None:
+    with pytest.raises(SystemExit, match="column from 0 to 95 and a row from 0 to 63; found"):
+        example("ar_placement").main([str(video), f"--at={at}"])
+
+
+def test_a_pixel_of_the_picture_is_column_and_row(example) -> None:
+    assert example("asked").pixel_of("95,63", (64, 96)) == (95, 63)
+
+
+@pytest.mark.skipif(not available()["onnxruntime"].usable, reason="needs onnxruntime")
+def test_a_frame_of_a_video_is_predicted_and_painted(example, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    room = read_picture(DEMO / "evaluation" / "012.jpg")
+    path, out = tmp_path / "tour.avi", tmp_path / "out.png"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, room.shape[1::-1])
+    for frame in (np.full_like(room, 128), room[:, :, ::-1]):
+        writer.write(np.ascontiguousarray(frame))
+    writer.release()
+    example("free_floor").main([str(path), "--frame", "1", "--bundle", str(DEMO), "--precision", "fp32", "--out", str(out)])
+    assert "free floor: " in capsys.readouterr().out
+    assert np.abs(read_picture(out).astype(int) - room).mean() < 60
