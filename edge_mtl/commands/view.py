@@ -72,10 +72,15 @@ def run(terminal: Terminal, text: str, options: EngineOptions, wanted: ViewOptio
         with Engine(
             bundle, backend=options.backend, precision=options.precision, device=options.device, threads=options.threads
         ) as engine:
-            with terminal.steps() as step, closing(_predictions(engine, source, wanted, step, terminal)) as shown:
-                for index, (frame, prediction) in enumerate(shown):
-                    stage.show(index, frame.time_s, frame.name, frame.pixels, prediction)
-                    totals.append(prediction.timing.total * 1e3)
+            with terminal.steps() as step, closing(_predictions(engine, source, wanted, step)) as shown:
+                try:
+                    for index, (frame, prediction) in enumerate(shown):
+                        stage.show(index, frame.time_s, frame.name, frame.pixels, prediction)
+                        totals.append(prediction.timing.total * 1e3)
+                except KeyboardInterrupt:  # ends a camera, and what was shown until then stays
+                    if source.kind != "camera":
+                        raise
+                    terminal.note("stopped.")
             info = engine.info
         if not totals:
             raise FrameError(f"{text}: no frame could be used.")
@@ -99,16 +104,11 @@ def _place(wanted: ViewOptions) -> AbstractContextManager[Stage]:
 
 
 def _predictions(
-    engine: Engine, source: TimedSource, wanted: ViewOptions, step: Step, terminal: Terminal
+    engine: Engine, source: TimedSource, wanted: ViewOptions, step: Step
 ) -> Generator[tuple[TimedFrame, Prediction], None, None]:
-    """Frames with what was predicted on them; Ctrl-C ends a camera, and what was shown until then stays."""
+    """Frames with what was predicted on them."""
     smooth = TemporalFilter() if wanted.stability else None
-    try:
-        for done, frame in enumerate(source.frames):
-            step("showing", done, source.count or 0)
-            prediction = engine.predict(frame.pixels, intrinsics=wanted.intrinsics)
-            yield frame, prediction if smooth is None else smooth(frame.pixels, prediction)
-    except KeyboardInterrupt:
-        if source.kind != "camera":
-            raise
-        terminal.note("stopped.")
+    for done, frame in enumerate(source.frames):
+        step("showing", done, source.count or 0)
+        prediction = engine.predict(frame.pixels, intrinsics=wanted.intrinsics)
+        yield frame, prediction if smooth is None else smooth(frame.pixels, prediction)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 
 from edge_mtl.bundle import Bundle
+from edge_mtl.commands import view
 from edge_mtl.errors import BackendUnavailable, FrameError
-from edge_mtl.view.sources import open_timed
+from edge_mtl.view.sources import TimedFrame, TimedSource, open_timed
+from edge_mtl.view.stage import Stage
 from edge_mtl.view.viewer import live, remote, saved
 from tests.bundles import make_bundle, picture, write_picture
 from tests.command_line import assert_failed, edge_mtl
@@ -114,6 +117,39 @@ def test_a_bag_keeps_its_times(tiny_bundle: Bundle, tmp_path: Path) -> None:
     assert "time" in timelines["/maps/segmentation"]
     seconds = np.array(sorted(values["/maps/segmentation time"])) / 1e9
     np.testing.assert_allclose(seconds, [0.0, 0.1, 0.2], atol=1e-6)
+
+
+def interrupted_after(frames: int, show: Callable[..., None]) -> Callable[..., None]:
+    """`Stage.show` that is interrupted, as by Ctrl-C, while it shows what comes after `frames` frames."""
+
+    def shows(self: Stage, index: int, *rest: Any) -> None:
+        if index == frames:
+            raise KeyboardInterrupt
+        show(self, index, *rest)
+
+    return shows
+
+
+@pytest.mark.parametrize("kind", ["camera", "video"])
+def test_ctrl_c_while_a_frame_is_shown_keeps_the_recording_of_a_camera(
+    kind: str, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = (TimedFrame(f"{number}", picture(number, height=48, width=72), number / 10) for number in range(5))
+    source = TimedSource(kind, kind, None, frames)
+    monkeypatch.setattr(view, "open_timed", lambda text, **options: source)
+    monkeypatch.setattr(Stage, "show", interrupted_after(2, Stage.show))
+    folder = tmp_path / "recordings"
+    said = edge_mtl("view", "camera:0", "--bundle", tiny_bundle.path, "--save", folder / "tour.rrd", "--json", *ONNX)
+    if kind != "camera":
+        assert said.code != 0
+        assert list(folder.iterdir()) == []
+        return
+    assert said.code == 0, said.err
+    assert "stopped." in said.err
+    assert said.records[0]["frames"] == 2
+    rows, _, _ = read(folder / "tour.rrd")
+    assert rows["/maps/depth"] == 2
+    assert [path.name for path in folder.iterdir()] == ["tour.rrd"]
 
 
 def test_a_bundle_of_one_task_shows_that_task(tmp_path: Path, pictures: Path) -> None:
