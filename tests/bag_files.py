@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,9 @@ import numpy as np
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
+from ruamel.yaml import YAML
 
-__all__ = ["CAMERA_TOPIC", "IMAGE_TOPIC", "Recorded", "read_bag", "write_bag"]
+__all__ = ["CAMERA_TOPIC", "IMAGE_TOPIC", "Recorded", "read_bag", "without_definitions", "write_bag"]
 
 IMAGE_TOPIC, CAMERA_TOPIC = "/camera/image_raw", "/camera/camera_info"
 START_NS = 1_700_000_000_000_000_000
@@ -39,6 +42,8 @@ def write_bag(
     focal: float | None = None,
     camera_scale: int = 1,
     broken: int | None = None,
+    broken_camera: int | None = None,
+    camera_fields: Mapping[str, Any] | None = None,
 ) -> Path:
     """A bag of (H, W, 3) uint8 RGB frames at 10 Hz.
 
@@ -47,6 +52,8 @@ def write_bag(
         focal: of the camera in pixels; None for a bag without camera_info.
         camera_scale: the camera_info is of pictures this many times larger.
         broken: index of a frame that lacks half its bytes.
+        broken_camera: index of a camera_info that lacks half its bytes.
+        camera_fields: of the camera_info, in place of what it says otherwise; "roi" is (x, y, width, height).
     """
     store = get_typestore(Stores.ROS2_HUMBLE)
     types = store.types
@@ -60,8 +67,9 @@ def write_bag(
             header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="camera")
             height, width = frame.shape[:2]
             if cameras is not None and focal is not None:
-                camera = _camera(types, header, width * camera_scale, height * camera_scale, focal)
-                writer.write(cameras, time_ns, store.serialize_cdr(camera, cameras.msgtype))
+                camera = _camera(types, header, width * camera_scale, height * camera_scale, focal, camera_fields or {})
+                raw = bytes(store.serialize_cdr(camera, cameras.msgtype))
+                writer.write(cameras, time_ns, raw[: len(raw) // 2] if index == broken_camera else raw)
             data = frame.reshape(-1)
             image = types["sensor_msgs/msg/Image"](
                 header=header,
@@ -74,6 +82,24 @@ def write_bag(
             )
             writer.write(images, time_ns + 1, store.serialize_cdr(image, images.msgtype))
     return path
+
+
+def without_definitions(bag: Path, *, foreign: str, kind: str) -> Path:
+    """An sqlite3 bag as Humble writes them, without definitions of its types; the topic `foreign` becomes one of `kind`."""
+    database, metadata = next(bag.glob("*.db3")), bag / "metadata.yaml"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE schema SET schema_version = 3")
+        connection.execute("DELETE FROM message_definitions")
+        connection.execute("UPDATE topics SET type_description_hash = ''")
+        connection.execute("UPDATE topics SET type = ? WHERE name = ?", (kind, foreign))
+    content = YAML(typ="safe").load(metadata.read_text())
+    for topic in content["rosbag2_bagfile_information"]["topics_with_message_count"]:
+        described = topic["topic_metadata"]
+        described["type_description_hash"] = ""
+        described["type"] = kind if described["name"] == foreign else described["type"]
+    with metadata.open("w") as file:
+        YAML(typ="safe").dump(content, file)
+    return bag
 
 
 def read_bag(path: Path) -> dict[str, list[Recorded]]:
@@ -97,19 +123,22 @@ def read_bag(path: Path) -> dict[str, list[Recorded]]:
     return dict(result)
 
 
-def _camera(types: Any, header: Any, width: int, height: int, focal: float) -> Any:
+def _camera(types: Any, header: Any, width: int, height: int, focal: float, changed: Mapping[str, Any]) -> Any:
     cx, cy = (width - 1) / 2, (height - 1) / 2
-    region = types["sensor_msgs/msg/RegionOfInterest"](x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
-    return types["sensor_msgs/msg/CameraInfo"](
-        header=header,
-        height=height,
-        width=width,
-        distortion_model="plumb_bob",
-        d=np.zeros(5),
-        k=np.array([focal, 0, cx, 0, focal, cy, 0, 0, 1.0]),
-        r=np.eye(3).ravel(),
-        p=np.array([focal, 0, cx, 0, 0, focal, cy, 0, 0, 0, 1.0, 0]),
-        binning_x=0,
-        binning_y=0,
-        roi=region,
+    fields: dict[str, Any] = {
+        "height": height,
+        "width": width,
+        "distortion_model": "plumb_bob",
+        "d": np.zeros(5),
+        "k": np.array([focal, 0, cx, 0, focal, cy, 0, 0, 1.0]),
+        "r": np.eye(3).ravel(),
+        "p": np.array([focal, 0, cx, 0, 0, focal, cy, 0, 0, 0, 1.0, 0]),
+        "binning_x": 0,
+        "binning_y": 0,
+        "roi": (0, 0, 0, 0),
+    } | dict(changed)
+    x, y, roi_width, roi_height = fields["roi"]
+    fields["roi"] = types["sensor_msgs/msg/RegionOfInterest"](
+        x_offset=x, y_offset=y, height=roi_height, width=roi_width, do_rectify=False
     )
+    return types["sensor_msgs/msg/CameraInfo"](header=header, **fields)

@@ -101,6 +101,7 @@ def run_bag(
     camera_info: Annotated[
         str | None, typer.Option("--camera-info", metavar="NAME", help="Of the camera; default: beside the images.")
     ] = None,
+    rectified: Annotated[bool, typer.Option("--rectified", help="Rectified images: the camera is P, not K.")] = False,
     storage: Annotated[str, typer.Option("--storage", metavar="NAME", help="sqlite3, mcap, or same as the bag.")] = "same",
     stability: Annotated[bool, typer.Option("--stability", help="Smooth the maps where the picture stands still.")] = False,
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Stop after this many images.")] = None,
@@ -123,6 +124,7 @@ def run_bag(
         out=out,
         topic=topic,
         camera_topic=camera_info,
+        rectified=rectified,
         storage=storage,
         stability=stability,
         limit=limit,

@@ -1,7 +1,8 @@
 """`edge-mtl run-bag`: a recorded ROS 2 bag through an engine, its maps written into a new bag beside what was recorded.
 
 Knows bags and messages by their definitions; needs no ROS, only the package rosbags (extra "bags"). The original messages are
-copied byte for byte; maps carry the stamp and frame of their image, and its time in the bag.
+copied byte for byte, but for topics of an unknown type and maps of an earlier run; maps carry the stamp and frame of their
+image, and its time in the bag.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ __all__ = ["run"]
 Array = np.ndarray
 _IMAGE, _COMPRESSED, _CAMERA = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo"
 _NAMESPACE = "/edge_mtl"
+_WRITTEN = tuple(f"{_NAMESPACE}/{name}" for name in ("segmentation", "depth", "normals", "labels_json"))
 _NO_PICTURES = ("depth", "infra", "mask", "label", "disparity")
 
 
@@ -47,6 +49,7 @@ class _Rosbags:
     writer: Any
     plugin: Any
     typestore: Any
+    unknown_type: type[Exception]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class _Plan:
     bag: Path
     images: str
     cameras: str | None
+    rectified: bool
     stability: bool
     limit: int | None
 
@@ -76,6 +80,7 @@ def run(
     out: Path | None = None,
     topic: str | None = None,
     camera_topic: str | None = None,
+    rectified: bool = False,
     storage: str = "same",
     stability: bool = False,
     limit: int | None = None,
@@ -87,22 +92,24 @@ def run(
         out: folder to write, which must not exist; by default the bag's name with "-maps".
         topic: of the images; needed where the bag has several.
         camera_topic: of the camera_info; by default the one beside the images.
+        rectified: the images are rectified, their camera is P of the camera_info, not K.
         storage: "sqlite3", "mcap", or "same" as the bag's.
         stability: smooth the maps over time.
         limit: stop after this many images; the rest of the bag is not copied either.
     Raises:
         BackendUnavailable: rosbags is not installed.
-        FrameError: the bag cannot be read, or has no usable images, or several topics of them.
+        FrameError: the bag cannot be read, has no usable images, several topics of them, or nothing on a topic that was named.
         FileExistsError: `out` is there already.
     """
-    target = out if out is not None else bag.with_name(f"{bag.resolve().name}-maps")
+    place = bag if bag.name not in ("", "..") else bag.resolve()
+    target = out if out is not None else place.parent / f"{bag.resolve().name}-maps"
     if target.exists():
         raise FileExistsError(17, "There is something already; name another folder with --out", str(target))
     rosbags = _rosbags()
     tally = _Tally()
     with _opened(rosbags, bag) as reader:
         images = _image_topic(reader, bag, topic)
-        plan = _Plan(bag, images, camera_topic or _camera_beside(reader, images), stability, limit)
+        plan = _Plan(bag, images, _camera_topic(reader, bag, camera_topic, images), rectified, stability, limit)
         plugin = _plugin(rosbags, bag, storage)
         with Engine(
             find(options.bundle),
@@ -132,7 +139,8 @@ def run(
     shown.add_row(f"{tally.frames}{skipped}", f"{info.precision} on {info.backend}", f"{result['ms_per_frame']:.2f}")
     terminal.show(shown, f"Wrote {target}: the bag with {_NAMESPACE}/segmentation, depth, normals and labels_json")
     if tally.scaled < tally.frames:
-        terminal.note(f"{tally.frames - tally.scaled} frames had no camera_info: their depth is right only up to a factor.")
+        unscaled = tally.frames - tally.scaled
+        terminal.note(f"{unscaled} frames had no camera_info that fits: their depth is right only up to a factor.")
 
 
 def _annotate(
@@ -145,25 +153,29 @@ def _annotate(
     step: Step,
     terminal: Terminal,
 ) -> None:
-    """Copy every message, and add maps after each image."""
-    copies = {connection.id: _copied(writer, reader, connection) for connection in reader.connections}
+    """Copy every message of a known type, and add maps after each image."""
+    copies = _copies(rosbags, writer, reader, terminal)
     maps = _MapTopics(writer, rosbags.typestore)
     smooth = TemporalFilter() if plan.stability else None
     count = sum(connection.msgcount for connection in reader.connections if connection.topic == plan.images)
     camera: Any = None
     for connection, time_ns, raw in _messages(reader, plan.bag):
-        writer.write(copies[connection.id], time_ns, raw)
+        if connection.id in copies:
+            writer.write(copies[connection.id], time_ns, raw)
         if connection.topic == plan.cameras and connection.msgtype == _CAMERA:
-            camera = reader.deserialize(raw, connection.msgtype)
+            try:
+                camera = _message(reader, raw, connection.msgtype)
+            except FrameError as exc:
+                terminal.note(f"skipped: camera_info at {time_ns} ns: {one_line(str(exc))}")
         if connection.topic != plan.images:
             continue
         step("predicting", tally.frames, min(count, plan.limit or count))
         try:
-            message = reader.deserialize(raw, connection.msgtype)
+            message = _message(reader, raw, connection.msgtype)
             pixels = message_pixels(message, connection.msgtype)
-            intrinsics = _intrinsics(camera, pixels.shape[1], pixels.shape[0])
+            intrinsics = _intrinsics(camera, pixels.shape[1], pixels.shape[0], rectified=plan.rectified)
             prediction = engine.predict(pixels, intrinsics=intrinsics)
-        except (FrameError, rosbags.reader.error) as exc:
+        except FrameError as exc:
             tally.skipped += 1
             terminal.note(f"skipped: image at {time_ns} ns: {one_line(str(exc))}")
             continue
@@ -228,25 +240,16 @@ class _MapTopics:
         return types["std_msgs/msg/Header"](stamp=stamp, frame_id=str(header.frame_id))
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """How bags are opened, and what their reader raises on damaged messages."""
-
-    open: Any
-    error: type[Exception]
-
-
 def _rosbags() -> _Rosbags:
     try:
         highlevel, rosbag2 = import_module("rosbags.highlevel"), import_module("rosbags.rosbag2")
-        errors, typesys = import_module("rosbags.highlevel.anyreader"), import_module("rosbags.typesys")
+        typesys = import_module("rosbags.typesys")
     except ImportError as exc:
         raise BackendUnavailable(
             'Reading bags needs the package rosbags. Install it with: pip install "edge-mtl[bags]"'
         ) from exc
     store = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
-    reader = _Reader(lambda path: highlevel.AnyReader([path], default_typestore=store), errors.AnyReaderError)
-    return _Rosbags(reader, rosbag2.Writer, rosbag2.StoragePlugin, store)
+    return _Rosbags(highlevel.AnyReader, rosbag2.Writer, rosbag2.StoragePlugin, store, typesys.TypesysError)
 
 
 @contextmanager
@@ -254,7 +257,7 @@ def _opened(rosbags: _Rosbags, bag: Path) -> Iterator[Any]:
     if bag.suffix == ".bag":
         raise FrameError(f"{bag} is a bag of ROS 1. Convert it first: rosbags-convert --src {bag} --dst {bag.with_suffix('')}")
     try:
-        reader = rosbags.reader.open(bag)
+        reader = rosbags.reader([bag], default_typestore=rosbags.typestore)
         reader.open()
     except Exception as exc:  # SQLite, YAML and the reader's own errors
         reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
@@ -278,6 +281,24 @@ def _new_bag(rosbags: _Rosbags, target: Path, plugin: Any) -> Iterator[Any]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _copies(rosbags: _Rosbags, writer: Any, reader: Any, terminal: Terminal) -> dict[int, Any]:
+    """The connections of the new bag by the old one's ids; notes say which topics are left out.
+
+    A bag must say what its messages are. Old ones do not; then the types of ROS itself are known, and no others. Maps of an
+    earlier run make room for the new ones.
+    """
+    copies: dict[int, Any] = {}
+    for connection in reader.connections:
+        if connection.topic in _WRITTEN:
+            terminal.note(f"left out: {connection.topic}: it is of an earlier run, this one replaces it.")
+            continue
+        try:
+            copies[connection.id] = _copied(writer, reader, connection)
+        except rosbags.unknown_type:
+            terminal.note(f"left out: {connection.topic}: the bag does not define its type {connection.msgtype}.")
+    return copies
+
+
 def _copied(writer: Any, reader: Any, connection: Any) -> Any:
     """The connection of the same topic and type in the new bag."""
     return writer.add_connection(
@@ -298,13 +319,21 @@ def _messages(reader: Any, bag: Path) -> Iterator[tuple[Any, int, bytes]]:
         raise FrameError(f"{bag} cannot be read to its end ({type(exc).__name__}). Reindex it, or copy it again.") from exc
 
 
+def _message(reader: Any, raw: bytes, kind: str) -> Any:
+    try:
+        return reader.deserialize(raw, kind)
+    except Exception as exc:  # rosbags raises many kinds on damaged messages
+        raise FrameError(f"the message is damaged ({type(exc).__name__})") from exc
+
+
 def _image_topic(reader: Any, bag: Path, wanted: str | None) -> str:
     found = sorted({c.topic for c in reader.connections if c.msgtype in (_IMAGE, _COMPRESSED) and c.msgcount})
     if wanted is not None:
         if wanted not in found:
             raise FrameError(f"{bag} has no images on {wanted}; found {', '.join(found) or 'none'}.")
         return wanted
-    likely = [topic for topic in found if not any(word in topic.lower() for word in _NO_PICTURES)]
+    recorded = [topic for topic in found if topic not in _WRITTEN]
+    likely = [topic for topic in recorded if not any(word in topic.lower() for word in _NO_PICTURES)]
     raw = [topic for topic in likely if not topic.endswith("/compressed")] or likely
     if len(raw) != 1:
         what = f"images on several topics, {', '.join(found)}: name one with --topic" if found else "no images"
@@ -312,9 +341,13 @@ def _image_topic(reader: Any, bag: Path, wanted: str | None) -> str:
     return raw[0]
 
 
-def _camera_beside(reader: Any, images: str) -> str | None:
+def _camera_topic(reader: Any, bag: Path, wanted: str | None, images: str) -> str | None:
+    """The topic that was named, or the one beside the images; None where there is none."""
+    found = sorted({c.topic for c in reader.connections if c.msgtype == _CAMERA and c.msgcount})
+    if wanted is not None and wanted not in found:
+        raise FrameError(f"{bag} has no camera_info on {wanted}; found {', '.join(found) or 'none'}.")
     beside = f"{images.removesuffix('/compressed').rpartition('/')[0]}/camera_info"
-    return beside if any(c.topic == beside and c.msgtype == _CAMERA for c in reader.connections) else None
+    return wanted or (beside if beside in found else None)
 
 
 def _plugin(rosbags: _Rosbags, bag: Path, storage: str) -> Any:
@@ -322,13 +355,27 @@ def _plugin(rosbags: _Rosbags, bag: Path, storage: str) -> Any:
     return rosbags.plugin.MCAP if mcap else rosbags.plugin.SQLITE3
 
 
-def _intrinsics(camera: Any, width: int, height: int) -> Intrinsics | None:
-    """K of a camera_info for images of this size; None where there is none that fits, or it is not calibrated."""
-    if camera is None or camera.width < 1 or camera.height < 1 or not camera.k[0] > 0:
+def _intrinsics(camera: Any, width: int, height: int, *, rectified: bool) -> Intrinsics | None:
+    """K of a camera_info, or P, for images of this size; None where there is none that fits, or it is not calibrated.
+
+    K and P are of the whole sensor. The region of interest is cut out first, then binned, as sensor_msgs/CameraInfo says; what
+    is delivered may have been resized again, to the same aspect ratio within a pixel.
+    """
+    if camera is None:
         return None
-    if camera.binning_x > 1 or camera.binning_y > 1 or camera.roi.width or camera.roi.height:
+    matrix, row = (camera.p, 4) if rectified else (camera.k, 3)
+    fx, fy, cx, cy = (float(matrix[index]) for index in (0, row + 1, 2, row + 2))
+    found_width, found_height, roi = int(camera.width), int(camera.height), camera.roi
+    if roi.width and roi.height:
+        cx, cy, found_width, found_height = cx - roi.x_offset, cy - roi.y_offset, int(roi.width), int(roi.height)
+    binned = found_width // max(1, camera.binning_x), found_height // max(1, camera.binning_y)
+    if min(binned) < 1 or abs(binned[1] * width / binned[0] - height) > 1:
         return None
-    sx, sy = width / camera.width, height / camera.height
-    if abs(camera.height * sx - height) > 1:
+    for new_width, new_height in (binned, (width, height)):
+        sx, sy = new_width / found_width, new_height / found_height
+        fx, fy, cx, cy = fx * sx, fy * sy, cx * sx, cy * sy
+        found_width, found_height = new_width, new_height
+    try:
+        return Intrinsics(fx, fy, cx, cy)
+    except FrameError:
         return None
-    return Intrinsics(float(camera.k[0]) * sx, float(camera.k[4]) * sy, float(camera.k[2]) * sx, float(camera.k[5]) * sy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_mtl.build.frame_choice.bags import bag_frames, image_pixels
+from edge_mtl.build.frame_choice.bags import bag_frames, image_pixels, message_pixels
 from edge_mtl.build.frame_choice.choose import choose_frames
 from edge_mtl.build.frame_choice.sources import open_frames
 from edge_mtl.bundle import Bundle
@@ -183,6 +184,27 @@ def test_yuv_is_read_in_its_own_order(encoding: str, order: str) -> None:
     assert red > blue
 
 
+@pytest.mark.parametrize(("encoding", "order"), [("nv12", (0, 1)), ("nv21", (1, 0))])
+@pytest.mark.parametrize("padding", [0, 5])
+def test_planes_of_colour_after_those_of_brightness_are_read(encoding: str, order: tuple[int, int], padding: int) -> None:
+    colour = np.array((90, 240), np.uint8)[list(order)]  # U and V
+    rows = np.vstack([np.full((4, 8), 150, np.uint8), np.tile(colour, (2, 4))])
+    data = np.pad(rows, ((0, 0), (0, padding))).ravel()
+    found = image_pixels(message(encoding, data[: data.size - padding], height=4, width=8, step=8 + padding))
+    assert found.shape == (4, 8, 3)
+    red, green, blue = found[3, 7].astype(int)
+    assert red > 230 > green
+    assert red > blue
+
+
+def test_a_compressed_picture_is_not_turned_as_its_camera_is_not() -> None:
+    plain = cv2.imencode(".jpg", np.zeros((16, 32, 3), np.uint8))[1].tobytes()
+    exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, 6, 0, 0)
+    turned = np.frombuffer(plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:], np.uint8)
+    assert cv2.imdecode(turned, cv2.IMREAD_COLOR).shape == (32, 16, 3)
+    assert message_pixels(SimpleNamespace(format="jpeg", data=turned), COMPRESSED).shape == (16, 32, 3)
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -191,6 +213,9 @@ def test_yuv_is_read_in_its_own_order(encoding: str, order: str) -> None:
         message("rgb8", np.zeros(200, np.uint8), height=4, width=6, step=10),
         message("rgb8", np.zeros(0, np.uint8), height=0, width=0, step=0),
         message("yuv422", np.zeros(40, np.uint8), height=4, width=5, step=10),
+        message("nv12", np.zeros(32, np.uint8), height=4, width=8, step=8),
+        message("nv12", np.zeros(200, np.uint8), height=5, width=8, step=8),
+        message("nv21", np.zeros(200, np.uint8), height=4, width=7, step=7),
     ],
 )
 def test_images_that_are_none_are_frame_errors(broken: Any) -> None:

@@ -11,9 +11,11 @@ import pytest
 
 pytest.importorskip("rosbags", reason='needs the extra bags: pip install "edge-mtl[bags]"')
 
+from rosbags.typesys import Stores, get_typestore
+
 from edge_mtl import Engine
 from edge_mtl.bundle import Bundle
-from tests.bag_files import IMAGE_TOPIC, read_bag, write_bag
+from tests.bag_files import CAMERA_TOPIC, IMAGE_TOPIC, read_bag, without_definitions, write_bag
 from tests.bundles import picture
 from tests.command_line import edge_mtl
 
@@ -70,6 +72,7 @@ def test_without_camera_info_depth_is_said_to_be_unscaled(tiny_bundle: Bundle, t
 
 def test_what_cannot_be_done_is_one_line_and_leaves_nothing(tiny_bundle: Bundle, tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "tour", [picture(0)])
+    seen = write_bag(tmp_path / "seen", [picture(0)], focal=120.0)
     all_broken = write_bag(tmp_path / "broken", [picture(0)], broken=0)
     (tmp_path / "there").mkdir()
     (tmp_path / "empty").mkdir()
@@ -80,6 +83,8 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(tiny_bundle: Bundle,
         ((str(tmp_path / "empty"),), 6, "no readable ROS 2 bag"),
         ((str(tmp_path / "old.bag"),), 6, "rosbags-convert"),
         ((str(bag), "--topic", "/other"), 6, f"found {IMAGE_TOPIC}"),
+        ((str(bag), "--camera-info", "/other"), 6, "no camera_info on /other; found none"),
+        ((str(seen), "--camera-info", "/camera/info"), 6, f"found {CAMERA_TOPIC}"),
         ((str(bag), "--out", str(tmp_path / "there")), 74, "--out"),
         ((str(bag), "--storage", "tape"), 2, "tape"),
         ((str(all_broken),), 6, "no image on"),
@@ -114,3 +119,85 @@ def test_depth_of_another_camera_size_is_scaled(tiny_bundle: Bundle, tmp_path: P
     with Engine(tiny_bundle, threads=1) as engine:
         known = engine.predict(frame, intrinsics=(120.0, 120.0, 47.75, 31.75)).depth
     assert np.allclose(depth, known.ravel(), rtol=1e-5)
+
+
+def test_a_topic_whose_type_nobody_defines_is_left_out_and_the_rest_copied(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "tour", [picture(0), picture(1)], focal=120.0)
+    recorded = read_bag(bag)
+    kind = "realsense2_camera_msgs/msg/Extrinsics"
+    code, _, err = run(str(without_definitions(bag, foreign=CAMERA_TOPIC, kind=kind)), "--bundle", str(tiny_bundle.path))
+    assert code == 0, err
+    assert f"left out: {CAMERA_TOPIC}: the bag does not define its type {kind}." in err
+    annotated = read_bag(tmp_path / "tour-maps")
+    assert CAMERA_TOPIC not in annotated
+    assert annotated[IMAGE_TOPIC] == recorded[IMAGE_TOPIC]
+    assert len(annotated["/edge_mtl/depth"]) == 2
+
+
+def test_maps_of_an_earlier_run_are_replaced(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "tour", [picture(0), picture(1)], focal=120.0)
+    assert run(str(bag), "--bundle", str(tiny_bundle.path), "--threads", "1")[0] == 0
+    code, _, err = run(str(tmp_path / "tour-maps"), "--bundle", str(tiny_bundle.path), "--threads", "1")
+    assert code == 0, err
+    assert "left out: /edge_mtl/depth: it is of an earlier run" in err
+    assert read_bag(tmp_path / "tour-maps-maps") == read_bag(tmp_path / "tour-maps")
+
+
+def test_a_damaged_camera_info_is_named_and_the_one_before_is_kept(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "tour", [picture(0), picture(1)], focal=120.0, broken_camera=1)
+    code, out, err = run(str(bag), "--bundle", str(tiny_bundle.path), "--json")
+    assert code == 0, err
+    assert "skipped: camera_info at" in err
+    assert json.loads(out)["frames_with_metric_depth"] == 2
+
+
+def test_the_folder_one_stands_in_is_a_bag_like_any(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(write_bag(tmp_path / "tour", [picture(0)]))
+    code, _, err = run(".", "--bundle", str(tiny_bundle.path.resolve()))
+    assert code == 0, err
+    assert IMAGE_TOPIC in read_bag(tmp_path / "tour-maps")
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "expected"),
+    [
+        ({"binning_x": 2, "binning_y": 2, "width": 192, "height": 128}, (), (60.0, 60.0, 23.75, 15.75)),
+        ({"roi": (10, 6, 96, 64), "width": 192, "height": 128}, (), (120.0, 120.0, 37.5, 25.5)),
+        (
+            {"roi": (10, 6, 192, 128), "binning_x": 2, "binning_y": 2, "width": 384, "height": 256},
+            (),
+            (60.0, 60.0, 18.75, 12.75),
+        ),
+        ({"p": np.array([90.0, 0, 40, 0, 0, 91, 30, 0, 0, 0, 1, 0])}, ("--rectified",), (90.0, 91.0, 40.0, 30.0)),
+        ({"k": np.zeros(9)}, (), None),
+        ({"k": np.array([np.inf, 0, 47.5, 0, 120, 31.5, 0, 0, 1])}, (), None),
+        ({"width": 96, "height": 80}, (), None),
+    ],
+)
+def test_depth_is_scaled_by_the_camera_that_the_node_would_use(
+    tiny_bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fields: dict[str, Any],
+    options: tuple[str, ...],
+    expected: tuple[float, float, float, float] | None,
+) -> None:
+    frame = picture(3)
+    bag = write_bag(tmp_path / "tour", [frame], focal=120.0, camera_fields=fields)
+    assert run(str(bag), "--bundle", str(tiny_bundle.path), "--threads", "1", *options)[0] == 0
+    with Engine(tiny_bundle, threads=1) as engine:
+        known = engine.predict(frame, intrinsics=expected).depth
+    assert read_bag(tmp_path / "tour-maps")["/edge_mtl/depth"][0].data == known.tobytes()
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "ros2_ws" / "src" / "edge_mtl"))
+    cameras = pytest.importorskip("edge_mtl_ros.cameras")
+    keeper = cameras.CameraKeeper()
+    keeper.put(cameras.camera_of(recorded_camera(bag)))
+    of_node = keeper.of_picture(frame.shape[1], frame.shape[0], rectified="--rectified" in options).intrinsics
+    assert (None if of_node is None else of_node.as_tuple()) == expected
+
+
+def recorded_camera(bag: Path) -> Any:
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    return store.deserialize_cdr(read_bag(bag)[CAMERA_TOPIC][0].raw, "sensor_msgs/msg/CameraInfo")

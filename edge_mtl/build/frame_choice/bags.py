@@ -35,12 +35,16 @@ _CONVERSIONS: Mapping[str, tuple[int, int | None]] = {
     "uyvy": (2, cv2.COLOR_YUV2RGB_UYVY),
     "yuv422_yuy2": (2, cv2.COLOR_YUV2RGB_YUY2),
     "yuyv": (2, cv2.COLOR_YUV2RGB_YUY2),
+    "nv12": (1, cv2.COLOR_YUV2RGB_NV12),
+    "nv21": (1, cv2.COLOR_YUV2RGB_NV21),
     "bayer_rggb8": (1, cv2.COLOR_BayerBG2RGB),
     "bayer_bggr8": (1, cv2.COLOR_BayerRG2RGB),
     "bayer_gbrg8": (1, cv2.COLOR_BayerGR2RGB),
     "bayer_grbg8": (1, cv2.COLOR_BayerGB2RGB),
 }
 """Bytes per pixel and OpenCV's conversion by encoding; OpenCV names Bayer patterns after the second row."""
+_PLANAR = ("nv12", "nv21")
+"""Half as many rows again of colour follow those of brightness."""
 
 
 def bag_frames(path: Path, *, topic: str | None = None, every: int = 1) -> FrameSource:
@@ -93,12 +97,13 @@ def image_pixels(message: Any) -> Array:
         raise FrameError(f"the encoding {message.encoding!r} is none of {', '.join(_CONVERSIONS)}")
     channels, conversion = _CONVERSIONS[encoding]
     data = np.asarray(message.data, np.uint8).ravel()
-    if height < 1 or width < 1 or step < width * channels or data.size < height * step - (step - width * channels):
+    rows = height * 3 // 2 if encoding in _PLANAR else height
+    if height < 1 or width < 1 or step < width * channels or data.size < rows * step - (step - width * channels):
         raise FrameError(f"{data.size} bytes are no {width}x{height} image of {encoding} with rows of {step} bytes")
-    padded = np.zeros(height * step, np.uint8)
+    padded = np.zeros(rows * step, np.uint8)
     padded[: min(data.size, padded.size)] = data[: padded.size]
-    pixels = padded.reshape(height, step)[:, : width * channels]
-    pixels = np.ascontiguousarray(pixels.reshape((height, width) if channels == 1 else (height, width, channels)))
+    pixels = padded.reshape(rows, step)[:, : width * channels]
+    pixels = np.ascontiguousarray(pixels.reshape((rows, width) if channels == 1 else (rows, width, channels)))
     try:
         return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
     except cv2.error as exc:
@@ -111,10 +116,13 @@ def message_pixels(message: Any, kind: str) -> Array:
 
 
 def _compressed_pixels(message: Any) -> Array:
-    """(H, W, 3) uint8 RGB of a sensor_msgs/CompressedImage. Raises FrameError: it cannot be decoded."""
+    """(H, W, 3) uint8 RGB of a sensor_msgs/CompressedImage. Raises FrameError: it cannot be decoded.
+
+    Never turned upright by EXIF data: a camera_info is of the picture as the camera sent it.
+    """
     encoded = np.asarray(message.data, np.uint8).ravel()
     try:
-        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if encoded.size else None
     except cv2.error:
         picture = None
     if picture is None:
