@@ -3,6 +3,7 @@
 python train/evaluate.py bundles/rooms-quick --engines               the bundle's FP32 graph and the engines built here
 python train/evaluate.py runs/rooms-b0                               last weights, and those chosen on validation frames
 python train/evaluate.py runs/all --single runs/seg runs/depth       with delta-m against single-task models
+python train/evaluate.py runs/all --out reports/all                  table and cosines of gradients as a report with pictures
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         metrics = measure(asked.models, frames=frames, weights=asked.weights, engines=asked.engines, opened=opened)
         records = recorded(asked.models, average=asked.average)
         _report(metrics, single, records, split=asked.split, console=console)
+        if asked.out is not None:
+            _write_report(asked, {**{f"single: {name}": one for name, one in single.items()}, **metrics}, records, console)
         if asked.json is not None:
             numbers = {"metrics": metrics, "single": single, "recorded_on_validation": records}
             _write(asked.json, {"models": list(map(str, asked.models)), "split": asked.split, **numbers})
@@ -125,6 +129,25 @@ def _report(
         console.print(study_table(records, title="validation frames, as the runs recorded them"))
 
 
+def _write_report(
+    asked: argparse.Namespace, metrics: Mapping[str, Metrics], records: Mapping[str, Metrics], console: Console
+) -> None:
+    from mtl.study.cosines import cosines_of
+    from mtl.study.evaluation import evaluation_document
+    from mtl.study.records import read_records
+    from mtl.study.report import write_files
+
+    named = _names(asked.models)
+    runs = {named[path]: read_records(path) for path in asked.models if path.is_dir()}
+    cosines = {name: cosines_of([one]) for name, one in runs.items() if one.validations or one.cosines}
+    command = ["python", *sys.argv]
+    document = evaluation_document(metrics, records, cosines, split=asked.split, command=command)
+    found = {name: [asdict(pair) for pair in pairs] for name, pairs in cosines.items()}
+    numbers = {"split": asked.split, "metrics": metrics, "recorded_on_validation": records, "cosines": found}
+    for path in write_files(asked.out, document, numbers=numbers):
+        console.print(f"report: {path}", highlight=False)
+
+
 def _names(models: Sequence[Path]) -> dict[Path, str]:
     """What each model is called: as few last parts of its path as tell it from the others."""
     parts = {path: path.resolve().parts for path in models}
@@ -164,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", help="folder of the frames (default: the model's own, data/rooms for bundles)")
     parser.add_argument("--size", type=size_argument, metavar="HxW", help="size rooms are rendered at (default: the network's)")
     parser.add_argument("--engines", action="store_true", help="measure the bundle's engines on this machine too")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write a report there: table, gradients' cosines, numbers")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
     return parser
 

@@ -151,6 +151,27 @@ def test_runs_are_measured_with_delta_m_against_single_task_models(
         assert wanted in text
 
 
+def test_a_report_holds_the_table_and_says_whether_the_tasks_pulled_apart(
+    rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quiet, sampled = (untrained(tmp_path / name, rooms, ["segmentation", "depth"]) for name in ("quiet", "sampled"))
+    with (sampled / "metrics.jsonl").open("a") as journal:
+        for step, cosine in enumerate((0.5, -0.25, -0.25, 0.2)):
+            journal.write(json.dumps({"kind": "cosine", "step": step, "segmentation+depth": cosine}) + "\n")
+    out = tmp_path / "report"
+    assert evaluate_script.main([str(quiet), str(sampled), "--out", str(out)]) == 0, capsys.readouterr().err
+    text = (out / "report.md").read_text()
+    assert "| segmentation + depth | +0.050 | 50% |" in text
+    assert "quiet sampled no gradients: train with --loop.cosine\\_every" in text
+    assert "<svg" in (out / "cosines-1.svg").read_text()
+    numbers = json.loads((out / "results.json").read_text())
+    assert set(numbers["metrics"]) == {"quiet last", "quiet best", "sampled last", "sampled best"}
+    for value in numbers["metrics"]["sampled last"].values():
+        assert value is None or isinstance(value, (int, float))
+    assert f"{numbers['metrics']['quiet last']['depth_abs_m']:.4f}" in text
+    assert "<table" in (out / "report.html").read_text()
+
+
 def test_models_whose_folders_have_one_name_are_told_apart(
     rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "PARAMETERS",
     "STEP",
     "MetricColumn",
+    "study_cells",
     "study_table",
     "written_parameters",
     "written_step",
@@ -69,7 +70,18 @@ def written_parameters(count: float | None) -> str:
 
 
 def study_table(rows: Mapping[str, Mapping[str, float | None]], *, title: str = "") -> Table:
-    """The study's table for a terminal; columns that no row has anything for are left out.
+    """The study's table for a terminal; `rows` as in `study_cells`."""
+    headings, lines = study_cells(rows)
+    table = Table(headings[0], title=title or None)
+    for heading in headings[1:]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def study_cells(rows: Mapping[str, Mapping[str, float | None]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The study's table as text, headings and rows; columns that no row has anything for are left out.
 
     Args:
         rows: by name, the metrics and, where known, "step" with "epoch", "parameters" and "delta_m".
@@ -86,12 +98,8 @@ def study_table(rows: Mapping[str, Mapping[str, float | None]], *, title: str = 
         columns.append(("params", lambda row: written_parameters(row.get(PARAMETERS))))
     if present(DELTA_M):
         columns.append(("Δm %", _delta_m))
-    table = Table("model", title=title or None)
-    for heading, _ in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, row in rows.items():
-        table.add_row(name, *(write(row) for _, write in columns))
-    return table
+    headings = ("model", *(heading for heading, _ in columns))
+    return headings, [(name, *(write(row) for _, write in columns)) for name, row in rows.items()]
 
 
 def written_step(step: float, epoch: float | None) -> str:

@@ -7,14 +7,14 @@ arXiv:2001.06782, section 2.2).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from mtl.study.records import Record
+from mtl.study.records import Record, RunRecords
 from mtl.study.results import RowResult
 
-__all__ = ["PairCosines", "pair_cosines", "smoothed"]
+__all__ = ["PairCosines", "cosines_of", "pair_cosines", "smoothed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,15 @@ class PairCosines:
 
 def pair_cosines(row: RowResult) -> list[PairCosines]:
     """Every pair that the row's runs sampled, in the order of the records."""
+    return cosines_of([run.records for run in row.runs])
+
+
+def cosines_of(runs: Iterable[RunRecords]) -> list[PairCosines]:
+    """Every pair that any of the runs sampled, in the order of the records."""
     found: dict[tuple[str, str], list[tuple[tuple[int, ...], tuple[float, ...]]]] = {}
-    for run in row.runs:
+    for run in runs:
         samples: dict[tuple[str, str], list[tuple[int, float]]] = {}
-        for record in run.records.cosines:
+        for record in run.cosines:
             for pair, value in _pairs(record):
                 samples.setdefault(pair, []).append((int(record["step"]), value))
         for pair, points in samples.items():

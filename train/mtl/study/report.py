@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from edge_mtl.files import write_atomic
 from mtl.study.answers import answer_all
@@ -25,7 +26,7 @@ from mtl.study.tables import choices_table, cosine_table, group_table, latency_t
 from mtl.study.timings import Latencies
 from mtl.study.toml_tables import StudyError
 
-__all__ = ["HTML", "MARKDOWN", "RESULTS", "build_document", "write_report"]
+__all__ = ["HTML", "MARKDOWN", "RESULTS", "build_document", "write_files", "write_report"]
 
 MARKDOWN, HTML, RESULTS = "report.md", "report.html", "results.json"
 
@@ -80,7 +81,12 @@ def build_document(
 
 
 def write_report(folder: Path, document: Document, results: Results, *, latencies: Latencies | None) -> list[Path]:
-    """Write report.md with its figures, report.html and results.json; the paths of the first two.
+    """Write report.md with its figures, report.html and results.json; the paths of the first two. Raises as `write_files`."""
+    return write_files(folder, document, numbers=numbers_of(results, latencies))
+
+
+def write_files(folder: Path, document: Document, *, numbers: Mapping[str, Any]) -> list[Path]:
+    """Write report.md with its figures, report.html and, of `numbers`, results.json; the paths of the first two.
 
     Raises:
         StudyError: a file cannot be written.
@@ -89,8 +95,8 @@ def write_report(folder: Path, document: Document, results: Results, *, latencie
     for block in document.blocks:
         if isinstance(block, Figure):
             files[block.name] = _svg_file(block.content) if isinstance(block.content, str) else block.content
-    numbers = json.dumps(numbers_of(results, latencies), indent=1, ensure_ascii=False)
-    files |= {RESULTS: (numbers + "\n").encode(), MARKDOWN: to_markdown(document).encode(), HTML: to_html(document).encode()}
+    content = json.dumps(numbers, indent=1, ensure_ascii=False)
+    files |= {RESULTS: (content + "\n").encode(), MARKDOWN: to_markdown(document).encode(), HTML: to_html(document).encode()}
     for name, payload in files.items():
         try:
             write_atomic(folder / name, payload)

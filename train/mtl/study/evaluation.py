@@ -1,0 +1,53 @@
+"""What train/evaluate.py found, as a report: the table, and whether the tasks' gradients pulled apart while a run was trained.
+
+Knows metrics by name and cosines; knows nothing about models or how they are measured.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+from mtl.study.columns import study_cells
+from mtl.study.cosines import PairCosines
+from mtl.study.document import Block, Document, Figure, Heading, Items, Text, TextTable
+from mtl.study.plots import cosine_lines
+from mtl.study.tables import cosine_table
+
+__all__ = ["evaluation_document"]
+
+Rows = Mapping[str, Mapping[str, float | None]]
+
+
+def evaluation_document(
+    measured: Rows, recorded: Rows, cosines: Mapping[str, Sequence[PairCosines]], *, split: str, command: Sequence[str]
+) -> Document:
+    """The report.
+
+    Args:
+        measured: metrics of every model on frames of `split`, by name; see `study_cells`.
+        recorded: what runs measured on validation frames while they were trained.
+        cosines: of each run, by name; empty where it sampled none.
+    """
+    blocks: list[Block] = [_table(measured, f"{split} frames")]
+    if recorded:
+        blocks.append(_table(recorded, "validation frames, as the runs recorded them"))
+    if cosines:
+        blocks.append(Heading("Negative transfer: gradients of the tasks"))
+    for number, (name, pairs) in enumerate(cosines.items()):
+        if not pairs:
+            none = f"{name} sampled no gradients: train with --loop.cosine_every 25 to see whether the tasks pull apart."
+            blocks.append(Text(none, small=True))
+            continue
+        caption = (
+            f"{name}: cosine between the gradients of two tasks on the shared features, as sampled (faint) and smoothed. Below "
+            "zero, a step for one task works against the other."
+        )
+        blocks += [Figure(f"cosines-{number}.svg", cosine_lines(pairs), caption), cosine_table(pairs)]
+    blocks += [Heading("Repeat it"), Items((shlex.join(command),), code=True)]
+    return Document("Evaluation", f"How well do these models see {split} frames?", blocks)
+
+
+def _table(rows: Rows, caption: str) -> TextTable:
+    headings, lines = study_cells(rows)
+    return TextTable(headings, tuple(lines), caption=caption)
