@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from conditions import Conditions
+from peers_conclusion import conclusion, paired
 from peers_page import markdown
 from peers_reasons import AIMS, time_by_kind
 from peers_rows import BASELINE, EAGER, PRECISIONS, Row, ours, peers
 from work_folder import WorkFolder
 
-from edge_mtl.bench.statistics import distribution, ratio_interval, verdict
+from edge_mtl.bench.statistics import distribution
 from edge_mtl.bench.turns import take_turns
 from edge_mtl.build.evaluation import Score, evaluate, evaluation_frames
 from edge_mtl.build.frame_path import FramePath
@@ -39,6 +40,7 @@ from edge_mtl.commands.terminal import Terminal
 from edge_mtl.errors import BuildError, EdgeMtlError
 from edge_mtl.files import write_atomic
 from edge_mtl.metrics import agreement
+from edge_mtl.tasks import SEGMENTATION
 
 Step = Callable[[str, int, int], None]
 _PROFILED = 20
@@ -63,8 +65,10 @@ class Depth:
 
 def measure(
     bundle: Bundle, candidates: Sequence[Row], left_out: list[str], *, depth: Depth, checkpoint: Path | None, step: Step
-) -> list[dict[str, Any]]:
-    """Open all that can be opened, score it, time it in turns: the rows. What was left out is appended to `left_out`.
+) -> tuple[list[dict[str, Any]], dict[str, tuple[float, ...]]]:
+    """Open all that can be opened, score it, time it in turns: the rows, and by name the seconds of every round.
+
+    What was left out is appended to `left_out`.
 
     With `depth.prepare` everything is opened, so that it is built and kept, and nothing is measured.
     """
@@ -88,7 +92,7 @@ def measure(
             paths[row.name] = path
         _check_same_weights(paths, frame, checkpoint)
         if depth.prepare:
-            return []
+            return [], {}
         scores = evaluate(
             bundle, paths, reference=BASELINE, progress=lambda _, done, total: step("accuracy, frames", done, total)
         )
@@ -99,18 +103,7 @@ def measure(
             progress=lambda done, total: step("timing whole frames, in turns", done, total),
         )
         times = {name: turn.seconds for name, turn in turns.items()}
-    return [_described(row, times, scores) for row in rows]
-
-
-def conclusion(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Our fastest INT8 engine within the accuracy budget beside the fastest peer that is within it too."""
-    fit = [row for row in rows if row["within_budget"]]
-    integers = [row for row in fit if row["ours"] and " int8" in row["name"]]
-    others = [row for row in fit if not row["ours"]]
-    if not integers or not others:
-        return {}
-    best, rival = max(integers, key=lambda row: row["ratio"]), max(others, key=lambda row: row["ratio"])
-    return {"ours": best["name"], "ratio": best["ratio"], "rival": rival["name"], "rival_ratio": rival["ratio"]}
+    return [_described(row, times, scores) for row in rows], times
 
 
 def _frame(path: FramePath, frame: Any) -> None:
@@ -119,7 +112,7 @@ def _frame(path: FramePath, frame: Any) -> None:
 
 
 def _described(row: Row, times: Mapping[str, Sequence[float]], scores: Mapping[str, Score]) -> dict[str, Any]:
-    ratio = ratio_interval(times[BASELINE], times[row.name])
+    ratio, judgement = paired(times[BASELINE], times[row.name])
     judged = judge(scores[BASELINE], scores[row.name], name=row.name, budget=DEFAULT_BUDGET)
     accuracy = scores[row.name].accuracy
     return {
@@ -128,7 +121,7 @@ def _described(row: Row, times: Mapping[str, Sequence[float]], scores: Mapping[s
         "times": asdict(distribution(times[row.name])),
         "ratio": ratio.value,
         "ratio_sure": [ratio.low, ratio.high],
-        "verdict": "" if row.name == BASELINE else verdict(ratio),
+        "verdict": "" if row.name == BASELINE else judgement,
         "miou": accuracy.get("miou"),
         "depth_rel": accuracy.get("depth_rel"),
         "normal_mean_deg": accuracy.get("normal_mean_deg"),
@@ -184,8 +177,8 @@ def main() -> int:
             precisions = asked.precisions.split(",")
             engines = ours(bundle, precisions=precisions, threads=asked.threads, work=work, step=step, left_out=left_out)
             depth = Depth(asked.rounds, asked.duration, asked.prepare)
-            rows = measure(bundle, candidates + engines, left_out, depth=depth, checkpoint=checkpoint, step=step)
-            found = conclusion(rows)
+            rows, times = measure(bundle, candidates + engines, left_out, depth=depth, checkpoint=checkpoint, step=step)
+            found = conclusion(rows, times)
             step("layers of our fastest INT8 engine", 0, 0)
             kinds = _kinds(bundle, engines, found, threads=asked.threads) if found else []
             built = work.commits()
@@ -202,6 +195,7 @@ def main() -> int:
         "size": [bundle.manifest.input.height, bundle.manifest.input.width],
         "rounds": rows[0]["times"]["count"],
         "baseline": BASELINE,
+        "classes": len(bundle.manifest.tasks.get(SEGMENTATION, {}).get("classes", ())),
         "budget": ", ".join(f"{name}={value:g}" for name, value in DEFAULT_BUDGET.to_dict().items()),
         "rows": rows,
         "conclusion": found,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from peers_reasons import reasons
+from peers_reasons import OUTSIDE, frame_by_kind, reasons
 
 __all__ = ["markdown"]
 
@@ -45,9 +45,17 @@ def markdown(content: Mapping[str, Any]) -> str:
         lines += [sentence] if sentence.startswith("- ") and lines[-1].startswith("- ") else ["", sentence]
     if content.get("kinds"):
         lines += ["", f"Layers of {content['conclusion']['ours']} by kind of work, by the runtime's own profiler:", ""]
-        lines += ["| kind | ms | share | layers |", "|---|---|---|---|"]
-        for row in content["kinds"]:
-            lines.append(f"| {row['kind']} | {row['milliseconds']:.2f} | {row['share']:.1%} | {row['layers']} |")
+        lines += ["| kind | ms | of the frame | layers |", "|---|---|---|---|"]
+        kinds = frame_by_kind(content)
+        for row in kinds:
+            lines.append(f"| {row['kind']} | {row['milliseconds']:.2f} | {row['share']:.1%} | {row['layers'] or ''} |")
+        if any(row["kind"] == OUTSIDE for row in kinds):
+            lines += [
+                "",
+                f"{OUTSIDE.capitalize()}: what is left of the frame. The profiler lengthens layers: it may be more.",
+            ]
+        else:
+            lines += ["", "Under the profiler the layers took longer than the whole frame does without it."]
     if content["left_out"]:
         lines += ["", "Left out:", "", *(f"- {reason}" for reason in content["left_out"])]
     return "\n".join([*lines, "", f"`{content['command']}`", ""])

@@ -14,10 +14,19 @@ from edge_mtl.bench.parts import PartMap
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.commands.profile import by_kind
 
-__all__ = ["AIMS", "reasons", "time_by_kind"]
+__all__ = ["AIMS", "OUTSIDE", "frame_by_kind", "reasons", "time_by_kind"]
 
 AIMS: Mapping[str, float] = {"pvt_v2_b0": 3.5, "pvt_v2_b2": 4.0}
 """By backbone: how many times faster than the plain export in ONNX Runtime an INT8 engine should be."""
+
+OUTSIDE = "outside the layers"
+"""Preparing the picture, finishing the maps, and what the runtime does between layers."""
+
+_LONGEST = 6
+"""Kinds of work that sentences are about."""
+
+_NEAR_CHANCE = 2.0
+"""Times the mIoU that one and the same answer for every pixel can have; at or below, a network was hardly trained."""
 
 _CHANGES: Mapping[str, str] = {
     "convolutions": "they run on integers already; fewer channels in the decoder or a smaller picture would shorten them",
@@ -33,6 +42,8 @@ _CHANGES: Mapping[str, str] = {
     "memory layout and shapes": "tokens and maps lie differently in memory; a backbone that is channels-last throughout, or a "
     "runtime that takes it so, would remove it",
     "rounding and conversion": "boundaries between integers and floats; fewer islands of floats would remove them",
+    OUTSIDE: "preparing the picture, finishing the maps, and what the runtime does between layers; a smaller picture, or, of "
+    "recordings, the next frame prepared meanwhile, as Engine.stream does",
     "sums and the rest": "sums of skip connections, bound by memory",
 }
 
@@ -58,46 +69,99 @@ def reasons(content: Mapping[str, Any]) -> list[str]:
     """Sentences for the page: whether ours is ahead, whether the aim is reached, and if not, exactly why.
 
     Args:
-        content: of the page, with "conclusion", "rows", "aim" and "kinds".
+        content: of the page, with "classes", "conclusion", "rows", "baseline", "aim" and "kinds".
     """
-    found = content.get("conclusion") or {}
+    lines = _untrained(content)
+    found = content["conclusion"]
     if not found:
-        return []
-    lines = []
-    ahead = found["ratio"] / found["rival_ratio"]
-    state = "ahead of every peer" if ahead > 1 else "not ahead of every peer"
+        return [*lines, _nothing_to_compare(content["rows"])]
+    state = {
+        "faster": "ahead of every peer",
+        "slower": "not ahead of every peer",
+        "no difference shown": "no difference is shown, so not ahead of every peer",
+    }[found["verdict"]]
+    low, high = found["ahead_sure"]
     lines.append(
         f"Within the budget, our fastest INT8 engine is {found['ours']} at {found['ratio']:.2f}; the fastest peer is "
-        f"{found['rival']} at {found['rival_ratio']:.2f}: ours is {ahead:.2f} times as fast, {state}."
+        f"{found['rival']} at {found['rival_ratio']:.2f}: round by round ours is {found['ahead']:.2f} times as fast "
+        f"(95 %: {low:.2f} to {high:.2f}), {state}."
     )
-    faster = [row["name"] for row in content["rows"] if row["ours"] and row["within_budget"] and row["ratio"] > found["ratio"]]
-    if faster:
-        lines.append(f"Of our own engines {', '.join(faster)} is faster still.")
+    if found["faster_ours"]:
+        lines.append(f"Of our own engines {', '.join(found['faster_ours'])} is faster still.")
+    took, rival_took = _frame_ms(content, found["ours"]), _frame_ms(content, found["rival"])
+    short = []
+    if found["verdict"] != "faster":
+        short.append(f"A frame takes {took:.1f} ms, with {found['rival']} {rival_took:.1f} ms.")
     aim = content.get("aim")
-    row = next(row for row in content["rows"] if row["name"] == found["ours"])
-    if aim is not None:
-        took = float(row["times"]["p50_ms"])
-        if found["ratio"] >= aim:
-            lines.append(f"The aim was {aim:g} times: reached.")
-        else:
-            wanted = took * found["ratio"] / aim
-            lines.append(
-                f"The aim was {aim:g} times: not reached. A frame takes {took:.1f} ms and would have to take {wanted:.1f} ms, "
-                f"{took - wanted:.1f} ms less. Why, and what would change it, by what takes the time:"
-            )
-            lines += _why(content["kinds"], took, found["ratio"])
+    if aim is not None and found["ratio"] >= aim:
+        lines.append(f"The aim was {aim:g} times: reached.")
+    elif aim is not None:
+        wanted = took * found["ratio"] / aim
+        short.append(
+            f"The aim was {aim:g} times: not reached. A frame takes {took:.1f} ms and would have to take {wanted:.1f} ms, "
+            f"{took - wanted:.1f} ms less."
+        )
+    if short:
+        lines.append(" ".join([*short, "Why, and what would change it, by what takes the time:"]))
+        lines += _why(frame_by_kind(content), took, found["ratio"])
     return lines
+
+
+def frame_by_kind(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Where a frame of our fastest INT8 engine goes, the longest first: "kind", "milliseconds", "share" of the frame, "layers".
+
+    Layers have their own milliseconds, of the profiler; what of the frame is left is `OUTSIDE`, without layers. It is missing
+    where the profiler made the layers slower than the whole frame.
+    """
+    took = _frame_ms(content, content["conclusion"]["ours"])
+    rows = [(row["kind"], float(row["milliseconds"]), row["layers"]) for row in content["kinds"]]
+    rest = took - sum(spent for _, spent, _ in rows)
+    rows += [(OUTSIDE, rest, None)] if rest > 0 else []
+    return [
+        {"kind": kind, "milliseconds": spent, "share": spent / took, "layers": layers}
+        for kind, spent, layers in sorted(rows, key=lambda row: -row[1])
+    ]
+
+
+def _frame_ms(content: Mapping[str, Any], name: str) -> float:
+    """Median of a whole frame."""
+    return float(next(row for row in content["rows"] if row["name"] == name)["times"]["p50_ms"])
+
+
+def _untrained(content: Mapping[str, Any]) -> list[str]:
+    """A warning where the baseline hardly knows more than the name of one class.
+
+    Whoever always says the same of C classes has the IoU of that class, at most 1, and 0 for the others: at most 1/C.
+    """
+    classes = content["classes"]
+    miou = next(row for row in content["rows"] if row["name"] == content["baseline"])["miou"]
+    if miou is None or not classes or miou > _NEAR_CHANCE / classes:
+        return []
+    return [
+        f"This network was hardly trained: its mIoU is {miou:.1%}, and the same answer for every pixel can have up to "
+        f"{1 / classes:.1%}. To be within the budget says little here: what knows nothing cannot lose much. Times are those of "
+        "the architecture."
+    ]
+
+
+def _nothing_to_compare(rows: Sequence[Mapping[str, Any]]) -> str:
+    integers = [row for row in rows if row["ours"] and " int8" in row["name"]]
+    if not integers:
+        return "None of our INT8 engines was measured, so that nothing of ours is compared: what was left out says why."
+    if not any(row["within_budget"] for row in integers):
+        names = ", ".join(row["name"] for row in integers)
+        return f"None of our INT8 engines is within the budget ({names}), so that nothing of ours is compared."
+    return "No peer is within the budget, so that there is nothing to compare ours with."
 
 
 def _why(kinds: Sequence[Mapping[str, Any]], took_ms: float, ratio: float) -> list[str]:
     """Of the longest kinds: the time, what the ratio would be without it, what would change it."""
     found = []
-    for entry in kinds[:6]:
-        share = float(entry["share"])
+    for entry in kinds[:_LONGEST]:
+        spent = float(entry["milliseconds"])
         change = _CHANGES.get(entry["kind"], "not known")
-        most = ratio / (1 - share)
+        without = f"; without it {ratio * took_ms / (took_ms - spent):.2f} times at most" if spent < took_ms else ""
         found.append(
-            f"- {entry['kind']}: {share:.0%} of the layers' time, about {share * took_ms:.1f} ms; without it {most:.2f} times "
-            f"at most. {change[:1].upper()}{change[1:]}."
+            f"- {entry['kind']}: {spent:.2f} ms, {entry['share']:.0%} of the frame{without}. {change[:1].upper()}{change[1:]}."
         )
     return found

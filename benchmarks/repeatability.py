@@ -5,7 +5,8 @@
 A fresh process has other memory and other threads, and the pause between runs lets the machine change its mind: what agrees
 then agrees tomorrow. Every ratio is compared between all pairs of runs; at most --threshold (5 %) between the highest and the
 lowest is expected, and the exit code is 1 where it is more. What `edge-mtl compare` says of each pair is counted beside it.
-Runs are kept in --work: a run that was stopped goes on, and more runs can be added. Writes NAME.json and NAME.md.
+Runs are kept in --work: a run that was stopped goes on, and more runs can be added. Another bundle or other arguments have
+runs of their own there; other code has not, so the page says of which commit every run is. Writes NAME.json and NAME.md.
 """
 
 from __future__ import annotations
@@ -25,14 +26,18 @@ from statistics import median
 from typing import Any
 
 from conditions import Conditions
+from work_folder import WorkFolder
 
 from edge_mtl.bench.compare import compare, read
+from edge_mtl.bundle import find
 from edge_mtl.commands.terminal import Terminal
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
 
 LIMIT = 0.05
 """Aim: highest and lowest ratio of a row over all runs differ by at most this share."""
+_KEPT = ("date", "commit", "command", "rounds", "throttling", "state")
+"""Of every run's conditions, in the results."""
 
 
 def spread(runs: Sequence[Mapping[str, Any]], *, threshold: float) -> list[dict[str, Any]]:
@@ -72,6 +77,17 @@ def spread(runs: Sequence[Mapping[str, Any]], *, threshold: float) -> list[dict[
     return found
 
 
+def decided_by(digest: str, *, threads: int, duration_s: float, pause_s: float, options: str) -> dict[str, Any]:
+    """What a kept run depends on besides the code; `digest` is that of the bundle."""
+    return {
+        "bundle": digest,
+        "threads": threads,
+        "duration_s": duration_s,
+        "pause_s": pause_s,
+        "options": options.split(),
+    }
+
+
 def markdown(content: Mapping[str, Any]) -> str:
     """The same figures as a page."""
     lines = [
@@ -98,6 +114,16 @@ def markdown(content: Mapping[str, Any]) -> str:
         f"{content['limit']:.0%} was expected and {worst:.1%} was found. Widest interval: of one run, half of its 95 %. Pairs: "
         "what `edge-mtl compare` says of every two runs.",
         "",
+        "| run | date | commit | rounds | what held the machine back |",
+        "|---|---|---|---|---|",
+    ]
+    for number, run in enumerate(content["runs"]):
+        remarks = "not told" if run.get("throttling") is None else "; ".join(run["throttling"]) or "nothing was seen"
+        lines.append(f"| {number + 1} | {run['date']} | {run.get('commit') or 'unknown'} | {run['rounds']} | {remarks} |")
+    if len({run.get("commit") for run in content["runs"]}) > 1:
+        lines += ["", "The runs are not of one commit: part of the spread may be a change of the code."]
+    lines += [
+        "",
         f"`{content['command']}`",
         "",
     ]
@@ -121,9 +147,14 @@ def main() -> int:
         parser.error("--runs should be at least 2: one run agrees with itself")
     conditions = Conditions(threads=asked.threads)
     with tempfile.TemporaryDirectory() as temporary, Terminal().steps() as step:
-        folder = asked.work or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        files = [folder / f"run-{number + 1}.json" for number in range(asked.runs)]
+        work = WorkFolder(asked.work or Path(temporary))
+        try:
+            digest = find(asked.bundle).digest
+        except EdgeMtlError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return error.exit_code
+        what = decided_by(digest, threads=asked.threads, duration_s=asked.duration, pause_s=asked.pause, options=asked.options)
+        files = [work.place(f"run-{number + 1}.json", what) for number in range(asked.runs)]
         for number, file in enumerate(files):
             step("runs of edge-mtl benchmark", number, len(files))
             if file.is_file():
@@ -151,7 +182,7 @@ def main() -> int:
         "duration_s": asked.duration,
         "pause_s": asked.pause,
         "limit": asked.threshold,
-        "runs": [{name: run.get(name) for name in ("date", "command", "rounds", "throttling", "state")} for run in runs],
+        "runs": [{name: run.get(name) for name in _KEPT} for run in runs],
         "rows": rows,
     }
     name = asked.out.name

@@ -94,6 +94,6 @@ class EngineClosed(EdgeMtlError):
 
 
 class RegressionError(EdgeMtlError):
-    """Something became slower, beyond what noise explains and by more than was allowed."""
+    """Something became slower, beyond what noise explains and by more than was allowed, or is not measured any more."""
 
     exit_code = 15

@@ -102,8 +102,9 @@ def measure_energy(
     callables: Mapping[str, Callable[[], object]],
     counters: Sequence[EnergySource],
     *,
+    frames_per_call: int = 1,
     block_s: float = 2.0,
-    blocks: int = 5,
+    blocks: int = 6,
     idle_s: float = 2.0,
     progress: Callable[[int, int], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
@@ -112,7 +113,8 @@ def measure_energy(
     """Energy per frame of each callable, one row per counter.
 
     Args:
-        callables: by name; each call is one frame.
+        callables: by name.
+        frames_per_call: what each call of each of them is.
         block_s: seconds of frames without a pause, after one that is not counted; blocks take turns.
         idle_s: seconds of idling before the first block.
         progress: called with (blocks done, blocks).
@@ -130,7 +132,7 @@ def measure_energy(
             before, began, frames = [counter.joules() for counter in counters], clock(), 0
             while frames == 0 or clock() - began < block_s:
                 call()
-                frames += 1
+                frames += frames_per_call
             seconds = clock() - began
             for place, counter in enumerate(counters):
                 used[name][place].append((counter.joules() - before[place], seconds, frames))

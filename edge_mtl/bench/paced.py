@@ -26,7 +26,7 @@ class PacedRow:
         rate_hz: of the camera.
         frames: that the camera delivered.
         answered: frames that were worked on.
-        missed: frames that a newer one replaced before they were taken.
+        missed: frames that a newer one replaced before they were taken, or that were not taken before the camera stopped.
         age: milliseconds from a frame's arrival to its answer, waiting included.
         answers_per_s: answered frames over the whole time.
     """
@@ -48,7 +48,7 @@ def measure_paced(
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> PacedRow:
-    """Work on the newest frame of a camera of `rate_hz` for `duration_s` seconds.
+    """Work on the newest frame of a camera of `rate_hz` for `duration_s` seconds; then the camera stops, and no call begins.
 
     Args:
         call: one frame's work.
@@ -68,6 +68,9 @@ def measure_paced(
     while following < total:
         arrives = began + following / rate_hz
         _wait_until(arrives, clock, sleep)
+        if ages and clock() - began >= total / rate_hz:
+            missed += total - following
+            break
         # A frame arrives at the very moment that is compared here: rounding must not make it late.
         newest = min(math.floor((clock() - began) * rate_hz + 1e-6), total - 1)
         missed += newest - following

@@ -174,6 +174,12 @@ class BenchmarkReport:
     unavailable: Sequence[Mapping[str, str]]
     conditions: Mapping[str, Any]
 
+    @property
+    def fastest(self) -> str | None:
+        """Name of the row that was shown to be faster than the next one; None where no difference was."""
+        first = next(iter(self.differences), None)
+        return first.first if first is not None and first.verdict == "faster" else None
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; name and revision of the first bundle are at the top too."""
         first = self.bundles[0]
@@ -199,5 +205,5 @@ def differences(seconds: Mapping[str, Sequence[float]]) -> tuple[Difference, ...
     found = []
     for first, second in pairwise(order):
         ratio = ratio_interval(seconds[second], seconds[first])
-        found.append(Difference(first, second, ratio, verdict(ratio)))
+        found.append(Difference(first, second, ratio, verdict(ratio, samples=len(seconds[first]))))
     return tuple(found)

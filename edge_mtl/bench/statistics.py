@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 __all__ = [
+    "FEWEST_SAMPLES",
     "Distribution",
     "Interval",
     "Verdict",
@@ -26,13 +27,16 @@ __all__ = [
 
 Verdict = Literal["faster", "slower", "no difference shown"]
 
+FEWEST_SAMPLES = 6
+"""Below, no interval of a median covers it in 95 % of cases: all of n samples lie on one side of it with 2^(1-n)."""
+
 _Z = 1.96
 """Standard deviations of a normal distribution that 95 % lie within."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate and the 95 % confidence interval around it."""
+    """An estimate and the 95 % confidence interval around it; below `FEWEST_SAMPLES` samples only their range."""
 
     value: float
     low: float
@@ -129,12 +133,15 @@ def effective_count(samples: Sequence[float] | np.ndarray) -> float:
     return max(1.0, count * (1 - bounded) / (1 + bounded))
 
 
-def verdict(ratio: Interval, *, noise: float = 0.0) -> Verdict:
+def verdict(ratio: Interval, *, samples: int | None = None, noise: float = 0.0) -> Verdict:
     """What may be said of a ratio of speeds: nothing, where 1 lies inside its interval or within `noise` of its estimate.
 
     Args:
+        samples: that the interval was made of; below `FEWEST_SAMPLES` nothing is said either. None where there were enough.
         noise: share by which repeated runs differ anyway, e.g. 0.05.
     """
+    if samples is not None and samples < FEWEST_SAMPLES:
+        return "no difference shown"
     if ratio.low > 1.0 and ratio.value > 1.0 + noise:
         return "faster"
     if ratio.high < 1.0 and ratio.value < 1.0 / (1.0 + noise):

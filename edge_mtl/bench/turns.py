@@ -28,7 +28,7 @@ class WarmUp:
 
     Attributes:
         first_s: the very first call.
-        steady: whether calls had become even; if not, the limit of calls ended it.
+        steady: whether calls had become even; if not, the limit of calls or of seconds ended it.
     """
 
     calls: int

@@ -68,8 +68,10 @@ def benchmark(
     them alike. Also measured: stages, throughput of stream(), start-up and memory in processes of their own, accuracy on
     the bundle's labelled frames, energy where the device tells, and what held the machine back meanwhile.
 
-    Engines are those that were built here; --precision fp32 adds the bundle's own graph on each backend.
+    Engines are those that were built here; --precision fp32 is the bundle's own graph, on each backend that --backend names.
     """
+    if batch > 1 and rate is not None:
+        raise UsageError(f"--rate is of a camera, which gives one frame at a time: leave it or --batch {batch} away.")
     from edge_mtl.commands.benchmark import Depth, Results, run
     from edge_mtl.commands.line_up import Wanted
 
@@ -96,7 +98,8 @@ def compare(
 ) -> None:
     """Compare two benchmarks, row by row, each against the reference that was measured with it.
 
-    The exit code is 15 where a row became slower by more than the threshold and noise does not explain it.
+    The exit code is 15 where a row became slower by more than the threshold and noise does not explain it, or is gone.
+    Runs that measured something else, other frames or another number at once, are refused.
     """
     from edge_mtl.commands.compare import run
 
@@ -117,6 +120,7 @@ def profile(
     precision: Annotated[
         str, typer.Option("--precision", metavar="NAME", help="auto, or a precision that an engine was built with.")
     ] = "auto",
+    device: DeviceOption = "auto",
     rounds: Annotated[int, typer.Option("--rounds", metavar="N", min=1, max=10_000, help="Frames to average over.")] = 20,
     layers: Annotated[int, typer.Option("--layers", metavar="N", min=0, max=10_000, help="Slowest layers to list.")] = 10,
     svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write a picture.")] = None,
@@ -132,7 +136,7 @@ def profile(
     from edge_mtl.commands.options import EngineOptions
     from edge_mtl.commands.profile import run
 
-    options = EngineOptions(bundle, backend, precision, threads)
+    options = EngineOptions(bundle, backend, precision, threads, device)
     run(Terminal(json_output=json), options, rounds=rounds, layers=layers, svg=svg, out=out)
 
 

@@ -27,7 +27,7 @@ from edge_mtl.bench.turns import Turns, take_turns
 from edge_mtl.build.evaluation import evaluation_frames
 from edge_mtl.bundle import Bundle
 from edge_mtl.commands.benchmark_table import show
-from edge_mtl.commands.line_up import BASELINE, Wanted, check, find_bundles, line_up
+from edge_mtl.commands.line_up import BASELINE, Wanted, find_bundles, line_up, planned
 from edge_mtl.commands.options import EngineOptions
 from edge_mtl.commands.subjects import Subject
 from edge_mtl.commands.terminal import Step, Terminal
@@ -39,7 +39,7 @@ __all__ = ["BASELINE", "Depth", "Results", "compare", "run"]
 
 _WARM_UP_CALLS = 100
 _RECORDING_S, _FEWEST_FRAMES, _MOST_FRAMES = 0.5, 6, 64
-_STREAM_ROUNDS = 5
+_STREAM_ROUNDS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +78,11 @@ def run(terminal: Terminal, wanted: Wanted, depth: Depth, results: Results) -> N
         RegressionError: with `results.against`, something is slower than it was.
         OSError: a result cannot be written.
     """
-    from edge_mtl.commands.benchmark_results import check_places, picture_places, write
+    from edge_mtl.commands.benchmark_results import check_against, check_places, picture_places, write
 
     check_places(results)
     bundles = find_bundles(wanted)
-    check(bundles, wanted)
+    check_against(results, planned(bundles, wanted))
     report, pictures = _measure(terminal, bundles, wanted, depth, pictures=picture_places(results))
     show(terminal, report)
     write(terminal, report, pictures, results)
@@ -131,7 +131,7 @@ def _measure(
     with terminal.steps() as step:
         for index, subject in enumerate(subjects):
             step("memory and start-up, each in its own process", index, len(subjects))
-            _add_footprint(rows, subject)
+            _add_footprint(rows, subject, unavailable)
     if isinstance(card, Unavailable):
         unavailable.append({"name": "device memory", "reason": card.reason})
     report = BenchmarkReport(
@@ -178,7 +178,7 @@ def _row(subject: Subject, turns: Turns[Timing], baseline: Sequence[float]) -> B
         ratio_low=low,
         ratio_high=high,
         ratio_sure=(ratio.low, ratio.high),
-        verdict=None if itself else verdict(ratio),
+        verdict=None if itself else verdict(ratio, samples=len(baseline)),
         prepare_ms=_median(stages, "prepare"),
         infer_ms=_median(stages, "infer"),
         postprocess_ms=_median(stages, "postprocess"),
@@ -271,6 +271,7 @@ def _add_energy(
             found = measure_energy(
                 {subject.name: subject for subject in subjects},
                 counters,
+                frames_per_call=subjects[0].batch,
                 progress=lambda done, total: step("energy per frame, in blocks", done, total),
             )
         except OSError as exc:
@@ -280,9 +281,11 @@ def _add_energy(
         rows[name] = replace(rows[name], energy=energy)
 
 
-def _add_footprint(rows: dict[str, BenchmarkRow], subject: Subject) -> None:
+def _add_footprint(rows: dict[str, BenchmarkRow], subject: Subject, unavailable: list[dict[str, str]]) -> None:
     found = subject.footprint()
-    if found is not None:
+    if isinstance(found, Unavailable):
+        unavailable.append({"name": f"{found.name} of {subject.name}", "reason": found.reason})
+    elif found is not None:
         above = max(0, found.rss_bytes - found.empty_rss_bytes)
         rows[subject.name] = replace(
             rows[subject.name],

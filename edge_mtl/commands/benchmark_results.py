@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,23 +23,26 @@ from edge_mtl.commands.terminal import Terminal, plain
 from edge_mtl.files import write_atomic
 from edge_mtl.panel import panel
 
-__all__ = ["check_places", "draw", "picture_places", "write"]
+__all__ = ["check_against", "check_places", "draw", "picture_places", "write"]
 
 _PICTURES = 3
 _QUALITY = 82
 
 
-def check_places(results: Results) -> None:
-    """Refuse what would fail after minutes of measuring.
+def check_against(results: Results, planned: Mapping[str, Any]) -> None:
+    """Refuse an older benchmark that what is `planned` cannot be compared with, see `edge_mtl.bench.compare.check_comparable`.
 
     Raises:
-        BundleError: the older benchmark cannot be read.
-        OSError: a name is that of a folder.
+        BundleError: the older benchmark cannot be read, or measured something else.
     """
     if results.against is not None:
-        from edge_mtl.bench.compare import read
+        from edge_mtl.bench.compare import check_comparable, read
 
-        read(results.against)
+        check_comparable(read(results.against), planned)
+
+
+def check_places(results: Results) -> None:
+    """Refuse what would fail after minutes of measuring. Raises OSError where a name is that of a folder."""
     for path in (results.html, results.markdown, results.out):
         if path is not None and path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "expected a file name, found a folder", str(path))
@@ -77,8 +81,6 @@ def write(terminal: Terminal, report: BenchmarkReport, pictures: Sequence[tuple[
         BundleError, RegressionError: see `edge_mtl.commands.compare`.
     """
     content = plain(report.to_dict())
-    if terminal.json_output:
-        terminal.record(content)
     for path, payload in (
         (results.out, lambda: json.dumps(content, indent=1, allow_nan=False) + "\n"),
         (results.html, lambda: to_html(content, pictures=pictures)),
@@ -87,8 +89,16 @@ def write(terminal: Terminal, report: BenchmarkReport, pictures: Sequence[tuple[
         if path is not None:
             write_atomic(path, payload().encode())
             terminal.show(f"Written: {path}")
-    if results.against is not None:
-        from edge_mtl.bench.compare import read
-        from edge_mtl.commands.compare import judge
+    if results.against is None:
+        if terminal.json_output:
+            terminal.record(content)
+        return
+    from edge_mtl.bench.compare import compare, read
+    from edge_mtl.commands.compare import judge, record, show
 
-        judge(terminal, read(results.against), content, threshold=results.threshold)
+    found = compare(read(results.against), content, threshold=results.threshold)
+    if terminal.json_output:
+        terminal.record({**content, "comparison": record(found)})
+    else:
+        show(terminal, found)
+    judge(found)

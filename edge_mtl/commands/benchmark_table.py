@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from edge_mtl.bench.report import BenchmarkReport, BenchmarkRow
+from edge_mtl.bench.report import BenchmarkReport
+from edge_mtl.bench.statistics import FEWEST_SAMPLES
 from edge_mtl.commands.terminal import Terminal, table
 
 __all__ = ["show"]
 
 
 def show(terminal: Terminal, report: BenchmarkReport) -> None:
-    """Latency first, then what else was measured, then what was not and why; nothing with --json."""
+    """Latency first, then what else was measured, then what was not and why; nothing with --json.
+
+    The fastest row is stressed where it was shown to be faster than the next.
+    """
     if terminal.json_output:
         return
-    best = max(report.rows, key=lambda row: row.ratio)
-    _latency(terminal, report, best)
+    _latency(terminal, report)
     if any(row.stream_fps or row.energy or row.paced or row.accuracy for row in report.rows):
-        _more(terminal, report, best)
+        _more(terminal, report)
     terminal.show(f"Device: {report.conditions['device']['description']}")
     terminal.show("gain: times faster than the first row, median over rounds; sure: its 95 % interval.")
+    if report.rounds < FEWEST_SAMPLES:
+        terminal.show(f"Below {FEWEST_SAMPLES} rounds an interval is the range of what was seen, and no difference is shown.")
     if report.rows[0].batch == 1:
         terminal.show("start, MB: of a process of its own.")
     for entry in report.differences:
@@ -28,14 +33,15 @@ def show(terminal: Terminal, report: BenchmarkReport) -> None:
             )
     for row in report.rows:
         if not row.warm_up.steady:
-            terminal.show(f"{row.name} did not become steady within {row.warm_up.calls} calls: something else is running.")
+            warm = f"{row.warm_up.calls} calls and {row.warm_up.seconds:.1f} s"
+            terminal.show(f"{row.name} did not become steady within {warm} of warming up.")
     for sentence in report.conditions["throttling"]:
         terminal.show(f"Held back: {sentence}.")
     for missing in report.unavailable:
         terminal.show(f"Not available here: {missing['name']}: {missing['reason']}")
 
 
-def _latency(terminal: Terminal, report: BenchmarkReport, best: BenchmarkRow) -> None:
+def _latency(terminal: Terminal, report: BenchmarkReport) -> None:
     height, width = report.frame_size
     batch = report.rows[0].batch
     numbers = ["p50 ms", "p90", "p99", "max", "jitter", "gain", "sure"]
@@ -48,15 +54,15 @@ def _latency(terminal: Terminal, report: BenchmarkReport, best: BenchmarkRow) ->
         cells = [f"{value:.2f}" for value in (row.p50_ms, row.p90_ms, row.p99_ms, row.max_ms, row.jitter_ms)]
         cells += [f"{row.ratio:.2f}×", f"{row.ratio_sure[0]:.2f}–{row.ratio_sure[1]:.2f}"]
         if batch != 1:
-            result.add_row(row.name, f"{row.frames_per_s:.1f}", *cells, style="bold" if row is best else None)
+            result.add_row(row.name, f"{row.frames_per_s:.1f}", *cells, style="bold" if row.name == report.fastest else None)
             continue
         cells += [_number(value, "{:.2f}") for value in (row.prepare_ms, row.infer_ms, row.postprocess_ms)]
         cells += [_number(row.start_s, "{:.2f}"), _number(row.rss_bytes and row.rss_bytes / 1e6, "{:.0f}")]
-        result.add_row(row.name, *cells, style="bold" if row is best else None)
+        result.add_row(row.name, *cells, style="bold" if row.name == report.fastest else None)
     terminal.show(result)
 
 
-def _more(terminal: Terminal, report: BenchmarkReport, best: BenchmarkRow) -> None:
+def _more(terminal: Terminal, report: BenchmarkReport) -> None:
     numbers = ["stream f/s", "load s", "first ms", "MB above empty"]
     energy = any(row.energy for row in report.rows)
     paced = next((row.paced for row in report.rows if row.paced), None)
@@ -78,7 +84,7 @@ def _more(terminal: Terminal, report: BenchmarkReport, best: BenchmarkRow) -> No
             age, missed = row.paced.age, f"{row.paced.missed} of {row.paced.frames}"
             cells += [f"{age.p50_ms:.1f}", f"{age.p99_ms:.1f}", missed]
         cells += [_number(row.accuracy.get(name), "{:.3f}") for name in metrics]
-        result.add_row(row.name, *cells, style="bold" if row is best else None)
+        result.add_row(row.name, *cells, style="bold" if row.name == report.fastest else None)
     terminal.show(result)
 
 

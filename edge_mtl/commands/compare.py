@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from edge_mtl.bench.statistics import Interval
 from edge_mtl.commands.terminal import Terminal, table
 from edge_mtl.errors import RegressionError
 
-__all__ = ["judge", "run"]
+__all__ = ["judge", "record", "run", "show"]
 
 
 def run(terminal: Terminal, before: Path, after: Path, *, threshold: float) -> None:
@@ -20,28 +19,42 @@ def run(terminal: Terminal, before: Path, after: Path, *, threshold: float) -> N
 
     Raises:
         BundleError: a file is no benchmark, or the two cannot be compared.
-        RegressionError: a row became slower, beyond noise and the threshold.
+        RegressionError: a row became slower, beyond noise and the threshold, or is not there any more.
     """
-    judge(terminal, read(before), read(after), threshold=threshold)
-
-
-def judge(terminal: Terminal, before: Mapping[str, Any], after: Mapping[str, Any], *, threshold: float) -> None:
-    """Show what changed; raises as `run` does."""
-    found = compare(before, after, threshold=threshold)
+    found = compare(read(before), read(after), threshold=threshold)
     if terminal.json_output:
-        terminal.record({**asdict(found), "regressions": [change.name for change in found.regressions]})
+        terminal.record(record(found))
     else:
-        _show(terminal, found)
-    if found.regressions:
-        worst = min(found.regressions, key=lambda change: change.change.value)
-        names = ", ".join(change.name for change in found.regressions)
-        raise RegressionError(
-            f"slower than before against {found.baseline}: {names}; worst {worst.change.value:.3f}× "
-            f"({worst.change.low:.3f} to {worst.change.high:.3f}), at least {1 / (1 + threshold):.3f}× was expected."
+        show(terminal, found)
+    judge(found)
+
+
+def record(found: Comparison) -> dict[str, Any]:
+    """Plain values for JSON."""
+    return {**asdict(found), "regressions": list(found.regressions)}
+
+
+def judge(found: Comparison) -> None:
+    """Raises RegressionError where a row became slower or is gone."""
+    sentences = []
+    if found.slower:
+        worst = min((change.change for change in found.slower), key=lambda change: change.value)
+        names = ", ".join(change.name for change in found.slower)
+        sentences.append(
+            f"slower than before against {found.baseline}: {names}; worst {worst.value:.3f}× "
+            f"({worst.low:.3f} to {worst.high:.3f}), at least {1 / (1 + found.threshold):.3f}× was expected."
         )
+    if found.only_before:
+        sentences.append(
+            f"not measured any more, which counts as slower: {', '.join(found.only_before)}. "
+            "Build what is missing with edge-mtl build-engine, or measure both with the same options."
+        )
+    if sentences:
+        raise RegressionError(" ".join(sentences))
 
 
-def _show(terminal: Terminal, found: Comparison) -> None:
+def show(terminal: Terminal, found: Comparison) -> None:
+    """A table of the changes, and what limits them."""
     numbers = ("before", "after", "change", "sure")
     result = table(f"times faster than {found.baseline}", "row", *numbers, "judgement", right=numbers)
     for row in found.changes:

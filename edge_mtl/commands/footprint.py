@@ -16,12 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_mtl.bench.sensors.sources import Unavailable
+
 if TYPE_CHECKING:
     from edge_mtl.bundle import Bundle
 
 __all__ = ["Footprint", "measure"]
 
 _TIMEOUT_S = 300.0
+_NAME = "start-up and memory"
+_MOST_WORDS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,10 @@ class Footprint:
     device_bytes: int | None
 
 
-def measure(bundle: Path, *, backend: str, precision: str, threads: int | None, graph: str | None = None) -> Footprint | None:
-    """Measure one engine; None where that fails (this is a remark in a table, never a reason to stop).
+def measure(
+    bundle: Path, *, backend: str, precision: str, threads: int | None, graph: str | None = None
+) -> Footprint | Unavailable:
+    """Measure one engine, or say why that failed (this is a remark in a table, never a reason to stop).
 
     Args:
         graph: model.onnx or the key of a built engine, to run without an Engine.
@@ -62,12 +68,18 @@ def measure(bundle: Path, *, backend: str, precision: str, threads: int | None, 
         done = subprocess.run(  # noqa: S603 - this very interpreter, no shell
             command,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            capture_output=True,
             timeout=_TIMEOUT_S,
             env=environment,
-            check=True,
+            check=False,
         )
+    except subprocess.TimeoutExpired:
+        return Unavailable(_NAME, f"its process did not end within {_TIMEOUT_S:g} s")
+    except OSError as exc:
+        return Unavailable(_NAME, f"its process did not start: {exc}")
+    if done.returncode != 0:
+        return Unavailable(_NAME, _last_words(done.stderr) or f"its process ended with {done.returncode}")
+    try:
         answer = json.loads(done.stdout.splitlines()[-1])
         device = answer["device_bytes"]
         return Footprint(
@@ -78,8 +90,14 @@ def measure(bundle: Path, *, backend: str, precision: str, threads: int | None, 
             empty_rss_bytes=int(answer["empty_rss_bytes"]),
             device_bytes=None if device is None else int(device),
         )
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError, IndexError, TypeError):
-        return None
+    except (ValueError, KeyError, IndexError, TypeError):
+        return Unavailable(_NAME, "its process gave no answer")
+
+
+def _last_words(stderr: bytes) -> str:
+    """The last line that says something: of a traceback, the exception and its message."""
+    lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1][:_MOST_WORDS] if lines else ""
 
 
 def _predict_twice(request: dict[str, object]) -> dict[str, float | int | None]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +20,12 @@ from edge_mtl.build.evaluation import evaluation_frames
 from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.build.store.records import EngineRecord
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle, find
-from edge_mtl.choice import choose
-from edge_mtl.commands.batches import Graph, batch_line_up
+from edge_mtl.choice import Choice, choose
+from edge_mtl.commands.batches import ALONE, Graph, batch_line_up
 from edge_mtl.commands.subjects import EngineSubject, GraphSubject, Subject
 from edge_mtl.engine import Engine
 
-__all__ = ["BASELINE", "Wanted", "check", "find_bundles", "first_frame", "line_up"]
+__all__ = ["BASELINE", "Wanted", "find_bundles", "first_frame", "line_up", "planned"]
 
 Array = np.ndarray
 BASELINE = "fp32 on onnxruntime, plain"
@@ -54,12 +55,27 @@ def find_bundles(wanted: Wanted) -> tuple[Bundle, ...]:
     return tuple(find(path) for path in wanted.bundles) or (find(None),)
 
 
-def check(bundles: Sequence[Bundle], wanted: Wanted) -> None:
-    """Refuse what `line_up` would refuse, before anything is loaded. Raises as that does."""
-    for bundle in bundles:
-        for backend, precision, record in _records(EngineStore(bundle), wanted):
-            if record is None:
-                choose(bundle, backend=backend, precision=precision, threads=wanted.threads)
+def planned(bundles: Sequence[Bundle], wanted: Wanted) -> dict[str, Any]:
+    """What `line_up` is going to open, before anything is loaded: "baseline", "frame_size", and "name" and "batch" of "rows".
+
+    As in the benchmark's JSON. Raises as `line_up` does.
+    """
+    names: list[str] = []
+    kind, index = device_asked(wanted.device)
+    for bundle, prefix in zip(bundles, _prefixes(bundles), strict=True):
+        names.append(f"{prefix}{BASELINE}")
+        for backend, precision, record in _records(EngineStore(bundle, gpu=gpu_asked(index)), wanted):
+            found: Choice | EngineRecord = record or choose(
+                bundle, backend=backend, precision=precision, threads=wanted.threads, kind=kind, device=index
+            )
+            names.append(f"{prefix}{found.precision} on {found.backend}")
+    names = [each for name in dict.fromkeys(names) for each in ((name,) if wanted.batch == 1 else (name, f"{name}{ALONE}"))]
+    size = bundles[0].manifest.input
+    return {
+        "baseline": names[0],
+        "frame_size": [size.height, size.width],
+        "rows": [{"name": name, "batch": wanted.batch} for name in names],
+    }
 
 
 def line_up(bundles: Sequence[Bundle], wanted: Wanted, stack: contextlib.ExitStack) -> list[Subject]:
@@ -69,11 +85,7 @@ def line_up(bundles: Sequence[Bundle], wanted: Wanted, stack: contextlib.ExitSta
         BundleError, EngineMismatch, BackendUnavailable: what was asked for is not there.
     """
     subjects: list[Subject] = []
-    labels = [bundle.name for bundle in bundles]
-    for bundle, label in zip(bundles, labels, strict=True):
-        if labels.count(label) > 1:
-            label = f"{label} ({bundle.path})"
-        prefix = f"{label}: " if len(bundles) > 1 else ""
+    for bundle, prefix in zip(bundles, _prefixes(bundles), strict=True):
         frame = first_frame(bundle)
         if wanted.batch != 1:
             for several in batch_line_up(bundle, frame, wanted.batch, wanted.threads, _graphs(bundle, wanted, prefix)):
@@ -84,6 +96,15 @@ def line_up(bundles: Sequence[Bundle], wanted: Wanted, stack: contextlib.ExitSta
             stack.callback(subject.close)
             subjects.append(subject)
     return subjects
+
+
+def _prefixes(bundles: Sequence[Bundle]) -> list[str]:
+    """What names of rows begin with: the bundle's name where there are several, its folder where names are alike."""
+    if len(bundles) == 1:
+        return [""]
+    names = [bundle.name for bundle in bundles]
+    alike = {name for name in names if names.count(name) > 1}
+    return [f"{item.name} ({item.path}): " if item.name in alike else f"{item.name}: " for item in bundles]
 
 
 def first_frame(bundle: Bundle) -> Array:

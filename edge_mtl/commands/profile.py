@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from edge_mtl.asked_device import device_asked
 from edge_mtl.backends import open_backend
 from edge_mtl.backends.profiling import LayerProfile, profile_graph
 from edge_mtl.bench.card.plots import bars
@@ -66,12 +67,17 @@ def run(
             raise IsADirectoryError(errno.EISDIR, "expected a file name, found a folder", str(path))
     conditions = Conditions(["edge-mtl", *sys.argv[1:]])
     bundle = find(options.bundle)
-    choice = choose(bundle, backend=options.backend, precision=options.precision, threads=options.threads)
+    kind, index = device_asked(options.device)
+    choice = choose(
+        bundle, backend=options.backend, precision=options.precision, threads=options.threads, kind=kind, device=index
+    )
     with terminal.steps() as step:
         step("timing whole frames", 0, rounds)
-        host = _host_times(bundle, choice, options.threads, rounds)
+        host = _host_times(bundle, choice, options.threads, rounds, index)
         step("profiling layers", 0, 0)
-        found = profile_graph(choice.backend, choice.model, precision=choice.precision, threads=options.threads, runs=rounds)
+        found = profile_graph(
+            choice.backend, choice.model, precision=choice.precision, threads=options.threads, runs=rounds, device=index
+        )
     # Engines keep the names of the nodes they were made of, but not those of weights, and a plan has no graph any more.
     graph = choice.model if choice.key is None else bundle.read(DEPLOY_MODEL)
     known = PartMap(graph)
@@ -93,9 +99,16 @@ def run(
         terminal.show(f"Written: {svg}")
 
 
-def _host_times(bundle: Bundle, choice: Choice, threads: int | None, rounds: int) -> dict[str, float]:
+def _host_times(bundle: Bundle, choice: Choice, threads: int | None, rounds: int, device: int) -> dict[str, float]:
     """Medians in seconds of prepare, infer and postprocess, without a profiler."""
-    backend = open_backend(choice.backend, choice.model, threads=threads, precision=choice.precision, compiled=choice.compiled)
+    backend = open_backend(
+        choice.backend,
+        choice.model,
+        threads=threads,
+        precision=choice.precision,
+        compiled=choice.compiled,
+        device=device,
+    )
     try:
         subject = GraphSubject("engine", bundle, backend, first_frame(bundle), load_s=0.0)
         timings = take_turns({"engine": subject}, rounds=rounds)["engine"].answers

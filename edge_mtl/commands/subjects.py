@@ -17,6 +17,7 @@ import numpy as np
 
 from edge_mtl.backends import Backend, BackendInfo, TensorSpec
 from edge_mtl.bench.report import BenchmarkRow
+from edge_mtl.bench.sensors import Unavailable
 from edge_mtl.build.frame_path import FramePath
 from edge_mtl.bundle import PLAIN_MODEL, Bundle
 from edge_mtl.commands.footprint import Footprint, measure
@@ -65,8 +66,8 @@ class Subject(ABC):
     def facts(self) -> Facts: ...
 
     @abstractmethod
-    def footprint(self) -> Footprint | None:
-        """Start-up and memory in a process of its own; None where that fails."""
+    def footprint(self) -> Footprint | Unavailable | None:
+        """Start-up and memory in a process of its own, or why not; None where it is not asked."""
 
     @abstractmethod
     def close(self) -> None: ...
@@ -115,7 +116,7 @@ class EngineSubject(Subject):
         used = BackendInfo(info.backend, info.runtime_version, info.device, info.precision, info.threads)
         return Facts(used, info.load_s, info.engine_key, self._size_bytes)
 
-    def footprint(self) -> Footprint | None:
+    def footprint(self) -> Footprint | Unavailable:
         info = self.engine.info
         return measure(self.bundle.path, backend=info.backend, precision=info.precision, threads=info.threads)
 
@@ -192,7 +193,7 @@ class GraphSubject(Subject):
     def facts(self) -> Facts:
         return self._facts
 
-    def footprint(self) -> Footprint | None:
+    def footprint(self) -> Footprint | Unavailable:
         info, key = self._facts.info, self._facts.key
         graph = key or PLAIN_MODEL
         return measure(self.bundle.path, backend=info.name, precision=info.precision, threads=info.threads, graph=graph)
@@ -241,7 +242,7 @@ class BatchSubject(Subject):
     def can_finish(self) -> bool:
         return False
 
-    def footprint(self) -> Footprint | None:
+    def footprint(self) -> None:
         return None
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,17 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge_mtl.backends import available, open_backend
+from edge_mtl.bench.energy import measure_energy
 from edge_mtl.build.batches import MOST_FRAMES, repeat_frames
 from edge_mtl.build.quantization.quantize import quantize_for_cpu
 from edge_mtl.bundle import Bundle
-from edge_mtl.commands import batches
+from edge_mtl.commands import batches, benchmark, subjects
 from edge_mtl.commands.batches import ALONE, Graph, batch_line_up, difference
+from edge_mtl.commands.line_up import Wanted, planned
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError
 from edge_mtl.recipes import load_recipe
 from tests.bundles import graph_model, host_model, picture
-from tests.command_line import edge_mtl
+from tests.command_line import assert_failed, edge_mtl
 from tests.transformers import transformer_block
 
 pytestmark = pytest.mark.skipif(not available()["onnxruntime"].usable, reason="needs onnxruntime")
@@ -109,6 +112,8 @@ def test_a_batch_is_measured_beside_the_same_frames_one_by_one(tiny_bundle: Bund
     content = outcome.records[-1]
     rows = {row["name"]: row for row in content["rows"]}
     assert len(rows) == 2 * (1 + len(RUNTIMES))
+    known = planned((tiny_bundle,), Wanted(backends=tuple(RUNTIMES), precisions=("fp32",), batch=FRAMES))
+    assert [(row["name"], row["batch"]) for row in known["rows"]] == [(name, FRAMES) for name in rows], "as was known before"
     for name, row in rows.items():
         assert row["batch"] == FRAMES
         assert row["frames_per_s"] == pytest.approx(FRAMES * 1e3 / row["p50_ms"])
@@ -117,6 +122,32 @@ def test_a_batch_is_measured_beside_the_same_frames_one_by_one(tiny_bundle: Bund
     assert f"inference of {FRAMES} frames at once" in page
     assert "frames/s" in page
     assert "whole frames" not in page
+
+
+def test_energy_of_a_batch_is_that_of_each_of_its_frames(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Meter:
+        """Counts a joule whenever it is read."""
+
+        name, covers = "meter", "nothing"
+        read = 0.0
+
+        def joules(self) -> float:
+            self.read += 1.0
+            return self.read
+
+    monkeypatch.setattr(subjects, "measure", lambda *_, **__: None)
+    monkeypatch.setattr(benchmark, "energy_sources", lambda **_: ((Meter(),), ()))
+    monkeypatch.setattr(benchmark, "measure_energy", partial(measure_energy, block_s=0.0, idle_s=0.0))
+    options = ["--precision", "fp32", "--backend", "onnxruntime", "--threads", 1, "--rounds", 3, "--json"]
+    for batch in (1, FRAMES):
+        outcome = edge_mtl("benchmark", tiny_bundle.path, "--batch", batch, *options)
+        assert outcome.code == 0, outcome
+        for row in outcome.records[-1]["rows"]:
+            assert row["energy"][0]["joules"]["value"] == pytest.approx(1.0 / batch)
+
+
+def test_a_camera_gives_one_frame_at_a_time(tiny_bundle: Bundle) -> None:
+    assert_failed(edge_mtl("benchmark", tiny_bundle.path, "--batch", 2, "--rate", 30), 2, "--rate", "--batch 2")
 
 
 def test_other_answers_at_once_are_not_measured(

@@ -13,13 +13,18 @@ import numpy as np
 import pytest
 
 from edge_mtl.backends import BackendInfo, TensorSpec, available
+from edge_mtl.bench.sensors import Unavailable
 from edge_mtl.bench.turns import take_turns
 from edge_mtl.bundle import Bundle
-from edge_mtl.commands import subjects
+from edge_mtl.commands import benchmark, subjects
+from edge_mtl.commands.footprint import Footprint, measure
+from edge_mtl.commands.line_up import Wanted, planned
 from edge_mtl.commands.subjects import GraphSubject
 from edge_mtl.postprocess import HOST_OUTPUTS
 from edge_mtl.tasks import TASKS
 from tests.command_line import assert_failed, edge_mtl
+
+ENGINE = ("--precision", "fp32", "--backend", "onnxruntime", "--threads", 1)
 
 pytestmark = pytest.mark.skipif(not available()["onnxruntime"].usable, reason="needs onnxruntime")
 
@@ -108,11 +113,84 @@ def test_the_card_is_written_with_pictures(results: tuple[Path, dict[str, Any]])
     assert (folder / "card.md").read_text().startswith("# Benchmark of tiny")
 
 
+def test_a_process_that_fails_says_why_start_up_is_missing(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"backend": "onnxruntime", "precision": "fp32", "threads": 1}
+    found = measure(tiny_bundle.path / "elsewhere", **asked)
+    assert isinstance(found, Unavailable)
+    assert "elsewhere" in found.reason
+    assert isinstance(measure(tiny_bundle.path, **asked), Footprint), "the control"
+
+    monkeypatch.setattr(subjects, "measure", lambda *_, **__: found)
+    outcome = edge_mtl("benchmark", tiny_bundle.path, *ENGINE, "--rounds", 3, "--json")
+    assert outcome.code == 0, outcome
+    (content,) = outcome.records
+    reasons = {entry["name"]: entry["reason"] for entry in content["unavailable"]}
+    for row in content["rows"]:
+        assert row["start_up"] is None
+        assert reasons[f"start-up and memory of {row['name']}"] == found.reason
+
+
 def test_an_impossible_place_or_an_unreadable_reference_is_refused_before_measuring(
     tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
     assert_failed(edge_mtl("benchmark", tiny_bundle.path, "--html", tmp_path), 74, "file name")
     assert_failed(edge_mtl("benchmark", tiny_bundle.path, "--against", tmp_path / "no.json"), 3, "no.json")
+
+
+def older(content: dict[str, Any], path: Path, *, ratio: float, **other: Any) -> Path:
+    """The JSON of a run whose engines were `ratio` times faster than its baseline."""
+    rows = [{**row, "ratio": ratio, "ratio_sure": [ratio * 0.99, ratio * 1.01]} for row in content["rows"]]
+    path.write_text(json.dumps({**content, "rows": rows, "rounds": 100, **other}))
+    return path
+
+
+@pytest.mark.parametrize(("ratio", "code"), [(1e-4, 0), (1e4, 15)])
+def test_a_benchmark_is_measured_and_compared_at_once(
+    results: tuple[Path, dict[str, Any]],
+    ratio: float,
+    code: int,
+    tiny_bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(subjects, "measure", lambda *_, **__: None)
+    before = older(results[1], tmp_path / "before.json", ratio=ratio)
+    after = tmp_path / "after.json"
+    outcome = edge_mtl("benchmark", tiny_bundle.path, *ENGINE, "--rounds", 6, "--json", "--against", before, "--out", after)
+    assert outcome.code == code, outcome
+    (record,) = outcome.records
+    (change,) = record["comparison"]["changes"]
+    assert change["judgement"] == ("faster" if code == 0 else "slower")
+    assert record["comparison"]["regressions"] == ([] if code == 0 else [change["name"]])
+    written = json.loads(after.read_text())
+    assert [row["name"] for row in written["rows"]] == [row["name"] for row in record["rows"]]
+    known = planned((tiny_bundle,), Wanted(backends=("onnxruntime",), precisions=("fp32",)))
+    assert [row["name"] for row in written["rows"]] == [row["name"] for row in known["rows"]], "as was known before"
+    assert (written["baseline"], written["frame_size"]) == (known["baseline"], known["frame_size"])
+    assert "comparison" not in written
+
+
+def test_what_cannot_be_compared_is_refused_before_measuring(
+    results: tuple[Path, dict[str, Any]], tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("something was opened")
+
+    monkeypatch.setattr(benchmark, "line_up", never)
+    path = tmp_path / "before.json"
+    others: list[tuple[dict[str, Any], tuple[object, ...], str]] = [
+        ({}, ("--batch", 2), "frames at once are 1 and 2"),
+        ({"baseline": "eager"}, (), "different baselines"),
+        ({"frame_size": [1, 2]}, (), "frame_size"),
+        ({"rows": results[1]["rows"][:1]}, (), "no row in common"),
+        ({"rows": [{"name": "a", "ratios": [1.0]}]}, (), "ratio"),
+    ]
+    for other, options, words in others:
+        path.write_text(json.dumps({**results[1], **other}))
+        assert_failed(edge_mtl("benchmark", tiny_bundle.path, *ENGINE, *options, "--against", path), 3, words)
+    path.write_text(json.dumps(results[1]))
+    opened = edge_mtl("benchmark", tiny_bundle.path, *ENGINE, "--against", path)
+    assert "something was opened" in opened.err, "the control: the same thing is measured"
 
 
 def test_the_script_that_measures_the_overhead_runs(tiny_bundle: Bundle, tmp_path: Path) -> None:

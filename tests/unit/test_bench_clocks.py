@@ -72,6 +72,14 @@ def test_an_engine_that_is_late_takes_the_newest_frame_and_the_others_are_counte
     assert found.age.max_ms < 80.0 + 34.0, "no queue builds up"
 
 
+def test_no_frame_is_taken_from_a_camera_that_has_stopped() -> None:
+    machine = Machine()
+    found = measure_paced(lambda: machine.spend(5.0), rate_hz=30, duration_s=2.0, clock=machine, sleep=machine.spend)
+    assert (found.frames, found.answered, found.missed) == (60, 1, 59)
+    assert found.age.max_ms == pytest.approx(5000.0)
+    assert found.answers_per_s == pytest.approx(0.2)
+
+
 def test_nonsense_rates_are_refused() -> None:
     with pytest.raises(ValueError, match="positive"):
         measure_paced(lambda: None, rate_hz=0.0, duration_s=1.0)
@@ -92,6 +100,20 @@ def test_energy_per_frame_and_above_idle_are_those_of_the_work() -> None:
     assert slow.above_idle_joules == pytest.approx(1.0)
     assert (slow.idle_watts, slow.watts) == pytest.approx((2.0, 12.0))
     assert slow.frames == pytest.approx(40, abs=4)
+
+
+def test_a_call_of_several_frames_shares_its_energy_among_them() -> None:
+    machine = Machine(idle_w=2.0)
+    (found,) = measure_energy(
+        {"four": lambda: machine.spend(0.10, 12.0)},
+        [machine],
+        frames_per_call=4,
+        block_s=1.0,
+        clock=machine,
+        sleep=machine.spend,
+    )["four"]
+    assert (found.joules.value, found.above_idle_joules) == pytest.approx((0.3, 0.25))
+    assert found.frames % 4 == 0
 
 
 def test_power_is_added_up_to_energy_by_trapezoids() -> None:

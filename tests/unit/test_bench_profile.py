@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_mtl.backends import BackendInfo, TensorSpec, available
+from edge_mtl.backends import DEVICES, BackendInfo, TensorSpec, available
 from edge_mtl.backends.profiling import profile_graph
 from edge_mtl.bench.kinds import KINDS, kind_of
 from edge_mtl.bench.parts import NECK, PARTS, POST, PRE, PartMap, totals
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
+from edge_mtl.commands import profile
 from edge_mtl.errors import BackendUnavailable, BuildError
-from tests.command_line import edge_mtl
+from tests.command_line import assert_failed, edge_mtl
 from tests.transformers import transformer_block
 
 
@@ -178,6 +179,22 @@ def test_the_command_shows_parts_and_writes_a_picture_and_json(tiny_bundle: Bund
     assert sum(part["share"] for part in content["parts"]) == pytest.approx(1.0)
     assert {layer["part"] for layer in content["layers"]} <= set(PARTS)
     assert ET.fromstring(svg.read_text()).tag.endswith("svg")
+
+
+def test_the_device_that_was_asked_for_is_profiled(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = edge_mtl("profile", tiny_bundle.path, "--threads", 1, "--rounds", 3, "--device", "cpu", "--json")
+    assert outcome.code == 0, outcome
+    assert DEVICES[outcome.records[-1]["backend"]] == "cpu"
+    asked: dict[str, object] = {}
+
+    def refuse(*_: object, **options: object) -> None:
+        asked.update(options)
+        raise BackendUnavailable("no GPU in this test")
+
+    monkeypatch.setattr(profile, "choose", refuse)
+    assert_failed(edge_mtl("profile", tiny_bundle.path, "--device", "cuda:1"), BackendUnavailable.exit_code, "no GPU")
+    assert (asked["kind"], asked["device"]) == ("cuda", 1)
+    assert_failed(edge_mtl("profile", tiny_bundle.path, "--device", "abacus"), BackendUnavailable.exit_code, "abacus")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from edge_mtl.bench.report import differences
 from edge_mtl.bench.statistics import (
+    FEWEST_SAMPLES,
     Interval,
     distribution,
     effective_count,
@@ -75,3 +76,12 @@ def test_a_difference_is_called_where_it_is_larger_than_the_noise_and_refused_wh
     assert (first.first, first.verdict) == ("fast", "faster")
     assert {second.first, second.second} == {"base", "same"}
     assert second.verdict == "no difference shown"
+
+
+def test_fewer_than_six_samples_show_no_difference_and_six_may() -> None:
+    for count, expected in ((1, "no difference shown"), (5, "no difference shown"), (6, "faster")):
+        slow, fast = [0.020] * count, [0.010] * count
+        assert verdict(ratio_interval(slow, fast), samples=count) == expected
+        (found,) = differences({"slow": slow, "fast": fast})
+        assert (found.first, found.verdict) == ("fast", expected)
+    assert 2 * 0.5**FEWEST_SAMPLES < 0.05 < 2 * 0.5 ** (FEWEST_SAMPLES - 1), "where the range begins to hold the median in 95 %"

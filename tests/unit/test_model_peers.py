@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mtl.model.placement import GraphPlacement, PlainModel
+from mtl.settings import ModelSettings
 
 from edge_mtl.build.frame_path import FramePath
 from edge_mtl.manifest import InputSpec, Manifest, task_descriptions
@@ -35,3 +37,16 @@ def test_torch_answers_as_the_network_does(floats: str, agree: float, monkeypatc
     assert maps.segmentation is not None
     assert (maps.segmentation == expected["segmentation"][0].numpy()).mean() >= agree
     assert np.abs(maps.depth / expected["depth"][0].numpy() - 1).mean() < (1e-4 if floats == "fp32" else 0.1)
+
+
+def test_a_kept_graph_is_that_of_every_setting_of_the_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    decided_by = importlib.import_module("multitask_saving").decided_by
+    work = importlib.import_module("work_folder").WorkFolder(tmp_path)
+    usual = ModelSettings()
+    place = work.place("network.deploy.onnx", decided_by(usual, (64, 96)))
+    assert work.place("network.deploy.onnx", decided_by(ModelSettings(), (64, 96))) == place
+    for field in fields(ModelSettings):
+        other = replace(usual, **{field.name: ("another", getattr(usual, field.name))})
+        assert work.place("network.deploy.onnx", decided_by(other, (64, 96))) != place, field.name
+    assert work.place("network.deploy.onnx", decided_by(usual, (96, 128))) != place

@@ -37,7 +37,13 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def row(name: str, ratio: float, *, ours: bool, fit: bool = True) -> dict[str, Any]:
-    return {"name": name, "ratio": ratio, "ours": ours, "within_budget": fit}
+    return {"name": name, "ratio": ratio, "ours": ours, "within_budget": fit, "miou": 0.7, "times": {"p50_ms": 120.0 / ratio}}
+
+
+def seconds_of(rows: list[dict[str, Any]], *, noise: float = 0.01, rounds: int = 40) -> dict[str, list[float]]:
+    """Times of every round that fit the ratios, and what they differ by."""
+    random = np.random.default_rng(0)
+    return {one["name"]: list(one["times"]["p50_ms"] / 1e3 * np.exp(noise * random.standard_normal(rounds))) for one in rows}
 
 
 def test_peers_are_timed_and_scored_in_one_table(tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -80,9 +86,32 @@ def test_the_conclusion_compares_only_what_keeps_the_accuracy(script) -> None:
         row("NNCF INT8, plain export", 4.0, ours=False, fit=False),
         row("OpenVINO bf16, plain export", 2.0, ours=False),
     ]
-    found = conclusion(rows)
+    times = seconds_of(rows)
+    found = conclusion(rows, times)
     assert (found["ours"], found["rival"]) == ("edge_mtl int8 on openvino", "OpenVINO bf16, plain export")
-    assert conclusion([one for one in rows if one["ours"]]) == {}
+    assert found["faster_ours"] == ["edge_mtl bf16 on openvino"]
+    assert conclusion([one for one in rows if one["ours"]], times) == {}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "noise", "rounds", "verdict"),
+    [(2.4, 0.01, 40, "faster"), (2.04, 0.3, 40, "no difference shown"), (1.6, 0.01, 40, "slower"), (2.4, 0.01, 3, None)],
+)
+def test_ours_is_ahead_only_where_pairs_of_times_show_it(
+    ratio: float, noise: float, rounds: int, verdict: str | None, script
+) -> None:
+    rows = [row("edge_mtl int8 on openvino", ratio, ours=True), row("OpenVINO bf16, plain export", 2.0, ours=False)]
+    found = script("peers").conclusion(rows, seconds_of(rows, noise=noise, rounds=rounds))
+    assert found["verdict"] == (verdict or "no difference shown")
+    low, high = found["ahead_sure"]
+    assert low <= found["ahead"] <= high
+    content = {
+        "rows": rows, "conclusion": found, "baseline": rows[1]["name"], "classes": 13, "aim": None,
+        "kinds": [{"kind": "resizing", "milliseconds": 9.0, "share": 1.0, "layers": 2}],
+    }  # fmt: skip
+    text = "\n".join(script("peers_reasons").reasons(content))
+    assert ("not ahead of every peer" in text) == (verdict != "faster")
+    assert ("- resizing: 9.00 ms" in text) == (verdict != "faster"), "why, wherever it is not ahead"
 
 
 def test_torch_of_other_weights_is_refused(script) -> None:
@@ -155,6 +184,44 @@ def test_one_shared_engine_is_compared_with_three_single_ones(script, tiny_bundl
     assert "| tiny | int8 | onnxruntime |" in script("multitask_saving").markdown(content)
 
 
+def saving_row(*, time_sure: tuple[float, float], memory_mib: tuple[float, float] | None) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "network": "tiny", "precision": "int8", "backend": "openvino", "size": {"share": 0.3}, "energy": [],
+        "time": {"shared_ms": 4.0, "single_ms": 10.0, "share": 0.4, "share_sure": list(time_sure)},
+    }  # fmt: skip
+    if memory_mib is not None:
+        shared, single = memory_mib
+        found["memory"] = {
+            "shared": {"above_empty_bytes": int(shared * 2**20), "runtime_bytes": 30 * 2**20},
+            "single": {"above_empty_bytes": int(single * 2**20), "runtime_bytes": 30 * 2**20},
+            "share": shared / single,
+            "graphs_share": (shared - 30) / (single - 30),
+        }
+    return found
+
+
+def test_the_aim_of_sharing_is_judged_and_missed_memory_is_told_in_megabytes(script) -> None:
+    saving = script("multitask_saving")
+    held = saving_row(time_sure=(0.38, 0.42), memory_mib=(80.0, 200.0))
+    missed = saving_row(time_sure=(0.47, 0.52), memory_mib=(120.0, 200.0))
+    unsure = saving_row(time_sure=(0.40, 0.52), memory_mib=None)
+    assert saving.judged(held) == {"time": "held", "memory": "held"}
+    assert saving.judged(missed) == {"time": "missed", "memory": "missed"}
+    assert saving.judged(unsure) == {"time": "not shown"}
+    content = {
+        "date": "", "commit": "", "device": {"description": ""}, "threads": {"runtime": 1}, "load": {"before": 0, "after": 0},
+        "size": [64, 96], "rounds": 3, "decoder": "none", "weights": "", "left_out": [], "command": "",
+    }  # fmt: skip
+    page = saving.markdown({**content, "rows": [held, missed, unsure]})
+    assert [line.rsplit("|", 2)[1].strip() for line in page.splitlines() if line.startswith("| tiny")] == [
+        "time held, memory held",
+        "time missed, memory missed",
+        "time not shown",
+    ]
+    assert page.count("memory misses the aim by 30.0 MiB, 120.0 MiB being 0.600 of 200.0 MiB") == 1  # 120 - 0.45 * 200
+    assert "misses" not in saving.markdown({**content, "rows": [held, unsure]})
+
+
 def test_a_work_folder_makes_a_thing_once_and_another_thing_again(script, tmp_path: Path) -> None:
     work, made = script("work_folder").WorkFolder(tmp_path), []
 
@@ -212,7 +279,7 @@ def test_repeated_runs_agree_where_ratios_do_and_the_spread_is_told(script) -> N
     assert wild["pairs"] == {"faster": 1}
 
 
-def test_a_benchmark_is_repeated_in_processes_of_its_own_and_runs_are_kept(tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_a_benchmark_is_repeated_in_processes_of_its_own_and_runs_are_kept(script, tiny_bundle: Bundle, tmp_path: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / "repeatability.py"), str(tiny_bundle.path), "--runs", "2", "--duration", "0.2"]
     command += ["--pause", "0", "--threads", "1", "--options", "--precision fp32 --backend onnxruntime"]
     command += ["--threshold", "0.98", "--work", str(tmp_path / "runs"), "--out", str(tmp_path / "repeated")]
@@ -222,22 +289,94 @@ def test_a_benchmark_is_repeated_in_processes_of_its_own_and_runs_are_kept(tiny_
         content = json.loads((tmp_path / "repeated.json").read_text())
         assert [len(row["ratios"]) for row in content["rows"]] == [2]
         assert (tmp_path / "repeated.md").read_text() in done.stdout
-    first, second = (json.loads((tmp_path / "runs" / f"run-{number}.json").read_text())["date"] for number in (1, 2))
-    assert [run["date"] for run in content["runs"]] == [first, second], "kept, not run again"
+    asked = {"threads": 1, "duration_s": 0.2, "pause_s": 0.0, "options": "--precision fp32 --backend onnxruntime"}
+    what = script("repeatability").decided_by(tiny_bundle.digest, **asked)
+    work = script("work_folder").WorkFolder(tmp_path / "runs")
+    kept = [json.loads(work.place(f"run-{number}.json", what).read_text()) for number in (1, 2)]
+    assert [run["date"] for run in content["runs"]] == [run["date"] for run in kept], "kept, not run again"
+    assert all("commit" in run for run in content["runs"])
+
+
+def test_kept_runs_are_those_of_one_bundle_and_one_set_of_arguments(script, tmp_path: Path) -> None:
+    decided_by, work = script("repeatability").decided_by, script("work_folder").WorkFolder(tmp_path)
+    asked: dict[str, Any] = {"threads": 2, "duration_s": 60.0, "pause_s": 10.0, "options": "--precision int8"}
+    place = work.place("run-1.json", decided_by("digest", **asked))
+    assert work.place("run-1.json", decided_by("digest", **asked)) == place
+    others = [("threads", 1), ("duration_s", 45.0), ("pause_s", 0.0), ("options", "--precision fp32")]
+    for name, value in others:
+        assert work.place("run-1.json", decided_by("digest", **{**asked, name: value})) != place, name
+    assert work.place("run-1.json", decided_by("another", **asked)) != place
+
+
+def test_the_page_of_repeated_runs_tells_of_each_run_its_commit_and_what_held_it_back(script) -> None:
+    repeatability = script("repeatability")
+    runs = [
+        {"date": "first", "commit": "aaa", "rounds": 9, "throttling": ["the hypervisor gave 6% away"]},
+        {"date": "second", "commit": "aaa", "rounds": 8, "throttling": []},
+    ]
+    content = {
+        "bundle": "tiny", "date": "", "commit": "", "device": {"description": ""}, "threads": {"runtime": 1},
+        "load": {"before": 0, "after": 0}, "duration_s": 1.0, "pause_s": 0.0, "limit": 0.05, "baseline": "reference",
+        "rows": repeatability.spread([benchmark_of(2.0), benchmark_of(2.02)], threshold=0.05), "runs": runs, "command": "",
+    }  # fmt: skip
+    page = repeatability.markdown(content)
+    assert "| 1 | first | aaa | 9 | the hypervisor gave 6% away |" in page
+    assert "| 2 | second | aaa | 8 | nothing was seen |" in page
+    assert "not of one commit" not in page
+    runs[1]["commit"] = "bbb"
+    assert "not of one commit" in repeatability.markdown(content)
+
+
+def why(script, *, took_ms: float = 40.0, milliseconds: float = 10.0) -> dict[str, Any]:
+    rows = [
+        {**row("edge_mtl int8+bf16 on openvino", 3.0, ours=True), "times": {"p50_ms": took_ms}},
+        row("OpenVINO bf16, plain export", 2.0, ours=False),
+    ]
+    kinds = [
+        {"kind": "attention products", "milliseconds": milliseconds, "share": 0.5, "layers": 8},
+        {"kind": "resizing", "milliseconds": milliseconds, "share": 0.5, "layers": 8},
+    ]
+    found = script("peers").conclusion(rows, seconds_of(rows))
+    return {"rows": rows, "conclusion": found, "kinds": kinds, "aim": 4.0, "baseline": rows[1]["name"], "classes": 13}
 
 
 def test_the_page_says_why_an_aim_is_missed_with_this_runs_figures_only(script) -> None:
-    reasons = script("peers_reasons").reasons
-    rows = [
-        {**row("edge_mtl int8+bf16 on openvino", 3.0, ours=True), "times": {"p50_ms": 40.0}},
-        row("OpenVINO bf16, plain export", 2.0, ours=False),
-    ]
-    kinds = [{"kind": "attention products", "milliseconds": 9.0, "share": 0.25, "layers": 8}]
-    content = {"rows": rows, "conclusion": script("peers").conclusion(rows), "kinds": kinds, "aim": 4.0}
+    reasons, content = script("peers_reasons").reasons, why(script)
     text = "\n".join(reasons(content))
-    assert "1.50 times as fast, ahead of every peer" in text
+    assert ", ahead of every peer" in text
     assert "not reached" in text
     assert "40.0 ms and would have to take 30.0 ms, 10.0 ms less" in text
-    assert "attention products: 25% of the layers' time, about 10.0 ms; without it 4.00 times at most" in text
     assert "reached." in reasons({**content, "aim": 2.5})[-1]
-    assert reasons({**content, "conclusion": {}}) == []
+
+
+def test_what_takes_the_time_adds_up_to_the_frame_with_the_layers_own_milliseconds(script) -> None:
+    module, content = script("peers_reasons"), why(script)
+    found = {one["kind"]: one for one in module.frame_by_kind(content)}
+    assert found["attention products"]["milliseconds"] == 10.0
+    assert found[module.OUTSIDE]["milliseconds"] == pytest.approx(20.0)
+    assert sum(one["milliseconds"] for one in found.values()) == pytest.approx(40.0)
+    assert sum(one["share"] for one in found.values()) == pytest.approx(1.0)
+    text = "\n".join(module.reasons(content))
+    assert "- attention products: 10.00 ms, 25% of the frame; without it 4.00 times at most." in text
+    assert f"- {module.OUTSIDE}: 20.00 ms, 50% of the frame; without it 6.00 times at most." in text
+    slower = why(script, milliseconds=50.0)  # under the profiler
+    assert module.OUTSIDE not in "\n".join(module.reasons(slower))
+
+
+def test_where_none_of_our_integers_is_within_the_budget_the_page_says_so(script) -> None:
+    reasons, peer = script("peers_reasons").reasons, row("OpenVINO bf16, plain export", 2.0, ours=False)
+    content = {"conclusion": {}, "kinds": [], "aim": 4.0, "baseline": peer["name"], "classes": 13}
+    outside = [row("edge_mtl int8 on openvino", 3.0, ours=True, fit=False), peer]
+    assert (
+        "None of our INT8 engines is within the budget (edge_mtl int8 on openvino)" in reasons({**content, "rows": outside})[0]
+    )
+    assert "None of our INT8 engines was measured" in reasons({**content, "rows": [peer]})[0]
+
+
+def test_a_network_that_was_hardly_trained_is_named_as_such(script) -> None:
+    reasons, content = script("peers_reasons").reasons, why(script)
+    assert not any("hardly trained" in sentence for sentence in reasons(content))
+    content["rows"][1]["miou"] = 0.034
+    assert "its mIoU is 3.4%, and the same answer for every pixel can have up to 7.7%" in reasons(content)[0]
+    content["rows"][1]["miou"] = None  # no segmentation
+    assert not any("hardly trained" in sentence for sentence in reasons({**content, "classes": 0}))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edge_mtl.bench.statistics import FEWEST_SAMPLES
+
 __all__ = ["METRICS", "columns", "conditions", "headline", "sentences", "subject"]
 
 Report = Mapping[str, Any]
@@ -77,12 +79,12 @@ def _batch(report: Report) -> int:
 
 
 def headline(report: Report) -> list[tuple[str, str]]:
-    """A few figures of the fastest row: (value, what it is)."""
-    best = max(report["rows"], key=lambda row: row["ratio"])
+    """A few figures of the fastest row: (value, what it is); says of which row it was not shown to be faster."""
+    best = min(report["rows"], key=lambda row: row["p50_ms"])
     found = [
         (
             f"{best['p50_ms']:.1f} ms",
-            f"{'a frame' if _batch(report) == 1 else f'{_batch(report)} frames'}, median: {best['name']}",
+            f"{'a frame' if _batch(report) == 1 else f'{_batch(report)} frames'}, median: {best['name']}{_doubt(report)}",
         ),
         (f"{best['ratio']:.2f}×", f"times faster than {report['baseline']}"),
     ]
@@ -93,6 +95,14 @@ def headline(report: Report) -> list[tuple[str, str]]:
     if best.get("energy"):
         found.append((f"{best['energy'][0]['joules']['value'] * 1e3:.0f} mJ", f"a frame: {best['energy'][0]['covers']}"))
     return found
+
+
+def _doubt(report: Report) -> str:
+    """What limits that the fastest row is the fastest; empty where it was shown. Differences begin with the fastest."""
+    first = next(iter(report["differences"]), None)
+    if first is None or first["verdict"] == "faster":
+        return ""
+    return f"; not shown to be faster than {first['second']}"
 
 
 def conditions(report: Report) -> list[tuple[str, str]]:
@@ -118,6 +128,8 @@ def conditions(report: Report) -> list[tuple[str, str]]:
 def sentences(report: Report) -> list[str]:
     """What a reader must know before believing a figure."""
     found = [f"Held back while measuring: {entry}." for entry in report["throttling"]]
+    if report["rounds"] < FEWEST_SAMPLES:
+        found.append(f"Below {FEWEST_SAMPLES} rounds an interval is the range of what was seen, and no difference is shown.")
     for entry in report["differences"]:
         if entry["verdict"] == "no difference shown":
             ratio = entry["ratio"]
@@ -128,7 +140,8 @@ def sentences(report: Report) -> list[str]:
     for row in report["rows"]:
         if not row["warm_up"]["steady"]:
             found.append(
-                f"{row['name']} did not become steady within {row['warm_up']['calls']} calls before the first timed one."
+                f"{row['name']} did not become steady within {row['warm_up']['calls']} calls and "
+                f"{row['warm_up']['seconds']:.1f} s of warming up."
             )
     found += [f"Not available here: {entry['name']}: {entry['reason']}" for entry in report["unavailable"]]
     return found
