@@ -14,20 +14,20 @@ from tests.networks import as_if_trained, small_model
 HEIGHT, WIDTH = 64, 96
 CHANNELS = (8, 16, 24, 32)
 
-WHOLE = {"exchange": True, "top_down": True, "slim": False}
+WHOLE = {"exchange": True, "top_down": True, "fine": True, "slim": False}
 VARIANTS = {
     "default": EdgeOptions(),
-    "not fine": EdgeOptions(fine=False),
+    "default, fine": EdgeOptions(fine=True),
     "whole": EdgeOptions(**WHOLE),
     "exchange": EdgeOptions(**{**WHOLE, "exchange": False}),
     "gated": EdgeOptions(**WHOLE, gated=False),
     "context": EdgeOptions(**WHOLE, context=False),
     "top_down": EdgeOptions(**{**WHOLE, "top_down": False}),
-    "fine": EdgeOptions(**WHOLE, fine=False),
+    "fine": EdgeOptions(**{**WHOLE, "fine": False}),
     "last_stage_only": EdgeOptions(**WHOLE, last_stage_only=True),
     "rays": EdgeOptions(**WHOLE, rays=True),
     "slim": EdgeOptions(**{**WHOLE, "slim": True}),
-    "flat": EdgeOptions(context=False, fine=False, rays=True, slim=False),
+    "flat": EdgeOptions(context=False, rays=True, slim=False),
     "deep": EdgeOptions(**{**WHOLE, "slim": True}, gated=False, last_stage_only=True, rays=True),
 }
 
@@ -86,8 +86,8 @@ def maps() -> list[torch.Tensor]:
 
 def test_without_options_it_is_the_decoder_with_all_of_todays_parts() -> None:
     today = EdgeDecoder(CHANNELS, {"segmentation": 13, "depth": 1}, width=16).state_dict()
-    assert decoder(exchange=False, top_down=False, slim=True).state_dict().keys() == today.keys()
-    assert EdgeOptions() == EdgeOptions(False, True, True, False, True, False, False, True)
+    assert decoder(exchange=False, top_down=False, fine=False, slim=True).state_dict().keys() == today.keys()
+    assert EdgeOptions() == EdgeOptions(False, True, True, False, False, False, False, True)
 
 
 @pytest.mark.parametrize(

@@ -36,10 +36,10 @@ def test_weights_come_back_with_their_description(tmp_path: Path) -> None:
 
 def test_a_run_older_than_a_setting_had_what_was_usual_then(tmp_path: Path) -> None:
     settings = RunSettings(
-        stages=(Stage(height=32, width=64, steps=1),), model=ModelSettings(exchange=True, top_down=True, slim=False)
+        stages=(Stage(height=32, width=64, steps=1),), model=ModelSettings(exchange=True, top_down=True, fine=True, slim=False)
     )
     written = describe(settings)
-    for name in ("exchange", "top_down", "slim"):
+    for name in ("exchange", "top_down", "fine", "slim"):
         del written["model"][name]
     path = tmp_path / "runs" / "old" / "best.safetensors"
     path.parent.mkdir(parents=True)
@@ -48,7 +48,12 @@ def test_a_run_older_than_a_setting_had_what_was_usual_then(tmp_path: Path) -> N
     found = load_trained(path)
     assert found.settings == settings
     assert all(torch.equal(weights[name], value) for name, value in found.model.state_dict().items())
-    assert as_written({"model": {"top_down": False}})["model"] == {"exchange": True, "top_down": False, "slim": False}
+    assert as_written({"model": {"top_down": False}})["model"] == {
+        "exchange": True,
+        "top_down": False,
+        "fine": True,
+        "slim": False,
+    }
     assert as_written([]) == []
     check_same_settings(json.dumps(written), 1, settings, where="it")
 

@@ -117,7 +117,7 @@ def as_written(content: Any) -> Any:
     return {**content, "model": {**_BEFORE, **model}} if isinstance(model, Mapping) else content
 
 
-_BEFORE = {"exchange": True, "top_down": True, "slim": False}
+_BEFORE = {"exchange": True, "top_down": True, "fine": True, "slim": False}
 """Parts of the edge decoder that could not be chosen once."""
 
 

@@ -78,7 +78,7 @@ class ModelSettings:
     gated: bool = True
     context: bool = True
     top_down: bool = False
-    fine: bool = True
+    fine: bool = False
     last_stage_only: bool = False
     rays: bool = False
     slim: bool = True

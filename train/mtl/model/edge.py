@@ -1,16 +1,16 @@
-"""The decoder made for the edge: four stages in, one map per task at stride 4 out. Knows nothing about backbones or losses.
+"""The decoder made for the edge: stages in, one map per task at stride 4 out. Knows nothing about backbones or losses.
 
-    stages 4 8 16 32 -> 1x1 laterals, global context                    (shared)
-    stride 16        -> one branch per task
-    strides 8, 4     -> each branch meets the laterals again; 1x1 output at stride 4
+    stages 8 16 32 -> 1x1 laterals, global context                      (shared)
+    stride 16      -> one branch per task
+    stride 8       -> each branch meets the laterals again; 1x1 output, upsampled (bilinear) to stride 4
 
 Built for integer inference: convolution + batch norm + ReLU everywhere (unsigned activations), hard-sigmoid gates, no softmax,
 and nearest x2 upsampling, which is exact on integers, commutes with the 1x1 convolutions around it, and still contains
 bilinear upsampling: nearest x2 followed by the 3x3 kernel [1 2 1] x [1 2 1] / 16 is bilinear with half-pixel centres.
 
 Each part can be switched off, and others on, with `EdgeOptions`, so that an ablation can judge it. Off since one did
-(docs/studies/rooms-main): a top-down neck, and gated messages between the tasks at stride 16, after the idea of MTI-Net
-(Vandenhende et al. 2020) and InvPT (Ye & Xu 2022). They cost time and gained nothing that could be shown.
+(docs/studies/rooms-main): a top-down neck, gated messages between the tasks at stride 16, after the idea of MTI-Net
+(Vandenhende et al. 2020) and InvPT (Ye & Xu 2022), and a way up to stride 4. They cost time and gained nothing.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class EdgeOptions:
     gated: bool = True
     context: bool = True
     top_down: bool = False
-    fine: bool = True
+    fine: bool = False
     last_stage_only: bool = False
     rays: bool = False
     slim: bool = True
