@@ -1,6 +1,7 @@
-"""perception_node with a runtime that fails: python faulty_node.py hang|lost --ros-args ...
+"""perception_node with a runtime that fails: python faulty_node.py hang|lost|transient --ros-args ...
 
-From the third frame of a camera on, every prediction hangs, or says that the GPU is lost.
+From the third frame of a camera on, every prediction hangs, or says that the GPU is lost; a transient fault is over when the
+engine has been opened again.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ import sys
 import threading
 from typing import Any
 
-from edge_mtl import Engine
+from edge_mtl import Engine, InferenceError
 from edge_mtl.cuda.errors import CudaError
 
 FRAMES = 2
-HANGS, LOST = "hang", "lost"
+IN_A_ROW = 3
+"""Failures after which the node opens its engine again."""
+HANGS, LOST, TRANSIENT = "hang", "lost", "transient"
 
 
 def make_faulty(fault: str) -> None:
@@ -23,10 +26,12 @@ def make_faulty(fault: str) -> None:
     def fails(self: Engine, frame: Any, **options: Any) -> Any:
         if frame.any():  # the black one is the node's own, at configure
             done[0] += 1
-        if done[0] <= FRAMES:
+        if done[0] <= FRAMES or (fault == TRANSIENT and done[0] > FRAMES + IN_A_ROW):
             return predict(self, frame, **options)
         if fault == HANGS:
             threading.Event().wait()
+        if fault == TRANSIENT:
+            raise InferenceError("out of memory")
         raise CudaError("an illegal address was read", code="CUDA_ERROR_ILLEGAL_ADDRESS", sticky=True)
 
     Engine.predict = fails  # type: ignore[method-assign, assignment]

@@ -16,7 +16,7 @@ from lifecycle_msgs.msg import Transition
 from edge_mtl.bundle import Bundle
 from tests.bundles import make_bundle, picture
 from tests.ros import faulty_node
-from tests.ros.harness import NodeProcess, Partner, running, wait_until
+from tests.ros.harness import NodeProcess, Partner, camera_message, running, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +99,24 @@ def test_a_lost_device_ends_the_node_with_an_error_that_log_and_diagnostics_name
     assert "opened again" not in node.text  # no engine of this process could use the device
     assert len(partner.received["segmentation"]) == faulty_node.FRAMES
     assert "Traceback" not in node.text
+
+
+def test_a_node_whose_engine_was_opened_again_says_that_all_is_well(
+    ros_environment: dict[str, str], bundle: Bundle, partner: Partner, tmp_path: Path
+) -> None:
+    node = faulty(ros_environment, bundle, tmp_path / "log", faulty_node.TRANSIENT)
+    try:
+        partner.listen("segmentation")
+        partner.wait_connected()
+        partner.cameras.publish(camera_message(96, 64, 80.0))
+        partner.send_until("segmentation", picture(1), count=faulty_node.FRAMES + 2)
+        assert "(reopen)" in node.text
+        partner.diagnostics.clear()
+        wait_until(lambda: len(partner.diagnostics) >= 2, "more diagnostics")
+        assert "loading" not in partner.values()["message"]
+        assert "failed" not in partner.values()["message"]
+    finally:
+        assert node.end() == 0, node.text
 
 
 def test_the_same_node_without_a_fault_goes_on(

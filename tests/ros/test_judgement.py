@@ -29,7 +29,7 @@ class Clock:
         return self.now_s
 
 
-def run(shedder: Degradation, clock: Clock, seconds: float, latency_s: float, *, throttled: bool = False) -> list[int]:
+def run(shedder: Degradation, clock: Clock, seconds: float, latency_s: float | None, *, throttled: bool = False) -> list[int]:
     """Levels after each change while frames come at 20 Hz."""
     levels = []
     for _ in range(int(seconds * 20)):
@@ -84,6 +84,14 @@ def test_a_hot_device_sheds_work_without_any_budget() -> None:
     assert run(shedder, clock, 60, 0.01)[-1] == 0
 
 
+def test_a_step_under_which_nothing_is_published_is_taken_back() -> None:
+    clock = Clock()
+    shedder = Degradation(budget_s=0.05, clock=clock)
+    assert run(shedder, clock, 5, 0.08) == [1, 2]
+    assert run(shedder, clock, 20, None) == [1, 0]
+    assert run(shedder, clock, 20, None, throttled=True) == [1, 2, 3]  # but not while the device is hot
+
+
 def test_three_failures_in_a_row_reopen_the_engine_once_and_three_more_give_up() -> None:
     policy = FaultPolicy()
     assert [policy.failed() for _ in range(6)] == ["continue", "continue", "reopen", "continue", "continue", "give_up"]
@@ -122,6 +130,7 @@ def snapshot(**changes: Any) -> Snapshot:
         state="active",
         activity="",
         failure="",
+        reload_failure="",
         engine=None,
         counts=counts,
         rate_hz=30.0,
@@ -158,6 +167,7 @@ def snapshot(**changes: Any) -> Snapshot:
         ({"scale_ok": False, "scale": "no camera_info has come"}, WARN, "no camera_info"),
         ({"working_s": 3.2}, ERROR, "running for 3.2 s"),
         ({"failure": "cannot configure: no bundle"}, ERROR, "no bundle"),
+        ({"reload_failure": "reload failed: altered"}, WARN, "altered"),
         ({"activity": "timing (3 of 9)"}, WARN, "timing (3 of 9)"),
         ({"incompatible": {"~/depth": "DURABILITY"}}, WARN, "~/depth: DURABILITY"),
         ({"step_level": 1, "step": "no points"}, WARN, "no points"),
@@ -171,6 +181,21 @@ def test_diagnostics_name_what_is_wrong(changes: Mapping[str, Any], level: int, 
     assert found.level == level
     assert said in found.message
     assert all(isinstance(value, str) for value in found.values.values())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "news"),
+    [
+        ({"scale_ok": False}, {"scale_ok": False, "image_age_s": 0.5}, True),
+        ({"image_age_s": 0.5}, {"image_age_s": 1.5}, False),
+        ({"activity": "timing (3 of 9)"}, {"activity": "timing (4 of 9)"}, False),
+        ({"activity": "timing (9 of 9)"}, {"activity": "writing"}, True),
+    ],
+)
+def test_another_finding_is_news_and_another_number_is_not(
+    before: Mapping[str, Any], after: Mapping[str, Any], news: bool
+) -> None:
+    assert (report(snapshot(**before)).kinds != report(snapshot(**after)).kinds) is news
 
 
 def test_the_worst_finding_comes_first() -> None:

@@ -72,6 +72,7 @@ def test_every_transition_and_every_one_that_does_not_exist(partner: Partner, ma
     ):
         assert partner.change(transition)
         assert partner.state() == state
+        wait_until(lambda state=state: partner.values().get("state") == state, f"diagnostics say {state}")
     assert not partner.change(Transition.TRANSITION_CONFIGURE)
     assert managed.end() == 0
 

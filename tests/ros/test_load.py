@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -72,3 +75,23 @@ def settled(partner: Partner) -> dict[str, int]:
 
     result: dict[str, int] = wait_until(quiet, "the node is idle")
     return result
+
+
+@pytest.mark.parametrize(
+    ("received", "published", "replaced", "verdict"),
+    [(900, 900, 0, True), (900, 500, 390, True), (900, 0, 0, False), (900, 0, 900, False), (900, 700, 0, False)],
+)
+def test_the_soak_fails_a_node_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, received: int, published: int, replaced: int, verdict: bool
+) -> None:
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # the script sets its own
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / "soak_node.py"
+    spec = importlib.util.spec_from_file_location("soak_node", path)
+    assert spec is not None
+    assert spec.loader is not None
+    soak = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(soak)
+    before = {"received": 30, "published": 20, "dropped_replaced": 5}
+    after = {"received": 30 + received, "published": 20 + published, "dropped_replaced": 5 + replaced}
+    assert soak.answered(before, after) is verdict

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -16,9 +17,10 @@ pytest.importorskip("rclpy", reason='needs the extra ros-test: pip install -e ".
 
 from edge_mtl import Engine
 from edge_mtl.bundle import Bundle
+from edge_mtl.errors import EdgeMtlError
 from tests.bundles import canonical_intrinsics, make_bundle, picture
 from tests.ros.encodings import encoded
-from tests.ros.harness import NodeProcess, Partner, array_of, camera_message, image_message, stamp_ns, wait_until
+from tests.ros.harness import NAME, NodeProcess, Partner, array_of, camera_message, image_message, stamp_ns, wait_until
 
 HEIGHT, WIDTH = 96, 128
 
@@ -151,6 +153,10 @@ def test_a_subscriber_with_an_incompatible_qos_is_reported(partner: Partner) -> 
     partner.listen("depth", transient=True)  # the maps are volatile
     wait_until(lambda: "DURABILITY" in partner.values().get("message", ""), "a report of the mismatch")
     assert "~/depth" in partner.values()["message"]
+    time.sleep(3.5)  # longer than what is told is believed without a look
+    assert "~/depth" in partner.values()["message"]
+    partner.forget()
+    wait_until(lambda: "DURABILITY" not in partner.values()["message"], "the end of the report")
 
 
 def test_a_camera_that_offers_less_than_is_asked_for_is_reported(
@@ -264,6 +270,8 @@ def test_a_reload_takes_the_new_bundle_and_keeps_the_old_one_when_the_new_one_is
     assert answer.success, answer.message
     with Engine(other, threads=1) as expected:
         wait_until(lambda: _same(partner, frame, expected), "maps of the new bundle")
+    said = wait_until(lambda: [s.message for s in partner.diagnostics[-3:] if "camera_info" not in s.message], "no warning")
+    assert said  # without depth nothing needs a camera
 
     broken = make_bundle(tmp_path / "broken", seed=4)
     damaged = broken.path / "model.deploy.onnx"
@@ -274,12 +282,41 @@ def test_a_reload_takes_the_new_bundle_and_keeps_the_old_one_when_the_new_one_is
     assert "altered" in answer.message
     assert partner.get("bundle") == str(other.path)
     assert partner.send_until("segmentation", frame)
+    wait_until(lambda: "reload failed" in partner.values()["message"], "diagnostics say that the reload failed")
 
     assert partner.set(bundle=str(bundle.path)).successful
     assert partner.reload().success
     partner.received.clear()
     partner.wait_connected()
     assert partner.send_until("depth", frame)
+    wait_until(lambda: "reload failed" not in partner.values()["message"], "the failure is forgotten")
+
+
+def test_a_reload_with_the_same_maps_keeps_the_publishers(partner: Partner, bundle: Bundle) -> None:
+    def publishers() -> list[Any]:
+        found = partner.node.get_publishers_info_by_topic(f"{NAME}/depth")
+        return [list(publisher.endpoint_gid) for publisher in found]
+
+    before = wait_until(publishers, "a publisher of the depth")
+    assert partner.set(bundle=str(bundle.path)).successful
+    assert partner.reload().success
+    time.sleep(0.5)
+    assert publishers() == before
+
+
+def test_an_engine_that_cannot_take_over_is_closed(bundle: Bundle) -> None:
+    from edge_mtl_ros.perception_node import PerceptionNode
+    from edge_mtl_ros.settings import Settings
+
+    def fails(_: Engine) -> None:
+        raise RuntimeError("no publisher can be made")
+
+    engine = Engine(bundle, threads=1)
+    node: Any = SimpleNamespace(_outputs=None, _outputs_for=fails, get_logger=lambda: SimpleNamespace(error=print))
+    with pytest.raises(RuntimeError, match="no publisher"):
+        PerceptionNode._install(node, engine, Settings())
+    with pytest.raises(EdgeMtlError, match="closed"):
+        engine.predict(picture(1))
 
 
 def test_a_bundle_that_fails_its_self_test_is_rolled_back(partner: Partner, bundle: Bundle, tmp_path: Path) -> None:

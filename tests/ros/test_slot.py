@@ -13,7 +13,7 @@ from edge_mtl_ros.stamps import JUMP_NS, StampOrder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-OUTCOMES = ("published", "rejected", "unsubscribed", "failed")
+OUTCOMES = ("published", "rejected", "unsubscribed", "shed", "failed")
 STEPS = st.lists(
     st.one_of(
         st.just(("offer",)),

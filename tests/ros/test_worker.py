@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from edge_mtl_ros.cameras import CameraKeeper
+from edge_mtl_ros.degradation import Degradation
+from edge_mtl_ros.loading import Interrupted
 from edge_mtl_ros.settings import Settings
 from edge_mtl_ros.slot import NewestSlot
 from edge_mtl_ros.worker import Answer, Worker
@@ -97,6 +99,13 @@ def failing(engine: Engine | None, times: int, error: InferenceError | None = No
     engine.predict = fails  # type: ignore[method-assign]
 
 
+def wait_until_over(worker: Worker) -> None:
+    """Until the worker's thread has ended by itself."""
+    end_s = time.monotonic() + 20
+    while worker._thread is not None and worker._thread.is_alive() and time.monotonic() < end_s:
+        time.sleep(0.005)
+
+
 def test_two_failures_are_transient(tiny_bundle: Bundle) -> None:
     bench = Bench(tiny_bundle, Settings())
     failing(bench.worker.engine, 2)
@@ -116,6 +125,37 @@ def test_three_failures_in_a_row_open_the_engine_again(tiny_bundle: Bundle) -> N
         bench.send(number)
     assert bench.worker.engine is not first
     assert bench.slot.counts().published == 1
+    assert bench.given_up == []
+    bench.close()
+
+
+def test_an_engine_that_cannot_be_closed_does_not_keep_the_new_one_from_running(tiny_bundle: Bundle) -> None:
+    bench = Bench(tiny_bundle, Settings())
+    first = bench.worker.engine
+    assert first is not None
+    failing(first, 10)
+    close = first.close
+    first.close = lambda: 1 / 0  # type: ignore[method-assign, assignment]
+    for number in range(4):
+        bench.send(number)
+    assert bench.worker.engine is not first
+    assert bench.slot.counts().published == 1
+    assert bench.given_up == []
+    close()
+    bench.close()
+
+
+def test_the_end_of_the_process_while_the_engine_is_opened_again_is_no_failure(tiny_bundle: Bundle) -> None:
+    def interrupted() -> Engine:
+        raise Interrupted
+
+    bench = Bench(tiny_bundle, Settings(), reopen=interrupted)
+    failing(bench.worker.engine, 10)
+    for number in range(3):
+        bench.send(number)
+    wait_until_over(bench.worker)
+    counts = bench.slot.counts()
+    assert (counts.drops["failed"], counts.drops["stopped"]) == (2, 1)
     assert bench.given_up == []
     bench.close()
 
@@ -158,6 +198,7 @@ def test_a_runtime_that_hangs_lets_nobody_wait_for_ever(tiny_bundle: Bundle) -> 
     bench, over = Bench(tiny_bundle, Settings()), threading.Event()
     engine = bench.worker.engine
     assert engine is not None
+    predict = engine.predict
     engine.predict = lambda *_, **__: over.wait() and 1 / 0  # type: ignore[method-assign, assignment]
     bench.slot.offer(message(1))
     while bench.worker.busy_since_s is None:
@@ -168,10 +209,13 @@ def test_a_runtime_that_hangs_lets_nobody_wait_for_ever(tiny_bundle: Bundle) -> 
     with pytest.raises(InferenceError, match="hangs"):
         bench.worker.start()
     over.set()
-    end_s = time.monotonic() + 20
-    while not bench.worker.stop() and time.monotonic() < end_s:
-        time.sleep(0.01)
-    bench.close()  # it ended after all
+    wait_until_over(bench.worker)  # it ended after all
+    engine.predict = predict  # type: ignore[method-assign]
+    bench.worker.start()
+    bench.send(2)
+    assert bench.slot.counts().published == 1
+    assert bench.worker.failure == ""
+    bench.close()
 
 
 def test_the_parts_of_the_latency_are_told_apart(tiny_bundle: Bundle) -> None:
@@ -227,6 +271,38 @@ def test_a_missed_budget_leaves_out_points_then_normals(tiny_bundle: Bundle) -> 
     made = [wanted & {"points", "normals"} for wanted, _ in bench.published.answers]
     assert made[0] == {"points", "normals"}
     assert made.index({"normals"}) < made.index(set())
+    bench.close()
+
+
+def test_whoever_listens_to_shed_normals_only_gets_them_again(tiny_bundle: Bundle) -> None:
+    bench = Bench(tiny_bundle, Settings(latency_budget_ms=60_000.0))
+    bench.published.topics = {"normals"}
+    now = [0.0]
+    bench.worker.degradation = Degradation(clock=lambda: now[0])
+    bench.worker.degradation._level = 2
+    bench.send(1)
+    assert bench.published.answers == []
+    assert bench.slot.counts().drops["shed"] == 1
+    assert bench.slot.counts().drops["unsubscribed"] == 0
+    for number in range(2, 6):
+        now[0] += 2.0
+        bench.send(number)
+    assert bench.worker.degradation.level == 1
+    assert bench.published.answers
+    bench.close()
+
+
+def test_what_was_left_out_is_made_again_after_a_new_start_or_engine(tiny_bundle: Bundle) -> None:
+    bench = Bench(tiny_bundle, Settings())
+    bench.worker.degradation._level, bench.worker.failure = 3, "inference failed"
+    assert bench.worker.stop()
+    bench.worker.start()
+    assert (bench.worker.degradation.level, bench.worker.failure) == (0, "")
+    bench.worker.degradation._level, bench.worker.failure, bench.worker.bad_values = 3, "inference failed", 7
+    previous = bench.worker.exchange(Engine(tiny_bundle, threads=1), bench.published)
+    assert previous is not None
+    previous.close()
+    assert (bench.worker.degradation.level, bench.worker.failure, bench.worker.bad_values) == (0, "", 0)
     bench.close()
 
 

@@ -48,12 +48,8 @@ def test_a_run_older_than_a_setting_had_what_was_usual_then(tmp_path: Path) -> N
     found = load_trained(path)
     assert found.settings == settings
     assert all(torch.equal(weights[name], value) for name, value in found.model.state_dict().items())
-    assert as_written({"model": {"top_down": False}})["model"] == {
-        "exchange": True,
-        "top_down": False,
-        "fine": True,
-        "slim": False,
-    }
+    then = {"exchange": True, "top_down": False, "fine": True, "slim": False}
+    assert as_written({"model": {"top_down": False}})["model"] == then
     assert as_written([]) == []
     check_same_settings(json.dumps(written), 1, settings, where="it")
 

@@ -29,7 +29,7 @@ class Step:
 
     Attributes:
         text: for diagnostics.
-        points, normals: whether these outputs are made.
+        points, normals: whether these outputs are published; the network predicts its maps all the same.
         full_rate: whether every frame may be taken; else the worker rests as long as it worked.
     """
 
@@ -76,21 +76,27 @@ class Degradation:
         """What is still done."""
         return STEPS[self._level]
 
-    def observe(self, latency_s: float, *, throttled: bool = False) -> bool:
-        """A frame was published. Returns whether the step changed."""
+    def observe(self, latency_s: float | None, *, throttled: bool = False) -> bool:
+        """A frame was published this late, or left out (None). Returns whether the step changed.
+
+        While none is published there is room: a step that leaves out all that somebody listens to would otherwise never be
+        taken back, as nothing is measured under it.
+        """
         now = self._clock()
-        self._recent.append((now, latency_s))
+        if latency_s is not None:
+            self._recent.append((now, latency_s))
         while self._recent and now - self._recent[0][0] > _MISSED_FOR_S:
             self._recent.popleft()
         if self.budget_s <= 0 and not throttled:
             return self._reset(now)
         ordered = sorted(latency for _, latency in self._recent)
-        typical = ordered[len(ordered) // 2]
+        typical = ordered[len(ordered) // 2] if ordered else 0.0
         missed = throttled or (self.budget_s > 0 and typical > self.budget_s)
         room = not throttled and (self.budget_s <= 0 or typical < _ROOM * self.budget_s)
         self._missed_since_s = (self._missed_since_s if self._missed_since_s is not None else now) if missed else None
         self._room_since_s = (self._room_since_s if self._room_since_s is not None else now) if room else None
-        if self._missed_since_s is not None and now - max(self._missed_since_s, self._changed_s) >= _MISSED_FOR_S:
+        measured = latency_s is not None or throttled
+        if measured and self._missed_since_s is not None and now - max(self._missed_since_s, self._changed_s) >= _MISSED_FOR_S:
             return self._shed(now)
         if self._room_since_s is not None and now - max(self._room_since_s, self._changed_s) >= self._recovery_s:
             return self._recover(now)

@@ -1,4 +1,4 @@
-"""/diagnostics from a thread of its own: at 1 Hz, and at once when the level or the step of a long activity changes.
+"""/diagnostics from a thread of its own: at 1 Hz, and at once when something else is found than before.
 
 A timer of the executor would be silent when a callback hangs, during a long build for instance, and one by ROS time when
 simulated time stands still. Knows diagnostic messages; what they say comes from `report`.
@@ -54,14 +54,14 @@ class Heartbeat:
                 self._publisher.wait_for_all_acked(Duration(seconds=_LAST_WORDS_S))  # since Iron
 
     def _run(self) -> None:
-        sent_s, step = float("-inf"), ""
+        sent_s, kinds = float("-inf"), frozenset[str]()
         while not self._stop.wait(_LOOK_S):
             try:
                 found = self._judge()
-                if (found.level, found.step) == (self._sent[0], step) and time.monotonic() - sent_s < _PERIOD_S:
+                if (found.level, found.kinds) == (self._sent[0], kinds) and time.monotonic() - sent_s < _PERIOD_S:
                     continue
                 self._publisher.publish(self._message(found))
-                sent_s, step, self._sent = time.monotonic(), found.step, (found.level, found.message)
+                sent_s, kinds, self._sent = time.monotonic(), found.kinds, (found.level, found.message)
             except Exception as exc:  # the context may end between two lines; anything else is said once a second
                 if self._stop.is_set() or not self._node.context.ok():
                     return

@@ -16,7 +16,7 @@ from edge_mtl.engine import Engine
 from edge_mtl.errors import EngineMismatch
 from edge_mtl_ros.settings import Settings
 
-__all__ = ["Interrupted", "load_engine"]
+__all__ = ["Interrupted", "close_engine", "load_engine"]
 
 Progress = Callable[[str, int, int], None]
 """(what is being done, how many are done, of how many); 0 of 0 where nothing can be counted. May raise Interrupted."""
@@ -65,6 +65,14 @@ def load_engine(settings: Settings, *, progress: Progress) -> Engine:
         output_size=cast(Any, settings.output_size),
         self_test=cast(Any, settings.self_test),
     )
+
+
+def close_engine(engine: Engine, *, told: Callable[[str], Any]) -> None:
+    """Free an engine that was replaced; where that fails it is told, as it is no fault of the one that runs."""
+    try:
+        engine.close()
+    except Exception as exc:
+        told(f"an engine that is not used any more could not be closed: {exc}")
 
 
 def _has_engine(bundle: Bundle, settings: Settings) -> bool:

@@ -56,7 +56,7 @@ class Outputs:
         points_normals: bool,
         on_incompatible: Callable[[str, str], None],
     ) -> None:
-        self._node, self._classes = node, classes
+        self._node, self._tasks, self._classes = node, tasks, classes
         self._label_info = _label_info_type()
         names = [name for task in tasks for name in _OF_TASK[task]] + ["camera_info"]
         if self._label_info is not None and SEGMENTATION in tasks:
@@ -66,6 +66,10 @@ class Outputs:
         self._cloud = CloudMessage(normals=points_normals)
         self._camera_info = CameraInfo()
         self._camera: Camera | None = None
+
+    def fit(self, tasks: tuple[str, ...], classes: tuple[str, ...]) -> bool:
+        """Whether these are the outputs of such a bundle too."""
+        return (tasks, classes) == (self._tasks, self._classes)
 
     def wanted(self, *, points: bool, normals: bool) -> frozenset[str]:
         """The topics that somebody listens to and that may be made now; the latched ones cost nothing per frame."""

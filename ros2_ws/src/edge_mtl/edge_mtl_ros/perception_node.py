@@ -1,8 +1,8 @@
-"""The lifecycle node: parameters, transitions, subscriptions and the reload service.
+"""The lifecycle node: parameters, transitions, diagnostics and the reload service.
 
-Knows ROS; what happens to a frame is in `worker`, what is published in `outputs`. Resources are made in on_configure and
-freed in on_cleanup; frames are taken while active only. Messages of the camera come from the receiver's thread, predictions
-are made in the worker's, everything else runs in the executor's one thread.
+Knows ROS; what comes in is in `intake`, what happens to a frame in `worker`, what is published in `outputs`. Resources are
+made in on_configure and freed in on_cleanup; frames are taken while active only. Messages of the camera come from the
+receiver's thread, predictions are made in the worker's, everything else runs in the executor's one thread.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode
 from rclpy.lifecycle import TransitionCallbackReturn as Return
 from rclpy.parameter import Parameter as RosParameter
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
 
 from edge_mtl.device import fingerprint
 from edge_mtl.engine import Engine
-from edge_mtl.errors import EdgeMtlError, FrameError
-from edge_mtl_ros.cameras import CameraKeeper, camera_of
+from edge_mtl.errors import EdgeMtlError
+from edge_mtl.tasks import DEPTH
+from edge_mtl_ros.cameras import CameraKeeper
 from edge_mtl_ros.heartbeat import Heartbeat
-from edge_mtl_ros.loading import Interrupted, load_engine
+from edge_mtl_ros.intake import Intake
+from edge_mtl_ros.loading import Interrupted, close_engine, load_engine
 from edge_mtl_ros.machine import machine_state
+from edge_mtl_ros.mismatches import Mismatches
 from edge_mtl_ros.outputs import Outputs
 from edge_mtl_ros.parameters import descriptor
-from edge_mtl_ros.receiving import Input, Receiver
 from edge_mtl_ros.reloading import Loading
 from edge_mtl_ros.report import Report, Snapshot, report
 from edge_mtl_ros.settings import PARAMETERS, Settings
 from edge_mtl_ros.slot import NewestSlot
-from edge_mtl_ros.stamps import StampOrder
 from edge_mtl_ros.worker import Worker
 
 __all__ = ["PerceptionNode"]
@@ -63,23 +63,22 @@ class PerceptionNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._judge_parameters)
         self._slot: NewestSlot[Any] = NewestSlot(max_age_s=self._settings.max_age_s)
         self._cameras = CameraKeeper()
-        self._order = StampOrder()
         self._worker = Worker(
             self._slot,
             self._cameras,
             settings=lambda: self._settings,
             log=self.get_logger(),
-            reopen=lambda: load_engine(self._loaded, progress=self._progress),
+            reopen=self._reopen,
             give_up=self._give_up,
         )
         self._loaded = self._settings
         self._outputs: Outputs | None = None
-        self._receiver: Receiver | None = None
-        self.activity = self._failure = ""
+        self._intake: Intake | None = None
+        self.activity = self._failure = self._reload_failure = ""
+        self._finalized = False
         self._logged = ("", 0.0)
-        self._image_s: float | None = None
         self._active_s: float | None = None
-        self._incompatible: dict[str, str] = {}
+        self._mismatches = Mismatches(self)
         self._machine = (machine_state(), time.monotonic())
         self._reloading = False
         self.create_service(Trigger, "~/reload", self._reload)
@@ -114,7 +113,9 @@ class PerceptionNode(LifecycleNode):
         return self._guarded("clean up", self._release)
 
     def on_shutdown(self, state: Any) -> Return:
-        return self._guarded("shut down", self._release)
+        result = self._guarded("shut down", self._release)
+        self._finalized = result != Return.ERROR
+        return result
 
     def on_error(self, state: Any) -> Return:
         return self._guarded("recover from an error", self._release)
@@ -146,25 +147,23 @@ class PerceptionNode(LifecycleNode):
         finally:
             self.activity = ""
         if name in ("configure", "activate"):
-            self._failure = ""
+            self._failure = self._reload_failure = ""
         return Return.SUCCESS
 
     def _configure(self) -> None:
         self._release()
-        self._loaded = self._settings
-        engine = load_engine(self._loaded, progress=self._progress)
-        self._worker.exchange(engine, self._make_outputs(engine))
-        self._announce(engine)
+        wanted = self._settings
+        self._install(load_engine(wanted, progress=self._progress), wanted)
 
     def _activate(self, state: Any) -> None:
         self._worker.start()
-        self._order = StampOrder()
         self._cameras.forget()
-        self._image_s, self._active_s = None, time.monotonic()
+        self._active_s = time.monotonic()
         super().on_activate(state)
         if self._outputs is not None:
             self._outputs.send_labels()
-        self._subscribe()
+        compressed = self._settings.image_transport == "compressed"
+        self._intake = Intake(self, self._slot, self._cameras, compressed=compressed, on_incompatible=self._mismatches.add)
 
     def _deactivate(self, state: Any) -> None:
         self._quiet()
@@ -172,8 +171,8 @@ class PerceptionNode(LifecycleNode):
 
     def _quiet(self) -> None:
         """No more frames in, no more answers out."""
-        receiver, self._receiver = self._receiver, None
-        if receiver is not None and not receiver.close():
+        intake, self._intake = self._intake, None
+        if intake is not None and not intake.close():
             self.get_logger().error("receiving did not end within 2 s")
         if not self._worker.stop():
             self.get_logger().error("the frame being worked on did not end within 3 s")
@@ -188,44 +187,18 @@ class PerceptionNode(LifecycleNode):
         if engine is not None:
             engine.close()
 
-    def _subscribe(self) -> None:
-        compressed = self._settings.image_transport == "compressed"
-        topic = f"{self.resolve_topic_name('image')}/compressed" if compressed else "image"
-        inputs = (
-            Input(CompressedImage if compressed else Image, topic, self._on_image),
-            Input(CameraInfo, "camera_info", self._on_camera),
-        )
-        self._receiver = Receiver(self, inputs, on_incompatible=self._on_incompatible)
-
-    def _on_image(self, message: Any, arrived_s: float) -> None:
-        self._image_s = arrived_s
-        stamp = message.header.stamp
-        if self._order.accept(stamp.sec * 1_000_000_000 + stamp.nanosec):
-            self._slot.offer(message, arrived_s=arrived_s)
-        else:
-            self._slot.leave_out("stale_stamp")
-
-    def _on_camera(self, message: CameraInfo, arrived_s: float) -> None:
-        try:
-            self._cameras.put(camera_of(message))
-        except FrameError as exc:
-            self.get_logger().warning(str(exc), throttle_duration_sec=5.0)
-
-    def _on_incompatible(self, topic: str, policy: str) -> None:
-        if topic not in self._incompatible:
-            self.get_logger().warning(f"{topic}: the other side has another QoS ({policy}); nothing can be exchanged")
-        self._incompatible[topic] = policy
-
-    def _make_outputs(self, engine: Engine) -> Outputs:
+    def _outputs_for(self, engine: Engine) -> Outputs:
+        """What publishes an engine's maps: what is there, where it fits, so that no subscriber has to find it anew."""
         classes = engine.predict(_blank(engine)).classes
-        self._outputs = Outputs(
+        if self._outputs is not None and self._outputs.fit(engine.info.tasks, classes):
+            return self._outputs
+        return Outputs(
             self,
             tasks=engine.info.tasks,
             classes=classes,
             points_normals=self._settings.points_normals,
-            on_incompatible=self._on_incompatible,
+            on_incompatible=self._mismatches.add,
         )
-        return self._outputs
 
     def _announce(self, engine: Engine) -> None:
         info = engine.info
@@ -248,10 +221,12 @@ class PerceptionNode(LifecycleNode):
                 raise EdgeMtlError("the node was cleaned up while the bundle was loading")
             self._install(engine, wanted)
         except Exception as exc:
-            self.get_logger().error(f"reload failed, going on with {self._loaded.bundle or 'the demo bundle'}: {exc}")
+            self._reload_failure = f"reload failed, going on with {self._loaded.bundle or 'the demo bundle'}: {exc}"
+            self.get_logger().error(self._reload_failure)
             self._restore_parameters()
             response.success, response.message = False, f"{exc} The running engine was kept."
         else:
+            self._reload_failure = ""
             response.success, response.message = (
                 True,
                 f"{engine.info.name} revision {engine.info.revision}: {engine.info.reason}",
@@ -261,22 +236,37 @@ class PerceptionNode(LifecycleNode):
         return response
 
     def _install(self, engine: Engine, wanted: Settings) -> None:
-        previous_outputs, outputs = self._outputs, self._make_outputs(engine)
-        if self._active_s is not None:
-            outputs.activate()
-            outputs.send_labels()
-        previous = self._worker.exchange(engine, outputs)
-        self._loaded = wanted
-        if previous_outputs is not None:
-            previous_outputs.destroy()
+        """Let an engine take over between two frames; where that fails it is closed and all stays as it was."""
+        before, outputs = self._outputs, None
+        try:
+            outputs = self._outputs_for(engine)
+            if outputs is not before and self._active_s is not None:
+                outputs.activate()
+                outputs.send_labels()
+            previous = self._worker.exchange(engine, outputs)
+        except Exception:
+            if outputs is not None and outputs is not before:
+                outputs.destroy()
+            close_engine(engine, told=self.get_logger().error)
+            raise
+        self._outputs, self._loaded = outputs, wanted
+        if before is not None and before is not outputs:
+            before.destroy()
         if previous is not None:
-            previous.close()
+            close_engine(previous, told=self.get_logger().error)
         self._announce(engine)
 
     def _restore_parameters(self) -> None:
         """Let the parameters name what runs."""
         running = [RosParameter(name, value=getattr(self._loaded, name)) for name in _LOADED]
         self.set_parameters_atomically(running)
+
+    def _reopen(self) -> Engine:
+        """The engine that runs, once more; called from the worker's thread."""
+        try:
+            return load_engine(self._loaded, progress=self._progress)
+        finally:
+            self.activity = ""
 
     def _give_up(self, reason: str) -> None:
         self.get_logger().fatal(f"{reason}. Giving up.")
@@ -315,12 +305,19 @@ class PerceptionNode(LifecycleNode):
         worker = self._worker
         rate_hz, p50_ms, p95_ms = worker.latencies.summary(now_s)
         busy_s, engine = worker.busy_since_s, worker.engine
-        camera_age_s = self._cameras.age_s()
+        camera_age_s, intake = self._cameras.age_s(), self._intake
+        image_s = None if intake is None else intake.image_s
+        scale, scale_ok = _NO_CAMERA, False
+        if engine is not None and DEPTH not in engine.info.tasks:
+            scale, scale_ok = "this bundle has no depth", True
+        elif camera_age_s is not None:
+            scale, scale_ok = worker.camera_text or _NO_CAMERA, worker.camera_ok
         return report(
             Snapshot(
                 state=self._state_name(),
                 activity=self.activity,
                 failure=self._failure or worker.failure,
+                reload_failure=self._reload_failure,
                 engine=None if engine is None else engine.info,
                 counts=self._slot.counts(),
                 rate_hz=rate_hz,
@@ -328,18 +325,18 @@ class PerceptionNode(LifecycleNode):
                 p95_ms=p95_ms,
                 predict_ms=worker.predicting.summary(now_s)[1],
                 overhead_ms=worker.overheads.summary(now_s)[1],
-                image_age_s=None if self._image_s is None else now_s - self._image_s,
+                image_age_s=None if image_s is None else now_s - image_s,
                 camera_age_s=camera_age_s,
                 active_s=None if self._active_s is None else now_s - self._active_s,
                 working_s=None if busy_s is None else now_s - busy_s,
                 stale_after_s=self._settings.stale_after_s,
                 hung_after_s=self._settings.hung_after_s,
-                scale=worker.camera_text if camera_age_s is not None and worker.camera_text else _NO_CAMERA,
-                scale_ok=camera_age_s is not None and worker.camera_ok,
+                scale=scale,
+                scale_ok=scale_ok,
                 step=worker.degradation.step.text,
                 step_level=worker.degradation.level,
-                incompatible=dict(self._incompatible),
-                time_jumps=self._order.jumps,
+                incompatible=self._mismatches.present(),
+                time_jumps=0 if intake is None else intake.time_jumps,
                 bad_values=worker.bad_values,
                 last_rejection=worker.last_rejection,
                 machine=self._machine[0],
@@ -349,6 +346,8 @@ class PerceptionNode(LifecycleNode):
     def _state_name(self) -> str:
         if self._active_s is not None:
             return "active"
+        if self._finalized:
+            return "finalized"
         return "inactive" if self._worker.engine is not None else "unconfigured"
 
 

@@ -26,7 +26,8 @@ class Snapshot:
     Attributes:
         state: of the lifecycle: "active", "inactive", ...
         activity: what a long step is doing, such as building; empty else.
-        failure: why the last configure, reload or inference failed; empty else.
+        failure: why the last transition or inference failed; empty else.
+        reload_failure: why the last reload failed, so that the engine before goes on; empty else.
         engine: what runs.
         counts: where all frames went.
         rate_hz, p50_ms, p95_ms: published frames a second; latency from arrival to publishing.
@@ -34,7 +35,7 @@ class Snapshot:
         image_age_s, camera_age_s: since the last image and camera_info.
         active_s: since activation.
         working_s: since the frame being worked on was taken up.
-        scale: which camera scales the depth, a sentence; `scale_ok` whether it is the right one.
+        scale: which camera scales the depth, a sentence; `scale_ok` whether it is the right one, or there is no depth.
         step: what is left out by degradation; `step_level` 0 is nothing.
         incompatible: topics with an incompatible QoS, and which policy.
         time_jumps: how often stamps jumped back.
@@ -44,6 +45,7 @@ class Snapshot:
     state: str
     activity: str
     failure: str
+    reload_failure: str
     engine: EngineInfo | None
     counts: Counts
     rate_hz: float
@@ -73,13 +75,13 @@ class Report:
     """One DiagnosticStatus.
 
     Attributes:
-        step: of a long activity, without its count; a new one is news, as a new level is.
+        kinds: what was found, without its numbers; others are news.
     """
 
     level: int
     message: str
     values: Mapping[str, str]
-    step: str = ""
+    kinds: frozenset[str] = frozenset()
 
 
 class Latencies:
@@ -107,36 +109,40 @@ class Latencies:
 def report(now: Snapshot) -> Report:
     """Judge a snapshot."""
     findings = _findings(now)
-    level = max((found for found, _ in findings), default=OK)
+    level = max((found for found, _, _ in findings), default=OK)
     worst_first = sorted(findings, key=lambda finding: -finding[0])
-    message = "; ".join(text for _, text in worst_first) or _all_well(now)
-    return Report(level, message, _values(now), step=now.activity.partition(" (")[0])
+    message = "; ".join(text for _, _, text in worst_first) or _all_well(now)
+    return Report(level, message, _values(now), kinds=frozenset(kind for _, kind, _ in findings))
 
 
-def _findings(now: Snapshot) -> list[tuple[int, str]]:
-    found: list[tuple[int, str]] = []
+def _findings(now: Snapshot) -> list[tuple[int, str, str]]:
+    """(level, kind, sentence) of all that is not as it should be."""
+    found: list[tuple[int, str, str]] = []
     if now.failure:
-        found.append((ERROR, now.failure))
+        found.append((ERROR, "failure", now.failure))
+    if now.reload_failure:
+        found.append((WARN, "reload", now.reload_failure))
     if now.activity:
-        found.append((WARN, now.activity))
+        found.append((WARN, now.activity.partition(" (")[0], now.activity))  # each step is news, not its count
     if now.working_s is not None and now.working_s > now.hung_after_s:
-        found.append((ERROR, f"inference has been running for {now.working_s:.1f} s"))
+        found.append((ERROR, "hanging", f"inference has been running for {now.working_s:.1f} s"))
     if now.state == "active":
         silent_s = now.active_s if now.image_age_s is None else now.image_age_s
         if silent_s is not None and silent_s > now.stale_after_s:
-            found.append((WARN, f"no image for {silent_s:.1f} s"))
+            found.append((WARN, "no image", f"no image for {silent_s:.1f} s"))
         if not now.scale_ok:
-            found.append((WARN, now.scale))
+            found.append((WARN, "scale", now.scale))
     for topic, policy in now.incompatible.items():
-        found.append((WARN, f"incompatible QoS on {topic}: {policy}"))
+        found.append((WARN, f"QoS of {topic}", f"incompatible QoS on {topic}: {policy}"))
     if now.step_level:
-        found.append((WARN, f"behind its latency budget or too hot: {now.step}"))
+        found.append((WARN, "behind", f"behind its latency budget or too hot: {now.step}"))
     if now.machine.throttled:
-        found.append((WARN, "the device is at its throttling temperature"))
+        found.append((WARN, "throttled", "the device is at its throttling temperature"))
     if now.bad_values:
-        found.append((WARN, f"{now.bad_values} values of the last frame are no numbers; they are published as unknown"))
+        said = f"{now.bad_values} values of the last frame are no numbers; they are published as unknown"
+        found.append((WARN, "bad values", said))
     if not now.counts.exact:
-        found.append((ERROR, "frames are unaccounted for"))
+        found.append((ERROR, "accounts", "frames are unaccounted for"))
     return found
 
 

@@ -15,8 +15,8 @@ from typing import Generic, Literal, TypeVar
 __all__ = ["Counts", "NewestSlot", "Outcome", "Ticket"]
 
 T = TypeVar("T")
-Outcome = Literal["published", "rejected", "replaced", "aged", "unsubscribed", "failed", "stale_stamp", "stopped"]
-_DROPS: tuple[Outcome, ...] = ("replaced", "aged", "unsubscribed", "failed", "stale_stamp", "stopped")
+Outcome = Literal["published", "rejected", "replaced", "aged", "unsubscribed", "shed", "failed", "stale_stamp", "stopped"]
+_DROPS: tuple[Outcome, ...] = ("replaced", "aged", "unsubscribed", "shed", "failed", "stale_stamp", "stopped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,8 @@ class Counts:
         published: frames whose maps went out.
         rejected: frames that could not be used: encoding, size, damaged.
         drops: frames that were left out, by reason: "replaced" by a newer one, "aged" while waiting, "unsubscribed" as
-            nobody listens, "failed" in the runtime, "stale_stamp" not newer than the one before, "stopped" by deactivation.
+            nobody listens, "shed" as the node is behind and leaves out all that is listened to, "failed" in the runtime,
+            "stale_stamp" not newer than the one before, "stopped" by deactivation.
         waiting, working: frames in flight.
     """
 

@@ -24,6 +24,7 @@ from edge_mtl_ros.cameras import CameraInUse, CameraKeeper
 from edge_mtl_ros.convert import decode_compressed, decode_image
 from edge_mtl_ros.degradation import Degradation
 from edge_mtl_ros.faults import FaultPolicy
+from edge_mtl_ros.loading import Interrupted, close_engine
 from edge_mtl_ros.report import Latencies
 from edge_mtl_ros.settings import Settings
 from edge_mtl_ros.slot import NewestSlot, Outcome, Ticket
@@ -84,7 +85,7 @@ class Worker:
         cameras: what scales the depth.
         settings: asked for each frame, so that changes take effect at the next one.
         log: for failures.
-        reopen: makes a new engine after the runtime failed repeatedly.
+        reopen: makes a new engine after the runtime failed repeatedly; raises Interrupted where the process is to end.
         give_up: called once when that did not help; the worker ends.
     Attributes:
         latencies: from arrival to published maps.
@@ -139,7 +140,7 @@ class Worker:
             raise InferenceError("The frame being worked on does not end: the runtime hangs. End the process.")
         try:
             previous, self._engine, self._publishing = self._engine, engine, publishing
-            self._filter = None
+            self._begin_anew()
             return previous
         finally:
             self._frame.release()
@@ -148,8 +149,10 @@ class Worker:
         """Begin to take frames. Raises InferenceError where a thread that was stopped still hangs in the runtime."""
         if self._hung():
             raise InferenceError("A frame from before does not end: the runtime hangs. End the process.")
-        if self._thread is not None:
+        if self._thread is not None and self._thread.is_alive():
             return
+        self._overdue = False
+        self._begin_anew()
         self._stopping.clear()
         self._slot.open()
         self._thread = threading.Thread(target=self._run, name="edge_mtl-worker", daemon=True)
@@ -169,6 +172,11 @@ class Worker:
             self._thread, self._filter = None, None
         return not self._overdue
 
+    def _begin_anew(self) -> None:
+        """Forget what the frames before have said; no frame is being worked on."""
+        self._filter, self.degradation = None, Degradation()
+        self.failure, self.bad_values = "", 0
+
     def _hung(self) -> bool:
         """Whether the thread did not end when it was told to stop, and is still there."""
         return self._overdue and self._thread is not None and self._thread.is_alive()
@@ -183,6 +191,7 @@ class Worker:
             try:
                 with self._frame:
                     outcome = self._one(ticket)
+                    self._degrade(ticket, outcome)
             except Exception as exc:  # a fault of ours must not end the thread without a word
                 self._log.error(f"frame {ticket.number}: {type(exc).__name__}: {exc}")
                 self.failure = f"internal error, {type(exc).__name__}: {exc}"
@@ -201,7 +210,8 @@ class Worker:
         points = settings.points and step.points and self._points_due(settings, now_s)
         wanted = self._publishing.wanted(points=points, normals=step.normals)
         if not wanted:
-            return "unsubscribed"
+            listened = self.degradation.level and self._publishing.wanted(points=settings.points, normals=True)
+            return "shed" if listened else "unsubscribed"
         message = ticket.item
         try:
             frame, channels = self._decoded(message)
@@ -234,10 +244,15 @@ class Worker:
         self.latencies.add(sent_s, latency_s)
         self.predicting.add(sent_s, predict_s)
         self.overheads.add(sent_s, latency_s - queued_s - predict_s)
-        self.degradation.budget_s = settings.latency_budget_ms / 1e3
-        if self.degradation.observe(latency_s, throttled=self.throttled):
-            self._log.warning(f"work done from now on: {self.degradation.step.text} ({latency_s * 1e3:.0f} ms per frame)")
         return "published"
+
+    def _degrade(self, ticket: Ticket[Any], outcome: Outcome) -> None:
+        """Decide which work is left out from the next frame on."""
+        latency_s = time.monotonic() - ticket.arrived_s if outcome == "published" else None
+        self.degradation.budget_s = self._settings().latency_budget_ms / 1e3
+        if self.degradation.observe(latency_s, throttled=self.throttled):
+            took = "" if latency_s is None else f" ({latency_s * 1e3:.0f} ms per frame)"
+            self._log.warning(f"work done from now on: {self.degradation.step.text}{took}")
 
     def _decoded(self, message: Any) -> tuple[Array, Any]:
         if hasattr(message, "encoding"):
@@ -253,14 +268,17 @@ class Worker:
         self.failure = f"inference failed: {error}"
         self._log.error(f"{self.failure} ({remedy.replace('_', ' ')})")
         if remedy == "reopen" and self._engine is not None:
+            broken = self._engine
             try:
-                fresh = self._reopen()
+                self._engine = self._reopen()
+            except Interrupted:
+                self._stopping.set()
+                return "stopped"
             except Exception as exc:
                 self._log.error(f"the engine cannot be opened again: {exc}")
                 remedy = "give_up"
             else:
-                self._engine.close()
-                self._engine = fresh
+                close_engine(broken, told=self._log.error)
         if remedy == "give_up":
             self._stopping.set()
             self._give_up(self.failure)

@@ -1,0 +1,70 @@
+"""What comes from the camera, over DDS, with the node's own end in this process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason='needs the extra ros-test: pip install -e ".[cpu,build,bags,ros-test]"')
+
+import rclpy
+from edge_mtl_ros.cameras import CameraKeeper
+from edge_mtl_ros.convert import Camera
+from edge_mtl_ros.intake import Intake
+from edge_mtl_ros.slot import NewestSlot
+
+from tests.bundles import picture
+from tests.ros.harness import Partner, camera_message, wait_until
+
+
+class Slot(NewestSlot[Any]):
+    """Notes when a picture comes; the first one is held until told otherwise."""
+
+    def __init__(self, order: list[str]) -> None:
+        super().__init__()
+        self.order, self.go_on = order, threading.Event()
+
+    def offer(self, item: Any, *, arrived_s: float | None = None) -> None:
+        self.order.append("picture")
+        assert self.go_on.wait(30)
+
+
+class Keeper(CameraKeeper):
+    """Notes when a camera comes."""
+
+    def __init__(self, order: list[str]) -> None:
+        super().__init__()
+        self.order = order
+
+    def put(self, camera: Camera) -> None:
+        self.order.append("camera")
+
+
+def test_a_camera_that_came_with_its_picture_is_known_before_the_picture(ros_environment: dict[str, str]) -> None:
+    order: list[str] = []
+    slot, partner = Slot(order), Partner()
+    context = rclpy.Context()
+    context.init(args=[])
+    node = rclpy.create_node("intake", context=context)
+    intake = Intake(node, slot, Keeper(order), compressed=False, on_incompatible=lambda *_: None)
+    try:
+        wait_until(partner.images.get_subscription_count, "the image is listened to")
+        wait_until(partner.cameras.get_subscription_count, "camera_info is listened to")
+        while not order:
+            partner.send(picture(1), time.time_ns())
+            time.sleep(0.1)
+        partner.send(picture(1), time.time_ns())
+        partner.cameras.publish(camera_message(96, 64, 80.0))
+        time.sleep(1.0)  # both have come while the picture before is held
+        slot.go_on.set()
+        wait_until(lambda: len(order) >= 3, "the camera and its picture")
+        assert order[:3] == ["picture", "camera", "picture"]
+    finally:
+        slot.go_on.set()
+        intake.close()
+        partner.close()
+        node.destroy_node()
+        context.try_shutdown()
