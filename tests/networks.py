@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from mtl.model import MultiTaskModel, build_model
+from mtl.model import EdgeOptions, MultiTaskModel, build_model
 from torch import nn
 
 from edge_mtl.tasks import TASK_NAMES
@@ -33,9 +33,10 @@ def as_if_trained(model: MultiTaskModel) -> MultiTaskModel:
 
 
 def small_model(*, tasks: Sequence[str] = TASK_NAMES, mean: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> MultiTaskModel:
-    """pvt_v2_b0 with five blocks instead of eight and an edge decoder of width 16, in evaluation."""
+    """pvt_v2_b0 with five blocks instead of eight and an edge decoder of width 16 with every part, in evaluation."""
     torch.manual_seed(0)
-    model = build_model("pvt_v2_b0", tasks=tasks, width=16, mean=mean)
+    every = EdgeOptions(exchange=True, top_down=True, fine=True, slim=False)
+    model = build_model("pvt_v2_b0", tasks=tasks, width=16, mean=mean, edge=every)
     for stage in ("stages_1", "stages_2", "stages_3"):
         blocks = getattr(model.backbone.net, stage).blocks
         del blocks[1:]
