@@ -8,8 +8,10 @@ import re
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from export import main as export_main
 from import_checkpoint import main
 from mtl.bundling import load_trained
 from mtl.checkpoint import CheckpointError
@@ -19,7 +21,9 @@ from mtl.model.torchvision_ops import make_timm_importable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edge_mtl import Engine
 from edge_mtl.errors import BuildError
+from tests.nyu_files import write_folder
 
 make_timm_importable()
 
@@ -103,6 +107,26 @@ def test_a_model_trained_with_libmtl_says_the_same_after_the_import(
     torch.testing.assert_close(found["normals"], expected["normal"], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(found["depth"], expected["depth"].clamp(0.05, 80.0), atol=1e-5, rtol=1e-4)
     assert json.loads((tmp_path / "runs" / "libmtl" / "config.json").read_text())["model"]["backbone"] == "pvt_v2_b0"
+
+
+def test_an_imported_model_becomes_a_bundle_that_an_engine_runs(
+    theirs: Theirs, libmtl: OrderedDict[str, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(libmtl, tmp_path / "best.pt")
+    run, bundle, nyu = tmp_path / "runs" / "libmtl", tmp_path / "bundle", write_folder(tmp_path / "nyu")
+    assert main([str(tmp_path / "best.pt"), "--out", str(run), "--size", "64x96"]) == 0
+    counts = ["--export.calibration", "2", "--export.evaluation", "1", "--export.golden", "1"]
+    code = export_main([str(run / "best.safetensors"), "--out", str(bundle), "--data.root", str(nyu), *counts])
+    assert code == 0, capsys.readouterr().err
+    picture = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    with Engine(bundle) as engine:
+        maps = engine.predict(picture)
+    with torch.inference_mode():
+        expected = theirs(torch.from_numpy(picture).permute(2, 0, 1)[None] / 255.0)
+    labels = expected["segmentation"].argmax(1)[0].numpy()
+    assert len(np.unique(labels)) > 1
+    assert (maps.segmentation == labels).mean() > 0.9  # an engine ends at a quarter of the size
+    assert maps.normals.shape == (*SIZE, 3)
 
 
 def test_one_task_and_wrappers_are_understood_too(libmtl: OrderedDict[str, Tensor], tmp_path: Path) -> None:
