@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.build.frame_choice.bags import message_pixels
+from edge_mtl.build.frame_choice.bags import message_pixels, read_message
 from edge_mtl.bundle import find
 from edge_mtl.commands.options import EngineOptions
 from edge_mtl.commands.terminal import Step, Terminal, one_line, table
@@ -164,14 +164,14 @@ def _annotate(
             writer.write(copies[connection.id], time_ns, raw)
         if connection.topic == plan.cameras and connection.msgtype == _CAMERA:
             try:
-                camera = _message(reader, raw, connection.msgtype)
+                camera = read_message(reader, raw, connection.msgtype)
             except FrameError as exc:
                 terminal.note(f"skipped: camera_info at {time_ns} ns: {one_line(str(exc))}")
         if connection.topic != plan.images:
             continue
         step("predicting", tally.frames, min(count, plan.limit or count))
         try:
-            message = _message(reader, raw, connection.msgtype)
+            message = read_message(reader, raw, connection.msgtype)
             pixels = message_pixels(message, connection.msgtype)
             intrinsics = _intrinsics(camera, pixels.shape[1], pixels.shape[0], rectified=plan.rectified)
             prediction = engine.predict(pixels, intrinsics=intrinsics)
@@ -317,13 +317,6 @@ def _messages(reader: Any, bag: Path) -> Iterator[tuple[Any, int, bytes]]:
         raise
     except Exception as exc:  # a truncated recording
         raise FrameError(f"{bag} cannot be read to its end ({type(exc).__name__}). Reindex it, or copy it again.") from exc
-
-
-def _message(reader: Any, raw: bytes, kind: str) -> Any:
-    try:
-        return reader.deserialize(raw, kind)
-    except Exception as exc:  # rosbags raises many kinds on damaged messages
-        raise FrameError(f"the message is damaged ({type(exc).__name__})") from exc
 
 
 def _image_topic(reader: Any, bag: Path, wanted: str | None) -> str:

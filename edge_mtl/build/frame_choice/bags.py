@@ -17,7 +17,7 @@ import numpy as np
 from edge_mtl.build.frame_choice.sources import FrameSource, Still, file_identity
 from edge_mtl.errors import BackendUnavailable, CalibrationError, FrameError
 
-__all__ = ["bag_frames", "image_pixels", "message_pixels"]
+__all__ = ["bag_frames", "image_pixels", "message_pixels", "read_message"]
 
 Array = np.ndarray
 
@@ -79,7 +79,7 @@ def bag_frames(path: Path, *, topic: str | None = None, every: int = 1) -> Frame
                 if index % every == 0:
 
                     def load(kind: str = connection.msgtype, raw: bytes = raw, reader: Any = reader) -> Array:
-                        return _decoded(reader, kind, raw)
+                        return message_pixels(read_message(reader, raw, kind), kind)
 
                     yield Still(f"{index:06d}-{time_ns}", load)
 
@@ -130,12 +130,12 @@ def _compressed_pixels(message: Any) -> Array:
     return np.ascontiguousarray(picture[:, :, ::-1])
 
 
-def _decoded(reader: Any, kind: str, raw: bytes) -> Array:
+def read_message(reader: Any, raw: bytes, kind: str) -> Any:
+    """A message of a bag. Raises FrameError: it is damaged."""
     try:
-        message = reader.deserialize(raw, kind)
+        return reader.deserialize(raw, kind)
     except Exception as exc:  # rosbags raises many kinds on damaged messages
         raise FrameError(f"the message is damaged ({type(exc).__name__})") from exc
-    return message_pixels(message, kind)
 
 
 def _colour_topic(topics: list[str]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from edge_mtl.bench.statistics import Interval, verdict
 from edge_mtl.tasks import NORMALS
 from mtl.study.comparison import Comparison
 from mtl.study.cosines import pair_cosines
@@ -174,8 +175,8 @@ def _speeds(latencies: Latencies | None) -> list[str]:
     first, found = latencies.rows[0].name, []
     for name, one in list(latencies.int8().items())[1:]:
         low, high = one.ratio_sure
-        word = "faster" if low > 1 else "slower" if high < 1 else "no difference shown"
-        times = f"{one.ratio:.2f} times as fast as {first} ({low:.2f} to {high:.2f}), {word}"
+        judged = verdict(Interval(one.ratio, low, high))
+        times = f"{one.ratio:.2f} times as fast as {first} ({low:.2f} to {high:.2f}), {judged}"
         found.append(f"{name}: {one.median_ms:.1f} ms as {one.engine}, {times}")
     return found
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from mtl.study.columns import study_cells
 from mtl.study.cosines import PairCosines
-from mtl.study.document import Block, Document, Figure, Heading, Items, Text, TextTable
-from mtl.study.plots import cosine_lines
+from mtl.study.document import Block, Document, Heading, Items, Text, TextTable
+from mtl.study.figures import cosine_figure
 from mtl.study.tables import cosine_table
 
 __all__ = ["evaluation_document"]
@@ -39,11 +39,7 @@ def evaluation_document(
             none = f"{name} sampled no gradients: train with --loop.cosine_every 25 to see whether the tasks pull apart."
             blocks.append(Text(none, small=True))
             continue
-        caption = (
-            f"{name}: cosine between the gradients of two tasks on the shared features, as sampled (faint) and smoothed. Below "
-            "zero, a step for one task works against the other."
-        )
-        blocks += [Figure(f"cosines-{number}.svg", cosine_lines(pairs), caption), cosine_table(pairs)]
+        blocks += [cosine_figure(name, pairs, file=f"cosines-{number}.svg"), cosine_table(pairs)]
     blocks += [Heading("Repeat it"), Items((shlex.join(command),), code=True)]
     return Document("Evaluation", f"How well do these models see {split} frames?", blocks)
 

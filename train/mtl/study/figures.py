@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from edge_mtl.tasks import NORMALS
 from mtl.study.columns import METRIC_COLUMNS
 from mtl.study.comparison import Comparison
-from mtl.study.cosines import pair_cosines
+from mtl.study.cosines import PairCosines
 from mtl.study.document import Figure
 from mtl.study.pareto import front, points
 from mtl.study.plots import Curve, bars, cosine_lines, curves, pareto
@@ -67,16 +67,13 @@ def pareto_figure(compare: Comparison, latencies: Latencies | None) -> Figure | 
     return Figure("pareto.svg", pareto(every, best, x_label=cost, y_label="Δm, %"), caption)
 
 
-def cosine_figure(row: RowResult) -> Figure | None:
-    """Cosines of the row's gradients over training."""
-    pairs = pair_cosines(row)
-    if not pairs:
-        return None
+def cosine_figure(name: str, pairs: Sequence[PairCosines], *, file: str = "cosines.svg") -> Figure:
+    """Cosines between the gradients of what is called `name` over its training."""
     caption = (
-        f"{row.row.name}: cosine between the gradients of two tasks on the shared features, as sampled (faint) and smoothed. "
+        f"{name}: cosine between the gradients of two tasks on the shared features, as sampled (faint) and smoothed. "
         "Below zero, a step for one task works against the other."
     )
-    return Figure("cosines.svg", cosine_lines(pairs), caption)
+    return Figure(file, cosine_lines(pairs), caption)
 
 
 def learning_figure(results: Results) -> Figure | None:

@@ -118,10 +118,11 @@ _METHOD = (
 
 
 def _gradients(reference: RowResult | None) -> list[Block]:
-    figure = cosine_figure(reference) if reference is not None else None
-    if reference is None or figure is None:
+    pairs = pair_cosines(reference) if reference is not None else []
+    if reference is None or not pairs:
         return []
-    return [Heading("Negative transfer: gradients of the tasks"), figure, cosine_table(pair_cosines(reference))]
+    figure = cosine_figure(reference.row.name, pairs)
+    return [Heading("Negative transfer: gradients of the tasks"), figure, cosine_table(pairs)]
 
 
 def _svg_file(svg: str) -> bytes:
