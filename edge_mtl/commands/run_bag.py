@@ -29,6 +29,7 @@ from edge_mtl.errors import BackendUnavailable, FrameError
 from edge_mtl.files import TEMPORARY_PREFIX
 from edge_mtl.frames import Intrinsics
 from edge_mtl.prediction import Prediction
+from edge_mtl.sensor_msgs import Camera, camera_of
 from edge_mtl.stability import TemporalFilter
 from edge_mtl.tasks import VOID
 
@@ -158,13 +159,13 @@ def _annotate(
     maps = _MapTopics(writer, rosbags.typestore)
     smooth = TemporalFilter() if plan.stability else None
     count = sum(connection.msgcount for connection in reader.connections if connection.topic == plan.images)
-    camera: Any = None
+    camera: Camera | None = None
     for connection, time_ns, raw in _messages(reader, plan.bag):
         if connection.id in copies:
             writer.write(copies[connection.id], time_ns, raw)
         if connection.topic == plan.cameras and connection.msgtype == _CAMERA:
             try:
-                camera = read_message(reader, raw, connection.msgtype)
+                camera = camera_of(read_message(reader, raw, connection.msgtype))
             except FrameError as exc:
                 terminal.note(f"skipped: camera_info at {time_ns} ns: {one_line(str(exc))}")
         if connection.topic != plan.images:
@@ -348,27 +349,11 @@ def _plugin(rosbags: _Rosbags, bag: Path, storage: str) -> Any:
     return rosbags.plugin.MCAP if mcap else rosbags.plugin.SQLITE3
 
 
-def _intrinsics(camera: Any, width: int, height: int, *, rectified: bool) -> Intrinsics | None:
-    """K of a camera_info, or P, for images of this size; None where there is none that fits, or it is not calibrated.
-
-    K and P are of the whole sensor. The region of interest is cut out first, then binned, as sensor_msgs/CameraInfo says; what
-    is delivered may have been resized again, to the same aspect ratio within a pixel.
-    """
-    if camera is None:
+def _intrinsics(camera: Camera | None, width: int, height: int, *, rectified: bool) -> Intrinsics | None:
+    """K of a camera, or P, for images of this size; None where there is none that fits, or it is not calibrated."""
+    if camera is None or not camera.fits(width, height):
         return None
-    matrix, row = (camera.p, 4) if rectified else (camera.k, 3)
-    fx, fy, cx, cy = (float(matrix[index]) for index in (0, row + 1, 2, row + 2))
-    found_width, found_height, roi = int(camera.width), int(camera.height), camera.roi
-    if roi.width and roi.height:
-        cx, cy, found_width, found_height = cx - roi.x_offset, cy - roi.y_offset, int(roi.width), int(roi.height)
-    binned = found_width // max(1, camera.binning_x), found_height // max(1, camera.binning_y)
-    if min(binned) < 1 or abs(binned[1] * width / binned[0] - height) > 1:
-        return None
-    for new_width, new_height in (binned, (width, height)):
-        sx, sy = new_width / found_width, new_height / found_height
-        fx, fy, cx, cy = fx * sx, fy * sy, cx * sx, cy * sy
-        found_width, found_height = new_width, new_height
     try:
-        return Intrinsics(fx, fy, cx, cy)
+        return camera.scaled(width, height).intrinsics(rectified=rectified)
     except FrameError:
         return None

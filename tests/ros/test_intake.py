@@ -12,10 +12,10 @@ pytest.importorskip("rclpy", reason='needs the extra ros-test: pip install -e ".
 
 import rclpy
 from edge_mtl_ros.cameras import CameraKeeper
-from edge_mtl_ros.convert import Camera
 from edge_mtl_ros.intake import Intake
 from edge_mtl_ros.slot import NewestSlot
 
+from edge_mtl.sensor_msgs import Camera
 from tests.bundles import picture
 from tests.ros.harness import Partner, camera_message, wait_until
 

@@ -19,7 +19,7 @@ from edge_mtl import Engine
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import EdgeMtlError
 from tests.bundles import canonical_intrinsics, make_bundle, picture
-from tests.ros.encodings import encoded
+from tests.encodings import encoded
 from tests.ros.harness import NAME, NodeProcess, Partner, array_of, camera_message, image_message, stamp_ns, wait_until
 
 HEIGHT, WIDTH = 96, 128
@@ -77,7 +77,7 @@ def test_maps_carry_the_stamp_and_frame_of_their_image_and_what_the_engine_predi
     "encoding", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "yuv422", "yuv422_yuy2", "nv12", "bayer_rggb8"]
 )
 def test_every_encoding_gives_the_maps_of_its_picture(partner: Partner, engine: Engine, encoding: str) -> None:
-    from edge_mtl_ros.convert import decode_image
+    from edge_mtl.sensor_msgs import decode_image
 
     partner.listen("segmentation")
     partner.wait_connected()

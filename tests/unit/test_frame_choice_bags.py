@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_mtl.build.frame_choice.bags import bag_frames, image_pixels, message_pixels
+from edge_mtl.build.frame_choice.bags import bag_frames, message_pixels
 from edge_mtl.build.frame_choice.choose import choose_frames
 from edge_mtl.build.frame_choice.sources import open_frames
 from edge_mtl.bundle import Bundle
@@ -160,41 +160,9 @@ def message(encoding: str, data: np.ndarray, *, height: int, width: int, step: i
 )
 def test_every_encoding_becomes_rgb(encoding: str, channels: list[int], expected: list[int]) -> None:
     data = np.tile(np.array(channels, np.uint8), (4, 6, 1))
-    found = image_pixels(message(encoding, data, height=4, width=6, step=6 * len(channels)))
+    found = message_pixels(message(encoding, data, height=4, width=6, step=6 * len(channels)), IMAGE)
     assert found.shape == (4, 6, 3)
     assert (found == expected).all()
-
-
-@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
-def test_bayer_patterns_show_a_red_wall_as_red(pattern: str) -> None:
-    mosaic = np.zeros((8, 8), np.uint8)
-    place = pattern.index("r")
-    mosaic[place // 2 :: 2, place % 2 :: 2] = 200
-    inner = image_pixels(message(f"bayer_{pattern}8", mosaic, height=8, width=8, step=8))[2:-2, 2:-2]
-    assert (inner[..., 0] == 200).all()
-    assert (inner[..., 1:] == 0).all()
-
-
-@pytest.mark.parametrize(("encoding", "order"), [("yuv422", "uyvy"), ("yuv422_yuy2", "yuyv")])
-def test_yuv_is_read_in_its_own_order(encoding: str, order: str) -> None:
-    values = {"u": 90, "y": 150, "v": 240}
-    data = np.tile(np.array([values[letter] for letter in order], np.uint8), (4, 4, 1)).reshape(4, 16)
-    red, green, blue = image_pixels(message(encoding, data, height=4, width=8, step=16))[0, 0].astype(int)
-    assert red > 230 > green
-    assert red > blue
-
-
-@pytest.mark.parametrize(("encoding", "order"), [("nv12", (0, 1)), ("nv21", (1, 0))])
-@pytest.mark.parametrize("padding", [0, 5])
-def test_planes_of_colour_after_those_of_brightness_are_read(encoding: str, order: tuple[int, int], padding: int) -> None:
-    colour = np.array((90, 240), np.uint8)[list(order)]  # U and V
-    rows = np.vstack([np.full((4, 8), 150, np.uint8), np.tile(colour, (2, 4))])
-    data = np.pad(rows, ((0, 0), (0, padding))).ravel()
-    found = image_pixels(message(encoding, data[: data.size - padding], height=4, width=8, step=8 + padding))
-    assert found.shape == (4, 8, 3)
-    red, green, blue = found[3, 7].astype(int)
-    assert red > 230 > green
-    assert red > blue
 
 
 def test_a_compressed_picture_is_not_turned_as_its_camera_is_not() -> None:
@@ -220,4 +188,4 @@ def test_a_compressed_picture_is_not_turned_as_its_camera_is_not() -> None:
 )
 def test_images_that_are_none_are_frame_errors(broken: Any) -> None:
     with pytest.raises(FrameError):
-        image_pixels(broken)
+        message_pixels(broken, IMAGE)

@@ -15,6 +15,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from edge_mtl import Engine
 from edge_mtl.bundle import Bundle
+from edge_mtl.sensor_msgs import camera_of
 from tests.bag_files import CAMERA_TOPIC, IMAGE_TOPIC, read_bag, without_definitions, write_bag
 from tests.bundles import picture
 from tests.command_line import edge_mtl
@@ -193,7 +194,7 @@ def test_depth_is_scaled_by_the_camera_that_the_node_would_use(
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "ros2_ws" / "src" / "edge_mtl"))
     cameras = pytest.importorskip("edge_mtl_ros.cameras")
     keeper = cameras.CameraKeeper()
-    keeper.put(cameras.camera_of(recorded_camera(bag)))
+    keeper.put(camera_of(recorded_camera(bag)))
     of_node = keeper.of_picture(frame.shape[1], frame.shape[0], rectified="--rectified" in options).intrinsics
     assert (None if of_node is None else of_node.as_tuple()) == expected
 

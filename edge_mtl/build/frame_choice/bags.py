@@ -1,50 +1,27 @@
-"""Images of ROS 1 and ROS 2 bags, without ROS. Knows message layouts and encodings; the package rosbags reads the files.
+"""Images of ROS 1 and ROS 2 bags, without ROS. The package rosbags reads the files and knows messages.
 
 It comes with the extra "bags" and is imported here and only here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from edge_mtl.build.frame_choice.sources import FrameSource, Still, file_identity
 from edge_mtl.errors import BackendUnavailable, CalibrationError, FrameError
+from edge_mtl.sensor_msgs import decode_compressed, decode_image
 
-__all__ = ["bag_frames", "image_pixels", "message_pixels", "read_message"]
+__all__ = ["bag_frames", "message_pixels", "read_message"]
 
 Array = np.ndarray
 
 _IMAGE, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-_CONVERSIONS: Mapping[str, tuple[int, int | None]] = {
-    "rgb8": (3, None),
-    "8uc3": (3, cv2.COLOR_BGR2RGB),
-    "bgr8": (3, cv2.COLOR_BGR2RGB),
-    "rgba8": (4, cv2.COLOR_RGBA2RGB),
-    "bgra8": (4, cv2.COLOR_BGRA2RGB),
-    "8uc4": (4, cv2.COLOR_BGRA2RGB),
-    "mono8": (1, cv2.COLOR_GRAY2RGB),
-    "8uc1": (1, cv2.COLOR_GRAY2RGB),
-    "yuv422": (2, cv2.COLOR_YUV2RGB_UYVY),
-    "uyvy": (2, cv2.COLOR_YUV2RGB_UYVY),
-    "yuv422_yuy2": (2, cv2.COLOR_YUV2RGB_YUY2),
-    "yuyv": (2, cv2.COLOR_YUV2RGB_YUY2),
-    "nv12": (1, cv2.COLOR_YUV2RGB_NV12),
-    "nv21": (1, cv2.COLOR_YUV2RGB_NV21),
-    "bayer_rggb8": (1, cv2.COLOR_BayerBG2RGB),
-    "bayer_bggr8": (1, cv2.COLOR_BayerRG2RGB),
-    "bayer_gbrg8": (1, cv2.COLOR_BayerGR2RGB),
-    "bayer_grbg8": (1, cv2.COLOR_BayerGB2RGB),
-}
-"""Bytes per pixel and OpenCV's conversion by encoding; OpenCV names Bayer patterns after the second row."""
-_PLANAR = ("nv12", "nv21")
-"""Half as many rows again of colour follow those of brightness."""
 
 
 def bag_frames(path: Path, *, topic: str | None = None, every: int = 1) -> FrameSource:
@@ -86,48 +63,17 @@ def bag_frames(path: Path, *, topic: str | None = None, every: int = 1) -> Frame
     return FrameSource(path.resolve().name, "bag", file_identity("bag", path, chosen, every), -(-count // every), stills)
 
 
-def image_pixels(message: Any) -> Array:
-    """(H, W, 3) uint8 RGB of a sensor_msgs/Image; its rows may be padded.
-
-    Raises:
-        FrameError: an encoding that is no 8-bit colour or grey, or fewer bytes than its size says.
-    """
-    encoding, height, width, step = str(message.encoding).lower(), int(message.height), int(message.width), int(message.step)
-    if encoding not in _CONVERSIONS:
-        raise FrameError(f"the encoding {message.encoding!r} is none of {', '.join(_CONVERSIONS)}")
-    channels, conversion = _CONVERSIONS[encoding]
-    data = np.asarray(message.data, np.uint8).ravel()
-    rows = height * 3 // 2 if encoding in _PLANAR else height
-    if height < 1 or width < 1 or step < width * channels or data.size < rows * step - (step - width * channels):
-        raise FrameError(f"{data.size} bytes are no {width}x{height} image of {encoding} with rows of {step} bytes")
-    padded = np.zeros(rows * step, np.uint8)
-    padded[: min(data.size, padded.size)] = data[: padded.size]
-    pixels = padded.reshape(rows, step)[:, : width * channels]
-    pixels = np.ascontiguousarray(pixels.reshape((rows, width) if channels == 1 else (rows, width, channels)))
-    try:
-        return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
-    except cv2.error as exc:
-        raise FrameError(f"a {width}x{height} image of {encoding} cannot be converted") from exc
-
-
 def message_pixels(message: Any, kind: str) -> Array:
-    """(H, W, 3) uint8 RGB of a message of type `kind`, raw or compressed. Raises FrameError: see `image_pixels`."""
-    return image_pixels(message) if kind == _IMAGE else _compressed_pixels(message)
-
-
-def _compressed_pixels(message: Any) -> Array:
-    """(H, W, 3) uint8 RGB of a sensor_msgs/CompressedImage. Raises FrameError: it cannot be decoded.
+    """(H, W, 3) uint8 RGB of a message of type `kind`, sensor_msgs/Image or CompressedImage. Raises FrameError: no picture.
 
     Never turned upright by EXIF data: a camera_info is of the picture as the camera sent it.
     """
-    encoded = np.asarray(message.data, np.uint8).ravel()
-    try:
-        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if encoded.size else None
-    except cv2.error:
-        picture = None
-    if picture is None:
-        raise FrameError("the compressed image cannot be decoded")
-    return np.ascontiguousarray(picture[:, :, ::-1])
+    if kind == _IMAGE:
+        size = int(message.height), int(message.width), int(message.step)
+        pixels, channels = decode_image(str(message.encoding), *size, message.data)
+    else:
+        pixels, channels = decode_compressed(str(message.format), message.data)
+    return np.ascontiguousarray(pixels if channels == "rgb" else pixels[..., ::-1])
 
 
 def read_message(reader: Any, raw: bytes, kind: str) -> Any:

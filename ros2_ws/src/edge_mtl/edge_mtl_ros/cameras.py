@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from edge_mtl.errors import FrameError
 from edge_mtl.frames import Intrinsics
-from edge_mtl_ros.convert import Camera
+from edge_mtl.sensor_msgs import Camera
 
-__all__ = ["CameraInUse", "CameraKeeper", "camera_of"]
+__all__ = ["CameraInUse", "CameraKeeper"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +63,3 @@ class CameraKeeper:
             return CameraInUse(scaled, None, "camera_info is not calibrated: depth is right only up to a factor")
         source = "P" if rectified else "K"
         return CameraInUse(scaled, intrinsics, f"{source} of camera_info, fx {intrinsics.fx:.1f} px")
-
-
-def camera_of(message: Any) -> Camera:
-    """A Camera from a sensor_msgs/CameraInfo, or anything with its fields. Raises FrameError where they are none."""
-    roi = message.roi
-    try:
-        return Camera.of(
-            width=message.width,
-            height=message.height,
-            k=message.k,
-            d=message.d,
-            r=message.r,
-            p=message.p,
-            distortion_model=message.distortion_model,
-            binning=(message.binning_x, message.binning_y),
-            roi=(roi.x_offset, roi.y_offset, roi.width, roi.height),
-        )
-    except (TypeError, ValueError) as exc:
-        raise FrameError(f"camera_info cannot be read: {exc}") from exc

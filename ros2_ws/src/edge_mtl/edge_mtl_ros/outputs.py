@@ -19,8 +19,8 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import String
 
 from edge_mtl.colour import colour_labels, colour_normals
+from edge_mtl.sensor_msgs import Camera
 from edge_mtl.tasks import DEPTH, NORMALS, NYU13_PALETTE, SEGMENTATION, VOID
-from edge_mtl_ros.convert import Camera
 from edge_mtl_ros.events import publisher_events
 from edge_mtl_ros.messages import CloudMessage, ImageMessage
 from edge_mtl_ros.worker import Answer

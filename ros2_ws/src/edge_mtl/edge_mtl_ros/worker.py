@@ -19,9 +19,9 @@ from edge_mtl.engine import Engine
 from edge_mtl.errors import EdgeMtlError, FrameError, InferenceError
 from edge_mtl.frames import Intrinsics, letterbox
 from edge_mtl.prediction import Prediction
+from edge_mtl.sensor_msgs import decode_compressed, decode_image
 from edge_mtl.stability import TemporalFilter
 from edge_mtl_ros.cameras import CameraInUse, CameraKeeper
-from edge_mtl_ros.convert import decode_compressed, decode_image
 from edge_mtl_ros.degradation import Degradation
 from edge_mtl_ros.faults import FaultPolicy
 from edge_mtl_ros.loading import Interrupted, close_engine

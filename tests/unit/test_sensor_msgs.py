@@ -5,12 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from edge_mtl_ros.convert import ENCODINGS, Camera, decode_compressed, decode_image
 
 from edge_mtl.errors import FrameError
 from edge_mtl.frames import Intrinsics
+from edge_mtl.sensor_msgs import ENCODINGS, Camera, decode_compressed, decode_image
 from tests.bundles import picture
-from tests.ros.encodings import encoded
+from tests.encodings import encoded
 
 HEIGHT, WIDTH = 48, 72
 EXACT = ("rgb8", "bgr8", "8UC3", "rgba8", "bgra8", "8UC4", "mono8", "8UC1")
