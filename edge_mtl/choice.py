@@ -11,7 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge_mtl.asked_device import AUTO, check_any, gpu_asked, on_kind
-from edge_mtl.backends import BACKENDS, DEVICES, PRECISIONS, TAKES_GRAPHS, Availability, CompiledGraph, available
+from edge_mtl.backends import (
+    BACKENDS,
+    DEVICES,
+    PRECISIONS,
+    TAKES_GRAPHS,
+    Availability,
+    Backend,
+    CompiledGraph,
+    available,
+    open_backend,
+)
 from edge_mtl.build.store.engines import EngineSelection, EngineStore
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.errors import BackendUnavailable, EngineMismatch
@@ -43,6 +53,12 @@ class Choice:
     compiled: CompiledGraph | None = None
     uncompiled: str = ""
     tested: Mapping[str, Any] = field(default_factory=dict)
+
+    def open(self, *, threads: int | None = None, device: int = 0) -> Backend:
+        """Make it ready to run; `device` is the index of the GPU. Raises as `edge_mtl.backends.open_backend` does."""
+        return open_backend(
+            self.backend, self.model, threads=threads, precision=self.precision, compiled=self.compiled, device=device
+        )
 
 
 def default_backend(found: Mapping[str, Availability]) -> tuple[str | None, str]:

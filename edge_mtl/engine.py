@@ -1,6 +1,6 @@
 """Engine: one RGB frame in, one Prediction out. The whole path of a frame can be read here.
 
-    frame -> frames.prepare_* -> Backend.run -> postprocess.finish -> Prediction
+    frame -> frames.prepare -> Backend.run -> postprocess.finish -> Prediction
 
 Knows the order of the steps, threads and lifetime; the steps themselves live in the modules it calls. Importing it loads
 no runtime.
@@ -13,11 +13,10 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -25,16 +24,16 @@ import numpy as np
 
 from edge_mtl import bundle as bundles
 from edge_mtl.asked_device import AUTO, device_asked
-from edge_mtl.backends import DEVICES, Backend, open_backend
+from edge_mtl.backends import DEVICES, Backend
 from edge_mtl.buffers import BufferPool
 from edge_mtl.choice import Choice, choose
+from edge_mtl.contract import EngineInfo, canonical_camera, class_names, placement
 from edge_mtl.cuda.arrays import DeviceArray, is_on_device
 from edge_mtl.cuda.letterbox import DeviceFrame, check_device_frame
-from edge_mtl.errors import BundleError, EngineClosed, FrameError
-from edge_mtl.frames import CELL, Channels, Intrinsics, Letterbox, check_frame, letterbox, prepare
-from edge_mtl.postprocess import HOST_OUTPUTS, OutputSize, camera_change, finish
+from edge_mtl.errors import EngineClosed, FrameError
+from edge_mtl.frames import Channels, Intrinsics, Letterbox, check_frame, letterbox, prepare
+from edge_mtl.postprocess import OutputSize, camera_change, finish
 from edge_mtl.prediction import Prediction, Timing
-from edge_mtl.tasks import NORMALS, NYU13_CLASSES, SEGMENTATION, TASKS
 
 if TYPE_CHECKING:
     from edge_mtl.build.selftest import SelfTestReport
@@ -46,43 +45,6 @@ Array = np.ndarray
 SelfTest = Literal["load", "build", "off"]
 _END: Any = object()
 _LOG = logging.getLogger("edge_mtl")
-
-
-@dataclass(frozen=True, slots=True)
-class EngineInfo:
-    """What an Engine runs, and why.
-
-    Attributes:
-        bundle: folder of the bundle.
-        name, revision: of the bundle.
-        tasks: what it predicts.
-        input_size: (height, width) of the network's input.
-        backend, runtime_version, device, threads: what computes.
-        precision: "fp32", "bf16", "int8", "int8+bf16", ...
-        placement: "host" or "graph": where pre- and post-processing happen.
-        engine_key: of the built engine; None for the bundle's own graph.
-        reason: why this one was chosen, a sentence.
-        self_test: its report; None when it was switched off.
-        load_s: seconds from the call of Engine() until it was ready, self-test included.
-        loading: "compiled code" where it was loaded as it was built, else "the graph", and why it had to be compiled.
-    """
-
-    bundle: Path
-    name: str
-    revision: int
-    tasks: tuple[str, ...]
-    input_size: tuple[int, int]
-    backend: str
-    runtime_version: str
-    device: str
-    threads: int
-    precision: str
-    placement: Literal["host", "graph"]
-    engine_key: str | None
-    reason: str
-    self_test: SelfTestReport | None
-    load_s: float
-    loading: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +114,7 @@ class Engine:
         self._closed = False
         manifest = self._bundle.manifest
         self._network = (manifest.input.height, manifest.input.width)
-        self._canonical, self._classes = _camera(self._bundle), _class_names(self._bundle)
+        self._canonical, self._classes = canonical_camera(self._bundle), class_names(self._bundle)
         choice = choose(
             self._bundle,
             backend=backend,
@@ -163,17 +125,10 @@ class Engine:
             kind=kind,
             device=index,
         )
-        self._backend: Backend = open_backend(
-            choice.backend,
-            choice.model,
-            threads=threads,
-            precision=choice.precision,
-            compiled=choice.compiled,
-            device=index,
-        )
+        self._backend: Backend = choice.open(threads=threads, device=index)
         self._workers = 2 if DEVICES[choice.backend] == "cuda" else 1
         try:
-            self._placement = _placement(self._backend, self._bundle)
+            self._placement = placement(self._backend, self._bundle)
             report = self._run_self_test(self_test, choice)
         except BaseException:
             self.close()
@@ -384,49 +339,6 @@ class Engine:
             load_s=load_s,
             loading=used.loading if choice.compiled is not None else f"{used.loading}: {choice.uncompiled}",
         )
-
-
-def _placement(backend: Backend, bundle: bundles.Bundle) -> Literal["host", "graph"]:
-    """Where the graph leaves pre- and post-processing, read from its inputs and outputs.
-
-    Raises:
-        BundleError: they are not those of the bundle's tasks and input size.
-    """
-    height, width = bundle.manifest.input.height, bundle.manifest.input.width
-    found = {name: (spec.shape, str(spec.dtype)) for name, spec in backend.inputs.items()}
-    answers = {name: spec.shape for name, spec in backend.outputs.items()}
-    cells = (height // CELL, width // CELL)
-    host = {HOST_OUTPUTS[task]: (1, TASKS[task].channels, *cells) for task in bundle.tasks}
-    graph = {task: (1, height, width, 3) if task == NORMALS else (1, height, width) for task in bundle.tasks}
-    if height % CELL == 0 and width % CELL == 0:
-        if found == {"image": ((1, 3, height, width), "float32")} and answers == host:
-            return "host"
-        if found == {"image": ((1, height, width, 3), "uint8")} and answers == graph:
-            return "graph"
-    raise BundleError(
-        f"{bundle.path}: a graph for {', '.join(bundle.tasks)} at {height}x{width} was expected; found inputs {found} "
-        f"and outputs {answers}. Export the bundle again."
-    )
-
-
-def _camera(bundle: bundles.Bundle) -> Intrinsics:
-    try:
-        return Intrinsics(*bundle.manifest.canonical_intrinsics)
-    except FrameError as exc:
-        raise BundleError(f"{bundle.path}: canonical_intrinsics are no camera ({exc}). Export the bundle again.") from exc
-
-
-def _class_names(bundle: bundles.Bundle) -> tuple[str, ...]:
-    described = bundle.manifest.tasks.get(SEGMENTATION, {})
-    names = described.get("classes", NYU13_CLASSES) if isinstance(described, Mapping) else None
-    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise BundleError(f"{bundle.path}: classes of segmentation should be a list of names. Export the bundle again.")
-    if len(names) != TASKS[SEGMENTATION].channels:
-        raise BundleError(
-            f"{bundle.path} names {len(names)} classes; the network tells {TASKS[SEGMENTATION].channels} apart. "
-            "Export the bundle again."
-        )
-    return tuple(names)
 
 
 def _check_option(name: str, value: str, allowed: tuple[str, ...]) -> None:

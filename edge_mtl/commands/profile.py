@@ -16,7 +16,6 @@ from statistics import median
 from typing import Any
 
 from edge_mtl.asked_device import device_asked
-from edge_mtl.backends import open_backend
 from edge_mtl.backends.profiling import LayerProfile, profile_graph
 from edge_mtl.bench.card.plots import bars
 from edge_mtl.bench.card.theme import standing_alone
@@ -101,14 +100,7 @@ def run(
 
 def _host_times(bundle: Bundle, choice: Choice, threads: int | None, rounds: int, device: int) -> dict[str, float]:
     """Medians in seconds of prepare, infer and postprocess, without a profiler."""
-    backend = open_backend(
-        choice.backend,
-        choice.model,
-        threads=threads,
-        precision=choice.precision,
-        compiled=choice.compiled,
-        device=device,
-    )
+    backend = choice.open(threads=threads, device=device)
     try:
         subject = GraphSubject("engine", bundle, backend, first_frame(bundle), load_s=0.0)
         timings = take_turns({"engine": subject}, rounds=rounds)["engine"].answers

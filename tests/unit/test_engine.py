@@ -135,7 +135,7 @@ def test_an_altered_engine_is_refused_before_a_runtime_sees_it(own_bundle, monke
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     opened = []
-    monkeypatch.setattr("edge_mtl.engine.open_backend", lambda *args, **options: opened.append(args))
+    monkeypatch.setattr("edge_mtl.choice.open_backend", lambda *args, **options: opened.append(args))
     with pytest.raises(BundleError, match="altered"):
         Engine(own_bundle)
     assert opened == []
@@ -145,7 +145,7 @@ def test_an_altered_bundle_is_refused_before_a_runtime_sees_it(own_bundle, monke
     path = own_bundle.path / DEPLOY_MODEL
     path.write_bytes(path.read_bytes()[:-9])
     opened = []
-    monkeypatch.setattr("edge_mtl.engine.open_backend", lambda *args, **options: opened.append(args))
+    monkeypatch.setattr("edge_mtl.choice.open_backend", lambda *args, **options: opened.append(args))
     with pytest.raises(BundleError, match="altered"):
         Engine(own_bundle)
     assert opened == []
@@ -265,7 +265,7 @@ def test_an_engine_that_fails_to_load_leaves_nothing_open(own_bundle, monkeypatc
         backend.close = lambda: (closed.append(True), original())[1]
         return backend
 
-    monkeypatch.setattr("edge_mtl.engine.open_backend", opened)
+    monkeypatch.setattr("edge_mtl.choice.open_backend", opened)
     monkeypatch.setattr("edge_mtl.build.selftest.run_self_test", lambda *args, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         Engine(own_bundle)
