@@ -19,7 +19,7 @@ SETUP_FILES := setup.py pyproject.toml constraints.txt
 help:
 	@echo "make demo    an INT8 engine from the demo bundle, a picture in out/demo.png, a benchmark table"
 	@echo "make test    set up the development environment and run the tests"
-	@echo "make check   ruff, mypy, then make test"
+	@echo "make check   ruff, mypy, make test, and make test-ros where its wheels exist"
 	@echo "make test-ros  the ROS 2 node's tests on real rclpy, from wheels, in an environment of its own"
 	@echo "make soak    1000 lifecycle cycles and ten minutes at 30 Hz of the ROS 2 node"
 	@echo "make test-gpu   the tests of a CUDA GPU, in an environment with onnxruntime-gpu (GPU_EXTRAS=tensorrt,... adds TensorRT)"
@@ -34,7 +34,8 @@ test: $(VENV)/.ready
 	$(BIN)/python -m pytest tests $(addprefix --ignore=,$(TORCH_TESTS))
 	$(BIN)/python -m pytest $(TORCH_TESTS)
 
-check: $(VENV)/.ready lint test
+# The wheels of ROS are of Linux on x86_64 only.
+check: lint test $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),test-ros)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

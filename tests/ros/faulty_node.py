@@ -1,13 +1,14 @@
-"""perception_node with a runtime that fails: python faulty_node.py hang|lost|transient --ros-args ...
+"""perception_node with a runtime that fails or is slow: python faulty_node.py hang|lost|transient|slow --ros-args ...
 
 From the third frame of a camera on, every prediction hangs, or says that the GPU is lost; a transient fault is over when the
-engine has been opened again.
+engine has been opened again. A slow one takes SLOW_S longer for every frame.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
 from typing import Any
 
 from edge_mtl import Engine, InferenceError
@@ -16,16 +17,20 @@ from edge_mtl.cuda.errors import CudaError
 FRAMES = 2
 IN_A_ROW = 3
 """Failures after which the node opens its engine again."""
-HANGS, LOST, TRANSIENT = "hang", "lost", "transient"
+HANGS, LOST, TRANSIENT, SLOW = "hang", "lost", "transient", "slow"
+SLOW_S = 0.1
 
 
 def make_faulty(fault: str) -> None:
-    """Let `Engine.predict` work for a configured node and a few frames, then fail for good."""
+    """Let `Engine.predict` work for a configured node and a few frames, then fail for good; or be slow from the start."""
     predict, done = Engine.predict, [0]
 
     def fails(self: Engine, frame: Any, **options: Any) -> Any:
         if frame.any():  # the black one is the node's own, at configure
             done[0] += 1
+        if fault == SLOW:
+            time.sleep(SLOW_S)
+            return predict(self, frame, **options)
         if done[0] <= FRAMES or (fault == TRANSIENT and done[0] > FRAMES + IN_A_ROW):
             return predict(self, frame, **options)
         if fault == HANGS:

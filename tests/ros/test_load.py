@@ -16,22 +16,22 @@ pytest.importorskip("rclpy", reason='needs the extra ros-test: pip install -e ".
 import itertools
 
 from tests.bundles import make_bundle, picture
+from tests.ros import faulty_node
 from tests.ros.harness import Partner, running, stamp_ns, wait_until
 
 SECONDS = 6.0
 
 
 def test_a_camera_five_times_too_fast_keeps_order_age_and_accounts(ros_environment: dict[str, str], tmp_path: Path) -> None:
-    bundle = make_bundle(tmp_path / "tiny", height=256, width=384)
+    bundle = make_bundle(tmp_path / "tiny")
     frame = picture(1, height=240, width=320)
-    with running(ros_environment, tmp_path / "log", "-p", f"bundle:={bundle.path}", "-p", "threads:=1"):
+    slow = [sys.executable, faulty_node.__file__, faulty_node.SLOW]
+    with running(ros_environment, tmp_path / "log", "-p", f"bundle:={bundle.path}", "-p", "threads:=1", command=slow):
         partner = Partner()
         try:
             partner.listen("segmentation")
             partner.wait_connected()
-            start_s = time.monotonic()
-            partner.send_until("segmentation", frame, count=10)
-            pause_s = max((time.monotonic() - start_s) / 10 / 5, 0.002)  # at least five times as fast as it answered
+            partner.send_until("segmentation", frame, count=2)
             wait_until(partner.values, "diagnostics")
             before = settled(partner)
             sent: dict[int, float] = {}
@@ -42,12 +42,12 @@ def test_a_camera_five_times_too_fast_keeps_order_age_and_accounts(ros_environme
                 stamp = time.time_ns()
                 sent[stamp] = time.monotonic()
                 partner.send(frame, stamp)
-                time.sleep(pause_s)
+                time.sleep(faulty_node.SLOW_S / 5)
             after = settled(partner)
         finally:
             partner.close()
     stamps = [stamp_ns(message) for message in partner.received["segmentation"]]
-    assert len(stamps) > 10
+    assert len(sent) > 3 * len(stamps) > 30
     assert all(earlier < later for earlier, later in itertools.pairwise(stamps))
     assert set(stamps) <= set(sent)
     received, published = (after[name] - before[name] for name in ("received", "published"))
@@ -56,8 +56,9 @@ def test_a_camera_five_times_too_fast_keeps_order_age_and_accounts(ros_environme
     assert after["in_flight"] == 0
     assert after["dropped_replaced"] > before["dropped_replaced"]
     ages = [arrived - sent[stamp] for stamp, arrived in zip(stamps, partner.arrived_s["segmentation"], strict=True)]
-    half = len(ages) // 2
-    assert statistics.median(ages[half:]) < 3 * statistics.median(ages[:half]) + 0.1, "answers grow old"
+    # Its own prediction and what is left of the period when it came: a queue of even one frame more would add a whole one.
+    period_s = SECONDS / len(stamps)
+    assert statistics.median(ages) < 1.9 * period_s, "answers are older than the newest frame can be"
 
 
 def settled(partner: Partner) -> dict[str, int]:
