@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 from edge_mtl_ros.degradation import STEPS, Degradation
 from edge_mtl_ros.faults import FaultPolicy
-from edge_mtl_ros.machine import MachineState, machine_state
+from edge_mtl_ros.machine import Machine, MachineState
 from edge_mtl_ros.points import fill_cloud, point_type
 from edge_mtl_ros.report import ERROR, OK, WARN, Latencies, Snapshot, report
 from edge_mtl_ros.settings import PARAMETERS, Settings
 from edge_mtl_ros.slot import Counts
 
+from edge_mtl.bench.sensors.nvml import Nvml
 from edge_mtl.frames import Intrinsics
+from tests.fakes.nvml import Library
 
 
 class Clock:
@@ -243,7 +245,45 @@ def test_a_zone_above_its_passive_trip_point_is_throttling(tmp_path: Path) -> No
     (zone / "trip_point_0_type").write_text("passive\n")
     (zone / "trip_point_0_temp").write_text("85000\n")
     (zone / "temp").write_text("60000\n")
-    assert machine_state(root=tmp_path) == MachineState(None, 60.0, False)
+    assert Machine(root=tmp_path).state() == MachineState(None, 60.0, False)
     (zone / "temp").write_text("91000\n")
-    assert machine_state(root=tmp_path).throttled
-    assert machine_state(root=tmp_path / "nothing") == MachineState(None, None, False)
+    assert Machine(root=tmp_path).state().throttled
+    assert Machine(root=tmp_path / "nothing").state() == MachineState(None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("silent", "reasons", "expected"),
+    [
+        ((), 0, MachineState(None, 61.0, False, 1 << 20)),
+        (("nvmlDeviceGetComputeRunningProcesses",), 0, MachineState(None, 61.0, False, 5 << 20)),
+        ((), Library.nvmlClocksThrottleReasonSwPowerCap, MachineState(None, 61.0, False, 1 << 20)),
+        ((), Library.nvmlClocksThrottleReasonSwThermalSlowdown, MachineState(None, 61.0, True, 1 << 20)),
+        (("nvmlInit",), 0, MachineState(None, 50.0, False)),
+    ],
+)
+def test_a_gpu_is_asked_once_an_engine_runs_on_it(
+    tmp_path: Path, silent: tuple[str, ...], reasons: int, expected: MachineState
+) -> None:
+    zone = tmp_path / "sys/class/thermal/thermal_zone0"
+    zone.mkdir(parents=True)
+    (zone / "temp").write_text("50000\n")
+    library = Library(silent=silent)
+    library.answers["nvmlDeviceGetCurrentClocksThrottleReasons"] = reasons
+
+    def read(*, on_gpu: bool) -> MachineState:
+        return Machine(root=tmp_path, find_gpu=lambda: Nvml.find(library)).state(on_gpu=on_gpu)
+
+    assert read(on_gpu=True) == expected
+    assert read(on_gpu=False) == MachineState(None, 50.0, False)
+
+
+def test_a_machine_is_not_read_more_than_once_a_second(tmp_path: Path) -> None:
+    zone = tmp_path / "sys/class/thermal/thermal_zone0"
+    zone.mkdir(parents=True)
+    machine = Machine(root=tmp_path)
+    (zone / "temp").write_text("50000\n")
+    assert machine.state().temperature_c == 50.0
+    (zone / "temp").write_text("60000\n")
+    assert machine.state().temperature_c == 50.0
+    machine._read_s -= 2.0
+    assert machine.state().temperature_c == 60.0

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -15,6 +13,7 @@ from edge_mtl.bench.sensors.hwmon import Hwmon
 from edge_mtl.bench.sensors.nvml import Nvml
 from edge_mtl.bench.sensors.rapl import Rapl
 from edge_mtl.bench.sensors.state import MachineState
+from tests.fakes.nvml import Library
 
 
 def put(root: Path, files: dict[str, object]) -> Path:
@@ -106,43 +105,6 @@ def test_a_board_without_power_sensors_names_those_it_has(tmp_path: Path) -> Non
     found = Hwmon.find(put(tmp_path, {"hwmon0/name": "coretemp"}))
     assert isinstance(found, Unavailable)
     assert "coretemp" in found.reason
-
-
-class Library:
-    """As much of pynvml as a GPU answers; `silent` questions raise, as on a Jetson."""
-
-    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
-    nvmlClocksThrottleReasonGpuIdle = 1  # noqa: N815
-    nvmlClocksThrottleReasonSwPowerCap = 4  # noqa: N815
-
-    def __init__(self, *, silent: tuple[str, ...] = ()) -> None:
-        self.silent = silent
-        self.answers: dict[str, Any] = {
-            "nvmlInit": None,
-            "nvmlDeviceGetHandleByIndex": "handle",
-            "nvmlDeviceGetName": b"Example GPU",
-            "nvmlDeviceGetTotalEnergyConsumption": 2500,
-            "nvmlDeviceGetPowerUsage": 42_000,
-            "nvmlDeviceGetComputeRunningProcesses": [SimpleNamespace(pid=os.getpid(), usedGpuMemory=1 << 20)],
-            "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=5 << 20),
-            "nvmlDeviceGetClockInfo": 1500,
-            "nvmlDeviceGetMaxClockInfo": 1980,
-            "nvmlDeviceGetTemperature": 61,
-            "nvmlDeviceGetPerformanceState": 0,
-            "nvmlDeviceGetEnforcedPowerLimit": 300_000,
-            "nvmlDeviceGetCurrentClocksThrottleReasons": 1 | 4,
-        }
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in self.answers:
-            raise AttributeError(name)
-
-        def answer(*_: object) -> Any:
-            if name in self.silent:
-                raise RuntimeError("Not Supported")
-            return self.answers[name]
-
-        return answer
 
 
 def test_a_gpu_tells_energy_memory_clocks_and_what_slows_it() -> None:

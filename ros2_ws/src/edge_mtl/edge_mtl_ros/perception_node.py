@@ -19,6 +19,7 @@ from rclpy.lifecycle import TransitionCallbackReturn as Return
 from rclpy.parameter import Parameter as RosParameter
 from std_srvs.srv import Trigger
 
+from edge_mtl.backends import DEVICES
 from edge_mtl.device import fingerprint
 from edge_mtl.engine import Engine
 from edge_mtl.errors import EdgeMtlError
@@ -27,7 +28,7 @@ from edge_mtl_ros.cameras import CameraKeeper
 from edge_mtl_ros.heartbeat import Heartbeat
 from edge_mtl_ros.intake import Intake
 from edge_mtl_ros.loading import Interrupted, close_engine, load_engine
-from edge_mtl_ros.machine import machine_state
+from edge_mtl_ros.machine import Machine
 from edge_mtl_ros.mismatches import Mismatches
 from edge_mtl_ros.outputs import Outputs
 from edge_mtl_ros.parameters import descriptor
@@ -79,7 +80,7 @@ class PerceptionNode(LifecycleNode):
         self._logged = ("", 0.0)
         self._active_s: float | None = None
         self._mismatches = Mismatches(self)
-        self._machine = (machine_state(), time.monotonic())
+        self._machine = Machine()
         self._reloading = False
         self.create_service(Trigger, "~/reload", self._reload)
         self._heartbeat = Heartbeat(self, self._report, hardware_id=fingerprint().describe())
@@ -299,12 +300,11 @@ class PerceptionNode(LifecycleNode):
     def _report(self) -> Report:
         """What /diagnostics says now; called from the heartbeat's thread."""
         now_s = time.monotonic()
-        if now_s - self._machine[1] > 1.0:
-            self._machine = machine_state(), now_s
-            self._worker.throttled = self._machine[0].throttled
         worker = self._worker
         rate_hz, p50_ms, p95_ms = worker.latencies.summary(now_s)
         busy_s, engine = worker.busy_since_s, worker.engine
+        machine = self._machine.state(on_gpu=engine is not None and DEVICES[engine.info.backend] != "cpu")
+        worker.throttled = machine.throttled
         camera_age_s, intake = self._cameras.age_s(), self._intake
         image_s = None if intake is None else intake.image_s
         scale, scale_ok = _NO_CAMERA, False
@@ -339,7 +339,7 @@ class PerceptionNode(LifecycleNode):
                 time_jumps=0 if intake is None else intake.time_jumps,
                 bad_values=worker.bad_values,
                 last_rejection=worker.last_rejection,
-                machine=self._machine[0],
+                machine=machine,
             )
         )
 

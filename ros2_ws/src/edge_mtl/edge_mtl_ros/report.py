@@ -173,7 +173,8 @@ def _values(now: Snapshot) -> dict[str, str]:
         "depth_scale": now.scale,
         "degradation": now.step,
         "time_jumps": str(now.time_jumps),
-        "resident_mib": "" if now.machine.resident_bytes is None else f"{now.machine.resident_bytes / 2**20:.1f}",
+        "resident_mib": _mib(now.machine.resident_bytes),
+        "gpu_mib": _mib(now.machine.gpu_bytes),
         "temperature_c": _text(now.machine.temperature_c),
         "throttled": str(now.machine.throttled).lower(),
     }
@@ -192,6 +193,10 @@ def _values(now: Snapshot) -> dict[str, str]:
 
 def _text(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
+
+
+def _mib(count: int | None) -> str:
+    return "" if count is None else f"{count / 2**20:.1f}"
 
 
 def _percentile(ordered: Sequence[float], share: float) -> float:
