@@ -9,37 +9,31 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edge_mtl.bench.conditions import Conditions
-from edge_mtl.bench.energy import Integrator, counter_of, measure_energy
-from edge_mtl.bench.paced import measure_paced
-from edge_mtl.bench.report import STAGES, BenchmarkReport, BenchmarkRow, Memory, StartUp, differences
-from edge_mtl.bench.sensors import Unavailable, energy_sources, gpu
+from edge_mtl.bench.report import STAGES, BenchmarkReport, BenchmarkRow, differences
+from edge_mtl.bench.sensors import Unavailable, gpu
 from edge_mtl.bench.sensors.nvml import Nvml
-from edge_mtl.bench.sensors.sources import EnergySource
-from edge_mtl.bench.statistics import Distribution, distribution, median_interval, ratio_interval, verdict
+from edge_mtl.bench.statistics import Distribution, distribution, ratio_interval, verdict
 from edge_mtl.bench.turns import Turns, take_turns
-from edge_mtl.build.evaluation import evaluation_frames
 from edge_mtl.bundle import Bundle
+from edge_mtl.commands.benchmark_measures import add_accuracy, add_energy, add_footprints, add_paced, add_streams
 from edge_mtl.commands.benchmark_table import show
 from edge_mtl.commands.line_up import BASELINE, Wanted, find_bundles, line_up, planned
 from edge_mtl.commands.options import EngineOptions
 from edge_mtl.commands.subjects import Subject
-from edge_mtl.commands.terminal import Step, Terminal
-from edge_mtl.metrics import MultiTaskMetrics
+from edge_mtl.commands.terminal import Terminal
 from edge_mtl.prediction import Timing
-from edge_mtl.tasks import NYU13_CLASSES, SEGMENTATION
 
 __all__ = ["BASELINE", "Depth", "Results", "compare", "run"]
 
 _WARM_UP_CALLS = 100
-_RECORDING_S, _FEWEST_FRAMES, _MOST_FRAMES = 0.5, 6, 64
-_STREAM_ROUNDS = 6
+_PROCESSES = 3
+"""Of each engine, for start-up and memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +110,13 @@ def _measure(
         baseline = turns[subjects[0].name].seconds
         rows = {subject.name: _row(subject, turns[subject.name], baseline) for subject in subjects}
         if not depth.brief and wanted.batch == 1:
-            _add_streams(rows, subjects, step)
-            _add_accuracy(rows, subjects, step, unavailable)
+            add_streams(rows, subjects, step)
+            add_accuracy(rows, subjects, step, unavailable)
         if depth.rate_hz is not None:
-            _add_paced(rows, subjects, depth, step)
+            seconds = depth.rounds / depth.rate_hz if depth.duration_s is None else depth.duration_s
+            add_paced(rows, subjects, step, rate_hz=depth.rate_hz, seconds=seconds)
         if not depth.brief:
-            _add_energy(rows, subjects, step, card, unavailable)
+            add_energy(rows, subjects, step, card, unavailable)
         if pictures:
             from edge_mtl.commands.benchmark_results import draw
 
@@ -129,9 +124,7 @@ def _measure(
             drawn = draw(sorted(subjects, key=lambda subject: rows[subject.name].p50_ms), pictures)
     described = conditions.describe()
     with terminal.steps() as step:
-        for index, subject in enumerate(subjects):
-            step("memory and start-up, each in its own process", index, len(subjects))
-            _add_footprint(rows, subject, unavailable)
+        add_footprints(rows, subjects, step, unavailable, processes=1 if depth.brief else _PROCESSES)
     if isinstance(card, Unavailable):
         unavailable.append({"name": "device memory", "reason": card.reason})
     report = BenchmarkReport(
@@ -201,94 +194,3 @@ def _stages(turns: Turns[Timing]) -> dict[str, Distribution]:
 
 def _median(stages: Mapping[str, Distribution], name: str) -> float | None:
     return stages[name].p50_ms if name in stages else None
-
-
-def _add_streams(rows: dict[str, BenchmarkRow], subjects: Sequence[Subject], step: Step) -> None:
-    able = [subject for subject in subjects if subject.can_stream]
-    if not able:
-        return
-    slowest_s = max(rows[subject.name].p50_ms for subject in able) / 1e3
-    frames = int(min(max(_RECORDING_S / slowest_s, _FEWEST_FRAMES), _MOST_FRAMES))
-    turns = take_turns(
-        {subject.name: partial(subject.stream, frames) for subject in able},
-        rounds=_STREAM_ROUNDS,
-        warm_up_calls=1,
-        progress=lambda done, total: step("throughput of stream()", done, total),
-    )
-    for name, found in turns.items():
-        rows[name] = replace(rows[name], stream_fps=median_interval([frames / seconds for seconds in found.seconds]))
-
-
-def _add_accuracy(
-    rows: dict[str, BenchmarkRow], subjects: Sequence[Subject], step: Step, unavailable: list[dict[str, str]]
-) -> None:
-    for number, subject in enumerate(subjects):
-        bundle = subject.bundle
-        described = bundle.manifest.tasks.get(SEGMENTATION, {}).get("classes", NYU13_CLASSES)
-        metrics, frames = MultiTaskMetrics(bundle.tasks, classes=len(described)), 0
-        for item in evaluation_frames(bundle):
-            if item.targets:
-                metrics.update(subject.maps(item.frame, item.intrinsics), item.targets)
-                frames += 1
-        step("accuracy on labelled frames", number + 1, len(subjects))
-        if frames:
-            found = {name: float(value) for name, value in metrics.compute().items() if np.isfinite(value)}
-            rows[subject.name] = replace(rows[subject.name], accuracy={**found, "frames": frames})
-        else:
-            unavailable.append({"name": f"accuracy of {subject.name}", "reason": "the bundle has no labelled frames"})
-
-
-def _add_paced(rows: dict[str, BenchmarkRow], subjects: Sequence[Subject], depth: Depth, step: Step) -> None:
-    assert depth.rate_hz is not None
-    seconds = depth.rounds / depth.rate_hz if depth.duration_s is None else depth.duration_s
-    for subject in subjects:
-        paced = measure_paced(
-            subject,
-            rate_hz=depth.rate_hz,
-            duration_s=seconds,
-            progress=lambda done, total: step(f"a camera of {depth.rate_hz:g} Hz", done, total),
-        )
-        rows[subject.name] = replace(rows[subject.name], paced=paced)
-
-
-def _add_energy(
-    rows: dict[str, BenchmarkRow],
-    subjects: Sequence[Subject],
-    step: Step,
-    card: Nvml | Unavailable,
-    unavailable: list[dict[str, str]],
-) -> None:
-    sources, missing = energy_sources(gpu_found=card)
-    unavailable += [{"name": f"energy from {item.name}", "reason": item.reason} for item in missing]
-    if not sources:
-        return
-    with contextlib.ExitStack() as stack:
-        counters: list[EnergySource] = []
-        try:
-            for source in sources:
-                counter = counter_of(source)
-                counters.append(stack.enter_context(counter) if isinstance(counter, Integrator) else counter)
-            found = measure_energy(
-                {subject.name: subject for subject in subjects},
-                counters,
-                frames_per_call=subjects[0].batch,
-                progress=lambda done, total: step("energy per frame, in blocks", done, total),
-            )
-        except OSError as exc:
-            unavailable.append({"name": "energy", "reason": f"a sensor failed while it was read: {exc}"})
-            return
-    for name, energy in found.items():
-        rows[name] = replace(rows[name], energy=energy)
-
-
-def _add_footprint(rows: dict[str, BenchmarkRow], subject: Subject, unavailable: list[dict[str, str]]) -> None:
-    found = subject.footprint()
-    if isinstance(found, Unavailable):
-        unavailable.append({"name": f"{found.name} of {subject.name}", "reason": found.reason})
-    elif found is not None:
-        above = max(0, found.rss_bytes - found.empty_rss_bytes)
-        rows[subject.name] = replace(
-            rows[subject.name],
-            start_up=StartUp(found.start_s, found.load_s, found.first_s),
-            memory=Memory(found.rss_bytes, above, found.device_bytes),
-        )

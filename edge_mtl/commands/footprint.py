@@ -11,9 +11,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from edge_mtl.bench.sensors.sources import Unavailable
@@ -21,7 +22,7 @@ from edge_mtl.bench.sensors.sources import Unavailable
 if TYPE_CHECKING:
     from edge_mtl.bundle import Bundle
 
-__all__ = ["Footprint", "measure"]
+__all__ = ["Footprint", "measure", "typical"]
 
 _TIMEOUT_S = 300.0
 _NAME = "start-up and memory"
@@ -92,6 +93,19 @@ def measure(
         )
     except (ValueError, KeyError, IndexError, TypeError):
         return Unavailable(_NAME, "its process gave no answer")
+
+
+def typical(found: Sequence[Footprint]) -> Footprint:
+    """The medians of several processes, field by field."""
+    known = [one.device_bytes for one in found if one.device_bytes is not None]
+    return Footprint(
+        start_s=median(one.start_s for one in found),
+        load_s=median(one.load_s for one in found),
+        first_s=median(one.first_s for one in found),
+        rss_bytes=int(median(one.rss_bytes for one in found)),
+        empty_rss_bytes=int(median(one.empty_rss_bytes for one in found)),
+        device_bytes=int(median(known)) if known else None,
+    )
 
 
 def _last_words(stderr: bytes) -> str:

@@ -13,15 +13,18 @@ import numpy as np
 import pytest
 
 from edge_mtl.backends import BackendInfo, TensorSpec, available
+from edge_mtl.bench.report import Memory, StartUp
 from edge_mtl.bench.sensors import Unavailable
 from edge_mtl.bench.turns import take_turns
 from edge_mtl.bundle import Bundle
 from edge_mtl.commands import benchmark, subjects
+from edge_mtl.commands.benchmark_measures import add_footprints
 from edge_mtl.commands.footprint import Footprint, measure
 from edge_mtl.commands.line_up import Wanted, planned
 from edge_mtl.commands.subjects import GraphSubject
 from edge_mtl.postprocess import HOST_OUTPUTS
 from edge_mtl.tasks import TASKS
+from tests.benchmark_reports import row as benchmark_row
 from tests.command_line import assert_failed, edge_mtl
 
 ENGINE = ("--precision", "fp32", "--backend", "onnxruntime", "--threads", 1)
@@ -128,6 +131,37 @@ def test_a_process_that_fails_says_why_start_up_is_missing(tiny_bundle: Bundle, 
     for row in content["rows"]:
         assert row["start_up"] is None
         assert reasons[f"start-up and memory of {row['name']}"] == found.reason
+
+
+def test_start_up_and_memory_are_medians_of_processes_that_take_turns() -> None:
+    asked: list[str] = []
+
+    class Stub:
+        def __init__(self, name: str, answers: list[Footprint | Unavailable | None]) -> None:
+            self.name, self._answers = name, iter(answers)
+
+        def footprint(self) -> Footprint | Unavailable | None:
+            asked.append(self.name)
+            return next(self._answers)
+
+    def took(seconds: float, device: int | None) -> Footprint:
+        return Footprint(seconds, seconds / 2, seconds / 4, int(1000 * seconds), 100, device)
+
+    times = np.linspace(0.01, 0.02, 20)
+    rows = {name: benchmark_row(name, times, times) for name in ("steady", "breaks", "batch")}
+    unavailable: list[dict[str, str]] = []
+    stubs = [
+        Stub("steady", [took(1.0, None), took(9.0, 70), took(2.0, 50)]),
+        Stub("breaks", [took(1.0, None), Unavailable("start-up and memory", "killed")]),
+        Stub("batch", [None]),
+    ]
+    add_footprints(rows, stubs, lambda *_: None, unavailable, processes=3)  # type: ignore[arg-type]
+    assert asked == ["steady", "breaks", "batch", "steady", "breaks", "steady"]
+    assert rows["steady"].start_up == StartUp(2.0, 1.0, 0.5)
+    assert rows["steady"].memory == Memory(2000, 1900, 60)
+    assert rows["breaks"].start_up is None
+    assert rows["batch"].memory is None
+    assert unavailable == [{"name": "start-up and memory of breaks", "reason": "killed"}]
 
 
 def test_an_impossible_place_or_an_unreadable_reference_is_refused_before_measuring(
