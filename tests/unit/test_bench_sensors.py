@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -117,6 +118,19 @@ def test_a_gpu_tells_energy_memory_clocks_and_what_slows_it() -> None:
     assert state["slowed_by"] == ["power cap"], "being idle slows nothing"
 
 
+def test_a_gpu_that_was_held_back_between_two_looks_only_is_found_out() -> None:
+    library = Library()
+    found = Nvml.find(library)
+    assert isinstance(found, Nvml)
+    library.answers["nvmlDeviceGetCurrentClocksThrottleReasons"] = 1
+    library.answers["nvmlDeviceGetViolationStatus"] = SimpleNamespace(violationTime=5_000_000_000)
+    before = MachineState(gpu=found.state())
+    assert throttling(before, before) == ()
+    library.answers["nvmlDeviceGetViolationStatus"] = SimpleNamespace(violationTime=6_500_000_000)
+    said = throttling(before, MachineState(gpu=found.state()))
+    assert said == tuple(f"the GPU was held back by {why} for 1.5 s" for why in ("its power limit", "heat"))
+
+
 def test_a_gpu_that_answers_little_is_used_for_what_it_answers() -> None:
     found = Nvml.find(Library(silent=("nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetClockInfo")))
     assert isinstance(found, Nvml)
@@ -176,10 +190,18 @@ def test_what_held_the_machine_back_is_said_and_a_quiet_machine_is_not_accused(t
     before = read_state(root=jetson(tmp_path, throttled=3))
     assert throttling(before, before) == ()
     put(tmp_path, {"sys/class/thermal/thermal_zone0/temp": 97_000, "proc/stat": "cpu  200 0 200 1400 0 0 0 200 0 0"})
-    put(tmp_path, {"sys/fs/cgroup/cpu.stat": "nr_throttled 7", "var/lib/nvpmodel/status": "pmode:0000"})
+    put(tmp_path, {"sys/class/hwmon/hwmon1/oc3_event_cnt": 2, "sys/fs/cgroup/cpu.stat": "nr_throttled 7"})
+    put(tmp_path, {"var/lib/nvpmodel/status": "pmode:0000"})
     after = read_state(root=tmp_path, gpu={"slowed_by": ["power cap"]})
     said = " ".join(throttling(before, after))
-    for words in ("quota used up: 4 times", "cpu-thermal reached 97", "20%", "power mode changed", "power cap"):
+    for words in (
+        "quota used up: 4 times",
+        "cpu-thermal reached 97",
+        "20%",
+        "power mode changed",
+        "power cap",
+        "over-current (oc3): 2 times",
+    ):
         assert words in said
     assert throttling(MachineState(), MachineState()) == ()
 

@@ -28,6 +28,10 @@ _SLOWED = {
 """Why a GPU may run slower than it could; being idle is no such reason. Newer versions of the library renamed some."""
 
 
+_HELD_BACK = {"NVML_PERF_POLICY_POWER": "its power limit", "NVML_PERF_POLICY_THERMAL": "heat"}
+"""What the driver counts the time of."""
+
+
 class Nvml:
     """One GPU.
 
@@ -87,7 +91,8 @@ class Nvml:
         return None if found is None else int(found.used)
 
     def state(self) -> dict[str, Any]:
-        """Clocks in MHz, temperature, performance state, power limit and reasons of slowing down, as far as known."""
+        """Clocks in MHz, temperature, performance state, power limit, reasons of slowing down, and seconds since the driver was
+        loaded in which the GPU was held back, by reason; as far as known."""
         library = self._library
         clock = getattr(library, "NVML_CLOCK_SM", 1), getattr(library, "NVML_CLOCK_MEM", 2)
         limit = self._ask("nvmlDeviceGetEnforcedPowerLimit")
@@ -100,6 +105,7 @@ class Nvml:
             "performance_state": self._ask("nvmlDeviceGetPerformanceState"),
             "power_limit_w": None if limit is None else limit / 1e3,
             "slowed_by": list(self.slowed_by()) or None,
+            "held_back_s": self._held_back_s() or None,
         }
         return {name: value for name, value in found.items() if value is not None}
 
@@ -112,6 +118,14 @@ class Nvml:
             return ()
         reasons = (text for name, text in _SLOWED.items() if int(bits) & int(getattr(self._library, name, 0)))
         return tuple(dict.fromkeys(reasons))
+
+    def _held_back_s(self) -> dict[str, float]:
+        found = {}
+        for name, text in _HELD_BACK.items():
+            counted = self._ask("nvmlDeviceGetViolationStatus", getattr(self._library, name, -1))
+            if counted is not None:
+                found[text] = int(counted.violationTime) / 1e9
+        return found
 
     def _ask(self, question: str, *arguments: object) -> Any:
         call: Callable[..., Any] | None = getattr(self._library, question, None)

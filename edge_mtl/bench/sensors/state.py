@@ -2,7 +2,7 @@
 
 Read before and after a measurement: clocks alone say little, but a counter of throttling that moved says all. Sources:
 Linux kernel documentation, admin-guide/pm/cpufreq, admin-guide/cgroup-v2, thermal/sysfs-api, filesystems/proc; NVIDIA
-Jetson Linux Developer Guide, "nvpmodel". Knows files; measures nothing.
+Jetson Linux Developer Guide, "nvpmodel" and over-current events. Knows files; measures nothing.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class MachineState:
         limit_mhz: the highest clock that the system allows.
         temperatures_c: by thermal zone.
         gpu_clocks_mhz: by name of the device, of GPUs that devfreq knows (Jetson).
-        throttled: counters of throttling by name: thermal events of the processors, periods in which a container
-            was stopped because its quota was used up.
+        throttled: counters of throttling by name: thermal events of the processors, over-current events of a Jetson, periods in
+            which a container was stopped because its quota was used up.
         load: busy processes, averaged over a minute.
         cpu_ticks, stolen_ticks: time of all processors since start, and the part that the hypervisor gave to others.
         gpu: what NVML tells.
@@ -95,6 +95,10 @@ def throttling(before: MachineState, after: MachineState) -> tuple[str, ...]:
             found.append(f"thermal zone {zone} reached {degrees:.0f} °C")
     if reasons := after.gpu.get("slowed_by"):
         found.append(f"the GPU was slowed by {', '.join(reasons)}")
+    for reason, seconds in after.gpu.get("held_back_s", {}).items():
+        longer = seconds - before.gpu.get("held_back_s", {}).get(reason, seconds)
+        if longer > 0:
+            found.append(f"the GPU was held back by {reason} for {longer:.2g} s")
     if None not in (before.cpu_ticks, after.cpu_ticks, before.stolen_ticks, after.stolen_ticks):
         ticks = after.cpu_ticks - before.cpu_ticks  # type: ignore[operator]
         stolen = after.stolen_ticks - before.stolen_ticks  # type: ignore[operator]
@@ -150,6 +154,10 @@ def _throttled(root: Path) -> dict[str, int]:
         known = [count for count in counts if count is not None]
         if known:
             found[f"thermal throttling ({kind})"] = sum(known)
+    for path in sorted((root / "sys/class/hwmon").glob("hwmon*/oc[0-9]*_event_cnt")):
+        number = read_number(path)
+        if number is not None:
+            found[f"over-current ({path.name.partition('_')[0]})"] = int(number)
     for name in ("sys/fs/cgroup/cpu.stat", "sys/fs/cgroup/cpu/cpu.stat"):
         for line in (read_text(root / name) or "").splitlines():
             key, _, value = line.partition(" ")
