@@ -13,15 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import closing
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from conditions import Conditions
 from rendered_rooms import open_rooms
 
 from edge_mtl.backends import open_backend
@@ -30,7 +29,6 @@ from edge_mtl.build.frame_path import FramePath
 from edge_mtl.build.quantization.quantize import calibrate, emit
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.consistency import depth_normal_angle
-from edge_mtl.device import fingerprint
 from edge_mtl.files import write_atomic
 from edge_mtl.frames import Intrinsics
 from edge_mtl.geometry import normals_of_depth
@@ -51,6 +49,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100, help="rooms of the test split (default: %(default)s)")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
+    conditions = Conditions(threads=1)
     bundle = Bundle.open(asked.bundle)
     deploy, recipe = bundle.read(DEPLOY_MODEL), load_recipe()
     frames = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0).frames
@@ -66,9 +65,7 @@ def main() -> int:
     if asked.out is not None:
         content = {
             "question": "rank correlation of consistency with the true errors of normals and depth",
-            "command": "python " + shlex.join(sys.argv),
-            "date": date.today().isoformat(),
-            "device": fingerprint().describe(),
+            **conditions.describe(),
             "bundle": {"name": bundle.name, "digest": bundle.digest},
             "rooms": asked.count,
             "pixels_per_room": _PIXELS,

@@ -12,16 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import sys
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
+from conditions import Conditions
 from rendered_rooms import open_rooms
 
 from edge_mtl.backends import open_backend
@@ -32,7 +31,6 @@ from edge_mtl.build.gate.sqnr import block_ends
 from edge_mtl.build.graphs import GraphIndex, import_onnx, parse
 from edge_mtl.build.quantization.quantize import calibrate, emit
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
-from edge_mtl.device import fingerprint
 from edge_mtl.files import write_atomic
 from edge_mtl.metrics import agreement
 from edge_mtl.recipes import load_recipe
@@ -58,6 +56,7 @@ def main() -> int:
     parser.add_argument("--int8-seeds", type=int, default=2, help="seeds that are quantized with (default: %(default)s)")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
+    conditions = Conditions(threads=1)
     bundle = Bundle.open(asked.bundle)
     size = (bundle.manifest.input.height, bundle.manifest.input.width)
     rooms = load_rooms(asked.rooms, "train", asked.pool, size)
@@ -85,9 +84,7 @@ def main() -> int:
     if asked.out is not None:
         content = {
             "question": "coverage of held-out rooms by calibration frames; outside: share of a range by which tensors leave it",
-            "command": "python " + shlex.join(sys.argv),
-            "date": date.today().isoformat(),
-            "device": fingerprint().describe(),
+            **conditions.describe(),
             "bundle": {"name": bundle.name, "digest": bundle.digest},
             "rows": rows,
         }

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 
 import numpy as np
+from conditions import Conditions
 from self_test_tolerance import answers, load_rooms, spread
 
 from edge_mtl.build.calibration import load_calibration
@@ -26,7 +25,6 @@ from edge_mtl.build.candidate_graphs import candidate_graphs
 from edge_mtl.build.candidates import DEPTHWISE, Candidate
 from edge_mtl.build.graphs import GraphIndex, import_onnx, parse
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
-from edge_mtl.device import fingerprint
 from edge_mtl.files import write_atomic
 from edge_mtl.recipes import TENSORRT_INT8, load_recipe
 
@@ -100,6 +98,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=40, help="rooms of the test split (default: %(default)s)")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
+    conditions = Conditions(threads=1)
     bundle = Bundle.open(asked.bundle)
     frames = load_rooms(asked.rooms, asked.count, (bundle.manifest.input.height, bundle.manifest.input.width))
     expected = answers(bundle, bundle.read(DEPLOY_MODEL), "onnxruntime", "fp32", frames)
@@ -110,9 +109,7 @@ def main() -> int:
     if asked.out is not None:
         content = {
             "question": "agreement with FP32 per frame of precisions of GPUs, emulated on a processor",
-            "command": "python " + shlex.join(sys.argv),
-            "date": date.today().isoformat(),
-            "device": fingerprint().describe(),
+            **conditions.describe(),
             "rooms": len(frames),
             "bundle": {"name": bundle.name, "digest": bundle.digest},
             "rows": rows,

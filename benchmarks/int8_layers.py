@@ -13,17 +13,16 @@ import argparse
 import contextlib
 import json
 import os
-import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from conditions import Conditions
 
 from edge_mtl.backends import available, open_backend
 from edge_mtl.bench.latency import measure_interleaved
@@ -179,21 +178,18 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=20, help="profiled runs of each graph")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
+    conditions = Conditions(threads=asked.threads)
     try:
         options = {"threads": asked.threads, "rounds": asked.rounds, "runs": asked.runs}
         results = [measure(Bundle.open(path), **options) for path in asked.bundles]
     except EdgeMtlError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    device = fingerprint()
     content = {
         "what": "graphs timed in turns; then time by operator, one thread, fastest of several runs per node",
-        "date": date.today().isoformat(),
-        "device": {**device.to_dict(), "description": device.describe()},
-        "note": "the machine was shared: other processes were running (see load_average); ratios, not milliseconds",
+        **conditions.describe(),
+        "note": "the machine was shared: other processes were running (see load); ratios, not milliseconds",
         "runtimes": {name: found.version for name, found in available().items() if found.usable},
-        "threads": asked.threads,
-        "command": shlex.join(["python", *sys.argv]),
         "bundles": results,
     }
     write_atomic(asked.out, (json.dumps(content, indent=1) + "\n").encode())

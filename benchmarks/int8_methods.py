@@ -13,15 +13,13 @@ import argparse
 import dataclasses
 import itertools
 import json
-import os
-import shlex
 import sys
 import time
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 from typing import Any
 
+from conditions import Conditions
 from rendered_rooms import open_rooms
 
 from edge_mtl.backends import available, open_backend
@@ -32,7 +30,6 @@ from edge_mtl.build.gate.scores import drops
 from edge_mtl.build.quantization.quantize import choose, emit, observe_activations
 from edge_mtl.build.sensitivity.score import Measured, Yardstick
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
-from edge_mtl.device import fingerprint
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
 from edge_mtl.recipes import CPU_INT8, TENSORRT_INT8, Activations, Recipe, load_recipe
@@ -154,6 +151,7 @@ def main() -> int:
     parser.add_argument("--methods", default=",".join(item.method for item in METHODS), help="which (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
+    conditions = Conditions(threads=THREADS)
     try:
         results = []
         for path in asked.bundles:
@@ -166,18 +164,14 @@ def main() -> int:
     except EdgeMtlError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    device = fingerprint()
     content = {
         "what": "accuracy lost by INT8, by range method, equalisation and bias correction",
-        "date": date.today().isoformat(),
-        "device": {**device.to_dict(), "description": device.describe()},
-        "load_average": [round(value, 2) for value in os.getloadavg()],
+        **conditions.describe(),
         "note": "accuracy does not depend on load; other processes were running",
         "runtimes": {name: found.version for name, found in available().items() if found.usable},
         "frames_from": f"{asked.rooms}, test split" if asked.rooms else "the bundles' evaluation frames",
         "scored_pixels": f"every {STRIDE}rd along both axes",
         "budget": {name: DEFAULT_BUDGET.to_dict()[name] for name in ("miou", "rel", "normal")},
-        "command": shlex.join(["python", *sys.argv]),
         "bundles": results,
     }
     write_atomic(asked.out, (json.dumps(content, indent=1) + "\n").encode())

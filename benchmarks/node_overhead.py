@@ -26,7 +26,6 @@ import os
 import signal
 import statistics
 import struct
-import subprocess
 import sys
 import tempfile
 import time
@@ -46,9 +45,10 @@ from edge_mtl_ros.profile import use_shared_memory  # noqa: E402
 
 use_shared_memory()  # before rclpy is imported
 
+from conditions import Conditions  # noqa: E402
+
 from edge_mtl import Engine  # noqa: E402
 from edge_mtl.bundle import Bundle, find  # noqa: E402
-from edge_mtl.device import fingerprint  # noqa: E402
 from edge_mtl.files import write_atomic  # noqa: E402
 from tests.bundles import picture  # noqa: E402
 from tests.ros.harness import NAME, NodeProcess, Partner, image_message, wait_until  # noqa: E402
@@ -186,7 +186,7 @@ def main() -> int:
         info = engine.info
     frame = picture(1, height=480, width=640)
     runs: dict[str, dict[str, Any]] = {}
-    before = os.getloadavg()
+    conditions = Conditions(threads=info.threads)
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("ROS_LOG_DIR", folder)
         camera = int(asked.seconds * CAMERA_HZ)
@@ -209,13 +209,9 @@ def main() -> int:
             )
     result: dict[str, Any] = {
         "what": "perception_node beyond Engine.predict, and age of its answers at 30 Hz; milliseconds",
-        "date": time.strftime("%Y-%m-%d"),
-        "commit": commit(),
-        "device": fingerprint().to_dict(),
-        "load": {"before": round(before[0], 2), "after": round(os.getloadavg()[0], 2)},
+        **conditions.describe(),
         "bundle": f"{bundle.name} revision {bundle.manifest.revision}",
         "engine": f"{info.precision} on {info.backend} {info.runtime_version}",
-        "threads": info.threads,
         "frame": [480, 640],
         "verdict": verdict(runs),
         "runs": runs,
@@ -224,12 +220,6 @@ def main() -> int:
     if asked.out is not None:
         write_atomic(asked.out, (json.dumps(result, indent=1) + "\n").encode())
     return 0
-
-
-def commit() -> str:
-    """The commit that was measured; "" outside a repository."""
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
 
 
 if __name__ == "__main__":

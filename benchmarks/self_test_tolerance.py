@@ -15,16 +15,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from conditions import Conditions
 from rendered_rooms import open_rooms
 
 from edge_mtl.backends import DEVICES, available, open_backend
@@ -57,13 +56,12 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=20, help="layers to break, per factor (default: %(default)s)")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
+    conditions = Conditions(threads=1)
     measured = [measure(Bundle.open(path), asked.rooms, rooms_count=asked.count, layers=asked.faults) for path in asked.bundles]
     if asked.out is not None:
         content = {
             "question": "agreement with FP32 per frame of good and of broken engines",
-            "command": "python " + shlex.join(sys.argv),
-            "date": date.today().isoformat(),
-            "device": fingerprint().describe(),
+            **conditions.describe(),
             "rooms": asked.count,
             "bundles": measured,
         }

@@ -14,24 +14,22 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 
 import torch
+from conditions import Conditions
 from mtl.config import parse_config
 from mtl.data.frame import Batch
 from mtl.loop import Training
 from mtl.losses import MultiTaskLoss
 from mtl.model.configured import model_from
-from mtl.revision import commit
 from mtl.settings import RunSettings, Weighting
 from mtl.weighting import WeightingError, make_weighting
 
 from edge_mtl.bench.latency import measure_interleaved
-from edge_mtl.device import fingerprint
 from edge_mtl.files import write_atomic
 
 BASELINE = "fixed"
@@ -92,6 +90,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
+    conditions = Conditions(threads=asked.threads)
     steps: dict[str, Callable[[], object]] = {}
     for method in (BASELINE, *asked.methods):
         try:
@@ -113,12 +112,8 @@ def main() -> int:
         low, high = row["quartiles"]  # type: ignore[misc]
         print(f"{name:12} {row['median_ms']:8.1f} ms  {row['times_fixed']:.3f} of fixed ({low:.3f} to {high:.3f})")
     if asked.out is not None:
-        device = fingerprint()
         content = {
-            "command": " ".join(["python", *sys.argv]),
-            "commit": commit(),
-            "date": date.today().isoformat(),
-            "device": {**device.to_dict(), "description": device.describe()},
+            **conditions.describe(),
             "torch": torch.__version__,
             "clock": asked.clock,
             "model": f"{asked.backbone}, {asked.decoder}, {asked.size[0]}x{asked.size[1]}, batch {asked.batch}",
