@@ -16,7 +16,7 @@ from edge_mtl.bench.energy import measure_energy
 from edge_mtl.build.batches import MOST_FRAMES, repeat_frames
 from edge_mtl.build.quantization.quantize import quantize_for_cpu
 from edge_mtl.bundle import Bundle
-from edge_mtl.commands import batches, benchmark, subjects
+from edge_mtl.commands import batches, benchmark_measures, subjects
 from edge_mtl.commands.batches import ALONE, Graph, batch_line_up, difference
 from edge_mtl.commands.line_up import Wanted, planned
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError
@@ -136,8 +136,8 @@ def test_energy_of_a_batch_is_that_of_each_of_its_frames(tiny_bundle: Bundle, mo
             return self.read
 
     monkeypatch.setattr(subjects, "measure", lambda *_, **__: None)
-    monkeypatch.setattr(benchmark, "energy_sources", lambda **_: ((Meter(),), ()))
-    monkeypatch.setattr(benchmark, "measure_energy", partial(measure_energy, block_s=0.0, idle_s=0.0))
+    monkeypatch.setattr(benchmark_measures, "energy_sources", lambda **_: ((Meter(),), ()))
+    monkeypatch.setattr(benchmark_measures, "measure_energy", partial(measure_energy, block_s=0.0, idle_s=0.0))
     options = ["--precision", "fp32", "--backend", "onnxruntime", "--threads", 1, "--rounds", 3, "--json"]
     for batch in (1, FRAMES):
         outcome = edge_mtl("benchmark", tiny_bundle.path, "--batch", batch, *options)
