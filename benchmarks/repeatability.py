@@ -6,7 +6,9 @@ A fresh process has other memory and other threads, and the pause between runs l
 then agrees tomorrow. Every ratio is compared between all pairs of runs; at most --threshold (5 %) between the highest and the
 lowest is expected, and the exit code is 1 where it is more. What `edge-mtl compare` says of each pair is counted beside it.
 Runs are kept in --work: a run that was stopped goes on, and more runs can be added. Another bundle or other arguments have
-runs of their own there; other code has not, so the page says of which commit every run is. Writes NAME.json and NAME.md.
+runs of their own there; other code has not, so the page says of which commit every run is. A run during which other guests of
+the machine took too much of it is kept and named, but not counted: another is made in its place, up to as many again.
+Writes NAME.json and NAME.md.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from statistics import median
@@ -28,7 +31,7 @@ from typing import Any
 from conditions import Conditions
 from work_folder import WorkFolder
 
-from edge_mtl.bench.compare import compare, read
+from edge_mtl.bench.compare import MOST_STOLEN, compare, disturbed, read
 from edge_mtl.bundle import find
 from edge_mtl.commands.terminal import Terminal
 from edge_mtl.errors import EdgeMtlError
@@ -90,12 +93,13 @@ def decided_by(digest: str, *, threads: int, duration_s: float, pause_s: float, 
 
 def markdown(content: Mapping[str, Any]) -> str:
     """The same figures as a page."""
+    counted = sum(run["counted"] for run in content["runs"])
     lines = [
         f"# Repeated runs: {content['bundle']}",
         "",
         f"{content['date']}, commit {content['commit']}, {content['device']['description']}; {content['threads']['runtime']} "
-        f"threads, {len(content['runs'])} runs of {content['duration_s']:g} s in processes of their own with pauses of "
-        f"{content['pause_s']:g} s; load {content['load']['before']} before, {content['load']['after']} after.",
+        f"threads, {counted} runs of {content['duration_s']:g} s in processes of their own "
+        f"with pauses of {content['pause_s']:g} s; load {content['load']['before']} before, {content['load']['after']} after.",
         "",
         "| engine | times faster, each run | median | spread of ratios | widest interval | spread of times | pairs |",
         "|---|---|---|---|---|---|---|",
@@ -119,6 +123,8 @@ def markdown(content: Mapping[str, Any]) -> str:
     ]
     for number, run in enumerate(content["runs"]):
         remarks = "not told" if run.get("throttling") is None else "; ".join(run["throttling"]) or "nothing was seen"
+        if not run["counted"]:
+            remarks += " (not counted)"
         lines.append(f"| {number + 1} | {run['date']} | {run.get('commit') or 'unknown'} | {run['rounds']} | {remarks} |")
     if len({run.get("commit") for run in content["runs"]}) > 1:
         lines += ["", "The runs are not of one commit: part of the spread may be a change of the code."]
@@ -130,6 +136,18 @@ def markdown(content: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def one_run(asked: argparse.Namespace, file: Path) -> int:
+    """Measure once into `file`; the exit code, what went wrong printed."""
+    command = [sys.executable, "-m", "edge_mtl.cli", "benchmark", str(asked.bundle), "--threads", str(asked.threads)]
+    command += ["--duration", str(asked.duration), *asked.options.split(), "--out", str(file.resolve())]
+    root = str(Path(__file__).resolve().parents[1])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode != 0:
+        print(f"error: {file.name}: {(done.stderr.strip().splitlines() or ['no answer'])[-1]}", file=sys.stderr)
+    return done.returncode
+
+
 def main() -> int:
     """Parse, run what is not kept, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -139,12 +157,16 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=10.0, help="seconds between runs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--threshold", type=float, default=LIMIT)
+    parser.add_argument(
+        "--most-stolen", type=float, default=MOST_STOLEN, help="share of the machine that others may take in a run"
+    )
     parser.add_argument("--options", default="", help="more options of edge-mtl benchmark, in one word: '--precision int8'")
     parser.add_argument("--work", type=Path, help="folder that runs are kept in (default: a temporary one)")
     parser.add_argument("--out", type=Path, required=True, help="results without suffix")
     asked = parser.parse_args()
     if asked.runs < 2:
         parser.error("--runs should be at least 2: one run agrees with itself")
+    spoilt = partial(disturbed, most_stolen=asked.most_stolen)
     conditions = Conditions(threads=asked.threads)
     with tempfile.TemporaryDirectory() as temporary, Terminal().steps() as step:
         work = WorkFolder(asked.work or Path(temporary))
@@ -154,24 +176,27 @@ def main() -> int:
             print(f"error: {error}", file=sys.stderr)
             return error.exit_code
         what = decided_by(digest, threads=asked.threads, duration_s=asked.duration, pause_s=asked.pause, options=asked.options)
-        files = [work.place(f"run-{number + 1}.json", what) for number in range(asked.runs)]
-        for number, file in enumerate(files):
-            step("runs of edge-mtl benchmark", number, len(files))
-            if file.is_file():
-                continue
-            if number:
-                time.sleep(asked.pause)
-            command = [sys.executable, "-m", "edge_mtl.cli", "benchmark", str(asked.bundle), "--threads", str(asked.threads)]
-            command += ["--duration", str(asked.duration), *asked.options.split(), "--out", str(file.resolve())]
-            root = str(Path(__file__).resolve().parents[1])
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
-            done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-            if done.returncode != 0:
-                print(f"error: run {number + 1}: {(done.stderr.strip().splitlines() or ['no answer'])[-1]}", file=sys.stderr)
-                return done.returncode
+        runs: list[dict[str, Any]] = []
+        while sum(not spoilt(run) for run in runs) < asked.runs and len(runs) < 2 * asked.runs:
+            step("runs of edge-mtl benchmark", len(runs), asked.runs)
+            file = work.place(f"run-{len(runs) + 1}.json", what)
+            if not file.is_file():
+                if runs:
+                    time.sleep(asked.pause)
+                code = one_run(asked, file)
+                if code:
+                    return code
+            try:
+                runs.append(read(file))
+            except EdgeMtlError as error:
+                print(f"error: {error}", file=sys.stderr)
+                return error.exit_code
+        counted = [run for run in runs if not spoilt(run)]
+        if len(counted) < 2:
+            print(f"error: {len(runs) - len(counted)} of {len(runs)} runs were disturbed: {spoilt(runs[-1])}", file=sys.stderr)
+            return 1
         try:
-            runs = [read(file) for file in files]
-            rows = spread(runs, threshold=asked.threshold)
+            rows = spread(counted, threshold=asked.threshold)
         except EdgeMtlError as error:
             print(f"error: {error}", file=sys.stderr)
             return error.exit_code
@@ -182,7 +207,7 @@ def main() -> int:
         "duration_s": asked.duration,
         "pause_s": asked.pause,
         "limit": asked.threshold,
-        "runs": [{name: run.get(name) for name in _KEPT} for run in runs],
+        "runs": [{**{name: run.get(name) for name in _KEPT}, "counted": not spoilt(run)} for run in runs],
         "rows": rows,
     }
     name = asked.out.name

@@ -15,13 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from edge_mtl.bench.sensors.state import stolen_share
 from edge_mtl.bench.statistics import FEWEST_SAMPLES, Interval
 from edge_mtl.errors import BundleError
 
-__all__ = ["THRESHOLD", "Change", "Comparison", "check_comparable", "compare", "read"]
+__all__ = ["MOST_STOLEN", "THRESHOLD", "Change", "Comparison", "check_comparable", "compare", "disturbed", "read"]
 
 THRESHOLD = 0.05
 """Share by which repeated runs of one benchmark on one noisy machine are expected to agree."""
+
+MOST_STOLEN = 0.1
+"""Share of the processors' time that other guests of the machine may take during a benchmark."""
 
 Judgement = Literal["slower", "faster", "same", "unclear"]
 _MAX_BYTES = 1 << 28
@@ -38,7 +42,7 @@ class Change:
         change: after / before with its 95 % interval; below 1 is slower.
         judgement: "slower" or "faster" where the change is larger than the threshold and the interval excludes 1;
             "same" where the interval lies within the threshold; else "unclear": more rounds would tell. Always "unclear"
-            where a run had fewer than `FEWEST_SAMPLES` rounds.
+            where a run had fewer than `FEWEST_SAMPLES` rounds or was `disturbed`.
     """
 
     name: str
@@ -139,7 +143,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any], *, threshold: f
     old, new = _ratios(before), _ratios(after)
     check_comparable(before, after)
     common = [name for name in old if name in new and name != before["baseline"]]
-    enough = min(_rounds(before), _rounds(after)) >= FEWEST_SAMPLES
+    enough = min(_rounds(before), _rounds(after)) >= FEWEST_SAMPLES and not (disturbed(before) or disturbed(after))
     return Comparison(
         baseline=str(before["baseline"]),
         changes=tuple(_change(name, old[name], new[name], threshold, enough=enough) for name in common),
@@ -148,6 +152,26 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any], *, threshold: f
         remarks=tuple(_remarks(before, after)),
         threshold=threshold,
     )
+
+
+def disturbed(content: Mapping[str, Any], *, most_stolen: float | None = None) -> str:
+    """Why a benchmark shows nothing, a sentence; empty where it may be used.
+
+    Taking turns does not help when other guests of the machine take a good part of it: whoever waits for several processors at
+    once then loses more than the others, and ratios move by tens of per cent.
+
+    Args:
+        most_stolen: share that others may take; by default `MOST_STOLEN`.
+    """
+    most = MOST_STOLEN if most_stolen is None else most_stolen
+    state = content.get("state")
+    looks = [state.get(name) if isinstance(state, dict) else None for name in ("before", "after")]
+    if not all(isinstance(look, dict) for look in looks):
+        return ""
+    share = stolen_share(*looks)  # type: ignore[arg-type]
+    if share is None or share <= most:
+        return ""
+    return f"the hypervisor gave {share:.0%} of the processors' time to others, and beyond {most:.0%} nothing is shown"
 
 
 def _ratios(content: Mapping[str, Any]) -> dict[str, Interval]:
@@ -205,6 +229,9 @@ def _remarks(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     old, new = (run["versions"] if isinstance(run.get("versions"), dict) else {} for run in (before, after))
     found += [f"{name} {old[name]} became {new[name]}" for name in sorted(old.keys() & new.keys()) if old[name] != new[name]]
     for which, run in (("first", before), ("second", after)):
+        why = disturbed(run)
+        if why:
+            found.append(f"the {which} run was disturbed: {why}. Measure again")
         sentences: Sequence[object] = run.get("throttling") or ()
         found += [f"the {which} run was held back: {sentence}" for sentence in sentences]
     return found

@@ -78,6 +78,25 @@ def test_few_rounds_show_no_change() -> None:
     assert [change.judgement for change in compare(report(), enough).changes] == ["slower"], "the control"
 
 
+def stolen(share: float) -> dict[str, Any]:
+    """The state of a machine whose others took a share of it."""
+    return {
+        "before": {"cpu_ticks": 500, "stolen_ticks": 7},
+        "after": {"cpu_ticks": 1500, "stolen_ticks": 7 + round(1000 * share)},
+    }
+
+
+@pytest.mark.parametrize(("share", "judged"), [(0.0, "slower"), (0.09, "slower"), (0.2, "unclear")])
+def test_a_run_that_others_took_a_good_part_of_shows_nothing(share: float, judged: str) -> None:
+    before, after = report(), report(gain=1.6)
+    after["state"] = stolen(share)
+    found = compare(before, after)
+    assert [change.judgement for change in found.changes] == [judged]
+    assert any("second run was disturbed" in remark for remark in found.remarks) is (judged == "unclear")
+    before["state"], after["state"] = after["state"], {"before": {}, "after": {}}
+    assert [change.judgement for change in compare(before, after).changes] == [judged]
+
+
 def test_noise_is_no_regression() -> None:
     unclear = compare(report(rounds=8, noise=0.5), report(gain=1.8, rounds=8, noise=0.5))
     assert [change.judgement for change in unclear.changes] == ["unclear"]

@@ -282,7 +282,16 @@ def test_repeated_runs_agree_where_ratios_do_and_the_spread_is_told(script) -> N
 def test_a_benchmark_is_repeated_in_processes_of_its_own_and_runs_are_kept(script, tiny_bundle: Bundle, tmp_path: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / "repeatability.py"), str(tiny_bundle.path), "--runs", "2", "--duration", "0.2"]
     command += ["--pause", "0", "--threads", "1", "--options", "--precision fp32 --backend onnxruntime"]
-    command += ["--threshold", "0.98", "--work", str(tmp_path / "runs"), "--out", str(tmp_path / "repeated")]
+    command += [
+        "--threshold",
+        "0.98",
+        "--most-stolen",
+        "1",
+        "--work",
+        str(tmp_path / "runs"),
+        "--out",
+        str(tmp_path / "repeated"),
+    ]
     for _ in range(2):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode in (0, 1), done.stderr
@@ -295,6 +304,36 @@ def test_a_benchmark_is_repeated_in_processes_of_its_own_and_runs_are_kept(scrip
     kept = [json.loads(work.place(f"run-{number}.json", what).read_text()) for number in (1, 2)]
     assert [run["date"] for run in content["runs"]] == [run["date"] for run in kept], "kept, not run again"
     assert all("commit" in run for run in content["runs"])
+
+
+def test_runs_that_others_disturbed_are_not_counted_and_more_are_made_in_their_place(
+    script, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repeatability = script("repeatability")
+    shares = iter([0.0, 0.4, 0.05, 0.4, 0.4, 0.4, 0.0])
+
+    def one_run(_: Any, file: Path) -> int:
+        looks = {"before": {"cpu_ticks": 0, "stolen_ticks": 0}}
+        looks["after"] = {"cpu_ticks": 1000, "stolen_ticks": round(1000 * next(shares))}
+        run = {**benchmark_of(2.0), "rounds": 9, "state": looks, "throttling": [], "date": "", "commit": "aaa"}
+        file.write_text(json.dumps(run))
+        return 0
+
+    def measured(runs: int, folder: str) -> tuple[int, Path]:
+        out = tmp_path / folder
+        arguments = [str(tiny_bundle.path), "--runs", str(runs), "--pause", "0", "--work", str(tmp_path / f"{folder}-work")]
+        monkeypatch.setattr(sys, "argv", ["repeatability.py", *arguments, "--out", str(out)])
+        return repeatability.main(), out.with_suffix(".json")
+
+    monkeypatch.setattr(repeatability, "one_run", one_run)
+    code, result = measured(2, "enough")
+    content = json.loads(result.read_text())
+    assert code == 0
+    assert [run["counted"] for run in content["runs"]] == [True, False, True]
+    assert [len(row["ratios"]) for row in content["rows"]] == [2]
+    code, result = measured(2, "too-few")
+    assert code == 1
+    assert not result.exists()
 
 
 def test_kept_runs_are_those_of_one_bundle_and_one_set_of_arguments(script, tmp_path: Path) -> None:
@@ -311,8 +350,9 @@ def test_kept_runs_are_those_of_one_bundle_and_one_set_of_arguments(script, tmp_
 def test_the_page_of_repeated_runs_tells_of_each_run_its_commit_and_what_held_it_back(script) -> None:
     repeatability = script("repeatability")
     runs = [
-        {"date": "first", "commit": "aaa", "rounds": 9, "throttling": ["the hypervisor gave 6% away"]},
-        {"date": "second", "commit": "aaa", "rounds": 8, "throttling": []},
+        {"date": "first", "commit": "aaa", "rounds": 9, "throttling": ["the hypervisor gave 6% away"], "counted": True},
+        {"date": "second", "commit": "aaa", "rounds": 8, "throttling": [], "counted": True},
+        {"date": "third", "commit": "aaa", "rounds": 8, "throttling": ["the hypervisor gave 46% away"], "counted": False},
     ]
     content = {
         "bundle": "tiny", "date": "", "commit": "", "device": {"description": ""}, "threads": {"runtime": 1},
@@ -322,6 +362,8 @@ def test_the_page_of_repeated_runs_tells_of_each_run_its_commit_and_what_held_it
     page = repeatability.markdown(content)
     assert "| 1 | first | aaa | 9 | the hypervisor gave 6% away |" in page
     assert "| 2 | second | aaa | 8 | nothing was seen |" in page
+    assert "| 3 | third | aaa | 8 | the hypervisor gave 46% away (not counted) |" in page
+    assert "threads, 2 runs of 1 s" in page
     assert "not of one commit" not in page
     runs[1]["commit"] = "bbb"
     assert "not of one commit" in repeatability.markdown(content)

@@ -15,7 +15,7 @@ from typing import Any
 
 from edge_mtl.bench.sensors.sources import read_number, read_text
 
-__all__ = ["MachineState", "read_state", "throttling"]
+__all__ = ["MachineState", "read_state", "stolen_share", "throttling"]
 
 _HOT_C = 95.0
 _STOLEN_SHARE = 0.02
@@ -99,14 +99,22 @@ def throttling(before: MachineState, after: MachineState) -> tuple[str, ...]:
         longer = seconds - before.gpu.get("held_back_s", {}).get(reason, seconds)
         if longer > 0:
             found.append(f"the GPU was held back by {reason} for {longer:.2g} s")
-    if None not in (before.cpu_ticks, after.cpu_ticks, before.stolen_ticks, after.stolen_ticks):
-        ticks = after.cpu_ticks - before.cpu_ticks  # type: ignore[operator]
-        stolen = after.stolen_ticks - before.stolen_ticks  # type: ignore[operator]
-        if ticks > 0 and stolen / ticks > _STOLEN_SHARE:
-            found.append(f"the hypervisor gave {stolen / ticks:.0%} of the processors' time to others")
+    stolen = stolen_share(before.to_dict(), after.to_dict())
+    if stolen is not None and stolen > _STOLEN_SHARE:
+        found.append(f"the hypervisor gave {stolen:.0%} of the processors' time to others")
     if before.power_mode != after.power_mode or before.governor != after.governor:
         found.append("the power mode changed while measuring")
     return tuple(found)
+
+
+def stolen_share(before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:
+    """Share of the processors' time between two looks, as `to_dict` gives them, that the hypervisor gave to others; None where
+    it is not known."""
+    told = [look.get(name) for name in ("cpu_ticks", "stolen_ticks") for look in (after, before)]
+    known = [value for value in told if isinstance(value, int)]
+    if len(known) < len(told) or known[0] <= known[1]:
+        return None
+    return (known[2] - known[3]) / (known[0] - known[1])
 
 
 def _power_mode(root: Path) -> str | None:
