@@ -14,7 +14,7 @@ GPU_READY := $(GPU_VENV)/.ready-$(subst $(comma),-,$(GPU_EXTRAS))
 NVCC ?= nvcc
 SETUP_FILES := setup.py pyproject.toml constraints.txt
 
-.PHONY: demo test test-ros soak check lint train test-gpu bench-gpu ptx clean help
+.PHONY: demo test test-sdk test-training test-ros soak check lint train test-gpu bench-gpu ptx clean help
 
 help:
 	@echo "make demo    an INT8 engine from the demo bundle, a picture in out/demo.png, a benchmark table"
@@ -30,12 +30,17 @@ demo: $(DEMO_VENV)/.ready
 	$(DEMO_BIN)/edge-mtl demo --out out/demo.png
 
 # Tests that train run in a process of their own, as training does in use.
-test: $(VENV)/.ready
+test: test-sdk test-training
+
+test-sdk: $(VENV)/.ready
 	$(BIN)/python -m pytest tests $(addprefix --ignore=,$(TORCH_TESTS))
+
+test-training: $(VENV)/.ready
 	$(BIN)/python -m pytest $(TORCH_TESTS)
 
-# The wheels of ROS are of Linux on x86_64 only.
-check: lint test $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),test-ros)
+# The wheels of ROS are of Linux on x86_64 only. The node's tests wait more than they work: they run beside those that train.
+check: lint test-sdk
+	$(MAKE) --jobs=2 --output-sync=target test-training $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),test-ros)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
