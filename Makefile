@@ -40,6 +40,7 @@ test-training: $(VENV)/.ready
 
 # The wheels of ROS are of Linux on x86_64 only. The node's tests wait more than they work: they run beside those that train.
 check: lint test-sdk
+	@echo "next: the tests that train and those of the node, at the same time; each is shown when it is done, minutes from now"
 	$(MAKE) --jobs=2 --output-sync=target test-training $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),test-ros)
 
 lint: $(VENV)/.ready
