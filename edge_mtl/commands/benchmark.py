@@ -82,12 +82,12 @@ def run(terminal: Terminal, wanted: Wanted, depth: Depth, results: Results) -> N
     write(terminal, report, pictures, results)
 
 
-def compare(terminal: Terminal, bundle: Bundle, options: EngineOptions, *, rounds: int) -> list[BenchmarkRow]:
-    """Rows of all engines, the baseline first; latency, start-up and memory only; shown as a table too."""
+def compare(terminal: Terminal, bundle: Bundle, options: EngineOptions, *, rounds: int) -> BenchmarkReport:
+    """All engines, the baseline first; latency, start-up and memory only; shown as a table too."""
     wanted = Wanted((bundle.path,), (options.backend,), (options.precision,), options.threads)
     report, _ = _measure(terminal, (bundle,), wanted, Depth(rounds=rounds, brief=True), pictures=0)
     show(terminal, report)
-    return list(report.rows)
+    return report
 
 
 def _measure(

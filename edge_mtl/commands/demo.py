@@ -9,6 +9,8 @@ import errno
 import tempfile
 from pathlib import Path
 
+from edge_mtl.bench.compare import disturbed
+from edge_mtl.bench.report import BenchmarkReport
 from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, Bundle, find
 from edge_mtl.commands.benchmark import compare
@@ -17,7 +19,6 @@ from edge_mtl.commands.demo_picture import draw
 from edge_mtl.commands.options import EngineOptions
 from edge_mtl.commands.results import encode_picture
 from edge_mtl.commands.samples import photograph, rooms
-from edge_mtl.commands.subjects import BenchmarkRow
 from edge_mtl.commands.terminal import Terminal, one_line
 from edge_mtl.device import fingerprint
 from edge_mtl.engine import Engine, EngineInfo
@@ -46,7 +47,7 @@ def run(terminal: Terminal, path: Path | None, out: Path) -> None:
     bundle = find(DEMO_BUNDLE if path is None and (DEMO_BUNDLE / MANIFEST).is_file() else path)
     if _needs_building(bundle):
         build(terminal, bundle, "int8")
-    rows = compare(terminal, bundle, EngineOptions(bundle.path), rounds=_ROUNDS)
+    report = compare(terminal, bundle, EngineOptions(bundle.path), rounds=_ROUNDS)
     samples = rooms(bundle, _ROOMS)
     if (real := photograph()) is not None:
         samples.append(real)
@@ -58,7 +59,7 @@ def run(terminal: Terminal, path: Path | None, out: Path) -> None:
     picture = draw(
         predictions,
         title=f"edge_mtl: one camera frame → {_tasks(bundle)}",
-        subtitle="  ·  ".join((bundle.name, *_engine_facts(info, rows), _device_fact())),
+        subtitle="  ·  ".join((bundle.name, *_engine_facts(info, report), _device_fact())),
         footnotes=_footnotes(bundle, real is not None),
         classes=predictions[0][1].classes if predictions else (),
     )
@@ -91,10 +92,12 @@ def _needs_building(bundle: Bundle) -> bool:
         return True
 
 
-def _engine_facts(info: EngineInfo, rows: list[BenchmarkRow]) -> list[str]:
-    row = next((row for row in rows if row.engine_key == info.engine_key), None)
+def _engine_facts(info: EngineInfo, report: BenchmarkReport) -> list[str]:
+    row = next((row for row in report.rows if row.engine_key == info.engine_key), None)
     facts = [f"{info.precision.upper().replace('BF16', 'bf16')} on {_RUNTIMES.get(info.backend, info.backend)}"]
-    if row is not None:
+    if disturbed(report.conditions):
+        facts.append("not timed, others had too much of the machine")
+    elif row is not None:
         facts.append(f"{row.p50_ms:.1f} ms per frame, {row.ratio:.1f}× FP32 in ONNX Runtime")
     return facts
 

@@ -6,6 +6,7 @@ import json
 import runpy
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -278,6 +279,29 @@ def test_demo_draws_a_picture_and_prints_a_benchmark(built: tuple[Bundle, Any], 
     drawn = cv2.imread(str(tmp_path / "new" / "demo.png"))
     assert drawn.shape[1] > 1000
     assert drawn.std() > 10
+
+
+@pytest.mark.parametrize(("stolen", "said"), [(0, "× FP32 in ONNX Runtime"), (500, "not timed")])
+def test_the_picture_tells_no_speed_of_a_machine_that_others_used(
+    built: tuple[Bundle, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stolen: int, said: str
+) -> None:
+    subtitles: list[str] = []
+    timed, drawn = demo.compare, demo.draw
+
+    def compare(*arguments: Any, **options: Any) -> Any:
+        looks = {"before": {"cpu_ticks": 0, "stolen_ticks": 0}, "after": {"cpu_ticks": 1000, "stolen_ticks": stolen}}
+        return replace(timed(*arguments, **options), conditions={"state": looks})
+
+    def draw(*arguments: Any, **options: Any) -> Any:
+        subtitles.append(options["subtitle"])
+        return drawn(*arguments, **options)
+
+    monkeypatch.setattr(demo, "compare", compare)
+    monkeypatch.setattr(demo, "draw", draw)
+    outcome = edge_mtl("demo", "--bundle", built[0].path, "--out", tmp_path / "demo.png")
+    assert outcome.code == 0, outcome
+    assert said in subtitles[0]
+    assert (" ms per frame" in subtitles[0]) is (stolen == 0)
 
 
 def test_the_demo_builds_an_engine_when_there_is_none_and_manages_without_a_photograph(
