@@ -156,6 +156,8 @@ def message(encoding: str, data: np.ndarray, *, height: int, width: int, step: i
         ("bgra8", [10, 20, 30, 255], [30, 20, 10]),
         ("mono8", [90], [90, 90, 90]),
         ("8UC3", [10, 20, 30], [30, 20, 10]),
+        ("BGR8", [10, 20, 30], [30, 20, 10]),
+        ("8uc3", [10, 20, 30], [30, 20, 10]),
     ],
 )
 def test_every_encoding_becomes_rgb(encoding: str, channels: list[int], expected: list[int]) -> None:

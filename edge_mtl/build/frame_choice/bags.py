@@ -15,13 +15,15 @@ import numpy as np
 
 from edge_mtl.build.frame_choice.sources import FrameSource, Still, file_identity
 from edge_mtl.errors import BackendUnavailable, CalibrationError, FrameError
-from edge_mtl.sensor_msgs import decode_compressed, decode_image
+from edge_mtl.sensor_msgs import ENCODINGS, decode_compressed, decode_image
 
 __all__ = ["bag_frames", "message_pixels", "read_message"]
 
 Array = np.ndarray
 
 _IMAGE, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+_ENCODINGS = {name.lower(): name for name in ENCODINGS}
+"""Recordings write some of them in other letters."""
 
 
 def bag_frames(path: Path, *, topic: str | None = None, every: int = 1) -> FrameSource:
@@ -70,7 +72,8 @@ def message_pixels(message: Any, kind: str) -> Array:
     """
     if kind == _IMAGE:
         size = int(message.height), int(message.width), int(message.step)
-        pixels, channels = decode_image(str(message.encoding), *size, message.data)
+        encoding = _ENCODINGS.get(str(message.encoding).lower(), str(message.encoding))
+        pixels, channels = decode_image(encoding, *size, message.data)
     else:
         pixels, channels = decode_compressed(str(message.format), message.data)
     return np.ascontiguousarray(pixels if channels == "rgb" else pixels[..., ::-1])
