@@ -31,7 +31,8 @@ from typing import Any
 from conditions import Conditions
 from work_folder import WorkFolder
 
-from edge_mtl.bench.compare import MOST_STOLEN, compare, disturbed, read
+from edge_mtl.bench.compare import compare, read
+from edge_mtl.bench.conditions import MOST_STOLEN, disturbed
 from edge_mtl.bundle import find
 from edge_mtl.commands.terminal import Terminal
 from edge_mtl.errors import EdgeMtlError

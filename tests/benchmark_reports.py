@@ -91,3 +91,11 @@ def measured(*, gain: float = 2.0, noise: float = 0.03, full: bool = False, roun
         unavailable=[] if full else [{"name": "energy from RAPL", "reason": "no such thing"}],
         conditions=conditions,
     )
+
+
+def stolen(share: float) -> dict[str, Any]:
+    """The state of a machine whose others took a share of it."""
+    return {
+        "before": {"cpu_ticks": 500, "stolen_ticks": 7},
+        "after": {"cpu_ticks": 1500, "stolen_ticks": 7 + round(1000 * share)},
+    }

@@ -15,17 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edge_mtl.bench.sensors.state import stolen_share
+from edge_mtl.bench.conditions import disturbed
 from edge_mtl.bench.statistics import FEWEST_SAMPLES, Interval
 from edge_mtl.errors import BundleError
 
-__all__ = ["MOST_STOLEN", "THRESHOLD", "Change", "Comparison", "check_comparable", "compare", "disturbed", "read"]
+__all__ = ["THRESHOLD", "Change", "Comparison", "check_comparable", "compare", "read"]
 
 THRESHOLD = 0.05
 """Share by which repeated runs of one benchmark on one noisy machine are expected to agree."""
-
-MOST_STOLEN = 0.1
-"""Share of the processors' time that other guests of the machine may take during a benchmark."""
 
 Judgement = Literal["slower", "faster", "same", "unclear"]
 _MAX_BYTES = 1 << 28
@@ -152,26 +149,6 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any], *, threshold: f
         remarks=tuple(_remarks(before, after)),
         threshold=threshold,
     )
-
-
-def disturbed(content: Mapping[str, Any], *, most_stolen: float | None = None) -> str:
-    """Why a benchmark shows nothing, a sentence; empty where it may be used.
-
-    Taking turns does not help when other guests of the machine take a good part of it: whoever waits for several processors at
-    once then loses more than the others, and ratios move by tens of per cent.
-
-    Args:
-        most_stolen: share that others may take; by default `MOST_STOLEN`.
-    """
-    most = MOST_STOLEN if most_stolen is None else most_stolen
-    state = content.get("state")
-    looks = [state.get(name) if isinstance(state, dict) else None for name in ("before", "after")]
-    if not all(isinstance(look, dict) for look in looks):
-        return ""
-    share = stolen_share(*looks)  # type: ignore[arg-type]
-    if share is None or share <= most:
-        return ""
-    return f"the hypervisor gave {share:.0%} of the processors' time to others, and beyond {most:.0%} nothing is shown"
 
 
 def _ratios(content: Mapping[str, Any]) -> dict[str, Interval]:

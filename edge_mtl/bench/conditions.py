@@ -10,16 +10,19 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from edge_mtl.bench.sensors.nvml import Nvml
-from edge_mtl.bench.sensors.state import read_state, throttling
+from edge_mtl.bench.sensors.state import read_state, stolen_share, throttling
 from edge_mtl.device import fingerprint
 
-__all__ = ["Conditions", "commit"]
+__all__ = ["MOST_STOLEN", "Conditions", "commit", "disturbed"]
+
+MOST_STOLEN = 0.1
+"""Share of the processors' time that other guests of the machine may take during a benchmark."""
 
 _PACKAGES = (
     *("edge-mtl", "numpy", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu", "openvino"),
@@ -54,6 +57,26 @@ class Conditions:
             "state": {"before": self._before.to_dict(), "after": after.to_dict()},
             "throttling": list(throttling(self._before, after)),
         }
+
+
+def disturbed(content: Mapping[str, Any], *, most_stolen: float | None = None) -> str:
+    """Why a benchmark shows nothing, a sentence; empty where it may be used.
+
+    Taking turns does not help when other guests of the machine take a good part of it: whoever waits for several processors at
+    once then loses more than the others, and ratios move by tens of per cent.
+
+    Args:
+        most_stolen: share that others may take; by default `MOST_STOLEN`.
+    """
+    most = MOST_STOLEN if most_stolen is None else most_stolen
+    state = content.get("state")
+    looks = [state.get(name) if isinstance(state, dict) else None for name in ("before", "after")]
+    if not all(isinstance(look, dict) for look in looks):
+        return ""
+    share = stolen_share(*looks)  # type: ignore[arg-type]
+    if share is None or share <= most:
+        return ""
+    return f"the hypervisor gave {share:.0%} of the processors' time to others, and beyond {most:.0%} nothing is shown"
 
 
 def commit(folder: Path = Path(__file__).parent) -> str | None:

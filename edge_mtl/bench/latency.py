@@ -1,7 +1,8 @@
 """Latency of several callables measured side by side: A B A B, medians, ratios round by round.
 
 Knows ratios; knows nothing about engines. A ratio is the median over rounds of two neighbouring measurements, so a slow
-minute shifts no ratio; who is called when is in `edge_mtl.bench.turns`.
+minute shifts no ratio; what other guests of the machine take does, and is told (`LatencyReport.disturbed`). Who is called when
+is in `edge_mtl.bench.turns`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_mtl.bench.conditions import disturbed
+from edge_mtl.bench.sensors.state import read_state
 from edge_mtl.bench.statistics import ratio_interval
 from edge_mtl.bench.turns import take_turns
 
@@ -43,10 +46,15 @@ class LatencyRow:
 
 @dataclass(frozen=True, slots=True)
 class LatencyReport:
-    """Rows in the order they were given; `baseline` names the one that ratios refer to."""
+    """Rows in the order they were given; `baseline` names the one that ratios refer to.
+
+    Attributes:
+        disturbed: why the rows show nothing, see `edge_mtl.bench.conditions.disturbed`; empty where they may be used.
+    """
 
     baseline: str
     rows: tuple[LatencyRow, ...]
+    disturbed: str = ""
 
     def __getitem__(self, name: str) -> LatencyRow:
         for row in self.rows:
@@ -88,10 +96,12 @@ def measure_interleaved(
     reference = next(iter(callables)) if baseline is None else baseline
     if reference not in callables:
         raise ValueError(f"the baseline {reference!r} is not among {', '.join(callables)}")
+    before = read_state().to_dict()
     turns = take_turns(callables, rounds=rounds, budget_s=budget_s, progress=progress, clock=clock)
+    why = disturbed({"state": {"before": before, "after": read_state().to_dict()}})
     reference_times = np.array(turns[reference].seconds)
     rows = (_row(name, np.array(found.seconds), reference_times) for name, found in turns.items())
-    return LatencyReport(reference, tuple(rows))
+    return LatencyReport(reference, tuple(rows), why)
 
 
 def _row(name: str, times: np.ndarray, reference: np.ndarray) -> LatencyRow:

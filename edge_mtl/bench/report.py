@@ -7,10 +7,11 @@ meaning.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
+from edge_mtl.bench.conditions import disturbed
 from edge_mtl.bench.energy import EnergyRow
 from edge_mtl.bench.paced import PacedRow
 from edge_mtl.bench.statistics import Distribution, Interval, Verdict, distribution, ratio_interval, verdict
@@ -24,6 +25,7 @@ STAGES = ("prepare", "copy_in", "infer", "copy_out", "postprocess", "total", "en
 """`total` is the whole frame by the benchmark's clock; `engine` is copy_in, infer and copy_out together."""
 
 _SAMPLE_DIGITS = 4
+_NOTHING: Verdict = "no difference shown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +177,25 @@ class BenchmarkReport:
     conditions: Mapping[str, Any]
 
     @property
+    def disturbed(self) -> str:
+        """Why nothing is shown, see `edge_mtl.bench.conditions.disturbed`; empty where the figures may be used."""
+        return disturbed(self.conditions)
+
+    @property
     def fastest(self) -> str | None:
         """Name of the row that was shown to be faster than the next one; None where no difference was."""
         first = next(iter(self.differences), None)
         return first.first if first is not None and first.verdict == "faster" else None
+
+    def withheld(self) -> BenchmarkReport:
+        """The same figures without a verdict, where the machine was disturbed; else the report itself."""
+        if not self.disturbed:
+            return self
+        return replace(
+            self,
+            rows=tuple(replace(row, verdict=row.verdict and _NOTHING) for row in self.rows),
+            differences=tuple(replace(entry, verdict=_NOTHING) for entry in self.differences),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; name and revision of the first bundle are at the top too."""

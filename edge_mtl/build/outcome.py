@@ -147,7 +147,7 @@ def slips_of(recipe: Recipe, bundle: Bundle) -> tuple[str, ...]:
     )
 
 
-def warnings_of(frames: CalibrationSet | None, winner: Trial, trials: Sequence[Trial]) -> tuple[str, ...]:
+def warnings_of(frames: CalibrationSet | None, winner: Trial, trials: Sequence[Trial], timed: LatencyReport) -> tuple[str, ...]:
     found = []
     if frames is not None and frames.skipped:
         found.append(f"Calibration pictures that cannot be read were left out: {', '.join(frames.skipped)}")
@@ -163,6 +163,11 @@ def warnings_of(frames: CalibrationSet | None, winner: Trial, trials: Sequence[T
     if not winner.quantized and any(trial.quantized for trial in trials):
         found.append(
             f"INT8 does not pay on this machine: {winner.candidate.name} is faster within the budget, so that is built."
+        )
+    if timed.disturbed:
+        found.append(
+            f"{winner.candidate.name} was chosen, but not shown to be the fastest: during the timing {timed.disturbed}. "
+            "Build again when the machine is quieter."
         )
     return tuple(found)
 

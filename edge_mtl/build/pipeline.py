@@ -189,7 +189,7 @@ def build_engine(
         seconds=time.time() - start,
         warnings=(
             *(slips_of(recipe, bundle) if recipe is not None else ()),
-            *warnings_of(frames, ranking[0], trials),
+            *warnings_of(frames, ranking[0], trials, timed),
             *(() if kept else (_NOT_KEPT.format(place.compiled.folder),)),
         ),
     )

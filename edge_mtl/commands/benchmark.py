@@ -140,7 +140,7 @@ def _measure(
         unavailable=unavailable,
         conditions=described,
     )
-    return report, drawn
+    return report.withheld(), drawn
 
 
 def _row(subject: Subject, turns: Turns[Timing], baseline: Sequence[float]) -> BenchmarkRow:

@@ -21,11 +21,13 @@ def show(terminal: Terminal, report: BenchmarkReport) -> None:
         _more(terminal, report)
     terminal.show(f"Device: {report.conditions['device']['description']}")
     terminal.show("gain: times faster than the first row, median over rounds; sure: its 95 % interval.")
+    if report.disturbed:
+        terminal.show(f"Nothing is shown by these times: {report.disturbed}. Measure again.")
     if report.rounds < FEWEST_SAMPLES:
         terminal.show(f"Below {FEWEST_SAMPLES} rounds an interval is the range of what was seen, and no difference is shown.")
     if report.rows[0].batch == 1:
         terminal.show("start, MB: of a process of its own.")
-    for entry in report.differences:
+    for entry in () if report.disturbed else report.differences:
         if entry.verdict == "no difference shown":
             terminal.show(
                 f"No difference shown between {entry.first} and {entry.second}: "

@@ -9,7 +9,7 @@ import errno
 import tempfile
 from pathlib import Path
 
-from edge_mtl.bench.compare import disturbed
+from edge_mtl.bench.conditions import disturbed
 from edge_mtl.bench.report import BenchmarkReport
 from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, Bundle, find

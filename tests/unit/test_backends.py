@@ -216,6 +216,21 @@ print(len(backend.outputs), "openvino_telemetry" in sys.modules)
     assert [path.name for path in tmp_path.rglob("*")] == ["model.onnx"]
 
 
+@pytest.mark.skipif("openvino" not in HERE, reason="openvino is not installed")
+def test_the_converter_of_models_is_imported_when_somebody_asks_for_it():
+    code = """
+import sys
+import edge_mtl.backends.openvino
+import openvino
+print("openvino.tools.ovc" in sys.modules, hasattr(openvino, "nothing"), callable(openvino.convert_model))
+from openvino import convert_model
+from openvino.tools.ovc import convert_model as same
+print(convert_model is same)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False", "True", "True"]
+
+
 def test_threads_default_to_physical_cores_within_the_quota(tmp_path):
     assert default_threads() >= 1
     for index in range(512):

@@ -188,7 +188,7 @@ def test_a_benchmark_is_measured_and_compared_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(subjects, "measure", lambda *_, **__: None)
-    monkeypatch.setattr("edge_mtl.bench.compare.MOST_STOLEN", 1.0)  # this machine's others are not what is tested
+    monkeypatch.setattr("edge_mtl.bench.conditions.MOST_STOLEN", 1.0)  # this machine's others are not what is tested
     before = older(results[1], tmp_path / "before.json", ratio=ratio)
     after = tmp_path / "after.json"
     outcome = edge_mtl("benchmark", tiny_bundle.path, *ENGINE, "--rounds", 6, "--json", "--against", before, "--out", after)

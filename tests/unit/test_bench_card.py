@@ -15,7 +15,7 @@ from edge_mtl.bench.card.svg import nice_ticks
 from edge_mtl.bench.turns import WarmUp
 from edge_mtl.commands.benchmark_table import show
 from edge_mtl.commands.terminal import Terminal
-from tests.benchmark_reports import EVIL, measured, report, row
+from tests.benchmark_reports import EVIL, measured, report, row, stolen
 
 
 def well_formed(html: str) -> ET.Element:
@@ -109,3 +109,19 @@ def test_rows_are_values() -> None:
     times = np.full(5, 0.01)
     with pytest.raises(dataclasses.FrozenInstanceError):
         row("a", times, times).ratio = 2.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("share", "shown"), [(0.09, True), (0.2, False)])
+def test_a_disturbed_machine_gets_no_headline_and_no_verdict(
+    share: float, shown: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = measured()
+    found = dataclasses.replace(found, conditions={**found.conditions, "state": stolen(share)}).withheld()
+    show(Terminal(), found)
+    content = found.to_dict()
+    for text in (to_html(content), to_markdown(content)):
+        assert ("times faster than" in text.partition("Measured")[0].partition("<h2>")[0]) is shown
+        assert ("gave 20% of the processors" in text) is not shown
+    assert ("Nothing is shown by these times" in capsys.readouterr().out) is not shown
+    assert (found.fastest is not None) is shown
+    assert {row.verdict for row in found.rows} == {None, "faster" if shown else "no difference shown"}

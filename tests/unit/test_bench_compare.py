@@ -11,7 +11,7 @@ import pytest
 
 from edge_mtl.bench.compare import compare, read
 from edge_mtl.errors import BundleError
-from tests.benchmark_reports import BASELINE, EVIL, report
+from tests.benchmark_reports import BASELINE, EVIL, report, stolen
 from tests.command_line import assert_failed, edge_mtl
 
 
@@ -76,14 +76,6 @@ def test_few_rounds_show_no_change() -> None:
         assert [change.judgement for change in found.changes] == ["unclear"]
         assert any("5 rounds" in remark for remark in found.remarks)
     assert [change.judgement for change in compare(report(), enough).changes] == ["slower"], "the control"
-
-
-def stolen(share: float) -> dict[str, Any]:
-    """The state of a machine whose others took a share of it."""
-    return {
-        "before": {"cpu_ticks": 500, "stolen_ticks": 7},
-        "after": {"cpu_ticks": 1500, "stolen_ticks": 7 + round(1000 * share)},
-    }
 
 
 @pytest.mark.parametrize(("share", "judged"), [(0.0, "slower"), (0.09, "slower"), (0.2, "unclear")])

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from edge_mtl.backends import Availability
+from edge_mtl.bench import latency
+from edge_mtl.bench.sensors.state import MachineState
 from edge_mtl.build import pipeline, trials
 from edge_mtl.build.candidates import Candidate, candidates
 from edge_mtl.build.evaluation import evaluation_frames
@@ -81,6 +83,16 @@ def test_an_int8_build_tries_every_runtime_and_stores_what_passed(own_bundle: Bu
     assert facts(store.load(report.record)).integer_layers == 4
     assert report.record.accuracy["fp32"]["miou"] > 0.99
     own_bundle.verify()
+
+
+@pytest.mark.parametrize(("stolen", "told"), [(50, False), (200, True)])
+def test_a_choice_made_while_others_took_the_machine_is_said_to_be_unshown(
+    own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, stolen: int, told: bool
+) -> None:
+    looks = iter((MachineState(cpu_ticks=0, stolen_ticks=0), MachineState(cpu_ticks=1000, stolen_ticks=stolen)))
+    monkeypatch.setattr(latency, "read_state", lambda: next(looks))
+    report = build_engine(own_bundle, precision="fp32", backend="onnxruntime", threads=1)
+    assert any("not shown to be the fastest" in warning and "gave 20%" in warning for warning in report.warnings) is told
 
 
 def test_a_full_precision_build_keeps_the_graph_as_it_is(own_bundle: Bundle) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edge_mtl.bench.conditions import disturbed
 from edge_mtl.bench.statistics import FEWEST_SAMPLES
 
 __all__ = ["METRICS", "columns", "conditions", "headline", "sentences", "subject"]
@@ -79,7 +80,12 @@ def _batch(report: Report) -> int:
 
 
 def headline(report: Report) -> list[tuple[str, str]]:
-    """A few figures of the fastest row: (value, what it is); says of which row it was not shown to be faster."""
+    """A few figures of the fastest row: (value, what it is); says of which row it was not shown to be faster.
+
+    None at all where the machine was `disturbed`: who reads the top only must not take a wrong figure along.
+    """
+    if why := disturbed(report):
+        return [("nothing shown", f"{why}: measure again")]
     best = min(report["rows"], key=lambda row: row["p50_ms"])
     found = [
         (
@@ -130,7 +136,7 @@ def sentences(report: Report) -> list[str]:
     found = [f"Held back while measuring: {entry}." for entry in report["throttling"]]
     if report["rounds"] < FEWEST_SAMPLES:
         found.append(f"Below {FEWEST_SAMPLES} rounds an interval is the range of what was seen, and no difference is shown.")
-    for entry in report["differences"]:
+    for entry in () if disturbed(report) else report["differences"]:
         if entry["verdict"] == "no difference shown":
             ratio = entry["ratio"]
             found.append(
