@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 
 import torch
+from conditions import Conditions
 from mtl.config import apply_overrides, describe, parse_config
 from mtl.data.frame import Batch
 from mtl.loop import Training
@@ -33,6 +34,8 @@ from mtl.model.configured import model_from
 from mtl.settings import RunSettings
 from mtl.weighting import make_weighting
 from rich.console import Console
+
+from edge_mtl.files import write_atomic
 
 
 def batch_of(settings: RunSettings, stride: int) -> Batch:
@@ -130,7 +133,9 @@ def main() -> int:
     parser.add_argument("--fused", action="store_true", help="the plain loop has the fused AdamW too")
     parser.add_argument("--run-steps", type=int, default=0, help="steps of a real run, 0 for none")
     parser.add_argument("--root", default="data/rooms", help="rooms of the real run (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="where the result goes as JSON")
     asked = parser.parse_args()
+    conditions = Conditions(threads=asked.threads or os.cpu_count() or 1)
     height, width = (int(side) for side in asked.size.split("x"))
     stages = f"[{{height={height}, width={width}, steps={asked.run_steps or 1000}, batch={asked.batch}}}]"
     given = {"stages": stages, "model.backbone": asked.backbone, "data.root": asked.root, "data.height": str(height)}
@@ -140,9 +145,12 @@ def main() -> int:
     with prepared(settings.loop) as device:
         found = ratios(ours(settings, device), plain(settings, device, fused=asked.fused), rounds=asked.rounds, clock=clock)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    about = {"device": name, "cores": os.cpu_count(), "torch": torch.__version__, "clock": asked.clock, "fused": asked.fused}
-    run = data_wait(settings) if asked.run_steps else {}
-    print(json.dumps({**about, "size": asked.size, "batch": asked.batch, "backbone": asked.backbone, **found, "run": run}))
+    about = {"trained_on": name, "torch": torch.__version__, "clock": asked.clock, "fused": asked.fused}
+    result = {**about, "size": asked.size, "batch": asked.batch, "backbone": asked.backbone, **found}
+    result["run"] = data_wait(settings) if asked.run_steps else {}
+    print(json.dumps(result))
+    if asked.out is not None:
+        write_atomic(asked.out, (json.dumps(conditions.describe() | result, indent=1) + "\n").encode())
     return 0
 
 
