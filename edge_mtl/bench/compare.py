@@ -210,7 +210,7 @@ def _remarks(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         if why:
             found.append(f"the {which} run was disturbed: {why}. Measure again")
         sentences: Sequence[object] = run.get("throttling") or ()
-        found += [f"the {which} run was held back: {sentence}" for sentence in sentences]
+        found += [f"the {which} run was held back: {text}" for text in map(str, sentences) if not why.startswith(text)]
     return found
 
 

@@ -82,7 +82,10 @@ def test_few_rounds_show_no_change() -> None:
 def test_a_run_that_others_took_a_good_part_of_shows_nothing(share: float, judged: str) -> None:
     before, after = report(), report(gain=1.6)
     after["state"] = stolen(share)
+    after["throttling"] = [f"the hypervisor gave {share:.0%} of the processors' time to others", "the processor was hot"]
     found = compare(before, after)
+    assert sum("hypervisor" in remark for remark in found.remarks) == 1, "told once"
+    assert any("second run was held back: the processor was hot" in remark for remark in found.remarks)
     assert [change.judgement for change in found.changes] == [judged]
     assert any("second run was disturbed" in remark for remark in found.remarks) is (judged == "unclear")
     before["state"], after["state"] = after["state"], {"before": {}, "after": {}}

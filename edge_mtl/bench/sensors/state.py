@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_mtl.bench.sensors.sources import read_number, read_text
+from edge_mtl.bench.sensors.thermal import thermal_zones
 
 __all__ = ["MachineState", "read_state", "stolen_share", "throttling"]
 
@@ -73,7 +74,7 @@ def read_state(*, root: Path = Path("/"), gpu: Mapping[str, Any] | None = None) 
         governor=", ".join(governors) or None,
         clocks_mhz=(min(clocks), max(clocks)) if clocks else None,
         limit_mhz=max(limits) if limits else None,
-        temperatures_c=_temperatures(root / "sys/class/thermal"),
+        temperatures_c={zone.name: zone.celsius for zone in thermal_zones(root)},
         gpu_clocks_mhz=_gpu_clocks(root / "sys/class/devfreq"),
         throttled=_throttled(root),
         load=_load(root / "proc/loadavg"),
@@ -133,16 +134,6 @@ def _nvpmodel_name(path: Path, number: str) -> str | None:
         if words[:1] == ["POWER_MODEL"] and f"ID={number}" in words:
             return next((word.removeprefix("NAME=") for word in words if word.startswith("NAME=")), None)
     return None
-
-
-def _temperatures(folder: Path) -> dict[str, float]:
-    found = {}
-    for zone in sorted(folder.glob("thermal_zone*")):
-        value = read_number(zone / "temp")
-        if value is not None and value > 0:
-            name = read_text(zone / "type") or zone.name
-            found[name if name not in found else f"{name} ({zone.name})"] = value / 1e3
-    return found
 
 
 def _gpu_clocks(folder: Path) -> dict[str, float]:

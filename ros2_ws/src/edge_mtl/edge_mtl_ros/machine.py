@@ -12,7 +12,8 @@ from pathlib import Path
 
 from edge_mtl.bench.sensors.find import gpu
 from edge_mtl.bench.sensors.nvml import Nvml
-from edge_mtl.bench.sensors.sources import Unavailable
+from edge_mtl.bench.sensors.sources import Unavailable, read_text
+from edge_mtl.bench.sensors.thermal import thermal_zones
 
 __all__ = ["Machine", "MachineState"]
 
@@ -61,7 +62,8 @@ class Machine:
         return self._state
 
     def _read(self, on_gpu: bool) -> MachineState:
-        hottest_c, throttled = _zones(self._root)
+        zones = thermal_zones(self._root)
+        hottest_c, throttled = max((zone.celsius for zone in zones), default=None), any(zone.slowed for zone in zones)
         resident = _resident(self._root)
         if on_gpu and self._gpu is None:
             self._gpu = self._find_gpu()
@@ -74,46 +76,8 @@ class Machine:
         return MachineState(resident, max(celsius, default=None), throttled, self._gpu.used_bytes() if own is None else own)
 
 
-def _zones(root: Path) -> tuple[float | None, bool]:
-    """The hottest thermal zone in degrees Celsius, and whether one passed its throttling point."""
-    hottest, throttled = None, False
-    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
-        found = _number(zone / "temp")
-        if found is None or not 0 < found < 200_000:
-            continue
-        hottest = found if hottest is None else max(hottest, found)
-        limit = _trip_point(zone)
-        throttled = throttled or (limit is not None and found >= limit)
-    return None if hottest is None else hottest / 1000.0, throttled
-
-
-def _trip_point(zone: Path) -> int | None:
-    """The lowest passive or hot trip point in millidegrees, at which the kernel slows the device down."""
-    limits = []
-    for kind in zone.glob("trip_point_*_type"):
-        if _text(kind) in ("passive", "hot"):
-            limit = _number(kind.with_name(kind.name.removesuffix("type") + "temp"))
-            if limit is not None and limit > 0:
-                limits.append(limit)
-    return min(limits, default=None)
-
-
 def _resident(root: Path) -> int | None:
-    for line in _text(root / "proc/self/status").splitlines():
+    for line in (read_text(root / "proc/self/status") or "").splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
     return None
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(_text(path))
-    except ValueError:
-        return None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return ""
