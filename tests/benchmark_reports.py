@@ -79,7 +79,7 @@ def measured(*, gain: float = 2.0, noise: float = 0.03, full: bool = False, roun
         }
     conditions = Conditions(["edge-mtl", "benchmark"]).describe() | {"throttling": ["the processor was hot"]}
     for look in conditions["state"].values():
-        look.pop("stolen_ticks", None)  # what others take of the machine that tests run on is not part of this report
+        look.pop("cpu_ticks", None)  # what others take of the machine that tests run on is not part of this report
     rows = (row(BASELINE, slow, slow, verdict=None), row(EVIL, fast, slow, **more))
     return BenchmarkReport(
         bundles=[{"name": "rooms", "revision": 1, "digest": "0" * 64, "tasks": []}],
@@ -93,9 +93,9 @@ def measured(*, gain: float = 2.0, noise: float = 0.03, full: bool = False, roun
     )
 
 
-def stolen(share: float) -> dict[str, Any]:
-    """The state of a machine whose others took a share of it."""
-    return {
-        "before": {"cpu_ticks": 500, "stolen_ticks": 7},
-        "after": {"cpu_ticks": 1500, "stolen_ticks": 7 + round(1000 * share)},
-    }
+def stolen(share: float, *, others: float = 0.0, idle: float = 0.0) -> dict[str, Any]:
+    """The state of a machine: shares of other guests, of other processes, and of nobody; the rest is this process."""
+    own = 1.0 - share - others - idle
+    before = {"cpu_ticks": 500, "idle_ticks": 100, "stolen_ticks": 7, "own_ticks": 30}
+    gained = {"cpu_ticks": 1000, "idle_ticks": 1000 * idle, "stolen_ticks": 1000 * share, "own_ticks": 1000 * own}
+    return {"before": before, "after": {name: before[name] + round(ticks) for name, ticks in gained.items()}}

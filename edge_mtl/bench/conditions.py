@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from edge_mtl.bench.sensors.nvml import Nvml
-from edge_mtl.bench.sensors.state import read_state, stolen_share, throttling
+from edge_mtl.bench.sensors.state import processor_shares, read_state, throttling
 from edge_mtl.device import fingerprint
 
 __all__ = ["MOST_STOLEN", "Conditions", "commit", "disturbed"]
 
 MOST_STOLEN = 0.1
-"""Share of the processors' time that other guests of the machine may take during a benchmark."""
+"""Share of the processors' time that others may take during a benchmark: guests of the same host, processes of the machine."""
 
 _PACKAGES = (
     *("edge-mtl", "numpy", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu", "openvino"),
@@ -62,8 +62,9 @@ class Conditions:
 def disturbed(content: Mapping[str, Any], *, most_stolen: float | None = None) -> str:
     """Why a benchmark shows nothing, a sentence; empty where it may be used.
 
-    Taking turns does not help when other guests of the machine take a good part of it: whoever waits for several processors at
-    once then loses more than the others, and ratios move by tens of per cent.
+    Taking turns does not help when others take a good part of the machine: whoever waits for several processors at once then
+    loses more than the others, and ratios move by tens of per cent. Other processes disturb where they also leave less idle
+    than they take: on many processors everybody finds a free one.
 
     Args:
         most_stolen: share that others may take; by default `MOST_STOLEN`.
@@ -73,10 +74,12 @@ def disturbed(content: Mapping[str, Any], *, most_stolen: float | None = None) -
     looks = [state.get(name) if isinstance(state, dict) else None for name in ("before", "after")]
     if not all(isinstance(look, dict) for look in looks):
         return ""
-    share = stolen_share(*looks)  # type: ignore[arg-type]
-    if share is None or share <= most:
-        return ""
-    return f"the hypervisor gave {share:.0%} of the processors' time to others, and beyond {most:.0%} nothing is shown"
+    shares = processor_shares(*looks)  # type: ignore[arg-type]
+    if shares.stolen is not None and shares.stolen > most:
+        return f"{shares.describe_stolen()}, and beyond {most:.0%} nothing is shown"
+    if shares.others is not None and shares.idle is not None and shares.others > max(most, shares.idle):
+        return f"{shares.describe_others()}, and beyond {most:.0%} nothing is shown"
+    return ""
 
 
 def commit(folder: Path = Path(__file__).parent) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from edge_mtl.bench.compare import compare, read
+from edge_mtl.bench.conditions import disturbed
 from edge_mtl.errors import BundleError
 from tests.benchmark_reports import BASELINE, EVIL, report, stolen
 from tests.command_line import assert_failed, edge_mtl
@@ -76,6 +77,16 @@ def test_few_rounds_show_no_change() -> None:
         assert [change.judgement for change in found.changes] == ["unclear"]
         assert any("5 rounds" in remark for remark in found.remarks)
     assert [change.judgement for change in compare(report(), enough).changes] == ["slower"], "the control"
+
+
+@pytest.mark.parametrize(
+    ("others", "idle", "told"),
+    [(0.09, 0.0, ""), (0.2, 0.1, "other processes took 20% of the processors' time"), (0.2, 0.3, ""), (0.0, 0.5, "")],
+)
+def test_other_processes_disturb_where_they_leave_less_than_they_take(others: float, idle: float, told: str) -> None:
+    found = disturbed({"state": stolen(0.01, others=others, idle=idle)})
+    assert found.startswith(told)
+    assert bool(found) is bool(told)
 
 
 @pytest.mark.parametrize(("share", "judged"), [(0.0, "slower"), (0.09, "slower"), (0.2, "unclear")])

@@ -173,7 +173,7 @@ def _cell(read: Any, row: Row) -> str:
 def _state(state: Mapping[str, Any]) -> str:
     parts = []
     for name, value in state.items():
-        if name in ("cpu_ticks", "stolen_ticks"):
+        if name.endswith("_ticks"):
             continue
         if isinstance(value, Mapping):
             value = ", ".join(f"{key} {entry}" for key, entry in value.items() if entry != 0)

@@ -16,10 +16,11 @@ from typing import Any
 from edge_mtl.bench.sensors.sources import read_number, read_text
 from edge_mtl.bench.sensors.thermal import thermal_zones
 
-__all__ = ["MachineState", "read_state", "stolen_share", "throttling"]
+__all__ = ["MachineState", "Shares", "processor_shares", "read_state", "throttling"]
 
 _HOT_C = 95.0
 _STOLEN_SHARE = 0.02
+_OTHERS_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,9 @@ class MachineState:
         throttled: counters of throttling by name: thermal events of the processors, over-current events of a Jetson, periods in
             which a container was stopped because its quota was used up.
         load: busy processes, averaged over a minute.
-        cpu_ticks, stolen_ticks: time of all processors since start, and the part that the hypervisor gave to others.
+        cpu_ticks, idle_ticks, stolen_ticks: time of all processors since start, the part in which they had nothing to do, and
+            the part that the hypervisor gave to others.
+        own_ticks: time of processors that this process took, its ended children included.
         gpu: what NVML tells.
     """
 
@@ -49,7 +52,9 @@ class MachineState:
     throttled: Mapping[str, int] = field(default_factory=dict)
     load: float | None = None
     cpu_ticks: int | None = None
+    idle_ticks: int | None = None
     stolen_ticks: int | None = None
+    own_ticks: int | None = None
     gpu: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,7 +73,6 @@ def read_state(*, root: Path = Path("/"), gpu: Mapping[str, Any] | None = None) 
     governors = sorted({text for folder in policies if (text := read_text(folder / "scaling_governor"))})
     clocks = [value / 1e3 for folder in policies if (value := read_number(folder / "scaling_cur_freq"))]
     limits = [value / 1e3 for folder in policies if (value := read_number(folder / "scaling_max_freq"))]
-    ticks, stolen = _ticks(root / "proc/stat")
     return MachineState(
         power_mode=_power_mode(root),
         governor=", ".join(governors) or None,
@@ -78,9 +82,8 @@ def read_state(*, root: Path = Path("/"), gpu: Mapping[str, Any] | None = None) 
         gpu_clocks_mhz=_gpu_clocks(root / "sys/class/devfreq"),
         throttled=_throttled(root),
         load=_load(root / "proc/loadavg"),
-        cpu_ticks=ticks,
-        stolen_ticks=stolen,
         gpu={} if gpu is None else gpu,
+        **_ticks(root / "proc/stat"),
     )
 
 
@@ -100,22 +103,54 @@ def throttling(before: MachineState, after: MachineState) -> tuple[str, ...]:
         longer = seconds - before.gpu.get("held_back_s", {}).get(reason, seconds)
         if longer > 0:
             found.append(f"the GPU was held back by {reason} for {longer:.2g} s")
-    stolen = stolen_share(before.to_dict(), after.to_dict())
-    if stolen is not None and stolen > _STOLEN_SHARE:
-        found.append(f"the hypervisor gave {stolen:.0%} of the processors' time to others")
+    shares = processor_shares(before.to_dict(), after.to_dict())
+    if shares.stolen is not None and shares.stolen > _STOLEN_SHARE:
+        found.append(shares.describe_stolen())
+    if shares.others is not None and shares.others > _OTHERS_SHARE:
+        found.append(shares.describe_others())
     if before.power_mode != after.power_mode or before.governor != after.governor:
         found.append("the power mode changed while measuring")
     return tuple(found)
 
 
-def stolen_share(before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:
-    """Share of the processors' time between two looks, as `to_dict` gives them, that the hypervisor gave to others; None where
-    it is not known."""
-    told = [look.get(name) for name in ("cpu_ticks", "stolen_ticks") for look in (after, before)]
-    known = [value for value in told if isinstance(value, int)]
-    if len(known) < len(told) or known[0] <= known[1]:
-        return None
-    return (known[2] - known[3]) / (known[0] - known[1])
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Who had the processors between two looks, as shares of their time; None where it is not known.
+
+    Attributes:
+        stolen: other guests of the hypervisor.
+        others: other processes of this machine.
+        idle: nobody.
+    """
+
+    stolen: float | None = None
+    others: float | None = None
+    idle: float | None = None
+
+    def describe_stolen(self) -> str:
+        """A sentence."""
+        return f"the hypervisor gave {self.stolen:.0%} of the processors' time to others"
+
+    def describe_others(self) -> str:
+        """A sentence."""
+        return f"other processes took {self.others:.0%} of the processors' time"
+
+
+def processor_shares(before: Mapping[str, Any], after: Mapping[str, Any]) -> Shares:
+    """From two looks, as `to_dict` gives them."""
+    total, idle, stolen, own = (
+        _moved(before, after, name) for name in ("cpu_ticks", "idle_ticks", "stolen_ticks", "own_ticks")
+    )
+    if not total or stolen is None:
+        return Shares()
+    if idle is None or own is None:
+        return Shares(stolen / total)
+    return Shares(stolen / total, max(0.0, (total - idle - stolen - own) / total), idle / total)
+
+
+def _moved(before: Mapping[str, Any], after: Mapping[str, Any], name: str) -> int | None:
+    first, second = before.get(name), after.get(name)
+    return second - first if isinstance(first, int) and isinstance(second, int) and second >= first else None
 
 
 def _power_mode(root: Path) -> str | None:
@@ -173,10 +208,12 @@ def _load(path: Path) -> float | None:
         return None
 
 
-def _ticks(path: Path) -> tuple[int | None, int | None]:
-    """(all, stolen) ticks of the first line: user nice system idle iowait irq softirq steal guest guest_nice."""
+def _ticks(path: Path) -> dict[str, int]:
+    """Of the first line: user nice system idle iowait irq softirq steal guest guest_nice."""
     words = (read_text(path) or "").splitlines()[:1]
     numbers = words[0].split()[1:] if words and words[0].startswith("cpu ") else []
     if len(numbers) < 8 or not all(number.isdigit() for number in numbers):
-        return None, None
-    return sum(int(number) for number in numbers[:8]), int(numbers[7])
+        return {}
+    ticks = [int(number) for number in numbers[:8]]
+    own = sum(os.times()[:4]) * os.sysconf("SC_CLK_TCK")
+    return {"cpu_ticks": sum(ticks), "idle_ticks": ticks[3] + ticks[4], "stolen_ticks": ticks[7], "own_ticks": round(own)}
