@@ -9,7 +9,6 @@ import errno
 import tempfile
 from pathlib import Path
 
-from edge_mtl.bench.conditions import disturbed
 from edge_mtl.bench.report import BenchmarkReport
 from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, Bundle, find
@@ -95,7 +94,7 @@ def _needs_building(bundle: Bundle) -> bool:
 def _engine_facts(info: EngineInfo, report: BenchmarkReport) -> list[str]:
     row = next((row for row in report.rows if row.engine_key == info.engine_key), None)
     facts = [f"{info.precision.upper().replace('BF16', 'bf16')} on {_RUNTIMES.get(info.backend, info.backend)}"]
-    if disturbed(report.conditions):
+    if report.disturbed:
         facts.append("not timed, others had too much of the machine")
     elif row is not None:
         facts.append(f"{row.p50_ms:.1f} ms per frame, {row.ratio:.1f}× FP32 in ONNX Runtime")

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from edge_mtl.backends import BackendInfo, TensorSpec, available
-from edge_mtl.bench.report import Memory, StartUp
+from edge_mtl.bench.report import Difference, Memory, StartUp
 from edge_mtl.bench.sensors import Unavailable
+from edge_mtl.bench.statistics import Interval
 from edge_mtl.bench.turns import take_turns
 from edge_mtl.bundle import Bundle
 from edge_mtl.commands import benchmark, subjects
@@ -203,6 +204,20 @@ def test_a_benchmark_is_measured_and_compared_at_once(
     assert [row["name"] for row in written["rows"]] == [row["name"] for row in known["rows"]], "as was known before"
     assert (written["baseline"], written["frame_size"]) == (known["baseline"], known["frame_size"])
     assert "comparison" not in written
+
+
+@pytest.mark.parametrize(("most", "verdict"), [(1.0, "faster"), (-1.0, "no difference shown")])
+def test_a_benchmark_of_a_disturbed_machine_gives_no_verdict(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: float, verdict: str
+) -> None:
+    monkeypatch.setattr(subjects, "measure", lambda *_, **__: None)
+    monkeypatch.setattr(benchmark, "differences", lambda _: (Difference("a", "b", Interval(2.0, 1.9, 2.1), "faster"),))
+    monkeypatch.setattr("edge_mtl.bench.conditions.MOST_STOLEN", most)
+    path = tmp_path / "found.json"
+    outcome = edge_mtl("benchmark", tiny_bundle.path, *ENGINE, "--rounds", 3, "--out", path)
+    assert outcome.code == 0, outcome
+    assert [entry["verdict"] for entry in json.loads(path.read_text())["differences"]] == [verdict]
+    assert ("Nothing is shown by these times" in outcome.out) is (most < 0)
 
 
 def test_what_cannot_be_compared_is_refused_before_measuring(

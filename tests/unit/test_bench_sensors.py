@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from edge_mtl.bench.sensors import Unavailable, energy_sources, read_state, thro
 from edge_mtl.bench.sensors.hwmon import Hwmon
 from edge_mtl.bench.sensors.nvml import Nvml
 from edge_mtl.bench.sensors.rapl import Rapl
-from edge_mtl.bench.sensors.state import MachineState
+from edge_mtl.bench.sensors.state import MachineState, Shares, processor_shares
 from tests.fakes.nvml import Library
 
 
@@ -184,6 +185,17 @@ def test_the_state_of_a_machine_is_read(tmp_path: Path) -> None:
     assert found.gpu_clocks_mhz == {"17000000.ga10b": 306.0}
     assert found.load == 0.42
     assert read_state(root=tmp_path / "nowhere").to_dict().keys() <= {"load"}
+
+
+def test_the_time_of_this_process_is_told_from_that_of_others() -> None:
+    before, end = read_state().to_dict(), time.process_time() + 0.3
+    while time.process_time() < end:
+        pass
+    after = read_state().to_dict()
+    assert 0.25 < (after["own_ticks"] - before["own_ticks"]) / os.sysconf("SC_CLK_TCK") < 3.0
+    assert processor_shares(before, after).others is not None
+    taken = {"cpu_ticks": 1000, "idle_ticks": 100, "stolen_ticks": 50, "own_ticks": 600}
+    assert processor_shares(dict.fromkeys(taken, 0), taken) == Shares(stolen=0.05, others=0.25, idle=0.1)
 
 
 def test_what_held_the_machine_back_is_said_and_a_quiet_machine_is_not_accused(tmp_path: Path) -> None:
