@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 
 import torch
+from arguments import size
 from conditions import Conditions
 from mtl.config import apply_overrides, describe, parse_config
 from mtl.data.frame import Batch
@@ -123,7 +124,9 @@ def main() -> int:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20, help="turns (default: %(default)s)")
-    parser.add_argument("--size", default="96x128", help="of the network's input (default: %(default)s)")
+    parser.add_argument(
+        "--size", type=size, default="96x128", metavar="HxW", help="of the network's input (default: %(default)s)"
+    )
     parser.add_argument("--batch", type=int, default=8, help="frames a step (default: %(default)s)")
     parser.add_argument("--backbone", default="pvt_v2_b0", help="timm name (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -136,7 +139,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="where the result goes as JSON")
     asked = parser.parse_args()
     conditions = Conditions(threads=asked.threads or os.cpu_count() or 1)
-    height, width = (int(side) for side in asked.size.split("x"))
+    height, width = asked.size
     stages = f"[{{height={height}, width={width}, steps={asked.run_steps or 1000}, batch={asked.batch}}}]"
     given = {"stages": stages, "model.backbone": asked.backbone, "data.root": asked.root, "data.height": str(height)}
     given |= {"data.width": str(width), "loop.threads": str(asked.threads), "loop.device": asked.device}
@@ -146,7 +149,7 @@ def main() -> int:
         found = ratios(ours(settings, device), plain(settings, device, fused=asked.fused), rounds=asked.rounds, clock=clock)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     about = {"trained_on": name, "torch": torch.__version__, "clock": asked.clock, "fused": asked.fused}
-    result = {**about, "size": asked.size, "batch": asked.batch, "backbone": asked.backbone, **found}
+    result = {**about, "size": f"{height}x{width}", "batch": asked.batch, "backbone": asked.backbone, **found}
     result["run"] = data_wait(settings) if asked.run_steps else {}
     print(json.dumps(result))
     if asked.out is not None:

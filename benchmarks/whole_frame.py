@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+from arguments import size
 from conditions import Conditions
 
 from edge_mtl.backends import open_backend
@@ -107,7 +108,7 @@ def main() -> int:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--frame", type=_size, metavar="HxW", help="size of the frames (default: the network's)")
+    parser.add_argument("--frame", type=size, metavar="HxW", help="size of the frames (default: the network's)")
     parser.add_argument("--out", type=Path, required=True, help="results without suffix")
     asked = parser.parse_args()
     conditions = Conditions(threads=asked.threads)
@@ -132,13 +133,6 @@ def main() -> int:
     write_atomic(asked.out.with_name(f"{name}.md"), page.encode())
     print(page)
     return 0
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not (height.isdigit() and width.isdigit()):
-        raise argparse.ArgumentTypeError(f"a size is HEIGHTxWIDTH such as 480x640, not {text!r}")
-    return int(height), int(width)
 
 
 if __name__ == "__main__":
