@@ -12,11 +12,15 @@ VERSION = next(
     if line.startswith("__version__")
 )
 
+# One of these two, or a cv2 of ROS, JetPack or conda: see docs/decisions/0014. Extras that are whole jobs bring HEADLESS.
+HEADLESS = ["opencv-python-headless>=4.9"]
+GUI = ["opencv-python>=4.9"]
 CPU = ["onnxruntime>=1.20"]
 OPENVINO = ["openvino>=2024.6"]
 BUILD = ["onnx>=1.17"]
-DEMO = [*CPU, *OPENVINO, *BUILD, "scikit-image>=0.22"]
+DEMO = [*HEADLESS, *CPU, *OPENVINO, *BUILD, "scikit-image>=0.22"]
 TRAIN = [
+    *HEADLESS,
     *BUILD,
     *CPU,
     "torch>=2.6",
@@ -34,6 +38,7 @@ BAGS = ["rosbags>=0.10"]
 VIEW = ["rerun-sdk>=0.24"]
 PEERS = ["nncf>=2.14"]  # a rival in benchmarks/peers.py
 ROS_TEST = [  # ROS 2 Jazzy as wheels, for tests without an installation of ROS
+    *HEADLESS,
     "ros-jazzy-rclpy[fastrtps]==7.1.6",
     "ros-jazzy-sensor-msgs==5.3.6",
     "ros-jazzy-std-msgs==5.3.6",
@@ -48,11 +53,13 @@ ROS_TEST = [  # ROS 2 Jazzy as wheels, for tests without an installation of ROS
     "hypothesis>=6.100",
 ]
 EXTRAS = {
+    "headless": HEADLESS,
+    "gui": GUI,
     "cpu": CPU,
     "openvino": OPENVINO,
     "gpu": ["onnxruntime-gpu>=1.20", "nvidia-ml-py>=12"],
     "cuda": ["cuda-bindings>=12.6"],  # in place of pycuda, where no CUDA toolkit is there to compile that
-    "gpu-test": ["pytest>=8"],
+    "gpu-test": [*HEADLESS, "pytest>=8"],
     "tensorrt": ["tensorrt>=10.3,<12", "pycuda>=2024.1", "nvidia-ml-py>=12"],
     "jetson": ["pycuda>=2024.1"],
     "rtx": ["tensorrt-rtx>=1.2"],
@@ -71,6 +78,7 @@ EXTRAS = {
         'tensorrt-rtx>=1.2; sys_platform == "linux" and platform_machine == "x86_64"',  # its builder needs no GPU
         "scikit-image>=0.22",
         "torchmetrics>=1.4",
+        "build>=1.2",
         "pytest>=8",
         "hypothesis>=6.100",
         "ruff>=0.9",
@@ -90,7 +98,6 @@ setup(
     exclude_package_data={"edge_mtl": ["bundles/*/engines/*"]},
     install_requires=[
         "numpy>=1.26",
-        "opencv-python-headless>=4.9",
         "typer>=0.12",
         "rich>=13",
         'tomli>=2; python_version < "3.11"',

@@ -12,18 +12,19 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from edge_mtl.build.frame_choice.sources import FrameSource, given_frames
-from edge_mtl.build.gate.budget import Budget
+from edge_mtl import opencv
 from edge_mtl.cli import main as edge_mtl
-from edge_mtl.commands.calibrate import write_choice
-from edge_mtl.commands.recalibrate import ChoiceOptions, run_source
 from edge_mtl.commands.terminal import Terminal
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import sha256_bytes
+
+if TYPE_CHECKING:
+    from edge_mtl.build.frame_choice.sources import FrameSource
 
 
 def main(arguments: list[str]) -> int:
@@ -43,8 +44,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args(arguments)
-    terminal, options = Terminal(json_output=asked.json), ChoiceOptions(asked.count, asked.seed, asked.embedding)
+    terminal = Terminal(json_output=asked.json)
     try:
+        opencv.require()
+        from edge_mtl.build.gate.budget import Budget
+        from edge_mtl.commands.calibrate import write_choice
+        from edge_mtl.commands.recalibrate import ChoiceOptions, run_source
+
+        options = ChoiceOptions(asked.count, asked.seed, asked.embedding)
         budget = Budget.parse(asked.max_drop)
         source = train_split(asked.config, asked.pool)
         if asked.out is not None:
@@ -77,6 +84,8 @@ def train_split(config: Path, pool: int) -> FrameSource:
     """
     from mtl.config import describe, load_config
     from mtl.data.sources import train_frames
+
+    from edge_mtl.build.frame_choice.sources import given_frames
 
     settings = load_config(config)
     stage = settings.stages[-1]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 
+from edge_mtl import opencv
 from edge_mtl.errors import FrameError
 
 __all__ = [
@@ -30,6 +30,8 @@ __all__ = [
     "prepare_planes",
     "supersampling",
 ]
+
+cv2 = opencv.require()  # Engine and all geometry come this way: what is wrong with OpenCV is told here, with its repair
 
 Array = np.ndarray
 Channels = Literal["rgb", "bgr"]

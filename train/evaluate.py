@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mtl.arguments import size_argument
 from rich.console import Console
 
+from edge_mtl import opencv
 from edge_mtl.errors import BuildError, EdgeMtlError
 from edge_mtl.files import write_atomic
 
@@ -34,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 160)
     try:
+        opencv.require()
         from mtl.subjects import FrameChoice
 
         frames = FrameChoice(asked.split, root=asked.root, count=asked.count, size=asked.size)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from edge_mtl import opencv
 from edge_mtl.errors import EdgeMtlError
 
 
@@ -24,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked, rest = parser.parse_known_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
+        opencv.require()
         from mtl.bundling import export_bundle
         from mtl.config import split_arguments
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from mtl.arguments import size_argument
 from rich.console import Console
 
+from edge_mtl import opencv
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.tasks import TASK_NAMES
 
@@ -31,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
+        opencv.require()
         from mtl.checkpoint import CheckpointError
         from mtl.importing import import_weights, read_weights, turn_normals, write_run
 

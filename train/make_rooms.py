@@ -6,16 +6,24 @@ import argparse
 import sys
 from pathlib import Path
 
-import cv2
 from mtl.arguments import size_argument
-from mtl.data.rooms import SPLIT_FIRST_SEED, RenderOptions, RoomsDataset
-from mtl.data.rooms.preview import contact_sheet
+
+from edge_mtl import opencv
+from edge_mtl.errors import BackendUnavailable
 
 _PREVIEW_FRAMES = 12
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = _parser()
+    try:
+        cv2 = opencv.require()
+    except BackendUnavailable as error:
+        print(f"make_rooms: {error}", file=sys.stderr)
+        return error.exit_code
+    from mtl.data.rooms import SPLIT_FIRST_SEED, RenderOptions, RoomsDataset
+    from mtl.data.rooms.preview import contact_sheet
+
+    parser = _parser(list(SPLIT_FIRST_SEED))
     asked = parser.parse_args(arguments)
     height, width = asked.size
     options = RenderOptions(invalid_depth=asked.invalid_depth, void_labels=asked.void_labels)
@@ -40,13 +48,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(splits: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="example: python train/make_rooms.py --split train --count 1200 --size 192x256 --preview out/rooms.png",
     )
     parser.add_argument("--root", type=Path, default=Path("data/rooms"), help="cache folder (default: %(default)s)")
-    parser.add_argument("--split", choices=list(SPLIT_FIRST_SEED), default="train", help="default: %(default)s")
+    parser.add_argument("--split", choices=splits, default="train", help="default: %(default)s")
     parser.add_argument("--count", type=int, default=1200, help="number of frames (default: %(default)s)")
     parser.add_argument(
         "--size", type=size_argument, default=(192, 256), metavar="HxW", help="canvas in pixels (default: 192x256)"

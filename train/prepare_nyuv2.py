@@ -32,6 +32,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from edge_mtl import opencv
 from edge_mtl.errors import BackendUnavailable, BuildError, EdgeMtlError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
+        opencv.require()
         from mtl.data.nyuv2.axes import NormalAxes
 
         axes = NormalAxes.parse(asked.axes) if asked.axes else None

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from mtl.config import split_arguments
 from rich.console import Console
 
+from edge_mtl import opencv
 from edge_mtl.errors import EdgeMtlError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked, rest = parser.parse_known_args(given)
     console = Console(width=None if sys.stdout.isatty() else 160)
     try:
+        opencv.require()
         return _study(asked, split_arguments(rest), console)
     except EdgeMtlError as error:
         print(f"study: {error}", file=sys.stderr)

@@ -20,6 +20,7 @@ from mtl.config import ConfigError, load_config, split_arguments
 from mtl.qat.settings import for_qat
 from rich.console import Console
 
+from edge_mtl import opencv
 from edge_mtl.errors import EdgeMtlError
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "rooms-quick.toml"
@@ -42,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     typed = sys.argv[1:] if arguments is None else arguments
     command = shlex.join(["python", "train/train.py", *(word for word in typed if word != "--resume")])
     try:
+        opencv.require()
         overrides = split_arguments([*(f"--{item}" for item in asked.set), *rest])
         settings = load_config(asked.config, overrides)
         if asked.qat or settings.qat.enabled:

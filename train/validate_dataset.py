@@ -10,13 +10,17 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mtl.data.nyuv2.check import Report, inspect
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from edge_mtl import opencv
 from edge_mtl.errors import EdgeMtlError
+
+if TYPE_CHECKING:
+    from mtl.data.nyuv2.check import Report
 
 _PROBLEMS_SHOWN = 8
 _COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
@@ -30,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     asked = parser.parse_args(arguments)
     try:
+        opencv.require()
         report = _inspect(asked.folder)
     except EdgeMtlError as error:
         print(f"validate_dataset: {error}", file=sys.stderr)
@@ -58,6 +63,8 @@ def show(report: Report, console: Console) -> None:
 
 
 def _inspect(folder: Path) -> Report:
+    from mtl.data.nyuv2.check import inspect
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("files"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("files")

@@ -6,6 +6,7 @@ or bundles. No runtime is imported before it is opened.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -34,6 +35,7 @@ __all__ = [
     "available",
     "compile_graph",
     "open_backend",
+    "proven",
 ]
 
 Array = np.ndarray
@@ -104,7 +106,7 @@ class Availability:
     """Whether a runtime can be used here.
 
     Attributes:
-        usable: it is installed.
+        usable: its files are installed; for `proven` it has also been imported.
         version: of the installed runtime, "" where there is none.
         reason: why it can or cannot be used, a sentence.
         extra: name of the extra that installs it: pip install "edge-mtl[EXTRA]".
@@ -125,6 +127,7 @@ class _Runtime:
         device: "cpu" or "cuda".
         plans: it takes plans, which are programs, and not ONNX graphs, which are data.
         binding: it needs one of `edge_mtl.cuda.BINDINGS`.
+        name: that every one of `packages` must have; those of a package that is broken may import without it.
     """
 
     module: str
@@ -133,11 +136,12 @@ class _Runtime:
     device: str = "cpu"
     plans: bool = False
     binding: bool = False
+    name: str = "InferenceSession"
 
 
 _RUNTIMES: Mapping[str, _Runtime] = {
     "onnxruntime": _Runtime("edge_mtl.backends.onnxruntime", {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}, "cpu"),
-    "openvino": _Runtime("edge_mtl.backends.openvino", {"openvino": ("openvino",)}, "openvino"),
+    "openvino": _Runtime("edge_mtl.backends.openvino", {"openvino": ("openvino",)}, "openvino", name="Core"),
     "onnxruntime-cuda": _Runtime(
         "edge_mtl.backends.onnxruntime_cuda", {"onnxruntime": ("onnxruntime-gpu",)}, "gpu", device="cuda"
     ),
@@ -148,6 +152,7 @@ _RUNTIMES: Mapping[str, _Runtime] = {
         device="cuda",
         plans=True,
         binding=True,
+        name="Runtime",
     ),
 }
 
@@ -162,6 +167,11 @@ TAKES_GRAPHS: tuple[str, ...] = tuple(name for name, runtime in _RUNTIMES.items(
 def available() -> dict[str, Availability]:
     """Which runtimes are here, by backend name. Looks at installed packages only: nothing is imported."""
     return {name: _availability(runtime) for name, runtime in _RUNTIMES.items()}
+
+
+def proven() -> dict[str, Availability]:
+    """As `available`, but every runtime that is found is imported as well, which can take seconds."""
+    return {name: _import(_RUNTIMES[name], found) for name, found in available().items()}
 
 
 def open_backend(
@@ -230,10 +240,54 @@ def _module(name: str, model: bytes, *, threads: int | None, precision: str) -> 
         raise BackendUnavailable(f"{package} is installed but does not import ({exc}). {_install(runtime)}") from exc
 
 
+def _import(runtime: _Runtime, found: Availability) -> Availability:
+    """Availability after an attempt to import what was found."""
+    package, _ = _package(runtime)
+    if not found.usable or package is None:
+        return found
+    try:
+        module = importlib.import_module(package)
+    except Exception as exc:  # what a broken installation raises is its vendor's choice
+        return _absent(runtime, f"{package} is installed but does not import ({exc}). {_repair(runtime, package)}")
+    if not hasattr(module, runtime.name):
+        return _absent(runtime, f"{package} is installed but has no {runtime.name}. {_repair(runtime, package)}")
+    return found
+
+
+def _package(runtime: _Runtime) -> tuple[str | None, bool]:
+    """The first of its packages that is found, and whether it is whole.
+
+    Of one that is not, only a folder without a module is left: Python calls that a namespace, and imports it.
+    """
+    left = None
+    for name in runtime.packages:
+        spec = importlib.util.find_spec(name)
+        if spec is None:
+            continue
+        if spec.origin is not None or spec.submodule_search_locations is None:
+            return name, True
+        left = left or name
+    return left, False
+
+
+def _repair(runtime: _Runtime, package: str) -> str:
+    """The command after which there is one whole package, whatever is left of those that share its files."""
+    installed = []
+    for distribution in sorted({name for known in _RUNTIMES.values() for name in known.packages.get(package, ())}):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            importlib.metadata.version(distribution)
+            installed.append(distribution)
+    removal = f"pip uninstall -y {' '.join(installed)} && " if installed else ""
+    return f'Run: {removal}pip install "edge-mtl[{runtime.extra}]"'
+
+
 def _availability(runtime: _Runtime) -> Availability:
-    package = next((name for name in runtime.packages if importlib.util.find_spec(name) is not None), None)
+    package, whole = _package(runtime)
     if package is None:
         return _absent(runtime, f"{' or '.join(runtime.packages)} is not installed. {_install(runtime)}")
+    if not whole:
+        left = "only an empty folder is left, as after uninstalling one of two packages that share their files"
+        return _absent(runtime, f"Of {package} {left}. {_repair(runtime, package)}")
     name, version = package, "unknown"
     for distribution in runtime.packages[package]:
         try:

@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from edge_mtl import opencv
 from edge_mtl.bench.sensors.nvml import Nvml
 from edge_mtl.bench.sensors.state import processor_shares, read_state, throttling
 from edge_mtl.device import fingerprint
@@ -25,7 +26,7 @@ MOST_STOLEN = 0.1
 """Share of the processors' time that others may take during a benchmark: guests of the same host, processes of the machine."""
 
 _PACKAGES = (
-    *("edge-mtl", "numpy", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu", "openvino"),
+    *("edge-mtl", "numpy", *opencv.DISTRIBUTIONS, "onnxruntime", "onnxruntime-gpu", "openvino"),
     *("tensorrt", "tensorrt-rtx", "pycuda", "onnx", "torch"),
 )
 _GIT_TIMEOUT_S = 30

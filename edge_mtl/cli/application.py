@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from edge_mtl import opencv
 from edge_mtl.cli.arguments import block
 from edge_mtl.commands.terminal import DEBUG_VARIABLE
 
@@ -34,7 +36,27 @@ _EPILOG = "\n\n".join(
     )
 )
 
-app = typer.Typer(
+_WITHOUT_OPENCV = ("compare", "doctor", "engines", "export", "inspect")
+"""Commands that import no OpenCV."""
+
+
+class _Command(TyperCommand):
+    """A command that looks at OpenCV once, after its arguments are parsed and before it starts."""
+
+    def invoke(self, ctx: Any) -> Any:
+        if self.name not in _WITHOUT_OPENCV:
+            opencv.require()
+        return super().invoke(ctx)
+
+
+class _Application(typer.Typer):
+    """Registers every command as a _Command."""
+
+    def command(self, *arguments: Any, **options: Any) -> Any:
+        return super().command(*arguments, **{"cls": _Command, **options})
+
+
+app = _Application(
     name="edge-mtl",
     help="Segmentation, metric depth and surface normals from one RGB frame: build engines on this device and run them.",
     epilog=_EPILOG,

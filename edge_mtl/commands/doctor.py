@@ -1,6 +1,6 @@
 """`edge-mtl doctor`: what can run here, what cannot and why, and what to install.
 
-Knows where to look; changes nothing.
+Knows where to look; changes nothing. What is called usable was imported; OpenCV is looked at, not needed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import cv2
-
-from edge_mtl import __version__
-from edge_mtl.backends import available
+from edge_mtl import __version__, opencv
+from edge_mtl.backends import proven
 from edge_mtl.build.store.engines import cache_folder
 from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, Bundle
 from edge_mtl.choice import default_backend
@@ -33,16 +31,18 @@ def run(terminal: Terminal) -> None:
     """Print the findings.
 
     Raises:
-        BackendUnavailable: no backend is usable, or two distributions of one runtime overwrite each other.
+        BackendUnavailable: no backend is usable, two distributions of one runtime or of OpenCV overwrite each other, or
+            OpenCV is missing or broken.
     """
-    backends = available()
+    backends = proven()
+    found = opencv.installed()
     findings: dict[str, Any] = {
         "edge_mtl": __version__,
         "device": plain(fingerprint()),
         "gpus": [gpu.to_dict() for gpu in gpus()],
         "backends": {name: plain(backend) for name, backend in backends.items()},
         "clashing_runtimes": list(clashing_runtimes()),
-        "opencv": {"version": cv2.__version__, "threads": cv2.getNumThreads()},
+        "opencv": plain(found) | {"threads": opencv.require().getNumThreads() if found.version else None},
         "demo_bundle": _demo_bundle(),
         "cache": {"folder": str(cache_folder()), "writable": _writable(cache_folder())},
     }
@@ -53,10 +53,13 @@ def run(terminal: Terminal) -> None:
         terminal.record(findings | {"usable": usable})
     else:
         _show(terminal, findings)
-    if findings["clashing_runtimes"]:
-        raise BackendUnavailable(_clash(findings["clashing_runtimes"]))
+    problems = [_clash(findings["clashing_runtimes"])] if findings["clashing_runtimes"] else []
     if not usable:
-        raise BackendUnavailable("no backend is usable here. Install one with: pip install 'edge-mtl[cpu]'")
+        problems.append("no backend is usable here. Install one with: pip install 'edge-mtl[cpu]'")
+    if found.problem:
+        problems.append(found.problem)
+    if problems:
+        raise BackendUnavailable(" ".join(problems))
 
 
 def clashing_runtimes() -> tuple[str, ...]:
@@ -84,6 +87,14 @@ def _clash(names: list[str]) -> str:
         f"{' and '.join(names)} are installed together and overwrite each other's files. "
         f"Run: pip uninstall -y {' '.join(names)}, then install the extra you want."
     )
+
+
+def _opencv(found: dict[str, Any]) -> str:
+    """One line: the version and whose it is, or what is wrong."""
+    if not found["version"]:
+        return str(found["problem"])
+    source = " and ".join(found["distributions"]) or f"not of pip, in {found['folder']}"
+    return f"{found['version']}, {source}, {found['threads']} threads"
 
 
 def _writable(folder: Path) -> bool:
@@ -115,7 +126,7 @@ def _show(terminal: Terminal, findings: dict[str, Any]) -> None:
     if not findings["gpus"]:
         device.add_row("GPU", no_gpu() or "the NVIDIA driver does not answer: check with nvidia-smi")
     device.add_row("system", f"{here.system} {here.architecture}, Python {here.python}")
-    device.add_row("OpenCV", f"{findings['opencv']['version']}, {findings['opencv']['threads']} threads")
+    device.add_row("OpenCV", _opencv(findings["opencv"]))
     default = findings["default"]
     device.add_row("without an engine", f"{default['backend'] or 'nothing'}: {default['reason']}")
     demo, cache = findings["demo_bundle"], findings["cache"]

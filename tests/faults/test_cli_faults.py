@@ -255,7 +255,7 @@ def test_a_precision_that_no_runtime_here_has_is_refused(tiny_bundle: Bundle) ->
 
 
 def test_doctor_fails_without_any_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "available", dict)
+    monkeypatch.setattr(doctor, "proven", dict)
     assert edge_mtl("doctor").code == 5
     outcome = edge_mtl("doctor", "--json")
     assert outcome.code == 5

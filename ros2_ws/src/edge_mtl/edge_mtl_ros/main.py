@@ -39,7 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
 
-    from edge_mtl_ros.perception_node import PerceptionNode
+    from edge_mtl.errors import BackendUnavailable
+
+    try:
+        from edge_mtl_ros.perception_node import PerceptionNode
+    except BackendUnavailable as exc:  # OpenCV is missing or broken
+        sys.stderr.write(f"perception_node: {exc}\n")
+        return exc.exit_code
 
     importing = False
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
