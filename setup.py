@@ -1,5 +1,7 @@
 """Package metadata and extras; tool settings are in pyproject.toml."""
 
+import json
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -11,6 +13,23 @@ VERSION = next(
     for line in (HERE / "edge_mtl" / "__init__.py").read_text(encoding="utf-8").splitlines()
     if line.startswith("__version__")
 )
+
+BUNDLE = "bundles/rooms-b0"
+"""The only bundle that is installed: the files that its manifest lists, and no engine or other file that lies beside them."""
+
+
+def bundle_files() -> list[str]:
+    """Files of the bundle as package data."""
+    manifest = json.loads((HERE / "edge_mtl" / BUNDLE / "manifest.json").read_text(encoding="utf-8"))
+    return [f"{BUNDLE}/{name}" for name in ("manifest.json", *manifest["files"])]
+
+
+def description() -> str:
+    """The README without what only a checkout can show: images and links with a relative address, of which the text stays."""
+    text = (HERE / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"!\[[^\]]*\]\((?!https?://)[^)]*\)\n*", "", text)
+    return re.sub(r"(?<!!)\[([^\]]*)\]\((?!https?://|#)[^)]*\)", r"\1", text)
+
 
 # One of these two, or a cv2 of ROS, JetPack or conda: see docs/decisions/0014. Extras that are whole jobs bring HEADLESS.
 HEADLESS = ["opencv-python-headless>=4.9"]
@@ -90,12 +109,11 @@ setup(
     name="edge-mtl",
     version=VERSION,
     description="Segmentation, metric depth and surface normals from one RGB frame, deployed on the edge and measured",
-    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description=description(),
     long_description_content_type="text/markdown",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["edge_mtl", "edge_mtl.*"]),
-    package_data={"edge_mtl": ["py.typed", "recipes/*.toml", "cuda/*.ptx", "cuda/*.cu", "bundles/**/*"]},
-    exclude_package_data={"edge_mtl": ["bundles/*/engines/*"]},
+    package_data={"edge_mtl": ["py.typed", "recipes/*.toml", "cuda/*.ptx", "cuda/*.cu", *bundle_files()]},
     install_requires=[
         "numpy>=1.26",
         "typer>=0.12",

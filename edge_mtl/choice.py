@@ -20,6 +20,7 @@ from edge_mtl.backends import (
     Backend,
     CompiledGraph,
     available,
+    none_usable,
     open_backend,
 )
 from edge_mtl.build.store.engines import EngineSelection, EngineStore
@@ -105,7 +106,7 @@ def choose(
         raise BackendUnavailable(found[backend].reason)
     check_any(found, kind)
     if not usable:
-        raise BackendUnavailable('No runtime is installed. Install one with: pip install "edge-mtl[cpu]"')
+        raise none_usable(found)
     store = EngineStore(bundle, runtimes={name: found[name].version for name in usable}, gpu=gpu_asked(device))
     where = f"cuda:{device}" if device else kind
     selection = _selection(bundle, store, backend, precision, threads, build_missing, where)

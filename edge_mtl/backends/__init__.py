@@ -34,6 +34,7 @@ __all__ = [
     "TensorSpec",
     "available",
     "compile_graph",
+    "none_usable",
     "open_backend",
     "proven",
 ]
@@ -110,12 +111,14 @@ class Availability:
         version: of the installed runtime, "" where there is none.
         reason: why it can or cannot be used, a sentence.
         extra: name of the extra that installs it: pip install "edge-mtl[EXTRA]".
+        broken: it is installed, but not whole; `reason` has the command that repairs it.
     """
 
     usable: bool
     version: str
     reason: str
     extra: str
+    broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,12 @@ def available() -> dict[str, Availability]:
 def proven() -> dict[str, Availability]:
     """As `available`, but every runtime that is found is imported as well, which can take seconds."""
     return {name: _import(_RUNTIMES[name], found) for name, found in available().items()}
+
+
+def none_usable(found: Mapping[str, Availability]) -> BackendUnavailable:
+    """The error where no runtime can be used: repair the one that is broken, else install one."""
+    install = 'No runtime is installed. Install one with: pip install "edge-mtl[cpu]"'
+    return BackendUnavailable(next((entry.reason for entry in found.values() if entry.broken), install))
 
 
 def open_backend(
@@ -248,9 +257,9 @@ def _import(runtime: _Runtime, found: Availability) -> Availability:
     try:
         module = importlib.import_module(package)
     except Exception as exc:  # what a broken installation raises is its vendor's choice
-        return _absent(runtime, f"{package} is installed but does not import ({exc}). {_repair(runtime, package)}")
+        return _broken(runtime, package, f"{package} is installed but does not import ({exc}).")
     if not hasattr(module, runtime.name):
-        return _absent(runtime, f"{package} is installed but has no {runtime.name}. {_repair(runtime, package)}")
+        return _broken(runtime, package, f"{package} is installed but has no {runtime.name}.")
     return found
 
 
@@ -270,15 +279,19 @@ def _package(runtime: _Runtime) -> tuple[str | None, bool]:
     return left, False
 
 
-def _repair(runtime: _Runtime, package: str) -> str:
-    """The command after which there is one whole package, whatever is left of those that share its files."""
+def _broken(runtime: _Runtime, package: str, what: str) -> Availability:
+    """Not usable, with the command after which there is one whole package, whatever is left of those that share its files."""
     installed = []
     for distribution in sorted({name for known in _RUNTIMES.values() for name in known.packages.get(package, ())}):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             importlib.metadata.version(distribution)
             installed.append(distribution)
-    removal = f"pip uninstall -y {' '.join(installed)} && " if installed else ""
-    return f'Run: {removal}pip install "edge-mtl[{runtime.extra}]"'
+    repair = f'pip install "edge-mtl[{runtime.extra}]"'
+    if len(installed) == 1:
+        repair = f"pip install --force-reinstall --no-deps {installed[0]}"
+    elif installed:
+        repair = f"pip uninstall -y {' '.join(installed)} && {repair}"
+    return Availability(False, "", f"{what} Run: {repair}", runtime.extra, broken=True)
 
 
 def _availability(runtime: _Runtime) -> Availability:
@@ -286,8 +299,8 @@ def _availability(runtime: _Runtime) -> Availability:
     if package is None:
         return _absent(runtime, f"{' or '.join(runtime.packages)} is not installed. {_install(runtime)}")
     if not whole:
-        left = "only an empty folder is left, as after uninstalling one of two packages that share their files"
-        return _absent(runtime, f"Of {package} {left}. {_repair(runtime, package)}")
+        left = "is a folder without its module, as it is left by uninstalling one of two packages that share their files."
+        return _broken(runtime, package, f"{package} {left}")
     name, version = package, "unknown"
     for distribution in runtime.packages[package]:
         try:

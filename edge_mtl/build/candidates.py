@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from edge_mtl.backends import Availability
+from edge_mtl.backends import Availability, none_usable
 from edge_mtl.device import DeviceFingerprint
 from edge_mtl.errors import BackendUnavailable, BuildError
 
@@ -95,7 +95,7 @@ def candidates(
         raise BackendUnavailable(available[backend].reason)
     names = [name for name, found in available.items() if found.usable and backend in (AUTO, name)]
     if not names:
-        raise BackendUnavailable('No runtime is installed. Install one with: pip install "edge-mtl[cpu]"')
+        raise none_usable(available)
     found = tuple(candidate for name in names for candidate in _of_runtime(name, precision, device))
     if found:
         return found

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_mtl import __version__, opencv
-from edge_mtl.backends import proven
+from edge_mtl.backends import none_usable, proven
 from edge_mtl.build.store.engines import cache_folder
 from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, Bundle
 from edge_mtl.choice import default_backend
@@ -55,7 +55,7 @@ def run(terminal: Terminal) -> None:
         _show(terminal, findings)
     problems = [_clash(findings["clashing_runtimes"])] if findings["clashing_runtimes"] else []
     if not usable:
-        problems.append("no backend is usable here. Install one with: pip install 'edge-mtl[cpu]'")
+        problems.append(str(none_usable(backends)))
     if found.problem:
         problems.append(found.problem)
     if problems:

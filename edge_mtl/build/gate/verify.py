@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.backends import available, open_backend
+from edge_mtl.backends import available, none_usable, open_backend
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.evaluation import LabelledSet, evaluate, labelled_set
 from edge_mtl.build.frame_choice.held_out import refuse_calibrated
@@ -297,7 +297,7 @@ def _reference(bundle: Bundle) -> Subject:
     here = available()
     runtime = "onnxruntime" if here["onnxruntime"].usable else "openvino"
     if not here[runtime].usable:
-        raise BackendUnavailable('No runtime is installed. Install one with: pip install "edge-mtl[cpu]"')
+        raise none_usable(here)
     graph = DEPLOY_MODEL if bundle.has(DEPLOY_MODEL) else PLAIN_MODEL
     return Subject(runtime, "fp32", bundle.read(graph), False, label=REFERENCE)
 
