@@ -14,13 +14,14 @@ GPU_READY := $(GPU_VENV)/.ready-$(subst $(comma),-,$(GPU_EXTRAS))
 NVCC ?= nvcc
 SETUP_FILES := setup.py pyproject.toml constraints.txt
 
-.PHONY: demo test test-sdk test-training test-ros soak check lint train test-gpu bench-gpu ptx clean help
+.PHONY: demo test test-sdk test-training test-ros test-wheel soak check lint train test-gpu bench-gpu ptx clean help
 
 help:
 	@echo "make demo    an INT8 engine from the demo bundle, a picture in out/demo.png, a benchmark table"
 	@echo "make test    set up the development environment and run the tests"
-	@echo "make check   ruff, mypy, make test, and make test-ros where its wheels exist"
+	@echo "make check   ruff, mypy, make test, make test-wheel, and make test-ros where its wheels exist"
 	@echo "make test-ros  the ROS 2 node's tests on real rclpy, from wheels, in an environment of its own"
+	@echo "make test-wheel  the wheel, installed by pip into an empty environment, runs the demo"
 	@echo "make soak    1000 lifecycle cycles and ten minutes at 30 Hz of the ROS 2 node"
 	@echo "make test-gpu   the tests of a CUDA GPU, in an environment with onnxruntime-gpu (GPU_EXTRAS=tensorrt,... adds TensorRT)"
 	@echo "make bench-gpu  everything that runs the network on a CUDA GPU, side by side, into out/gpu.json"
@@ -42,6 +43,11 @@ test-training: $(VENV)/.ready
 check: lint test-sdk
 	@echo "next: the tests that train and those of the node, at the same time; each is shown when it is done, minutes from now"
 	$(MAKE) --jobs=2 --output-sync=target test-training $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),test-ros)
+	$(MAKE) test-wheel
+
+# pip downloads what the wheel depends on.
+test-wheel: $(VENV)/.ready
+	EDGE_MTL_INSTALL=1 $(BIN)/python -m pytest tests/packaging/test_wheel.py
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

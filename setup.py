@@ -105,6 +105,9 @@ EXTRAS = {
     ],
 }
 
+# setuptools adds what an earlier sdist held, whatever is asked for now.
+(HERE / "edge_mtl.egg-info" / "SOURCES.txt").unlink(missing_ok=True)
+
 setup(
     name="edge-mtl",
     version=VERSION,
