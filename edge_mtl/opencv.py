@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from edge_mtl.errors import BackendUnavailable
 
 __all__ = ["DISTRIBUTIONS", "MINIMUM", "OpenCv", "installed", "require"]
@@ -101,26 +103,25 @@ def _import_problem(exc: Exception) -> str:
         return f"OpenCV needs the library {library}, which is not here. Run: {_reinstall(names)}"
     if "numpy" in line.lower() or "_ARRAY_API" in line:
         return (
-            f"The module cv2 was compiled for another NumPy than the installed {importlib.metadata.version('numpy')} ({line}). "
-            f'Run: {_reinstall(names)}. Only the cv2 of the system will do? Then: pip install "numpy<2"'
+            f"The module cv2 was compiled for another NumPy than the installed {np.__version__} ({line}). "
+            f'Run: {_reinstall(names)}. To keep the cv2 of the system instead: pip install "numpy<2"'
         )
     return f"The module cv2 is installed but does not import ({type(exc).__name__}: {line}). Run: {_reinstall(names)}"
 
 
 def _module_problem(module: ModuleType) -> str | None:
     """Why an imported cv2 cannot be used, and the repair."""
-    home, names = _home(module), list(_homes())
+    home = _home(module)
     if getattr(module, "__file__", None) is None:
         return (
             f"{home} is a folder without OpenCV's module, which uninstalling one of two OpenCV packages leaves behind. "
-            f"Run: {_reinstall(names)}"
+            f"Run: {_reinstall(list(_homes()))}"
         )
     version = str(getattr(module, "__version__", ""))
     missing = [name for name in _NAMES if not hasattr(module, name)]
     if missing or not version:
-        return f"The module cv2 at {home} lacks {', '.join(missing) or '__version__'}, so it is no whole OpenCV. Run: " + (
-            _reinstall(names)
-        )
+        lacks = ", ".join(missing) or "__version__"
+        return f"The module cv2 at {home} lacks {lacks}: it is not a whole OpenCV. Run: {_reinstall(list(_homes()))}"
     if tuple(int(number) for number in re.findall(r"\d+", version)[:2]) < MINIMUM:
         wanted = ".".join(str(number) for number in MINIMUM)
         return f"OpenCV should be {wanted} or later; found {version} at {home}. Run: {_upgrade(module)}"
