@@ -124,7 +124,7 @@ def test_an_opencv_that_fails_in_its_own_way_is_told_with_what_it_said(site: Sit
 def test_a_module_of_another_kind_named_cv2_is_refused(site: SiteFolder) -> None:
     site.add_module("cv2", WHOLE.replace("def imread", "def imwrong"))
     said = said_by_engine(site)
-    assert f"{site.path / 'cv2'} lacks imread," in said
+    assert f"{site.path / 'cv2'} lacks imread:" in said
     assert 'pip install "edge-mtl[headless]"' in said
 
 
