@@ -25,7 +25,10 @@ def bundle_files() -> list[str]:
 
 
 def description() -> str:
-    """The README without what only a checkout can show: images and links with a relative address, of which the text stays."""
+    """The README without what only a checkout can show: images and links with a relative address, of which the text stays.
+
+    Once the project has a public address, that can be put before the relative ones instead.
+    """
     text = (HERE / "README.md").read_text(encoding="utf-8")
     text = re.sub(r"!\[[^\]]*\]\((?!https?://)[^)]*\)\n*", "", text)
     return re.sub(r"(?<!!)\[([^\]]*)\]\((?!https?://|#)[^)]*\)", r"\1", text)
@@ -98,6 +101,7 @@ EXTRAS = {
         "scikit-image>=0.22",
         "torchmetrics>=1.4",
         "build>=1.2",
+        "setuptools>=70.1",  # builds the wheel for the tests
         "pytest>=8",
         "hypothesis>=6.100",
         "ruff>=0.9",
