@@ -60,7 +60,7 @@ def distance(found: np.ndarray, expected: np.ndarray) -> float:
 
 def int8_of(graph: bytes, target: Target) -> bytes:
     recipe = recipe_for(target)
-    return emit(graph, calibrate(graph, [], recipe=recipe), recipe=recipe, target=target, reduce_range=False)
+    return emit(graph, calibrate(graph, [], recipe=recipe), recipe=recipe, target=target, bits=8)
 
 
 @pytest.mark.parametrize("target", TARGETS)
