@@ -82,7 +82,7 @@ docs/decisions/0010), so INT8 is tried without them, too. ONNX Runtime has few i
 def candidates(
     precision: str, *, backend: str, available: Mapping[str, Availability], device: DeviceFingerprint
 ) -> tuple[Candidate, ...]:
-    """Everything to try for `precision`, at least one.
+    """Everything to try for `precision`, at least one; INT8 with the weights that are right on `device`.
 
     Args:
         precision: one of `BUILDABLE`, or "auto" for all that this machine computes in.
@@ -103,7 +103,7 @@ def candidates(
         raise BackendUnavailable('No runtime is installed. Install one with: pip install "edge-mtl[cpu]"')
     found = tuple(candidate for name in names for candidate in _of_runtime(name, precision, device))
     if found:
-        return found
+        return with_weight_bits(found, "auto", device)
     if backend in _ON_GPU:
         raise BuildError(f"{backend} builds {', '.join(_ON_GPU[backend])}; {precision} was asked for. Choose one of those.")
     if not _in_hardware(precision, device):
@@ -122,7 +122,7 @@ def candidates(
 
 
 def with_weight_bits(tried: Sequence[Candidate], mode: ReduceRange, device: DeviceFingerprint) -> tuple[Candidate, ...]:
-    """`tried` with an INT8 candidate for each number of bits that its runtime computes rightly with on `device`.
+    """`tried`, whatever bits their weights had, with those that a recipe wants.
 
     Args:
         mode: of the recipe; see `edge_mtl.build.quantization.weights.weight_bits`.
@@ -134,7 +134,7 @@ def with_weight_bits(tried: Sequence[Candidate], mode: ReduceRange, device: Devi
             found.append(candidate)
         else:
             found += [replace(candidate, weight_bits=bits) for bits in weight_bits(mode, target, device)]
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 _TARGETS: Mapping[str, Target] = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
