@@ -253,7 +253,7 @@ def test_the_graphs_that_a_bundle_brings_are_judged_as_their_exact_arithmetic_wo
             found = golden_agreement(opened, bundle)
         assert not excess(found, meant), name
         same, depth, angle = found.argmax_agreement, found.depth_relative_difference, found.normal_angle_deg
-        assert same is not None and depth is not None and angle is not None
+        assert None not in (same, depth, angle)
         assert same > 0.97
         assert depth < 0.03
         assert angle < 2.0
