@@ -84,6 +84,8 @@ setup(
     description="Segmentation, metric depth and surface normals from one RGB frame, deployed on the edge and measured",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE", "WEIGHTS.md"],
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["edge_mtl", "edge_mtl.*"]),
     package_data={"edge_mtl": ["py.typed", "recipes/*.toml", "cuda/*.ptx", "cuda/*.cu", "bundles/**/*"]},
