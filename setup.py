@@ -47,6 +47,7 @@ ROS_TEST = [  # ROS 2 Jazzy as wheels, for tests without an installation of ROS
     "pytest>=8",
     "hypothesis>=6.100",
 ]
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.30", "mkdocstrings-python>=1.16"]
 EXTRAS = {
     "cpu": CPU,
     "openvino": OPENVINO,
@@ -63,11 +64,13 @@ EXTRAS = {
     "view": VIEW,
     "peers": PEERS,
     "ros-test": ROS_TEST,
+    "docs": DOCS,
     "dev": [
         *TRAIN,
         *OPENVINO,
         *BAGS,
         *VIEW,
+        *DOCS,
         'tensorrt-rtx>=1.2; sys_platform == "linux" and platform_machine == "x86_64"',  # its builder needs no GPU
         "scikit-image>=0.22",
         "torchmetrics>=1.4",
@@ -75,6 +78,7 @@ EXTRAS = {
         "hypothesis>=6.100",
         "ruff>=0.9",
         "mypy>=1.14",
+        "pre-commit>=4",
     ],
 }
 
