@@ -47,7 +47,13 @@ ROS_TEST = [  # ROS 2 Jazzy as wheels, for tests without an installation of ROS
     "pytest>=8",
     "hypothesis>=6.100",
 ]
-DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.30", "mkdocstrings-python>=1.16"]
+DOCS = [  # the documentation site
+    "mkdocs>=1.6,<2",
+    "mkdocs-material>=9.6",
+    "mkdocstrings[python]>=0.30",
+    "mkdocstrings-python>=1.16",
+    'pymdown-extensions<12; python_version < "3.11"',  # what mkdocstrings can use there
+]
 EXTRAS = {
     "cpu": CPU,
     "openvino": OPENVINO,

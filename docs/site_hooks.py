@@ -68,7 +68,7 @@ def commonmark(text: str) -> str:
     here both need a blank line before and four spaces.
     """
     lines: list[str] = []
-    inside, listed = False, False
+    opening, inside, listed = "", False, False  # opening: the first line after the last blank one
     for line in text.splitlines():
         fence = _FENCE.match(line)
         if not inside or fence:
@@ -76,9 +76,11 @@ def commonmark(text: str) -> str:
             before = lines[-1] if lines else ""
             if item is None and line and not line.startswith(" ") and not before:
                 listed = False
-            starts = (item is not None and not listed) or (table and not before.lstrip().startswith("|"))
+            starts = (item is not None and not _ITEM.match(opening)) or (table and not before.lstrip().startswith("|"))
             if before.strip() and starts:
                 lines.append("")
+                before = ""
+            opening = opening if before.strip() else line
             listed = listed or item is not None
         if fence:
             inside = not inside

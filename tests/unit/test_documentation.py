@@ -173,8 +173,8 @@ def test_hooks_before_a_commit_are_commands_of_make_lint() -> None:
 
 
 def test_lists_and_tables_that_follow_a_paragraph_get_the_blank_line_and_the_indent_that_the_site_needs() -> None:
-    written = "Text:\n- one\n  more\n\n  | a |\n  |---|\n- two\n1. three\n\nEnd\n| a |\n|---|\n\n```\nx\n- y\n```\n"
-    wanted = "Text:\n\n- one\n    more\n\n    | a |\n    |---|\n- two\n1. three\n\nEnd\n\n| a |\n|---|\n\n```\nx\n- y\n```\n"
+    written = "Text:\n- one\n  more\n\n  | a |\n  |---|\n- two\n- three\n\nEnd\n| a |\n|---|\n\n```\nx\n- y\n```\n"
+    wanted = "Text:\n\n- one\n    more\n\n    | a |\n    |---|\n\n- two\n- three\n\nEnd\n\n| a |\n|---|\n\n```\nx\n- y\n```\n"
     assert SITE.commonmark(written) == wanted
 
 
