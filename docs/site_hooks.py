@@ -24,6 +24,7 @@ _FENCE = re.compile(r"^ *(```|~~~)")
 _LINK = re.compile(r"\]\(([^()\s]+)\)")
 _ITEM = re.compile(r"^( *)([-*]|\d+\.) ")
 _TAG = re.compile(r"<(script|img|iframe|source|video|audio|embed|object|link)\b[^>]*>", re.IGNORECASE)
+_MENTION = re.compile(r"""\brel=["']?(?:canonical|alternate|prev|next)\b""", re.IGNORECASE)
 _OUTSIDE = re.compile(r"""\b(?:src|srcset|data|href)=["']?(?:https?:)?//""", re.IGNORECASE)
 
 
@@ -92,7 +93,7 @@ def commonmark(text: str) -> str:
 def requests_to_others(html: str) -> list[str]:
     """Elements of a page that would make a browser ask another host. Links that a reader may follow are not meant."""
     tags: Iterable[re.Match[str]] = _TAG.finditer(html)
-    return [tag[0] for tag in tags if _OUTSIDE.search(tag[0])]
+    return [tag[0] for tag in tags if _OUTSIDE.search(tag[0]) and not _MENTION.search(tag[0])]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -183,6 +183,8 @@ def test_lists_and_tables_that_follow_a_paragraph_get_the_blank_line_and_the_ind
     [
         ('<script src="https://cdn.example.org/x.js"></script>', 1),
         ('<link rel="stylesheet" href="//fonts.example.org/css">', 1),
+        ('<link rel="preconnect" href="https://fonts.example.org">', 1),
+        ('<link rel="canonical" href="https://example.org/page">', 0),
         ("<img alt=a src=http://example.org/i.png>", 1),
         ('<a href="https://example.org">may be followed</a><img src="../i.png"><script src="assets/x.js"></script>', 0),
     ],
