@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -11,12 +13,12 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from edge_mtl.backends import compile_graph, open_backend
 from edge_mtl.backends.byte_products import EXACT_WEIGHT, products_saturate, saturating_weights
 from edge_mtl.backends.onnxruntime import OnnxRuntimeBackend, session_options
-from edge_mtl.build.arithmetic import excess, require_exact
+from edge_mtl.build.arithmetic import adds_exactly, excess, hardest_layer, require_exact
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, calibrate, emit, quantize
 from edge_mtl.build.quantization.statistics import open_session
@@ -41,41 +43,14 @@ def without_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
 
 
-def layer(weight: int, *, rounded_in_the_graph: bool = False) -> bytes:
-    """A 1x1 convolution on bytes whose every weight is `weight`: the hardest sum for 16 bits where inputs are 255."""
-    weights = np.full((4, CHANNELS, 1, 1), weight, np.int8)
-    constants = {
-        "scale": np.float32(1.0),
-        "zero": np.uint8(0),
-        "weight_scales": np.ones(4, np.float32),
-        "weight_zeros": np.zeros(4, np.int8),
-        "weights": weights.astype(np.float32) if rounded_in_the_graph else weights,
-        "result_scale": np.float32(weight * CHANNELS or 1),
-    }
-    node = helper.make_node
-    rounding = [node("QuantizeLinear", ["weights", "weight_scales", "weight_zeros"], ["integers"], axis=0)]
-    nodes = [
-        node("QuantizeLinear", ["x", "scale", "zero"], ["bytes"]),
-        node("DequantizeLinear", ["bytes", "scale", "zero"], ["floats"]),
-        *(rounding if rounded_in_the_graph else ()),
-        node(
-            "DequantizeLinear",
-            ["integers" if rounded_in_the_graph else "weights", "weight_scales", "weight_zeros"],
-            ["w"],
-            axis=0,
-        ),
-        node("Conv", ["floats", "w"], ["sums"], kernel_shape=[1, 1]),
-        node("QuantizeLinear", ["sums", "result_scale", "zero"], ["result_bytes"]),
-        node("DequantizeLinear", ["result_bytes", "result_scale", "zero"], ["y"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "layer",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, CHANNELS, 8, 8])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 8, 8])],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+def rounding_layer(weight: int) -> bytes:
+    """`hardest_layer` with float weights that the graph itself rounds, as graphs for TensorRT have them."""
+    model = onnx.load_from_string(hardest_layer(weight))
+    for tensor in model.graph.initializer:
+        if tensor.name == "weights":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), "float_weights"))
+    names = ["float_weights", "weight_scales", "weight_zero_points"]
+    model.graph.node.insert(0, helper.make_node("QuantizeLinear", names, ["weights"], axis=0))
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
 
@@ -95,11 +70,11 @@ def sums(weight: int) -> float:
 BRIGHT = np.full((1, CHANNELS, 8, 8), 255, np.float32)
 
 
-@pytest.mark.parametrize("rounded_in_the_graph", [False, True])
+@pytest.mark.parametrize("make", [hardest_layer, rounding_layer])
 @pytest.mark.parametrize("weight", [63, 127])
-def test_onnxruntime_adds_byte_products_exactly_on_this_processor(weight: int, rounded_in_the_graph: bool) -> None:
+def test_onnxruntime_adds_byte_products_exactly_on_this_processor(weight: int, make: Callable[[int], bytes]) -> None:
     """On a processor without VNNI, 127 gives a quarter too little if the session is opened as any other."""
-    model = layer(weight, rounded_in_the_graph=rounded_in_the_graph)
+    model = make(weight)
     compiled = compile_graph("onnxruntime", model, precision="int8")
     for code in (None, compiled):
         with closing(open_backend("onnxruntime", model, threads=1, precision="int8", compiled=code)) as opened:
@@ -112,15 +87,15 @@ def test_onnxruntime_adds_byte_products_exactly_on_this_processor(weight: int, r
 @pytest.mark.usefixtures("without_vnni")
 def test_the_way_round_gives_the_same_sums_on_processors_that_do_not_need_it() -> None:
     for weight in (63, 127):
-        with closing(open_backend("onnxruntime", layer(weight), threads=1, precision="int8")) as opened:
+        with closing(open_backend("onnxruntime", hardest_layer(weight), threads=1, precision="int8")) as opened:
             assert (opened.run({"x": BRIGHT})["y"] == sums(weight)).all()
 
 
 @pytest.mark.usefixtures("without_vnni")
 def test_without_vnni_weights_are_made_unsigned_only_where_signed_ones_would_saturate() -> None:
     for weight, needed in ((63, False), (64, False), (65, True), (127, True), (-127, True)):
-        assert unsigned_weights(layer(weight)) is needed
-    assert unsigned_weights(layer(63, rounded_in_the_graph=True))
+        assert unsigned_weights(hardest_layer(weight)) is needed
+    assert unsigned_weights(rounding_layer(63))
     assert not unsigned_weights(host_model())
     assert not unsigned_weights()
 
@@ -129,7 +104,15 @@ def test_without_vnni_weights_are_made_unsigned_only_where_signed_ones_would_sat
 def test_with_vnni_nothing_is_changed(monkeypatch: pytest.MonkeyPatch, feature: str) -> None:
     able = dataclasses.replace(fingerprint(), architecture="x86_64", isa=(feature,))
     monkeypatch.setattr("edge_mtl.backends.byte_products.fingerprint", lambda: able)
-    assert not unsigned_weights(layer(127))
+    assert not unsigned_weights(hardest_layer(127))
+
+
+def test_the_probe_finds_out_what_the_features_of_the_processor_say() -> None:
+    assert adds_exactly("onnxruntime")
+    assert adds_exactly("onnxruntime", weight=63)
+    assert adds_exactly("openvino", weight=63)
+    if DISABLED_FEATURES not in os.environ:
+        assert adds_exactly("openvino") is not products_saturate()
 
 
 def test_which_processors_saturate() -> None:
@@ -144,7 +127,7 @@ def test_which_processors_saturate() -> None:
 
 @given(st.lists(st.integers(-127, 127), min_size=1, max_size=40))
 def test_a_graph_may_saturate_if_a_weight_is_beyond_seven_bits(values: list[int]) -> None:
-    model = onnx.load_from_string(layer(1))
+    model = onnx.load_from_string(hardest_layer(1))
     (weights,) = [tensor for tensor in model.graph.initializer if tensor.name == "weights"]
     weights.CopyFrom(numpy_helper.from_array(np.array(values, np.int8), "weights"))
     assert saturating_weights(model.SerializeToString()) is (max(map(abs, values)) > EXACT_WEIGHT)
@@ -154,7 +137,7 @@ def test_a_graph_may_saturate_if_a_weight_is_beyond_seven_bits(values: list[int]
     assert saturating_weights(model.SerializeToString()), "stored in another way: taken to saturate"
 
 
-@pytest.mark.parametrize("payload", [b"", b"\xff\xff", layer(127)[:-40]], ids=["nothing", "noise", "truncated"])
+@pytest.mark.parametrize("payload", [b"", b"\xff\xff", hardest_layer(127)[:-40]], ids=["nothing", "noise", "truncated"])
 def test_what_is_no_graph_is_refused_in_our_words(payload: bytes) -> None:
     if payload:
         with pytest.raises(BundleError, match="cannot be read"):
