@@ -74,6 +74,13 @@ ROS_TEST = [  # ROS 2 Jazzy as wheels, for tests without an installation of ROS
     "pytest>=8",
     "hypothesis>=6.100",
 ]
+DOCS = [  # the documentation site
+    "mkdocs>=1.6,<2",
+    "mkdocs-material>=9.6",
+    "mkdocstrings[python]>=0.30",
+    "mkdocstrings-python>=1.16",
+    'pymdown-extensions<12; python_version < "3.11"',  # what mkdocstrings can use there
+]
 EXTRAS = {
     "headless": HEADLESS,
     "gui": GUI,
@@ -92,20 +99,23 @@ EXTRAS = {
     "view": VIEW,
     "peers": PEERS,
     "ros-test": ROS_TEST,
+    "docs": DOCS,
     "dev": [
         *TRAIN,
         *OPENVINO,
         *BAGS,
         *VIEW,
+        *DOCS,
         'tensorrt-rtx>=1.2; sys_platform == "linux" and platform_machine == "x86_64"',  # its builder needs no GPU
         "scikit-image>=0.22",
         "torchmetrics>=1.4",
         "build>=1.2",
-        "setuptools>=70.1",  # builds the wheel for the tests
+        "setuptools>=77",  # builds the wheel for the tests
         "pytest>=8",
         "hypothesis>=6.100",
         "ruff>=0.9",
         "mypy>=1.14",
+        "pre-commit>=4",
     ],
 }
 
@@ -118,6 +128,8 @@ setup(
     description="Segmentation, metric depth and surface normals from one RGB frame, deployed on the edge and measured",
     long_description=description(),
     long_description_content_type="text/markdown",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE", "WEIGHTS.md"],
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["edge_mtl", "edge_mtl.*"]),
     package_data={"edge_mtl": ["py.typed", "recipes/*.toml", "cuda/*.ptx", "cuda/*.cu", *bundle_files()]},
