@@ -27,6 +27,7 @@ from edge_mtl.cli.arguments import (
     TopicOption,
     UsageError,
     block,
+    check_choice,
     parse_budget,
     parse_embedding,
 )
@@ -63,8 +64,8 @@ def verify(
     """Measure every engine of a bundle against FP32 and a budget, and write the accuracy card.
 
     Accuracy per head and class, calibration error, noise block by block and the worst frames go into the bundle, where one
-    is named, as a new revision; the old one is kept. Fails with exit code 8 where a head is out of budget; the bundle is
-    then left as it was.
+    is named, as a new revision; the old one is kept. Fails with exit code 8 where a head loses more than --max-drop; the
+    bundle is then left as it was.
 
     \b
     DIR holds NAME.jpg or .png, and beside it, where labelled:
@@ -223,6 +224,8 @@ def sensitivity(
     Each block is quantized alone; its noise at every head, the accuracy that is lost and the time that is saved go into
     a table, a picture and a JSON file. A run that was stopped goes on where it was.
     """
+    check_choice("--target", target, ("onnxruntime", "openvino", "tensorrt"))
+    check_choice("--level", level, ("block", "layer"))
     from edge_mtl.commands.sensitivity import run
 
     run(

@@ -34,7 +34,7 @@ def run(terminal: Terminal, path: Path | None, *, remove: str | None = None, rem
     store = EngineStore(bundle)
     gone = _chosen(store, remove) if remove is not None else []
     if remove_stale:
-        gone += [record for record in store.list() if store.mismatch(record) is not None and record not in gone]
+        gone += [record for record in store.list() if _problem(store, record) is not None and record not in gone]
     if gone:
         with store.building(waiting=lambda: terminal.note("waiting for a build of this bundle")):
             for record in gone:
