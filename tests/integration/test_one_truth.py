@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 import shlex
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ import typer
 from mtl.config import _all_keys
 
 from edge_mtl import errors
+from edge_mtl.bench.conditions import Conditions
+from edge_mtl.bench.report import BenchmarkReport, BenchmarkRow
 from edge_mtl.build.candidates import BUILDABLE
 from edge_mtl.build.gate.budget import DEFAULT_BUDGET, Budget
 from edge_mtl.cli import app
@@ -39,6 +42,7 @@ CALL = re.compile(rf"(?<![\w/.-])edge-mtl ([a-z][a-z-]*)((?: .*?)?)(?={END})")
 SCRIPT = re.compile(rf"(?<![\w/])((?:train|calibration|examples|benchmarks)/[a-z0-9_]+\.py)((?: .*?)?)(?={END}|:)")
 FLAG = re.compile(r"--[a-zA-Z][\w.-]*\w")
 PRECISIONS = {"--int8", "--fp16", "--bf16", "--fp32", "--precision"}
+OTHER_ERRORS = {"UsageError", "CudaError"}
 OTHERS = ("edge_mtl/bench/card/page.py", "edge_mtl/bench/card/theme.py")  # variables of style sheets
 OTHER_FLAGS = {
     "edge_mtl/build/tensorrt/options.py": "trtexec",
@@ -99,6 +103,39 @@ def test_scripts_that_are_named_exist_and_take_the_flags_that_follow(path: Path)
                 flag for flag in FLAG.findall(rest) if flag not in known and re.sub(r"\.\d+\.", ".0.", flag) not in known
             }
             assert not unknown, f"{script} {rest}"
+
+
+@pytest.mark.parametrize("path", holding("](", DOCUMENTS))
+def test_a_link_leads_to_a_file(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+        assert link.startswith("https://") or (path.parent / link).exists(), link
+
+
+def test_what_the_architecture_names_is_there() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?`) \| ", text, re.MULTILINE)
+    assert len(rows) > 30
+    for row in rows:
+        first, *others = re.findall(r"`([^`]+)`", row)
+        assert (ROOT / first).exists(), first
+        for other in others:  # beside the first, or in the folder above it
+            places = (ROOT, (ROOT / first).parent, (ROOT / first).parent.parent)
+            assert any((place / other).exists() for place in places), other
+
+
+@pytest.mark.parametrize("path", holding("ecision", [*DOCUMENTS, *SOURCES]))
+def test_a_decision_that_is_named_is_there(path: Path) -> None:
+    for number in re.findall(r"(?:[Dd]ecision |docs/decisions/|decisions/)(\d{4})", path.read_text(encoding="utf-8")):
+        assert list((ROOT / "docs" / "decisions").glob(f"{number}-*.md")), number
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in sorted((ROOT / "edge_mtl").rglob("*.py"))])
+def test_an_error_that_a_docstring_promises_exists(path: Path) -> None:
+    every = {name for name in dir(builtins) if name.endswith(("Error", "Exception"))}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        text = ast.get_docstring(node) if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) else None
+        for name in re.findall(r"\b[A-Z]\w+(?:Error|Unavailable|Mismatch|Closed)\b", text or ""):
+            assert name in every | set(errors.__all__) | OTHER_ERRORS, name
 
 
 @pytest.mark.parametrize("path", holding("--", [*DOCUMENTS, *(path for path in SOURCES if "train" in path.parts)]))
@@ -202,6 +239,22 @@ def test_every_command_with_a_budget_is_tested_here() -> None:
 def test_the_budget_that_help_shows_is_the_default() -> None:
     assert Budget.parse(MAX_DROP) == DEFAULT_BUDGET
     assert [part.partition("=")[0] for part in MAX_DROP.split(",")] == [item.name for item in fields(Budget)]
+
+
+def cells(document: str, after: str) -> set[str]:
+    """Names in the first column of the table that follows the words `after` in a document."""
+    text = (ROOT / document).read_text(encoding="utf-8").partition(after)[2]
+    rows = text[text.index("|---") :].partition("\n\n")[0].splitlines()[1:]
+    found = (name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1]))
+    return {name.replace("[]", "").partition(".")[0] for name in found}
+
+
+def test_the_guide_has_every_field_of_a_benchmark() -> None:
+    row = {item.name for item in fields(BenchmarkRow)} | {"start_s", "rss_bytes", "frames_per_s"}
+    assert cells("docs/guides/benchmark.md", "A row:") == row
+    report = BenchmarkReport(({"name": "a", "revision": 1},), "a", (1, 1), 1, (), (), (), Conditions(["x"]).describe())
+    told = cells("docs/guides/benchmark.md", "## The JSON") - {"bundles"}
+    assert told == set(report.to_dict()) - {"kind", "format_version", "bundles"}, "kind and format_version are said above"
 
 
 def raised() -> set[int]:
