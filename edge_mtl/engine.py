@@ -100,6 +100,8 @@ class Engine:
             BundleError, EngineMismatch: the bundle or the engine cannot be used; the message says what to run.
             BackendUnavailable: the runtime is not here.
             AccuracyError: the self-test disagrees with the reference.
+            ValueError: `output_size` or `self_test` is none of those above, or `threads` is below 1.
+            CalibrationError, BuildError: with `build_missing`, an engine cannot be built.
         """
         started_s = time.perf_counter()
         kind, index = device_asked(device)
