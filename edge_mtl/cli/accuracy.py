@@ -215,7 +215,7 @@ def sensitivity(
     ] = None,
     frames: Annotated[int, typer.Option("--frames", metavar="N", min=1, help="Labelled frames to score on.")] = 16,
     rounds: Annotated[int, typer.Option("--rounds", metavar="N", min=0, help="Timed runs per block; 0: none.")] = 12,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of table and picture.")] = Path("out"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the JSON file and the picture.")] = Path("out"),
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:

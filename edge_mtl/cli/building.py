@@ -115,7 +115,7 @@ def engines(
     remove: Annotated[
         str | None, typer.Option("--remove", metavar="KEY", help="The start of an engine's key, or all.", show_default=False)
     ] = None,
-    remove_stale: Annotated[bool, typer.Option("--remove-stale", help="Remove what cannot run here.")] = False,
+    remove_stale: Annotated[bool, typer.Option("--remove-stale", help="Remove whatever cannot run here.")] = False,
     json: JsonOption = False,
 ) -> None:
     """List the engines of a bundle, which of them can run on this machine, and why the others cannot."""
