@@ -40,7 +40,7 @@ class EdgeMtlError(Exception):
 
 
 class BundleError(EdgeMtlError):
-    """A bundle, one of its files, labelled frames or a benchmark's file is missing, corrupt, altered or of an unknown format."""
+    """A bundle, one of its files, labelled frames or a benchmark's file is missing, corrupt, altered or of unknown format."""
 
     exit_code = 3
 

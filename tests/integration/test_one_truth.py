@@ -277,3 +277,50 @@ def test_an_exit_code_that_is_named_is_one_that_there_is(path: Path) -> None:
     for text in texts(path):
         for code in re.findall(r"[Ee]xit code(?: is)? (\d+)", text):
             assert int(code) in known, f"exit code {code}"
+
+
+@pytest.mark.parametrize("path", holding("make ", DOCUMENTS))
+def test_a_target_of_make_that_is_named_exists(path: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = re.findall(r"(?:^|`)make ([a-z-]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(named) <= targets
+
+
+def test_what_make_help_lists_exists() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    listed = re.findall(r'@echo "make ([a-z-]+) ', text)
+    assert len(listed) > 5
+    assert set(listed) <= set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("path", holding("[", [*DOCUMENTS, *SOURCES, ROOT / "Makefile"]))
+def test_an_extra_that_is_named_exists(path: Path) -> None:
+    known = set(re.findall(r'^    "([a-z-]+)": ', (ROOT / "setup.py").read_text(encoding="utf-8"), re.MULTILINE))
+    named = re.findall(
+        r"(?:edge-mtl|edge_mtl|pip install [^\n]*?\"\.|-e ['\"]\.)\[([a-z][a-z,-]*)\]", path.read_text(encoding="utf-8")
+    )
+    assert known
+    assert set(",".join(named).split(",")) - {""} <= known
+
+
+def test_the_guide_names_the_arguments_of_the_launch_file() -> None:
+    launch = ast.parse((ROOT / "ros2_ws/src/edge_mtl/launch/perception.launch.py").read_text(encoding="utf-8"))
+    keys = {
+        key.value
+        for node in ast.walk(launch)
+        if isinstance(node, ast.Dict)
+        for key, value in zip(node.keys, node.values, strict=True)
+        if isinstance(key, ast.Constant) and isinstance(value, ast.Tuple)
+    }
+    assert len(keys) > 5
+    text = (ROOT / "docs" / "guides" / "ros2.md").read_text(encoding="utf-8")
+    assert {key for key in keys if f"`{key}`" in text or f"{key}:=" in text} == keys
+    line = next(line for line in text.splitlines() if line.startswith("ros2 launch edge_mtl"))
+    assert set(re.findall(r"(\w+):=", line)) <= keys
+
+
+def test_a_size_is_written_height_first() -> None:
+    """288x384 in tables, messages and settings; only what ROS says of images and cameras is width x height, as there."""
+    for path in SOURCES:
+        if path.suffix == ".py" and "sensor_msgs" not in path.parts and "ros2_ws" not in path.parts:
+            assert not re.search(r"width\}(x|×| × )\{[\w.]*height", path.read_text(encoding="utf-8")), path
