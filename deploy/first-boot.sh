@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the engine of a bundle on the device that will run it, once: run it at every start, it does nothing when one fits.
 #
-#   first-boot.sh [BUNDLE]        default: $EDGE_MTL_BUNDLE, else the demo bundle
+#   first-boot.sh [BUNDLE]        default: $EDGE_MTL_BUNDLE, else the newest in ./bundles, else the demo bundle
 #
 # INT8 first; where no INT8 engine keeps its accuracy or can be built, half precision, then full. If nothing can be built the
 # script fails, and the node still runs the bundle's own graph.

@@ -303,6 +303,20 @@ def test_an_extra_that_is_named_exists(path: Path) -> None:
     assert set(",".join(named).split(",")) - {""} <= known
 
 
+def test_the_architecture_says_which_modules_of_the_node_import_ros() -> None:
+    ros = ("rclpy", "rcl_interfaces", "std_msgs", "sensor_msgs", "std_srvs", "diagnostic_msgs", "lifecycle_msgs", "vision_msgs")
+    found = set()
+    for path in sorted((ROOT / "ros2_ws/src/edge_mtl/edge_mtl_ros").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [item.name for item in node.names] if isinstance(node, ast.Import) else []
+            found |= {path.stem for name in names if name.split(".")[0] in ros}
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    (without, importing) = re.findall(r"decisions \(([^)]*)\) import no ROS; (.*) do \|", text)[0]
+    assert set(re.findall(r"\w+", importing)) - {"and"} == found
+    assert not set(re.findall(r"\w+", without)) & found
+
+
 def test_the_guide_names_the_arguments_of_the_launch_file() -> None:
     launch = ast.parse((ROOT / "ros2_ws/src/edge_mtl/launch/perception.launch.py").read_text(encoding="utf-8"))
     keys = {
