@@ -20,6 +20,7 @@ from edge_mtl.bench.conditions import Conditions
 from edge_mtl.bench.report import BenchmarkReport, BenchmarkRow
 from edge_mtl.build.candidates import BUILDABLE
 from edge_mtl.build.gate.budget import DEFAULT_BUDGET, Budget
+from edge_mtl.build.tensorrt.options import _NAMES
 from edge_mtl.cli import app
 from edge_mtl.cli.application import app as application
 from edge_mtl.cli.arguments import MAX_DROP
@@ -315,6 +316,35 @@ def test_the_architecture_says_which_modules_of_the_node_import_ros() -> None:
     (without, importing) = re.findall(r"decisions \(([^)]*)\) import no ROS; (.*) do \|", text)[0]
     assert set(re.findall(r"\w+", importing)) - {"and"} == found
     assert not set(re.findall(r"\w+", without)) & found
+
+
+def test_guide_policy_and_node_have_the_same_topics() -> None:
+    package = ROOT / "ros2_ws/src/edge_mtl"
+    guide = (ROOT / "docs/guides/ros2.md").read_text(encoding="utf-8").partition("## 4.")[2].partition("Maps are reliable")[0]
+    told = {
+        name for row in guide.splitlines() if row.startswith("| `") for name in re.findall(r"`~/([\w/]+)`", row.split("|")[1])
+    }
+    published = (
+        (package / "sros2/policy.xml").read_text(encoding="utf-8").partition('publish="ALLOW"')[2].partition("</topics>")[0]
+    )
+    assert told == set(re.findall(r"<topic>~/([\w/]+)</topic>", published)) - {"transition_event"}
+    made = ast.parse((package / "edge_mtl_ros/outputs.py").read_text(encoding="utf-8"))
+    words = {node.value for node in ast.walk(made) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    assert told <= words
+
+
+def test_the_guide_has_every_option_of_a_plan() -> None:
+    guide = (
+        (ROOT / "docs/guides/tensorrt.md")
+        .read_text(encoding="utf-8")
+        .partition("`--trt NAME=VALUE`")[2]
+        .partition("## Engines")[0]
+    )
+    known = {*_NAMES, "memPoolSize"}
+    assert known <= set(re.findall(r"`(\w+)", guide))
+    for row in re.findall(r"^\| (`.*?) \|", guide, re.MULTILINE):
+        for option in re.findall(r"`(\w+)[=`]", row):
+            assert option in known | {"layer_names_only", "detailed", "sameComputeCapability"}, option
 
 
 def test_the_guide_names_the_arguments_of_the_launch_file() -> None:
