@@ -149,8 +149,10 @@ def calibrate(
 )
 def recalibrate(
     bundle: BundleArgument = None,
-    bag: Annotated[Path | None, typer.Option("--bag", metavar="FILE", help="A ROS 1 or ROS 2 bag.")] = None,
-    folder: Annotated[Path | None, typer.Option("--folder", metavar="DIR", help="Pictures.")] = None,
+    bag: Annotated[Path | None, typer.Option("--bag", metavar="BAG", help="A ROS 1 or ROS 2 bag, a file or a folder.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", metavar="DIR", help="A folder of pictures (of a dataset its train folder).")
+    ] = None,
     video: Annotated[Path | None, typer.Option("--video", metavar="FILE", help="A video.")] = None,
     rollback: Annotated[bool, typer.Option("--rollback", help="Go back to the revision before.")] = False,
     to: Annotated[int | None, typer.Option("--to", metavar="N", min=1, help="With --rollback: this revision.")] = None,
@@ -170,9 +172,10 @@ def recalibrate(
     As `calibrate`, and the engines of this device are built as well. Until the last step nothing is changed: whatever
     happens before, the bundle is as it was. The revision before stays beside it, and --rollback puts it back.
     """
-    from edge_mtl.commands.recalibrate import ChoiceOptions, go_back, run
+    from edge_mtl.commands.recalibrate import ChoiceOptions, go_back, run_source
 
-    sources = [path for path in (bag, folder, video) if path is not None]
+    given = {"--bag": bag, "--folder": folder, "--video": video}
+    sources = [(option, path) for option, path in given.items() if path is not None]
     terminal = Terminal(json_output=json)
     if rollback:
         if sources or recipe is not None:
@@ -182,13 +185,20 @@ def recalibrate(
     if len(sources) != 1 or to is not None:
         found = "--to without --rollback" if to is not None else f"{len(sources)} of them"
         raise UsageError(f"expected one of --bag, --folder, --video, or --rollback; found {found}.")
-    options = ChoiceOptions(count, seed, parse_embedding(embedding), topic, every)
-    run(
+    options, budget = ChoiceOptions(count, seed, parse_embedding(embedding), topic, every), parse_budget(max_drop)
+    from edge_mtl.build.frame_choice.sources import open_frames
+
+    option, path = sources[0]
+    frames = open_frames(path, topic=topic, every=every)
+    kind = "folder" if frames.kind == "train split" else frames.kind
+    if option != f"--{kind}":
+        raise UsageError(f"{option} was given, and {path} is for --{kind}. Give it with that.")
+    run_source(
         terminal,
         bundle,
-        sources[0],
+        frames,
         options,
-        budget=parse_budget(max_drop),
+        budget=budget,
         engines=True,
         backend=backend,
         threads=threads,

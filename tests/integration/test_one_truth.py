@@ -25,6 +25,7 @@ from edge_mtl.cli import app
 from edge_mtl.cli.application import app as application
 from edge_mtl.cli.arguments import MAX_DROP
 from edge_mtl.cli.process import EXIT_FILES, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_USAGE
+from tests.bundles import picture, write_picture
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUP: Any = typer.main.get_command(app)
@@ -218,12 +219,18 @@ def test_an_option_means_the_same_in_every_command() -> None:
     ids=lambda line: line.split()[0],
 )
 @pytest.mark.parametrize("budget", ["none", "None", "miou=0.5", "miou=0.01,classes=0.1"])
-def test_every_command_with_a_budget_takes_the_same_words(line: str, budget: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_with_a_budget_takes_the_same_words(
+    line: str, budget: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command, *rest = line.split()
     assert "--max-drop" in options(command)
-    module = {"build-engine": "build_engine", "verify": "verify"}.get(command, "recalibrate")
+    (tmp_path / "frames").mkdir()
+    write_picture(tmp_path / "frames" / "a.png", picture(1))
+    monkeypatch.chdir(tmp_path)
+    module = {"build-engine": "build_engine.run", "verify": "verify.run", "calibrate": "recalibrate.run"}
+    called = module.get(command, "recalibrate.run_source")
     taken: dict[str, Any] = {}
-    monkeypatch.setattr(f"edge_mtl.commands.{module}.run", lambda *words, **named: taken.update(named))
+    monkeypatch.setattr(f"edge_mtl.commands.{called}", lambda *words, **named: taken.update(named))
     GROUP.main([command, *rest, "--max-drop", budget], standalone_mode=False)
     assert taken["budget"] == (None if budget.lower() == "none" else Budget.parse(budget))
 

@@ -433,6 +433,7 @@ class TestCommands:
         assert_failed(edge_mtl(*recalibration, "--folder", pictures, "--embedding", "taste"), 2, "network, colour")
         assert_failed(edge_mtl(*recalibration, "--rollback"), 3, "a revision before 1")
         assert_failed(edge_mtl(*recalibration, "--folder", tmp_path / "nowhere"), 7, "does not exist")
+        assert_failed(edge_mtl(*recalibration, "--bag", pictures), 2, "--bag was given", "is for --folder")
         bag = tmp_path / "tour.bag"
         bag.write_bytes(b"no bag")
         assert_failed(edge_mtl(*recalibration, "--bag", bag), 7, "no readable ROS bag")
