@@ -31,7 +31,9 @@ ROOT = Path(__file__).resolve().parents[2]
 GROUP: Any = typer.main.get_command(app)
 COMMANDS: dict[str, Any] = GROUP.commands
 DOCUMENTS = sorted(
-    path for pattern in ("*.md", "docs/guides/*.md", "docs/decisions/*.md", "benchmarks/*.md") for path in ROOT.glob(pattern)
+    path
+    for pattern in ("*.md", "docs/*.md", "docs/guides/*.md", "docs/decisions/*.md", "benchmarks/*.md")
+    for path in ROOT.glob(pattern)
 )
 SOURCES = sorted(
     path
