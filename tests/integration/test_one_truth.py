@@ -20,6 +20,7 @@ from edge_mtl.bench.conditions import Conditions
 from edge_mtl.bench.report import BenchmarkReport, BenchmarkRow
 from edge_mtl.build.candidates import BUILDABLE
 from edge_mtl.build.gate.budget import DEFAULT_BUDGET, Budget
+from edge_mtl.build.selftest import TOLERANCES
 from edge_mtl.build.tensorrt.options import _NAMES
 from edge_mtl.cli import app
 from edge_mtl.cli.application import app as application
@@ -265,6 +266,21 @@ def test_the_guide_has_every_field_of_a_benchmark() -> None:
     report = BenchmarkReport(({"name": "a", "revision": 1},), "a", (1, 1), 1, (), (), (), Conditions(["x"]).describe())
     told = cells("docs/guides/benchmark.md", "## The JSON") - {"bundles"}
     assert told == set(report.to_dict()) - {"kind", "format_version", "bundles"}, "kind and format_version are said above"
+
+
+def test_the_guide_tells_budgets_and_tolerances_as_they_are() -> None:
+    text = " ".join((ROOT / "docs/guides/int8.md").read_text(encoding="utf-8").split())
+    told = {name: float(value) for name, value in re.findall(r"`(miou|rel|normal)` (\d[\d.]*\d)", text)}
+    assert told == {name: getattr(DEFAULT_BUDGET, name) for name in ("miou", "rel", "normal")}
+    agreement = re.findall(
+        r"at most (\d+) % of the pixels may change class, depth may differ by (\d+) %, normals by (\d+) deg", text
+    )
+    shares = (100 * DEFAULT_BUDGET.classes, 100 * DEFAULT_BUDGET.depth, DEFAULT_BUDGET.angle)
+    assert [tuple(map(float, numbers)) for numbers in agreement] == [shares]
+    tolerance = TOLERANCES["int8"]
+    expected = (100 * (1 - tolerance.argmax_agreement), 100 * tolerance.depth_relative_difference, tolerance.normal_angle_deg)
+    (found,) = re.findall(r"differ there by (\d+) % of the classes, (\d+) % of the depth and ([\d.]+) degrees", text)
+    assert tuple(map(float, found)) == pytest.approx(expected)
 
 
 def raised() -> set[int]:
