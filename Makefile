@@ -12,14 +12,17 @@ GPU_EXTRAS ?= gpu,$(if $(shell command -v nvcc),jetson,cuda),build,gpu-test
 comma := ,
 GPU_READY := $(GPU_VENV)/.ready-$(subst $(comma),-,$(GPU_EXTRAS))
 NVCC ?= nvcc
+# Without the remark of mkdocs-material on other programs.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
 SETUP_FILES := setup.py pyproject.toml constraints.txt
 
-.PHONY: demo test test-sdk test-training test-ros soak check lint train test-gpu bench-gpu ptx clean help
+.PHONY: demo test test-sdk test-training test-ros soak check lint docs docs-serve train test-gpu bench-gpu ptx clean help
 
 help:
 	@echo "make demo    an INT8 engine from the demo bundle, a picture in out/demo.png, a benchmark table"
 	@echo "make test    set up the development environment and run the tests"
-	@echo "make check   ruff, mypy, make test, and make test-ros where its wheels exist"
+	@echo "make check   ruff, mypy, the documentation, make test, and make test-ros where its wheels exist"
+	@echo "make docs    the documentation site in site/; make docs-serve shows it at localhost:8000"
 	@echo "make test-ros  the ROS 2 node's tests on real rclpy, from wheels, in an environment of its own"
 	@echo "make soak    1000 lifecycle cycles and ten minutes at 30 Hz of the ROS 2 node"
 	@echo "make test-gpu   the tests of a CUDA GPU, in an environment with onnxruntime-gpu (GPU_EXTRAS=gpu,tensorrt,build,gpu-test: TensorRT too)"
@@ -47,6 +50,13 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(MKDOCS) build --strict
+
+docs: $(VENV)/.ready
+	$(MKDOCS) build --strict
+
+docs-serve: $(VENV)/.ready
+	$(MKDOCS) serve --strict
 
 train: $(VENV)/.ready
 	$(BIN)/python train/train.py
@@ -95,4 +105,4 @@ ptx:
 	sed -i -e 's/^\.version .*/.version 6.3/' -e '/^\/\//d' edge_mtl/cuda/letterbox.ptx
 
 clean:
-	rm -rf $(VENV) $(DEMO_VENV) $(ROS_VENV) $(GPU_VENV) out .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO_VENV) $(ROS_VENV) $(GPU_VENV) out site .mypy_cache .ruff_cache

@@ -47,6 +47,13 @@ ROS_TEST = [  # ROS 2 Jazzy as wheels, for tests without an installation of ROS
     "pytest>=8",
     "hypothesis>=6.100",
 ]
+DOCS = [  # the documentation site
+    "mkdocs>=1.6,<2",
+    "mkdocs-material>=9.6",
+    "mkdocstrings[python]>=0.30",
+    "mkdocstrings-python>=1.16",
+    'pymdown-extensions<12; python_version < "3.11"',  # what mkdocstrings can use there
+]
 EXTRAS = {
     "cpu": CPU,
     "openvino": OPENVINO,
@@ -63,11 +70,13 @@ EXTRAS = {
     "view": VIEW,
     "peers": PEERS,
     "ros-test": ROS_TEST,
+    "docs": DOCS,
     "dev": [
         *TRAIN,
         *OPENVINO,
         *BAGS,
         *VIEW,
+        *DOCS,
         'tensorrt-rtx>=1.2; sys_platform == "linux" and platform_machine == "x86_64"',  # its builder needs no GPU
         "scikit-image>=0.22",
         "torchmetrics>=1.4",
@@ -75,6 +84,7 @@ EXTRAS = {
         "hypothesis>=6.100",
         "ruff>=0.9",
         "mypy>=1.14",
+        "pre-commit>=4",
     ],
 }
 
@@ -84,6 +94,8 @@ setup(
     description="Segmentation, metric depth and surface normals from one RGB frame, deployed on the edge and measured",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE", "WEIGHTS.md"],
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["edge_mtl", "edge_mtl.*"]),
     package_data={"edge_mtl": ["py.typed", "recipes/*.toml", "cuda/*.ptx", "cuda/*.cu", "bundles/**/*"]},

@@ -80,7 +80,7 @@ def measure_bundle(bundle: Bundle, frames: list[LabelledFrame], *, methods: tupl
                 plain = dataclasses.replace(changed[name], activations=activations, weights=weights, layers=())
                 tried.append((name, target, plain, False))
         for _, target, recipe, shipped in tried:
-            model = emit(deploy, choose(deploy, observed, recipe=recipe), recipe=recipe, target=target, reduce_range=False)
+            model = emit(deploy, choose(deploy, observed, recipe=recipe), recipe=recipe, target=target, bits=8)
             found = _measured(yardstick, model, "openvino" if target == "openvino" else "onnxruntime")
             rows.append(
                 {

@@ -128,13 +128,13 @@ def ours(
 
 def _family(item: Candidate) -> str:
     """Candidates of one runtime and family run the same graph."""
-    return "int8" if item.precision.startswith("int8") else "float"
+    return f"int8-{item.weight_bits}" if item.precision.startswith("int8") else "float"
 
 
 def _make(bundle: Bundle, places: Mapping[Candidate, Path], threads: int, work: WorkFolder, step: Step) -> None:
     recipe = int8_recipe(bundle)
     count, unreadable = recipe.calibration.frames, recipe.calibration.unreadable_share
-    integers = any(_family(item) == "int8" for item in places)
+    integers = any(item.precision.startswith("int8") for item in places)
     frames = load_calibration(bundle, count=count, unreadable_share=unreadable) if integers else None
     made = candidate_graphs(bundle, tuple(places), frames, recipe, threads=threads, progress=step)
     for item, graph in made.graphs.items():

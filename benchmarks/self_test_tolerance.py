@@ -88,7 +88,7 @@ def measure(bundle: Bundle, rooms: Path, *, rooms_count: int, layers: int) -> di
         good.append(row)
         print(json.dumps(row), flush=True)
     broken = []
-    for name, model in faults(int8["onnxruntime"], deploy, layers) if layers else ():
+    for name, model in faults(int8["onnxruntime", 8], deploy, layers) if layers else ():
         precision = "fp32" if name.startswith("fp32") else "int8"
         row = {"fault": name, **cost(bundle, model, precision, golden, expected[len(frames) :])}
         if precision == "int8":
@@ -98,15 +98,16 @@ def measure(bundle: Bundle, rooms: Path, *, rooms_count: int, layers: int) -> di
     return {"bundle": {"name": bundle.name, "digest": bundle.digest}, "good": good, "broken": broken}
 
 
-def integers(bundle: Bundle) -> dict[str, bytes]:
-    """The INT8 graphs of a bundle by runtime."""
+def integers(bundle: Bundle) -> dict[tuple[str, int], bytes]:
+    """The INT8 graphs of a bundle by runtime and bits of the weights."""
     source, recipe = int8_graph(bundle), int8_recipe(bundle)
     calibration = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0).frames
     calibrated = calibrate(source, calibration, recipe=recipe, threads=1)
-    return {target: emit(source, calibrated, recipe=recipe, target=target) for target in ("onnxruntime", "openvino")}
+    kinds = [(target, bits) for target in ("onnxruntime", "openvino") for bits in (7, 8)]
+    return {(target, bits): emit(source, calibrated, recipe=recipe, target=target, bits=bits) for target, bits in kinds}
 
 
-def graphs(bundle: Bundle, deploy: bytes, int8: Mapping[str, bytes]) -> Iterator[tuple[str, bytes, str, str]]:
+def graphs(bundle: Bundle, deploy: bytes, int8: Mapping[tuple[str, int], bytes]) -> Iterator[tuple[str, bytes, str, str]]:
     """(name, graph, runtime, precision) of everything that is compared with FP32 in ONNX Runtime."""
     for precision in ("fp32", "bf16", "fp16", "int8"):
         try:
@@ -117,8 +118,8 @@ def graphs(bundle: Bundle, deploy: bytes, int8: Mapping[str, bytes]) -> Iterator
         for candidate in found:
             integer = candidate.precision.startswith("int8")
             itself = candidate.precision == "fp32" and candidate.backend == "onnxruntime"
-            if not itself and (candidate.backend in int8 if integer else DEVICES[candidate.backend] == "cpu"):
-                model = int8[candidate.backend] if integer else deploy
+            if not itself and DEVICES[candidate.backend] == "cpu":
+                model = int8[candidate.backend, candidate.weight_bits] if integer else deploy
                 yield candidate.name, model, candidate.backend, candidate.precision
     store = EngineStore(bundle)
     for record in store.find():

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from edge_mtl.engine import Engine
     from edge_mtl.prediction import Prediction, Timing
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "AccuracyError",

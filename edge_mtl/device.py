@@ -1,6 +1,8 @@
 """What this machine is: processor, instruction sets, usable cores, memory. Knows nothing about runtimes or engines.
 
-Cheap: a few small files under /proc and /sys are read, nothing is started.
+Cheap: a few small files under /proc and /sys are read, nothing is started. `EDGE_MTL_DISABLE_CPU_FEATURES` takes instruction
+sets away from what is reported, as NumPy's variable of that kind does: for engines of a lesser processor of the same kind,
+and for tests of what is done without them.
 """
 
 from __future__ import annotations
@@ -14,7 +16,10 @@ from typing import Any
 
 from edge_mtl.files import sha256_bytes
 
-__all__ = ["DeviceFingerprint", "fingerprint"]
+__all__ = ["DISABLED_FEATURES", "DeviceFingerprint", "fingerprint"]
+
+DISABLED_FEATURES = "EDGE_MTL_DISABLE_CPU_FEATURES"
+"""Environment variable: names of instruction sets to do without, as /proc/cpuinfo spells them, between spaces or commas."""
 
 _X86_FLAGS = (
     "avx2",
@@ -67,7 +72,10 @@ class DeviceFingerprint:
 
     @property
     def has_vnni(self) -> bool:
-        """Whether products of unsigned and signed bytes add up without saturating (VNNI, AMX, or ARM's dot product)."""
+        """Whether products of unsigned and signed bytes add up in 32 bits (VNNI, AMX, or ARM's dot product).
+
+        Without, x86 processors add two of them in 16 bits (VPMADDUBSW), where large weights saturate.
+        """
         return any(flag in self.isa for flag in ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"))
 
     @property
@@ -113,6 +121,7 @@ def fingerprint(*, root: Path = Path("/")) -> DeviceFingerprint:
     architecture = platform.machine()
     entries = _cpuinfo(_text(root / "proc/cpuinfo"))
     flags = set((entries.get("flags") or entries.get("features") or "").split())
+    flags -= set(os.environ.get(DISABLED_FEATURES, "").replace(",", " ").split())
     known = _ARM_FLAGS if "arm" in architecture or "aarch64" in architecture or "features" in entries else _X86_FLAGS
     return DeviceFingerprint(
         architecture=architecture,

@@ -17,11 +17,12 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from edge_mtl.backends import Backend, BackendInfo, CompiledGraph, TensorSpec
+from edge_mtl.backends.byte_products import keep_exact
 from edge_mtl.backends.forks import never_free_in_children
 from edge_mtl.backends.threads import default_threads
 from edge_mtl.errors import BackendUnavailable, BundleError, EngineClosed, InferenceError
 
-__all__ = ["OnnxRuntimeBackend", "compile_graph", "first_line", "open_graph", "tensor_spec"]
+__all__ = ["OnnxRuntimeBackend", "compile_graph", "first_line", "open_graph", "session_options", "tensor_spec"]
 
 Array = np.ndarray
 
@@ -40,7 +41,7 @@ def compile_graph(model: bytes, *, precision: str) -> CompiledGraph | None:
     _check_precision(precision)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "graph.ort"
-        options = _options(default_threads())
+        options = session_options(default_threads(), model)
         options.optimized_model_filepath = str(file)
         options.add_session_config_entry("session.save_model_format", "ORT")
         _load(model, options)
@@ -57,11 +58,13 @@ class OnnxRuntimeBackend:
         threads: int | None = None,
         precision: str = "fp32",
         compiled: CompiledGraph | None = None,
+        optimize: bool = True,
     ) -> None:
         """Load `model`, or what was made of it before.
 
         Args:
             compiled: from `compile_graph`.
+            optimize: False runs the graph as it is written: what its Q and DQ nodes say, layer by layer in floats.
         Raises:
             BackendUnavailable: the precision or the provider is not there; never a silent change of either.
             BundleError: ONNX Runtime refuses the graph.
@@ -70,7 +73,10 @@ class OnnxRuntimeBackend:
         workers = default_threads() if threads is None else threads
         session, loading = (None, "the graph") if compiled is None else _import(compiled, workers)
         if session is None:
-            session = _load(model, _options(workers))
+            options = session_options(workers, model)
+            if not optimize:
+                options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            session = _load(model, options)
         try:
             self.inputs: Mapping[str, TensorSpec] = {entry.name: tensor_spec(entry) for entry in session.get_inputs()}
             self.outputs: Mapping[str, TensorSpec] = {entry.name: tensor_spec(entry) for entry in session.get_outputs()}
@@ -120,7 +126,7 @@ def _import(compiled: CompiledGraph, threads: int) -> tuple[Any, str]:
     """A session of what `compile_graph` made, None if it does not fit, and how `BackendInfo.loading` calls that."""
     if compiled.origin != _origin():
         return None, f"the graph: the compiled code is of {compiled.origin}, this is {_origin()}"
-    options = _options(threads)
+    options = session_options(threads)
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.load_model_format", "ORT")
     try:
@@ -130,10 +136,11 @@ def _import(compiled: CompiledGraph, threads: int) -> tuple[Any, str]:
 
 
 def _origin() -> str:
-    return f"onnxruntime {ort.__version__} ({ort.get_build_info()}), all optimisations"
+    return f"onnxruntime {ort.__version__} ({ort.get_build_info()}), all optimisations, exact byte products"
 
 
-def _options(threads: int) -> ort.SessionOptions:
+def session_options(threads: int, model: bytes | None = None) -> ort.SessionOptions:
+    """How graphs run here; `model`, when given, exactly: see `edge_mtl.backends.byte_products`."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -143,6 +150,8 @@ def _options(threads: int) -> ort.SessionOptions:
     # Between runs the cores belong to whoever prepares and finishes frames.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = _FATAL_ONLY
+    if model is not None:
+        keep_exact(options, model)
     return options
 
 

@@ -61,19 +61,21 @@ def candidate_graphs(
     check_graph(deploy, name=str(bundle.path / DEPLOY_MODEL))
     source = int8_graph(bundle, own_frames=frames is None or frames.source == OWN_FRAMES)
     check_graph(source, name=f"the graph of {bundle.path} that INT8 is made from")
-    targets = list(dict.fromkeys(candidate.backend for candidate in tried if candidate.precision.startswith("int8")))
+    quantized = [(item.backend, item.weight_bits) for item in tried if item.precision.startswith("int8")]
+    wanted = list(dict.fromkeys(quantized)) if frames is not None else []
     ranges: dict[bool, Calibrated] = {}
-    integers: dict[str, bytes] = {}
-    for number, target in enumerate(targets if frames is not None else ()):
+    integers: dict[tuple[str, int], bytes] = {}
+    for number, (target, bits) in enumerate(wanted):
         plan = target in PLAN_BACKENDS
         chosen = plan_recipe(recipe) if plan else recipe
         if plan not in ranges and frames is not None:
             ranges[plan] = calibrate(source, frames.frames, recipe=chosen, threads=threads, progress=progress)
-        integers[target] = emit(source, ranges[plan], recipe=chosen, target=_TARGETS.get(target, "onnxruntime"))
-        found = facts(integers[target], name="the quantized graph")
+        kind = _TARGETS.get(target, "onnxruntime")
+        integers[target, bits] = emit(source, ranges[plan], recipe=chosen, target=kind, bits=None if plan else bits)
+        found = facts(integers[target, bits], name="the quantized graph")
         if found.integer_layers == 0:
             raise BuildError(f"INT8 was asked for, but the graph for {target} has {found.describe()}. Check the recipe.")
-        progress("quantize", number + 1, len(targets))
+        progress("quantize", number + 1, len(wanted))
     graphs: dict[Candidate, bytes] = {}
     for item in tried:
         if item.plain:
@@ -87,7 +89,7 @@ def candidate_graphs(
             chosen = plan_recipe(recipe)
             graph = emit(source, ranges[True], recipe=replace(chosen, layers=(*chosen.layers, *kept)), target="tensorrt")
         else:
-            graph = integers[item.backend] if item.precision.startswith("int8") else deploy
+            graph = integers[item.backend, item.weight_bits] if item.precision.startswith("int8") else deploy
         graphs[item] = to_half(graph, name="the graph") if _halved(item, weak=weak) else graph
     return CandidateGraphs(graphs, ranges.get(False))
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from edge_mtl.backends import Availability
+from edge_mtl.build.quantization.weights import weight_bits
 from edge_mtl.device import DeviceFingerprint
 from edge_mtl.errors import BackendUnavailable, BuildError
+from edge_mtl.recipes import ReduceRange, Target
 
-__all__ = ["BUILDABLE", "DEPTHWISE", "BuildPrecision", "Candidate", "candidates"]
+__all__ = ["BUILDABLE", "DEPTHWISE", "BuildPrecision", "Candidate", "candidates", "with_weight_bits"]
 
 BuildPrecision = Literal["fp32", "bf16", "fp16", "int8"]
 BUILDABLE: tuple[str, ...] = ("fp32", "bf16", "fp16", "int8")
@@ -32,12 +34,14 @@ class Candidate:
         precision: what its layers compute in.
         float_blocks: which blocks stay in floats besides the recipe's.
         plain: the bundle's plain graph, with pre- and post-processing in it, in place of the one rewritten for speed.
+        weight_bits: of integer weights.
     """
 
     backend: str
     precision: str
     float_blocks: tuple[str, ...] = ()
     plain: bool = False
+    weight_bits: int = 8
 
     @property
     def name(self) -> str:
@@ -48,6 +52,7 @@ class Candidate:
     def traits(self) -> tuple[str, ...]:
         """What sets it apart from the usual graph of its precision, for people."""
         kept = (f"{' and '.join(self.float_blocks)} in floats",) if self.float_blocks else ()
+        kept = kept if self.weight_bits == 8 else (*kept, f"{self.weight_bits}-bit weights")
         return (*kept, "plain graph") if self.plain else kept
 
 
@@ -77,7 +82,7 @@ docs/decisions/0010), so INT8 is tried without them, too. ONNX Runtime has few i
 def candidates(
     precision: str, *, backend: str, available: Mapping[str, Availability], device: DeviceFingerprint
 ) -> tuple[Candidate, ...]:
-    """Everything to try for `precision`, at least one.
+    """Everything to try for `precision`, at least one; INT8 with the weights that are right on `device`.
 
     Args:
         precision: one of `BUILDABLE`, or "auto" for all that this machine computes in.
@@ -98,7 +103,7 @@ def candidates(
         raise BackendUnavailable('No runtime is installed. Install one with: pip install "edge-mtl[cpu]"')
     found = tuple(candidate for name in names for candidate in _of_runtime(name, precision, device))
     if found:
-        return found
+        return with_weight_bits(found, "auto", device)
     if backend in _ON_GPU:
         raise BuildError(f"{backend} builds {', '.join(_ON_GPU[backend])}; {precision} was asked for. Choose one of those.")
     if not _in_hardware(precision, device):
@@ -114,6 +119,25 @@ def candidates(
     raise BackendUnavailable(
         f"ONNX Runtime does not compute in {precision} on a CPU; OpenVINO does. {available['openvino'].reason} Or build --int8"
     )
+
+
+def with_weight_bits(tried: Sequence[Candidate], mode: ReduceRange, device: DeviceFingerprint) -> tuple[Candidate, ...]:
+    """`tried`, whatever bits their weights had, with those that a recipe wants.
+
+    Args:
+        mode: of the recipe; see `edge_mtl.build.quantization.weights.weight_bits`.
+    """
+    found: list[Candidate] = []
+    for candidate in tried:
+        target = _TARGETS.get(candidate.backend)
+        if target is None or not candidate.precision.startswith("int8"):
+            found.append(candidate)
+        else:
+            found += [replace(candidate, weight_bits=bits) for bits in weight_bits(mode, target, device)]
+    return tuple(dict.fromkeys(found))
+
+
+_TARGETS: Mapping[str, Target] = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
 
 
 def _of_runtime(backend: str, precision: str, device: DeviceFingerprint) -> list[Candidate]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from edge_mtl.backends import DEVICES
+from edge_mtl.backends.byte_products import products_saturate
 from edge_mtl.bench.latency import LatencyReport
 from edge_mtl.build.calibration import CalibrationSet
 from edge_mtl.build.evaluation import Score
@@ -25,6 +26,7 @@ from edge_mtl.recipes import Recipe
 
 __all__ = ["baseline_row", "calibration_of", "contents_of", "engine_record", "reused", "row_of", "slips_of", "warnings_of"]
 
+_WEIGHT_BITS = "weight_bits"
 _FLOAT_BLOCKS = "float_blocks"
 _GRAPH = "graph"
 
@@ -57,6 +59,8 @@ def engine_record(
         options=options,
         gpu=gpu,
     )
+    if trial.quantized and DEVICES[candidate.backend] == "cpu":  # not in the key: the build chooses, and the last choice counts
+        options[_WEIGHT_BITS] = candidate.weight_bits
     return EngineRecord(
         key=key,
         precision=candidate.precision,
@@ -107,6 +111,8 @@ def row_of(trial: Trial, ranking: Sequence[Trial], timed: LatencyReport) -> Buil
     reason = "the fastest that passed its self-test" if chosen else f"passed, but {winner.candidate.name} is faster"
     if candidate.float_blocks:
         reason = f"{reason}; keeps in floats: {', '.join(candidate.float_blocks)}"
+    if trial.quantized and products_saturate():
+        reason = f"{reason}; weights of {candidate.weight_bits} bits"
     if candidate.plain:
         reason = f"{reason}; made of the plain graph, with pre- and post-processing in it"
     return replace(

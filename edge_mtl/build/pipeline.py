@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from edge_mtl.asked_device import check_any, device_asked, gpu_asked, on_kind
 from edge_mtl.backends import DEVICES, available
 from edge_mtl.build.calibration import CalibrationSet, load_calibration
 from edge_mtl.build.candidate_graphs import candidate_graphs, named_by, plan_recipe
-from edge_mtl.build.candidates import AUTO, candidates
+from edge_mtl.build.candidates import AUTO, Candidate, candidates, with_weight_bits
 from edge_mtl.build.gate.budget import DEFAULT_BUDGET, Budget
 from edge_mtl.build.graphs import import_onnx
 from edge_mtl.build.outcome import (
@@ -59,7 +60,7 @@ _AUTO_BUDGET_S = 90.0
 """With many candidates close to one another a loaded machine needs more rounds to tell them apart."""
 
 _DECIDES_RANGES = ("calibration", "recipe_digest", "plan_recipe_digest", "fine_tuned")
-"""Options of an INT8 engine that say which integers it holds."""
+"""Options of an INT8 engine that say which integers it holds, besides the bits of its weights, which the build chooses."""
 
 _NOT_KEPT = "Compiled code could not be kept in {}: engines work, and start slower."
 
@@ -121,6 +122,7 @@ def build_engine(
         tried = named_by(int8_recipe(bundle), tried, plans=True)
     integers = any(candidate.precision.startswith("int8") for candidate in tried)
     chosen_recipe = recipe or (int8_recipe(bundle) if integers else load_recipe())
+    tried = with_weight_bits(tried, chosen_recipe.weights.reduce_range, place.device)
     frames: CalibrationSet | None = None
     if integers:
         import_onnx()
@@ -170,8 +172,7 @@ def build_engine(
             passed = gate_trials(baseline, passed, budget)
             seconds = time.time() - start
             ranking = sorted(passed, key=lambda trial: -timed[trial.candidate.name].ratio)
-            if precision == AUTO:
-                ranking = _best_per_runtime(ranking)
+            ranking = _best_per_runtime(ranking) if precision == AUTO else _best_of_alike(ranking)
             records = [engine_record(trial, place, request, asked, timed, baseline.score, bundle, seconds) for trial in ranking]
         kept = True
         for number, (record, trial) in enumerate(zip(records, ranking, strict=True)):
@@ -244,6 +245,14 @@ def _best_per_runtime(ranking: Sequence[Trial]) -> list[Trial]:
     best: dict[str, Trial] = {}
     for trial in ranking:
         best.setdefault(trial.candidate.backend, trial)
+    return list(best.values())
+
+
+def _best_of_alike(ranking: Sequence[Trial]) -> list[Trial]:
+    """The fastest of those that differ in the bits of their weights only, in order."""
+    best: dict[Candidate, Trial] = {}
+    for trial in ranking:
+        best.setdefault(replace(trial.candidate, weight_bits=8), trial)
     return list(best.values())
 
 

@@ -233,7 +233,7 @@ def _before(bundle: Bundle, frames: Sequence[Array], threads: int | None, progre
     """Agreement with FP32 of the CPU graph as the bundle was calibrated so far; for the report only, so it never fails it."""
     try:
         subjects = [subject for subject in bundle_subjects(bundle) if subject.name == CPU_MODEL] or quantized_subjects(
-            bundle, backend=_SIMULATOR, threads=threads, progress=progress
+            bundle, backend=_SIMULATOR, portable=True, threads=threads, progress=progress
         )
     except CalibrationError:
         return {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from edge_mtl.frames import letterbox
 from edge_mtl.metrics import Agreement, agreement
 from edge_mtl.postprocess import Maps, finish
 
-__all__ = ["TOLERANCES", "SelfTestReport", "Tolerance", "golden_frame", "run_self_test", "since_build"]
+__all__ = ["TOLERANCES", "SelfTestReport", "Tolerance", "golden_agreement", "golden_frame", "run_self_test", "since_build"]
 
 Array = np.ndarray
 
@@ -151,6 +151,18 @@ def since_build(usual: Tolerance, built: Mapping[str, Any]) -> Tolerance:
     )
 
 
+def golden_agreement(backend: Backend, bundle: Bundle) -> Agreement:
+    """How far a loaded graph is from the FP32 reference, in the mean of the golden frames.
+
+    Raises:
+        BundleError: the bundle has no golden frames, or they were altered.
+        InferenceError: the graph does not run.
+    """
+    path = FramePath(backend, bundle.manifest)
+    found = [agreement(path(_picture(bundle, name)), _reference(bundle, name)) for name in _golden_names(bundle)]
+    return Agreement(*(_mean([getattr(each, item.name) for each in found]) for item in fields(Agreement)))
+
+
 def golden_frame(bundle: Bundle) -> Array:
     """The first golden frame, (H, W, 3) uint8 RGB: a real picture to time engines on.
 
@@ -220,6 +232,11 @@ def _worse(first: Agreement, second: Agreement) -> Agreement:
         depth_relative_difference=_pick(max, first.depth_relative_difference, second.depth_relative_difference),
         normal_angle_deg=_pick(max, first.normal_angle_deg, second.normal_angle_deg),
     )
+
+
+def _mean(values: list[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None
 
 
 def _pick(choose: Any, first: float | None, second: float | None) -> float | None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import cast
 
-from edge_mtl.backends import Backend, CompiledGraph, available, compile_graph, open_backend
+from edge_mtl.backends import DEVICES, Backend, CompiledGraph, available, compile_graph, open_backend
 from edge_mtl.bench.latency import LatencyReport, measure_interleaved
+from edge_mtl.build.arithmetic import require_exact
 from edge_mtl.build.candidates import Candidate
 from edge_mtl.build.evaluation import Score, evaluate
 from edge_mtl.build.frame_path import FramePath
@@ -112,6 +113,8 @@ def open_and_test(trial: Trial, bundle: Bundle, threads: int | None, stack: Exit
         if backend.info.loading != "compiled code":
             trial.compiled = None
         trial.self_test = run_self_test(backend, bundle)
+        if trial.quantized and DEVICES[candidate.backend] == "cpu":
+            require_exact(backend, trial.model, bundle, threads=threads)
     except (AccuracyError, BackendUnavailable, InferenceError) as exc:
         trial.failure = exc
         return

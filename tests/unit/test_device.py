@@ -15,6 +15,12 @@ X86 = "processor\t: 0\nmodel name\t: Example CPU\nflags\t\t: fpu avx2 avx512f av
 ARM = "processor : 0\nFeatures : fp asimd asimddp asimdhp\nCPU implementer : 0x41\nCPU part : 0xd42\n"
 
 
+@pytest.fixture(autouse=True)
+def every_feature(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is denied to the machines of these tests."""
+    monkeypatch.delenv(device.DISABLED_FEATURES, raising=False)
+
+
 def machine(root: Path, files: dict[str, str]) -> DeviceFingerprint:
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)

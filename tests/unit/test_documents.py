@@ -39,24 +39,6 @@ def test_scripts_that_are_named_exist_and_take_the_flags_that_follow() -> None:
                 assert given <= own | TAKEN_TOO.get(script, frozenset()), f"{path}: {script} {rest}"
 
 
-def test_a_link_leads_to_a_file() -> None:
-    for path in holding("](", DOCUMENTS):
-        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
-            assert link.startswith("https://") or (path.parent / link).exists(), f"{path}: {link}"
-
-
-def test_what_the_architecture_names_is_there() -> None:
-    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (`.*?`) \| ", text, re.MULTILINE)
-    assert len(rows) > 30
-    for row in rows:
-        first, *others = re.findall(r"`([^`]+)`", row)
-        assert (ROOT / first).exists(), first
-        for other in others:  # beside the first, or in the folder above it
-            places = (ROOT, (ROOT / first).parent, (ROOT / first).parent.parent)
-            assert any((place / other).exists() for place in places), other
-
-
 def test_a_decision_that_is_named_is_there() -> None:
     for path in holding("ecision", [*DOCUMENTS, *SOURCES]):
         for number in re.findall(r"(?:[Dd]ecision |docs/decisions/|decisions/)(\d{4})", path.read_text(encoding="utf-8")):

@@ -14,7 +14,7 @@ from edge_mtl.backends import Availability
 from edge_mtl.bench import latency
 from edge_mtl.bench.sensors.state import MachineState
 from edge_mtl.build import pipeline, trials
-from edge_mtl.build.candidates import Candidate, candidates
+from edge_mtl.build.candidates import Candidate, candidates, with_weight_bits
 from edge_mtl.build.evaluation import evaluation_frames
 from edge_mtl.build.graphs import facts
 from edge_mtl.build.pipeline import build_engine
@@ -44,7 +44,7 @@ def own_bundle(tiny_bundle: Bundle, tmp_path: Path) -> Bundle:
 
 
 def device(*isa: str) -> DeviceFingerprint:
-    return dataclasses.replace(fingerprint(), isa=isa)
+    return dataclasses.replace(fingerprint(), architecture="x86_64", isa=isa)
 
 
 def test_an_int8_build_tries_every_runtime_and_stores_what_passed(own_bundle: Bundle) -> None:
@@ -63,7 +63,6 @@ def test_an_int8_build_tries_every_runtime_and_stores_what_passed(own_bundle: Bu
     assert [row.chosen for row in rows].count(True) == 1
     assert report.chosen.ratio == max(row.ratio for row in rows if row.ratio is not None)
     for row in rows:
-        assert row.stored
         assert row.latency_ms is not None
         assert row.agreement["argmax_agreement"] > 0.8
         assert row.agreement["depth_relative_difference"] < 0.05
@@ -77,7 +76,9 @@ def test_an_int8_build_tries_every_runtime_and_stores_what_passed(own_bundle: Bu
     json.dumps(report.to_dict(), allow_nan=False)
 
     store = EngineStore(own_bundle)
-    assert len(store.list()) == len(rows)
+    kinds = {(row.backend, row.precision) for row in rows}  # of one kind with weights of 7 and of 8 bits the faster is kept
+    assert {(record.backend, record.precision) for record in store.list()} == kinds
+    assert len(store.list()) == len(kinds) == [row.stored for row in rows].count(True)
     assert store.best() == report.record
     assert report.path.read_bytes() == store.load(report.record)
     assert facts(store.load(report.record)).integer_layers == 4
@@ -178,11 +179,25 @@ class TestCandidates:
     """What is worth building where."""
 
     def test_int8_tries_integers_with_and_without_bfloat16(self) -> None:
-        found = candidates("int8", backend="auto", available=HERE, device=device("avx512_bf16"))
+        found = candidates("int8", backend="auto", available=HERE, device=device("avx512_vnni", "avx512_bf16"))
         assert [item.name for item in found] == ["int8 on onnxruntime", "int8 on openvino", "int8+bf16 on openvino"]
-        without = candidates("int8", backend="auto", available=HERE, device=device("avx2"))
+        without = candidates("int8", backend="auto", available=HERE, device=device("avx_vnni"))
         assert [item.name for item in without] == ["int8 on onnxruntime", "int8 on openvino"]
-        assert candidates("int8", backend="onnxruntime", available=HERE, device=device()) == (Candidate("onnxruntime", "int8"),)
+        alone = candidates("int8", backend="onnxruntime", available=HERE, device=device("amx_int8"))
+        assert alone == (Candidate("onnxruntime", "int8"),)
+
+    def test_without_vnni_seven_bits_are_tried_beside_eight_where_a_runtime_is_right_with_both(self) -> None:
+        found = candidates("int8", backend="auto", available=HERE, device=device("avx2", "avx512f"))
+        assert [(item.backend, item.weight_bits) for item in found] == [("onnxruntime", 8), ("onnxruntime", 7), ("openvino", 7)]
+        assert [item.name for item in found][1:] == ["int8 on onnxruntime, 7-bit weights", "int8 on openvino, 7-bit weights"]
+        for mode, bits in (("always", 7), ("never", 8)):
+            assert {item.weight_bits for item in with_weight_bits(found, mode, device("avx2"))} == {bits}
+            assert {item.weight_bits for item in with_weight_bits(found, mode, device("avx_vnni"))} == {bits}
+        assert with_weight_bits(found, "auto", device("avx2")) == found
+
+    def test_gpus_and_floats_have_no_bits_to_choose(self) -> None:
+        tried = (Candidate("tensorrt", "int8+fp16"), Candidate("onnxruntime", "fp32"))
+        assert with_weight_bits(tried, "auto", device("avx2")) == tried
 
     def test_half_precisions_need_openvino_and_a_processor(self) -> None:
         assert candidates("bf16", backend="auto", available=HERE, device=device("amx_bf16")) == (Candidate("openvino", "bf16"),)

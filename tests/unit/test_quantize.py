@@ -187,8 +187,8 @@ def test_nearest_upsampling_of_bytes_is_exact() -> None:
 def test_seven_bit_weights_where_bytes_would_saturate() -> None:
     model = host_model()
     ranges = calibrate(model, FRAMES, recipe=RECIPE)
-    for reduce_range, levels in ((True, 63), (False, 127)):
-        proto = onnx.load_from_string(emit(model, ranges, recipe=RECIPE, target="onnxruntime", reduce_range=reduce_range))
+    for bits, levels in ((7, 63), (8, 127)):
+        proto = onnx.load_from_string(emit(model, ranges, recipe=RECIPE, target="onnxruntime", bits=bits))
         weights = [numpy_helper.to_array(t) for t in proto.graph.initializer if t.name.endswith("_weight_integers")]
         assert weights
         assert max(int(np.abs(w.astype(int)).max()) for w in weights) == levels

@@ -124,7 +124,7 @@ def test_a_recipe_that_calibrated_a_bundle_travels_with_it_and_goes_with_the_rev
     assert done.build is not None
     assert done.build.record.options["recipe_digest"] == recipe.digest
     assert int8_recipe(done.bundle) == recipe
-    (again,) = quantized_subjects(done.bundle, threads=1)
+    (again,) = quantized_subjects(done.bundle, portable=True, threads=1)
     assert again.model == done.bundle.read(CPU_MODEL)
 
     kept = recalibrate(own_bundle.path, folder_frames(pictures), count=4, budget=LOOSE, embedding="colour", threads=1)

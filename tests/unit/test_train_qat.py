@@ -18,6 +18,7 @@ from mtl.settings import LossSettings
 from torch import Tensor, nn
 
 from edge_mtl.backends import open_backend
+from edge_mtl.backends.byte_products import products_saturate
 from edge_mtl.build.quantization.learned import Learned, forget, read_learned, write_learned
 from edge_mtl.build.quantization.quantize import calibrate, choose, emit, observe_activations
 from edge_mtl.build.quantization.ranges import Range
@@ -58,9 +59,19 @@ def distance(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
-def int8_of(graph: bytes, target: Target) -> bytes:
+def int8_of(graph: bytes, target: Target, bits: int = 8) -> bytes:
     recipe = recipe_for(target)
-    return emit(graph, calibrate(graph, [], recipe=recipe), recipe=recipe, target=target, reduce_range=False)
+    return emit(graph, calibrate(graph, [], recipe=recipe), recipe=recipe, target=target, bits=bits)
+
+
+def with_bits(graph: bytes, bits: int) -> bytes:
+    """The same graph, by a recipe that leaves no choice of the bits of its weights."""
+    model = onnx.load_model_from_string(graph)
+    learned = read_learned(model)
+    assert learned is not None
+    weights = replace(learned.recipe.weights, reduce_range="always" if bits == 7 else "never")
+    write_learned(model, replace(learned, recipe=replace(learned.recipe, weights=weights)))
+    return bytes(model.SerializeToString())
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -71,15 +82,18 @@ def test_the_network_without_rounding_is_the_graph_for_any_batch(graphs: Mapping
     assert distance(found.numpy(), answers(transformer_block(), planes(0, 1, 2))) < 1e-5
 
 
+@pytest.mark.parametrize("bits", [7, 8])
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_int8_graph_answers_as_the_network_that_was_trained_and_unlike_fp32(
-    graphs: Mapping[Target, bytes], target: Target
+    graphs: Mapping[Target, bytes], target: Target, bits: int
 ) -> None:
-    network = QatNetwork(graphs[target], tasks=TASKS)
+    if target == "openvino" and bits == 8 and products_saturate():
+        pytest.skip("OpenVINO saturates with weights of 8 bits on this processor, and is never given them")
+    network = QatNetwork(with_bits(graphs[target], bits), tasks=TASKS)
     with torch.no_grad():
         trained = network(planes(0, 1))["normals"].numpy()
     runtime = "openvino" if target == "openvino" else "onnxruntime"
-    integers = answers(int8_of(network.graph(), target), planes(0, 1), backend=runtime)
+    integers = answers(int8_of(network.graph(), target, bits), planes(0, 1), backend=runtime)
     assert distance(integers, trained) < distance(integers, answers(transformer_block(), planes(0, 1))) / 4
 
 

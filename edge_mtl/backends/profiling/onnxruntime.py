@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.backends.onnxruntime import OnnxRuntimeBackend, _options, ort
+from edge_mtl.backends.onnxruntime import OnnxRuntimeBackend, ort, session_options
 from edge_mtl.backends.profiling import LayerProfile, LayerTime
 from edge_mtl.backends.threads import default_threads
 from edge_mtl.errors import BundleError, InferenceError
@@ -34,7 +34,7 @@ def profile(model: bytes, *, precision: str, threads: int | None, runs: int, dev
     plain.close()
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
-        options = _options(workers)
+        options = session_options(workers, model)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "trace")
         try:

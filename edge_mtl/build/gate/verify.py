@@ -26,7 +26,7 @@ from edge_mtl.build.gate.card import CARD, WorstFrame, describe, draw, worst_fra
 from edge_mtl.build.gate.scores import Score
 from edge_mtl.build.gate.sqnr import sqnr_db
 from edge_mtl.build.quantization.learned import int8_graph, int8_recipe
-from edge_mtl.build.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, calibrate, emit
+from edge_mtl.build.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, calibrate, emit, portable_bits
 from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.build.store.revision import changing, commit, copy_engines
 from edge_mtl.bundle import CALIBRATION, DEPLOY_MODEL, PLAIN_MODEL, Bundle
@@ -239,11 +239,14 @@ def quantized_subjects(
     backend: str = "auto",
     frames: Sequence[Array] | None = None,
     recipe: Recipe | None = None,
+    portable: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> list[Subject]:
     """INT8 graphs for every runtime here, made from calibration frames: the bundle's, or `frames`.
 
+    Args:
+        portable: with the weights of graphs that travel, not with those that are fastest here.
     Raises:
         CalibrationError: there are frames, but ranges cannot be learnt from them.
     """
@@ -256,9 +259,10 @@ def quantized_subjects(
         frames = load_calibration(bundle, count=settings.frames, unreadable_share=settings.unreadable_share).frames
     calibrated = calibrate(graph, frames, recipe=chosen, threads=threads, progress=progress)
     targets: tuple[Target, ...] = ("onnxruntime", "openvino")
+    bits = portable_bits(chosen) if portable else None
     here = available()
     return [
-        Subject(target, "int8", emit(graph, calibrated, recipe=chosen, target=target), True)
+        Subject(target, "int8", emit(graph, calibrated, recipe=chosen, target=target, bits=bits), True)
         for target in targets
         if here[target].usable and backend in ("auto", target) and target in chosen.targets
     ]

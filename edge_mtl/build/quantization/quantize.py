@@ -21,6 +21,7 @@ from edge_mtl.build.quantization.learned import Learned, read_learned
 from edge_mtl.build.quantization.placement import place
 from edge_mtl.build.quantization.ranges import Range, choose_range
 from edge_mtl.build.quantization.statistics import TensorStatistics, observe
+from edge_mtl.build.quantization.weights import LEVELS, weight_bits
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import BuildError
 from edge_mtl.recipes import TENSORRT_INT8, Activations, Equalisation, Recipe, Target, load_recipe
@@ -35,6 +36,7 @@ __all__ = [
     "emit",
     "equalised",
     "observe_activations",
+    "portable_bits",
     "quantize",
     "quantize_for_cpu",
 ]
@@ -94,7 +96,8 @@ def quantize(
         threads: of ONNX Runtime; its default when None.
         progress: called with ("calibrate", frames done, frames in all); those that equalisation looks at count twice.
     Returns:
-        ONNX files by name. Weights have 8 bits whatever this machine is: engines are emitted again on each device.
+        ONNX files by name. Weights have 8 bits whatever this machine is, unless the recipe says 7: engines are emitted again
+        on each device, and backends compute 8 bits exactly.
     Raises:
         CalibrationError: no frames, or activations that never change.
         BuildError: the graph cannot be used, nothing is left to quantize, or the recipes equalise differently.
@@ -106,9 +109,13 @@ def quantize(
     for name, recipe in wanted.items():
         target = recipe.targets[0]
         calibrated = choose(deploy_model, observed, recipe=recipe)
-        reduce_range = recipe.weights.reduce_range == "always"
-        models[name] = emit(deploy_model, calibrated, recipe=recipe, target=target, reduce_range=reduce_range)
+        models[name] = emit(deploy_model, calibrated, recipe=recipe, target=target, bits=portable_bits(recipe))
     return models
+
+
+def portable_bits(recipe: Recipe) -> int:
+    """Bits of the weights in graphs that travel: the machine that runs them is not known yet."""
+    return 7 if recipe.weights.reduce_range == "always" else 8
 
 
 def quantize_for_cpu(
@@ -117,13 +124,13 @@ def quantize_for_cpu(
     *,
     recipe: Recipe,
     target: Target = "onnxruntime",
-    reduce_range: bool | None = None,
+    bits: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> bytes:
     """Quantize for one target; see `quantize` and `emit` for arguments and errors."""
     calibrated = calibrate(deploy_model, frames, recipe=recipe, threads=threads, progress=progress)
-    return emit(deploy_model, calibrated, recipe=recipe, target=target, reduce_range=reduce_range)
+    return emit(deploy_model, calibrated, recipe=recipe, target=target, bits=bits)
 
 
 def calibrate(
@@ -219,23 +226,19 @@ def choose(deploy_model: bytes, observed: Observed, *, recipe: Recipe) -> Calibr
     return Calibrated(ranges, means, observed.scales)
 
 
-def emit(
-    deploy_model: bytes, calibrated: Calibrated, *, recipe: Recipe, target: Target, reduce_range: bool | None = None
-) -> bytes:
+def emit(deploy_model: bytes, calibrated: Calibrated, *, recipe: Recipe, target: Target, bits: int | None = None) -> bytes:
     """Write Q/DQ nodes into `deploy_model`.
 
     Args:
         calibrated: of this graph, with ranges of every tensor that the target's placement quantizes.
-        reduce_range: 7-bit weights, for processors on which sums of byte products saturate; None follows the recipe,
-            whose "auto" asks this machine.
+        bits: of the weights, 7 or 8; the likely fastest of those that are right on this machine, see `weight_bits`, when None.
     Returns:
         The quantized ONNX model; inputs and outputs are named and typed as before.
     Raises:
         BuildError: a range is missing, or the graph cannot be used.
     """
-    if reduce_range is None:
-        mode = recipe.weights.reduce_range
-        reduce_range = mode == "always" or (mode == "auto" and not fingerprint().has_vnni)
+    if bits is None:
+        bits = weight_bits(recipe.weights.reduce_range, target, fingerprint())[-1]
     model = parse(deploy_model, name="the deploy graph")
     if calibrated.scales:
         apply_scales(model, GraphIndex(model), calibrated.scales)
@@ -245,7 +248,7 @@ def emit(
     if missing:
         raise BuildError(f"There is no range for activation {missing[0]}: calibrate this graph with this recipe first.")
     signed = target == "tensorrt"
-    style = Style(signed=signed, levels=63 if reduce_range else 127, integer_bias=target == "onnxruntime", float_weights=signed)
+    style = Style(signed=signed, levels=LEVELS[bits], integer_bias=target == "onnxruntime", float_weights=signed)
     means = calibrated.means if recipe.weights.bias_correction else {}
     return Emission(model, index, plan, calibrated.ranges, style=style, means=means).write()
 

@@ -72,7 +72,8 @@ def propose(
     """Assignments of blocks to integers and floats besides the recipe's own, for every runtime among `tried`.
 
     Args:
-        tried: what is built anyway; per runtime the last of its INT8 candidates gives the precision of the floats.
+        tried: what is built anyway; per runtime the last of its INT8 candidates gives the precision of the floats and the bits
+            of the weights.
         limit_s: about how long all of this may take.
         progress: called with ("search", steps done, steps in all).
     Raises:
@@ -145,7 +146,7 @@ class _Setting:
 
     def graph(self, kept: Sequence[Block]) -> bytes:
         changed = dataclasses.replace(self.recipe, layers=(*self.recipe.layers, *without(tuple(kept))))
-        return emit(self.source, self.calibrated, recipe=changed, target=self.target)
+        return emit(self.source, self.calibrated, recipe=changed, target=self.target, bits=self.candidate.weight_bits)
 
 
 def _for_runtime(

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from edge_mtl.backends.byte_products import keep_exact
 from edge_mtl.build.graphs import import_onnx
 from edge_mtl.errors import BackendUnavailable, BuildError, CalibrationError
 
@@ -167,8 +168,10 @@ def open_session(model: Any, tensors: Sequence[str], threads: int | None, *, why
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if threads is not None:
         options.intra_op_num_threads = threads
+    graph = observed.SerializeToString()
+    keep_exact(options, graph)
     try:
-        return runtime.InferenceSession(observed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as exc:
         raise BuildError(f"ONNX Runtime cannot open the graph: {_first_line(exc)}. Export the bundle again.") from exc
 

@@ -1,14 +1,18 @@
-"""Weights and biases of one layer as integers: rounding, scales by output channel, bias correction. Knows no graphs."""
+"""Weights and biases of one layer as integers: bits, rounding, scales by output channel, bias correction. Knows no graphs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from edge_mtl.backends.byte_products import products_saturate
 from edge_mtl.build.quantization.bias import corrected_bias
+from edge_mtl.device import DeviceFingerprint
+from edge_mtl.recipes import ReduceRange, Target
 
-__all__ = ["SMALLEST_SCALE", "LayerArrays", "QuantizedLayer", "quantize_layer"]
+__all__ = ["LEVELS", "SMALLEST_SCALE", "LayerArrays", "QuantizedLayer", "quantize_layer", "weight_bits"]
 
 Array = np.ndarray
 
@@ -16,6 +20,24 @@ _BIAS_LIMIT = 2.0**30
 """Integer biases stay below this, or they would overflow 32 bits with the sums they start."""
 
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+
+LEVELS: Mapping[int, int] = {7: 63, 8: 127}
+"""Largest magnitude of an integer weight, by its bits."""
+
+
+def weight_bits(mode: ReduceRange, target: Target, device: DeviceFingerprint) -> tuple[int, ...]:
+    """How many bits the weights may have for right sums on `device`, the likely fastest last: which is best is measured.
+
+    Args:
+        mode: of the recipe (`weights.reduce_range`): "always" and "never" leave no choice.
+        target: GPUs add byte products in 32 bits; of the runtimes for processors without VNNI, ONNX Runtime can multiply 8-bit
+            weights in 16 bits, which takes longer, and OpenVINO cannot.
+    """
+    if mode == "always":
+        return (7,)
+    if mode == "never" or target == "tensorrt" or device.has_vnni:
+        return (8,)
+    return (8, 7) if target == "onnxruntime" and products_saturate(device) else (7,)
 
 
 @dataclass(frozen=True, slots=True)

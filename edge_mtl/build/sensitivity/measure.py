@@ -26,11 +26,13 @@ from edge_mtl.build.graphs import parse
 from edge_mtl.build.quantization.learned import QAT_MODEL, int8_graph
 from edge_mtl.build.quantization.quantize import Calibrated, calibrate, emit, equalised
 from edge_mtl.build.quantization.statistics import open_session
+from edge_mtl.build.quantization.weights import weight_bits
 from edge_mtl.build.sensitivity.blocks import Block, Level, find_blocks, only
 from edge_mtl.build.sensitivity.prefix import Cut, choose_cuts, cut_before, suffix
 from edge_mtl.build.sensitivity.report import BlockSensitivity, Sensitivity, load_sensitivity, save_sensitivity
 from edge_mtl.build.sensitivity.score import Yardstick
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.device import fingerprint
 from edge_mtl.files import sha256_bytes
 from edge_mtl.recipes import Recipe, Target
 
@@ -234,7 +236,7 @@ def _key(
     calibration: CalibrationSet,
     frames: Sequence[LabelledFrame],
     recipe: Recipe,
-    target: str,
+    target: Target,
     level: str,
     backend: str,
     floats: str,
@@ -243,7 +245,8 @@ def _key(
     pixels = sha256_bytes(b"".join(np.ascontiguousarray(item.frame).tobytes() for item in frames))
     graph = [bundle.manifest.files[name].sha256 for name in (DEPLOY_MODEL, QAT_MODEL) if bundle.has(name)]
     version = available()[backend].version
-    content = [graph, calibration.digest, pixels, repr(recipe), target, level, backend, floats, version, threads]
+    bits = weight_bits(recipe.weights.reduce_range, target, fingerprint())[-1]
+    content = [graph, calibration.digest, pixels, repr(recipe), target, level, backend, floats, version, threads, bits]
     return sha256_bytes(json.dumps(content).encode())
 
 

@@ -8,7 +8,7 @@ SHARE = "share/edge_mtl"
 
 setup(
     name="edge_mtl_ros",
-    version="0.1.0",
+    version="0.2.0",
     packages=["edge_mtl_ros"],
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/edge_mtl"]),
@@ -22,6 +22,6 @@ setup(
     description="Segmentation, metric depth and surface normals from one RGB camera, as a ROS 2 lifecycle node",
     maintainer="edge_mtl maintainers",
     maintainer_email="edge-mtl@example.invalid",
-    license="TODO: License declaration",
+    license="Apache-2.0",
     entry_points={"console_scripts": ["perception_node = edge_mtl_ros.main:main"]},
 )

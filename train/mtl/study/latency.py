@@ -121,11 +121,15 @@ def _graphs(
         export_deploy(model, path, height=request.height, width=request.width)
         fp32 = path.read_bytes()
     calibrated = calibrate(fp32, pictures, recipe=load_recipe(), threads=threads)
-    integers: dict[str, bytes] = {}
+    integers: dict[tuple[str, int], bytes] = {}
     for engine in engines:
-        if engine.precision != "fp32" and engine.backend not in integers:
-            integers[engine.backend] = emit(fp32, calibrated, recipe=load_recipe(), target=cast(Target, engine.backend))
-    return {engine.name: fp32 if engine.precision == "fp32" else integers[engine.backend] for engine in engines}
+        key = (engine.backend, engine.weight_bits)
+        if engine.precision != "fp32" and key not in integers:
+            target = cast(Target, engine.backend)
+            integers[key] = emit(fp32, calibrated, recipe=load_recipe(), target=target, bits=engine.weight_bits)
+    return {
+        engine.name: fp32 if engine.precision == "fp32" else integers[engine.backend, engine.weight_bits] for engine in engines
+    }
 
 
 def _time(
