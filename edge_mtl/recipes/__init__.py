@@ -65,7 +65,7 @@ class Weights:
     """How weights are quantized: always symmetric, one scale per output channel.
 
     Attributes:
-        reduce_range: 7 bits where sums of byte products would saturate.
+        reduce_range: whether weights have 7 bits; "auto": where sums of byte products would saturate, see docs/decisions/0015.
         bias_correction: take the mean error that rounded weights make out of the biases; see
             `edge_mtl.build.quantization.bias`.
     """
