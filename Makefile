@@ -26,7 +26,7 @@ help:
 	@echo "make test-ros  the ROS 2 node's tests on real rclpy, from wheels, in an environment of its own"
 	@echo "make test-wheel  the wheel, installed by pip into an empty environment, runs the demo"
 	@echo "make soak    1000 lifecycle cycles and ten minutes at 30 Hz of the ROS 2 node"
-	@echo "make test-gpu   the tests of a CUDA GPU, in an environment with onnxruntime-gpu (GPU_EXTRAS=tensorrt,... adds TensorRT)"
+	@echo "make test-gpu   the tests of a CUDA GPU, in an environment with onnxruntime-gpu (GPU_EXTRAS=gpu,tensorrt,build,gpu-test: TensorRT too)"
 	@echo "make bench-gpu  everything that runs the network on a CUDA GPU, side by side, into out/gpu.json"
 	@echo "make train   train a small model on rooms (python train/train.py) in the development environment"
 

@@ -113,7 +113,7 @@ def markdown(content: Mapping[str, Any]) -> str:
         "# One engine of three tasks against three engines of one task",
         "",
         f"{content['date']}, commit {content['commit']}, {content['device']['description']}; {threads['runtime']} threads, "
-        f"batch 1, frames of {width}x{height}, {content['rounds']} rounds, all rows in one interleaved run; load "
+        f"batch 1, frames of {height}x{width}, {content['rounds']} rounds, all rows in one interleaved run; load "
         f"{content['load']['before']} before, {content['load']['after']} after. Decoder: {content['decoder']}. "
         f"{content['weights']}",
         "",

@@ -18,7 +18,7 @@ def markdown(content: Mapping[str, Any]) -> str:
         f"# Peers: {content['bundle']['name']} revision {content['bundle']['revision']}",
         "",
         f"{content['date']}, commit {content['commit']}, {content['device']['description']}; {threads['runtime']} threads, "
-        f"batch 1, frames of {width}x{height}, {content['rounds']} rounds in turns; load {content['load']['before']} before, "
+        f"batch 1, frames of {height}x{width}, {content['rounds']} rounds in turns; load {content['load']['before']} before, "
         f"{content['load']['after']} after. {versions}. Engines built by commit "
         f"{', '.join(content.get('built_by') or ['unknown'])}.",
         "",

@@ -87,7 +87,7 @@ def markdown(content: dict[str, Any]) -> str:
         f"# Whole frames: {content['bundle']['name']} revision {content['bundle']['revision']}",
         "",
         f"{content['date']}, commit {content['commit']}, {content['device']['description']}; {threads['runtime']} threads "
-        f"(OpenCV {threads['opencv']}), batch 1, frames of {width}x{height}, {content['rounds']} rounds in turns; load "
+        f"(OpenCV {threads['opencv']}), batch 1, frames of {height}x{width}, {content['rounds']} rounds in turns; load "
         f"{content['load']['before']} before, {content['load']['after']} after. {versions}.",
         "",
         "| engine | median ms | p90 ms | fastest ms | times faster | 95 % of the median | quartiles of rounds |",

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from edge_mtl import opencv
 from edge_mtl.cli import main as edge_mtl
+from edge_mtl.cli.arguments import MAX_DROP, UsageError, parse_budget
 from edge_mtl.commands.terminal import Terminal
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import sha256_bytes
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--count", type=int, help="frames to choose (default: as the recipe says)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--embedding", choices=("network", "colour"), default="network")
-    parser.add_argument("--max-drop", default="miou=0.01,rel=0.02,normal=0.5", help="as of edge-mtl calibrate")
+    parser.add_argument("--max-drop", default=MAX_DROP, help="as of edge-mtl calibrate")
     parser.add_argument("--recipe", type=Path, help="how to quantize, TOML (default: the bundle's own, else the package's)")
     parser.add_argument("--out", type=Path, help="only write the chosen frames there, as pictures")
     parser.add_argument("--threads", type=int)
@@ -47,12 +48,11 @@ def main(arguments: list[str]) -> int:
     terminal = Terminal(json_output=asked.json)
     try:
         opencv.require()
-        from edge_mtl.build.gate.budget import Budget
         from edge_mtl.commands.calibrate import write_choice
         from edge_mtl.commands.recalibrate import ChoiceOptions, run_source
 
         options = ChoiceOptions(asked.count, asked.seed, asked.embedding)
-        budget = Budget.parse(asked.max_drop)
+        budget = parse_budget(asked.max_drop)
         source = train_split(asked.config, asked.pool)
         if asked.out is not None:
             write_choice(terminal, asked.bundle, source, options, asked.out, threads=asked.threads)
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
                 threads=asked.threads,
                 recipe=asked.recipe,
             )
-    except (EdgeMtlError, ValueError) as error:
+    except (EdgeMtlError, UsageError, ValueError) as error:
         print(f"calibrate: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 2)
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the engine of a bundle on the device that will run it, once: run it at every start, it does nothing when one fits.
 #
-#   first-boot.sh [BUNDLE]        default: $EDGE_MTL_BUNDLE, else the demo bundle
+#   first-boot.sh [BUNDLE]        default: $EDGE_MTL_BUNDLE, else the newest in ./bundles, else the demo bundle
 #
 # INT8 first; where no INT8 engine keeps its accuracy or can be built, half precision, then full. If nothing can be built the
 # script fails, and the node still runs the bundle's own graph.
@@ -11,8 +11,7 @@ bundle="${1:-${EDGE_MTL_BUNDLE:-}}"
 arguments=()
 if [ -n "$bundle" ]; then arguments+=("$bundle"); fi
 
-# Exit code 4: no engine, or only foreign ones; 8: accuracy; 9: cannot be built. Anything else is not cured by another precision.
-# A stale one among others (after an update of the driver, say) is a reason to build again.
+# An engine that cannot run here among others (after an update of the driver, say) is a reason to build again.
 fits() {
     edge-mtl engines "${arguments[@]}" --json | python3 -c '
 import json, sys
@@ -25,6 +24,7 @@ if fits; then
     exit 0
 fi
 edge-mtl engines "${arguments[@]}" --remove-stale > /dev/null
+# Exit code 8: accuracy; 9: cannot be built. Anything else is not cured by another precision.
 for precision in int8 fp16 fp32; do
     code=0
     edge-mtl build-engine "${arguments[@]}" "--$precision" || code=$?

@@ -8,7 +8,7 @@ from edge_mtl.backends import DEVICES, Availability
 from edge_mtl.errors import BackendUnavailable
 from edge_mtl.gpu import Gpu, gpus
 
-__all__ = ["AUTO", "check_any", "device_asked", "gpu_asked", "on_kind"]
+__all__ = ["AUTO", "check_any", "check_named", "device_asked", "gpu_asked", "on_kind"]
 
 AUTO = "auto"
 
@@ -41,6 +41,16 @@ def on_kind(found: Mapping[str, Availability], kind: str) -> dict[str, Availabil
         name: entry if DEVICES[name] == kind else Availability(False, "", f"{name} {others}", entry.extra)
         for name, entry in found.items()
     }
+
+
+def check_named(found: Mapping[str, Availability], backend: str) -> None:
+    """Raises BackendUnavailable where a backend was named that does not exist or is not usable here."""
+    if backend == AUTO:
+        return
+    if backend not in found:
+        raise BackendUnavailable(f"Unknown backend {backend!r}. Choose {AUTO} or one of: {', '.join(found)}")
+    if not found[backend].usable:
+        raise BackendUnavailable(found[backend].reason)
 
 
 def check_any(found: Mapping[str, Availability], kind: str) -> None:

@@ -29,6 +29,10 @@ from edge_mtl.errors import BackendUnavailable, EngineMismatch
 
 __all__ = ["Choice", "choose", "default_backend"]
 
+_TF32_BACKEND = "onnxruntime-cuda"
+_UNBUILT = ("fp32", "tf32")
+"""Precisions in which a bundle's own graph runs, without an engine."""
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -107,12 +111,16 @@ def choose(
     check_any(found, kind)
     if not usable:
         raise none_usable(found)
+    if precision == "tf32":
+        _check_tf32(found, backend)
+        usable = (_TF32_BACKEND,)
     store = EngineStore(bundle, runtimes={name: found[name].version for name in usable}, gpu=gpu_asked(device))
     where = f"cuda:{device}" if device else kind
     selection = _selection(bundle, store, backend, precision, threads, build_missing, where)
     record = selection.record
     if record is None:
-        return _from_bundle(bundle, _graph_backend(bundle, backend, usable, selection.reason), precision, selection.reason)
+        chosen = _graph_backend(bundle, backend, precision, usable, selection.reason)
+        return _from_bundle(bundle, chosen, precision, selection.reason)
     fell_back = any(
         other.ratio > record.ratio and other.backend not in usable for other in store.find(precision=precision, backend=backend)
     )
@@ -141,25 +149,25 @@ def _selection(
         selection = EngineSelection(None, "the engines here are stale")
     if selection.record is not None:
         return selection
-    if build_missing and precision != "fp32":
+    if build_missing and precision not in _UNBUILT:
         from edge_mtl.build.pipeline import build_engine
 
         family = "int8" if precision == AUTO else precision.partition("+")[0]
         build_engine(bundle, precision=family, backend=backend, device=device, threads=threads, store=store)
         return store.select(precision=precision, backend=backend)
-    if precision not in (AUTO, "fp32"):
+    if precision not in (AUTO, *_UNBUILT):
         raise EngineMismatch(_missing(bundle, backend, precision, selection.reason))
     return selection
 
 
-def _graph_backend(bundle: Bundle, backend: str, usable: Sequence[str], why: str) -> str:
+def _graph_backend(bundle: Bundle, backend: str, precision: str, usable: Sequence[str], why: str) -> str:
     """What runs the bundle's own graph: the backend that was named, else one on a GPU, else the first.
 
     Raises EngineMismatch where only a plan would do.
     """
     chosen = _for_graphs(name for name in usable if name in TAKES_GRAPHS and backend in (AUTO, name))
     if chosen is None:
-        raise EngineMismatch(_missing(bundle, backend, "int8", why))
+        raise EngineMismatch(_missing(bundle, backend, "int8" if precision == AUTO else precision, why))
     return chosen
 
 
@@ -171,11 +179,21 @@ def _for_graphs(names: Iterable[str]) -> str | None:
 def _from_bundle(bundle: Bundle, backend: str, precision: str, why: str) -> Choice:
     # On a GPU pre- and post-processing belong in the graph: labels cross the bus, not logits. See docs/decisions/0003.
     graph = DEPLOY_MODEL if bundle.has(DEPLOY_MODEL) and DEVICES[backend] == "cpu" else PLAIN_MODEL
-    if precision == "fp32":
-        reason = f"{graph} in fp32 on {backend}, as asked for"
+    if precision in _UNBUILT:
+        reason = f"{graph} in {precision} on {backend}, as asked for"
     else:
+        precision = "fp32"
         reason = f"{graph} in fp32 on {backend}: {why}. For a faster one run: edge-mtl build-engine {bundle.path} --int8"
-    return Choice(bundle.read(graph), backend, "fp32", None, reason, uncompiled="it is no built engine")
+    return Choice(bundle.read(graph), backend, precision, None, reason, uncompiled="it is no built engine")
+
+
+def _check_tf32(found: Mapping[str, Availability], backend: str) -> None:
+    """Raises BackendUnavailable unless what TF32 needs was asked for and is here: ONNX Runtime on a GPU."""
+    if backend not in (AUTO, _TF32_BACKEND):
+        raise BackendUnavailable(f"tf32 is a precision of {_TF32_BACKEND}; {backend} was asked for. Leave one of the two out.")
+    needed = found[_TF32_BACKEND]
+    if not needed.usable:
+        raise BackendUnavailable(f"tf32 is a precision of {_TF32_BACKEND}, which cannot run here. {needed.reason}")
 
 
 def _missing(bundle: Bundle, backend: str, precision: str, why: str) -> str:

@@ -86,8 +86,8 @@ class Engine:
             bundle: a folder; by default $EDGE_MTL_BUNDLE, the newest in ./bundles, or the demo bundle.
             backend: "onnxruntime", "openvino", "onnxruntime-cuda", "tensorrt" or "auto". A named one is used or refused,
                 never replaced.
-            precision: "fp32", "bf16", "fp16", "int8", "int8+bf16", "int8+fp16" or "auto"; likewise. "tf32" is FP32 with
-                rounded products, for ONNX Runtime on a GPU.
+            precision: "fp32", "bf16", "fp16", "int8", "int8+bf16", "int8+fp16" or "auto"; likewise. "fp32" and "tf32",
+                which is FP32 with rounded products for ONNX Runtime on a GPU, need no built engine.
             device: "cpu", "cuda", "cuda:1" (the second GPU) or "auto"; likewise.
             threads: worker threads of the runtime; by default one per physical core.
             output_size: "frame" for maps of the frame's size, "network" for the network's, which is faster.
@@ -100,6 +100,8 @@ class Engine:
             BundleError, EngineMismatch: the bundle or the engine cannot be used; the message says what to run.
             BackendUnavailable: the runtime is not here.
             AccuracyError: the self-test disagrees with the reference.
+            ValueError: `output_size` or `self_test` is none of those above, or `threads` is below 1.
+            CalibrationError, BuildError: with `build_missing`, an engine cannot be built.
         """
         started_s = time.perf_counter()
         kind, index = device_asked(device)

@@ -1,13 +1,13 @@
 """Every error this package raises on purpose, as one tree.
 
     EdgeMtlError
-      BundleError            missing, corrupt, unknown format, hash mismatch
+      BundleError            missing, corrupt, unknown format, hash mismatch; of labelled frames and benchmarks' files too
         EngineMismatch       built for another device, driver or runtime version
       BackendUnavailable     the runtime or device is not here (names the extra to install)
       FrameError             also ValueError: shape, dtype, empty
       CalibrationError       no frames, unreadable frames, constant activations
       AccuracyError          a head misses its budget; the self-test disagrees with the reference
-      BuildError             an engine, graph or dataset could not be made
+      BuildError             an engine, graph, dataset or file could not be made
       InferenceError         a runtime failed while running
       EngineClosed           used after close(), or in a forked child
       RegressionError        a benchmark is slower than the one it is compared with
@@ -40,7 +40,7 @@ class EdgeMtlError(Exception):
 
 
 class BundleError(EdgeMtlError):
-    """A bundle or one of its files is missing, corrupt, altered or of an unknown format."""
+    """A bundle, one of its files, labelled frames or a benchmark's file is missing, corrupt, altered or of unknown format."""
 
     exit_code = 3
 
@@ -76,7 +76,7 @@ class AccuracyError(EdgeMtlError):
 
 
 class BuildError(EdgeMtlError):
-    """An engine, a graph or a dataset could not be made; nothing half-written is left."""
+    """An engine, a graph, a dataset or a file could not be made; nothing half-written is left."""
 
     exit_code = 9
 

@@ -49,7 +49,7 @@ class Manifest:
 
     Attributes:
         name: of the bundle.
-        revision: 1 for a new bundle, one more for every recalibration or verification that is written back.
+        revision: 1 for a new bundle; a recalibration or verification that is written back is one more than the highest kept.
         parent: the revision that this one was made from; 0 for a new bundle, and where it was not written down.
         tasks: description per task, a subset of segmentation, depth and normals.
         input: what the network takes.

@@ -206,6 +206,7 @@ def open_backend(
     Raises:
         BackendUnavailable: unknown, not installed, broken, or it cannot compute in `precision` or on `device` here.
         BundleError: the graph is refused, by the allowlist or by the runtime.
+        ValueError: `threads` is below 1.
     """
     module = _module(name, model, threads=threads, precision=precision)
     if _RUNTIMES[name].device == "cuda":

@@ -1,6 +1,6 @@
 """ONNX graphs as data: reading, facts about them, look-up of producers and consumers. Knows nothing about runtimes.
 
-The `onnx` package is imported here and only here, when first needed; it comes with the extra "build".
+The `onnx` package comes with the extra "build" and is asked for here first (`import_onnx`), when it is needed.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ def warnings_of(frames: CalibrationSet | None, winner: Trial, trials: Sequence[T
     if winner.quantized and (winner.verdict is None or not winner.verdict.labelled):
         found.append(
             "The bundle has no labelled frames: what INT8 costs in accuracy is not known here. Measure it with "
-            "edge-mtl verify --data DIR"
+            "edge-mtl verify BUNDLE --data DIR"
         )
     if not winner.quantized and any(trial.quantized for trial in trials):
         found.append(

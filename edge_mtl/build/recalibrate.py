@@ -16,6 +16,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edge_mtl.asked_device import check_named
+from edge_mtl.backends import available
 from edge_mtl.build.calibration import decode_picture
 from edge_mtl.build.evaluation import LabelledSet, labelled_set
 from edge_mtl.build.frame_choice.choose import Chosen, Embedding, choose_frames, encode_frames
@@ -89,7 +91,7 @@ def recalibrate(
     count: int | None = None,
     seed: int = 0,
     embedding: Embedding = "network",
-    budget: Budget = DEFAULT_BUDGET,
+    budget: Budget | None = DEFAULT_BUDGET,
     engines: bool = True,
     backend: str = "auto",
     threads: int | None = None,
@@ -102,7 +104,8 @@ def recalibrate(
             the package's, when not given.
         count: how many frames; as many as the recipe uses by default.
         seed, embedding: see `edge_mtl.build.frame_choice.choose.choose_frames`.
-        budget: what INT8 may lose against FP32: of accuracy on the bundle's labelled frames, of agreement on others.
+        budget: what INT8 may lose against FP32: of accuracy on the bundle's labelled frames, of agreement on others; None
+            takes any loss, with a warning.
         engines: also build INT8 engines for this device into the new revision.
         backend: of the engines.
         threads: of the runtimes.
@@ -113,24 +116,33 @@ def recalibrate(
         BackendUnavailable: onnx, ONNX Runtime or the backend is missing.
     """
     report = progress or _silent
+    check_named(available(), backend)
     own_recipe = {} if recipe is None else {OWN_RECIPE: _recipe_file(recipe)}
     with changing(path, waiting=lambda: report("wait", 0, 1)) as bundle, _staging(bundle) as staging:
         rules = read_recipe(own_recipe[OWN_RECIPE], source=str(recipe)) if own_recipe else int8_recipe(bundle)
         number = count or rules.calibration.frames
         chosen, spare = choose_frames(
-            source, bundle, count=number, seed=seed, embedding=embedding, spare=_SPARE, threads=threads, progress=report
+            source,
+            bundle,
+            count=number,
+            seed=seed,
+            embedding=embedding,
+            unreadable_share=rules.calibration.unreadable_share,
+            spare=_SPARE,
+            threads=threads,
+            progress=report,
         )
         files, digest = encode_frames(chosen.frames)
         frames = [picture for payload in files.values() if (picture := decode_picture(payload)) is not None]
         source_graph = int8_graph(bundle, own_frames=False)
         models = quantize(source_graph, frames, recipes=_recipes(rules), threads=threads, progress=report)
         subjects = [Subject(_SIMULATOR, "int8", model, True, label=name) for name, model in models.items()]
-        field = _field(bundle, subjects, chosen, spare, budget, threads, report)
-        field.require()
+        field = _field(bundle, subjects, chosen, spare, budget or DEFAULT_BUDGET, threads, report)
+        _require(field, budget)
         labelled = None
         if len(labelled_set(bundle)):
-            labelled = verify_graphs(bundle, subjects, budget=budget, threads=threads, progress=report)
-            labelled.require()
+            labelled = verify_graphs(bundle, subjects, budget=budget or DEFAULT_BUDGET, threads=threads, progress=report)
+            _require(labelled, budget)
         before = _before(bundle, spare or chosen.frames, threads, report)
         named = rules if own_recipe else None
         built = _engines(bundle, staging, files, named, budget, backend, threads, report) if engines else None
@@ -156,6 +168,12 @@ def recalibrate(
 
 def _silent(step: str, done: int, total: int) -> None:
     return None
+
+
+def _require(found: Verification, budget: Budget | None) -> None:
+    """Raises AccuracyError where a graph does not run, or, with a budget, where a head is out of it."""
+    if budget is not None or found.failed:
+        found.require()
 
 
 def _recipe_file(path: Path) -> bytes:
@@ -232,7 +250,7 @@ def _engines(
     staging: Path,
     files: Mapping[str, bytes],
     recipe: Recipe | None,
-    budget: Budget,
+    budget: Budget | None,
     backend: str,
     threads: int | None,
     progress: Progress,
@@ -273,6 +291,7 @@ def _warnings(
     for verification in (labelled, field):
         for name, verdict in verification.verdicts.items() if verification is not None else ():
             found += [f"{name} is close to its budget: {line}" for line in verdict.close]
+            found += [f"{name} loses more than it should, and was kept all the same: {line}" for line in verdict.failures]
     worse = [
         f"{metric} {before[metric]:.4f} before, {value:.4f} now"
         for metric, value in field.scores[CPU_MODEL].agreement.items()

@@ -197,7 +197,7 @@ def gate_trials(baseline: Trial, scored: Sequence[Trial], budget: Budget | None)
         listed = ". ".join(f"{trial.candidate.name} is {trial.failure}" for trial in scored)
         raise AccuracyError(
             f"{listed}. Nothing was built. Find what suffers with edge-mtl sensitivity, keep it in floats with "
-            "--precision auto, calibrate with frames like those the device sees (edge-mtl calibrate), "
-            "or build it all the same: --max-drop none"
+            "edge-mtl build-engine --precision auto, calibrate with frames like those the device sees (edge-mtl calibrate), "
+            "or take any loss: --max-drop none"
         )
     return within

@@ -27,6 +27,7 @@ from edge_mtl.cli.arguments import (
     TopicOption,
     UsageError,
     block,
+    check_choice,
     parse_budget,
     parse_embedding,
 )
@@ -63,8 +64,8 @@ def verify(
     """Measure every engine of a bundle against FP32 and a budget, and write the accuracy card.
 
     Accuracy per head and class, calibration error, noise block by block and the worst frames go into the bundle, where one
-    is named, as a new revision; the old one is kept. Fails with exit code 8 where a head is out of budget; the bundle is
-    then left as it was.
+    is named, as a new revision; the old one is kept. Fails with exit code 8 where a head loses more than --max-drop; the
+    bundle is then left as it was.
 
     \b
     DIR holds NAME.jpg or .png, and beside it, where labelled:
@@ -148,8 +149,10 @@ def calibrate(
 )
 def recalibrate(
     bundle: BundleArgument = None,
-    bag: Annotated[Path | None, typer.Option("--bag", metavar="FILE", help="A ROS 1 or ROS 2 bag.")] = None,
-    folder: Annotated[Path | None, typer.Option("--folder", metavar="DIR", help="Pictures.")] = None,
+    bag: Annotated[Path | None, typer.Option("--bag", metavar="BAG", help="A ROS 1 or ROS 2 bag, a file or a folder.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", metavar="DIR", help="A folder of pictures (of a dataset its train folder).")
+    ] = None,
     video: Annotated[Path | None, typer.Option("--video", metavar="FILE", help="A video.")] = None,
     rollback: Annotated[bool, typer.Option("--rollback", help="Go back to the revision before.")] = False,
     to: Annotated[int | None, typer.Option("--to", metavar="N", min=1, help="With --rollback: this revision.")] = None,
@@ -169,9 +172,10 @@ def recalibrate(
     As `calibrate`, and the engines of this device are built as well. Until the last step nothing is changed: whatever
     happens before, the bundle is as it was. The revision before stays beside it, and --rollback puts it back.
     """
-    from edge_mtl.commands.recalibrate import ChoiceOptions, go_back, run
+    from edge_mtl.commands.recalibrate import ChoiceOptions, go_back, run_source
 
-    sources = [path for path in (bag, folder, video) if path is not None]
+    given = {"--bag": bag, "--folder": folder, "--video": video}
+    sources = [(option, path) for option, path in given.items() if path is not None]
     terminal = Terminal(json_output=json)
     if rollback:
         if sources or recipe is not None:
@@ -181,13 +185,20 @@ def recalibrate(
     if len(sources) != 1 or to is not None:
         found = "--to without --rollback" if to is not None else f"{len(sources)} of them"
         raise UsageError(f"expected one of --bag, --folder, --video, or --rollback; found {found}.")
-    options = ChoiceOptions(count, seed, parse_embedding(embedding), topic, every)
-    run(
+    options, budget = ChoiceOptions(count, seed, parse_embedding(embedding), topic, every), parse_budget(max_drop)
+    from edge_mtl.build.frame_choice.sources import open_frames
+
+    option, path = sources[0]
+    frames = open_frames(path, topic=topic, every=every)
+    kind = "folder" if frames.kind == "train split" else frames.kind
+    if option != f"--{kind}":
+        raise UsageError(f"{option} was given, and {path} is for --{kind}. Give it with that.")
+    run_source(
         terminal,
         bundle,
-        sources[0],
+        frames,
         options,
-        budget=parse_budget(max_drop),
+        budget=budget,
         engines=True,
         backend=backend,
         threads=threads,
@@ -214,7 +225,7 @@ def sensitivity(
     ] = None,
     frames: Annotated[int, typer.Option("--frames", metavar="N", min=1, help="Labelled frames to score on.")] = 16,
     rounds: Annotated[int, typer.Option("--rounds", metavar="N", min=0, help="Timed runs per block; 0: none.")] = 12,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of table and picture.")] = Path("out"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the JSON file and the picture.")] = Path("out"),
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -223,6 +234,8 @@ def sensitivity(
     Each block is quantized alone; its noise at every head, the accuracy that is lost and the time that is saved go into
     a table, a picture and a JSON file. A run that was stopped goes on where it was.
     """
+    check_choice("--target", target, ("onnxruntime", "openvino", "tensorrt"))
+    check_choice("--level", level, ("block", "layer"))
     from edge_mtl.commands.sensitivity import run
 
     run(

@@ -24,8 +24,8 @@ _EPILOG = "\n\n".join(
         block(
             "Exit codes:",
             "0 success                         8 accuracy below its budget",
-            "2 wrong usage                     9 an engine could not be built",
-            "3 bundle missing or altered      10 a runtime failed",
+            "2 wrong usage                     9 an engine or a file could not be made",
+            "3 bundle or data file unusable   10 a runtime failed",
             "4 engine missing or foreign      11 engine closed",
             "5 backend not here               15 a benchmark became slower",
             "6 frame or source unusable       70 internal error",

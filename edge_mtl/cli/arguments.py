@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_DROP",
-    "MAX_DROP_BUILD_HELP",
     "BackendOption",
     "BundleArgument",
     "BundleOption",
@@ -30,35 +31,85 @@ __all__ = [
     "TopicOption",
     "UsageError",
     "block",
+    "check_backend",
+    "check_choice",
+    "check_precision",
     "parse_budget",
-    "parse_budget_or_none",
     "parse_embedding",
 ]
+
+
+class UsageError(Exception):
+    """The arguments fit the command's types but make no sense."""
+
+
+def check_backend(name: str) -> str:
+    """`name` if it is "auto" or that of a backend. Raises UsageError."""
+    from edge_mtl.backends import BACKENDS
+
+    return check_choice("--backend", name, ("auto", *BACKENDS))
+
+
+def check_precision(name: str) -> str:
+    """`name` if it is "auto" or a precision that an engine can have. Raises UsageError."""
+    from edge_mtl.backends import PRECISIONS
+
+    return check_choice("--precision", name, ("auto", *PRECISIONS))
+
+
+def _check_device(name: str) -> str:
+    if re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", name) is None:
+        raise UsageError(f"--device should be auto, cpu, cuda or cuda:N with a number; found {name!r}.")
+    return name
+
+
+def check_choice(option: str, name: str, names: Sequence[str]) -> str:
+    """`name` if it is one of `names`. Raises UsageError."""
+    if name not in names:
+        raise UsageError(f"{option} should be one of {', '.join(names)}; found {name!r}.")
+    return name
+
 
 _BUNDLE_HELP = "Folder of the bundle; default: $EDGE_MTL_BUNDLE, else the newest in ./bundles, else the demo bundle."
 BundleArgument = Annotated[Path | None, typer.Argument(metavar="[BUNDLE]", help=_BUNDLE_HELP, show_default=False)]
 BundleOption = Annotated[Path | None, typer.Option("--bundle", metavar="DIR", help=_BUNDLE_HELP, show_default=False)]
 BackendOption = Annotated[
-    str, typer.Option("--backend", metavar="NAME", help="auto, onnxruntime, openvino, onnxruntime-cuda or tensorrt.")
+    str,
+    typer.Option(
+        "--backend",
+        metavar="NAME",
+        help="auto, onnxruntime, openvino, onnxruntime-cuda or tensorrt.",
+        callback=check_backend,
+    ),
 ]
 DeviceOption = Annotated[
-    str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, or cuda:N for the GPU with that number.")
+    str,
+    typer.Option(
+        "--device", metavar="NAME", help="auto, cpu, cuda, or cuda:N for the GPU with that number.", callback=_check_device
+    ),
 ]
 PrecisionOption = Annotated[
-    str, typer.Option("--precision", metavar="NAME", help="auto, or a precision that an engine was built with.")
+    str,
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        help="auto, fp32, or a precision that an engine was built with; tf32 needs onnxruntime-cuda.",
+        callback=check_precision,
+    ),
 ]
 ThreadsOption = Annotated[
-    int | None, typer.Option("--threads", metavar="N", min=1, max=1024, help="Threads of the runtime; default: one per core.")
+    int | None,
+    typer.Option("--threads", metavar="N", min=1, max=1024, help="Threads of the runtime; default: one per physical core."),
 ]
-MAX_DROP_BUILD_HELP = "What an engine may lose against FP32, or it is not built; none: it is, with a warning."
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there.")]
 
 _MAX_DROP_HELP = (
     "What a graph may lose against FP32 where frames are labelled: miou (0..1), rel (share of the true depth), normal "
-    "(degrees); and by how much it may differ from FP32 anywhere: classes=0.05, depth=0.05, angle=3."
+    "(degrees); and by how much it may differ from FP32 anywhere: classes and depth (shares), angle (degrees). What is not "
+    "named keeps its default. none: any loss is taken, with a warning."
 )
 MaxDropOption = Annotated[str, typer.Option("--max-drop", metavar="LIST", help=_MAX_DROP_HELP)]
-MAX_DROP = "miou=0.01,rel=0.02,normal=0.5"
+MAX_DROP = "miou=0.01,rel=0.02,normal=0.5,classes=0.05,depth=0.05,angle=3"
 CountOption = Annotated[
     int | None, typer.Option("--count", metavar="N", min=1, max=4096, help="Frames to choose; default: as the recipe says.")
 ]
@@ -78,29 +129,22 @@ EveryOption = Annotated[
 ]
 
 
-class UsageError(Exception):
-    """The arguments fit the command's types but make no sense."""
-
-
 def block(title: str, *lines: str) -> str:
     """A paragraph of help that is not re-wrapped."""
     return "\n".join(("\b", title, *(f"  {line}" for line in lines)))
 
 
-def parse_budget(text: str) -> Budget:
+def parse_budget(text: str) -> Budget | None:
+    """What --max-drop says; None for "none". Raises UsageError."""
     from edge_mtl.build.gate.budget import Budget
 
+    if text.strip().lower() == "none":
+        return None
     try:
         return Budget.parse(text)
     except ValueError as exc:
-        raise UsageError(f"--max-drop: {exc}") from exc
-
-
-def parse_budget_or_none(text: str) -> Budget | None:
-    return None if text.strip().lower() == "none" else parse_budget(text)
+        raise UsageError(f"--max-drop: {exc}; or say none.") from exc
 
 
 def parse_embedding(text: str) -> Embedding:
-    if text not in ("network", "colour"):
-        raise UsageError(f"--embedding should be network or colour; found {text!r}.")
-    return "network" if text == "network" else "colour"
+    return "network" if check_choice("--embedding", text, ("network", "colour")) == "network" else "colour"

@@ -10,16 +10,17 @@ import typer
 from edge_mtl.cli.application import app
 from edge_mtl.cli.arguments import (
     MAX_DROP,
-    MAX_DROP_BUILD_HELP,
     BackendOption,
     BundleArgument,
     DeviceOption,
     JsonOption,
+    MaxDropOption,
     RecipeOption,
     ThreadsOption,
     UsageError,
     block,
-    parse_budget_or_none,
+    check_choice,
+    parse_budget,
 )
 from edge_mtl.commands.terminal import Terminal
 
@@ -49,7 +50,7 @@ def build_engine(
         str | None,
         typer.Option("--precision", metavar="NAME", help="int8, fp32, fp16, bf16, or auto: the fastest within the budget."),
     ] = None,
-    max_drop: Annotated[str, typer.Option("--max-drop", metavar="LIST", help=MAX_DROP_BUILD_HELP)] = MAX_DROP,
+    max_drop: MaxDropOption = MAX_DROP,
     backend: BackendOption = "auto",
     device: DeviceOption = "auto",
     calibration: Annotated[
@@ -67,7 +68,8 @@ def build_engine(
     """Build an engine of a bundle for this device.
 
     Every candidate of the precision asked for is timed on this machine, tested against the FP32 reference and scored on
-    the bundle's labelled frames; the fastest that keeps its accuracy goes into the bundle's engine store.
+    the bundle's labelled frames; the fastest that stays within --max-drop goes into the bundle's engine store. Without
+    labelled frames the default of --max-drop only warns; one of your own is kept to.
 
     With --precision auto all precisions are candidates, and INT8 with some blocks in floats: blocks that do not pay
     here, and those that it takes to stay within the budget.
@@ -79,11 +81,12 @@ def build_engine(
         raise UsageError(
             f"expected one precision of --int8, --fp32, --fp16, --bf16, --precision auto; found {found}. Try --int8."
         )
+    check_choice("--precision", chosen[0], ("auto", "int8", "fp32", "fp16", "bf16"))
     if recipe is not None and chosen[0] not in ("int8", "auto"):
         raise UsageError(f"--recipe says how to make INT8; found --{chosen[0]}. Give --int8 or --precision auto with it.")
     from edge_mtl.commands.build_engine import run
 
-    budget = parse_budget_or_none(max_drop)
+    budget = parse_budget(max_drop)
     run(
         Terminal(json_output=json),
         bundle,
@@ -112,7 +115,7 @@ def engines(
     remove: Annotated[
         str | None, typer.Option("--remove", metavar="KEY", help="The start of an engine's key, or all.", show_default=False)
     ] = None,
-    remove_stale: Annotated[bool, typer.Option("--remove-stale", help="Remove what cannot run here.")] = False,
+    remove_stale: Annotated[bool, typer.Option("--remove-stale", help="Remove whatever cannot run here.")] = False,
     json: JsonOption = False,
 ) -> None:
     """List the engines of a bundle, which of them can run on this machine, and why the others cannot."""

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from edge_mtl.cli.application import app
-from edge_mtl.cli.arguments import BackendOption, BundleArgument, DeviceOption, JsonOption, ThreadsOption, UsageError, block
+from edge_mtl.cli.arguments import (
+    BackendOption,
+    BundleArgument,
+    DeviceOption,
+    JsonOption,
+    PrecisionOption,
+    ThreadsOption,
+    UsageError,
+    block,
+    check_backend,
+    check_precision,
+)
 from edge_mtl.commands.terminal import Terminal
 
 __all__ = ["benchmark", "compare", "profile"]
@@ -75,9 +86,9 @@ def benchmark(
     from edge_mtl.commands.benchmark import Depth, Results, run
     from edge_mtl.commands.line_up import Wanted
 
-    wanted = Wanted(
-        tuple(bundles or ()), _names("--backend", backend), _names("--precision", precision), threads, batch, device
-    )
+    backends = tuple(map(check_backend, _names("--backend", backend)))
+    precisions = tuple(map(check_precision, _names("--precision", precision)))
+    wanted = Wanted(tuple(bundles or ()), backends, precisions, threads, batch, device)
     results = Results(html=html, markdown=markdown, out=out, against=against, threshold=threshold)
     run(Terminal(json_output=json), wanted, Depth(rounds=rounds, duration_s=duration, rate_hz=rate), results)
 
@@ -117,9 +128,7 @@ def compare(
 def profile(
     bundle: BundleArgument = None,
     backend: BackendOption = "auto",
-    precision: Annotated[
-        str, typer.Option("--precision", metavar="NAME", help="auto, or a precision that an engine was built with.")
-    ] = "auto",
+    precision: PrecisionOption = "auto",
     device: DeviceOption = "auto",
     rounds: Annotated[int, typer.Option("--rounds", metavar="N", min=1, max=10_000, help="Frames to average over.")] = 20,
     layers: Annotated[int, typer.Option("--layers", metavar="N", min=0, max=10_000, help="Slowest layers to list.")] = 10,

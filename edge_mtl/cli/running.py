@@ -22,6 +22,7 @@ from edge_mtl.cli.arguments import (
     TopicOption,
     UsageError,
     block,
+    check_choice,
 )
 from edge_mtl.commands.options import EngineOptions
 from edge_mtl.commands.terminal import Terminal
@@ -97,7 +98,7 @@ def run_bag(
     precision: PrecisionOption = "auto",
     device: DeviceOption = "auto",
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The bag to write; default: BAG-maps.")] = None,
-    topic: Annotated[str | None, typer.Option("--topic", metavar="NAME", help="Of the images, if there are several.")] = None,
+    topic: TopicOption = None,
     camera_info: Annotated[
         str | None, typer.Option("--camera-info", metavar="NAME", help="Of the camera; default: beside the images.")
     ] = None,
@@ -113,8 +114,7 @@ def run_bag(
     The new bag has all that was recorded, and /edge_mtl/segmentation, depth and normals with the stamps of their images.
     Depth is in metres where the bag has camera_info.
     """
-    if storage not in ("same", "sqlite3", "mcap"):
-        raise UsageError(f"--storage expects same, sqlite3 or mcap; found {storage!r}.")
+    check_choice("--storage", storage, ("same", "sqlite3", "mcap"))
     from edge_mtl.commands.run_bag import run
 
     run(
@@ -215,7 +215,10 @@ def doctor(json: JsonOption = False) -> None:
 )
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The picture to write.")] = Path("out/demo.png"),
-    bundle: BundleOption = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", metavar="DIR", help="Folder of the bundle; default: the demo bundle.", show_default=False),
+    ] = None,
 ) -> None:
     """From the demo bundle to a picture and a benchmark.
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from edge_mtl.build.frame_choice.choose import choose_frames, encode_frames
 from edge_mtl.build.frame_choice.sources import FrameSource
+from edge_mtl.build.quantization.learned import int8_recipe
 from edge_mtl.bundle import find
 from edge_mtl.commands.recalibrate import STEPS, ChoiceOptions, report_choice
 from edge_mtl.commands.terminal import Terminal
 from edge_mtl.errors import BuildError
 from edge_mtl.files import atomic_directory
-from edge_mtl.recipes import load_recipe
 
 __all__ = ["write_choice"]
 
@@ -27,13 +27,15 @@ def write_choice(
     bundle = find(path)
     if out.exists():
         raise BuildError(f"{out} exists already. Remove it or name another folder.")
+    rules = int8_recipe(bundle)
     with terminal.steps() as step:
         chosen, _ = choose_frames(
             source,
             bundle,
-            count=options.count or load_recipe().calibration.frames,
+            count=options.count or rules.calibration.frames,
             seed=options.seed,
             embedding=options.embedding,
+            unreadable_share=rules.calibration.unreadable_share,
             threads=threads,
             progress=lambda name, done, total: step(STEPS.get(name, name), done, total),
         )

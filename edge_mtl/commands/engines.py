@@ -25,16 +25,16 @@ def run(terminal: Terminal, path: Path | None, *, remove: str | None = None, rem
 
     Args:
         remove: the key of an engine or the start of it, or "all".
-        remove_stale: remove every engine that cannot run here.
+        remove_stale: remove every engine that cannot run here, whatever the reason.
     Raises:
         BundleError: there is no bundle.
         EngineMismatch: no engine has that key, or several.
     """
     bundle = find(path)
     store = EngineStore(bundle)
-    gone = _chosen(store, remove) if remove is not None else []
+    gone = _chosen(bundle, store, remove) if remove is not None else []
     if remove_stale:
-        gone += [record for record in store.list() if store.mismatch(record) is not None and record not in gone]
+        gone += [record for record in store.list() if _problem(store, record) is not None and record not in gone]
     if gone:
         with store.building(waiting=lambda: terminal.note("waiting for a build of this bundle")):
             for record in gone:
@@ -53,7 +53,7 @@ def run(terminal: Terminal, path: Path | None, *, remove: str | None = None, rem
         terminal.note(f"warning: {problem}")
 
 
-def _chosen(store: EngineStore, key: str) -> list[EngineRecord]:
+def _chosen(bundle: Bundle, store: EngineStore, key: str) -> list[EngineRecord]:
     records = store.list()
     if key == "all":
         return list(records)
@@ -62,7 +62,7 @@ def _chosen(store: EngineStore, key: str) -> list[EngineRecord]:
         keys = ", ".join(record.key[:_SHORT] for record in records) or "none"
         raise EngineMismatch(
             f"--remove: one engine whose key starts with {key!r} ({_LEAST} digits or more) was expected, {len(found)} found; "
-            f"keys here: {keys}. Run: edge-mtl engines"
+            f"keys here: {keys}. Run: edge-mtl engines {bundle.path}"
         )
     return found
 
@@ -133,4 +133,5 @@ def _show(terminal: Terminal, bundle: Bundle, rows: list[dict[str, Any]]) -> Non
         if row["problem"]:
             terminal.show(f"{row['key'][:_SHORT]} ({row['device']}): {row['problem']}.")
     if any(row["problem"] for row in rows):
-        terminal.show("Remove those: edge-mtl engines --remove-stale. Build again: edge-mtl build-engine --int8")
+        path = bundle.path
+        terminal.show(f"Remove those: edge-mtl engines {path} --remove-stale. Build again: edge-mtl build-engine {path} --int8")

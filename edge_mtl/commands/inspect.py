@@ -106,7 +106,7 @@ def _overview(bundle: Bundle) -> Table:
         result.add_row(
             task, f"{len(classes)} classes: {', '.join(classes)}" if isinstance(classes, list) else _text(description)
         )
-    result.add_row("input", f"{manifest.input.width}x{manifest.input.height} pixels, {manifest.input.channels}")
+    result.add_row("input", f"{manifest.input.height}x{manifest.input.width} pixels, {manifest.input.channels}")
     result.add_row("canonical camera", "fx {:.1f}, fy {:.1f}, cx {:.1f}, cy {:.1f}".format(*manifest.canonical_intrinsics))
     result.add_row(
         "calibration", _text({key: value for key, value in manifest.calibration.items() if key != "names"}) or "none"

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.build.frame_choice.bags import message_pixels, read_message
+from edge_mtl.build.frame_choice.bags import colour_topic, message_pixels, read_message
 from edge_mtl.bundle import find
 from edge_mtl.commands.options import EngineOptions
 from edge_mtl.commands.terminal import Step, Terminal, one_line, table
@@ -39,7 +39,6 @@ Array = np.ndarray
 _IMAGE, _COMPRESSED, _CAMERA = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo"
 _NAMESPACE = "/edge_mtl"
 _WRITTEN = tuple(f"{_NAMESPACE}/{name}" for name in ("segmentation", "depth", "normals", "labels_json"))
-_NO_PICTURES = ("depth", "infra", "mask", "label", "disparity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,13 +325,11 @@ def _image_topic(reader: Any, bag: Path, wanted: str | None) -> str:
         if wanted not in found:
             raise FrameError(f"{bag} has no images on {wanted}; found {', '.join(found) or 'none'}.")
         return wanted
-    recorded = [topic for topic in found if topic not in _WRITTEN]
-    likely = [topic for topic in recorded if not any(word in topic.lower() for word in _NO_PICTURES)]
-    raw = [topic for topic in likely if not topic.endswith("/compressed")] or likely
-    if len(raw) != 1:
+    chosen = colour_topic([topic for topic in found if topic not in _WRITTEN])
+    if not chosen:
         what = f"images on several topics, {', '.join(found)}: name one with --topic" if found else "no images"
         raise FrameError(f"{bag} has {what}.")
-    return raw[0]
+    return chosen
 
 
 def _camera_topic(reader: Any, bag: Path, wanted: str | None, images: str) -> str | None:

@@ -1,4 +1,7 @@
-"""Recipes: how to quantize, as TOML files read into frozen dataclasses. Knows nothing about graphs or frames."""
+"""Recipes: how to quantize, as TOML files read into frozen dataclasses. Knows nothing about graphs or frames.
+
+What a recipe leaves out is as in the package's own for CPUs, `cpu-int8.toml`.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,7 @@ _CPU_TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino")
 
 _QUANTIZABLE = ("Conv", "Gemm", "MatMul")
 _ELEMENT_WISE = ("Add", "Concat", "Gelu", "Relu", "Resize")
+_FLOAT_TAIL: Mapping[str, int] = {"segmentation_logits": 1, "depth_quarter": 1, "normals_quarter": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +65,13 @@ class Weights:
     """How weights are quantized: always symmetric, one scale per output channel.
 
     Attributes:
-        reduce_range: 7 bits where sums of byte products would saturate.
+        reduce_range: whether weights have 7 bits; "auto": where sums of byte products would saturate, see docs/decisions/0015.
         bias_correction: take the mean error that rounded weights make out of the biases; see
             `edge_mtl.build.quantization.bias`.
     """
 
     reduce_range: ReduceRange = "auto"
-    bias_correction: bool = False
+    bias_correction: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class Equalisation:
         frames: how many calibration frames the spread is measured on.
     """
 
-    enabled: bool = False
+    enabled: bool = True
     strength: float = 0.5
     frames: int = 8
 
@@ -101,7 +105,7 @@ class Placement:
     element_wise: tuple[str, ...] = _ELEMENT_WISE
     products: bool = False
     exclude: tuple[str, ...] = ()
-    float_tail: Mapping[str, int] = field(default_factory=dict)
+    float_tail: Mapping[str, int] = field(default_factory=lambda: dict(_FLOAT_TAIL))
 
 
 @dataclass(frozen=True, slots=True)

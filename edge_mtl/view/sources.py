@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_mtl.errors import FrameError
+from edge_mtl.errors import CalibrationError, FrameError
 from edge_mtl.media import open_source
+
+if TYPE_CHECKING:
+    from edge_mtl.build.frame_choice.sources import Still
 
 __all__ = ["TimedFrame", "TimedSource", "open_timed"]
 
@@ -61,7 +66,7 @@ def open_timed(
         clock: seconds, of cameras.
     Raises:
         FrameError: there is no such thing, or nothing in it can be read.
-        CalibrationError, BackendUnavailable: a bag that cannot be read, or without the package that reads it.
+        BackendUnavailable: a bag, and the package that reads it is not installed.
     """
     path = Path(text)
     if path.suffix.lower() in _BAG_SUFFIXES or (path / "metadata.yaml").is_file():
@@ -83,12 +88,17 @@ def open_timed(
 def _bag(path: Path, topic: str | None, limit: int | None, on_skip: Callable[[str], None] | None) -> TimedSource:
     from edge_mtl.build.frame_choice.bags import bag_frames
 
-    source = bag_frames(path, topic=topic)
+    with _as_a_source():
+        source = bag_frames(path, topic=topic)
+
+    def stills() -> Iterator[Still]:
+        with _as_a_source():
+            yield from source.stills()
 
     def frames() -> Iterator[TimedFrame]:
         first_ns: int | None = None
         shown = 0
-        for still in source.stills():
+        for still in stills():
             if limit is not None and shown >= limit:
                 return
             time_ns = int(still.name.rpartition("-")[2])
@@ -104,3 +114,12 @@ def _bag(path: Path, topic: str | None, limit: int | None, on_skip: Callable[[st
 
     count = source.count if limit is None or source.count is None else min(source.count, limit)
     return TimedSource("bag", source.name, count, frames())
+
+
+@contextmanager
+def _as_a_source() -> Iterator[None]:
+    """What is wrong with calibration frames elsewhere is wrong with a source here."""
+    try:
+        yield
+    except CalibrationError as exc:
+        raise FrameError(str(exc)) from exc

@@ -207,7 +207,7 @@ def test_inspect_shows_the_bundle_and_its_engines(built: tuple[Bundle, Any]) -> 
         "tiny, revision 1",
         "every hash is right",
         "13 classes",
-        "96x64",
+        "64x96",
         "random pictures",
         "int8 on onnxruntime",
         "usable",

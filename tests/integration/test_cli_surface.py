@@ -90,6 +90,15 @@ def test_help_starts_no_runtime() -> None:
         (["doctor", "now"], ["now"]),
         (["demo", "--out"], ["--out"]),
         (["demo", "--backend", "onnxruntime"], ["--backend"]),
+        (["infer", "room.jpg", "--backend", "abacus"], ["--backend should be one of auto, onnxruntime, ", "abacus"]),
+        (["infer", "room.jpg", "--precision", "int4"], ["--precision should be one of auto, fp32, ", "int4"]),
+        (["infer", "room.jpg", "--device", "gpu"], ["--device should be auto, cpu, cuda or cuda:N", "gpu"]),
+        (["benchmark", "--backend", "onnxruntime,abacus"], ["--backend should be one of", "abacus"]),
+        (["benchmark", "--precision", "int4"], ["--precision should be one of", "int4"]),
+        (["build-engine", "--precision", "tf32"], ["--precision should be one of auto, int8, ", "tf32"]),
+        (["sensitivity", "--level", "stage"], ["--level should be one of block, layer", "stage"]),
+        (["calibrate", "x", "--max-drop", "all"], ["--max-drop", "or say none"]),
+        (["verify", "--max-drop", "miou=2"], ["--max-drop", "0 to 1"]),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(arguments: list[str], words: list[str]) -> None:

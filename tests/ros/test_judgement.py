@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,11 +18,13 @@ from edge_mtl_ros.machine import Machine, MachineState
 from edge_mtl_ros.points import fill_cloud, point_type
 from edge_mtl_ros.report import ERROR, OK, WARN, Latencies, Snapshot, report
 from edge_mtl_ros.settings import PARAMETERS, Settings
-from edge_mtl_ros.slot import Counts
+from edge_mtl_ros.slot import Counts, Outcome
 
 from edge_mtl.bench.sensors.nvml import Nvml
 from edge_mtl.frames import Intrinsics
 from tests.fakes.nvml import Library
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Clock:
@@ -107,6 +111,40 @@ def test_parameters_and_settings_are_the_same_things() -> None:
     assert [parameter.name for parameter in PARAMETERS] == [field.name for field in fields(Settings)]
     assert Settings.of({}) == Settings()
     assert all(parameter.description.endswith(".") for parameter in PARAMETERS)
+
+
+def written(default: bool | int | float | str) -> str:
+    """A value as YAML has it."""
+    return json.dumps(default)
+
+
+def test_the_guide_and_the_file_of_parameters_have_every_parameter_with_its_default() -> None:
+    defaults = {parameter.name: written(parameter.default) for parameter in PARAMETERS}
+    guide = (ROOT / "docs" / "guides" / "ros2.md").read_text()
+    assert dict(re.findall(r"\| `(\w+)` \| `([^`]+)` (?=\|)", guide)) == defaults
+    configured = (ROOT / "ros2_ws" / "src" / "edge_mtl" / "config" / "perception.yaml").read_text()
+    assert dict(re.findall(r"^    (\w+): (\S+)", configured, re.MULTILINE)) == defaults
+
+
+def test_the_guide_says_which_parameters_wait_for_a_reload_and_which_for_a_start() -> None:
+    guide = " ".join((ROOT / "docs" / "guides" / "ros2.md").read_text().split())
+    (reload,) = re.findall(r"([^.;]*) count from the next reload or configure on", guide)
+    (start,) = re.findall(r"([^.;]*) are given at the start only", guide)
+    loaded = {parameter.name for parameter in PARAMETERS if "next ~/reload or configure" in parameter.description}
+    assert set(re.findall(r"`(\w+)`", reload.rpartition("| ")[2])) == loaded
+    assert set(re.findall(r"`(\w+)`", start)) == {parameter.name for parameter in PARAMETERS if parameter.read_only}
+
+
+def test_what_the_guide_quotes_from_the_diagnostics_is_said_there() -> None:
+    guide = (ROOT / "docs" / "guides" / "ros2.md").read_text()
+    table = guide.partition("| `/diagnostics` says | do |")[2].partition("\n\n")[0]
+    quoted = [line.split("|")[1].strip() for line in table.splitlines()[2:] if line]
+    assert len(quoted) > 5
+    code = "".join(path.read_text() for path in sorted((ROOT / "ros2_ws" / "src" / "edge_mtl" / "edge_mtl_ros").glob("*.py")))
+    dropped = {f"dropped_{reason}" for reason in get_args(Outcome)}
+    for line in quoted:
+        said = re.sub(r" N s|\.\.\.| grows", "", line).replace("cannot configure", "cannot {name}").strip(" :")
+        assert said in dropped or said in code, line
 
 
 @pytest.mark.parametrize(

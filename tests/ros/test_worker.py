@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from edge_mtl_ros.cameras import CameraKeeper
 from edge_mtl_ros.degradation import Degradation
-from edge_mtl_ros.loading import Interrupted
+from edge_mtl_ros.loading import Interrupted, load_engine
 from edge_mtl_ros.settings import Settings
 from edge_mtl_ros.slot import NewestSlot
 from edge_mtl_ros.worker import Answer, Worker
@@ -21,6 +21,14 @@ from edge_mtl import Engine, InferenceError
 from edge_mtl.bundle import Bundle
 from edge_mtl.cuda.errors import CudaError
 from tests.bundles import picture
+
+
+@pytest.mark.parametrize(("self_test", "frames"), [("load", 1), ("all", 2)])
+def test_the_parameter_says_how_many_golden_frames_are_compared(tiny_bundle: Bundle, self_test: str, frames: int) -> None:
+    settings = Settings.of({"bundle": str(tiny_bundle.path), "self_test": self_test, "threads": 1})
+    with load_engine(settings, progress=lambda step, done, total: None) as engine:
+        assert engine.info.self_test is not None
+        assert engine.info.self_test.frames == frames
 
 
 class Published:

@@ -145,6 +145,22 @@ def test_an_engine_on_cuda_takes_it_with_pre_and_post_processing_in_the_graph(mo
         OnnxRuntimeCudaBackend(host_model(), precision="int8")
 
 
+def test_an_engine_rounds_products_where_tf32_is_asked_for_without_a_build(monkeypatch, tiny_bundle):
+    here = lambda runtime: Availability(True, real.__version__, "installed", runtime.extra)  # noqa: E731
+    monkeypatch.setattr(backends, "_availability", here)
+    for options in ({}, {"backend": "onnxruntime-cuda"}, {"device": "cuda", "build_missing": True}):
+        with Engine(tiny_bundle, precision="tf32", **options) as engine:
+            assert (engine.info.backend, engine.info.precision) == ("onnxruntime-cuda", "tf32")
+    with pytest.raises(BackendUnavailable, match="tf32 is a precision of onnxruntime-cuda; openvino was asked for"):
+        Engine(tiny_bundle, precision="tf32", backend="openvino")
+
+
+def test_tf32_without_a_gpu_says_what_is_missing(monkeypatch, tiny_bundle):
+    monkeypatch.setattr(backends, "no_gpu", lambda: "there is no NVIDIA GPU here")
+    with pytest.raises(BackendUnavailable, match="tf32 is a precision of onnxruntime-cuda, which cannot run here"):
+        Engine(tiny_bundle, precision="tf32")
+
+
 def test_cuda_where_there_is_none_says_what_every_backend_lacks(tiny_bundle, monkeypatch):
     monkeypatch.setattr(backends, "no_gpu", lambda: "there is no NVIDIA GPU here")
     with pytest.raises(BackendUnavailable, match=r"Nothing here runs on cuda\. onnxruntime-cuda: .*tensorrt: "):

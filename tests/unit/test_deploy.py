@@ -148,3 +148,15 @@ def test_the_guide_names_every_file() -> None:
     guide = (ROOT / "docs" / "guides" / "jetson.md").read_text()
     for path in DEPLOY.iterdir():
         assert path.name in guide, path.name
+
+
+def test_what_the_guide_quotes_is_said_somewhere() -> None:
+    """The table at its end: `words ... words` of messages, what varies left out."""
+    guide = (ROOT / "docs" / "guides" / "jetson.md").read_text()
+    table = guide.partition("| what is said | do |")[2].partition("\n\n")[0]
+    quoted = [line.split("|")[1].strip(" `") for line in table.splitlines()[2:] if line]
+    assert len(quoted) > 5
+    code = " ".join(path.read_text() for path in sorted((ROOT / "edge_mtl").rglob("*.py")))
+    for line in quoted:
+        for words in re.split(r"\s*\.\.\.\s*|\(lib[^)]*\)|cuda:1|tensorrt|(?<=but )", line):
+            assert words.strip(" ;") in code, line

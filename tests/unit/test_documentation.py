@@ -80,7 +80,15 @@ def paths_in(document: str) -> list[tuple[str, bool]]:
 
 
 MADE_LATER = {
-    "ARCHITECTURE.md": {"model.qat.onnx", "recipe.toml", "BUNDLE/engines/", "./bundles/"},
+    "ARCHITECTURE.md": {
+        "model.qat.onnx",
+        "recipe.toml",
+        "BUNDLE/engines/",
+        "./bundles/",
+        "model.int8.onnx",
+        "model.int8-cpu.onnx",
+        "card/",
+    },
     "CONTRIBUTING.md": {"site/"},
 }
 

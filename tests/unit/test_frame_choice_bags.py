@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_mtl.build.frame_choice.bags import bag_frames, message_pixels
+from edge_mtl.build.frame_choice.bags import bag_frames, colour_topic, message_pixels
 from edge_mtl.build.frame_choice.choose import choose_frames
 from edge_mtl.build.frame_choice.sources import open_frames
 from edge_mtl.bundle import Bundle
@@ -191,3 +191,13 @@ def test_a_compressed_picture_is_not_turned_as_its_camera_is_not() -> None:
 def test_images_that_are_none_are_frame_errors(broken: Any) -> None:
     with pytest.raises(FrameError):
         message_pixels(broken, IMAGE)
+
+
+def test_the_same_topic_is_taken_wherever_none_is_named() -> None:
+    assert colour_topic(["/depth/image"]) == "/depth/image", "there is no other"
+    assert colour_topic(["/camera/color/image_raw", "/camera/disparity", "/camera/mono", "/camera/infra1"]).endswith(
+        "image_raw"
+    )
+    assert colour_topic(["/camera/image_raw", "/camera/image_raw/compressed"]) == "/camera/image_raw"
+    assert colour_topic(["/left/image", "/right/image"]) == ""
+    assert colour_topic([]) == ""

@@ -376,6 +376,22 @@ class TestCommand:
         assert Bundle.open(own_bundle.path).digest == own_bundle.digest
         assert "OUT OF BUDGET" in edge_mtl("verify", own_bundle.path, *common).out
 
+    def test_any_loss_is_taken_with_a_warning_where_that_is_asked_for(
+        self, own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hard = Budget(miou=0.0, rel=0.0, normal=0.0, classes=0.0, depth=0.0, angle=0.0)
+        monkeypatch.setattr("edge_mtl.commands.verify.DEFAULT_BUDGET", hard)
+        common = ("verify", own_bundle.path, "--backend", "onnxruntime", "--threads", 1, "--json", "--max-drop")
+        assert edge_mtl(*common, "miou=0,classes=0").code == 8
+        outcome = edge_mtl(*common, "none")
+        assert outcome.code == 0, outcome.err
+        assert "loses more than it should: segmentation" in outcome.err
+        (record,) = outcome.records
+        assert (record["passed"], record["revision"]) == (False, 2)
+
+    def test_a_runtime_that_is_not_here_is_refused(self, own_bundle: Bundle) -> None:
+        assert_failed(edge_mtl("verify", own_bundle.path, "--backend", "onnxruntime-cuda"), 5, "onnxruntime-gpu")
+
 
 def test_pictures_of_the_worst_frames_are_written_although_a_head_is_out_of_budget(own_bundle: Bundle, tmp_path: Path) -> None:
     out = tmp_path / "look"

@@ -23,7 +23,7 @@ from edge_mtl.build.quantization.quantize import CPU_MODEL, TENSORRT_MODEL
 from edge_mtl.build.recalibrate import recalibrate
 from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.build.store.revision import KEPT_REVISIONS, changing, commit, copy_engines, history, repair, rollback
-from edge_mtl.bundle import Bundle, find
+from edge_mtl.bundle import Bundle, find, new_revision
 from edge_mtl.errors import AccuracyError, BundleError, CalibrationError, EdgeMtlError
 from tests.bundles import write_picture
 from tests.command_line import assert_failed, edge_mtl
@@ -396,14 +396,44 @@ class TestCommands:
         assert (record["revision"], record["previous"], record["engine"]) == (2, 1, None)
         assert record["calibration"]["digest"] == Bundle.open(own_bundle.path).manifest.calibration["digest"]
 
+    def test_any_loss_is_taken_with_a_warning_where_that_is_asked_for(
+        self, own_bundle: Bundle, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hard = Budget(miou=0.0, rel=0.0, normal=0.0, classes=0.0, depth=0.0, angle=0.0)
+        monkeypatch.setattr("edge_mtl.build.recalibrate.DEFAULT_BUDGET", hard)
+        common = ("--embedding", "colour", "--threads", 1, "--backend", "onnxruntime", "--max-drop", "none")
+        outcome = edge_mtl("recalibrate", own_bundle.path, "--folder", pictures, *common)
+        assert outcome.code == 0, outcome.err
+        assert "loses more than it should, and was kept all the same" in outcome.err
+        assert Bundle.open(own_bundle.path).manifest.revision == 2
+
+    def test_the_bundles_own_recipe_says_how_many_frames_are_only_looked_at(
+        self, own_bundle: Bundle, pictures: Path, tmp_path: Path
+    ) -> None:
+        def change(folder: Path) -> None:
+            (folder / "recipe.toml").write_text('name = "few"\n[calibration]\nframes = 3\n')
+
+        new_revision(own_bundle, change)
+        chosen = ("calibrate", pictures, "--bundle", own_bundle.path, "--embedding", "colour", "--out", tmp_path / "chosen")
+        (record,) = edge_mtl(*chosen, "--json").records
+        assert record["calibration"]["count"] == 3
+
+    def test_a_runtime_that_is_not_here_is_refused_before_a_frame_is_looked_at(
+        self, own_bundle: Bundle, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("edge_mtl.build.recalibrate.choose_frames", lambda *a, **k: pytest.fail("frames were looked at"))
+        done = edge_mtl("recalibrate", own_bundle.path, "--folder", pictures, "--backend", "onnxruntime-cuda")
+        assert_failed(done, 5, "onnxruntime-gpu")
+
     def test_failures_have_their_exit_codes(self, own_bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
         recalibration = ("recalibrate", own_bundle.path)
         assert_failed(edge_mtl(*recalibration), 2, "--bag", "found 0")
         assert_failed(edge_mtl(*recalibration, "--folder", pictures, "--rollback"), 2, "found both")
         assert_failed(edge_mtl(*recalibration, "--folder", pictures, "--max-drop", "iou=1"), 2, "miou")
-        assert_failed(edge_mtl(*recalibration, "--folder", pictures, "--embedding", "taste"), 2, "network or colour")
+        assert_failed(edge_mtl(*recalibration, "--folder", pictures, "--embedding", "taste"), 2, "network, colour")
         assert_failed(edge_mtl(*recalibration, "--rollback"), 3, "a revision before 1")
         assert_failed(edge_mtl(*recalibration, "--folder", tmp_path / "nowhere"), 7, "does not exist")
+        assert_failed(edge_mtl(*recalibration, "--bag", pictures), 2, "--bag was given", "is for --folder")
         bag = tmp_path / "tour.bag"
         bag.write_bytes(b"no bag")
         assert_failed(edge_mtl(*recalibration, "--bag", bag), 7, "no readable ROS bag")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from edge_mtl.errors import BuildError
-from edge_mtl.recipes import CPU_INT8, TENSORRT_INT8, LayerOverride, Recipe, load_recipe
+from edge_mtl.recipes import CPU_INT8, TENSORRT_INT8, LayerOverride, Method, Recipe, ReduceRange, load_recipe
 
 
 def written(folder: Path, text: str) -> Path:
@@ -42,6 +44,20 @@ def test_single_layers_are_overridden_in_order(tmp_path: Path) -> None:
 
 def test_what_a_recipe_leaves_out_has_defaults(tmp_path: Path) -> None:
     assert load_recipe(written(tmp_path, 'name = "mine"')) == Recipe("mine")
+
+
+def test_what_a_recipe_leaves_out_is_as_in_the_packages_own() -> None:
+    assert Recipe("cpu-int8") == load_recipe(CPU_INT8)
+
+
+@pytest.mark.parametrize("path", [CPU_INT8, TENSORRT_INT8], ids=lambda path: path.stem)
+def test_the_comments_of_a_recipe_name_every_choice(path: Path) -> None:
+    """`key = value  # a | b | c`, with what is not the value of this file after its colon."""
+    text = path.read_text()
+    for key, choices in (("method", get_args(Method)), ("reduce_range", get_args(ReduceRange))):
+        for line in re.findall(rf"^(?:# )?{key} = .*#.*\|.*$", text, re.MULTILINE):
+            assert set(re.findall(r"\w+", line.split("=", 1)[1])) >= set(choices), line
+    assert re.search(r"^method = .*#.*\|", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

@@ -231,4 +231,4 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
 
 
 def test_the_command_names_what_it_does_not_know(bundle: Bundle) -> None:
-    assert_failed(edge_mtl("sensitivity", bundle.path, "--target", "abacus"), 9, "onnxruntime, openvino, tensorrt")
+    assert_failed(edge_mtl("sensitivity", bundle.path, "--target", "abacus"), 2, "onnxruntime, openvino, tensorrt")

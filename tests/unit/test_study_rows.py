@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -321,3 +322,11 @@ def test_mistakes_on_the_command_line_are_one_line_and_an_exit_code(
     assert message in error
     assert error.startswith("study: ")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.stem)
+def test_the_comment_of_a_study_counts_its_runs(path: Path) -> None:
+    head = path.read_text(encoding="utf-8").partition("name = ")[0]
+    study = load_study(path)
+    count = sum(len(row.seeds or study.seeds) for row in study.rows if row.run)
+    assert all(int(told) == count for told in re.findall(r"(\d+) runs", head))

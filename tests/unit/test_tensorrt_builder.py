@@ -436,7 +436,7 @@ def test_a_build_that_fails_says_what_the_library_said() -> None:
 
 
 def test_a_build_out_of_memory_says_what_to_do() -> None:
-    with pytest.raises(BuildError, match=r"Free some memory of the GPU, or limit it: memPoolSize"):
+    with pytest.raises(BuildError, match=r"Free some memory of the GPU, or limit it: --trt workspace=512"):
         build_plan(
             library(None, says="Requested amount of GPU memory: OutOfMemory"), host_model(), PlanOptions(precision="fp32")
         )

@@ -288,6 +288,15 @@ def test_engines_lists_what_is_stale_and_why_and_removes_it(own_bundle: Bundle, 
     assert list(store.folder.glob("*.plan")) == []
 
 
+def test_whatever_cannot_run_here_is_removed_with_what_is_stale(own_bundle: Bundle, store: EngineStore, graph: str) -> None:
+    """A plan fits this machine, as far as its sidecar tells, where its runtime is missing."""
+    record = plan_record(graph)
+    store.save(record, PLAN)
+    (row,) = edge_mtl("engines", own_bundle.path, "--json").records[0]["engines"]
+    assert row["problem"] == "tensorrt cannot be used here: see edge-mtl doctor"
+    assert edge_mtl("engines", own_bundle.path, "--remove-stale", "--json").records[0]["removed"] == [record.key]
+
+
 def test_an_engine_is_removed_by_the_start_of_its_key(own_bundle: Bundle, store: EngineStore, graph: str) -> None:
     record = plan_record(graph)
     store.save(record, PLAN)

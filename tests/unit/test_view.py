@@ -189,6 +189,9 @@ def test_arguments_that_make_no_sense_are_refused(tiny_bundle: Bundle, pictures:
     assert_failed(edge_mtl(*asked, "--save", tmp_path / "a.rrd", "--connect", "rerun+http://x:1/proxy"), 2, "exclude")
     assert_failed(edge_mtl(*asked, "--save", tmp_path / "a.rrd", "--intrinsics", "1,2"), 2, "--intrinsics")
     assert_failed(edge_mtl("view", tmp_path / "none.bag", "--save", tmp_path / "a.rrd"), 6, "does not exist")
+    (tmp_path / "bad.bag").write_bytes(b"no bag")
+    pytest.importorskip("rosbags", reason="what is wrong with a bag is said by rosbags")
+    assert_failed(edge_mtl("view", tmp_path / "bad.bag", "--save", tmp_path / "a.rrd"), 6, "no readable ROS bag")
     assert not list(tmp_path.glob("*.rrd*"))
 
 

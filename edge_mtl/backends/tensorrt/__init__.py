@@ -13,7 +13,7 @@ from edge_mtl.tensorrt_api import Library, check_plan, find_library
 __all__ = ["TensorRtBackend", "open_graph", "open_plan"]
 
 _RTX_MAGIC = b"vtrt"
-_REMEDY = "Build it again on this device: edge-mtl build-engine BUNDLE"
+_REMEDY = "Build it again on this device: edge-mtl build-engine BUNDLE --int8"
 
 
 def open_graph(model: bytes, *, precision: str, device: int) -> Backend:

@@ -29,7 +29,7 @@ _DTYPES: Mapping[str, str] = {
     "INT64": "int64",
     "BOOL": "bool",
 }
-_REBUILD = "Build it again on this device: edge-mtl build-engine BUNDLE"
+_REBUILD = "Build it again on this device: edge-mtl build-engine BUNDLE --int8"
 _OTHER_VERSION = re.compile(
     r"version|serialization|stale|compatib|different (device|platform|gpu)|compute capability|sm_?\d", re.I
 )

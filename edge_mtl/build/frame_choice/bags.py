@@ -1,11 +1,11 @@
 """Images of ROS 1 and ROS 2 bags, without ROS. The package rosbags reads the files and knows messages.
 
-It comes with the extra "bags" and is imported here and only here.
+It comes with the extra "bags" and is imported here and in edge_mtl.commands.run_bag, which writes bags, and only there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -17,13 +17,15 @@ from edge_mtl.build.frame_choice.sources import FrameSource, Still, file_identit
 from edge_mtl.errors import BackendUnavailable, CalibrationError, FrameError
 from edge_mtl.sensor_msgs import ENCODINGS, decode_compressed, decode_image
 
-__all__ = ["bag_frames", "message_pixels", "read_message"]
+__all__ = ["bag_frames", "colour_topic", "message_pixels", "read_message"]
 
 Array = np.ndarray
 
 _IMAGE, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 _ENCODINGS = {name.lower(): name for name in ENCODINGS}
 """Recordings write some of them in other letters."""
+_NO_COLOUR = ("depth", "disparity", "infra", "mono", "mask", "label")
+"""In names of topics with images that are no colour images."""
 
 
 def bag_frames(path: Path, *, topic: str | None = None, every: int = 1) -> FrameSource:
@@ -42,7 +44,7 @@ def bag_frames(path: Path, *, topic: str | None = None, every: int = 1) -> Frame
         topics = sorted({connection.topic for connection in images})
         if not topics:
             raise CalibrationError(f"{path} has no images: a topic of {_IMAGE} or {_COMPRESSED} was expected.")
-        chosen = topic or (topics[0] if len(topics) == 1 else _colour_topic(topics))
+        chosen = topic or colour_topic(topics)
         if chosen not in topics:
             found = ", ".join(topics)
             wanted = f"no images on {topic}" if topic else "images on several topics"
@@ -87,11 +89,11 @@ def read_message(reader: Any, raw: bytes, kind: str) -> Any:
         raise FrameError(f"the message is damaged ({type(exc).__name__})") from exc
 
 
-def _colour_topic(topics: list[str]) -> str:
-    """The one topic of several that is not plainly a depth, infra-red or compressed twin of another; "" where unclear."""
-    likely = [
-        topic for topic in topics if not any(word in topic.lower() for word in ("depth", "infra", "mono", "mask", "label"))
-    ]
+def colour_topic(topics: Sequence[str]) -> str:
+    """The only topic, or the one that is not plainly a depth, infra-red or compressed twin of another; "" where unclear."""
+    if len(topics) == 1:
+        return topics[0]
+    likely = [topic for topic in topics if not any(word in topic.lower() for word in _NO_COLOUR)]
     raw = [topic for topic in likely if not topic.endswith("/compressed")] or likely
     return raw[0] if len(raw) == 1 else ""
 

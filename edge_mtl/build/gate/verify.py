@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_mtl.asked_device import check_named
 from edge_mtl.backends import available, none_usable, open_backend
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.evaluation import LabelledSet, evaluate, labelled_set
@@ -138,8 +139,9 @@ def verify(
     Raises:
         BundleError: the bundle is damaged, or there are no frames to measure on.
         CalibrationError: `frames` are those that the bundle was calibrated with.
-        BackendUnavailable: no runtime.
+        BackendUnavailable: no runtime, or not the one named.
     """
+    check_named(available(), backend)
     if frames is not None:
         refuse_calibrated(bundle, {item.name: thumbnail(item.frame) for item in frames})
     place = store or EngineStore(bundle)

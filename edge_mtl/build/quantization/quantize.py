@@ -266,7 +266,7 @@ def _settled(recipe: Recipe, learned: Learned | None) -> Recipe:
     """`recipe`, without what would change weights that were fine-tuned together with their rounding."""
     if learned is None:
         return recipe
-    return replace(recipe, equalisation=Equalisation(), weights=replace(recipe.weights, bias_correction=False))
+    return replace(recipe, equalisation=Equalisation(enabled=False), weights=replace(recipe.weights, bias_correction=False))
 
 
 def _tensors(index: GraphIndex, recipes: Sequence[Recipe]) -> dict[str, int | None]:

@@ -125,7 +125,7 @@ def observe(
         BuildError: the graph does not run.
     """
     if not frames:
-        raise CalibrationError("There are no calibration frames. Give a folder of pictures: --calibration DIR")
+        raise CalibrationError("There are no calibration frames. Give pictures; to build-engine with --calibration DIR.")
     session = open_session(model, list(tensors), threads, why="Calibrating")
     feed = session.get_inputs()[0]
     found = {name: TensorStatistics(bins=bins, axis=axis) for name, axis in tensors.items()}

@@ -130,7 +130,7 @@ def _network_flags(library: Library, options: PlanOptions) -> int:
         if library.rtx or library.version[:2] != _WEAK_VERSION:
             raise BuildError(
                 f"typing=weak is for TensorRT 10.3 only; here is {library.describe()}, which takes types from the graph. "
-                "Leave it out."
+                "Leave --trt typing=weak out."
             )
         return 0
     if not has(library, "NetworkDefinitionCreationFlag.STRONGLY_TYPED"):
@@ -249,7 +249,7 @@ def _run(library: Library, builder: Any, network: Any, config: Any, phases: Phas
 def _advice(errors: list[str]) -> str:
     listed = "; ".join(dict.fromkeys(" ".join(text.split()) for text in errors[-_MOST_MESSAGES:])) or "It gave no reason"
     memory = any(word in listed.lower() for word in ("out of memory", "outofmemory", "insufficient memory"))
-    hint = " Free some memory of the GPU, or limit it: memPoolSize=workspace:512." if memory else ""
+    hint = " Free some memory of the GPU, or limit it: --trt workspace=512." if memory else ""
     return f"It said: {listed}.{hint}"
 
 

@@ -75,7 +75,7 @@ def with_ranges(deploy: bytes, pictures: Sequence[np.ndarray], *, recipe: Recipe
     """
     calibrated = calibrate(deploy, pictures, recipe=replace(recipe, targets=(target,)))
     model = parse(equalised(deploy, calibrated), name="the deploy graph")
-    kept = replace(recipe, equalisation=Equalisation(), weights=replace(recipe.weights, bias_correction=False))
+    kept = replace(recipe, equalisation=Equalisation(enabled=False), weights=replace(recipe.weights, bias_correction=False))
     index = GraphIndex(model)
     wanted = [name for name in place(index, kept, target=target).ranged if name not in index.inputs]
     write_learned(model, Learned(target, {name: calibrated.ranges[name] for name in wanted}, kept))

@@ -5,14 +5,14 @@ Knows the SDK; imports nothing of ROS. Everything that may take long reports pro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from edge_mtl.build.pipeline import build_engine
 from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.bundle import DEMO_BUNDLE, Bundle
-from edge_mtl.engine import Engine
+from edge_mtl.engine import Engine, SelfTest
 from edge_mtl.errors import EngineMismatch
 from edge_mtl_ros.settings import Settings
 
@@ -20,6 +20,9 @@ __all__ = ["Interrupted", "close_engine", "load_engine"]
 
 Progress = Callable[[str, int, int], None]
 """(what is being done, how many are done, of how many); 0 of 0 where nothing can be counted. May raise Interrupted."""
+
+_SELF_TEST: Mapping[str, SelfTest] = {"load": "load", "all": "build"}
+"""What the parameter says, as an Engine calls it: one golden frame, or all of them."""
 
 
 class Interrupted(Exception):
@@ -63,7 +66,7 @@ def load_engine(settings: Settings, *, progress: Progress) -> Engine:
         precision=settings.precision,
         threads=threads,
         output_size=cast(Any, settings.output_size),
-        self_test=cast(Any, settings.self_test),
+        self_test=_SELF_TEST[settings.self_test],
     )
 
 

@@ -1,0 +1,167 @@
+"""Help, messages and documents name commands, flags and exit codes that exist, and an option means the same everywhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_mtl import errors
+from edge_mtl.build.candidates import BUILDABLE
+from edge_mtl.build.gate.budget import DEFAULT_BUDGET, Budget
+from edge_mtl.cli import app
+from edge_mtl.cli.arguments import MAX_DROP
+from edge_mtl.cli.process import EXIT_FILES, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_USAGE
+from tests.bundles import picture, write_picture
+from tests.documents import COMMANDS, DOCUMENTS, END, FLAG, GROUP, ROOT, SOURCES, holding, options, texts
+
+CALL = re.compile(rf"(?<![\w/.-])edge-mtl ([a-z][a-z-]*)((?: .*?)?)(?={END})")
+PRECISIONS = {"--int8", "--fp16", "--bf16", "--fp32", "--precision"}
+OTHER_FLAGS = {
+    "edge_mtl/bench/card/page.py": "variables of a style sheet",
+    "edge_mtl/bench/card/theme.py": "the same",
+    "edge_mtl/build/tensorrt/options.py": "trtexec",
+    "edge_mtl/build/triton.py": "tritonserver",
+    "edge_mtl/bench/conditions.py": "git",
+    "edge_mtl/commands/run_bag.py": "rosbags-convert",
+}
+
+
+def calls(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Every `edge-mtl COMMAND ...` in a file: the command and the words that follow."""
+    for text in texts(path):
+        for command, rest in CALL.findall(text):
+            yield command, rest.split()
+
+
+def test_commands_that_are_named_exist_and_take_the_flags_that_follow() -> None:
+    for path in holding("edge-mtl ", [*DOCUMENTS, *SOURCES]):
+        for command, words in calls(path):
+            line = f"{path}: edge-mtl {command} {' '.join(words)}"
+            assert command in COMMANDS, line
+            assert set(FLAG.findall(" ".join(words))) <= {*options(command), "--help"}, line
+            if command == "build-engine" and words[:1] in (["BUNDLE"], ["…"]):  # a remedy, to be typed as it stands
+                assert any(word in PRECISIONS or word.startswith("--…") for word in words), line
+
+
+def test_a_flag_that_a_message_names_is_one_of_some_command() -> None:
+    every = {name for command in COMMANDS for name in options(command)} | {"--help", "--version"}
+    for path in SOURCES:
+        name = path.relative_to(ROOT).as_posix()
+        if name.startswith("edge_mtl/") and path.suffix == ".py" and name not in OTHER_FLAGS:
+            for text in texts(path):
+                assert set(FLAG.findall(text)) <= every, f"{path}: {text}"
+
+
+def test_a_precision_that_a_message_makes_a_flag_of_is_one() -> None:
+    """Messages end in `edge-mtl build-engine BUNDLE --PRECISION`."""
+    assert {f"--{name}" for name in BUILDABLE} <= set(options("build-engine"))
+
+
+def examples() -> list[str]:
+    """Command lines that stand in documents and epilogs to be typed."""
+    found = []
+    for path in DOCUMENTS:
+        for block in re.findall(r"^ *```bash\n(.*?)^ *```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+            found += re.findall(r"^ *(edge-mtl .*)$", block.replace("\\\n", " "), re.MULTILINE)
+    for command in COMMANDS.values():
+        found += re.findall(r"^ *(edge-mtl .*)$", command.epilog or "", re.MULTILINE)
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize("line", examples())
+def test_an_example_is_taken_by_the_command_line(line: str) -> None:
+    """As the shell would hand it over; nothing is run."""
+    words = shlex.split(line.partition(" | ")[0], comments=True)[1:]
+    command = COMMANDS[words[0]]
+    try:
+        context = command.make_context(words[0], words[1:], resilient_parsing=False)
+    except Exception as exc:  # typer's and click's usage errors have no class in common
+        pytest.fail(f"{line}: {exc}")
+    context.close()
+
+
+def test_an_option_means_the_same_in_every_command() -> None:
+    """Name of its value, kind, help: alike wherever the option is, but for what is listed here with its reason."""
+    apart = {
+        "--out": "a folder, or a file of the command's one result",
+        "--save": "kinds of results, or a recording",
+        "--limit": "frames or images of a bag",
+        "--rounds": "of what is timed",
+        "--fp16": "of an engine, or of Triton's model",
+        ("--precision", "build-engine"): "what to build, not what was built",
+        ("--precision", "benchmark"): "a list",
+        ("--backend", "benchmark"): "a list",
+        ("--bundle", "demo"): "the demo's default is the demo bundle",
+    }
+    seen: dict[str, tuple[str, tuple[Any, ...]]] = {}
+    for command in COMMANDS:
+        for name, option in options(command).items():
+            if not name.startswith("--") or name in apart or (name, command) in apart:
+                continue
+            meaning = (option.metavar, option.is_flag, option.multiple, option.help)
+            other, before = seen.setdefault(name, (command, meaning))
+            assert meaning == before, f"{name} of {command} and of {other}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["verify", "calibrate frames", "recalibrate --folder frames", "build-engine --int8"],
+    ids=lambda line: line.split()[0],
+)
+@pytest.mark.parametrize("budget", ["none", "None", "miou=0.5", "miou=0.01,classes=0.1"])
+def test_every_command_with_a_budget_takes_the_same_words(
+    line: str, budget: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, *rest = line.split()
+    assert "--max-drop" in options(command)
+    (tmp_path / "frames").mkdir()
+    write_picture(tmp_path / "frames" / "a.png", picture(1))
+    monkeypatch.chdir(tmp_path)
+    module = {"build-engine": "build_engine.run", "verify": "verify.run", "calibrate": "recalibrate.run"}
+    called = module.get(command, "recalibrate.run_source")
+    taken: dict[str, Any] = {}
+    monkeypatch.setattr(f"edge_mtl.commands.{called}", lambda *words, **named: taken.update(named))
+    GROUP.main([command, *rest, "--max-drop", budget], standalone_mode=False)
+    assert taken["budget"] == (None if budget.lower() == "none" else Budget.parse(budget))
+
+
+def test_every_command_with_a_budget_is_tested_here() -> None:
+    assert {name for name in COMMANDS if "--max-drop" in options(name)} == {
+        "build-engine",
+        "calibrate",
+        "recalibrate",
+        "verify",
+    }
+
+
+def test_the_budget_that_help_shows_is_the_default() -> None:
+    assert Budget.parse(MAX_DROP) == DEFAULT_BUDGET
+    assert [part.partition("=")[0] for part in MAX_DROP.split(",")] == [item.name for item in fields(Budget)]
+
+
+def raised() -> set[int]:
+    """Exit codes of every error of the package but the base, which is not raised by commands."""
+    kinds = [getattr(errors, name) for name in errors.__all__ if name != "EdgeMtlError"]
+    return {kind.exit_code for kind in kinds}
+
+
+def test_the_exit_codes_in_help_are_those_of_the_errors() -> None:
+    listed = re.findall(r"(?:^|\s{2,})(\d+) [a-z]", str(app.info.epilog)) + re.findall(
+        r", (\d+) terminated", str(app.info.epilog)
+    )
+    others = {0, EXIT_USAGE, EXIT_INTERNAL, EXIT_FILES, EXIT_INTERRUPTED, EXIT_TERMINATED}
+    assert {int(code) for code in listed} == raised() | others
+
+
+def test_an_exit_code_that_is_named_is_one_that_there_is() -> None:
+    known = raised() | {0, 1, EXIT_USAGE, EXIT_INTERNAL, EXIT_FILES, EXIT_INTERRUPTED, EXIT_TERMINATED}
+    for path in holding("xit code", [*DOCUMENTS, *SOURCES]):
+        for text in texts(path):
+            for code in re.findall(r"[Ee]xit code(?: is)? (\d+)", text):
+                assert int(code) in known, f"{path}: exit code {code}"
