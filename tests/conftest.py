@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import signal
@@ -21,6 +22,13 @@ if (
 
 from edge_mtl.bundle import Bundle
 from tests.bundles import make_bundle, picture
+
+with contextlib.suppress(ImportError):  # a machine with a GPU may have no more than pytest
+    from hypothesis import HealthCheck, settings
+
+    # A property holds on slow and busy machines too.
+    settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any speed")
 
 TRAINING_TESTS = ("test_model*.py", "test_train*.py", "test_study*.py")
 TRAINING_PACKAGES = ("torch", "torchvision", "timm", "safetensors", "torchmetrics", "scipy", "rosbags", "tensorboard", "h5py")

@@ -12,18 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from edge_mtl import __version__, opencv
-from edge_mtl.backends import none_usable, proven
+from edge_mtl.backends import DEVICES, none_usable, proven
+from edge_mtl.build.hardest_sums import adds_exactly
 from edge_mtl.build.store.engines import cache_folder
 from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, Bundle
 from edge_mtl.choice import default_backend
 from edge_mtl.commands.terminal import Terminal, plain, table
 from edge_mtl.cuda.presence import no_gpu
 from edge_mtl.device import fingerprint
-from edge_mtl.errors import BackendUnavailable, BundleError
+from edge_mtl.errors import BackendUnavailable, BundleError, EdgeMtlError
 from edge_mtl.gpu import Gpu, gpus
 
 __all__ = ["clashing_runtimes", "run"]
 
+_WRONG = "wrong"
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
 
 
@@ -31,8 +33,8 @@ def run(terminal: Terminal) -> None:
     """Print the findings.
 
     Raises:
-        BackendUnavailable: no backend is usable, two distributions of one runtime or of OpenCV overwrite each other, or
-            OpenCV is missing or broken.
+        BackendUnavailable: no backend is usable, two distributions of one runtime or of OpenCV overwrite each other, OpenCV
+            is missing or broken, or a runtime adds integers wrongly.
     """
     backends = proven()
     found = opencv.installed()
@@ -43,6 +45,7 @@ def run(terminal: Terminal) -> None:
         "backends": {name: plain(backend) for name, backend in backends.items()},
         "clashing_runtimes": list(clashing_runtimes()),
         "opencv": plain(found) | {"threads": opencv.require().getNumThreads() if found.version else None},
+        "int8_sums": {name: _sums(name) for name, entry in backends.items() if entry.usable and DEVICES[name] == "cpu"},
         "demo_bundle": _demo_bundle(),
         "cache": {"folder": str(cache_folder()), "writable": _writable(cache_folder())},
     }
@@ -58,6 +61,7 @@ def run(terminal: Terminal) -> None:
         problems.append(str(none_usable(backends)))
     if found.problem:
         problems.append(found.problem)
+    problems += [f"{name}: {said}" for name, said in findings["int8_sums"].items() if said.startswith(_WRONG)]
     if problems:
         raise BackendUnavailable(" ".join(problems))
 
@@ -70,6 +74,18 @@ def clashing_runtimes() -> tuple[str, ...]:
             importlib.metadata.version(name)
             found.append(name)
     return tuple(found) if len(found) > 1 else ()
+
+
+def _sums(runtime: str) -> str:
+    """What became of the largest sums of byte products in `runtime`."""
+    try:
+        if adds_exactly(runtime):
+            return "right, with weights of 8 bits too"
+        if adds_exactly(runtime, weight=63):
+            return "right with weights of 7 bits, which engines get; those of 8 bits saturate on this processor"
+    except EdgeMtlError as exc:
+        return f"not tried: {exc}"
+    return f"{_WRONG} even with weights of 7 bits: INT8 cannot be trusted here. Install another version of it."
 
 
 def _demo_bundle() -> dict[str, Any]:
@@ -118,7 +134,9 @@ def _show(terminal: Terminal, findings: dict[str, Any]) -> None:
     device.add_row("processor", f"{here.cpu_model or here.architecture}, {here.cores} cores for this process")
     device.add_row("memory", f"{here.memory_bytes / 2**30:.1f} GiB" if here.memory_bytes else "unknown")
     device.add_row("instruction sets", ", ".join(here.isa) or "none that matter")
-    device.add_row("INT8 in hardware", "yes" if here.has_vnni else "no (no VNNI, AMX or dot product): INT8 gains little")
+    device.add_row("INT8 in hardware", "yes" if here.has_vnni else "no VNNI, AMX or dot product: INT8 gains less")
+    for name, said in findings["int8_sums"].items():
+        device.add_row(f"INT8 sums, {name}", said)
     device.add_row("bfloat16 in hardware", "yes" if here.has_bf16 else "no: --bf16 cannot be built here")
     device.add_row("half precision in hardware", "yes" if here.has_fp16 else "no: --fp16 cannot be built here")
     for number, found in enumerate(findings["gpus"]):

@@ -263,6 +263,18 @@ def test_doctor_fails_without_any_backend(monkeypatch: pytest.MonkeyPatch) -> No
     assert "edge-mtl[cpu]" in outcome.err
 
 
+def test_doctor_fails_where_a_runtime_adds_integers_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "adds_exactly", lambda runtime, weight=127: runtime != "onnxruntime")
+    outcome = edge_mtl("doctor", "--json")
+    assert outcome.code == 5
+    assert outcome.records[0]["int8_sums"]["onnxruntime"].startswith("wrong even with weights of 7 bits")
+    assert "onnxruntime: wrong" in outcome.err
+    monkeypatch.setattr(doctor, "adds_exactly", lambda runtime, weight=127: weight == 63)
+    outcome = edge_mtl("doctor", "--json")
+    assert outcome.code == 0
+    assert all("8 bits saturate" in said for said in outcome.records[0]["int8_sums"].values())
+
+
 def test_doctor_refuses_two_distributions_of_one_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     metadata = tmp_path / "onnxruntime_gpu-1.31.1.dist-info"
     metadata.mkdir()

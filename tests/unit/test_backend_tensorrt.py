@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from importlib.machinery import ModuleSpec
 from types import SimpleNamespace
 
 import numpy as np
@@ -27,6 +28,9 @@ DYNAMIC_OUT = {"depth": ((1, 4, 6), (1, 4, 6), (4, 4, 6), "float32")}
 
 def image(value: int, batch: int = 1) -> np.ndarray:
     return np.full((batch, *SHAPE[1:]), value, np.uint8)
+
+
+INSTALLED = ModuleSpec("tensorrt", None, origin="tensorrt/__init__.py")
 
 
 def answer(value: int, number: int = 0, batch: int = 1) -> int:
@@ -403,7 +407,7 @@ def test_open_backend_takes_a_plan_and_asks_no_list_of_operators(monkeypatch):
     gpu = FakeCuda()
     monkeypatch.setattr(backends, "no_gpu", lambda: "")
     monkeypatch.setattr(backends, "installed_binding", lambda: "pycuda")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: INSTALLED)
     monkeypatch.setattr("edge_mtl.backends.tensorrt.find_library", lambda name: fake.library(gpu))
     monkeypatch.setattr("edge_mtl.backends.tensorrt.open_cuda", lambda device: gpu)
     backend = open_backend("tensorrt", fake.plan(), precision="int8")
@@ -416,7 +420,7 @@ def test_open_backend_takes_a_plan_and_asks_no_list_of_operators(monkeypatch):
 
 
 def test_tensorrt_without_a_gpu_or_a_binding_is_not_usable_and_says_why(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: INSTALLED)
     monkeypatch.setattr(backends, "no_gpu", lambda: "there is no NVIDIA GPU here")
     with pytest.raises(BackendUnavailable, match="no NVIDIA GPU"):
         open_backend("tensorrt", fake.plan())
@@ -436,9 +440,9 @@ def test_the_version_is_that_of_the_library_which_is_taken_and_not_of_the_other(
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if "tensorrt" in name else None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: INSTALLED if "tensorrt" in name else None)
     monkeypatch.setattr(backends, "no_gpu", lambda: "")
     monkeypatch.setattr(backends, "installed_binding", lambda: "pycuda")
     assert backends.available()["tensorrt"].version == "unknown"
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name == "tensorrt_rtx" else None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: INSTALLED if name == "tensorrt_rtx" else None)
     assert backends.available()["tensorrt"].version == "1.7.1"

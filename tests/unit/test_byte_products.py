@@ -18,8 +18,9 @@ from onnx import helper, numpy_helper
 from edge_mtl.backends import compile_graph, open_backend
 from edge_mtl.backends.byte_products import EXACT_WEIGHT, products_saturate, saturating_weights
 from edge_mtl.backends.onnxruntime import OnnxRuntimeBackend, session_options
-from edge_mtl.build.arithmetic import adds_exactly, excess, hardest_layer, require_exact
+from edge_mtl.build.arithmetic import excess, require_exact
 from edge_mtl.build.calibration import load_calibration
+from edge_mtl.build.hardest_sums import adds_exactly, hardest_layer
 from edge_mtl.build.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, calibrate, emit, quantize
 from edge_mtl.build.quantization.statistics import open_session
 from edge_mtl.build.quantization.weights import weight_bits

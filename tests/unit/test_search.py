@@ -157,7 +157,7 @@ class TestCandidates:
     """What "auto" tries."""
 
     def test_auto_tries_every_precision_that_the_machine_has(self) -> None:
-        plain = dataclasses.replace(fingerprint(), isa=())
+        plain = dataclasses.replace(fingerprint(), isa=("avx_vnni",))
         found = candidates("auto", backend="auto", available=HERE, device=plain)
         assert {candidate.name for candidate in found} == {
             "fp32 on onnxruntime",
@@ -165,7 +165,7 @@ class TestCandidates:
             "fp32 on openvino",
             "int8 on openvino",
         }
-        able = dataclasses.replace(fingerprint(), isa=("avx512_bf16",))
+        able = dataclasses.replace(fingerprint(), isa=("avx512_vnni", "avx512_bf16"))
         names = {candidate.name for candidate in candidates("auto", backend="openvino", available=HERE, device=able)}
         assert names == {"fp32 on openvino", "bf16 on openvino", "int8 on openvino", "int8+bf16 on openvino"}
 

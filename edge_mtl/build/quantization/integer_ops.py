@@ -1,8 +1,9 @@
 """Operators on quantized tensors that ONNX Runtime would otherwise do in floats, or slowly. Writes nodes, decides nothing.
 
-GELU: x Phi(x) is written x sigmoid(1.702 x) (Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2), because ONNX Runtime
-has a table look-up for a byte sigmoid and a byte product, but none for GELU: dequantizing, GELU in floats and quantizing
-again moves 18 bytes per value, this moves 5. The two differ by at most 0.02, about one step of an eight-bit activation.
+GELU: x Phi(x) is written x sigmoid(1.715 x), because ONNX Runtime has a table look-up for a byte sigmoid and a byte product,
+but none for GELU: dequantizing, GELU in floats and quantizing again moves 18 bytes per value, this moves 5. The two differ by
+at most 0.02, about one step of an eight-bit activation. 1.702 (Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2) is best
+for Phi alone; for x Phi(x) a little more is, measured in docs/decisions/0005.
 
 Upsampling: a nearest upsampling by whole factors repeats rows and columns; ONNX Runtime's Resize of bytes in
 channels-last order computes coordinates for each value, a Gather copies whole pixels.
@@ -17,14 +18,14 @@ import numpy as np
 
 from edge_mtl.build.graphs import import_onnx
 
-__all__ = ["CONTRIB_DOMAIN", "gelu_nodes", "upsampling_nodes"]
+__all__ = ["CONTRIB_DOMAIN", "GELU_SLOPE", "gelu_nodes", "upsampling_nodes"]
 
 CONTRIB_DOMAIN = "com.microsoft"
 
 Constant = Callable[[str, Any], str]
 """Stores a value under a name in the graph and returns the name."""
 
-_SLOPE = 1.702
+GELU_SLOPE = 1.715
 
 
 def gelu_nodes(
@@ -40,7 +41,7 @@ def gelu_nodes(
     gate = f"{result}_gate"
     gate_scale = constant(f"{gate}_scale", np.float32(1.0 / 255.0))
     gate_zero = constant(f"{gate}_zero_point", np.uint8(0))
-    sloped = constant(f"{gate}_source_scale", np.float32(_SLOPE * source_scale[2]))
+    sloped = constant(f"{gate}_source_scale", np.float32(GELU_SLOPE * source_scale[2]))
     product = [source, *source_scale[:2], gate, gate_scale, gate_zero, *result_scale]
     sigmoid = [source, sloped, source_scale[1], gate_scale, gate_zero]
     return [

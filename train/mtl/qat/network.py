@@ -19,6 +19,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from edge_mtl.build.graphs import GraphIndex, attribute
+from edge_mtl.build.quantization.integer_ops import GELU_SLOPE
 from edge_mtl.build.quantization.learned import Learned, read_learned, write_learned
 from edge_mtl.build.quantization.placement import place
 from edge_mtl.build.quantization.ranges import Range
@@ -36,7 +37,6 @@ _GATE_RANGE = Range(0.0, 1.0)
 _IMAGE_UNIT = 2.0**-8
 """Weights that read bytes of 0..255 are so much smaller than others. They are trained in this unit, or one step of an
 optimiser whose steps are of one size for all weights would wipe them out; a power of two costs no digit."""
-_SLOPE = 1.702
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,10 +303,10 @@ class QatNetwork(nn.Module):
         return scale
 
     def _coarse_gelu(self, inputs: Sequence[Value | None]) -> Tensor:
-        """x sigmoid(1.702 x) with a byte for the sigmoid: what `integer_ops.gelu_nodes` writes."""
+        """x sigmoid(1.715 x) with a byte for the sigmoid: what `integer_ops.gelu_nodes` writes."""
         value = inputs[0]
         assert value is not None
-        gate: Tensor = self._gate(torch.sigmoid(_SLOPE * value.tensor))
+        gate: Tensor = self._gate(torch.sigmoid(GELU_SLOPE * value.tensor))
         return value.tensor * gate
 
 
