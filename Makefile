@@ -4,6 +4,10 @@ VENV ?= .venv
 DEMO_VENV ?= .venv-demo
 ROS_VENV ?= .venv-ros
 PIP_FLAGS ?= --quiet --disable-pip-version-check
+# Processes that share the tests, file by file, and which tests: `make check` runs the slow ones, too.
+WORKERS ?= 2
+TESTS ?= -m "not slow"
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 BIN := $(VENV)/bin
 DEMO_BIN := $(DEMO_VENV)/bin
 TORCH_TESTS := $(wildcard tests/unit/test_model*.py tests/unit/test_train*.py tests/unit/test_study*.py tests/integration/test_training*.py)
@@ -20,8 +24,8 @@ SETUP_FILES := setup.py pyproject.toml constraints.txt
 
 help:
 	@echo "make demo    an INT8 engine from the demo bundle, a picture in out/demo.png, a benchmark table"
-	@echo "make test    set up the development environment and run the tests"
-	@echo "make check   ruff, mypy, the documentation, make test, make test-wheel, and make test-ros where its wheels exist"
+	@echo "make test    set up the development environment and run the tests but for the slow ones"
+	@echo "make check   ruff, mypy, the documentation, every test, make test-wheel, and make test-ros where its wheels exist"
 	@echo "make docs    the documentation site in site/; make docs-serve shows it at localhost:8000"
 	@echo "make test-ros  the ROS 2 node's tests on real rclpy, from wheels, in an environment of its own"
 	@echo "make test-wheel  the wheel, installed by pip into an empty environment, runs the demo"
@@ -37,15 +41,16 @@ demo: $(DEMO_VENV)/.ready
 test: test-sdk test-training
 
 test-sdk: $(VENV)/.ready
-	$(BIN)/python -m pytest tests $(addprefix --ignore=,$(TORCH_TESTS))
+	$(PYTEST) tests $(addprefix --ignore=,$(TORCH_TESTS))
 
 test-training: $(VENV)/.ready
-	$(BIN)/python -m pytest $(TORCH_TESTS)
+	$(PYTEST) $(TORCH_TESTS)
 
 # The wheels of ROS are of Linux on x86_64 only. The node's tests wait more than they work: they run beside those that train.
+check: TESTS =
 check: lint test-sdk
 	@echo "next: the tests that train and those of the node, at the same time; each is shown when it is done, minutes from now"
-	$(MAKE) --jobs=2 --output-sync=target test-training $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),test-ros)
+	$(MAKE) --jobs=2 --output-sync=target WORKERS=0 TESTS= test-training $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),test-ros)
 	$(MAKE) test-wheel
 
 # pip downloads what the wheel depends on.

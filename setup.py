@@ -112,6 +112,7 @@ EXTRAS = {
         "build>=1.2",
         "setuptools>=77",  # builds the wheel for the tests
         "pytest>=8",
+        "pytest-xdist>=3.5",
         "hypothesis>=6.100",
         "ruff>=0.9",
         "mypy>=1.14",

@@ -222,7 +222,6 @@ class TestExactArithmetic:
         return emit(deploy, calibrate(deploy, frames, recipe=RECIPE, threads=1), recipe=RECIPE, target=target, bits=bits)  # type: ignore[arg-type]
 
 
-@pytest.mark.slow
 def test_the_graphs_that_a_bundle_brings_are_judged_as_their_exact_arithmetic_would_be() -> None:
     """8-bit weights of the demo bundle; without the way round, on a processor without VNNI, two points and two degrees."""
     bundle = Bundle.open(DEMO_BUNDLE)

@@ -98,6 +98,7 @@ def test_the_plain_graph_gives_the_same_maps_as_the_deploy_graph(files: dict[str
     assert_same_maps(run(files["plain"], frame()), run(files["deploy_graph"], frame()), labels=0.999)
 
 
+@pytest.mark.slow
 def test_the_plain_graph_of_linear_attention_is_made_of_allowed_operators(tmp_path: Path) -> None:
     model = as_if_trained(build_model("pvt_v2_b2_li", tasks=("depth",), width=16))
     path = tmp_path / "plain.onnx"

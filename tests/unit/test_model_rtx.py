@@ -50,6 +50,7 @@ def deploy(b2: MultiTaskModel, tmp_path_factory: pytest.TempPathFactory) -> byte
     return path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8+fp16", pytest.param("int8", marks=LONG)])
 def test_an_rtx_plan_of_a_b2(rtx: Library, deploy: bytes, precision: PlanPrecision) -> None:
     graph = deploy

@@ -109,6 +109,7 @@ def test_a_model_trained_with_libmtl_says_the_same_after_the_import(
     assert json.loads((tmp_path / "runs" / "libmtl" / "config.json").read_text())["model"]["backbone"] == "pvt_v2_b0"
 
 
+@pytest.mark.slow
 def test_an_imported_model_becomes_a_bundle_that_an_engine_runs(
     theirs: Theirs, libmtl: OrderedDict[str, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

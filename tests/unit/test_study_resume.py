@@ -80,6 +80,7 @@ def train(parallel: Parallel, settings: RunSettings, steps: int | None = None) -
     return len(written)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_with_the_weights_of_one_that_was_not(tmp_path: Path) -> None:
     found = survive(tmp_path, kills=4, steps=6, told=lambda line: None)
     assert found.kills == 4
