@@ -161,6 +161,28 @@ def test_for_onnx_runtime_gelu_and_upsampling_become_integer_operators() -> None
     assert "QLinearMul" not in plain
 
 
+def test_what_gelu_on_bytes_adds_to_the_mean_of_its_result_is_taken_out_of_the_next_bias() -> None:
+    model = transformer_like()
+    calibrated = calibrate(model, FRAMES, recipe=RECIPE)
+    (drift,) = calibrated.drifts.values()
+    assert drift.shape == (16,)
+    assert 1e-4 < np.abs(drift).max() < 0.02, "GELU and its stand-in differ by at most that"
+    without = dataclasses.replace(calibrated, drifts={})
+    expected = np.concatenate([reference(model, frame)["normals_quarter"] for frame in FRAMES])
+
+    def error_of_the_mean(ranges: Calibrated) -> float:
+        graph = emit(model, ranges, recipe=RECIPE, target="onnxruntime", bits=8)
+        found = np.concatenate([run(graph, frame)["normals_quarter"] for frame in FRAMES])
+        return float(np.abs((found - expected).mean(axis=(0, 2, 3))).mean())
+
+    assert error_of_the_mean(calibrated) < 0.8 * error_of_the_mean(without)
+    in_floats = [emit(model, ranges, recipe=RECIPE, target="openvino", bits=8) for ranges in (calibrated, without)]
+    assert in_floats[0] == in_floats[1], "where GELU is computed in floats nothing is taken out"
+    floats = changed(element_wise=("Add", "Relu", "Resize"))
+    kept = [emit(model, ranges, recipe=floats, target="onnxruntime", bits=8) for ranges in (calibrated, without)]
+    assert kept[0] == kept[1]
+
+
 def test_element_wise_operators_stay_float_when_the_recipe_says_so() -> None:
     operators = facts(quantize_for_cpu(transformer_like(), FRAMES, recipe=changed(element_wise=()))).operators
     assert operators["Gelu"] == operators["Resize"] == operators["Relu"] == 1

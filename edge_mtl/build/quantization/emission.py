@@ -58,6 +58,7 @@ class Emission:
     Args:
         model: ModelProto; it is changed.
         means: mean by channel of what layers read, for bias correction; empty without it.
+        drifts: by how much GELU on bytes moves the mean of its result, by channel.
     """
 
     def __init__(
@@ -69,10 +70,13 @@ class Emission:
         *,
         style: Style,
         means: Mapping[str, Array],
+        drifts: Mapping[str, Array],
     ) -> None:
         self._onnx = import_onnx()
         self._model, self._index, self._plan, self._ranges = model, index, plan, ranges
         self._style, self._means = style, means
+        approximated = {node.output[0] for node in plan.gelus}
+        self._drifts = {name: drift for name, drift in drifts.items() if name in approximated}
         self._constants: dict[str, Any] = {}
         self._scales: dict[str, _Scale] = {}
         self._nodes: list[Any] = []
@@ -233,7 +237,7 @@ class Emission:
         axis = 0 if node.op_type == "Conv" or (node.op_type == "Gemm" and attribute(node, "transB", 0)) else 1
         bias, foreign_bias = self._bias_of(node, weights.shape[axis])
         means = None if foreign_bias else self._means.get(node.input[0])
-        layer = LayerArrays(node.op_type, weights, axis, bias, means)
+        layer = LayerArrays(node.op_type, weights, axis, bias, means, self._drifts.get(node.input[0]))
         activation = np.float32(self._scale(node.input[0]).value)
         found = quantize_layer(layer, levels=style.levels, input_scale=float(activation), integer_bias=style.integer_bias)
         base = f"{node.output[0]}_weight"

@@ -18,7 +18,7 @@ import numpy as np
 
 from edge_mtl.build.graphs import import_onnx
 
-__all__ = ["CONTRIB_DOMAIN", "GELU_SLOPE", "gelu_nodes", "upsampling_nodes"]
+__all__ = ["CONTRIB_DOMAIN", "GELU_SLOPE", "gelu_nodes", "steep_gelu", "upsampling_nodes"]
 
 CONTRIB_DOMAIN = "com.microsoft"
 
@@ -48,6 +48,13 @@ def gelu_nodes(
         make("QLinearSigmoid", sigmoid, [gate], name=f"{gate}_sigmoid", domain=CONTRIB_DOMAIN),
         make("QLinearMul", product, [result], name=f"{gate}_product", domain=CONTRIB_DOMAIN),
     ]
+
+
+def steep_gelu(source: str, result: str, *, constant: Constant) -> list[Any]:
+    """x sigmoid(`GELU_SLOPE` x) in floats, from tensor `source` to `result`: what `gelu_nodes` computes, without rounding."""
+    make = import_onnx().helper.make_node
+    slope, sloped, gate = constant(f"{result}_slope", np.float32(GELU_SLOPE)), f"{result}_sloped", f"{result}_gate"
+    return [make("Mul", [source, slope], [sloped]), make("Sigmoid", [sloped], [gate]), make("Mul", [source, gate], [result])]
 
 
 def upsampling_nodes(

@@ -8,14 +8,15 @@ integers brings ranges along, which count before all others; its scales and bias
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from edge_mtl.build.graphs import GraphIndex, parse
+from edge_mtl.build.graphs import GraphIndex, import_onnx, parse
 from edge_mtl.build.quantization.emission import Emission, Style
 from edge_mtl.build.quantization.equalise import apply_scales, choose_scales, junctions
+from edge_mtl.build.quantization.integer_ops import steep_gelu
 from edge_mtl.build.quantization.layers import channel_axis, layer_name, matching
 from edge_mtl.build.quantization.learned import Learned, read_learned
 from edge_mtl.build.quantization.placement import place
@@ -47,6 +48,7 @@ Progress = Callable[[str, int, int], None]
 TENSORRT_MODEL = "model.int8.onnx"
 CPU_MODEL = "model.int8-cpu.onnx"
 
+_STEEP = "_on_bytes"
 _IMAGE_RANGE = Range(0.0, 255.0)
 """The input holds whole numbers of 0..255: with this range an unsigned scale is 1, the zero point 0, and nothing is lost."""
 
@@ -72,11 +74,13 @@ class Calibrated:
         ranges: by tensor.
         means: by tensor, (C,) float64 by channel, of what layers read; empty unless biases are to be corrected.
         scales: see `Observed`.
+        drifts: by tensor that a GELU makes, (C,) float64: how much larger its means are where GELU is computed on bytes.
     """
 
     ranges: Mapping[str, Range]
     means: Mapping[str, Array]
     scales: Mapping[str, Array]
+    drifts: Mapping[str, Array] = field(default_factory=dict)
 
 
 def quantize(
@@ -189,6 +193,8 @@ def observe_activations(
     tensors = {name: axis for name, axis in _tensors(index, recipes).items() if name not in known}
     if learned is not None and not tensors:
         return Observed(scales, {})
+    if any(recipe.weights.bias_correction for recipe in recipes):
+        tensors |= _with_steep_gelus(model, index, tensors)
     found = observe(model, tensors, pictures, bins=bins, threads=threads, progress=lambda number: done(len(few) + number))
     return Observed(scales, found)
 
@@ -205,6 +211,7 @@ def choose(deploy_model: bytes, observed: Observed, *, recipe: Recipe) -> Calibr
     recipe, index = _settled(recipe, learned), GraphIndex(model)
     ranges: dict[str, Range] = dict(learned.ranges) if learned is not None else {}
     means: dict[str, Array] = {}
+    drifts: dict[str, Array] = {}
     for target in recipe.targets:
         plan = place(index, recipe, target=target)
         settings = _settings(plan.layers, index, recipe)
@@ -223,7 +230,10 @@ def choose(deploy_model: bytes, observed: Observed, *, recipe: Recipe) -> Calibr
                 seen = observed.statistics.get(node.input[0])
                 if seen is not None and seen.means is not None:
                     means[node.input[0]] = seen.means
-    return Calibrated(ranges, means, observed.scales)
+                    steep = observed.statistics.get(f"{node.input[0]}{_STEEP}")
+                    if steep is not None and steep.means is not None:
+                        drifts[node.input[0]] = steep.means - seen.means
+    return Calibrated(ranges, means, observed.scales, drifts)
 
 
 def emit(deploy_model: bytes, calibrated: Calibrated, *, recipe: Recipe, target: Target, bits: int | None = None) -> bytes:
@@ -250,7 +260,7 @@ def emit(deploy_model: bytes, calibrated: Calibrated, *, recipe: Recipe, target:
     signed = target == "tensorrt"
     style = Style(signed=signed, levels=LEVELS[bits], integer_bias=target == "onnxruntime", float_weights=signed)
     means = calibrated.means if recipe.weights.bias_correction else {}
-    return Emission(model, index, plan, calibrated.ranges, style=style, means=means).write()
+    return Emission(model, index, plan, calibrated.ranges, style=style, means=means, drifts=calibrated.drifts).write()
 
 
 def equalised(deploy_model: bytes, calibrated: Calibrated) -> bytes:
@@ -278,6 +288,23 @@ def _tensors(index: GraphIndex, recipes: Sequence[Recipe]) -> dict[str, int | No
             axes.update({name: axes.get(name) for name in plan.ranged})
             axes.update({node.input[0]: channel_axis(node) for node in plan.layers})
     return axes
+
+
+def _with_steep_gelus(model: Any, index: GraphIndex, tensors: Mapping[str, int | None]) -> dict[str, int | None]:
+    """Compute GELU as bytes do beside every GELU of `model` that a layer reads; the names of the results with their axes."""
+    numpy_helper = import_onnx().numpy_helper
+    added: dict[str, int | None] = {}
+
+    def constant(name: str, value: Any) -> str:
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    for node in index.nodes:
+        name = node.output[0]
+        if node.op_type == "Gelu" and tensors.get(name) is not None:
+            added[f"{name}{_STEEP}"] = tensors[name]
+            model.graph.node.extend(steep_gelu(node.input[0], f"{name}{_STEEP}", constant=constant))
+    return added
 
 
 def _settings(layers: Sequence[Any], index: GraphIndex, recipe: Recipe) -> dict[str, Activations]:

@@ -50,6 +50,7 @@ class LayerArrays:
         axis: of `weights` that counts outputs.
         bias: (O,) float32, or None.
         means: (I,) mean of the input by channel, or None where biases are not to be corrected.
+        drift: (I,) by how much the input's mean is off because what makes it was approximated, or None.
     """
 
     kind: str
@@ -57,6 +58,7 @@ class LayerArrays:
     axis: int
     bias: Array | None
     means: Array | None
+    drift: Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +84,9 @@ def quantize_layer(layer: LayerArrays, *, levels: int, input_scale: float, integ
     scales = np.where(scales > SMALLEST_SCALE, scales, 1.0).astype(np.float32)
     spread = scales.reshape([-1 if dimension == axis else 1 for dimension in range(weights.ndim)])
     integers = np.clip(np.round(weights / spread), -levels, levels).astype(np.int8)
-    bias = layer.bias
+    bias, rounded = layer.bias, integers.astype(np.float32) * spread
     if layer.means is not None and layer.kind != "MatMul":
-        error = integers.astype(np.float32) * spread - weights
-        bias = corrected_bias(bias, error, layer.means, kind=layer.kind, axis=axis)
+        bias = corrected_bias(bias, rounded - weights, layer.means, kind=layer.kind, axis=axis)
+        if layer.drift is not None:
+            bias = corrected_bias(bias, rounded, layer.drift, kind=layer.kind, axis=axis)
     return QuantizedLayer(integers, scales, bias)
