@@ -3,10 +3,10 @@
     python benchmarks/byte_products.py edge_mtl/bundles/rooms-b0 --out benchmarks/results/NAME.json
     python benchmarks/byte_products.py edge_mtl/bundles/rooms-b0 --frames DIR --judge DIR --out NAME.json
 
-Every graph is compared with FP32 as it is written (exact arithmetic, see `edge_mtl.build.arithmetic`), as it runs here, and, for
-ONNX Runtime, as it would run without the exact way that `edge_mtl.backends.byte_products` chooses where byte products saturate.
-Then all of them and FP32 are timed in turns: inference only, one frame of the network's size. `--frames` are images to calibrate
-with in place of the bundle's, `--judge` images to compare answers on in place of its labelled frames.
+Every graph is compared with FP32 as it is written (exact arithmetic, see `edge_mtl.build.arithmetic`), as it runs here, and for
+ONNX Runtime as it would run without the exact way that `edge_mtl.backends.byte_products` takes where byte products saturate.
+Then all of them and FP32 are timed in turns: inference only, one frame of the network's size. `--frames` are images to
+calibrate with in place of the bundle's, `--judge` images to compare answers on in place of its labelled frames.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def mean_agreement(found: Answers, expected: Answers) -> dict[str, float]:
 @contextlib.contextmanager
 def as_any_session() -> Iterator[None]:
     """ONNX Runtime as it comes: without the exact way."""
-    with mock.patch.object(byte_products, "products_saturate", lambda device=None: False):
+    with mock.patch.object(byte_products, "products_saturate", return_value=False):
         yield
 
 
