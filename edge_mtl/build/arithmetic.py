@@ -19,9 +19,8 @@ __all__ = ["ROUNDING", "excess", "require_exact"]
 
 ROUNDING = Tolerance(0.005, 0.005, 0.5)
 """How much further from FP32 than its exact arithmetic an INT8 graph may be as it runs, in the mean of the golden frames; the
-first of the three is a share of classes. Measured with rooms-b0 on Zen 3: graphs with weights of 7 bits, or of 8 multiplied in
-16 bits, are at most 0.02 points, 0.02 % and 0.03 degrees further away in either runtime; saturating ones 1.9 points, 1.9 % and
-2.8 degrees or more."""
+first of the three is a share of classes. Measured with rooms-b0 on Zen 3 (docs/decisions/0015): sound graphs are at most 0.03
+points, 0.03 % and 0.03 degrees further away in either runtime; saturating ones 3.2 points, 2.4 % and 2.5 degrees or more."""
 
 
 def require_exact(backend: Backend, model: bytes, bundle: Bundle, *, threads: int | None = None) -> None:
