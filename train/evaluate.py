@@ -20,6 +20,7 @@ from mtl.arguments import size_argument
 from rich.console import Console
 
 from edge_mtl import opencv
+from edge_mtl.bench.conditions import Conditions
 from edge_mtl.errors import BuildError, EdgeMtlError
 from edge_mtl.files import write_atomic
 
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         opencv.require()
         from mtl.subjects import FrameChoice
 
+        conditions = Conditions(["python", *sys.argv])
         frames = FrameChoice(asked.split, root=asked.root, count=asked.count, size=asked.size)
         opened: dict[Any, FrameSource] = {}
         single = measure(asked.single, frames=frames, weights="last", engines=False, opened=opened)
@@ -48,7 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
             _write_report(asked, {**{f"single: {name}": one for name, one in single.items()}, **metrics}, records, console)
         if asked.json is not None:
             numbers = {"metrics": metrics, "single": single, "recorded_on_validation": records}
-            _write(asked.json, {"models": list(map(str, asked.models)), "split": asked.split, **numbers})
+            models = list(map(str, asked.models))
+            _write(asked.json, {"models": models, "split": asked.split, **conditions.describe(), **numbers})
     except EdgeMtlError as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return error.exit_code

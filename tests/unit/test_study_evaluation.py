@@ -141,7 +141,9 @@ def test_runs_are_measured_with_delta_m_against_single_task_models(
     code = evaluate_script.main([str(both), "--single", str(seg), str(depth), "--average", "2", "--json", str(out)])
     text = capsys.readouterr().out
     assert code == 0, text
-    metrics = json.loads(out.read_text())["metrics"]
+    content = json.loads(out.read_text())
+    assert {"date", "commit", "command", "device", "versions"} <= set(content), "the result names how it was measured"
+    metrics = content["metrics"]
     assert set(metrics) == {"last", "best"}
     assert metrics["last"]["step"] == 4
     assert metrics["last"]["epoch"] == 2.0
