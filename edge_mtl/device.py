@@ -1,8 +1,8 @@
 """What this machine is: processor, instruction sets, usable cores, memory. Knows nothing about runtimes or engines.
 
 Cheap: a few small files under /proc and /sys are read, nothing is started. `EDGE_MTL_DISABLE_CPU_FEATURES` takes instruction
-sets away from what is reported, as NumPy's variable of that kind does: for engines of a lesser processor of the same kind,
-and for tests of what is done without them.
+sets away from what is reported, as NumPy's variable of that kind does: to see here what is built on a lesser processor, and
+for tests of what is done without them. Runtimes choose their kernels by themselves all the same.
 """
 
 from __future__ import annotations
