@@ -25,6 +25,7 @@ import numpy as np
 from conditions import Conditions
 
 from edge_mtl import Engine
+from edge_mtl.backends.byte_products import keep_exact
 from edge_mtl.bench.latency import LatencyReport, measure_interleaved
 from edge_mtl.build.evaluation import evaluation_frames
 from edge_mtl.bundle import Bundle
@@ -46,6 +47,7 @@ def inline(model: bytes, threads: int, height: int, width: int) -> Callable[[np.
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    keep_exact(options, model)
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     image = np.empty((1, 3, height, width), np.float32)
 

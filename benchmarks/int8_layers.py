@@ -25,6 +25,7 @@ import numpy as np
 from conditions import Conditions
 
 from edge_mtl.backends import available, open_backend
+from edge_mtl.backends.byte_products import keep_exact
 from edge_mtl.bench.latency import measure_interleaved
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.evaluation import evaluation_frames
@@ -65,6 +66,7 @@ def profile_onnxruntime(model: bytes, planes: np.ndarray, *, runs: int) -> dict[
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         options.log_severity_level = 4
+        keep_exact(options, model)
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         feed = session.get_inputs()[0].name
         for _ in range(runs):

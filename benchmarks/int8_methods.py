@@ -28,8 +28,10 @@ from edge_mtl.build.evaluation import LabelledFrame, evaluation_frames
 from edge_mtl.build.gate.budget import DEFAULT_BUDGET, judge
 from edge_mtl.build.gate.scores import drops
 from edge_mtl.build.quantization.quantize import choose, emit, observe_activations
+from edge_mtl.build.quantization.weights import weight_bits
 from edge_mtl.build.sensitivity.score import Measured, Yardstick
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.device import fingerprint
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
 from edge_mtl.recipes import CPU_INT8, TENSORRT_INT8, Activations, Recipe, load_recipe
@@ -80,7 +82,8 @@ def measure_bundle(bundle: Bundle, frames: list[LabelledFrame], *, methods: tupl
                 plain = dataclasses.replace(changed[name], activations=activations, weights=weights, layers=())
                 tried.append((name, target, plain, False))
         for _, target, recipe, shipped in tried:
-            model = emit(deploy, choose(deploy, observed, recipe=recipe), recipe=recipe, target=target, bits=8)
+            bits = weight_bits("auto", target, fingerprint())[0]  # 8 where the runtime is right with them here
+            model = emit(deploy, choose(deploy, observed, recipe=recipe), recipe=recipe, target=target, bits=bits)
             found = _measured(yardstick, model, "openvino" if target == "openvino" else "onnxruntime")
             rows.append(
                 {

@@ -17,6 +17,8 @@ from work_folder import WorkFolder
 
 from edge_mtl.backends import available
 from edge_mtl.build.quantization.quantize import Calibrated, calibrate, emit
+from edge_mtl.build.quantization.weights import weight_bits
+from edge_mtl.device import fingerprint
 from edge_mtl.files import sha256_bytes
 from edge_mtl.recipes import load_recipe
 from edge_mtl.tasks import TASK_NAMES
@@ -61,14 +63,21 @@ def quantized(
     def integers(target: Any) -> bytes:
         if not ranges:
             ranges.append(calibrate(deploy, frames, recipe=recipe))
-        return emit(deploy, ranges[0], recipe=recipe, target=target)
+        return emit(deploy, ranges[0], recipe=recipe, target=target, bits=bits_for(target))
+
+    def bits_for(target: Any) -> int:
+        return weight_bits(recipe.weights.reduce_range, target, fingerprint())[-1]
 
     graphs = {}
     for backend in runtimes():
         for precision in precisions:
             if precision.startswith("int8"):
                 target = "openvino" if backend == "openvino" else "onnxruntime"
-                path = work.kept(f"{name}.{target}.int8.onnx", {**network, "target": target}, partial(integers, target))
+                path = work.kept(
+                    f"{name}.{target}.int8.onnx",
+                    {**network, "target": target, "bits": bits_for(target)},
+                    partial(integers, target),
+                )
             else:
                 path = work.kept(f"{name}.onnx", network, lambda: deploy)
             graphs[precision, backend] = path

@@ -19,7 +19,7 @@ from work_folder import WorkFolder
 from edge_mtl.backends import DEVICES, Backend, available, open_backend
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.candidate_graphs import candidate_graphs
-from edge_mtl.build.candidates import Candidate, candidates
+from edge_mtl.build.candidates import Candidate, candidates, with_weight_bits
 from edge_mtl.build.quantization.learned import int8_recipe
 from edge_mtl.build.selftest import run_self_test
 from edge_mtl.bundle import PLAIN_MODEL, Bundle
@@ -104,6 +104,7 @@ def ours(
         except (BackendUnavailable, BuildError) as error:
             left_out.append(f"our {precision}: {error}")
             continue
+        tried = with_weight_bits(tried, int8_recipe(bundle).weights.reduce_range, fingerprint())
         tried = tuple(candidate for candidate in tried if DEVICES[candidate.backend] == "cpu")
         decided_by = {"bundle": bundle.digest, "recipe": int8_recipe(bundle).digest}
         places = {item: work.place(f"ours.{item.backend}.{_family(item)}.onnx", decided_by) for item in tried}

@@ -4,18 +4,19 @@ Without VNNI, x86 processors multiply unsigned by signed bytes two at a time and
 Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2). 2 x 255 x 64 still fits into 32767, so weights of 7
 bits (-63..63) are always exact, and larger ones saturate where activations are large: no error is raised, answers are just
 wrong. ONNX Runtime can instead make such weights unsigned and multiply in 16 bits (`session.x64quantprecision`): exact, and
-slower. OpenVINO has no such choice.
+slower. OpenVINO has no such choice, and is not given such graphs.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from edge_mtl.device import DeviceFingerprint, fingerprint
 from edge_mtl.errors import BundleError
-from edge_mtl.onnx_wire import GRAPH, MODEL, NODE, TENSOR, Refused, fields, text, varint
+from edge_mtl.onnx_wire import ATTRIBUTE, GRAPH, MODEL, NODE, TENSOR, Refused, fields, text, varint
 
 __all__ = ["EXACT_WEIGHT", "keep_exact", "products_saturate", "saturating_weights"]
 
@@ -48,23 +49,68 @@ def saturating_weights(model: bytes) -> bool:
 
 
 def _may_saturate(data: bytes, start: int, end: int) -> bool:
-    """Whether a GraphProto holds an int8 constant out of range, or a QuantizeLinear whose zero point is int8."""
+    """Whether a GraphProto holds an int8 constant out of range, or rounds to int8 itself."""
     signed: set[str] = set()
-    zero_points: set[str] = set()
+    rounding: list[_Node] = []
     for field, first, last in fields(data, start, end, GRAPH):
         if field == 5:
             name, values = _signed_bytes(data, first, last)
-            if values is None or (values.size and (int(values.max()) > EXACT_WEIGHT or int(values.min()) < -EXACT_WEIGHT)):
+            if _out_of_range(values):
                 return True
-            if name:
+            if name is not None:
                 signed.add(name)
         elif field == 1:
-            zero_points |= _zero_point(data, first, last)
-    return bool(zero_points & signed)
+            node = _node(data, first, last)
+            if any(_out_of_range(values) for values in node.constants):
+                return True
+            if node.constants:
+                signed.update(node.outputs)
+            if node.operator == "QuantizeLinear":
+                rounding.append(node)
+    return any(node.output_type == _INT8 or signed.intersection(node.inputs[2:]) for node in rounding)
 
 
-def _signed_bytes(data: bytes, start: int, end: int) -> tuple[str, Array | None]:
-    """Name and values of a TensorProto of int8; "" and nothing for other types, None for values not stored as bytes."""
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """What matters here of a NodeProto.
+
+    Attributes:
+        constants: the int8 tensors among its attributes.
+        output_type: its attribute "output_dtype", 0 without one.
+    """
+
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    constants: tuple[Array | None, ...]
+    output_type: int
+
+
+def _node(data: bytes, start: int, end: int) -> _Node:
+    operator, output_type = "", 0
+    inputs: list[str] = []
+    outputs: list[str] = []
+    constants: list[Array | None] = []
+    for field, first, last in fields(data, start, end, NODE):
+        if field in (1, 2):
+            (inputs if field == 1 else outputs).append(data[first:last].decode("utf-8", "replace"))
+        elif field == 4:
+            operator = text(data, first, last)
+        elif field == 5:
+            name, number = "", 0
+            for inner, begin, stop in fields(data, first, last, ATTRIBUTE):
+                if inner == 1:
+                    name = text(data, begin, stop)
+                elif inner == 3:
+                    number = varint(data, begin, stop)[0]
+                elif inner == 5 and (found := _signed_bytes(data, begin, stop))[0] is not None:
+                    constants.append(found[1])
+            output_type = number if name == "output_dtype" else output_type
+    return _Node(operator, tuple(inputs), tuple(outputs), tuple(constants), output_type)
+
+
+def _signed_bytes(data: bytes, start: int, end: int) -> tuple[str, Array | None] | tuple[None, Array]:
+    """Name and values of a TensorProto of int8, the values None where they are not stored as bytes; no name of other types."""
     name, kind, raw = "", 0, None
     for field, first, last in fields(data, start, end, TENSOR):
         if field == 2:
@@ -73,18 +119,12 @@ def _signed_bytes(data: bytes, start: int, end: int) -> tuple[str, Array | None]
             name = data[first:last].decode("utf-8", "replace")
         elif field == 9:
             raw = np.frombuffer(data, np.int8, last - first, first)
-    return (name, raw) if kind == _INT8 else ("", np.empty(0, np.int8))
+    return (name, raw) if kind == _INT8 else (None, np.empty(0, np.int8))
 
 
-def _zero_point(data: bytes, start: int, end: int) -> set[str]:
-    """Name of the zero point of a NodeProto that is a QuantizeLinear."""
-    inputs, operator = [], ""
-    for field, first, last in fields(data, start, end, NODE):
-        if field == 1:
-            inputs.append(data[first:last].decode("utf-8", "replace"))
-        elif field == 4:
-            operator = text(data, first, last)
-    return set(inputs[2:]) if operator == "QuantizeLinear" else set()
+def _out_of_range(values: Array | None) -> bool:
+    """Whether weights may saturate; None is not known, and taken to."""
+    return values is None or bool(values.size and (int(values.max()) > EXACT_WEIGHT or int(values.min()) < -EXACT_WEIGHT))
 
 
 def keep_exact(options: Any, model: bytes) -> bool:

@@ -17,7 +17,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from edge_mtl.backends import Backend, BackendInfo, CompiledGraph, TensorSpec
-from edge_mtl.backends.byte_products import keep_exact
+from edge_mtl.backends.byte_products import keep_exact, products_saturate
 from edge_mtl.backends.forks import never_free_in_children
 from edge_mtl.backends.threads import default_threads
 from edge_mtl.errors import BackendUnavailable, BundleError, EngineClosed, InferenceError
@@ -136,7 +136,8 @@ def _import(compiled: CompiledGraph, threads: int) -> tuple[Any, str]:
 
 
 def _origin() -> str:
-    return f"onnxruntime {ort.__version__} ({ort.get_build_info()}), all optimisations, exact byte products"
+    exact = ", exact byte products" if products_saturate() else ""
+    return f"onnxruntime {ort.__version__} ({ort.get_build_info()}), all optimisations{exact}"
 
 
 def session_options(threads: int, model: bytes | None = None) -> ort.SessionOptions:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edge_mtl.backends import Backend, BackendInfo, CompiledGraph, TensorSpec
+from edge_mtl.backends.byte_products import products_saturate, saturating_weights
 from edge_mtl.backends.forks import never_free_in_children
 from edge_mtl.backends.threads import default_threads
 from edge_mtl.buffers import BufferPool
@@ -77,7 +78,12 @@ def _core() -> Any:
 
 
 def open_graph(model: bytes, *, threads: int | None, precision: str, compiled: CompiledGraph | None) -> Backend:
-    """See `edge_mtl.backends.open_backend`."""
+    """See `edge_mtl.backends.open_backend`. BackendUnavailable also for integers that would saturate here."""
+    if products_saturate() and saturating_weights(model):
+        raise BackendUnavailable(
+            f"openvino {_VERSION} adds products of bytes in 16 bits on this processor, where the 8-bit weights of this graph "
+            'saturate. Take weights of 7 bits (weights.reduce_range = "auto" or "always" in the recipe) or backend onnxruntime.'
+        )
     return OpenVinoBackend(model, threads=threads, precision=precision, compiled=compiled)
 
 

@@ -39,8 +39,8 @@ def require_exact(backend: Backend, model: bytes, bundle: Bundle, *, threads: in
     if found := excess(golden_agreement(backend, bundle), meant):
         raise AccuracyError(
             f"{backend.info.name} {backend.info.version} does not compute this INT8 graph as it is written: "
-            f"{'; '.join(found)}. Sums of byte products saturate on processors without VNNI: take weights of 7 bits "
-            '(weights.reduce_range = "auto" or "always" in the recipe), or another runtime.'
+            f"{'; '.join(found)}. "
+            "Take another version of it, or another runtime: edge-mtl doctor tries the sums of each."
         )
 
 

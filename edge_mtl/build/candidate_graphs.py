@@ -12,7 +12,7 @@ from glob import escape
 from edge_mtl.allowlist import check_graph
 from edge_mtl.backends import DEVICES
 from edge_mtl.build.calibration import OWN_FRAMES, CalibrationSet
-from edge_mtl.build.candidates import DEPTHWISE, Candidate
+from edge_mtl.build.candidates import DEPTHWISE, Candidate, target_of
 from edge_mtl.build.graphs import GraphIndex, attribute, facts, parse
 from edge_mtl.build.quantization.layers import layer_name
 from edge_mtl.build.quantization.learned import int8_graph
@@ -22,7 +22,7 @@ from edge_mtl.build.tensorrt.half import to_half
 from edge_mtl.build.tensorrt.pictures import with_casts_at_the_ends
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.errors import BuildError
-from edge_mtl.recipes import TENSORRT_INT8, LayerOverride, Recipe, Target, load_recipe
+from edge_mtl.recipes import TENSORRT_INT8, LayerOverride, Recipe, load_recipe
 
 __all__ = ["CandidateGraphs", "candidate_graphs", "named_by", "plan_recipe"]
 
@@ -70,9 +70,9 @@ def candidate_graphs(
         chosen = plan_recipe(recipe) if plan else recipe
         if plan not in ranges and frames is not None:
             ranges[plan] = calibrate(source, frames.frames, recipe=chosen, threads=threads, progress=progress)
-        kind = _TARGETS.get(target, "onnxruntime")
-        integers[target, bits] = emit(source, ranges[plan], recipe=chosen, target=kind, bits=None if plan else bits)
-        found = facts(integers[target, bits], name="the quantized graph")
+        emitted = emit(source, ranges[plan], recipe=chosen, target=target_of(target), bits=None if plan else bits)
+        integers[target, bits] = emitted
+        found = facts(emitted, name="the quantized graph")
         if found.integer_layers == 0:
             raise BuildError(f"INT8 was asked for, but the graph for {target} has {found.describe()}. Check the recipe.")
         progress("quantize", number + 1, len(wanted))
@@ -122,20 +122,13 @@ def named_by(recipe: Recipe, tried: Sequence[Candidate], *, plans: bool = False)
         BuildError: none of the INT8 graphs is left.
     """
     integers = {candidate.backend for candidate in tried if candidate.precision.startswith("int8")}
-    known = {
-        backend
-        for backend in integers
-        if _TARGETS.get(backend, "onnxruntime") in recipe.targets or (plans and backend in PLAN_BACKENDS)
-    }
+    known = {backend for backend in integers if target_of(backend) in recipe.targets or (plans and backend in PLAN_BACKENDS)}
     if integers and not known:
         raise BuildError(
             f"The recipe {recipe.name} is for {', '.join(recipe.targets)}; INT8 can be built here for "
             f"{', '.join(sorted(integers))}. Add one of these to its targets, or give another recipe: --recipe FILE"
         )
     return tuple(item for item in tried if item.backend in known or not item.precision.startswith("int8"))
-
-
-_TARGETS: Mapping[str, Target] = {"openvino": "openvino", "tensorrt": "tensorrt"}
 
 
 def _halved(candidate: Candidate, *, weak: bool) -> bool:

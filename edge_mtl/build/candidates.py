@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from edge_mtl.backends import Availability, none_usable
+from edge_mtl.backends import DEVICES, Availability, none_usable
 from edge_mtl.build.quantization.weights import weight_bits
 from edge_mtl.device import DeviceFingerprint
 from edge_mtl.errors import BackendUnavailable, BuildError
 from edge_mtl.recipes import ReduceRange, Target
 
-__all__ = ["BUILDABLE", "DEPTHWISE", "BuildPrecision", "Candidate", "candidates", "with_weight_bits"]
+__all__ = ["BUILDABLE", "DEPTHWISE", "BuildPrecision", "Candidate", "candidates", "target_of", "with_weight_bits"]
 
 BuildPrecision = Literal["fp32", "bf16", "fp16", "int8"]
 BUILDABLE: tuple[str, ...] = ("fp32", "bf16", "fp16", "int8")
@@ -129,15 +129,18 @@ def with_weight_bits(tried: Sequence[Candidate], mode: ReduceRange, device: Devi
     """
     found: list[Candidate] = []
     for candidate in tried:
-        target = _TARGETS.get(candidate.backend)
-        if target is None or not candidate.precision.startswith("int8"):
-            found.append(candidate)
+        if candidate.precision.startswith("int8") and DEVICES[candidate.backend] == "cpu":
+            bits_here = weight_bits(mode, target_of(candidate.backend), device)
+            found += [replace(candidate, weight_bits=bits) for bits in bits_here]
         else:
-            found += [replace(candidate, weight_bits=bits) for bits in weight_bits(mode, target, device)]
+            found.append(candidate)
     return tuple(dict.fromkeys(found))
 
 
-_TARGETS: Mapping[str, Target] = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
+def target_of(backend: str) -> Target:
+    """Whose emission the integers of a backend are written for."""
+    targets: Mapping[str, Target] = {"openvino": "openvino", "tensorrt": "tensorrt"}
+    return targets.get(backend, "onnxruntime")
 
 
 def _of_runtime(backend: str, precision: str, device: DeviceFingerprint) -> list[Candidate]:

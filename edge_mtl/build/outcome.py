@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from edge_mtl.backends import DEVICES
-from edge_mtl.backends.byte_products import products_saturate
 from edge_mtl.bench.latency import LatencyReport
 from edge_mtl.build.calibration import CalibrationSet
 from edge_mtl.build.evaluation import Score
@@ -59,7 +58,7 @@ def engine_record(
         options=options,
         gpu=gpu,
     )
-    if trial.quantized and DEVICES[candidate.backend] == "cpu":  # not in the key: the build chooses, and the last choice counts
+    if _has_bits(trial):  # not in the key: the build chooses, and the last choice counts
         options[_WEIGHT_BITS] = candidate.weight_bits
     return EngineRecord(
         key=key,
@@ -85,6 +84,11 @@ def engine_record(
     )
 
 
+def _has_bits(trial: Trial) -> bool:
+    """Whether the build chose the bits of its weights."""
+    return trial.quantized and DEVICES[trial.candidate.backend] == "cpu"
+
+
 def baseline_row(baseline: Trial, name: str, bundle: Bundle, timed: LatencyReport) -> BuildRow:
     row = timed[BASELINE]
     return BuildRow(
@@ -103,7 +107,10 @@ def baseline_row(baseline: Trial, name: str, bundle: Bundle, timed: LatencyRepor
 
 def row_of(trial: Trial, ranking: Sequence[Trial], timed: LatencyReport) -> BuildRow:
     candidate, winner = trial.candidate, ranking[0]
-    row = BuildRow(candidate.precision, candidate.backend, reason=str(trial.failure), size_bytes=len(trial.engine))
+    bits = candidate.weight_bits if _has_bits(trial) else 0
+    row = BuildRow(
+        candidate.precision, candidate.backend, reason=str(trial.failure), size_bytes=len(trial.engine), weight_bits=bits
+    )
     if trial.failure is not None:
         return row
     latency = timed[candidate.name]
@@ -111,8 +118,6 @@ def row_of(trial: Trial, ranking: Sequence[Trial], timed: LatencyReport) -> Buil
     reason = "the fastest that passed its self-test" if chosen else f"passed, but {winner.candidate.name} is faster"
     if candidate.float_blocks:
         reason = f"{reason}; keeps in floats: {', '.join(candidate.float_blocks)}"
-    if trial.quantized and products_saturate():
-        reason = f"{reason}; weights of {candidate.weight_bits} bits"
     if candidate.plain:
         reason = f"{reason}; made of the plain graph, with pre- and post-processing in it"
     return replace(

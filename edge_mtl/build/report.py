@@ -28,6 +28,7 @@ class BuildRow:
         agreement: argmax_agreement (0..1), depth_relative_difference, normal_angle_deg, on the labelled frames.
         accuracy: metrics on the labelled frames, see `edge_mtl.metrics`.
         self_test: differences on the golden frames.
+        weight_bits: of integer weights; 0 for layers in floats and for plans.
     """
 
     precision: str
@@ -43,6 +44,12 @@ class BuildRow:
     agreement: Mapping[str, float] = field(default_factory=dict)
     accuracy: Mapping[str, float] = field(default_factory=dict)
     self_test: Mapping[str, Any] = field(default_factory=dict)
+    weight_bits: int = 0
+
+    @property
+    def name(self) -> str:
+        """For tables and sentences: the precision, and the bits of weights where they are not the usual ones."""
+        return self.precision if self.weight_bits in (0, 8) else f"{self.precision}, {self.weight_bits}-bit weights"
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ def build(
     for row in report.rows:
         if not row.baseline:
             mark = "chosen" if row.chosen else "stored too" if row.stored else "not stored"
-            terminal.show(f"{row.precision} on {row.backend}: {mark}. {row.reason}")
+            terminal.show(f"{row.name} on {row.backend}: {mark}. {row.reason}")
     terminal.show("agreement: with FP32 on the labelled frames: same class, mean depth difference, mean angle.")
     done = "was built by another process meanwhile" if report.reused else f"built in {report.seconds:.0f} s"
     if report.calibration and not report.record.plan:
@@ -137,7 +137,7 @@ def _candidates(bundle: Bundle, report: BuildReport) -> Table:
     result = table(f"{bundle.name}: engines for this device", *columns, right=numbers)
     before = report.baseline.accuracy
     for row in report.rows:
-        cells = [f"{'▶' if row.chosen else ' '} {row.precision}", row.backend + (", plain" if row.baseline else "")]
+        cells = [f"{'▶' if row.chosen else ' '} {row.name}", row.backend + (", plain" if row.baseline else "")]
         cells += [_number(row.latency_ms, "{:.1f}"), _number(row.latency_p90_ms, "{:.1f}"), _number(row.ratio, "{:.2f}×")]
         cells += [f"{row.size_bytes / 1e6:.2f}", "" if row.baseline else _agreement(row)]
         cells += [_accuracy(name, None if row.baseline else before.get(name), row.accuracy.get(name)) for name in metrics]

@@ -18,6 +18,7 @@ from onnx import helper, numpy_helper
 from edge_mtl.backends import compile_graph, open_backend
 from edge_mtl.backends.byte_products import EXACT_WEIGHT, products_saturate, saturating_weights
 from edge_mtl.backends.onnxruntime import OnnxRuntimeBackend, session_options
+from edge_mtl.backends.openvino import OpenVinoBackend
 from edge_mtl.build.arithmetic import excess, require_exact
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.hardest_sums import adds_exactly, hardest_layer
@@ -27,7 +28,7 @@ from edge_mtl.build.quantization.weights import weight_bits
 from edge_mtl.build.selftest import golden_agreement
 from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, Bundle
 from edge_mtl.device import DISABLED_FEATURES, DeviceFingerprint, fingerprint
-from edge_mtl.errors import AccuracyError, BundleError
+from edge_mtl.errors import AccuracyError, BackendUnavailable, BundleError
 from edge_mtl.metrics import Agreement
 from edge_mtl.recipes import TENSORRT_INT8, load_recipe
 from tests.bundles import host_model
@@ -56,6 +57,27 @@ def rounding_layer(weight: int) -> bytes:
     return bytes(model.SerializeToString())
 
 
+def typed_rounding_layer(weight: int) -> bytes:
+    """`rounding_layer` whose QuantizeLinear says its type in an attribute, without a zero point (opset 21)."""
+    model = onnx.load_from_string(rounding_layer(weight))
+    (node,) = [node for node in model.graph.node if node.output[0] == "weights"]
+    del node.input[2:]
+    node.attribute.append(helper.make_attribute("output_dtype", onnx.TensorProto.INT8))
+    model.opset_import[0].version = 21
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def constant_layer(weight: int) -> bytes:
+    """`hardest_layer` with its weights in a Constant node."""
+    model = onnx.load_from_string(hardest_layer(weight))
+    (tensor,) = [tensor for tensor in model.graph.initializer if tensor.name == "weights"]
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["weights"], value=tensor))
+    model.graph.initializer.remove(tensor)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
 def unsigned_weights(model: bytes | None = None) -> bool:
     """Whether a session of `model` is told to make signed weights unsigned."""
     try:
@@ -71,7 +93,7 @@ def sums(weight: int) -> float:
 BRIGHT = np.full((1, CHANNELS, 8, 8), 255, np.float32)
 
 
-@pytest.mark.parametrize("make", [hardest_layer, rounding_layer])
+@pytest.mark.parametrize("make", [hardest_layer, rounding_layer, typed_rounding_layer, constant_layer])
 @pytest.mark.parametrize("weight", [63, 127])
 def test_onnxruntime_adds_byte_products_exactly_on_this_processor(weight: int, make: Callable[[int], bytes]) -> None:
     """On a processor without VNNI, 127 gives a quarter too little if the session is opened as any other."""
@@ -99,6 +121,15 @@ def test_without_vnni_weights_are_made_unsigned_only_where_signed_ones_would_sat
     assert unsigned_weights(rounding_layer(63))
     assert not unsigned_weights(host_model())
     assert not unsigned_weights()
+
+
+@pytest.mark.usefixtures("without_vnni")
+def test_without_vnni_openvino_is_not_given_weights_of_eight_bits() -> None:
+    for make in (hardest_layer, constant_layer):
+        with pytest.raises(BackendUnavailable, match=r"adds products of bytes in 16 bits on this processor.*of 7 bits"):
+            open_backend("openvino", make(127), threads=1, precision="int8")
+        with closing(open_backend("openvino", make(63), threads=1, precision="int8")) as opened:
+            np.testing.assert_allclose(opened.run({"x": BRIGHT})["y"], sums(63), rtol=1e-6)
 
 
 @pytest.mark.parametrize("feature", ["avx512_vnni", "avx_vnni", "amx_int8"])
@@ -168,6 +199,7 @@ def test_features_can_be_denied_by_the_environment(monkeypatch: pytest.MonkeyPat
     def found() -> DeviceFingerprint:
         return fingerprint(root=tmp_path)
 
+    monkeypatch.delenv(DISABLED_FEATURES, raising=False)
     before = found()
     assert before.has_vnni
     monkeypatch.setenv(DISABLED_FEATURES, "avx512_vnni, amx_int8")
@@ -194,15 +226,17 @@ class TestExactArithmetic:
                 tensor.CopyFrom(numpy_helper.from_array(cut, tensor.name))
         with (
             closing(open_backend("onnxruntime", proto.SerializeToString(), threads=1, precision="int8")) as opened,
-            pytest.raises(AccuracyError, match=r"as it is written: .* in exact arithmetic.*weights of 7 bits"),
+            pytest.raises(AccuracyError, match=r"as it is written: .* in exact arithmetic.*edge-mtl doctor"),
         ):
             require_exact(opened, model, tiny_bundle, threads=1)
 
-    @pytest.mark.skipif(not products_saturate(), reason="this processor adds byte products in 32 bits")
-    def test_openvino_with_weights_of_eight_bits_is_refused_where_it_saturates(self, tiny_bundle: Bundle) -> None:
+    @pytest.mark.skipif(
+        not products_saturate() or DISABLED_FEATURES in os.environ, reason="this processor adds byte products in 32 bits"
+    )
+    def test_openvino_with_weights_of_eight_bits_is_found_out_where_it_saturates(self, tiny_bundle: Bundle) -> None:
         model = self.quantized(tiny_bundle, 8, target="openvino")
         with (
-            closing(open_backend("openvino", model, threads=1, precision="int8")) as opened,
+            closing(OpenVinoBackend(model, threads=1, precision="int8")) as opened,
             pytest.raises(AccuracyError, match=r"openvino .* as it is written"),
         ):
             require_exact(opened, model, tiny_bundle, threads=1)
