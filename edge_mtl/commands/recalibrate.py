@@ -133,7 +133,7 @@ def _report(terminal: Terminal, done: Recalibration) -> None:
     terminal.show(f"Agreement with FP32 on {frames} frames of {done.chosen.source}: {_agreement(done.after)}{before}.")
     if done.build is not None:
         engine = done.build.chosen
-        terminal.show(f"Engine: {engine.precision} on {engine.backend}, {engine.latency_ms:.1f} ms a frame. {engine.reason}.")
+        terminal.show(f"Engine: {engine.name} on {engine.backend}, {engine.latency_ms:.1f} ms a frame. {engine.reason}.")
     path, revision = done.bundle.path, done.bundle.manifest.revision
     back = f"edge-mtl recalibrate {path} --rollback --to {done.previous}"
     terminal.show(f"{path} is now revision {revision}; restart what uses it. Back: {back}")
