@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,13 +20,16 @@ from edge_mtl.backends import compile_graph, open_backend
 from edge_mtl.backends.byte_products import EXACT_WEIGHT, products_saturate, saturating_weights
 from edge_mtl.backends.onnxruntime import OnnxRuntimeBackend, session_options
 from edge_mtl.backends.openvino import OpenVinoBackend
+from edge_mtl.build import arithmetic
 from edge_mtl.build.arithmetic import excess, require_exact
 from edge_mtl.build.calibration import load_calibration
 from edge_mtl.build.hardest_sums import adds_exactly, hardest_layer
+from edge_mtl.build.pipeline import build_engine
 from edge_mtl.build.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, calibrate, emit, quantize
 from edge_mtl.build.quantization.statistics import open_session
 from edge_mtl.build.quantization.weights import weight_bits
-from edge_mtl.build.selftest import golden_agreement
+from edge_mtl.build.selftest import Tolerance, golden_agreement
+from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, Bundle
 from edge_mtl.device import DISABLED_FEATURES, DeviceFingerprint, fingerprint
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BundleError
@@ -240,6 +244,17 @@ class TestExactArithmetic:
             pytest.raises(AccuracyError, match=r"openvino .* as it is written"),
         ):
             require_exact(opened, model, tiny_bundle, threads=1)
+
+    def test_the_build_refuses_a_runtime_that_strays_from_it(
+        self, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With less room than rounding needs every engine strays."""
+        monkeypatch.setattr(arithmetic, "ROUNDING", Tolerance(-1.0, -1.0, -1.0))
+        own = Bundle.open(shutil.copytree(tiny_bundle.path, tmp_path / "own"))
+        with pytest.raises(AccuracyError, match="does not compute this INT8 graph as it is written"):
+            build_engine(own, precision="int8", backend="onnxruntime", threads=1, budget=None)
+        assert not EngineStore(own).list()
+        assert build_engine(own, precision="fp32", backend="onnxruntime", threads=1).chosen.stored
 
     def test_every_head_counts_by_itself(self) -> None:
         meant = Agreement(0.95, 0.02, 1.0)
