@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import multiprocessing
 import os
@@ -206,6 +207,17 @@ class TestWorkers:
         with pytest.raises(RuntimeError, match="run again"):
             build(tmp_path, 8, workers=2)
         killer.join()
+
+    @pytest.mark.parametrize("error", [ValueError("bad value(s) in fds_to_keep"), OSError(12, "Cannot allocate memory")])
+    def test_a_worker_that_cannot_be_started_is_the_same_error(self, tmp_path, monkeypatch, error):
+        """As it is where another dies at that very moment, or where there is no memory for one."""
+
+        def submit(self, *job):
+            raise error
+
+        monkeypatch.setattr(concurrent.futures.ProcessPoolExecutor, "submit", submit)
+        with pytest.raises(RuntimeError, match="run again"):
+            build(tmp_path, 8, workers=2)
 
     def test_a_worker_that_nobody_needs_any_more_leaves(self):
         context = multiprocessing.get_context("spawn")

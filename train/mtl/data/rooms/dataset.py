@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -120,8 +120,8 @@ def _render_all(jobs: list[Job], workers: int, title: str | None) -> None:
         until, end = context.Pipe(duplex=False)
         count = min(workers, len(jobs))
         with _one_thread_each(), until, end, ProcessPoolExecutor(count, context, _quiet_worker, (until,)) as pool:
-            try:  # a worker may die as early as while jobs are handed out
-                pending = {pool.submit(render_shard, *job): len(job[1]) for job in jobs}
+            try:
+                pending = _handed_out(pool, jobs)
                 for done in as_completed(pending):
                     done.result()
                     bar.advance(task, pending[done])
@@ -131,6 +131,18 @@ def _render_all(jobs: list[Job], workers: int, title: str | None) -> None:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+
+def _handed_out(pool: ProcessPoolExecutor, jobs: list[Job]) -> dict[Future[None], int]:
+    """Every job in the pool, with its number of frames. Raises BrokenProcessPool where a worker dies or cannot be started.
+
+    The pool starts workers while jobs are handed out. One that dies meanwhile makes it close the pipes that it gives to the
+    next: ValueError or OSError, depending on the moment.
+    """
+    try:
+        return {pool.submit(render_shard, *job): len(job[1]) for job in jobs}
+    except (OSError, ValueError) as error:
+        raise BrokenProcessPool(f"a worker could not be started ({error})") from error
 
 
 def _quiet_worker(until: Connection) -> None:
