@@ -32,6 +32,7 @@ from edge_mtl.bench.latency import measure_interleaved
 from edge_mtl.build.calibration import OWN_FRAMES, load_calibration
 from edge_mtl.build.evaluation import labelled_folder, labelled_set
 from edge_mtl.build.frame_path import FramePath
+from edge_mtl.build.hardest_sums import open_unguarded
 from edge_mtl.build.quantization.learned import int8_graph
 from edge_mtl.build.quantization.quantize import choose, emit, observe_activations
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
@@ -80,15 +81,6 @@ def mean_agreement(found: Answers, expected: Answers) -> dict[str, float]:
     return {name: round(float(np.mean([entry[name] for entry in each])), 5) for name in each[0]}
 
 
-def opened(runtime: str, graph: bytes, threads: int) -> Backend:
-    """Also where the backend refuses what it would compute wrongly."""
-    if runtime != "openvino":
-        return open_backend(runtime, graph, threads=threads, precision="int8")
-    from edge_mtl.backends.openvino import OpenVinoBackend
-
-    return OpenVinoBackend(graph, threads=threads, precision="int8")
-
-
 @contextlib.contextmanager
 def as_any_session() -> Iterator[None]:
     """ONNX Runtime as it comes: without the exact way."""
@@ -119,8 +111,8 @@ def measure(bundle: Bundle, *, frames: Path | None, judge: Path | None, threads:
             print(name, file=sys.stderr, flush=True)
             exact = OnnxRuntimeBackend(graph, threads=threads, precision="int8", optimize=False)
             row = {"graph": name, "runtime": runtime, "exact": mean_agreement(answers(bundle, exact, images), reference)}
-            row["as_run"] = mean_agreement(answers(bundle, opened(runtime, graph, threads), images), reference)
-            time_too(name, opened(runtime, graph, threads))
+            row["as_run"] = mean_agreement(answers(bundle, open_unguarded(runtime, graph, threads=threads), images), reference)
+            time_too(name, open_unguarded(runtime, graph, threads=threads))
             if runtime == "onnxruntime" and byte_products.products_saturate() and byte_products.saturating_weights(graph):
                 with as_any_session():
                     plain = open_backend(runtime, graph, threads=threads, precision="int8")

@@ -127,17 +127,13 @@ def _out_of_range(values: Array | None) -> bool:
     return values is None or bool(values.size and (int(values.max()) > EXACT_WEIGHT or int(values.min()) < -EXACT_WEIGHT))
 
 
-def keep_exact(options: Any, model: bytes) -> bool:
+def keep_exact(options: Any, model: bytes) -> None:
     """Have ONNX Runtime compute `model` exactly where it would saturate here; what is exact anyway stays as fast as it is.
 
     Args:
         options: the SessionOptions to be used for it, which are changed.
-    Returns:
-        Whether anything had to be changed.
     Raises:
         BundleError: not an ONNX model.
     """
-    if not products_saturate() or not saturating_weights(model):
-        return False
-    options.add_session_config_entry(_UNSIGNED_WEIGHTS, "1")
-    return True
+    if products_saturate() and saturating_weights(model):
+        options.add_session_config_entry(_UNSIGNED_WEIGHTS, "1")

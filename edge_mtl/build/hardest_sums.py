@@ -12,7 +12,7 @@ import numpy as np
 from edge_mtl.backends import Backend, open_backend
 from edge_mtl.build.graphs import import_onnx
 
-__all__ = ["adds_exactly", "hardest_layer"]
+__all__ = ["adds_exactly", "hardest_layer", "open_unguarded"]
 
 _CHANNELS, _SIDE = 32, 8
 _BRIGHTEST = 255
@@ -27,19 +27,19 @@ def adds_exactly(runtime: str, *, weight: int = 127) -> bool:
         BackendUnavailable: the runtime or the package onnx is missing.
         BundleError, InferenceError: it does not run the layer.
     """
-    with closing(_opened(runtime, hardest_layer(weight))) as opened:
+    with closing(open_unguarded(runtime, hardest_layer(weight), threads=1)) as opened:
         found = opened.run({"x": np.full((1, _CHANNELS, _SIDE, _SIDE), _BRIGHTEST, np.float32)})["y"]
     expected = _BRIGHTEST * weight * _CHANNELS
     return bool((np.abs(found - expected) <= 1e-4 * expected).all())
 
 
-def _opened(runtime: str, model: bytes) -> Backend:
-    """Also where the backend refuses what it would compute wrongly."""
+def open_unguarded(runtime: str, model: bytes, *, threads: int) -> Backend:
+    """An INT8 graph in `runtime`, also where its backend refuses what it would compute wrongly. Raises as `open_backend`."""
     if runtime != "openvino":
-        return open_backend(runtime, model, threads=1, precision="int8")
+        return open_backend(runtime, model, threads=threads, precision="int8")
     from edge_mtl.backends.openvino import OpenVinoBackend
 
-    return OpenVinoBackend(model, threads=1, precision="int8")
+    return OpenVinoBackend(model, threads=threads, precision="int8")
 
 
 def hardest_layer(weight: int) -> bytes:

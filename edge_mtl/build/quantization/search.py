@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from edge_mtl.backends import open_backend
 from edge_mtl.build.calibration import OWN_FRAMES, CalibrationSet
-from edge_mtl.build.candidates import Candidate
+from edge_mtl.build.candidates import Candidate, target_of
 from edge_mtl.build.evaluation import LabelledFrame, labelled_set
 from edge_mtl.build.gate.budget import Budget, judge
 from edge_mtl.build.quantization.learned import int8_graph
@@ -134,7 +134,7 @@ class _Setting:
 
     @property
     def target(self) -> Target:
-        return "openvino" if self.candidate.backend == "openvino" else "onnxruntime"
+        return target_of(self.candidate.backend)
 
     @property
     def source(self) -> bytes:
