@@ -133,7 +133,7 @@ setup(
     license_files=["LICENSE", "WEIGHTS.md"],
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["edge_mtl", "edge_mtl.*"]),
-    package_data={"edge_mtl": ["py.typed", "recipes/*.toml", "cuda/*.ptx", "cuda/*.cu", *bundle_files()]},
+    package_data={"edge_mtl": ["py.typed", "quantization/recipes/*.toml", "cuda/*.ptx", "cuda/*.cu", *bundle_files()]},
     install_requires=[
         "numpy>=1.26",
         "typer>=0.12",

@@ -21,14 +21,14 @@ import numpy as np
 from conditions import Conditions
 
 from edge_mtl.backends import BackendInfo, TensorSpec
+from edge_mtl.bench.interleaved import take_turns
 from edge_mtl.bench.report import distribution
-from edge_mtl.bench.turns import take_turns
 from edge_mtl.bundle import Bundle
 from edge_mtl.commands.subjects import GraphSubject
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
-from edge_mtl.postprocess import HOST_OUTPUTS
 from edge_mtl.tasks import TASKS
+from edge_mtl.tasks.postprocess import HOST_OUTPUTS
 
 MOST = 0.01
 """Share of the delay that the benchmark may add."""

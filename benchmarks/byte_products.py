@@ -3,8 +3,8 @@
     python benchmarks/byte_products.py edge_mtl/bundles/rooms-b0 --out benchmarks/results/NAME.json
     python benchmarks/byte_products.py edge_mtl/bundles/rooms-b0 --frames DIR --judge DIR --out NAME.json
 
-Every graph is compared with FP32 as it is written (exact arithmetic, see `edge_mtl.build.arithmetic`), as it runs here, and for
-ONNX Runtime as it would run without the exact way that `edge_mtl.backends.byte_products` takes where byte products saturate.
+Every graph is compared with FP32 as it is written (see `edge_mtl.evaluation.exact_arithmetic`), as it runs here, and for
+ONNX Runtime as it would run without what `edge_mtl.backends.int8_saturation` does where byte products saturate.
 Then all of them and FP32 are timed in turns: inference only, one frame of the network's size. `--frames` are images to
 calibrate with in place of the bundle's, `--judge` images to compare answers on in place of its labelled frames.
 """
@@ -26,20 +26,20 @@ from unittest import mock
 import numpy as np
 from conditions import Conditions
 
-from edge_mtl.backends import Backend, available, byte_products, open_backend
+from edge_mtl.backends import Backend, available, int8_saturation, open_backend
 from edge_mtl.backends.onnxruntime import OnnxRuntimeBackend
+from edge_mtl.backends.saturation_test import open_unguarded
 from edge_mtl.bench.latency import measure_interleaved
-from edge_mtl.build.calibration import OWN_FRAMES, load_calibration
-from edge_mtl.build.evaluation import labelled_folder, labelled_set
-from edge_mtl.build.frame_path import FramePath
-from edge_mtl.build.hardest_sums import open_unguarded
-from edge_mtl.build.quantization.learned import int8_graph
-from edge_mtl.build.quantization.quantize import choose, emit, observe_activations
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.calibration.frames import OWN_FRAMES, load_calibration
 from edge_mtl.errors import EdgeMtlError
+from edge_mtl.evaluation.labelled_frames import labelled_folder, labelled_set
+from edge_mtl.evaluation.metrics import agreement
 from edge_mtl.files import write_atomic
-from edge_mtl.metrics import agreement
-from edge_mtl.recipes import TENSORRT_INT8, Target, load_recipe
+from edge_mtl.inference_pipeline import FramePath
+from edge_mtl.quantization.learned import int8_graph
+from edge_mtl.quantization.quantize import choose, emit, observe_activations
+from edge_mtl.quantization.recipes import TENSORRT_INT8, Target, load_recipe
 
 Array = np.ndarray
 Answers = list[SimpleNamespace]
@@ -84,7 +84,7 @@ def mean_agreement(found: Answers, expected: Answers) -> dict[str, float]:
 @contextlib.contextmanager
 def as_any_session() -> Iterator[None]:
     """ONNX Runtime as it comes: without the exact way."""
-    with mock.patch.object(byte_products, "products_saturate", return_value=False):
+    with mock.patch.object(int8_saturation, "products_saturate", return_value=False):
         yield
 
 
@@ -113,7 +113,7 @@ def measure(bundle: Bundle, *, frames: Path | None, judge: Path | None, threads:
             row = {"graph": name, "runtime": runtime, "exact": mean_agreement(answers(bundle, exact, images), reference)}
             row["as_run"] = mean_agreement(answers(bundle, open_unguarded(runtime, graph, threads=threads), images), reference)
             time_too(name, open_unguarded(runtime, graph, threads=threads))
-            if runtime == "onnxruntime" and byte_products.products_saturate() and byte_products.saturating_weights(graph):
+            if runtime == "onnxruntime" and int8_saturation.products_saturate() and int8_saturation.saturating_weights(graph):
                 with as_any_session():
                     plain = open_backend(runtime, graph, threads=threads, precision="int8")
                     row["saturating"] = mean_agreement(answers(bundle, plain, images), reference)
@@ -147,7 +147,7 @@ def main() -> int:
     content = {
         "bundle": {"name": bundle.name, "revision": bundle.manifest.revision, "digest": bundle.digest},
         **conditions.describe(),
-        "saturates": byte_products.products_saturate(),
+        "saturates": int8_saturation.products_saturate(),
         "rows": rows,
     }
     write_atomic(asked.out, (json.dumps(content, indent=1) + "\n").encode())

@@ -4,7 +4,7 @@
 
 Spearman's rho with the angle to the true normals and with the relative depth error: over all sampled pixels, within rooms
 (mean and standard error), and between rooms (of their means). Beside it the softmax confidence, which needs segmentation,
-the ranks of both added, and the plain central differences that the windows of `edge_mtl.consistency` replace. `kept_half`
+the ranks of both added, and the plain central differences that the windows of `edge_mtl.tasks.consistency` replace. `kept_half`
 is the mean error of the half of the pixels that a measure trusts most, as a share of the mean over all.
 """
 
@@ -24,16 +24,16 @@ from conditions import Conditions
 from rendered_rooms import open_rooms
 
 from edge_mtl.backends import open_backend
-from edge_mtl.build.calibration import load_calibration
-from edge_mtl.build.frame_path import FramePath
-from edge_mtl.build.quantization.quantize import calibrate, emit
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
-from edge_mtl.consistency import depth_normal_angle
+from edge_mtl.calibration.frames import load_calibration
+from edge_mtl.evaluation.metrics import angles_deg
 from edge_mtl.files import write_atomic
-from edge_mtl.frames import Intrinsics
-from edge_mtl.geometry import normals_of_depth
-from edge_mtl.metrics import angles_deg
-from edge_mtl.recipes import load_recipe
+from edge_mtl.image.frames import Intrinsics
+from edge_mtl.image.geometry import normals_of_depth
+from edge_mtl.inference_pipeline import FramePath
+from edge_mtl.quantization.quantize import calibrate, emit
+from edge_mtl.quantization.recipes import load_recipe
+from edge_mtl.tasks.consistency import depth_normal_angle
 
 Array = np.ndarray
 

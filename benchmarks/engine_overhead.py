@@ -25,12 +25,12 @@ import numpy as np
 from conditions import Conditions
 
 from edge_mtl import Engine
-from edge_mtl.backends.byte_products import keep_exact
+from edge_mtl.backends.int8_saturation import keep_exact
 from edge_mtl.bench.latency import LatencyReport, measure_interleaved
-from edge_mtl.build.evaluation import evaluation_frames
 from edge_mtl.bundle import Bundle
-from edge_mtl.choice import choose
+from edge_mtl.engine_store.resolve import choose
 from edge_mtl.errors import EdgeMtlError
+from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.files import write_atomic
 
 RECORDING = 8

@@ -24,16 +24,16 @@ from conditions import Conditions
 from rendered_rooms import open_rooms
 
 from edge_mtl.backends import open_backend
-from edge_mtl.build.frame_choice.choose import farthest_first
-from edge_mtl.build.frame_choice.looks import colour_and_gradient, network_embedder
-from edge_mtl.build.frame_path import FramePath
-from edge_mtl.build.gate.sqnr import block_ends
-from edge_mtl.build.graphs import GraphIndex, import_onnx, parse
-from edge_mtl.build.quantization.quantize import calibrate, emit
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.calibration.frame_features import colour_and_gradient, network_embedder
+from edge_mtl.calibration.sampling import farthest_first
+from edge_mtl.evaluation.metrics import agreement
+from edge_mtl.evaluation.sqnr import block_ends
 from edge_mtl.files import write_atomic
-from edge_mtl.metrics import agreement
-from edge_mtl.recipes import load_recipe
+from edge_mtl.inference_pipeline import FramePath
+from edge_mtl.onnx_graph.model import GraphIndex, import_onnx, parse
+from edge_mtl.quantization.quantize import calibrate, emit
+from edge_mtl.quantization.recipes import load_recipe
 
 Array = np.ndarray
 

@@ -26,14 +26,14 @@ import numpy as np
 from conditions import Conditions
 from gpu_subjects import Subject, bare_context, layer, onnxruntime, opened, pytorch, tensorrt, tensorrt_plans
 
+from edge_mtl.bench.interleaved import take_turns
 from edge_mtl.bench.statistics import distribution
-from edge_mtl.bench.turns import take_turns
-from edge_mtl.build.candidates import DEPTHWISE, Candidate
-from edge_mtl.build.selftest import golden_frame
+from edge_mtl.builder.candidates import DEPTHWISE, Candidate
 from edge_mtl.bundle import Bundle
 from edge_mtl.cuda import BINDINGS, open_cuda
 from edge_mtl.cuda.presence import no_gpu
 from edge_mtl.errors import EdgeMtlError
+from edge_mtl.evaluation.self_test import golden_frame
 from edge_mtl.files import write_atomic
 
 PLANS: Mapping[str, Candidate] = {

@@ -15,19 +15,19 @@ import numpy as np
 
 from edge_mtl.backends import Backend, open_backend
 from edge_mtl.backends.tensorrt import open_plan
-from edge_mtl.build.calibration import load_calibration
-from edge_mtl.build.candidate_graphs import candidate_graphs
-from edge_mtl.build.candidates import Candidate
-from edge_mtl.build.frame_path import FramePath
-from edge_mtl.build.selftest import run_self_test
-from edge_mtl.build.tensorrt.builder import build_plan
-from edge_mtl.build.tensorrt.half import to_half
-from edge_mtl.build.tensorrt.options import PlanOptions, PlanPrecision
+from edge_mtl.backends.tensorrt.api import Library, find_library
+from edge_mtl.builder.candidate_graphs import candidate_graphs
+from edge_mtl.builder.candidates import Candidate
+from edge_mtl.builder.tensorrt.builder import build_plan
+from edge_mtl.builder.tensorrt.half import to_half
+from edge_mtl.builder.tensorrt.options import PlanOptions, PlanPrecision
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
+from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.cuda import open_cuda
 from edge_mtl.errors import BuildError
-from edge_mtl.recipes import TENSORRT_INT8, load_recipe
-from edge_mtl.tensorrt_api import Library, find_library
+from edge_mtl.evaluation.self_test import run_self_test
+from edge_mtl.inference_pipeline import FramePath
+from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
 
 __all__ = ["STREAMED", "Subject", "bare_context", "layer", "onnxruntime", "opened", "pytorch", "tensorrt", "tensorrt_plans"]
 
@@ -142,7 +142,7 @@ def pytorch(bundle: Bundle, frame: Array, *, compiled: bool, checkpoint: Path | 
 
         network, weights = load_trained(checkpoint).model, "the bundle's weights"
     else:
-        from mtl.model import build_model
+        from mtl.models import build_model
 
         size = (bundle.manifest.input.height, bundle.manifest.input.width)
         network, weights = (
@@ -168,7 +168,7 @@ def pytorch(bundle: Bundle, frame: Array, *, compiled: bool, checkpoint: Path | 
 
 def layer(nbytes: int = 4 << 20, *, binding: str) -> dict[str, float]:
     """The CUDA layer by itself: seconds of a copy in, a copy out, a graph of both; GB/s follow from `nbytes`."""
-    from edge_mtl.bench.turns import take_turns
+    from edge_mtl.bench.interleaved import take_turns
 
     cuda = open_cuda(binding=binding)
     try:

@@ -20,13 +20,13 @@ import numpy as np
 from conditions import Conditions
 from self_test_tolerance import answers, load_rooms, spread
 
-from edge_mtl.build.calibration import load_calibration
-from edge_mtl.build.candidate_graphs import candidate_graphs
-from edge_mtl.build.candidates import DEPTHWISE, Candidate
-from edge_mtl.build.graphs import GraphIndex, import_onnx, parse
+from edge_mtl.builder.candidate_graphs import candidate_graphs
+from edge_mtl.builder.candidates import DEPTHWISE, Candidate
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.files import write_atomic
-from edge_mtl.recipes import TENSORRT_INT8, load_recipe
+from edge_mtl.onnx_graph.model import GraphIndex, import_onnx, parse
+from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
 
 CANDIDATES = (
     Candidate("tensorrt", "fp16"),

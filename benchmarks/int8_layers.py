@@ -25,16 +25,16 @@ import numpy as np
 from conditions import Conditions
 
 from edge_mtl.backends import available, open_backend
-from edge_mtl.backends.byte_products import keep_exact
+from edge_mtl.backends.int8_saturation import keep_exact
 from edge_mtl.bench.latency import measure_interleaved
-from edge_mtl.build.calibration import load_calibration
-from edge_mtl.build.evaluation import evaluation_frames
-from edge_mtl.build.quantization.quantize import calibrate, emit
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import EdgeMtlError
+from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.files import write_atomic
-from edge_mtl.recipes import load_recipe
+from edge_mtl.quantization.quantize import calibrate, emit
+from edge_mtl.quantization.recipes import load_recipe
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "convolutions": ("Conv", "FusedConv", "QLinearConv", "NhwcFusedConv", "Convolution", "GroupConvolution"),

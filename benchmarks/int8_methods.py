@@ -23,18 +23,18 @@ from conditions import Conditions
 from rendered_rooms import open_rooms
 
 from edge_mtl.backends import available, open_backend
-from edge_mtl.build.calibration import load_calibration
-from edge_mtl.build.evaluation import LabelledFrame, evaluation_frames
-from edge_mtl.build.gate.budget import DEFAULT_BUDGET, judge
-from edge_mtl.build.gate.scores import drops
-from edge_mtl.build.quantization.quantize import choose, emit, observe_activations
-from edge_mtl.build.quantization.weights import weight_bits
-from edge_mtl.build.sensitivity.score import Measured, Yardstick
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import EdgeMtlError
+from edge_mtl.evaluation.budget import DEFAULT_BUDGET, judge
+from edge_mtl.evaluation.labelled_frames import LabelledFrame, evaluation_frames
+from edge_mtl.evaluation.scores import drops
+from edge_mtl.evaluation.sensitivity.score import Measured, Yardstick
 from edge_mtl.files import write_atomic
-from edge_mtl.recipes import CPU_INT8, TENSORRT_INT8, Activations, Recipe, load_recipe
+from edge_mtl.quantization.quantize import choose, emit, observe_activations
+from edge_mtl.quantization.recipes import CPU_INT8, TENSORRT_INT8, Activations, Recipe, load_recipe
+from edge_mtl.quantization.weights import weight_bits
 from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
 
 METHODS = (

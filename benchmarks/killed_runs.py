@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 
 import torch
 from mtl.checkpoint import CheckpointError, load_state
-from mtl.journal import METRICS
+from mtl.metric_logger import METRICS
 from mtl.run import STATE
 from mtl.settings import RunSettings
 

@@ -16,11 +16,11 @@ from kept_code import compiled
 from work_folder import WorkFolder
 
 from edge_mtl.backends import available
-from edge_mtl.build.quantization.quantize import Calibrated, calibrate, emit
-from edge_mtl.build.quantization.weights import weight_bits
 from edge_mtl.device import fingerprint
 from edge_mtl.files import sha256_bytes
-from edge_mtl.recipes import load_recipe
+from edge_mtl.quantization.quantize import Calibrated, calibrate, emit
+from edge_mtl.quantization.recipes import load_recipe
+from edge_mtl.quantization.weights import weight_bits
 from edge_mtl.tasks import TASK_NAMES
 
 __all__ = ["ENGINES", "Exported", "quantized", "runtimes"]

@@ -19,13 +19,13 @@ from resident_memory import ResidentMemory, resident_memory
 
 from edge_mtl.backends import open_backend
 from edge_mtl.bench.energy import Integrator, counter_of, measure_energy
+from edge_mtl.bench.interleaved import take_turns
 from edge_mtl.bench.sensors import energy_sources
 from edge_mtl.bench.statistics import distribution, ratio_interval
-from edge_mtl.bench.turns import take_turns
-from edge_mtl.build.evaluation import evaluation_frames
-from edge_mtl.build.frame_path import FramePath
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import BackendUnavailable
+from edge_mtl.evaluation.labelled_frames import evaluation_frames
+from edge_mtl.inference_pipeline import FramePath
 from edge_mtl.manifest import Manifest, task_descriptions
 from edge_mtl.tasks import TASK_NAMES
 

@@ -29,8 +29,8 @@ from multitask_graphs import ENGINES, Exported, quantized
 from multitask_rows import measure
 from work_folder import WorkFolder
 
-from edge_mtl.build.calibration import load_calibration
 from edge_mtl.bundle import find
+from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.commands.terminal import Terminal
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
@@ -63,8 +63,8 @@ def export_network(
 
     def make() -> bytes:
         import torch
-        from mtl.model import model_from
-        from mtl.model.export import export_deploy
+        from mtl.models import model_from
+        from mtl.models.export import export_deploy
 
         torch.manual_seed(0)
         model = model_from(RunSettings(model=wanted, stages=(Stage(*size, steps=1),)), pretrained=False).eval()

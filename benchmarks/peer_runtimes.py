@@ -40,7 +40,7 @@ def load_network(checkpoint: Path) -> tuple[Any, tuple[int, int]]:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
     try:
         from mtl.bundling import load_trained
-        from mtl.model.placement import GraphPlacement, PlainModel
+        from mtl.models.placement import GraphPlacement, PlainModel
     except ImportError as exc:
         raise BackendUnavailable(f'PyTorch is not installed ({exc}): pip install "edge-mtl[train]"') from exc
     trained = load_trained(checkpoint)

@@ -30,16 +30,16 @@ from peers_reasons import AIMS, time_by_kind
 from peers_rows import BASELINE, EAGER, PRECISIONS, Row, ours, peers
 from work_folder import WorkFolder
 
+from edge_mtl.bench.interleaved import take_turns
 from edge_mtl.bench.statistics import distribution
-from edge_mtl.bench.turns import take_turns
-from edge_mtl.build.evaluation import Score, evaluate, evaluation_frames
-from edge_mtl.build.frame_path import FramePath
-from edge_mtl.build.gate.budget import DEFAULT_BUDGET, judge
 from edge_mtl.bundle import PLAIN_MODEL, Bundle
 from edge_mtl.commands.terminal import Terminal
 from edge_mtl.errors import BuildError, EdgeMtlError
+from edge_mtl.evaluation.budget import DEFAULT_BUDGET, judge
+from edge_mtl.evaluation.labelled_frames import Score, evaluate, evaluation_frames
+from edge_mtl.evaluation.metrics import agreement
 from edge_mtl.files import write_atomic
-from edge_mtl.metrics import agreement
+from edge_mtl.inference_pipeline import FramePath
 from edge_mtl.tasks import SEGMENTATION
 
 Step = Callable[[str, int, int], None]

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge_mtl.backends.profiling import profile_graph
-from edge_mtl.bench.kinds import kind_of
-from edge_mtl.bench.parts import PartMap
+from edge_mtl.bench.layer_groups import PartMap
+from edge_mtl.bench.op_types import kind_of
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.commands.profile import by_kind
 

@@ -17,14 +17,14 @@ from peer_runtimes import NncfRuntime, TorchRuntime, load_network, nncf_version,
 from work_folder import WorkFolder
 
 from edge_mtl.backends import DEVICES, Backend, available, open_backend
-from edge_mtl.build.calibration import load_calibration
-from edge_mtl.build.candidate_graphs import candidate_graphs
-from edge_mtl.build.candidates import Candidate, candidates, with_weight_bits
-from edge_mtl.build.quantization.learned import int8_recipe
-from edge_mtl.build.selftest import run_self_test
+from edge_mtl.builder.candidate_graphs import candidate_graphs
+from edge_mtl.builder.candidates import Candidate, candidates, with_weight_bits
 from edge_mtl.bundle import PLAIN_MODEL, Bundle
+from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import BackendUnavailable, BuildError
+from edge_mtl.evaluation.self_test import run_self_test
+from edge_mtl.quantization.learned import int8_recipe
 
 __all__ = ["BASELINE", "EAGER", "PRECISIONS", "Row", "ours", "peers"]
 

@@ -31,13 +31,13 @@ from mtl.run import Run
 from rich.console import Console
 
 from benchmarks.conditions import Conditions
-from edge_mtl.build.calibration import load_calibration
-from edge_mtl.build.gate.verify import Subject, Verification, verify_graphs
-from edge_mtl.build.quantization.learned import int8_graph
-from edge_mtl.build.quantization.quantize import calibrate, emit
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.calibration.frames import load_calibration
+from edge_mtl.evaluation.verify import Subject, Verification, verify_graphs
 from edge_mtl.files import write_atomic
-from edge_mtl.recipes import CPU_INT8, Recipe, load_recipe
+from edge_mtl.quantization.learned import int8_graph
+from edge_mtl.quantization.quantize import calibrate, emit
+from edge_mtl.quantization.recipes import CPU_INT8, Recipe, load_recipe
 
 CALIBRATED, FINE_TUNED = "calibrated", "fine-tuned"
 _GOLDEN = 3

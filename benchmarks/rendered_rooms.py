@@ -10,13 +10,13 @@ __all__ = ["open_rooms"]
 
 
 def open_rooms(root: Path, split: str, count: int, size: tuple[int, int]) -> Any:
-    """Rooms 0 to count of a split, rendered first where they are missing: a sequence of `mtl.data.rooms.RoomSample`.
+    """Rooms 0 to count of a split, rendered first where they are missing: a sequence of `mtl.datasets.rooms.RoomSample`.
 
     Args:
         size: (height, width) in pixels.
     """
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
-    from mtl.data.sources import RoomsRequest
+    from mtl.datasets.sources import RoomsRequest
 
     request: Any = RoomsRequest
     return request(str(root), split, count, *size).open()

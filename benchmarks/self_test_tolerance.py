@@ -27,19 +27,19 @@ from conditions import Conditions
 from rendered_rooms import open_rooms
 
 from edge_mtl.backends import DEVICES, available, open_backend
-from edge_mtl.build.calibration import decode_picture, load_calibration
-from edge_mtl.build.candidates import candidates
-from edge_mtl.build.frame_path import FramePath
-from edge_mtl.build.graphs import import_onnx
-from edge_mtl.build.quantization.learned import int8_graph, int8_recipe
-from edge_mtl.build.quantization.quantize import calibrate, emit
-from edge_mtl.build.selftest import TOLERANCES, run_self_test, since_build
-from edge_mtl.build.store.engines import EngineStore
+from edge_mtl.builder.candidates import candidates
 from edge_mtl.bundle import DEPLOY_MODEL, GOLDEN, Bundle
+from edge_mtl.calibration.frames import decode_picture, load_calibration
 from edge_mtl.device import fingerprint
+from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import AccuracyError, BuildError, EdgeMtlError
+from edge_mtl.evaluation.metrics import agreement
+from edge_mtl.evaluation.self_test import TOLERANCES, run_self_test, since_build
 from edge_mtl.files import write_atomic
-from edge_mtl.metrics import agreement
+from edge_mtl.inference_pipeline import FramePath
+from edge_mtl.onnx_graph.model import import_onnx
+from edge_mtl.quantization.learned import int8_graph, int8_recipe
+from edge_mtl.quantization.quantize import calibrate, emit
 
 Array = np.ndarray
 

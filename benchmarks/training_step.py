@@ -27,11 +27,11 @@ import torch
 from arguments import size
 from conditions import Conditions
 from mtl.config import apply_overrides, describe, parse_config
-from mtl.data.frame import Batch
+from mtl.datasets.frame import Batch
 from mtl.loop import Training
 from mtl.losses import MultiTaskLoss
 from mtl.machine import prepared
-from mtl.model.configured import model_from
+from mtl.models.configured import model_from
 from mtl.settings import RunSettings
 from mtl.weighting import make_weighting
 from rich.console import Console

@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 import torch
 from conditions import Conditions
 from mtl.config import parse_config
-from mtl.data.frame import Batch
+from mtl.datasets.frame import Batch
 from mtl.loop import Training
 from mtl.losses import MultiTaskLoss
-from mtl.model.configured import model_from
+from mtl.models.configured import model_from
 from mtl.settings import RunSettings, Weighting
 from mtl.weighting import WeightingError, make_weighting
 

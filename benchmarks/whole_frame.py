@@ -28,13 +28,13 @@ from conditions import Conditions
 
 from edge_mtl.backends import open_backend
 from edge_mtl.bench.latency import LatencyReport, measure_interleaved
-from edge_mtl.build.evaluation import evaluation_frames
-from edge_mtl.build.frame_path import FramePath
-from edge_mtl.build.pipeline import build_engine
-from edge_mtl.build.store.engines import EngineStore
+from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.bundle import DEPLOY_MODEL, ENGINES, PLAIN_MODEL, Bundle
+from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import BackendUnavailable, BuildError, EdgeMtlError
+from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.files import write_atomic
+from edge_mtl.inference_pipeline import FramePath
 
 BASELINE = "onnxruntime fp32, model.onnx"
 PRECISIONS = ("fp32", "bf16", "int8")

@@ -25,7 +25,7 @@ from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import sha256_bytes
 
 if TYPE_CHECKING:
-    from edge_mtl.build.frame_choice.sources import FrameSource
+    from edge_mtl.sources.recordings import FrameSource
 
 
 def main(arguments: list[str]) -> int:
@@ -83,9 +83,9 @@ def train_split(config: Path, pool: int) -> FrameSource:
         EdgeMtlError: the configuration or the dataset cannot be used.
     """
     from mtl.config import describe, load_config
-    from mtl.data.sources import train_frames
+    from mtl.datasets.sources import train_frames
 
-    from edge_mtl.build.frame_choice.sources import given_frames
+    from edge_mtl.sources.recordings import given_frames
 
     settings = load_config(config)
     stage = settings.stages[-1]

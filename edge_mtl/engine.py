@@ -23,21 +23,21 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from edge_mtl import bundle as bundles
-from edge_mtl.asked_device import AUTO, device_asked
 from edge_mtl.backends import DEVICES, Backend
-from edge_mtl.buffers import BufferPool
-from edge_mtl.choice import Choice, choose
-from edge_mtl.contract import EngineInfo, canonical_camera, class_names, placement
+from edge_mtl.backends.selection import AUTO, device_asked
 from edge_mtl.cuda.arrays import DeviceArray, is_on_device
 from edge_mtl.cuda.letterbox import DeviceFrame, check_device_frame
+from edge_mtl.engine_store.resolve import Choice, choose
 from edge_mtl.errors import EngineClosed, FrameError
-from edge_mtl.frames import Channels, Intrinsics, Letterbox, check_frame, letterbox, prepare
-from edge_mtl.postprocess import OutputSize, camera_change, finish
+from edge_mtl.image.buffer_pool import BufferPool
+from edge_mtl.image.frames import Channels, Intrinsics, Letterbox, check_frame, letterbox, prepare
+from edge_mtl.io_spec import EngineInfo, canonical_camera, class_names, placement
 from edge_mtl.prediction import Prediction, Timing
+from edge_mtl.tasks.postprocess import OutputSize, camera_change, finish
 
 if TYPE_CHECKING:
-    from edge_mtl.build.selftest import SelfTestReport
-    from edge_mtl.stability import TemporalFilter
+    from edge_mtl.evaluation.self_test import SelfTestReport
+    from edge_mtl.tasks.stability import TemporalFilter
 
 __all__ = ["Engine", "EngineInfo", "SelfTest"]
 
@@ -174,7 +174,7 @@ class Engine:
         Args:
             frames: as for `predict`; read in the caller's thread, one ahead, on a GPU two.
             channels, intrinsics: of all frames.
-            stability: smooths the maps where the picture stands still, see `edge_mtl.stability`; a fresh one per stream.
+            stability: smooths the maps where the picture stands still, see `edge_mtl.tasks.stability`; a fresh one per stream.
         """
         iterator = iter(frames)
         worker = ThreadPoolExecutor(self._workers, thread_name_prefix="edge_mtl-infer")
@@ -317,7 +317,7 @@ class Engine:
     def _run_self_test(self, wanted: SelfTest, choice: Choice) -> SelfTestReport | None:
         if wanted == "off":
             return None
-        from edge_mtl.build.selftest import run_self_test
+        from edge_mtl.evaluation.self_test import run_self_test
 
         return run_self_test(self._backend, self._bundle, frames=1 if wanted == "load" else None, built=choice.tested)
 

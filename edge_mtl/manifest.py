@@ -58,7 +58,7 @@ class Manifest:
         provenance: dataset, its licence, command, commit, configuration digest, parameter count.
         accuracy: metric values by precision, as measured on the held-out frames named in the provenance.
         calibration: count, digest and source of the calibration frames, and how they were chosen.
-        card: the accuracy card of the last verification, see `edge_mtl.build.gate.card`; empty if there was none.
+        card: the accuracy card of the last verification, see `edge_mtl.evaluation.worst_frames`; empty if there was none.
         created: ISO 8601 time, UTC.
     """
 

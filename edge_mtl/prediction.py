@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from edge_mtl.errors import BundleError, FrameError
-from edge_mtl.frames import Intrinsics, check_frame
+from edge_mtl.image.frames import Intrinsics, check_frame
 from edge_mtl.tasks import NYU13_CLASSES, VOID
 
 __all__ = ["PointCloud", "Prediction", "Timing"]
@@ -139,7 +139,7 @@ class Prediction:
     def consistency(self) -> Array | None:
         """(H, W) float32 degrees between `normals` and the normals of `depth`: how well two heads agree, a free confidence.
 
-        Computed when first asked for, see `edge_mtl.consistency`; a wrong scale of the depth changes nothing. NaN where
+        Computed when first asked for, see `edge_mtl.tasks.consistency`; a wrong scale of the depth changes nothing. NaN where
         unknown; None without both tasks. How much it says about the true error was measured: benchmarks/consistency.py.
         """
         return self._consistency.get()
@@ -154,7 +154,7 @@ class Prediction:
             BundleError: there is no depth.
             FrameError: the frame does not fit the maps.
         """
-        from edge_mtl.geometry import points_of_depth
+        from edge_mtl.image.geometry import points_of_depth
 
         if self.depth is None:
             raise BundleError("A point cloud needs depth, which this bundle does not predict. Use a bundle with that task.")
@@ -179,7 +179,7 @@ class Prediction:
             BundleError: there is no segmentation.
             FrameError: the frame does not fit the maps.
         """
-        from edge_mtl.colour import blend, colour_labels
+        from edge_mtl.image.colour import blend, colour_labels
 
         if self.segmentation is None:
             raise BundleError("An overlay needs segmentation, which this bundle does not predict.")
@@ -187,7 +187,7 @@ class Prediction:
 
     def depth_picture(self, *, range_m: tuple[float, float] | None = None) -> Array:
         """(H, W, 3) uint8 RGB: depth in colour, black where unknown; `range_m` are the ends of the scale."""
-        from edge_mtl.colour import colour_depth
+        from edge_mtl.image.colour import colour_depth
 
         if self.depth is None:
             raise BundleError("A depth picture needs depth, which this bundle does not predict.")
@@ -195,7 +195,7 @@ class Prediction:
 
     def normals_picture(self) -> Array:
         """(H, W, 3) uint8 RGB: normals in colour, black where unknown."""
-        from edge_mtl.colour import colour_normals
+        from edge_mtl.image.colour import colour_normals
 
         if self.normals is None:
             raise BundleError("A picture of normals needs normals, which this bundle does not predict.")
@@ -207,7 +207,7 @@ class Prediction:
         Args:
             frame: (H, W, 3) uint8 RGB of the maps' size.
         """
-        from edge_mtl.panel import column, legend, panel
+        from edge_mtl.image.panel import column, legend, panel
 
         picture = panel(self._fitting(frame), self, title=title, classes=self.classes)
         if self.segmentation is None:
@@ -226,6 +226,6 @@ class Prediction:
 
 
 def _disagreement(depth: Array | None, normals: Array | None, camera: Intrinsics) -> Array | None:
-    from edge_mtl.consistency import depth_normal_angle
+    from edge_mtl.tasks.consistency import depth_normal_angle
 
     return None if depth is None or normals is None else depth_normal_angle(depth, normals, camera)

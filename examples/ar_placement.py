@@ -20,7 +20,7 @@ from planes import Plane, find_plane
 
 from edge_mtl import Engine, Prediction
 from edge_mtl.files import write_atomic
-from edge_mtl.geometry import points_of_depth
+from edge_mtl.image.geometry import points_of_depth
 
 NEARER = 0.93  # something hides the duck if it is that much nearer: depth is never exact
 SAMPLES = 2  # rays per pixel, in each direction

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from edge_mtl.errors import FrameError
-from edge_mtl.media import open_source
+from edge_mtl.sources.media import open_source
 
 
 def frame_of(source: str, number: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from planes import Plane, ahead_and_right, find_plane
 
 from edge_mtl import Engine, Prediction
 from edge_mtl.files import write_atomic
-from edge_mtl.geometry import points_of_depth
+from edge_mtl.image.geometry import points_of_depth
 
 FLAT = np.cos(np.radians(25.0))
 CELL_M, REACH_M = 0.05, 6.0

@@ -16,8 +16,8 @@ import numpy as np
 from planes import ahead_and_right, find_plane
 
 from edge_mtl import Engine, Prediction
-from edge_mtl.geometry import points_of_depth
-from edge_mtl.media import open_source
+from edge_mtl.image.geometry import points_of_depth
+from edge_mtl.sources.media import open_source
 
 NO_OBSTACLE = ("floor", "ceiling")
 LEAST_CONFIDENCE, LEAST_SHARE = 0.5, 0.003

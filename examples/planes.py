@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_mtl import Prediction
-from edge_mtl.geometry import points_of_depth
+from edge_mtl.image.geometry import points_of_depth
 
 LEAST_CONFIDENCE = 0.5
 LEAST_SHARE = 0.01  # of the picture, or it is no surface worth the name

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_mtl import Engine
-from edge_mtl.media import read_picture
+from edge_mtl.sources.media import read_picture
 
 picture = read_picture(Path(sys.argv[1]))  # (H, W, 3) uint8 RGB
 

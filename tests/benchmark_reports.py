@@ -9,10 +9,10 @@ import numpy as np
 
 from edge_mtl.bench.conditions import Conditions
 from edge_mtl.bench.energy import EnergyRow
-from edge_mtl.bench.paced import PacedRow
+from edge_mtl.bench.fixed_rate import PacedRow
+from edge_mtl.bench.interleaved import WarmUp
 from edge_mtl.bench.report import BenchmarkReport, BenchmarkRow, Memory, StartUp, differences
 from edge_mtl.bench.statistics import Interval, distribution, ratio_interval, verdict
-from edge_mtl.bench.turns import WarmUp
 from edge_mtl.commands.terminal import plain
 
 BASELINE = "fp32 on onnxruntime, plain"

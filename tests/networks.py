@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from mtl.model import EdgeOptions, MultiTaskModel, build_model
+from mtl.models import EdgeOptions, MultiTaskModel, build_model
 from torch import nn
 
 from edge_mtl.tasks import TASK_NAMES

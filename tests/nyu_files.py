@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-from mtl.data.frame import Frame
-from mtl.data.nyuv2.axes import NormalAxes
-from mtl.data.nyuv2.layout import frame_path, intrinsics_at
+from mtl.datasets.frame import Frame
+from mtl.datasets.nyuv2.axes import NormalAxes
+from mtl.datasets.nyuv2.layout import frame_path, intrinsics_at
 from mtl.geometry import Intrinsics
 
 SIZE = (48, 64)

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 from mtl.config import apply_overrides, parse_config
-from mtl.data.frame import Batch
-from mtl.data.rooms import RoomsDataset
+from mtl.datasets.frame import Batch
+from mtl.datasets.rooms import RoomsDataset
 from mtl.loop import Training
 from mtl.losses import MultiTaskLoss
-from mtl.model.configured import model_from
+from mtl.models.configured import model_from
 from mtl.parallel import ALONE, Parallel, launched
 from mtl.settings import RunSettings
 from mtl.weighting import make_weighting

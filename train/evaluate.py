@@ -25,8 +25,8 @@ from edge_mtl.errors import BuildError, EdgeMtlError
 from edge_mtl.files import write_atomic
 
 if TYPE_CHECKING:
-    from mtl.data.frame import FrameSource
-    from mtl.subjects import Chosen, FrameChoice, Subject
+    from mtl.datasets.frame import FrameSource
+    from mtl.evaluation_targets import Chosen, FrameChoice, Subject
 
 Metrics = dict[str, float | None]
 
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     try:
         opencv.require()
-        from mtl.subjects import FrameChoice
+        from mtl.evaluation_targets import FrameChoice
 
         conditions = Conditions(["python", *sys.argv])
         frames = FrameChoice(asked.split, root=asked.root, count=asked.count, size=asked.size)
@@ -73,10 +73,10 @@ def measure(
     Raises:
         EdgeMtlError: a model, the frames or a runtime cannot be used.
     """
-    from mtl.data.sources import held_out_frames
+    from mtl.datasets.sources import held_out_frames
     from mtl.evaluate import evaluate
+    from mtl.evaluation_targets import subjects_of
     from mtl.study.columns import EPOCH, PARAMETERS, STEP
-    from mtl.subjects import subjects_of
 
     measured: dict[str, Metrics] = {}
     named = _names(models)

@@ -20,8 +20,8 @@ def main(arguments: list[str] | None = None) -> int:
     except BackendUnavailable as error:
         print(f"make_rooms: {error}", file=sys.stderr)
         return error.exit_code
-    from mtl.data.rooms import SPLIT_FIRST_SEED, RenderOptions, RoomsDataset
-    from mtl.data.rooms.preview import contact_sheet
+    from mtl.datasets.rooms import SPLIT_FIRST_SEED, RenderOptions, RoomsDataset
+    from mtl.datasets.rooms.preview import contact_sheet
 
     parser = _parser(list(SPLIT_FIRST_SEED))
     asked = parser.parse_args(arguments)

@@ -36,9 +36,9 @@ from edge_mtl import opencv
 from edge_mtl.errors import BackendUnavailable, BuildError, EdgeMtlError
 
 if TYPE_CHECKING:
-    from mtl.data.nyuv2.axes import NormalAxes
-    from mtl.data.nyuv2.convert import Converted
-    from mtl.data.nyuv2.origin import Origin
+    from mtl.datasets.nyuv2.axes import NormalAxes
+    from mtl.datasets.nyuv2.convert import Converted
+    from mtl.datasets.nyuv2.origin import Origin
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
         opencv.require()
-        from mtl.data.nyuv2.axes import NormalAxes
+        from mtl.datasets.nyuv2.axes import NormalAxes
 
         axes = NormalAxes.parse(asked.axes) if asked.axes else None
         if asked.kind == "adopt":
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _convert(asked: argparse.Namespace, axes: NormalAxes | None, console: Console) -> None:
-    from mtl.data.nyuv2.convert import convert
+    from mtl.datasets.nyuv2.convert import convert
 
     origin = _origin(asked)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("frames")
@@ -86,10 +86,10 @@ def _origin(asked: argparse.Namespace) -> Origin:
     """What to read from; the library for it is imported only here. Raises BackendUnavailable when that is not installed."""
     try:
         if asked.kind == "parquet":
-            from mtl.data.nyuv2.parquet import ParquetFrames
+            from mtl.datasets.nyuv2.parquet import ParquetFrames
 
             return ParquetFrames(asked.folder)
-        from mtl.data.nyuv2.official import OfficialFrames
+        from mtl.datasets.nyuv2.official import OfficialFrames
 
         return OfficialFrames(asked.file, splits=asked.splits, classes=asked.classes, normals=asked.normals, size=asked.size)
     except ModuleNotFoundError as exc:
@@ -98,8 +98,8 @@ def _origin(asked: argparse.Namespace) -> Origin:
 
 def _adopt(folder: Path, axes: NormalAxes | None, console: Console) -> None:
     """Write dataset.json of a folder, anew where the axes are stated."""
-    from mtl.data.nyuv2.frames import describe_folder, new_description
-    from mtl.data.nyuv2.layout import write_description
+    from mtl.datasets.nyuv2.frames import describe_folder, new_description
+    from mtl.datasets.nyuv2.layout import write_description
 
     if axes is None:
         description = describe_folder(folder)

@@ -20,7 +20,7 @@ from edge_mtl import opencv
 from edge_mtl.errors import EdgeMtlError
 
 if TYPE_CHECKING:
-    from mtl.data.nyuv2.check import Report
+    from mtl.datasets.nyuv2.check import Report
 
 _PROBLEMS_SHOWN = 8
 _COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
@@ -63,7 +63,7 @@ def show(report: Report, console: Console) -> None:
 
 
 def _inspect(folder: Path) -> Report:
-    from mtl.data.nyuv2.check import inspect
+    from mtl.datasets.nyuv2.check import inspect
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("files"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -16,10 +16,10 @@ from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
-from edge_mtl.allowlist import check_graph
 from edge_mtl.cuda import installed_binding
 from edge_mtl.cuda.presence import no_gpu
 from edge_mtl.errors import BackendUnavailable
+from edge_mtl.onnx_graph.allowlist import check_graph
 
 __all__ = [
     "BACKENDS",
@@ -195,7 +195,7 @@ def open_backend(
     """Load a graph, or a plan made of one, with the runtime `name`.
 
     Args:
-        model: an ONNX file whose digest has been checked; the runtime sees it only if `edge_mtl.allowlist` lets it pass.
+        model: an ONNX file whose digest has been checked; the runtime sees it only if `onnx_graph.allowlist` lets it pass.
             For a runtime that is not in `TAKES_GRAPHS` a plan. A plan is a program: it must have been built by this user,
             or be trusted by them, and its digest must have been checked; no list of operators can protect from it.
         threads: worker threads; by default one per physical core that this process may use.

@@ -17,8 +17,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from edge_mtl.backends import Backend, BackendInfo, CompiledGraph, TensorSpec
-from edge_mtl.backends.byte_products import keep_exact, products_saturate
 from edge_mtl.backends.forks import never_free_in_children
+from edge_mtl.backends.int8_saturation import keep_exact, products_saturate
 from edge_mtl.backends.threads import default_threads
 from edge_mtl.errors import BackendUnavailable, BundleError, EngineClosed, InferenceError
 
@@ -141,7 +141,7 @@ def _origin() -> str:
 
 
 def session_options(threads: int, model: bytes | None = None) -> ort.SessionOptions:
-    """How graphs run here; `model`, when given, exactly: see `edge_mtl.backends.byte_products`."""
+    """How graphs run here; `model`, when given, exactly: see `edge_mtl.backends.int8_saturation`."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from edge_mtl.backends import Backend, BackendInfo, CompiledGraph, TensorSpec
-from edge_mtl.backends.byte_products import products_saturate, saturating_weights
 from edge_mtl.backends.forks import never_free_in_children
+from edge_mtl.backends.int8_saturation import products_saturate, saturating_weights
 from edge_mtl.backends.threads import default_threads
-from edge_mtl.buffers import BufferPool
 from edge_mtl.errors import BackendUnavailable, BundleError, EngineClosed, InferenceError
+from edge_mtl.image.buffer_pool import BufferPool
 
 __all__ = ["OpenVinoBackend", "compile_graph", "open_graph"]
 

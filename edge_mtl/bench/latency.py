@@ -2,7 +2,7 @@
 
 Knows ratios; knows nothing about engines. A ratio is the median over rounds of two neighbouring measurements, so a slow
 minute shifts no ratio; what other guests of the machine take does, and is told (`LatencyReport.disturbed`). Who is called when
-is in `edge_mtl.bench.turns`.
+is in `edge_mtl.bench.interleaved`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_mtl.bench.conditions import disturbed
+from edge_mtl.bench.interleaved import take_turns
 from edge_mtl.bench.sensors.state import read_state
 from edge_mtl.bench.statistics import ratio_interval
-from edge_mtl.bench.turns import take_turns
 
 __all__ = ["LatencyReport", "LatencyRow", "measure_interleaved"]
 

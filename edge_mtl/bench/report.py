@@ -13,9 +13,9 @@ from typing import Any
 
 from edge_mtl.bench.conditions import disturbed
 from edge_mtl.bench.energy import EnergyRow
-from edge_mtl.bench.paced import PacedRow
+from edge_mtl.bench.fixed_rate import PacedRow
+from edge_mtl.bench.interleaved import WarmUp
 from edge_mtl.bench.statistics import Distribution, Interval, Verdict, distribution, ratio_interval, verdict
-from edge_mtl.bench.turns import WarmUp
 
 __all__ = ["FORMAT_VERSION", "STAGES", "BenchmarkReport", "BenchmarkRow", "Difference", "Memory", "StartUp", "differences"]
 

@@ -130,8 +130,8 @@ def calibrate(
     if out is not None:
         if recipe is not None:
             raise UsageError("--recipe says how to quantize, and --out only writes the chosen frames. Give one of them.")
-        from edge_mtl.build.frame_choice.sources import open_frames
         from edge_mtl.commands.calibrate import write_choice
+        from edge_mtl.sources.recordings import open_frames
 
         write_choice(terminal, bundle, open_frames(source, topic=topic, every=every), options, out, threads=threads)
         return
@@ -186,7 +186,7 @@ def recalibrate(
         found = "--to without --rollback" if to is not None else f"{len(sources)} of them"
         raise UsageError(f"expected one of --bag, --folder, --video, or --rollback; found {found}.")
     options, budget = ChoiceOptions(count, seed, parse_embedding(embedding), topic, every), parse_budget(max_drop)
-    from edge_mtl.build.frame_choice.sources import open_frames
+    from edge_mtl.sources.recordings import open_frames
 
     option, path = sources[0]
     frames = open_frames(path, topic=topic, every=every)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from edge_mtl.build.frame_choice.choose import Embedding
-    from edge_mtl.build.gate.budget import Budget
+    from edge_mtl.calibration.sampling import Embedding
+    from edge_mtl.evaluation.budget import Budget
 
 __all__ = [
     "MAX_DROP",
@@ -136,7 +136,7 @@ def block(title: str, *lines: str) -> str:
 
 def parse_budget(text: str) -> Budget | None:
     """What --max-drop says; None for "none". Raises UsageError."""
-    from edge_mtl.build.gate.budget import Budget
+    from edge_mtl.evaluation.budget import Budget
 
     if text.strip().lower() == "none":
         return None

@@ -14,12 +14,12 @@ from itertools import cycle, islice
 import numpy as np
 
 from edge_mtl.backends import TAKES_GRAPHS, Backend, open_backend
-from edge_mtl.build.batches import repeat_frames
-from edge_mtl.build.evaluation import evaluation_frames
 from edge_mtl.bundle import Bundle
 from edge_mtl.commands.subjects import BatchSubject, Facts
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError
-from edge_mtl.frames import letterbox, prepare
+from edge_mtl.evaluation.labelled_frames import evaluation_frames
+from edge_mtl.image.frames import letterbox, prepare
+from edge_mtl.onnx_graph.batches import repeat_frames
 
 __all__ = ["ALONE", "Graph", "batch_line_up", "difference"]
 

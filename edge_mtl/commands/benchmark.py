@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from edge_mtl.bench.conditions import Conditions
+from edge_mtl.bench.interleaved import Turns, take_turns
 from edge_mtl.bench.report import STAGES, BenchmarkReport, BenchmarkRow, differences
 from edge_mtl.bench.sensors import Unavailable, gpu
 from edge_mtl.bench.sensors.nvml import Nvml
 from edge_mtl.bench.statistics import Distribution, distribution, ratio_interval, verdict
-from edge_mtl.bench.turns import Turns, take_turns
 from edge_mtl.bundle import Bundle
 from edge_mtl.commands.benchmark_measures import add_accuracy, add_energy, add_footprints, add_paced, add_streams
 from edge_mtl.commands.benchmark_table import show

@@ -10,18 +10,18 @@ from functools import partial
 import numpy as np
 
 from edge_mtl.bench.energy import Integrator, counter_of, measure_energy
-from edge_mtl.bench.paced import measure_paced
+from edge_mtl.bench.fixed_rate import measure_paced
+from edge_mtl.bench.interleaved import take_turns
 from edge_mtl.bench.report import BenchmarkRow, Memory, StartUp
 from edge_mtl.bench.sensors import Unavailable, energy_sources
 from edge_mtl.bench.sensors.nvml import Nvml
 from edge_mtl.bench.sensors.sources import EnergySource
 from edge_mtl.bench.statistics import median_interval
-from edge_mtl.bench.turns import take_turns
-from edge_mtl.build.evaluation import evaluation_frames
 from edge_mtl.commands.footprint import Footprint, typical
 from edge_mtl.commands.subjects import Subject
 from edge_mtl.commands.terminal import Step
-from edge_mtl.metrics import MultiTaskMetrics
+from edge_mtl.evaluation.labelled_frames import evaluation_frames
+from edge_mtl.evaluation.metrics import MultiTaskMetrics
 from edge_mtl.tasks import NYU13_CLASSES, SEGMENTATION
 
 __all__ = ["add_accuracy", "add_energy", "add_footprints", "add_paced", "add_streams"]

@@ -15,13 +15,13 @@ import numpy as np
 
 from edge_mtl.bench.card import to_html, to_markdown
 from edge_mtl.bench.report import BenchmarkReport
-from edge_mtl.build.evaluation import evaluation_frames
 from edge_mtl.commands.benchmark import Results
 from edge_mtl.commands.samples import photograph
 from edge_mtl.commands.subjects import EngineSubject, Subject
 from edge_mtl.commands.terminal import Terminal, plain
+from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.files import write_atomic
-from edge_mtl.panel import panel
+from edge_mtl.image.panel import panel
 
 __all__ = ["check_against", "check_places", "draw", "picture_places", "write"]
 

@@ -1,6 +1,6 @@
 """`edge-mtl build-engine`: runs a build and shows what was tried, what it gained and what it cost.
 
-Knows tables; what is built, measured and chosen is decided in edge_mtl.build.
+Knows tables; what is built, measured and chosen is decided in edge_mtl.builder.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from rich.table import Table
 
-from edge_mtl.build.calibration import OWN_FRAMES
-from edge_mtl.build.gate.budget import DEFAULT_BUDGET, Budget
-from edge_mtl.build.pipeline import build_engine
-from edge_mtl.build.report import BuildReport, BuildRow
-from edge_mtl.build.tensorrt.options import PlanOptions, parse_options
+from edge_mtl.builder.pipeline import build_engine
+from edge_mtl.builder.report import BuildReport, BuildRow
+from edge_mtl.builder.tensorrt.options import PlanOptions, parse_options
 from edge_mtl.bundle import Bundle, find
+from edge_mtl.calibration.frames import OWN_FRAMES
 from edge_mtl.commands.terminal import Terminal, table
-from edge_mtl.recipes import Recipe, load_recipe
+from edge_mtl.evaluation.budget import DEFAULT_BUDGET, Budget
+from edge_mtl.quantization.recipes import Recipe, load_recipe
 
 __all__ = ["build", "run"]
 
@@ -58,7 +58,7 @@ def run(
     trt: Sequence[str] = (),
     recipe: Path | None = None,
 ) -> None:
-    """Build and report. Raises what `edge_mtl.build.pipeline.build_engine` raises.
+    """Build and report. Raises what `edge_mtl.builder.pipeline.build_engine` raises.
 
     Args:
         trt: options of TensorRT as trtexec calls them, NAME=VALUE each.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge_mtl.build.frame_choice.choose import choose_frames, encode_frames
-from edge_mtl.build.frame_choice.sources import FrameSource
-from edge_mtl.build.quantization.learned import int8_recipe
 from edge_mtl.bundle import find
+from edge_mtl.calibration.sampling import choose_frames, encode_frames
 from edge_mtl.commands.recalibrate import STEPS, ChoiceOptions, report_choice
 from edge_mtl.commands.terminal import Terminal
 from edge_mtl.errors import BuildError
 from edge_mtl.files import atomic_directory
+from edge_mtl.quantization.learned import int8_recipe
+from edge_mtl.sources.recordings import FrameSource
 
 __all__ = ["write_choice"]
 

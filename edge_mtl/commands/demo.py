@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 
 from edge_mtl.bench.report import BenchmarkReport
-from edge_mtl.build.store.engines import EngineStore
 from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, Bundle, find
 from edge_mtl.commands.benchmark import compare
 from edge_mtl.commands.build_engine import build
@@ -21,6 +20,7 @@ from edge_mtl.commands.samples import photograph, rooms
 from edge_mtl.commands.terminal import Terminal, one_line
 from edge_mtl.device import fingerprint
 from edge_mtl.engine import Engine, EngineInfo
+from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import EngineMismatch
 from edge_mtl.files import write_atomic
 from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION

@@ -13,15 +13,15 @@ from typing import Any
 
 from edge_mtl import __version__, opencv
 from edge_mtl.backends import DEVICES, none_usable, proven
-from edge_mtl.build.hardest_sums import adds_exactly
-from edge_mtl.build.store.engines import cache_folder
+from edge_mtl.backends.saturation_test import adds_exactly
 from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, Bundle
-from edge_mtl.choice import default_backend
 from edge_mtl.commands.terminal import Terminal, plain, table
+from edge_mtl.cuda.gpus import Gpu, gpus
 from edge_mtl.cuda.presence import no_gpu
 from edge_mtl.device import fingerprint
+from edge_mtl.engine_store.engines import cache_folder
+from edge_mtl.engine_store.resolve import default_backend
 from edge_mtl.errors import BackendUnavailable, BundleError, EdgeMtlError
-from edge_mtl.gpu import Gpu, gpus
 
 __all__ = ["clashing_runtimes", "run"]
 

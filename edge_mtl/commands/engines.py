@@ -1,6 +1,6 @@
 """`edge-mtl engines`: the engines of a bundle on this machine, which of them may run here and why the others may not.
 
-Knows tables; what fits is decided in edge_mtl.build.store. Opens no engine.
+Knows tables; what fits is decided in edge_mtl.engine_store. Opens no engine.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edge_mtl.build.store.engines import EngineStore
-from edge_mtl.build.store.records import EngineRecord
 from edge_mtl.bundle import Bundle, find
 from edge_mtl.commands.terminal import Terminal, table
+from edge_mtl.engine_store.engines import EngineStore
+from edge_mtl.engine_store.sidecars import EngineRecord
 from edge_mtl.errors import BundleError, EngineMismatch
 
 __all__ = ["run"]

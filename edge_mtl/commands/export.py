@@ -1,18 +1,18 @@
 """`edge-mtl export`: a bundle for other runtimes: the plain ONNX graph, or a model repository of Triton.
 
-Knows where things are written; what is written is made in edge_mtl.build.
+Knows where things are written; what is written is made in edge_mtl.builder.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from edge_mtl.build.triton import Runtime, write_triton
+from edge_mtl.backends.tensorrt.api import find_library
+from edge_mtl.builder.triton import Runtime, write_triton
 from edge_mtl.bundle import PLAIN_MODEL, find
 from edge_mtl.commands.terminal import Terminal
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
-from edge_mtl.tensorrt_api import find_library
 
 __all__ = ["run"]
 

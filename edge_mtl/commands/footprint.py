@@ -161,9 +161,9 @@ def _open(request: dict[str, object], bundle: Bundle) -> Callable[[Any], object]
         return Engine(bundle, backend=backend, precision=precision, threads=threads, self_test="off").predict
 
     from edge_mtl.backends import open_backend
-    from edge_mtl.build.frame_path import FramePath
-    from edge_mtl.build.store.engines import EngineStore
     from edge_mtl.bundle import PLAIN_MODEL
+    from edge_mtl.engine_store.engines import EngineStore
+    from edge_mtl.inference_pipeline import FramePath
 
     compiled = None
     if graph == PLAIN_MODEL:

@@ -19,8 +19,8 @@ from edge_mtl.commands.results import KINDS, Kind, ResultWriter
 from edge_mtl.commands.terminal import Step, Terminal, one_line, table
 from edge_mtl.engine import Engine, EngineInfo
 from edge_mtl.errors import FrameError
-from edge_mtl.media import Frame, Source, open_source
 from edge_mtl.prediction import Prediction
+from edge_mtl.sources.media import Frame, Source, open_source
 from edge_mtl.tasks import DEPTH, VOID
 
 __all__ = ["describe", "parse_intrinsics", "parse_kinds", "run"]

@@ -11,10 +11,10 @@ from typing import Any
 
 from rich.table import Table
 
-from edge_mtl.build.store.engines import EngineStore
-from edge_mtl.build.store.records import EngineRecord
 from edge_mtl.bundle import Bundle, find
 from edge_mtl.commands.terminal import Terminal, table
+from edge_mtl.engine_store.engines import EngineStore
+from edge_mtl.engine_store.sidecars import EngineRecord
 
 __all__ = ["run"]
 
@@ -117,7 +117,7 @@ def _overview(bundle: Bundle) -> Table:
 
 
 def _card(card: Mapping[str, Any]) -> list[Any]:
-    """What the last verification found: see `edge_mtl.build.gate.card`."""
+    """What the last verification found: see `edge_mtl.evaluation.worst_frames`."""
     measured, graphs, verdicts = (card.get(key, {}) for key in ("measured", "graphs", "verdicts"))
     states = [f"{graph} {'passed' if verdict.get('passed') else 'FAILED'}" for graph, verdict in verdicts.items()]
     line = f"Card of {measured.get('time')}, {_text(measured.get('frames', {}))}. {', '.join(states)}."

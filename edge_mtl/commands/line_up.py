@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.asked_device import AUTO, device_asked, gpu_asked
 from edge_mtl.backends import DEVICES, open_backend
-from edge_mtl.build.evaluation import evaluation_frames
-from edge_mtl.build.store.engines import EngineStore
-from edge_mtl.build.store.records import EngineRecord
+from edge_mtl.backends.selection import AUTO, device_asked, gpu_asked
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle, find
-from edge_mtl.choice import Choice, choose
 from edge_mtl.commands.batches import ALONE, Graph, batch_line_up
 from edge_mtl.commands.subjects import EngineSubject, GraphSubject, Subject
 from edge_mtl.engine import Engine
+from edge_mtl.engine_store.engines import EngineStore
+from edge_mtl.engine_store.resolve import Choice, choose
+from edge_mtl.engine_store.sidecars import EngineRecord
+from edge_mtl.evaluation.labelled_frames import evaluation_frames
 
 __all__ = ["BASELINE", "Wanted", "find_bundles", "first_frame", "line_up", "planned"]
 

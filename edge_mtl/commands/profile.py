@@ -15,20 +15,20 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from edge_mtl.asked_device import device_asked
 from edge_mtl.backends.profiling import LayerProfile, profile_graph
+from edge_mtl.backends.selection import device_asked
 from edge_mtl.bench.card.plots import bars
 from edge_mtl.bench.card.theme import standing_alone
 from edge_mtl.bench.conditions import Conditions
-from edge_mtl.bench.kinds import KINDS, kind_of
-from edge_mtl.bench.parts import BETWEEN, PARTS, POST, PRE, PartMap, totals
-from edge_mtl.bench.turns import take_turns
+from edge_mtl.bench.interleaved import take_turns
+from edge_mtl.bench.layer_groups import BETWEEN, PARTS, POST, PRE, PartMap, totals
+from edge_mtl.bench.op_types import KINDS, kind_of
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle, find
-from edge_mtl.choice import Choice, choose
 from edge_mtl.commands.line_up import first_frame
 from edge_mtl.commands.options import EngineOptions
 from edge_mtl.commands.subjects import GraphSubject
 from edge_mtl.commands.terminal import Terminal, plain, table
+from edge_mtl.engine_store.resolve import Choice, choose
 from edge_mtl.files import write_atomic
 
 __all__ = ["PartTime", "by_kind", "run"]

@@ -1,6 +1,6 @@
 """`edge-mtl calibrate` and `edge-mtl recalibrate`: new calibration frames for a bundle, gated, and the way back.
 
-Knows what to say; choosing, gating and swapping are in edge_mtl.build.
+Knows what to say; choosing, gating and swapping are in edge_mtl.builder.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_mtl.build.frame_choice.choose import Chosen, Embedding
-from edge_mtl.build.frame_choice.sources import FrameSource, open_frames
-from edge_mtl.build.gate.budget import Budget
-from edge_mtl.build.recalibrate import Recalibration, recalibrate
-from edge_mtl.build.store.revision import rollback
+from edge_mtl.builder.recalibrate import Recalibration, recalibrate
 from edge_mtl.bundle import find
+from edge_mtl.calibration.sampling import Chosen, Embedding
 from edge_mtl.commands.terminal import Terminal
 from edge_mtl.commands.verify import STEPS as VERIFY_STEPS
 from edge_mtl.commands.verify import show as show_verification
+from edge_mtl.engine_store.revision import rollback
+from edge_mtl.evaluation.budget import Budget
+from edge_mtl.sources.recordings import FrameSource, open_frames
 
 __all__ = ["STEPS", "ChoiceOptions", "go_back", "report_choice", "run", "run_source"]
 
@@ -39,7 +39,7 @@ _MOST_NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class ChoiceOptions:
-    """How frames are chosen: see `edge_mtl.build.frame_choice.choose.choose_frames` and `open_frames`."""
+    """How frames are chosen: see `edge_mtl.calibration.sampling.choose_frames` and `open_frames`."""
 
     count: int | None = None
     seed: int = 0
@@ -60,7 +60,7 @@ def run(
     threads: int | None,
     recipe: Path | None = None,
 ) -> None:
-    """Calibrate with frames of `source`. Raises as `edge_mtl.build.recalibrate.recalibrate` does."""
+    """Calibrate with frames of `source`. Raises as `edge_mtl.builder.recalibrate.recalibrate` does."""
     frames = open_frames(source, topic=options.topic, every=options.every)
     run_source(terminal, path, frames, options, budget=budget, engines=engines, backend=backend, threads=threads, recipe=recipe)
 

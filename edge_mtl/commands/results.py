@@ -20,11 +20,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_mtl.colour import colour_depth, colour_normals, depth_range
 from edge_mtl.files import TEMPORARY_PREFIX, write_atomic
-from edge_mtl.media import Frame
-from edge_mtl.panel import overlay, panel
+from edge_mtl.image.colour import colour_depth, colour_normals, depth_range
+from edge_mtl.image.panel import overlay, panel
 from edge_mtl.prediction import Prediction
+from edge_mtl.sources.media import Frame
 from edge_mtl.tasks import NYU13_PALETTE
 
 __all__ = ["KINDS", "Kind", "ResultWriter", "encode_depth", "encode_labels", "encode_picture"]

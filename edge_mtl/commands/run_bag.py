@@ -20,18 +20,18 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.build.frame_choice.bags import colour_topic, message_pixels, read_message
 from edge_mtl.bundle import find
 from edge_mtl.commands.options import EngineOptions
 from edge_mtl.commands.terminal import Step, Terminal, one_line, table
 from edge_mtl.engine import Engine
 from edge_mtl.errors import BackendUnavailable, FrameError
 from edge_mtl.files import TEMPORARY_PREFIX
-from edge_mtl.frames import Intrinsics
+from edge_mtl.image.frames import Intrinsics
 from edge_mtl.prediction import Prediction
-from edge_mtl.sensor_msgs import Camera, camera_of
-from edge_mtl.stability import TemporalFilter
+from edge_mtl.ros import Camera, camera_of
+from edge_mtl.sources.bags import colour_topic, message_pixels, read_message
 from edge_mtl.tasks import VOID
+from edge_mtl.tasks.stability import TemporalFilter
 
 __all__ = ["run"]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_mtl.build.evaluation import LabelledFrame, evaluation_frames
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import FrameError
-from edge_mtl.media import read_picture
+from edge_mtl.evaluation.labelled_frames import LabelledFrame, evaluation_frames
+from edge_mtl.sources.media import read_picture
 
 __all__ = ["Sample", "Truth", "photograph", "rooms"]
 

@@ -1,6 +1,6 @@
 """`edge-mtl sensitivity`: which blocks suffer from integers and which gain, as a table, a picture and a JSON file.
 
-Knows tables and files; what is measured is in edge_mtl.build.sensitivity.measure.
+Knows tables and files; what is measured is in edge_mtl.evaluation.sensitivity.measure.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import cast, get_args
 import cv2
 from rich.table import Table
 
-from edge_mtl.build.calibration import load_calibration
-from edge_mtl.build.evaluation import LabelledFrame, labelled_set
-from edge_mtl.build.quantization.learned import int8_recipe
-from edge_mtl.build.sensitivity.blocks import Level
-from edge_mtl.build.sensitivity.measure import measure_sensitivity
-from edge_mtl.build.sensitivity.picture import draw_sensitivity
-from edge_mtl.build.sensitivity.report import Sensitivity
 from edge_mtl.bundle import find
+from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.commands.out_folder import require_writable
 from edge_mtl.commands.terminal import Terminal, table
 from edge_mtl.errors import BuildError
+from edge_mtl.evaluation.labelled_frames import LabelledFrame, labelled_set
+from edge_mtl.evaluation.sensitivity.blocks import Level
+from edge_mtl.evaluation.sensitivity.figure import draw_sensitivity
+from edge_mtl.evaluation.sensitivity.measure import measure_sensitivity
+from edge_mtl.evaluation.sensitivity.report import Sensitivity
 from edge_mtl.files import write_atomic
-from edge_mtl.recipes import TENSORRT_INT8, Target, load_recipe
+from edge_mtl.quantization.learned import int8_recipe
+from edge_mtl.quantization.recipes import TENSORRT_INT8, Target, load_recipe
 
 __all__ = ["run"]
 

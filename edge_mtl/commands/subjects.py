@@ -18,10 +18,10 @@ import numpy as np
 from edge_mtl.backends import Backend, BackendInfo, TensorSpec
 from edge_mtl.bench.report import BenchmarkRow
 from edge_mtl.bench.sensors import Unavailable
-from edge_mtl.build.frame_path import FramePath
 from edge_mtl.bundle import PLAIN_MODEL, Bundle
 from edge_mtl.commands.footprint import Footprint, measure
 from edge_mtl.engine import Engine
+from edge_mtl.inference_pipeline import FramePath
 from edge_mtl.prediction import Timing
 from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
 

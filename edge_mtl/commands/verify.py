@@ -1,6 +1,6 @@
 """`edge-mtl verify`: what every graph of a bundle scores, whether it is within its budget, and the card in the bundle.
 
-Knows tables; what is measured and allowed is decided in edge_mtl.build.
+Knows tables; what is measured and allowed is decided in edge_mtl.builder.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 
 from rich.table import Table
 
-from edge_mtl.build.evaluation import labelled_folder
-from edge_mtl.build.gate.budget import DEFAULT_BUDGET, Budget, Check
-from edge_mtl.build.gate.scores import Score
-from edge_mtl.build.gate.verify import REFERENCE, Verification, verify, write_card
 from edge_mtl.bundle import find
 from edge_mtl.commands.out_folder import require_writable
 from edge_mtl.commands.terminal import Terminal, table
+from edge_mtl.evaluation.budget import DEFAULT_BUDGET, Budget, Check
+from edge_mtl.evaluation.labelled_frames import labelled_folder
+from edge_mtl.evaluation.scores import Score
+from edge_mtl.evaluation.verify import REFERENCE, Verification, verify, write_card
 from edge_mtl.files import write_atomic
 
 __all__ = ["STEPS", "run", "show"]

@@ -18,9 +18,9 @@ from edge_mtl.commands.terminal import Step, Terminal, one_line, table
 from edge_mtl.engine import Engine
 from edge_mtl.errors import FrameError
 from edge_mtl.prediction import Prediction
-from edge_mtl.stability import TemporalFilter
+from edge_mtl.sources.timed import TimedFrame, TimedSource, open_timed
 from edge_mtl.tasks import DEPTH
-from edge_mtl.view.sources import TimedFrame, TimedSource, open_timed
+from edge_mtl.tasks.stability import TemporalFilter
 from edge_mtl.view.stage import Stage
 from edge_mtl.view.viewer import live, remote, saved
 

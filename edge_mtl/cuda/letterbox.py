@@ -1,6 +1,6 @@
-"""Pre-processing on the GPU, for frames that already lie there: the letterbox of `edge_mtl.frames` as a small kernel.
+"""Pre-processing on the GPU, for frames that already lie there: the letterbox of `edge_mtl.image.frames` as a small kernel.
 
-Knows the kernel, its arguments and how frames on the GPU are checked; the geometry is that of `edge_mtl.frames`. The
+Knows the kernel, its arguments and how frames on the GPU are checked; the geometry is that of `edge_mtl.image.frames`. The
 kernel travels as PTX, which the driver of any GPU from sm_75 on compiles when it is loaded; `make ptx` makes it anew.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from edge_mtl.cuda.arrays import DeviceArray, device_array
 from edge_mtl.cuda.protocol import Cuda, Stream
 from edge_mtl.errors import FrameError
-from edge_mtl.frames import MAX_SIDE, Channels, Letterbox, supersampling
+from edge_mtl.image.frames import MAX_SIDE, Channels, Letterbox, supersampling
 
 if TYPE_CHECKING:
     from edge_mtl.backends import TensorSpec

@@ -17,9 +17,9 @@ from edge_mtl.backends import available
 from edge_mtl.bundle import Bundle
 from edge_mtl.engine import Engine
 from edge_mtl.errors import EdgeMtlError, EngineClosed, FrameError
-from edge_mtl.frames import Intrinsics, letterbox
-from edge_mtl.geometry import normals_of_depth
-from edge_mtl.metrics import agreement, angles_deg
+from edge_mtl.evaluation.metrics import agreement, angles_deg
+from edge_mtl.image.frames import Intrinsics, letterbox
+from edge_mtl.image.geometry import normals_of_depth
 from edge_mtl.tasks import TASK_NAMES, VOID
 from tests.bundles import full_maps, host_model, make_bundle, paint, picture, reference, transparent_model
 

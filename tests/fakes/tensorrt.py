@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.tensorrt_api import Library
+from edge_mtl.backends.tensorrt.api import Library
 from tests.fakes.cuda import FakeCuda
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from edge_mtl import Engine, backends, files
-from edge_mtl.build import pipeline
-from edge_mtl.build.pipeline import build_engine
-from edge_mtl.build.store.engines import EngineStore
+from edge_mtl.builder import pipeline
+from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.bundle import Bundle
+from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import BuildError, BundleError, EdgeMtlError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,7 @@ BUILD = """
 import os, signal, sys
 from pathlib import Path
 from edge_mtl import files
-from edge_mtl.build import pipeline
+from edge_mtl.builder import pipeline
 from edge_mtl.bundle import Bundle
 
 pipeline._ROUNDS = 1

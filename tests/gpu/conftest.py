@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from edge_mtl.backends import available
+from edge_mtl.backends.tensorrt.api import Library, find_library
 from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, Bundle
 from edge_mtl.cuda import BINDINGS, Cuda, open_cuda
 from edge_mtl.cuda.presence import no_gpu
 from edge_mtl.errors import BackendUnavailable
-from edge_mtl.tensorrt_api import Library, find_library
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,19 +10,19 @@ import pytest
 
 from edge_mtl.backends import Backend, open_backend
 from edge_mtl.backends.tensorrt import TensorRtBackend, open_plan
-from edge_mtl.build.calibration import load_calibration
-from edge_mtl.build.candidate_graphs import candidate_graphs
-from edge_mtl.build.candidates import Candidate
-from edge_mtl.build.selftest import TOLERANCES, golden_frame, run_self_test
-from edge_mtl.build.tensorrt.builder import build_plan
-from edge_mtl.build.tensorrt.half import to_half
-from edge_mtl.build.tensorrt.options import PlanOptions
+from edge_mtl.backends.tensorrt.api import Library
+from edge_mtl.builder.candidate_graphs import candidate_graphs
+from edge_mtl.builder.candidates import Candidate
+from edge_mtl.builder.tensorrt.builder import build_plan
+from edge_mtl.builder.tensorrt.half import to_half
+from edge_mtl.builder.tensorrt.options import PlanOptions
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
+from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.engine import Engine
 from edge_mtl.errors import BundleError, EngineClosed, EngineMismatch
-from edge_mtl.metrics import agreement
-from edge_mtl.recipes import TENSORRT_INT8, load_recipe
-from edge_mtl.tensorrt_api import Library
+from edge_mtl.evaluation.metrics import agreement
+from edge_mtl.evaluation.self_test import TOLERANCES, golden_frame, run_self_test
+from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
 from tests.bundles import picture
 
 PLANS = ("fp32", "fp16", "int8+fp16")
@@ -123,7 +123,7 @@ def test_a_truncated_an_altered_and_a_foreign_plan_are_typed_errors(plan, librar
 def test_an_engine_is_built_chosen_and_agrees_with_the_cpu(library: Library, rooms: Bundle, tmp_path, monkeypatch):
     import shutil
 
-    from edge_mtl.build.pipeline import build_engine
+    from edge_mtl.builder.pipeline import build_engine
 
     copy = tmp_path / "rooms"
     shutil.copytree(rooms.path, copy)

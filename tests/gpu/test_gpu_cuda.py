@@ -12,7 +12,7 @@ from edge_mtl.backends import TensorSpec
 from edge_mtl.cuda import Cuda, CudaOutOfMemory
 from edge_mtl.cuda.arrays import DeviceArray, device_array
 from edge_mtl.cuda.letterbox import DeviceFrame, LetterboxKernel
-from edge_mtl.frames import letterbox, prepare_pixels, prepare_planes
+from edge_mtl.image.frames import letterbox, prepare_pixels, prepare_planes
 from tests.bundles import picture
 
 

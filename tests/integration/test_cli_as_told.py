@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from edge_mtl import errors
-from edge_mtl.build.candidates import BUILDABLE
-from edge_mtl.build.gate.budget import DEFAULT_BUDGET, Budget
+from edge_mtl.builder.candidates import BUILDABLE
 from edge_mtl.cli import app
 from edge_mtl.cli.arguments import MAX_DROP
 from edge_mtl.cli.process import EXIT_FILES, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_USAGE
+from edge_mtl.evaluation.budget import DEFAULT_BUDGET, Budget
 from tests.bundles import picture, write_picture
 from tests.documents import COMMANDS, DOCUMENTS, END, FLAG, GROUP, ROOT, SOURCES, holding, options, texts
 
@@ -26,8 +26,8 @@ PIP = re.compile(r"pip (un)?install( --?[\w-]+)+")
 OTHER_FLAGS = {
     "edge_mtl/bench/card/page.py": "variables of a style sheet",
     "edge_mtl/bench/card/theme.py": "the same",
-    "edge_mtl/build/tensorrt/options.py": "trtexec",
-    "edge_mtl/build/triton.py": "tritonserver",
+    "edge_mtl/builder/tensorrt/options.py": "trtexec",
+    "edge_mtl/builder/triton.py": "tritonserver",
     "edge_mtl/bench/conditions.py": "git",
     "edge_mtl/commands/run_bag.py": "rosbags-convert",
 }

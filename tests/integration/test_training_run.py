@@ -20,8 +20,8 @@ import torch
 from mtl.bundle_frames import DEPTH_UNITS_PER_M
 from mtl.checkpoint import CheckpointError, load_state, load_weights
 from mtl.config import apply_overrides, parse_config
-from mtl.data.frame import Batch, Frame
-from mtl.data.rooms import RoomsDataset
+from mtl.datasets.frame import Batch, Frame
+from mtl.datasets.rooms import RoomsDataset
 from mtl.evaluate import judge
 from mtl.loop import StepReport, Training
 from mtl.onnx_predictor import OnnxGraph
@@ -32,7 +32,7 @@ from rich.console import Console
 import train as train_script
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.engine import Engine
-from edge_mtl.metrics import HIGHER_IS_BETTER, angles_deg
+from edge_mtl.evaluation.metrics import HIGHER_IS_BETTER, angles_deg
 from edge_mtl.tasks import TASK_NAMES
 
 REPOSITORY = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from edge_mtl_ros.cameras import CameraKeeper
 from edge_mtl_ros.intake import Intake
 from edge_mtl_ros.slot import NewestSlot
 
-from edge_mtl.sensor_msgs import Camera
+from edge_mtl.ros import Camera
 from tests.bundles import picture
 from tests.ros.harness import Partner, camera_message, wait_until
 

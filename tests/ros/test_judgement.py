@@ -21,7 +21,7 @@ from edge_mtl_ros.settings import PARAMETERS, Settings
 from edge_mtl_ros.slot import Counts, Outcome
 
 from edge_mtl.bench.sensors.nvml import Nvml
-from edge_mtl.frames import Intrinsics
+from edge_mtl.image.frames import Intrinsics
 from tests.fakes.nvml import Library
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -77,7 +77,7 @@ def test_maps_carry_the_stamp_and_frame_of_their_image_and_what_the_engine_predi
     "encoding", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "yuv422", "yuv422_yuy2", "nv12", "bayer_rggb8"]
 )
 def test_every_encoding_gives_the_maps_of_its_picture(partner: Partner, engine: Engine, encoding: str) -> None:
-    from edge_mtl.sensor_msgs import decode_image
+    from edge_mtl.ros import decode_image
 
     partner.listen("segmentation")
     partner.wait_connected()

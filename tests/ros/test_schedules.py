@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_mtl import InferenceError, Prediction, Timing
-from edge_mtl.frames import Intrinsics
+from edge_mtl.image.frames import Intrinsics
 
 SIDE = 4
 MOMENTS = st.sampled_from([0.0, 0.0, 0.0005, 0.002])

@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_mtl import allowlist, backends
-from edge_mtl.allowlist import MAX_MODEL_BYTES, OPERATORS, check_graph
+from edge_mtl import backends
 from edge_mtl.backends import available, open_backend
-from edge_mtl.build.pipeline import build_engine
+from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, PLAIN_MODEL, Bundle, new_revision
 from edge_mtl.engine import Engine
 from edge_mtl.errors import BundleError, EdgeMtlError
+from edge_mtl.onnx_graph import allowlist
+from edge_mtl.onnx_graph.allowlist import MAX_MODEL_BYTES, OPERATORS, check_graph
 from tests.bundles import graph_model, host_model, make_bundle
 
 HERE = [name for name, found in available().items() if found.usable]
@@ -202,7 +203,7 @@ def test_nothing_gets_past_that_onnx_itself_reads_as_hostile(data: st.DataObject
 
 def test_the_check_needs_no_onnx_library() -> None:
     code = (
-        "import sys; from edge_mtl.allowlist import check_graph\n"
+        "import sys; from edge_mtl.onnx_graph.allowlist import check_graph\n"
         "try: check_graph(b'x')\n"
         "except Exception as error: print(type(error).__name__, 'onnx' in sys.modules, 'google.protobuf' in sys.modules)"
     )

@@ -13,14 +13,14 @@ from onnx import TensorProto, helper
 
 from edge_mtl.backends import available, open_backend
 from edge_mtl.bench.energy import measure_energy
-from edge_mtl.build.batches import MOST_FRAMES, repeat_frames
-from edge_mtl.build.quantization.quantize import quantize_for_cpu
 from edge_mtl.bundle import Bundle
 from edge_mtl.commands import batches, benchmark_measures, subjects
 from edge_mtl.commands.batches import ALONE, Graph, batch_line_up, difference
 from edge_mtl.commands.line_up import Wanted, planned
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError
-from edge_mtl.recipes import load_recipe
+from edge_mtl.onnx_graph.batches import MOST_FRAMES, repeat_frames
+from edge_mtl.quantization.quantize import quantize_for_cpu
+from edge_mtl.quantization.recipes import load_recipe
 from tests.bundles import graph_model, host_model, picture
 from tests.command_line import assert_failed, edge_mtl
 from tests.transformers import transformer_block

@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 
 from edge_mtl.backends import BackendInfo, TensorSpec, available
+from edge_mtl.bench.interleaved import take_turns
 from edge_mtl.bench.report import Difference, Memory, StartUp
 from edge_mtl.bench.sensors import Unavailable
 from edge_mtl.bench.statistics import Interval
-from edge_mtl.bench.turns import take_turns
 from edge_mtl.bundle import Bundle
 from edge_mtl.commands import benchmark, subjects
 from edge_mtl.commands.benchmark_measures import add_footprints
 from edge_mtl.commands.footprint import Footprint, measure
 from edge_mtl.commands.line_up import Wanted, planned
 from edge_mtl.commands.subjects import GraphSubject
-from edge_mtl.postprocess import HOST_OUTPUTS
 from edge_mtl.tasks import TASKS
+from edge_mtl.tasks.postprocess import HOST_OUTPUTS
 from tests.benchmark_reports import row as benchmark_row
 from tests.command_line import assert_failed, edge_mtl
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from edge_mtl.bench.energy import Integrator, counter_of, measure_energy
-from edge_mtl.bench.paced import measure_paced
+from edge_mtl.bench.fixed_rate import measure_paced
+from edge_mtl.bench.interleaved import take_turns, warm_up
 from edge_mtl.bench.sensors.hwmon import Hwmon
-from edge_mtl.bench.turns import take_turns, warm_up
 
 
 class Machine:

@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_mtl.backends import DEVICES, BackendInfo, TensorSpec, available
 from edge_mtl.backends.profiling import profile_graph
-from edge_mtl.bench.kinds import KINDS, kind_of
-from edge_mtl.bench.parts import NECK, PARTS, POST, PRE, PartMap, totals
+from edge_mtl.bench.layer_groups import NECK, PARTS, POST, PRE, PartMap, totals
+from edge_mtl.bench.op_types import KINDS, kind_of
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.commands import profile
 from edge_mtl.errors import BackendUnavailable, BuildError

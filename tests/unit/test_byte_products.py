@@ -17,24 +17,24 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from edge_mtl.backends import compile_graph, open_backend
-from edge_mtl.backends.byte_products import EXACT_WEIGHT, products_saturate, saturating_weights
+from edge_mtl.backends.int8_saturation import EXACT_WEIGHT, products_saturate, saturating_weights
 from edge_mtl.backends.onnxruntime import OnnxRuntimeBackend, session_options
 from edge_mtl.backends.openvino import OpenVinoBackend
-from edge_mtl.build import arithmetic
-from edge_mtl.build.arithmetic import excess, require_exact
-from edge_mtl.build.calibration import load_calibration
-from edge_mtl.build.hardest_sums import adds_exactly, hardest_layer
-from edge_mtl.build.pipeline import build_engine
-from edge_mtl.build.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, calibrate, emit, quantize
-from edge_mtl.build.quantization.statistics import open_session
-from edge_mtl.build.quantization.weights import weight_bits
-from edge_mtl.build.selftest import Tolerance, golden_agreement
-from edge_mtl.build.store.engines import EngineStore
+from edge_mtl.backends.saturation_test import adds_exactly, hardest_layer
+from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, Bundle
+from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.device import DISABLED_FEATURES, DeviceFingerprint, fingerprint
+from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BundleError
-from edge_mtl.metrics import Agreement
-from edge_mtl.recipes import TENSORRT_INT8, load_recipe
+from edge_mtl.evaluation import exact_arithmetic
+from edge_mtl.evaluation.exact_arithmetic import excess, require_exact
+from edge_mtl.evaluation.metrics import Agreement
+from edge_mtl.evaluation.self_test import Tolerance, golden_agreement
+from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, calibrate, emit, quantize
+from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
+from edge_mtl.quantization.statistics import open_session
+from edge_mtl.quantization.weights import weight_bits
 from tests.bundles import host_model
 
 CHANNELS = 32
@@ -139,7 +139,7 @@ def test_without_vnni_openvino_is_not_given_weights_of_eight_bits() -> None:
 @pytest.mark.parametrize("feature", ["avx512_vnni", "avx_vnni", "amx_int8"])
 def test_with_vnni_nothing_is_changed(monkeypatch: pytest.MonkeyPatch, feature: str) -> None:
     able = dataclasses.replace(fingerprint(), architecture="x86_64", isa=(feature,))
-    monkeypatch.setattr("edge_mtl.backends.byte_products.fingerprint", lambda: able)
+    monkeypatch.setattr("edge_mtl.backends.int8_saturation.fingerprint", lambda: able)
     assert not unsigned_weights(hardest_layer(127))
 
 
@@ -249,7 +249,7 @@ class TestExactArithmetic:
         self, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """With less room than rounding needs every engine strays."""
-        monkeypatch.setattr(arithmetic, "ROUNDING", Tolerance(-1.0, -1.0, -1.0))
+        monkeypatch.setattr(exact_arithmetic, "ROUNDING", Tolerance(-1.0, -1.0, -1.0))
         own = Bundle.open(shutil.copytree(tiny_bundle.path, tmp_path / "own"))
         with pytest.raises(AccuracyError, match="does not compute this INT8 graph as it is written"):
             build_engine(own, precision="int8", backend="onnxruntime", threads=1, budget=None)

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from edge_mtl.backends import CompiledGraph, available, compile_graph, open_backend
-from edge_mtl.build.pipeline import build_engine
-from edge_mtl.build.store import compiled
-from edge_mtl.build.store.compiled import CompiledStore
-from edge_mtl.build.store.engines import EngineStore, cache_folder
-from edge_mtl.build.store.records import EngineRecord, engine_file
+from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.bundle import Bundle
 from edge_mtl.device import fingerprint
 from edge_mtl.engine import Engine
+from edge_mtl.engine_store import compiled
+from edge_mtl.engine_store.compiled import CompiledStore
+from edge_mtl.engine_store.engines import EngineStore, cache_folder
+from edge_mtl.engine_store.sidecars import EngineRecord, engine_file
 from edge_mtl.errors import BuildError
 from edge_mtl.files import sha256_bytes
 from tests.bundles import host_model, picture

@@ -19,7 +19,7 @@ from edge_mtl.cuda.arrays import DeviceArray
 from edge_mtl.cuda.letterbox import DeviceFrame, arguments, check_device_frame
 from edge_mtl.engine import Engine
 from edge_mtl.errors import FrameError
-from edge_mtl.frames import letterbox, prepare_pixels, prepare_planes
+from edge_mtl.image.frames import letterbox, prepare_pixels, prepare_planes
 from tests.bundles import picture
 from tests.fakes import tensorrt as fake
 from tests.fakes.cuda import FakeCuda

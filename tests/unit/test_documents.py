@@ -13,9 +13,9 @@ from mtl.config import _all_keys
 from edge_mtl import errors
 from edge_mtl.bench.conditions import Conditions
 from edge_mtl.bench.report import BenchmarkReport, BenchmarkRow
-from edge_mtl.build.gate.budget import DEFAULT_BUDGET
-from edge_mtl.build.selftest import TOLERANCES
-from edge_mtl.build.tensorrt.options import _NAMES
+from edge_mtl.builder.tensorrt.options import _NAMES
+from edge_mtl.evaluation.budget import DEFAULT_BUDGET
+from edge_mtl.evaluation.self_test import TOLERANCES
 from tests.documents import DOCUMENTS, END, FLAG, ROOT, SOURCES, holding, options, texts
 
 SCRIPT = re.compile(rf"(?<![\w/])((?:train|calibration|examples|benchmarks)/[a-z0-9_]+\.py)((?: .*?)?)(?={END}|:)")

@@ -17,13 +17,14 @@ import onnx
 import pytest
 
 import edge_mtl
-from edge_mtl import backends, choice
+from edge_mtl import backends
 from edge_mtl.backends import Availability, available, open_backend
-from edge_mtl.build.store.engines import EngineStore
-from edge_mtl.build.store.records import EngineRecord, engine_file, engine_key
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
-from edge_mtl.choice import choose
 from edge_mtl.engine import Engine
+from edge_mtl.engine_store import resolve
+from edge_mtl.engine_store.engines import EngineStore
+from edge_mtl.engine_store.resolve import choose
+from edge_mtl.engine_store.sidecars import EngineRecord, engine_file, engine_key
 from edge_mtl.errors import (
     AccuracyError,
     BackendUnavailable,
@@ -74,7 +75,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     found = available()
     for name in names:
         found[name] = Availability(False, "", f"{name} is not installed. Install it with: pip", found[name].extra)
-    for module in (backends, choice):
+    for module in (backends, resolve):
         monkeypatch.setattr(module, "available", lambda: found)
 
 
@@ -135,7 +136,7 @@ def test_an_altered_engine_is_refused_before_a_runtime_sees_it(own_bundle, monke
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     opened = []
-    monkeypatch.setattr("edge_mtl.choice.open_backend", lambda *args, **options: opened.append(args))
+    monkeypatch.setattr("edge_mtl.engine_store.resolve.open_backend", lambda *args, **options: opened.append(args))
     with pytest.raises(BundleError, match="altered"):
         Engine(own_bundle)
     assert opened == []
@@ -145,7 +146,7 @@ def test_an_altered_bundle_is_refused_before_a_runtime_sees_it(own_bundle, monke
     path = own_bundle.path / DEPLOY_MODEL
     path.write_bytes(path.read_bytes()[:-9])
     opened = []
-    monkeypatch.setattr("edge_mtl.choice.open_backend", lambda *args, **options: opened.append(args))
+    monkeypatch.setattr("edge_mtl.engine_store.resolve.open_backend", lambda *args, **options: opened.append(args))
     with pytest.raises(BundleError, match="altered"):
         Engine(own_bundle)
     assert opened == []
@@ -158,7 +159,7 @@ def test_missing_engines_are_built_when_asked(own_bundle, monkeypatch):
         built.append((precision, options["backend"]))
         store_engine(bundle, precision=precision)
 
-    monkeypatch.setattr("edge_mtl.build.pipeline.build_engine", build_engine)
+    monkeypatch.setattr("edge_mtl.builder.pipeline.build_engine", build_engine)
     with Engine(own_bundle, precision="int8", build_missing=True, self_test="off") as engine:
         assert engine.info.precision == "int8"
     with Engine(own_bundle, build_missing=True, self_test="off"):
@@ -169,7 +170,7 @@ def test_missing_engines_are_built_when_asked(own_bundle, monkeypatch):
 def test_stale_engines_are_built_again_when_asked(own_bundle, monkeypatch):
     store_engine(own_bundle, precision="int8", runtime_version="0.0.1")
     monkeypatch.setattr(
-        "edge_mtl.build.pipeline.build_engine",
+        "edge_mtl.builder.pipeline.build_engine",
         lambda bundle, *, precision, **options: store_engine(bundle, precision=precision),
     )
     with Engine(own_bundle, build_missing=True, self_test="off") as engine:
@@ -265,8 +266,8 @@ def test_an_engine_that_fails_to_load_leaves_nothing_open(own_bundle, monkeypatc
         backend.close = lambda: (closed.append(True), original())[1]
         return backend
 
-    monkeypatch.setattr("edge_mtl.choice.open_backend", opened)
-    monkeypatch.setattr("edge_mtl.build.selftest.run_self_test", lambda *args, **options: 1 / 0)
+    monkeypatch.setattr("edge_mtl.engine_store.resolve.open_backend", opened)
+    monkeypatch.setattr("edge_mtl.evaluation.self_test.run_self_test", lambda *args, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         Engine(own_bundle)
     assert closed == [True]

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_mtl.build.store import engines
-from edge_mtl.build.store.engines import EngineStore, cache_folder
-from edge_mtl.build.store.locks import exclusive
-from edge_mtl.build.store.records import EngineRecord, engine_file, engine_key
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.device import DeviceFingerprint, fingerprint
+from edge_mtl.engine_store import engines
+from edge_mtl.engine_store.engines import EngineStore, cache_folder
+from edge_mtl.engine_store.locks import exclusive
+from edge_mtl.engine_store.sidecars import EngineRecord, engine_file, engine_key
 from edge_mtl.errors import BackendUnavailable, BuildError, BundleError, EngineMismatch
 from edge_mtl.files import sha256_bytes
 

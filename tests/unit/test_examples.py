@@ -13,8 +13,8 @@ import pytest
 
 from edge_mtl import Prediction, Timing
 from edge_mtl.backends import available
-from edge_mtl.frames import Intrinsics
-from edge_mtl.media import read_picture
+from edge_mtl.image.frames import Intrinsics
+from edge_mtl.sources.media import read_picture
 from edge_mtl.tasks import NYU13_CLASSES
 
 ROOT = Path(__file__).parents[2]

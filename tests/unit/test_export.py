@@ -11,14 +11,14 @@ import onnxruntime
 import pytest
 from google.protobuf.text_format import ParseError
 
-from edge_mtl.build import triton as module
-from edge_mtl.build.tensorrt.builder import PlanReport
-from edge_mtl.build.tensorrt.contents import NetworkContents
-from edge_mtl.build.tensorrt.options import PlanOptions
-from edge_mtl.build.triton import write_triton
+from edge_mtl.backends.tensorrt.api import Library
+from edge_mtl.builder import triton as module
+from edge_mtl.builder.tensorrt.builder import PlanReport
+from edge_mtl.builder.tensorrt.contents import NetworkContents
+from edge_mtl.builder.tensorrt.options import PlanOptions
+from edge_mtl.builder.triton import write_triton
 from edge_mtl.bundle import PLAIN_MODEL, Bundle
 from edge_mtl.errors import BuildError
-from edge_mtl.tensorrt_api import Library
 from tests.bundles import picture
 from tests.command_line import assert_failed, edge_mtl
 from tests.triton_schema import parse_config

@@ -12,16 +12,16 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_mtl.build.calibration import load_calibration
-from edge_mtl.build.frame_choice import choose as choosing
-from edge_mtl.build.frame_choice.choose import Chosen, choose_frames, encode_frames, farthest_first
-from edge_mtl.build.frame_choice.held_out import held_out
-from edge_mtl.build.frame_choice.looks import LookCache, colour_and_gradient, look, network_embedder, thumbnail
-from edge_mtl.build.frame_choice.sources import FrameSource, Still, folder_frames, given_frames, open_frames
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.calibration import sampling
+from edge_mtl.calibration.frame_features import LookCache, colour_and_gradient, look, network_embedder, thumbnail
+from edge_mtl.calibration.frames import load_calibration
+from edge_mtl.calibration.leakage import held_out
+from edge_mtl.calibration.sampling import Chosen, choose_frames, encode_frames, farthest_first
 from edge_mtl.errors import BuildError, CalibrationError, FrameError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.manifest import InputSpec
+from edge_mtl.sources.recordings import FrameSource, Still, folder_frames, given_frames, open_frames
 from tests.bundles import HEIGHT, WIDTH, write_picture
 
 HIGH, WIDE = 128, 192
@@ -154,7 +154,7 @@ class TestCache:
 
     @pytest.fixture(autouse=True)
     def small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("edge_mtl.build.frame_choice.looks._CHUNK", 4)
+        monkeypatch.setattr("edge_mtl.calibration.frame_features._CHUNK", 4)
 
     def walked(self, frames: list[np.ndarray | None], *, stop: int | None = None) -> tuple[FrameSource, list[int]]:
         loaded: list[int] = []
@@ -317,7 +317,7 @@ def test_a_source_that_shrinks_between_the_walks_is_a_typed_error(
     for number in range(6):
         write_picture(tmp_path / f"{number}.png", scene(number))
     found = folder_frames(tmp_path)
-    original = choosing._looks
+    original = sampling._looks
 
     def then_delete(*arguments: Any) -> Any:
         looks = original(*arguments)
@@ -325,7 +325,7 @@ def test_a_source_that_shrinks_between_the_walks_is_a_typed_error(
             path.unlink()
         return looks
 
-    monkeypatch.setattr(choosing, "_looks", then_delete)
+    monkeypatch.setattr(sampling, "_looks", then_delete)
     with pytest.raises(CalibrationError, match="can no longer be read"):
         choose(found, count=3)
 

@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_mtl.build.frame_choice.bags import bag_frames, colour_topic, message_pixels
-from edge_mtl.build.frame_choice.choose import choose_frames
-from edge_mtl.build.frame_choice.sources import open_frames
 from edge_mtl.bundle import Bundle
+from edge_mtl.calibration.sampling import choose_frames
 from edge_mtl.errors import BackendUnavailable, CalibrationError, FrameError
+from edge_mtl.sources.bags import bag_frames, colour_topic, message_pixels
+from edge_mtl.sources.recordings import open_frames
 from tests.unit.test_frame_choice import HIGH, WIDE, scene
 
 rosbag1 = pytest.importorskip("rosbags.rosbag1")

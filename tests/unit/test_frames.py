@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_mtl.errors import EdgeMtlError, FrameError
-from edge_mtl.frames import CELL, Intrinsics, check_frame, letterbox, prepare_pixels, prepare_planes
+from edge_mtl.image.frames import CELL, Intrinsics, check_frame, letterbox, prepare_pixels, prepare_planes
 from tests.bundles import picture
 
 sides = st.integers(1, 2000)

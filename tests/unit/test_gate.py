@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_mtl.build.gate.budget import DEFAULT_BUDGET, Budget, judge
-from edge_mtl.build.gate.scores import CalibrationCurve, Score, Scorer, drops
 from edge_mtl.errors import AccuracyError
-from edge_mtl.metrics import MultiTaskMetrics
+from edge_mtl.evaluation.budget import DEFAULT_BUDGET, Budget, judge
+from edge_mtl.evaluation.metrics import MultiTaskMetrics
+from edge_mtl.evaluation.scores import CalibrationCurve, Score, Scorer, drops
 
 TASKS = ("segmentation", "depth", "normals")
 SIZE = (24, 32)

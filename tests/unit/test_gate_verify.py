@@ -12,13 +12,16 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from edge_mtl.build import pipeline
-from edge_mtl.build.calibration import load_calibration
-from edge_mtl.build.evaluation import labelled_folder, labelled_set
-from edge_mtl.build.gate.budget import Budget
-from edge_mtl.build.gate.card import CARD
-from edge_mtl.build.gate.sqnr import sqnr_db
-from edge_mtl.build.gate.verify import (
+from edge_mtl.builder import pipeline
+from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, EVALUATION, Bundle, new_revision
+from edge_mtl.calibration.frames import load_calibration
+from edge_mtl.engine_store.engines import EngineStore
+from edge_mtl.engine_store.revision import history
+from edge_mtl.errors import AccuracyError, BuildError, BundleError, CalibrationError
+from edge_mtl.evaluation.budget import Budget
+from edge_mtl.evaluation.labelled_frames import labelled_folder, labelled_set
+from edge_mtl.evaluation.sqnr import sqnr_db
+from edge_mtl.evaluation.verify import (
     REFERENCE,
     Subject,
     Verification,
@@ -27,10 +30,7 @@ from edge_mtl.build.gate.verify import (
     verify_graphs,
     write_card,
 )
-from edge_mtl.build.store.engines import EngineStore
-from edge_mtl.build.store.revision import history
-from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, EVALUATION, Bundle, new_revision
-from edge_mtl.errors import AccuracyError, BuildError, BundleError, CalibrationError
+from edge_mtl.evaluation.worst_frames import CARD
 from edge_mtl.manifest import InputSpec
 from tests.bundles import HEIGHT, WIDTH, make_bundle, picture, write_picture
 from tests.command_line import assert_failed, edge_mtl

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_mtl import gpu as module
+from edge_mtl.cuda import gpus as module
 from edge_mtl.cuda import presence
-from edge_mtl.gpu import Gpu, free_memory, gpus
+from edge_mtl.cuda.gpus import Gpu, free_memory, gpus
 
 SOURCE = """
 #include <string.h>

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_mtl.errors import FrameError
-from edge_mtl.media import list_pictures, open_source, read_picture
+from edge_mtl.sources.media import list_pictures, open_source, read_picture
 from tests.bundles import picture, write_picture
 
 

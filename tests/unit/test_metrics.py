@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_mtl.metrics import (
+from edge_mtl.evaluation.metrics import (
     HIGHER_IS_BETTER,
     DepthMetrics,
     MultiTaskMetrics,
@@ -153,7 +153,7 @@ def test_valid_masks_restrict():
 
 def test_equal_to_torchmetrics():
     torch = pytest.importorskip("torch")
-    from mtl.model.torchvision_ops import make_timm_importable
+    from mtl.models.torchvision_ops import make_timm_importable
 
     make_timm_importable()  # torchmetrics imports torchvision, too
     classification = pytest.importorskip("torchmetrics.classification")

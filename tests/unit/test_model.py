@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from mtl.model import EdgeOptions, MultiTaskModel, build_model
-from mtl.model.torchvision_ops import make_timm_importable
+from mtl.models import EdgeOptions, MultiTaskModel, build_model
+from mtl.models.torchvision_ops import make_timm_importable
 
 from edge_mtl.errors import BuildError
 
@@ -164,4 +164,4 @@ def test_a_size_that_is_no_multiple_of_32_is_refused(model: MultiTaskModel) -> N
 
 
 def test_the_missing_operators_are_defined_at_most_once() -> None:
-    assert make_timm_importable() is False  # importing mtl.model has done it where it was needed
+    assert make_timm_importable() is False  # importing mtl.models has done it where it was needed

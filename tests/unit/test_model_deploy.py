@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from mtl.model import MultiTaskModel, build_model
-from mtl.model.aspp import resample
-from mtl.model.deploy import DeployModel, deploy, relative_error
-from mtl.model.deploy_decoder import without_dead_taps
-from mtl.model.fold import fold_norm, scale_input
-from mtl.model.model import finish_maps
-from mtl.model.pooling import adaptive_pooling_matrix
+from mtl.models import MultiTaskModel, build_model
+from mtl.models.aspp import resample
+from mtl.models.deploy import DeployModel, deploy, relative_error
+from mtl.models.deploy_decoder import without_dead_taps
+from mtl.models.fold import fold_norm, scale_input
+from mtl.models.model import finish_maps
+from mtl.models.pooling import adaptive_pooling_matrix
 from torch import nn
 from torch.nn import functional as F
 
@@ -77,7 +77,7 @@ def test_weights_that_are_not_finite_are_refused() -> None:
 
 
 def test_a_rewrite_that_is_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtl.model.deploy.input_scale", lambda std: [0.5 / 255.0] * 3)
+    monkeypatch.setattr("mtl.models.deploy.input_scale", lambda std: [0.5 / 255.0] * 3)
     with pytest.raises(BuildError, match=r"is off by \d\.\de-\d\d: expected <= 1e-05"):
         deploy(small_model(tasks=("depth",)), height=HEIGHT, width=WIDTH)
 
@@ -88,16 +88,16 @@ def off_by(factor: float) -> Callable[..., dict[str, torch.Tensor]]:
 
 
 def test_a_difference_is_judged_by_what_rounding_does_to_the_trained_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtl.model.deploy.TOLERANCE", 0.0)
+    monkeypatch.setattr("mtl.models.deploy.TOLERANCE", 0.0)
     deploy(small_model(), height=HEIGHT, width=WIDTH)  # only float64 can say that this is near enough
-    monkeypatch.setattr("mtl.model.deploy.finish_maps", off_by(1.0001))
+    monkeypatch.setattr("mtl.models.deploy.finish_maps", off_by(1.0001))
     with pytest.raises(BuildError, match=r"is off by 1\.0e-04: expected <= \de-0[67]"):
         deploy(small_model(), height=HEIGHT, width=WIDTH)
 
 
 def test_rounding_never_excuses_a_large_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtl.model.deploy.ROUNDING_FACTOR", 1e9)
-    monkeypatch.setattr("mtl.model.deploy.finish_maps", off_by(1.01))
+    monkeypatch.setattr("mtl.models.deploy.ROUNDING_FACTOR", 1e9)
+    monkeypatch.setattr("mtl.models.deploy.finish_maps", off_by(1.01))
     with pytest.raises(BuildError, match=r"is off by 1\.0e-02: expected <= 1e-03"):
         deploy(small_model(tasks=("depth",)), height=HEIGHT, width=WIDTH)
 

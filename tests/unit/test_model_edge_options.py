@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mtl.model import EdgeOptions, MultiTaskModel
-from mtl.model.deploy import deploy, relative_error
-from mtl.model.edge import EdgeDecoder
+from mtl.models import EdgeOptions, MultiTaskModel
+from mtl.models.deploy import deploy, relative_error
+from mtl.models.edge import EdgeDecoder
 
 from edge_mtl.errors import BuildError
 from tests.networks import as_if_trained, small_model

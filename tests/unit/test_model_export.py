@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from mtl.model import build_model, export
-from mtl.model.placement import GraphPlacement
+from mtl.models import build_model, export
+from mtl.models.placement import GraphPlacement
 
 from edge_mtl.errors import BuildError
 from tests.networks import as_if_trained, small_model

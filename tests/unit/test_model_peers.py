@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mtl.model.placement import GraphPlacement, PlainModel
+from mtl.models.placement import GraphPlacement, PlainModel
 from mtl.settings import ModelSettings
 
-from edge_mtl.build.frame_path import FramePath
+from edge_mtl.inference_pipeline import FramePath
 from edge_mtl.manifest import InputSpec, Manifest, task_descriptions
 from edge_mtl.tasks import TASK_NAMES
 from tests.bundles import canonical_intrinsics, picture

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from mtl.model import MultiTaskModel, build_model, export
+from mtl.models import MultiTaskModel, build_model, export
 
-from edge_mtl.build.graphs import facts
-from edge_mtl.build.quantization.quantize import calibrate, emit
-from edge_mtl.build.tensorrt.batch import open_batch
-from edge_mtl.build.tensorrt.builder import build_plan
-from edge_mtl.build.tensorrt.half import to_half
-from edge_mtl.build.tensorrt.options import PlanOptions, PlanPrecision
-from edge_mtl.build.tensorrt.pictures import with_casts_at_the_ends
-from edge_mtl.recipes import TENSORRT_INT8, load_recipe
-from edge_mtl.tensorrt_api import Library, find_library
+from edge_mtl.backends.tensorrt.api import Library, find_library
+from edge_mtl.builder.tensorrt.batch import open_batch
+from edge_mtl.builder.tensorrt.builder import build_plan
+from edge_mtl.builder.tensorrt.half import to_half
+from edge_mtl.builder.tensorrt.options import PlanOptions, PlanPrecision
+from edge_mtl.builder.tensorrt.pictures import with_casts_at_the_ends
+from edge_mtl.onnx_graph.model import facts
+from edge_mtl.quantization.quantize import calibrate, emit
+from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
 from tests.bundles import picture
 from tests.networks import as_if_trained
 

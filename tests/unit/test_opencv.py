@@ -52,7 +52,7 @@ def doctor(site: SiteFolder) -> tuple[dict, subprocess.CompletedProcess[str]]:
         "from edge_mtl.engine import Engine",
         "from edge_mtl import Prediction",
         "import edge_mtl; edge_mtl.Timing",
-        "from edge_mtl.geometry import points_of_depth",
+        "from edge_mtl.image.geometry import points_of_depth",
     ],
 )
 def test_without_opencv_a_program_is_told_what_to_install(site: SiteFolder, statement: str) -> None:

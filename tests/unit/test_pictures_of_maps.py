@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_mtl.colour import blend, colour_depth, colour_labels, colour_normals, depth_range
 from edge_mtl.commands.results import ResultWriter, encode_depth, encode_labels
-from edge_mtl.lettering import put_text, text_width
-from edge_mtl.media import Frame
-from edge_mtl.panel import BACKGROUND, fit, legend, overlay, panel
+from edge_mtl.image.colour import blend, colour_depth, colour_labels, colour_normals, depth_range
+from edge_mtl.image.lettering import put_text, text_width
+from edge_mtl.image.panel import BACKGROUND, fit, legend, overlay, panel
+from edge_mtl.sources.media import Frame
 from edge_mtl.tasks import NYU13_CLASSES, NYU13_PALETTE
 from tests.bundles import full_maps, host_model, picture, reference
 
@@ -67,7 +67,7 @@ def test_text_is_drawn_and_cut_at_the_border() -> None:
 
 
 def test_text_falls_back_to_stroke_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_mtl.lettering._outline_font", lambda: None)
+    monkeypatch.setattr("edge_mtl.image.lettering._outline_font", lambda: None)
     canvas = np.zeros((30, 200, 3), np.uint8)
     put_text(canvas, "2.9× · 12 ms", (2, 20), size=16, colour=(255, 255, 255))
     assert canvas.any()

@@ -13,16 +13,16 @@ import pytest
 from edge_mtl.backends import Availability
 from edge_mtl.bench import latency
 from edge_mtl.bench.sensors.state import MachineState
-from edge_mtl.build import pipeline, trials
-from edge_mtl.build.candidates import Candidate, candidates, with_weight_bits
-from edge_mtl.build.evaluation import evaluation_frames
-from edge_mtl.build.graphs import facts
-from edge_mtl.build.pipeline import build_engine
-from edge_mtl.build.selftest import TOLERANCES, Tolerance
-from edge_mtl.build.store.engines import EngineStore
+from edge_mtl.builder import candidate_builds, pipeline
+from edge_mtl.builder.candidates import Candidate, candidates, with_weight_bits
+from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.device import DeviceFingerprint, fingerprint
+from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError, BundleError, CalibrationError
+from edge_mtl.evaluation.labelled_frames import evaluation_frames
+from edge_mtl.evaluation.self_test import TOLERANCES, Tolerance
+from edge_mtl.onnx_graph.model import facts
 from tests.bundles import picture, write_picture
 
 HERE = {
@@ -131,14 +131,14 @@ def test_an_engine_that_misses_its_tolerance_is_not_stored(own_bundle: Bundle, m
 
 
 def test_one_candidate_that_fails_does_not_stop_the_others(own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = trials.open_backend
+    opened = candidate_builds.open_backend
 
     def broken(name: str, *arguments: object, **options: object) -> object:
         if name == "openvino":
             raise BundleError("the runtime does not like this graph")
         return opened(name, *arguments, **options)
 
-    monkeypatch.setattr(trials, "open_backend", broken)
+    monkeypatch.setattr(candidate_builds, "open_backend", broken)
     report = build_engine(own_bundle, precision="int8", threads=1, budget=None)
     assert report.record.backend == "onnxruntime"
     failed = [row for row in report.rows if row.backend == "openvino"]

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_mtl.buffers import BufferPool
-from edge_mtl.frames import Intrinsics, letterbox
-from edge_mtl.metrics import angles_deg
-from edge_mtl.postprocess import camera_change, finish
+from edge_mtl.evaluation.metrics import angles_deg
+from edge_mtl.image.buffer_pool import BufferPool
+from edge_mtl.image.frames import Intrinsics, letterbox
+from edge_mtl.image.upsample import upsampled_argmax, upsampled_units
 from edge_mtl.tasks import VOID
-from edge_mtl.upsample import upsampled_argmax, upsampled_units
+from edge_mtl.tasks.postprocess import camera_change, finish
 from tests.bundles import full_maps
 
 NETWORK = (64, 96)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from edge_mtl.errors import BundleError, FrameError
-from edge_mtl.frames import Intrinsics
-from edge_mtl.geometry import normals_of_depth, points_of_depth
-from edge_mtl.metrics import angles_deg
+from edge_mtl.evaluation.metrics import angles_deg
+from edge_mtl.image.frames import Intrinsics
+from edge_mtl.image.geometry import normals_of_depth, points_of_depth
 from edge_mtl.prediction import Prediction, Timing
 
 CAMERA = Intrinsics(60.0, 58.0, 31.0, 19.5)

@@ -12,14 +12,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_mtl.backends import open_backend
-from edge_mtl.build import graphs
-from edge_mtl.build.calibration import load_calibration
-from edge_mtl.build.graphs import GraphIndex, facts, parse
-from edge_mtl.build.quantization.placement import place
-from edge_mtl.build.quantization.quantize import Calibrated, calibrate, emit, quantize_for_cpu
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.errors import BackendUnavailable, BuildError, CalibrationError
-from edge_mtl.recipes import Recipe, load_recipe
+from edge_mtl.onnx_graph import model as graph_model
+from edge_mtl.onnx_graph.model import GraphIndex, facts, parse
+from edge_mtl.quantization.placement import place
+from edge_mtl.quantization.quantize import Calibrated, calibrate, emit, quantize_for_cpu
+from edge_mtl.quantization.recipes import Recipe, load_recipe
 from tests.bundles import host_model, picture, reference, write_picture
 
 FRAMES = [picture(seed) for seed in range(6)]
@@ -274,7 +274,7 @@ def test_without_the_package_onnx_the_extra_is_named(monkeypatch: pytest.MonkeyP
     def missing(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr(graphs, "import_module", missing)
+    monkeypatch.setattr(graph_model, "import_module", missing)
     with pytest.raises(BackendUnavailable, match=r"edge-mtl\[build\]"):
         quantize_for_cpu(host_model(), FRAMES, recipe=RECIPE)
 
@@ -286,7 +286,7 @@ def test_progress_counts_frames() -> None:
 
 
 def test_a_histogram_that_grows_counts_as_one_that_was_large_from_the_start() -> None:
-    from edge_mtl.build.quantization.statistics import Histogram
+    from edge_mtl.quantization.statistics import Histogram
 
     random = np.random.default_rng(0)
     values = [random.normal(0, spread, 5000).astype(np.float32) for spread in (0.01, 1.0, 0.1, 30.0)]
@@ -302,8 +302,8 @@ def test_a_histogram_that_grows_counts_as_one_that_was_large_from_the_start() ->
 
 @pytest.mark.parametrize("method", ["percentile", "mse", "entropy"])
 def test_many_exact_zeros_do_not_cut_a_range(method: str) -> None:
-    from edge_mtl.build.quantization.ranges import choose_range
-    from edge_mtl.build.quantization.statistics import Histogram
+    from edge_mtl.quantization.ranges import choose_range
+    from edge_mtl.quantization.statistics import Histogram
 
     random = np.random.default_rng(0)
     positive = np.abs(random.normal(0, 1, 20_000)).astype(np.float32)

@@ -11,14 +11,14 @@ import pytest
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from edge_mtl.build.graphs import GraphIndex, parse
-from edge_mtl.build.quantization.bias import corrected_bias, mean_output
-from edge_mtl.build.quantization.equalise import apply_scales, choose_scales, junctions
-from edge_mtl.build.quantization.quantize import calibrate, choose, emit, observe_activations, quantize
-from edge_mtl.build.quantization.statistics import observe
-from edge_mtl.build.quantization.weights import LayerArrays, quantize_layer
 from edge_mtl.errors import BuildError
-from edge_mtl.recipes import CPU_INT8, TENSORRT_INT8, load_recipe
+from edge_mtl.onnx_graph.model import GraphIndex, parse
+from edge_mtl.quantization.bias import corrected_bias, mean_output
+from edge_mtl.quantization.cross_layer_equalization import apply_scales, choose_scales, junctions
+from edge_mtl.quantization.quantize import calibrate, choose, emit, observe_activations, quantize
+from edge_mtl.quantization.recipes import CPU_INT8, TENSORRT_INT8, load_recipe
+from edge_mtl.quantization.statistics import observe
+from edge_mtl.quantization.weights import LayerArrays, quantize_layer
 from tests.bundles import host_model, picture, reference
 from tests.transformers import transformer_block
 

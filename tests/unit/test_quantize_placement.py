@@ -13,9 +13,10 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from edge_mtl.build.calibration import load_calibration
-from edge_mtl.build.graphs import GraphIndex, facts, parse
-from edge_mtl.build.quantization.quantize import (
+from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, Bundle
+from edge_mtl.calibration.frames import load_calibration
+from edge_mtl.onnx_graph.model import GraphIndex, facts, parse
+from edge_mtl.quantization.quantize import (
     CPU_MODEL,
     TENSORRT_MODEL,
     Observed,
@@ -24,8 +25,7 @@ from edge_mtl.build.quantization.quantize import (
     observe_activations,
     quantize,
 )
-from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, Bundle
-from edge_mtl.recipes import TENSORRT_INT8, LayerOverride, Recipe, load_recipe
+from edge_mtl.quantization.recipes import TENSORRT_INT8, LayerOverride, Recipe, load_recipe
 from tests.bundles import picture
 from tests.transformers import transformer_block
 

@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from edge_mtl.build.graphs import facts
-from edge_mtl.build.quantization.quantize import calibrate, emit
-from edge_mtl.recipes import TENSORRT_INT8, load_recipe
+from edge_mtl.onnx_graph.model import facts
+from edge_mtl.quantization.quantize import calibrate, emit
+from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
 from tests.bundles import picture
 from tests.transformers import transformer_block
 

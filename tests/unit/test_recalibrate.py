@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 
 from edge_mtl import Engine, files
-from edge_mtl.build import pipeline
-from edge_mtl.build.frame_choice.sources import folder_frames
-from edge_mtl.build.gate.budget import Budget
-from edge_mtl.build.quantization.quantize import CPU_MODEL, TENSORRT_MODEL
-from edge_mtl.build.recalibrate import recalibrate
-from edge_mtl.build.store.engines import EngineStore
-from edge_mtl.build.store.revision import KEPT_REVISIONS, changing, commit, copy_engines, history, repair, rollback
+from edge_mtl.builder import pipeline
+from edge_mtl.builder.recalibrate import recalibrate
 from edge_mtl.bundle import Bundle, find, new_revision
+from edge_mtl.engine_store.engines import EngineStore
+from edge_mtl.engine_store.revision import KEPT_REVISIONS, changing, commit, copy_engines, history, repair, rollback
 from edge_mtl.errors import AccuracyError, BundleError, CalibrationError, EdgeMtlError
+from edge_mtl.evaluation.budget import Budget
+from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL
+from edge_mtl.sources.recordings import folder_frames
 from tests.bundles import write_picture
 from tests.command_line import assert_failed, edge_mtl
 from tests.unit.test_frame_choice import scene
@@ -229,10 +229,10 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 from edge_mtl import files
-from edge_mtl.build import pipeline, recalibrate
-from edge_mtl.build.store import revision
-from edge_mtl.build.frame_choice.sources import folder_frames
-from edge_mtl.build.gate.budget import Budget
+from edge_mtl.builder import pipeline, recalibrate
+from edge_mtl.engine_store import revision
+from edge_mtl.sources.recordings import folder_frames
+from edge_mtl.evaluation.budget import Budget
 
 name, count = sys.argv[3], int(sys.argv[4])
 pipeline._ROUNDS = 1
@@ -400,7 +400,7 @@ class TestCommands:
         self, own_bundle: Bundle, pictures: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hard = Budget(miou=0.0, rel=0.0, normal=0.0, classes=0.0, depth=0.0, angle=0.0)
-        monkeypatch.setattr("edge_mtl.build.recalibrate.DEFAULT_BUDGET", hard)
+        monkeypatch.setattr("edge_mtl.builder.recalibrate.DEFAULT_BUDGET", hard)
         common = ("--embedding", "colour", "--threads", 1, "--backend", "onnxruntime", "--max-drop", "none")
         outcome = edge_mtl("recalibrate", own_bundle.path, "--folder", pictures, *common)
         assert outcome.code == 0, outcome.err
@@ -421,7 +421,7 @@ class TestCommands:
     def test_a_runtime_that_is_not_here_is_refused_before_a_frame_is_looked_at(
         self, own_bundle: Bundle, pictures: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("edge_mtl.build.recalibrate.choose_frames", lambda *a, **k: pytest.fail("frames were looked at"))
+        monkeypatch.setattr("edge_mtl.builder.recalibrate.choose_frames", lambda *a, **k: pytest.fail("frames were looked at"))
         done = edge_mtl("recalibrate", own_bundle.path, "--folder", pictures, "--backend", "onnxruntime-cuda")
         assert_failed(done, 5, "onnxruntime-gpu")
 

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from edge_mtl.build import pipeline
-from edge_mtl.build.frame_choice.sources import folder_frames
-from edge_mtl.build.gate.budget import Budget
-from edge_mtl.build.gate.verify import quantized_subjects
-from edge_mtl.build.graphs import GraphIndex, parse
-from edge_mtl.build.pipeline import build_engine
-from edge_mtl.build.quantization.layers import without_layers
-from edge_mtl.build.quantization.learned import OWN_RECIPE, int8_recipe
-from edge_mtl.build.quantization.quantize import CPU_MODEL
-from edge_mtl.build.recalibrate import recalibrate
-from edge_mtl.build.store.engines import EngineStore
-from edge_mtl.build.store.revision import rollback
+from edge_mtl.builder import pipeline
+from edge_mtl.builder.pipeline import build_engine
+from edge_mtl.builder.recalibrate import recalibrate
 from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, Bundle
+from edge_mtl.engine_store.engines import EngineStore
+from edge_mtl.engine_store.revision import rollback
 from edge_mtl.errors import BuildError, BundleError
-from edge_mtl.recipes import Recipe, load_recipe
+from edge_mtl.evaluation.budget import Budget
+from edge_mtl.evaluation.verify import quantized_subjects
+from edge_mtl.onnx_graph.model import GraphIndex, parse
+from edge_mtl.quantization.layers import without_layers
+from edge_mtl.quantization.learned import OWN_RECIPE, int8_recipe
+from edge_mtl.quantization.quantize import CPU_MODEL
+from edge_mtl.quantization.recipes import Recipe, load_recipe
+from edge_mtl.sources.recordings import folder_frames
 from tests.bundles import write_picture
 from tests.command_line import assert_failed, edge_mtl
 from tests.unit.test_frame_choice import scene

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from edge_mtl.errors import BuildError
-from edge_mtl.recipes import CPU_INT8, TENSORRT_INT8, LayerOverride, Method, Recipe, ReduceRange, load_recipe
+from edge_mtl.quantization.recipes import CPU_INT8, TENSORRT_INT8, LayerOverride, Method, Recipe, ReduceRange, load_recipe
 
 
 def written(folder: Path, text: str) -> Path:

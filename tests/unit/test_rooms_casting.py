@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from mtl.data.rooms import materials
-from mtl.data.rooms.camera import Intrinsics, look
-from mtl.data.rooms.casting import FIRST_WALL, FLOOR, Caster
-from mtl.data.rooms.intersect import entry_distance, safe_inverse, surface_at
-from mtl.data.rooms.labels import Label
-from mtl.data.rooms.layout import make_scene
-from mtl.data.rooms.scene import Scene, Shell
-from mtl.data.rooms.shapes import Kind, Piece, Shape, box, leaning, turned
-from mtl.data.rooms.textures import _PATTERNS, reflectance
+from mtl.datasets.rooms import materials
+from mtl.datasets.rooms.camera import Intrinsics, look
+from mtl.datasets.rooms.casting import FIRST_WALL, FLOOR, Caster
+from mtl.datasets.rooms.intersect import entry_distance, safe_inverse, surface_at
+from mtl.datasets.rooms.labels import Label
+from mtl.datasets.rooms.layout import make_scene
+from mtl.datasets.rooms.scene import Scene, Shell
+from mtl.datasets.rooms.shapes import Kind, Piece, Shape, box, leaning, turned
+from mtl.datasets.rooms.textures import _PATTERNS, reflectance
 
 GREY = materials.Material("plain", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import make_rooms
 import numpy as np
 import pytest
-from mtl.data.rooms import SPLIT_FIRST_SEED, RenderOptions, RoomsDataset, dataset, render_room, shards
+from mtl.datasets.rooms import SPLIT_FIRST_SEED, RenderOptions, RoomsDataset, dataset, render_room, shards
 
 SIZE = {"height": 16, "width": 20}
 TRAIN = Path(__file__).parents[2] / "train"
@@ -147,7 +147,7 @@ class TestWorkers:
     """With real worker processes."""
 
     SCRIPT = (
-        "import sys; from pathlib import Path; from mtl.data.rooms import dataset\n"
+        "import sys; from pathlib import Path; from mtl.datasets.rooms import dataset\n"
         "dataset.FRAMES_PER_SHARD = 2\n"
         "dataset.RoomsDataset(Path(sys.argv[1]), 'train', int(sys.argv[2]), height=16, width=20, workers=2, progress=False)"
     )

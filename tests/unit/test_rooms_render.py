@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mtl.data.rooms import CLASS_NAMES, PALETTE, RENDERER_VERSION, VOID, Label, RenderOptions, RoomSample, render_room
-from mtl.data.rooms.camera import Intrinsics
-from mtl.data.rooms.preview import contact_sheet
+from mtl.datasets.rooms import CLASS_NAMES, PALETTE, RENDERER_VERSION, VOID, Label, RenderOptions, RoomSample, render_room
+from mtl.datasets.rooms.camera import Intrinsics
+from mtl.datasets.rooms.preview import contact_sheet
 
 HEIGHT, WIDTH = 48, 64
 TRAIN = Path(__file__).parents[2] / "train"
@@ -58,7 +58,7 @@ def test_the_same_seed_gives_the_same_arrays(seed):
 
 def test_another_process_with_other_thread_settings_gives_the_same_bits():
     code = (
-        "import hashlib; from mtl.data.rooms import RenderOptions, render_room\n"
+        "import hashlib; from mtl.datasets.rooms import RenderOptions, render_room\n"
         f"sample = render_room(7, {HEIGHT}, {WIDTH}, options=RenderOptions(wide_fraction=0.0))\n"
         "print(hashlib.sha256(b''.join(a.tobytes() for a in (sample.image, sample.depth_m, sample.normals))).hexdigest())"
     )

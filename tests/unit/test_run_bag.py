@@ -15,7 +15,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from edge_mtl import Engine
 from edge_mtl.bundle import Bundle
-from edge_mtl.sensor_msgs import camera_of
+from edge_mtl.ros import camera_of
 from tests.bag_files import CAMERA_TOPIC, IMAGE_TOPIC, read_bag, without_definitions, write_bag
 from tests.bundles import picture
 from tests.command_line import edge_mtl

@@ -9,22 +9,21 @@ from pathlib import Path
 import pytest
 
 from edge_mtl.backends import Availability
-from edge_mtl.build import pipeline
-from edge_mtl.build.calibration import load_calibration
-from edge_mtl.build.candidates import Candidate, candidates
-from edge_mtl.build.gate.budget import Budget
-from edge_mtl.build.graphs import facts
-from edge_mtl.build.pipeline import build_engine
-from edge_mtl.build.quantization import search
-from edge_mtl.build.quantization.quantize import calibrate
-from edge_mtl.build.quantization.search import propose, smallest_fitting
-from edge_mtl.build.sensitivity.report import BlockSensitivity, Sensitivity
-from edge_mtl.build.store.engines import EngineStore
-from edge_mtl.build.trials import Trial
+from edge_mtl.builder import pipeline, search
+from edge_mtl.builder.candidate_builds import Trial
+from edge_mtl.builder.candidates import Candidate, candidates
+from edge_mtl.builder.pipeline import build_engine
+from edge_mtl.builder.search import propose, smallest_fitting
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.device import fingerprint
+from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import AccuracyError, BuildError
-from edge_mtl.recipes import load_recipe
+from edge_mtl.evaluation.budget import Budget
+from edge_mtl.evaluation.sensitivity.report import BlockSensitivity, Sensitivity
+from edge_mtl.onnx_graph.model import facts
+from edge_mtl.quantization.quantize import calibrate
+from edge_mtl.quantization.recipes import load_recipe
 from tests.command_line import assert_failed, edge_mtl
 
 RECIPE = load_recipe()

@@ -13,12 +13,12 @@ import pytest
 from onnx import numpy_helper
 
 from edge_mtl.backends import Backend, BackendInfo, open_backend
-from edge_mtl.build.calibration import load_calibration
-from edge_mtl.build.quantization.quantize import quantize_for_cpu
-from edge_mtl.build.selftest import TOLERANCES, Tolerance, golden_frame, run_self_test, since_build
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
+from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.errors import AccuracyError, BundleError
-from edge_mtl.recipes import load_recipe
+from edge_mtl.evaluation.self_test import TOLERANCES, Tolerance, golden_frame, run_self_test, since_build
+from edge_mtl.quantization.quantize import quantize_for_cpu
+from edge_mtl.quantization.recipes import load_recipe
 from tests.bundles import make_bundle
 
 

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 
 from edge_mtl.backends import open_backend
-from edge_mtl.build.calibration import CalibrationSet, load_calibration
-from edge_mtl.build.evaluation import LabelledFrame, evaluation_frames
-from edge_mtl.build.graphs import facts
-from edge_mtl.build.quantization.quantize import calibrate, emit, equalised
-from edge_mtl.build.sensitivity import measure as module
-from edge_mtl.build.sensitivity.blocks import find_blocks, only, without
-from edge_mtl.build.sensitivity.measure import measure_sensitivity
-from edge_mtl.build.sensitivity.picture import draw_sensitivity
-from edge_mtl.build.sensitivity.prefix import choose_cuts, cut_before, suffix
-from edge_mtl.build.sensitivity.report import Sensitivity
-from edge_mtl.build.sensitivity.score import Yardstick
 from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, Bundle
+from edge_mtl.calibration.frames import CalibrationSet, load_calibration
 from edge_mtl.errors import BuildError
-from edge_mtl.recipes import TENSORRT_INT8, load_recipe
+from edge_mtl.evaluation.labelled_frames import LabelledFrame, evaluation_frames
+from edge_mtl.evaluation.sensitivity import measure as module
+from edge_mtl.evaluation.sensitivity.blocks import find_blocks, only, without
+from edge_mtl.evaluation.sensitivity.figure import draw_sensitivity
+from edge_mtl.evaluation.sensitivity.measure import measure_sensitivity
+from edge_mtl.evaluation.sensitivity.prefix import choose_cuts, cut_before, suffix
+from edge_mtl.evaluation.sensitivity.report import Sensitivity
+from edge_mtl.evaluation.sensitivity.score import Yardstick
+from edge_mtl.onnx_graph.model import facts
+from edge_mtl.quantization.quantize import calibrate, emit, equalised
+from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
 from tests.bundles import host_model, make_bundle, picture, reference
 from tests.command_line import assert_failed, edge_mtl
 from tests.transformers import transformer_block
@@ -110,8 +110,8 @@ class TestPrefix:
 
 
 def _activations(model: bytes, names: list[str], planes: np.ndarray) -> dict[str, np.ndarray]:
-    from edge_mtl.build.graphs import parse
-    from edge_mtl.build.quantization.statistics import open_session
+    from edge_mtl.onnx_graph.model import parse
+    from edge_mtl.quantization.statistics import open_session
 
     session = open_session(parse(model, name="m"), names, 1, why="Testing")
     return dict(zip(names, session.run(names, {"image": planes}), strict=True))
@@ -150,7 +150,7 @@ class TestSensitivity:
     """The whole measurement."""
 
     def test_a_damaged_block_shows(self, bundle: Bundle, pictures: CalibrationSet) -> None:
-        from edge_mtl.recipes import LayerOverride
+        from edge_mtl.quantization.recipes import LayerOverride
 
         plain = measured(bundle, pictures)
         assert {row.name for row in plain.rows} == {"stem", "stage 1 attention", "stage 1 mlp", "normals branch"}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from edge_mtl.errors import FrameError
-from edge_mtl.frames import Intrinsics
-from edge_mtl.sensor_msgs import ENCODINGS, Camera, decode_compressed, decode_image
+from edge_mtl.image.frames import Intrinsics
+from edge_mtl.ros import ENCODINGS, Camera, decode_compressed, decode_image
 from tests.bundles import picture
 from tests.encodings import encoded
 

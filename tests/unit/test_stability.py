@@ -11,10 +11,10 @@ import pytest
 from edge_mtl import Engine
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import FrameError
-from edge_mtl.frames import Intrinsics
+from edge_mtl.image.frames import Intrinsics
 from edge_mtl.prediction import Prediction, Timing
-from edge_mtl.stability import Stability, StabilityMeter, TemporalFilter
 from edge_mtl.tasks import VOID
+from edge_mtl.tasks.stability import Stability, StabilityMeter, TemporalFilter
 from tests.bundles import picture
 
 HEIGHT, WIDTH = 48, 64

@@ -12,8 +12,8 @@ import torch
 from mtl.arguments import size_argument
 from mtl.checkpoint import save_weights
 from mtl.config import apply_overrides, describe, parse_config
-from mtl.data.rooms import RoomsDataset
-from mtl.model.configured import model_from
+from mtl.datasets.rooms import RoomsDataset
+from mtl.models.configured import model_from
 from mtl.study.choices import best_on_test, best_validation, mean_of_last
 from mtl.study.columns import DELTA_M, EPOCH, METRIC_COLUMNS, PARAMETERS, STEP, study_table
 from mtl.study.delta import EVERY_METRIC, change, delta_m, task_changes

@@ -17,7 +17,7 @@ from mtl.bundling import load_trained
 from mtl.checkpoint import CheckpointError
 from mtl.foreign_names import backbone_names
 from mtl.importing import ImportMismatch, import_weights, read_weights, turn_normals
-from mtl.model.torchvision_ops import make_timm_importable
+from mtl.models.torchvision_ops import make_timm_importable
 from torch import Tensor, nn
 from torch.nn import functional as F
 

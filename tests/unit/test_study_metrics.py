@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_mtl.metrics import DepthMetrics, MultiTaskMetrics, NormalMetrics, SegmentationMetrics
+from edge_mtl.evaluation.metrics import DepthMetrics, MultiTaskMetrics, NormalMetrics, SegmentationMetrics
 
 CLASSES = 13
 Maps = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
@@ -108,7 +108,7 @@ def test_every_metric_of_the_study_is_that_of_the_slow_reference(found: list[Map
 @given(batches())
 @settings(max_examples=25, deadline=None)
 def test_segmentation_and_depth_are_those_of_torchmetrics(found: list[Maps]) -> None:
-    from mtl.model.torchvision_ops import make_timm_importable
+    from mtl.models.torchvision_ops import make_timm_importable
 
     make_timm_importable()  # torchmetrics imports torchvision, too
     classification = pytest.importorskip("torchmetrics.classification")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from mtl.config import ConfigError, load_config, parse_config
-from mtl.model import IMAGENET_MEAN, MultiTaskModel, build_model, model_from
+from mtl.models import IMAGENET_MEAN, MultiTaskModel, build_model, model_from
 from mtl.settings import RunSettings
 
 from edge_mtl.errors import BuildError
@@ -164,6 +164,6 @@ def test_weights_that_cannot_be_downloaded_are_an_error_that_says_what_to_do(mon
     def offline(*arguments: object, **options: object) -> None:
         raise RuntimeError("no weights") from ConnectionError("[Errno -2] Name or service not known")
 
-    monkeypatch.setattr("mtl.model.backbone.timm.create_model", offline)
+    monkeypatch.setattr("mtl.models.backbone.timm.create_model", offline)
     with pytest.raises(BuildError, match=r"pvt_v2_b2 could not be downloaded .*--model.pretrained FILE"):
         model_from(row("pvt_v2_b2"))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from mtl.model import EdgeOptions, MultiTaskModel, build_model
-from mtl.model.deploy import deploy, relative_error
-from mtl.model.export import export_deploy
+from mtl.models import EdgeOptions, MultiTaskModel, build_model
+from mtl.models.deploy import deploy, relative_error
+from mtl.models.export import export_deploy
 
 from edge_mtl.errors import BuildError
 from tests.networks import as_if_trained

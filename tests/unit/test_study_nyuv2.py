@@ -13,15 +13,15 @@ import prepare_nyuv2
 import pytest
 import validate_dataset
 from mtl.config import ConfigError, parse_config
-from mtl.data.augment import see, whole_view
-from mtl.data.loader import BatchPlan, StepBatches
-from mtl.data.nyuv2 import DatasetError, DatasetMissing, NyuRequest
-from mtl.data.nyuv2.axes import NormalAxes, detect_axes
-from mtl.data.nyuv2.check import inspect
-from mtl.data.nyuv2.frames import set_aside
-from mtl.data.nyuv2.layout import FRAMES, frame_path, intrinsics_at
-from mtl.data.nyuv2.surface import normals_of_depth
-from mtl.data.sources import held_out_frames, train_frames
+from mtl.datasets.augment import see, whole_view
+from mtl.datasets.loader import BatchPlan, StepBatches
+from mtl.datasets.nyuv2 import DatasetError, DatasetMissing, NyuRequest
+from mtl.datasets.nyuv2.axes import NormalAxes, detect_axes
+from mtl.datasets.nyuv2.check import inspect
+from mtl.datasets.nyuv2.frames import set_aside
+from mtl.datasets.nyuv2.layout import FRAMES, frame_path, intrinsics_at
+from mtl.datasets.nyuv2.surface import normals_of_depth
+from mtl.datasets.sources import held_out_frames, train_frames
 from mtl.settings import AugmentSettings, DataSettings, Stage
 
 from tests.nyu_files import SIZE, box_frame, stored_normals, write_folder
@@ -130,7 +130,7 @@ def test_an_unwritable_folder_is_read_all_the_same(own_folder: Path, monkeypatch
     def full(*_: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("mtl.data.nyuv2.frames.write_description", full)
+    monkeypatch.setattr("mtl.datasets.nyuv2.frames.write_description", full)
     same_frame(NyuRequest(str(own_folder), "val").open()[0], box_frame(100))
     assert "detected at every start" in caplog.text
     assert not (own_folder / "dataset.json").exists()

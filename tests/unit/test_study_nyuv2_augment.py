@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from mtl.data.augment import View, draw_view, jitter, see
-from mtl.data.frame import Frame
-from mtl.data.nyuv2.surface import normals_of_depth
-from mtl.data.rooms import render_room
+from mtl.datasets.augment import View, draw_view, jitter, see
+from mtl.datasets.frame import Frame
+from mtl.datasets.nyuv2.surface import normals_of_depth
+from mtl.datasets.rooms import render_room
 from mtl.settings import AugmentSettings
 from torch.nn import functional as F
 

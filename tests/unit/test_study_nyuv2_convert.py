@@ -13,12 +13,12 @@ import h5py
 import numpy as np
 import prepare_nyuv2
 import pytest
-from mtl.data.nyuv2 import DatasetError, NyuRequest
-from mtl.data.nyuv2.axes import NormalAxes
-from mtl.data.nyuv2.check import inspect
-from mtl.data.nyuv2.labels import NYU40_TO_NYU13, read_class_mapping
-from mtl.data.nyuv2.layout import frame_path, read_description
-from mtl.data.nyuv2.official import CAMERA, CROP, read_splits
+from mtl.datasets.nyuv2 import DatasetError, NyuRequest
+from mtl.datasets.nyuv2.axes import NormalAxes
+from mtl.datasets.nyuv2.check import inspect
+from mtl.datasets.nyuv2.labels import NYU40_TO_NYU13, read_class_mapping
+from mtl.datasets.nyuv2.layout import frame_path, read_description
+from mtl.datasets.nyuv2.official import CAMERA, CROP, read_splits
 from scipy.io import savemat
 
 from edge_mtl.tasks import NYU13_CLASSES
@@ -117,8 +117,8 @@ def test_the_folder_has_what_libmtl_reads(parquet: Path, tmp_path: Path) -> None
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from mtl.data.nyuv2.convert import convert
-from mtl.data.nyuv2.parquet import ParquetFrames
+from mtl.datasets.nyuv2.convert import convert
+from mtl.datasets.nyuv2.parquet import ParquetFrames
 assert "torch" not in sys.modules, "a conversion needs no torch"
 class Killed(ParquetFrames):
     def frames(self, part, wanted):
@@ -282,7 +282,7 @@ def test_a_folder_is_adopted_with_axes_that_are_found_or_stated(tmp_path: Path, 
 def test_a_full_disk_ends_with_one_line_and_keeps_what_is_done(
     parquet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mtl.data.nyuv2 import convert
+    from mtl.datasets.nyuv2 import convert
 
     save, written = convert.save_array, []
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mtl import shares
-from mtl.data.frame import Batch
-from mtl.data.loader import BatchPlan, StepBatches
+from mtl import microbatches
+from mtl.datasets.frame import Batch
+from mtl.datasets.loader import BatchPlan, StepBatches
+from mtl.microbatches import split
 from mtl.parallel import ALONE, Parallel, ParallelError, PeerFailed, launched
 from mtl.settings import AugmentSettings, RunSettings
-from mtl.shares import split
 
 from edge_mtl.errors import BuildError
 from tests.tiny_training import made_up_batch, tiny_settings, tiny_training, together
@@ -32,7 +32,7 @@ def settings_of(weighting: str, **changes: str) -> RunSettings:
 def learn(parallel: Parallel, settings: RunSettings, blind: bool = False) -> dict[str, Any]:
     """Three steps on this process's part of three batches: the losses of each and the weights at the end."""
     if blind:  # every part counts the same, however little truth it has
-        shares.part_factors.__code__ = (lambda own, total, *, parts: own.float() * 0 + 1.0).__code__
+        microbatches.part_factors.__code__ = (lambda own, total, *, parts: own.float() * 0 + 1.0).__code__
     training = tiny_training(settings, parallel=parallel)
     reports = []
     for step in range(STEPS):
@@ -189,7 +189,7 @@ class Numbered:
         return 8
 
     def __getitem__(self, index: int) -> Any:
-        from mtl.data.frame import Frame
+        from mtl.datasets.frame import Frame
 
         shape = (32, 64)
         normals = np.zeros((*shape, 3), np.float32)

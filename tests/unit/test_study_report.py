@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import study as study_script
 from mtl.config import describe
-from mtl.data.rooms import RoomsDataset
+from mtl.datasets.rooms import RoomsDataset
 from mtl.study.answers import Answer, answer_all
 from mtl.study.comparison import Comparison
 from mtl.study.cosines import PairCosines, pair_cosines, smoothed

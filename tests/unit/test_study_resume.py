@@ -17,9 +17,9 @@ import torch
 from mtl.checkpoint import CheckpointError, load_state, load_weights
 from mtl.clock import Clock
 from mtl.config import ConfigError
-from mtl.data.frame import Batch
-from mtl.journal import METRICS, Journal, JournalError
+from mtl.datasets.frame import Batch
 from mtl.loop import StepReport, Training
+from mtl.metric_logger import METRICS, Journal, JournalError
 from mtl.parallel import ALONE, Parallel
 from mtl.run import BEST, STATE, Run, TrainingError
 from mtl.settings import RunSettings

@@ -18,7 +18,7 @@ import pytest
 import study as study_script
 from mtl.checkpoint import CheckpointError
 from mtl.config import ConfigError, describe, load_config, split_arguments
-from mtl.model import EdgeOptions
+from mtl.models import EdgeOptions
 from mtl.study import process, runner
 from mtl.study.definition import load_study
 from mtl.study.records import read_outcome, read_records

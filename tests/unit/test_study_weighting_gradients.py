@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mtl.model import build_model
+from mtl.models import build_model
 from mtl.settings import LossSettings
 from mtl.weighting import WeightingError, gradient_cosines, make_weighting, tapped
 from mtl.weighting.gradient_weighting import GradientWeighting

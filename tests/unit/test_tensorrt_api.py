@@ -13,15 +13,13 @@ from pathlib import Path
 import pytest
 
 import edge_mtl
-from edge_mtl import tensorrt_api
+from edge_mtl.backends.tensorrt import api
+from edge_mtl.backends.tensorrt.api import Library, check_plan, find_library, has, library_of, member
 from edge_mtl.errors import BackendUnavailable, BuildError, BundleError, EngineMismatch
-from edge_mtl.tensorrt_api import Library, check_plan, find_library, has, library_of, member
 from tests.tensorrt_bindings import VERSIONS, Surface, run_with, surface
 
 ROOT = Path(edge_mtl.__file__).parent
-SOURCES = sorted(
-    [ROOT / "tensorrt_api.py", *(ROOT / "build" / "tensorrt").glob("*.py"), *(ROOT / "backends" / "tensorrt").glob("*.py")]
-)
+SOURCES = sorted([*(ROOT / "builder" / "tensorrt").glob("*.py"), *(ROOT / "backends" / "tensorrt").glob("*.py")])
 
 
 @pytest.fixture(scope="session")
@@ -137,10 +135,10 @@ def test_no_calibrator_is_named_anywhere() -> None:
 def test_a_library_that_does_not_start_is_a_typed_error(version: str, stubs: Path) -> None:
     code = """
 import tensorrt_bindings as module
-from edge_mtl.build.tensorrt.builder import build_plan
-from edge_mtl.build.tensorrt.options import PlanOptions
+from edge_mtl.builder.tensorrt.builder import build_plan
+from edge_mtl.builder.tensorrt.options import PlanOptions
 from edge_mtl.errors import BackendUnavailable
-from edge_mtl.tensorrt_api import library_of
+from edge_mtl.backends.tensorrt.api import library_of
 from tests.bundles import host_model
 library = library_of(module, name="tensorrt")
 try:
@@ -190,7 +188,7 @@ def test_a_module_without_a_version_is_refused() -> None:
 
 
 def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorrt_api, "installed", lambda: ())
+    monkeypatch.setattr(api, "installed", lambda: ())
     with pytest.raises(BackendUnavailable, match=r'TensorRT is not installed.*pip install "edge-mtl\[tensorrt\]"'):
         find_library()
     with pytest.raises(BackendUnavailable, match="Unknown TensorRT library 'tensort'"):
@@ -201,8 +199,8 @@ def test_a_library_that_does_not_import_says_why(monkeypatch: pytest.MonkeyPatch
     def broken(name: str) -> types.ModuleType:
         raise ImportError("libnvinfer.so.10: cannot open shared object file")
 
-    monkeypatch.setattr(tensorrt_api, "installed", lambda: ("tensorrt",))
-    monkeypatch.setattr(tensorrt_api.importlib, "import_module", broken)
+    monkeypatch.setattr(api, "installed", lambda: ("tensorrt",))
+    monkeypatch.setattr(api.importlib, "import_module", broken)
     with pytest.raises(BackendUnavailable, match=r"tensorrt is not usable here \(libnvinfer.so.10"):
         find_library()
 

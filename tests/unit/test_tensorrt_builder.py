@@ -17,21 +17,21 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_mtl.build.graphs import facts
-from edge_mtl.build.quantization.quantize import calibrate, emit
-from edge_mtl.build.tensorrt import builder as module
-from edge_mtl.build.tensorrt.batch import open_batch
-from edge_mtl.build.tensorrt.builder import build_plan
-from edge_mtl.build.tensorrt.contents import check_precision, plan_layers
-from edge_mtl.build.tensorrt.half import KEPT_IN_FP32, to_half
-from edge_mtl.build.tensorrt.monitor import STEPS, Phases
-from edge_mtl.build.tensorrt.options import PlanOptions, parse_options
-from edge_mtl.build.tensorrt.pictures import with_casts_at_the_ends
-from edge_mtl.build.tensorrt.timing_cache import attach, cache_file, keep
+from edge_mtl.backends.tensorrt.api import Library
+from edge_mtl.builder.tensorrt import builder as module
+from edge_mtl.builder.tensorrt.batch import open_batch
+from edge_mtl.builder.tensorrt.builder import build_plan
+from edge_mtl.builder.tensorrt.contents import check_precision, plan_layers
+from edge_mtl.builder.tensorrt.half import KEPT_IN_FP32, to_half
+from edge_mtl.builder.tensorrt.monitor import STEPS, Phases
+from edge_mtl.builder.tensorrt.options import PlanOptions, parse_options
+from edge_mtl.builder.tensorrt.pictures import with_casts_at_the_ends
+from edge_mtl.builder.tensorrt.timing_cache import attach, cache_file, keep
+from edge_mtl.cuda.gpus import Gpu
 from edge_mtl.errors import BackendUnavailable, BuildError
-from edge_mtl.gpu import Gpu
-from edge_mtl.recipes import TENSORRT_INT8, load_recipe
-from edge_mtl.tensorrt_api import Library
+from edge_mtl.onnx_graph.model import facts
+from edge_mtl.quantization.quantize import calibrate, emit
+from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
 from tests.bundles import graph_model, host_model, picture
 from tests.transformers import transformer_block
 

@@ -17,21 +17,21 @@ import pytest
 
 from edge_mtl import backends
 from edge_mtl.backends import Availability, Backend, open_backend
+from edge_mtl.backends.tensorrt.api import Library
 from edge_mtl.bench.latency import LatencyReport, measure_interleaved
-from edge_mtl.build import pipeline, trials
-from edge_mtl.build.candidates import DEPTHWISE, candidates
-from edge_mtl.build.graphs import facts
-from edge_mtl.build.pipeline import build_engine
-from edge_mtl.build.store.engines import EngineStore
-from edge_mtl.build.tensorrt.builder import PlanReport
-from edge_mtl.build.tensorrt.contents import NetworkContents, check_precision
-from edge_mtl.build.tensorrt.options import PlanOptions
+from edge_mtl.builder import candidate_builds, pipeline
+from edge_mtl.builder.candidates import DEPTHWISE, candidates
+from edge_mtl.builder.pipeline import build_engine
+from edge_mtl.builder.tensorrt.builder import PlanReport
+from edge_mtl.builder.tensorrt.contents import NetworkContents, check_precision
+from edge_mtl.builder.tensorrt.options import PlanOptions
 from edge_mtl.bundle import PLAIN_MODEL, Bundle
-from edge_mtl.choice import choose, default_backend
+from edge_mtl.cuda.gpus import Gpu
 from edge_mtl.device import fingerprint
+from edge_mtl.engine_store.engines import EngineStore
+from edge_mtl.engine_store.resolve import choose, default_backend
 from edge_mtl.errors import BackendUnavailable, BuildError, EngineMismatch
-from edge_mtl.gpu import Gpu
-from edge_mtl.tensorrt_api import Library
+from edge_mtl.onnx_graph.model import facts
 
 MAGIC = b"ftrt"
 ORIN = Gpu("Orin", "8.7", "12.6", 8 << 30, True)
@@ -90,13 +90,13 @@ class FakeGpu:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
     fake = FakeGpu()
-    for module in (pipeline, trials):
+    for module in (pipeline, candidate_builds):
         monkeypatch.setattr(module, "available", lambda: HERE)
-    monkeypatch.setattr(trials, "find_library", lambda: Library(None, "tensorrt", (10, 3, 0)))
-    monkeypatch.setattr(trials, "build_plan", fake.build)
-    monkeypatch.setattr(trials, "open_backend", fake.open)
-    monkeypatch.setattr(trials, "compile_graph", lambda *arguments, **options: None)
-    monkeypatch.setattr(trials, "measure_interleaved", fake.time)
+    monkeypatch.setattr(candidate_builds, "find_library", lambda: Library(None, "tensorrt", (10, 3, 0)))
+    monkeypatch.setattr(candidate_builds, "build_plan", fake.build)
+    monkeypatch.setattr(candidate_builds, "open_backend", fake.open)
+    monkeypatch.setattr(candidate_builds, "compile_graph", lambda *arguments, **options: None)
+    monkeypatch.setattr(candidate_builds, "measure_interleaved", fake.time)
     return fake
 
 
@@ -148,8 +148,8 @@ def test_the_plain_graph_is_timed_beside_the_rewritten_one_and_may_win(
     report = build_engine(own_bundle, precision="int8", threads=1, budget=None, store=store)
     assert report.record.options["graph"] == PLAIN_MODEL
     assert "made of the plain graph" in report.chosen.reason
-    monkeypatch.setattr("edge_mtl.choice.available", lambda: HERE)
-    monkeypatch.setattr("edge_mtl.build.store.engines.gpus", lambda: (ORIN,))
+    monkeypatch.setattr("edge_mtl.engine_store.resolve.available", lambda: HERE)
+    monkeypatch.setattr("edge_mtl.engine_store.engines.gpus", lambda: (ORIN,))
     plan = choose(own_bundle).model
     opened = gpu.open("tensorrt", plan, precision="fp16")
     assert next(iter(opened.inputs.values())).dtype == "uint8", "pixels go in: pre- and post-processing are in the plan"
@@ -217,16 +217,16 @@ def test_the_plan_is_chosen_where_its_gpu_is_and_passed_over_where_it_is_gone(
     gpu: FakeGpu, own_bundle: Bundle, store: EngineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_engine(own_bundle, precision="int8", threads=1, budget=None, store=store)
-    monkeypatch.setattr("edge_mtl.choice.available", lambda: HERE)
-    monkeypatch.setattr("edge_mtl.build.store.engines.gpus", lambda: (ORIN,))
+    monkeypatch.setattr("edge_mtl.engine_store.resolve.available", lambda: HERE)
+    monkeypatch.setattr("edge_mtl.engine_store.engines.gpus", lambda: (ORIN,))
     found = choose(own_bundle)
     assert (found.backend, found.precision) == ("tensorrt", "int8+fp16")
     assert found.model.startswith(MAGIC)
-    monkeypatch.setattr("edge_mtl.build.store.engines.gpus", lambda: (dataclasses.replace(ORIN, name="Thor"),))
+    monkeypatch.setattr("edge_mtl.engine_store.engines.gpus", lambda: (dataclasses.replace(ORIN, name="Thor"),))
     assert choose(own_bundle).backend == "onnxruntime", "the engine of the processor still fits"
     with pytest.raises(EngineMismatch, match=r"built on Orin .*this device has Thor"):
         choose(own_bundle, backend="tensorrt")
-    monkeypatch.setattr("edge_mtl.choice.available", lambda: WITHOUT)
+    monkeypatch.setattr("edge_mtl.engine_store.resolve.available", lambda: WITHOUT)
     passed = choose(own_bundle)
     assert (passed.backend, passed.fell_back) == ("onnxruntime", True)
     with pytest.raises(BackendUnavailable, match="there is no GPU"):
@@ -234,7 +234,7 @@ def test_the_plan_is_chosen_where_its_gpu_is_and_passed_over_where_it_is_gone(
 
 
 def test_tensorrt_without_an_engine_names_the_command(own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_mtl.choice.available", lambda: HERE)
+    monkeypatch.setattr("edge_mtl.engine_store.resolve.available", lambda: HERE)
     with pytest.raises(EngineMismatch, match=r"edge-mtl build-engine .* --backend tensorrt"):
         choose(own_bundle, backend="tensorrt")
     assert choose(own_bundle).backend == "onnxruntime"
@@ -245,11 +245,11 @@ def test_the_gpu_that_is_named_is_the_one_that_plans_are_built_for(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     second = dataclasses.replace(ORIN, name="second")
-    for place in ("edge_mtl.asked_device.gpus", "edge_mtl.build.store.engines.gpus"):
+    for place in ("edge_mtl.backends.selection.gpus", "edge_mtl.engine_store.engines.gpus"):
         monkeypatch.setattr(place, lambda: (ORIN, second))
-    monkeypatch.setattr("edge_mtl.build.store.engines.available", lambda: HERE)
+    monkeypatch.setattr("edge_mtl.engine_store.engines.available", lambda: HERE)
     made: list[int] = []
-    monkeypatch.setattr(trials, "current_gpu", lambda index: made.append(index) or contextlib.nullcontext())
+    monkeypatch.setattr(candidate_builds, "current_gpu", lambda index: made.append(index) or contextlib.nullcontext())
     report = build_engine(own_bundle, precision="fp16", device="cuda:1", threads=1, budget=None)
     assert report.record.gpu == second
     assert set(made) == {1}

@@ -12,20 +12,20 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edge_mtl.build.calibration import load_calibration
-from edge_mtl.build.candidate_graphs import candidate_graphs
-from edge_mtl.build.candidates import DEPTHWISE, Candidate
-from edge_mtl.build.graphs import facts
-from edge_mtl.build.quantization.quantize import calibrate, emit
-from edge_mtl.build.tensorrt.batch import open_batch
-from edge_mtl.build.tensorrt.builder import build_plan
-from edge_mtl.build.tensorrt.half import to_half
-from edge_mtl.build.tensorrt.options import PlanOptions
-from edge_mtl.build.tensorrt.pictures import with_casts_at_the_ends
+from edge_mtl.backends.tensorrt.api import Library, find_library
+from edge_mtl.builder.candidate_graphs import candidate_graphs
+from edge_mtl.builder.candidates import DEPTHWISE, Candidate
+from edge_mtl.builder.tensorrt.batch import open_batch
+from edge_mtl.builder.tensorrt.builder import build_plan
+from edge_mtl.builder.tensorrt.half import to_half
+from edge_mtl.builder.tensorrt.options import PlanOptions
+from edge_mtl.builder.tensorrt.pictures import with_casts_at_the_ends
 from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, PLAIN_MODEL, Bundle
+from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.errors import BuildError
-from edge_mtl.recipes import TENSORRT_INT8, load_recipe
-from edge_mtl.tensorrt_api import Library, find_library
+from edge_mtl.onnx_graph.model import facts
+from edge_mtl.quantization.quantize import calibrate, emit
+from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
 from tests.bundles import graph_model, host_model, picture
 from tests.transformers import transformer_block
 

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from edge_mtl.build.store.engines import EngineStore, cache_folder
-from edge_mtl.build.store.records import EngineRecord, engine_file, engine_key
-from edge_mtl.build.store.validity import why_stale
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.cuda.gpus import Gpu
 from edge_mtl.device import fingerprint
+from edge_mtl.engine_store.engines import EngineStore, cache_folder
+from edge_mtl.engine_store.sidecars import EngineRecord, engine_file, engine_key
+from edge_mtl.engine_store.validity import why_stale
 from edge_mtl.errors import BundleError, EngineMismatch
 from edge_mtl.files import sha256_bytes
-from edge_mtl.gpu import Gpu
 from tests.command_line import assert_failed, edge_mtl
 
 ORIN = Gpu("Orin", "8.7", "12.6", 8 << 30, True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from mtl.data.augment import View, draw_view, jitter, see, whole_view
-from mtl.data.frame import Frame
+from mtl.datasets.augment import View, draw_view, jitter, see, whole_view
+from mtl.datasets.frame import Frame
 from mtl.geometry import canonical_intrinsics, intrinsics_matrix
 from mtl.settings import AugmentSettings
 

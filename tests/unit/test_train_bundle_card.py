@@ -12,8 +12,8 @@ import pytest
 import torch
 from mtl.bundle_card import Trained, measure, provenance, training_command
 from mtl.config import apply_overrides, config_sha256, describe, load_config, parse_config
-from mtl.data.frame import Frame
-from mtl.model.configured import model_from
+from mtl.datasets.frame import Frame
+from mtl.models.configured import model_from
 from rich.console import Console
 
 from edge_mtl.tasks import NYU13_CLASSES

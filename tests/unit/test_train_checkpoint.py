@@ -11,7 +11,7 @@ import torch
 from mtl.bundling import load_trained
 from mtl.checkpoint import CheckpointError, load_state, load_weights, save_state, save_weights
 from mtl.config import as_written, describe
-from mtl.model.configured import model_from
+from mtl.models.configured import model_from
 from mtl.resume import check_same_settings
 from mtl.settings import ModelSettings, RunSettings, Stage
 

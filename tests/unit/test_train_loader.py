@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from mtl.data.frame import Batch, Frame
-from mtl.data.loader import BatchPlan, StepBatches, batches
+from mtl.datasets.frame import Batch, Frame
+from mtl.datasets.loader import BatchPlan, StepBatches, batches
 from mtl.ema import Ema
 from mtl.geometry import canonical_intrinsics
 from mtl.schedule import learning_rate

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from mtl.config import ConfigError, apply_overrides, describe, parse_config
-from mtl.data.nyuv2.layout import FRAMES
+from mtl.datasets.nyuv2.layout import FRAMES
 from mtl.ema import Ema
 from mtl.machine import prepared
 from mtl.parallel import Parallel

@@ -18,13 +18,13 @@ from mtl.settings import LossSettings
 from torch import Tensor, nn
 
 from edge_mtl.backends import open_backend
-from edge_mtl.backends.byte_products import products_saturate
-from edge_mtl.build.quantization.learned import Learned, forget, read_learned, write_learned
-from edge_mtl.build.quantization.quantize import calibrate, choose, emit, observe_activations
-from edge_mtl.build.quantization.ranges import Range
-from edge_mtl.build.quantization.weights import LayerArrays, quantize_layer
+from edge_mtl.backends.int8_saturation import products_saturate
 from edge_mtl.errors import BuildError, CalibrationError
-from edge_mtl.recipes import CPU_INT8, TENSORRT_INT8, Recipe, Target, Weights, load_recipe
+from edge_mtl.quantization.learned import Learned, forget, read_learned, write_learned
+from edge_mtl.quantization.quantize import calibrate, choose, emit, observe_activations
+from edge_mtl.quantization.ranges import Range
+from edge_mtl.quantization.recipes import CPU_INT8, TENSORRT_INT8, Recipe, Target, Weights, load_recipe
+from edge_mtl.quantization.weights import LayerArrays, quantize_layer
 from tests.bundles import picture
 from tests.transformers import HEIGHT, WIDTH, transformer_block
 

@@ -15,21 +15,21 @@ import torch
 from mtl.bundling import export_bundle, load_trained
 from mtl.checkpoint import CheckpointError, load_state, load_weights
 from mtl.config import ConfigError
-from mtl.data.frame import Batch
-from mtl.data.rooms import dataset
+from mtl.datasets.frame import Batch
+from mtl.datasets.rooms import dataset
 from mtl.loop import StepReport, Training
-from mtl.model import MultiTaskModel, export
+from mtl.models import MultiTaskModel, export
 from mtl.qat import prepare
 from mtl.qat.exporting import TRAINED
 from mtl.qat.settings import for_qat
 from mtl.run import BEST, STATE, Run
 from mtl.settings import QatSettings, RunSettings
 
-from edge_mtl.build.gate.verify import quantized_subjects
-from edge_mtl.build.graphs import facts
-from edge_mtl.build.pipeline import build_engine
-from edge_mtl.build.quantization.learned import QAT_MODEL, int8_graph, int8_recipe
+from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.evaluation.verify import quantized_subjects
+from edge_mtl.onnx_graph.model import facts
+from edge_mtl.quantization.learned import QAT_MODEL, int8_graph, int8_recipe
 from tests.tiny_training import make_rooms, quiet, tiny_settings
 
 

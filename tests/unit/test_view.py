@@ -16,7 +16,7 @@ import pytest
 from edge_mtl.bundle import Bundle
 from edge_mtl.commands import view
 from edge_mtl.errors import BackendUnavailable, FrameError
-from edge_mtl.view.sources import TimedFrame, TimedSource, open_timed
+from edge_mtl.sources.timed import TimedFrame, TimedSource, open_timed
 from edge_mtl.view.stage import Stage
 from edge_mtl.view.viewer import live, remote, saved
 from tests.bundles import make_bundle, picture, write_picture

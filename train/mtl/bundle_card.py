@@ -17,13 +17,13 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_mtl.metrics import MultiTaskMetrics
+from edge_mtl.evaluation.metrics import MultiTaskMetrics
 from edge_mtl.tasks import NYU13_CLASSES
 from mtl.config import ConfigError, as_written, config_sha256, describe, load_config, parse_config
-from mtl.data.frame import FrameSource
-from mtl.data.rooms import RENDERER_VERSION
+from mtl.datasets.frame import FrameSource
+from mtl.datasets.rooms import RENDERER_VERSION
 from mtl.evaluate import Predictor, judge
-from mtl.model import MultiTaskModel
+from mtl.models import MultiTaskModel
 from mtl.progress import metrics_table
 from mtl.revision import commit
 from mtl.settings import RunSettings

@@ -14,11 +14,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_mtl.build.calibration import decode_picture
+from edge_mtl.calibration.frames import decode_picture
 from edge_mtl.errors import BuildError
 from edge_mtl.files import sha256_bytes
-from mtl.data.augment import see, whole_view
-from mtl.data.frame import FrameSource
+from mtl.datasets.augment import see, whole_view
+from mtl.datasets.frame import FrameSource
 
 __all__ = ["DEPTH_UNITS_PER_M", "network_picture", "spread", "write_calibration", "write_evaluation", "write_golden"]
 

@@ -11,20 +11,20 @@ from typing import Any
 
 from rich.console import Console
 
-from edge_mtl.build.quantization.learned import QAT_MODEL
 from edge_mtl.bundle import CALIBRATION, DEPLOY_MODEL, EVALUATION, GOLDEN, PLAIN_MODEL, Bundle, write_bundle
 from edge_mtl.errors import BundleError
 from edge_mtl.manifest import InputSpec, task_descriptions
+from edge_mtl.quantization.learned import QAT_MODEL
 from mtl.bundle_card import DATASETS, Trained, measure, provenance
 from mtl.bundle_frames import spread, write_calibration, write_evaluation, write_golden
 from mtl.checkpoint import CheckpointError, load_weights
 from mtl.config import ConfigError, apply_overrides, as_written, describe, parse_config
-from mtl.data.augment import see, whole_view
-from mtl.data.frame import FrameSource
-from mtl.data.sources import held_out_frames, train_frames
+from mtl.datasets.augment import see, whole_view
+from mtl.datasets.frame import FrameSource
+from mtl.datasets.sources import held_out_frames, train_frames
 from mtl.evaluate import model_predictor
 from mtl.geometry import Intrinsics, canonical_intrinsics
-from mtl.model.configured import model_from
+from mtl.models.configured import model_from
 from mtl.onnx_predictor import OnnxGraph
 from mtl.settings import RunSettings
 
@@ -101,7 +101,7 @@ def export_bundle(
 
     def fill(folder: Path) -> None:
         # imported here: the exporter is heavy, and reading a checkpoint does not need it
-        from mtl.model.export import export_deploy, export_plain
+        from mtl.models.export import export_deploy, export_plain
 
         console.print(f"exporting {PLAIN_MODEL} and {DEPLOY_MODEL} at {size[0]}x{size[1]}", highlight=False)
         export_plain(trained.model, folder / PLAIN_MODEL, height=size[0], width=size[1])

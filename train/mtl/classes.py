@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from edge_mtl.tasks import SEGMENTATION, TASKS
-from mtl.data.frame import FrameSource
+from mtl.datasets.frame import FrameSource
 
 __all__ = ["class_weights"]
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edge_mtl.metrics import MultiTaskMetrics
+from edge_mtl.evaluation.metrics import MultiTaskMetrics
 from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
-from mtl.data.augment import see, whole_view
-from mtl.data.frame import FrameSource
+from mtl.datasets.augment import see, whole_view
+from mtl.datasets.frame import FrameSource
 from mtl.geometry import Intrinsics, canonical_intrinsics, from_canonical
-from mtl.model import MultiTaskModel
+from mtl.models import MultiTaskModel
 
 if TYPE_CHECKING:
     from mtl.qat.network import QatNetwork
@@ -92,7 +92,7 @@ def evaluate(
     canonical: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
-    """Metrics of `edge_mtl.metrics` over all frames at full network resolution, bars and void excluded; see `judge`."""
+    """Metrics of `edge_mtl.evaluation` over all frames at full network resolution, bars and void excluded; see `judge`."""
     metrics = MultiTaskMetrics(tasks)
     for number, judged in enumerate(judge(predict, frames, size=size, batch=batch, canonical=canonical)):
         metrics.update(judged.predicted, judged.truth)

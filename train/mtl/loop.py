@@ -13,15 +13,15 @@ import torch._functorch.config as functorch
 from torch import Tensor, nn
 
 from mtl.checkpoint import CheckpointError
-from mtl.data.frame import Batch
+from mtl.datasets.frame import Batch
 from mtl.ema import Ema
 from mtl.losses import MultiTaskLoss
-from mtl.model import MultiTaskModel
+from mtl.microbatches import part_factors, split, truth_counts
+from mtl.models import MultiTaskModel
 from mtl.norms import norm_statistics, train_with
 from mtl.parallel import ALONE, Parallel
 from mtl.schedule import learning_rate
 from mtl.settings import OptimizerSettings, RunSettings
-from mtl.shares import part_factors, split, truth_counts
 from mtl.weighting import Weighting, gradient_cosines, tapped
 
 __all__ = ["StepReport", "Training"]

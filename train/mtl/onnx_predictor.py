@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from edge_mtl.backends import open_backend
-from edge_mtl.postprocess import HOST_OUTPUTS
+from edge_mtl.tasks.postprocess import HOST_OUTPUTS
 
 __all__ = ["OnnxGraph"]
 

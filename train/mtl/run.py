@@ -19,21 +19,21 @@ from rich.console import Console
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import sweep_temporaries, write_atomic
 from edge_mtl.tasks import SEGMENTATION
-from mtl.appraisal import BEST, LAST, Appraisal
 from mtl.checkpoint import CheckpointError, load_state, save_state, start_from
 from mtl.classes import class_weights
 from mtl.clock import Clock
 from mtl.config import describe
-from mtl.data.frame import Batch, FrameSource
-from mtl.data.loader import BatchPlan, batches
-from mtl.data.sources import held_out_frames, train_frames
+from mtl.datasets.frame import Batch, FrameSource
+from mtl.datasets.loader import BatchPlan, batches
+from mtl.datasets.sources import held_out_frames, train_frames
+from mtl.evaluator import BEST, LAST, Appraisal
 from mtl.interrupts import deferred_stop
-from mtl.journal import Journal
 from mtl.loop import StepReport, Training
 from mtl.losses import MultiTaskLoss
 from mtl.machine import prepared
-from mtl.model import MultiTaskModel
-from mtl.model.configured import model_from
+from mtl.metric_logger import Journal
+from mtl.models import MultiTaskModel
+from mtl.models.configured import model_from
 from mtl.parallel import ALONE, Parallel
 from mtl.progress import StepProgress
 from mtl.resume import check_same_settings

@@ -43,7 +43,7 @@ NYUV2_TRAIN = 795
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """The network; see `mtl.model.build_model`. Paths are empty for none.
+    """The network; see `mtl.models.build_model`. Paths are empty for none.
 
     Attributes:
         decoder: "edge" (ours), "aspp" (the study's) or "aspp_folded" (the study's without the weights that only ever
@@ -58,7 +58,7 @@ class ModelSettings:
         sharing: "full" shares the backbone, "partial" its first `shared_stages` (1 to 3), "separate" nothing; where less
             than everything is shared, every task has a single-task decoder of its own.
         exchange, gated, context, top_down, fine, last_stage_only, rays, slim: parts of the edge decoder, for ablations;
-            see `mtl.model.edge.EdgeOptions`.
+            see `mtl.models.edge.EdgeOptions`.
     """
 
     backbone: str = "pvt_v2_b0"
@@ -89,7 +89,7 @@ class DataSettings:
     """Where frames come from.
 
     Attributes:
-        kind: "rooms" (rendered) or "nyuv2" (a folder in LibMTL's layout, see `mtl.data.nyuv2`).
+        kind: "rooms" (rendered) or "nyuv2" (a folder in LibMTL's layout, see `mtl.datasets.nyuv2`).
         root: folder of rendered rooms, one sub-folder per size, missing frames are rendered into it; or the NYUv2 folder.
             Left at data/rooms, NYUv2 is looked for in data/nyuv2 (see `folder`).
         canonical: whether depth and normals are learnt and judged for the canonical camera (decision 0002), so that the
@@ -284,7 +284,7 @@ class QatSettings:
     Attributes:
         enabled: whether this run is one.
         target: whose Q/DQ placement is trained with: uint8 activations for CPUs, int8 around zero for TensorRT.
-        recipe: a file as those in `edge_mtl/recipes`; empty for the package's own for the target.
+        recipe: a file as those in `edge_mtl/quantization/recipes`; empty for the package's own for the target.
         ranges: "learned" by gradients (LSQ), "ema" follow the batches' extremes, "fixed" stay as calibrated.
         calibration: frames of the train split that the first ranges come from.
         steps: of the fine-tuning, at the size of the last stage.

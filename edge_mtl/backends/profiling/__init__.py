@@ -1,6 +1,6 @@
 """How long each layer of a graph takes, by the runtime's own profiler, one file per runtime.
 
-Knows layers as runtimes name them; which part of a network they belong to is told in edge_mtl.bench.parts. No runtime is
+Knows layers as runtimes name them; which part of a network they belong to is told in edge_mtl.bench.layer_groups. No runtime is
 imported before it is asked for.
 """
 
@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from edge_mtl.allowlist import check_graph
 from edge_mtl.backends import TAKES_GRAPHS, available
 from edge_mtl.errors import BackendUnavailable
+from edge_mtl.onnx_graph.allowlist import check_graph
 
 __all__ = ["LayerProfile", "LayerTime", "profile_graph"]
 

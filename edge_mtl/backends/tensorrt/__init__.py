@@ -6,9 +6,9 @@ A plan is a program: whoever opens one has checked who built it and that its byt
 from __future__ import annotations
 
 from edge_mtl.backends import Backend
+from edge_mtl.backends.tensorrt.api import Library, check_plan, find_library
 from edge_mtl.backends.tensorrt.backend import TensorRtBackend
 from edge_mtl.cuda import Cuda, open_cuda
-from edge_mtl.tensorrt_api import Library, check_plan, find_library
 
 __all__ = ["TensorRtBackend", "open_graph", "open_plan"]
 

@@ -22,15 +22,15 @@ import numpy as np
 
 from edge_mtl.backends import BackendInfo, TensorSpec
 from edge_mtl.backends.forks import never_free_in_children
+from edge_mtl.backends.tensorrt.api import Library
 from edge_mtl.backends.tensorrt.buffers import BufferSet, Feed
-from edge_mtl.backends.tensorrt.lending import DevicePool
+from edge_mtl.backends.tensorrt.device_pool import DevicePool
 from edge_mtl.backends.tensorrt.plan import Plan
-from edge_mtl.buffers import BufferPool
 from edge_mtl.cuda import Cuda, CudaError, Graph, Stream
 from edge_mtl.cuda.arrays import DeviceArray, device_array, is_on_device
 from edge_mtl.cuda.letterbox import DeviceFrame, LetterboxKernel
 from edge_mtl.errors import EdgeMtlError, EngineClosed, InferenceError
-from edge_mtl.tensorrt_api import Library
+from edge_mtl.image.buffer_pool import BufferPool
 
 __all__ = ["TensorRtBackend"]
 

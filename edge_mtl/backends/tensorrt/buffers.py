@@ -12,10 +12,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from edge_mtl.backends import TensorSpec
-from edge_mtl.buffers import BufferPool
 from edge_mtl.cuda import Cuda, DeviceMemory, Event, HostMemory, Stream
 from edge_mtl.cuda.arrays import DeviceArray
 from edge_mtl.cuda.letterbox import DeviceFrame, LetterboxKernel
+from edge_mtl.image.buffer_pool import BufferPool
 
 __all__ = ["BufferSet", "Feed"]
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from edge_mtl.backends import TensorSpec
+from edge_mtl.backends.tensorrt.api import Heard, Library, listening, logger_of
 from edge_mtl.cuda import CudaOutOfMemory
 from edge_mtl.errors import BackendUnavailable, BundleError, EdgeMtlError, EngineMismatch, InferenceError
-from edge_mtl.tensorrt_api import Heard, Library, listening, logger_of
 
 __all__ = ["IoTensor", "Plan", "failure"]
 

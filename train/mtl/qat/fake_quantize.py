@@ -1,6 +1,6 @@
 """Rounding with a gradient: activations on a range that may be learnt, weights by output channel. Knows no graphs.
 
-The rounding is that of the graphs which `edge_mtl.build.quantization` writes: uint8 over a range that contains 0 exactly, or
+The rounding is that of the graphs which `edge_mtl.quantization` writes: uint8 over a range that contains 0 exactly, or
 int8 around 0, half to even. Gradients pass rounding unchanged inside the range and not at all outside; the range's own
 gradient is that of Esser et al. 2020 (LSQ, arXiv:1902.08153, equations 3 to 5), with an offset as in Bhalgat et al. 2020
 (LSQ+, arXiv:2004.09576). Both ends are learnt as logarithms (Jain et al. 2019, arXiv:1903.08066): they keep their sign, and
@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from edge_mtl.build.quantization.ranges import Range
+from edge_mtl.quantization.ranges import Range
 
 __all__ = ["ActivationRange", "RangeMode", "rounded_weights"]
 
@@ -140,7 +140,7 @@ def rounded_weights(
 ) -> Tensor:
     """Weights rounded to 2 `levels` + 1 values per output channel; the gradient passes as if they were not.
 
-    As `edge_mtl.build.quantization.weights.quantize_layer`: the largest weight of a channel is its last step.
+    As `edge_mtl.quantization.weights.quantize_layer`: the largest weight of a channel is its last step.
 
     Args:
         weights: float32.

@@ -1,7 +1,7 @@
 """A deploy graph as a trainable network that rounds where the quantized graph will: weights and ranges are learnt together.
 
 Knows ONNX graphs, placement and fake quantization; knows nothing about data, checkpoints or loops. The graph itself is run,
-node by node, so that whatever `edge_mtl.build.quantization.placement` decides holds here by construction: a tensor that gets
+node by node, so that whatever `edge_mtl.quantization.placement` decides holds here by construction: a tensor that gets
 Q/DQ nodes is rounded at the same place, under the same name. Batch norm is already inside the convolutions of such a graph.
 """
 
@@ -18,14 +18,14 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from edge_mtl.build.graphs import GraphIndex, attribute
-from edge_mtl.build.quantization.integer_ops import GELU_SLOPE
-from edge_mtl.build.quantization.learned import Learned, read_learned, write_learned
-from edge_mtl.build.quantization.placement import place
-from edge_mtl.build.quantization.ranges import Range
 from edge_mtl.errors import BuildError
-from edge_mtl.postprocess import HOST_OUTPUTS
-from mtl.model.model import upsample_maps
+from edge_mtl.onnx_graph.model import GraphIndex, attribute
+from edge_mtl.quantization.integer_ops import GELU_SLOPE
+from edge_mtl.quantization.learned import Learned, read_learned, write_learned
+from edge_mtl.quantization.placement import place
+from edge_mtl.quantization.ranges import Range
+from edge_mtl.tasks.postprocess import HOST_OUTPUTS
+from mtl.models.model import upsample_maps
 from mtl.qat.fake_quantize import ActivationRange, RangeMode, rounded_weights
 from mtl.qat.operators import OPERATORS, Value
 from mtl.qat.teaching import TAUGHT

@@ -15,17 +15,17 @@ import numpy as np
 import onnx
 from torch import Tensor
 
-from edge_mtl.build.graphs import GraphIndex, parse
-from edge_mtl.build.quantization.learned import Learned, write_learned
-from edge_mtl.build.quantization.placement import place
-from edge_mtl.build.quantization.quantize import calibrate, equalised
-from edge_mtl.recipes import CPU_INT8, TENSORRT_INT8, Equalisation, Recipe, Target, load_recipe
+from edge_mtl.onnx_graph.model import GraphIndex, parse
+from edge_mtl.quantization.learned import Learned, write_learned
+from edge_mtl.quantization.placement import place
+from edge_mtl.quantization.quantize import calibrate, equalised
+from edge_mtl.quantization.recipes import CPU_INT8, TENSORRT_INT8, Equalisation, Recipe, Target, load_recipe
 from mtl.bundle_frames import network_picture, spread
 from mtl.checkpoint import start_from
-from mtl.data.sources import train_frames
-from mtl.model.configured import model_from
-from mtl.model.export import export_deploy
-from mtl.model.model import MultiTaskModel
+from mtl.datasets.sources import train_frames
+from mtl.models.configured import model_from
+from mtl.models.export import export_deploy
+from mtl.models.model import MultiTaskModel
 from mtl.qat.network import QatNetwork
 from mtl.settings import RunSettings
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-from edge_mtl.metrics import HIGHER_IS_BETTER
+from edge_mtl.evaluation.metrics import HIGHER_IS_BETTER
 from mtl.evaluate import score
 from mtl.study.records import RunRecords
 

@@ -11,7 +11,7 @@ from functools import partial
 
 from rich.table import Table
 
-from edge_mtl.metrics import HIGHER_IS_BETTER
+from edge_mtl.evaluation.metrics import HIGHER_IS_BETTER
 from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
 
 __all__ = [

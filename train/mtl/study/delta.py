@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from edge_mtl.metrics import HIGHER_IS_BETTER
+from edge_mtl.evaluation.metrics import HIGHER_IS_BETTER
 from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
 
 __all__ = ["EVERY_METRIC", "ONE_METRIC", "change", "delta_m", "task_changes"]

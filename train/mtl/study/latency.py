@@ -20,22 +20,22 @@ from typing import cast
 import numpy as np
 from rich.console import Console
 
-from edge_mtl.asked_device import AUTO, check_any, on_kind
 from edge_mtl.backends import available, open_backend
+from edge_mtl.backends.selection import AUTO, check_any, on_kind
+from edge_mtl.bench.interleaved import take_turns
 from edge_mtl.bench.statistics import distribution, ratio_interval
-from edge_mtl.bench.turns import take_turns
-from edge_mtl.build.candidates import Candidate, candidates
-from edge_mtl.build.quantization.quantize import calibrate, emit
+from edge_mtl.builder.candidates import Candidate, candidates
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import BuildError
 from edge_mtl.files import sha256_bytes
-from edge_mtl.recipes import Target, load_recipe
+from edge_mtl.quantization.quantize import calibrate, emit
+from edge_mtl.quantization.recipes import Target, load_recipe
 from mtl.checkpoint import load_weights
 from mtl.config import describe
-from mtl.data.augment import see, whole_view
-from mtl.data.sources import train_frames
-from mtl.model.configured import model_from
-from mtl.model.export import export_deploy
+from mtl.datasets.augment import see, whole_view
+from mtl.datasets.sources import train_frames
+from mtl.models.configured import model_from
+from mtl.models.export import export_deploy
 from mtl.settings import RunSettings, Stage
 from mtl.study.definition import LatencyRequest
 from mtl.study.results import RowResult

@@ -12,9 +12,9 @@ import numpy as np
 
 from edge_mtl.tasks import TASK_NAMES
 from mtl.checkpoint import load_weights
-from mtl.data.sources import held_out_frames
+from mtl.datasets.sources import held_out_frames
 from mtl.evaluate import Judged, judge, model_predictor
-from mtl.model.configured import model_from
+from mtl.models.configured import model_from
 from mtl.pictures import paint
 from mtl.study.document import Figure
 from mtl.study.results import Results, RowResult

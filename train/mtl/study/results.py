@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from edge_mtl.metrics import HIGHER_IS_BETTER
+from edge_mtl.evaluation.metrics import HIGHER_IS_BETTER
 from mtl.study.choices import best_on_test, finite_metrics, mean_of_last
 from mtl.study.definition import PlannedRun, Row, Study
 from mtl.study.records import Outcome, RunRecords, read_outcome, read_records

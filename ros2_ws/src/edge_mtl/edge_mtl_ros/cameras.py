@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 
 from edge_mtl.errors import FrameError
-from edge_mtl.frames import Intrinsics
-from edge_mtl.sensor_msgs import Camera
+from edge_mtl.image.frames import Intrinsics
+from edge_mtl.ros import Camera
 
 __all__ = ["CameraInUse", "CameraKeeper"]
 

@@ -11,7 +11,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from edge_mtl.errors import FrameError
-from edge_mtl.sensor_msgs import camera_of
+from edge_mtl.ros import camera_of
 from edge_mtl_ros.cameras import CameraKeeper
 from edge_mtl_ros.events import Incompatible
 from edge_mtl_ros.receiving import Input, Receiver

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from edge_mtl.build.pipeline import build_engine
-from edge_mtl.build.store.engines import EngineStore
+from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.bundle import DEMO_BUNDLE, Bundle
 from edge_mtl.engine import Engine, SelfTest
+from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import EngineMismatch
 from edge_mtl_ros.settings import Settings
 

@@ -16,7 +16,7 @@ import numpy as np
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image, PointCloud2, PointField
 
-from edge_mtl.frames import Intrinsics
+from edge_mtl.image.frames import Intrinsics
 from edge_mtl_ros.points import fill_cloud, point_type
 
 __all__ = ["CloudMessage", "ImageMessage"]

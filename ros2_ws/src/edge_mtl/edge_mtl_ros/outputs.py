@@ -18,8 +18,8 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import String
 
-from edge_mtl.colour import colour_labels, colour_normals
-from edge_mtl.sensor_msgs import Camera
+from edge_mtl.image.colour import colour_labels, colour_normals
+from edge_mtl.ros import Camera
 from edge_mtl.tasks import DEPTH, NORMALS, NYU13_PALETTE, SEGMENTATION, VOID
 from edge_mtl_ros.events import publisher_events
 from edge_mtl_ros.messages import CloudMessage, ImageMessage

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from edge_mtl.frames import Intrinsics
+from edge_mtl.image.frames import Intrinsics
 
 __all__ = ["fill_cloud", "point_type"]
 

@@ -17,10 +17,10 @@ import numpy as np
 from edge_mtl.cuda.errors import CudaError
 from edge_mtl.engine import Engine
 from edge_mtl.errors import EdgeMtlError, FrameError, InferenceError
-from edge_mtl.frames import Intrinsics, letterbox
+from edge_mtl.image.frames import Intrinsics, letterbox
 from edge_mtl.prediction import Prediction
-from edge_mtl.sensor_msgs import decode_compressed, decode_image
-from edge_mtl.stability import TemporalFilter
+from edge_mtl.ros import decode_compressed, decode_image
+from edge_mtl.tasks.stability import TemporalFilter
 from edge_mtl_ros.cameras import CameraInUse, CameraKeeper
 from edge_mtl_ros.degradation import Degradation
 from edge_mtl_ros.faults import FaultPolicy

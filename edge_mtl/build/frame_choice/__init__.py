@@ -1,1 +1,0 @@
-"""Which frames to calibrate with: sources, looks, a spread of them, some held out."""

@@ -1,1 +1,0 @@
-"""Accuracy of a quantized network against budgets per head."""

@@ -1,0 +1,210 @@
+"""What is said of a build and kept of it: records of engines, rows of the report, warnings. Knows no runtime and no clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from edge_mtl.backends import DEVICES
+from edge_mtl.bench.latency import LatencyReport
+from edge_mtl.builder.candidate_builds import BASELINE, Trial
+from edge_mtl.builder.report import BuildReport, BuildRow
+from edge_mtl.builder.tensorrt.options import PlanOptions
+from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
+from edge_mtl.calibration.frames import CalibrationSet
+from edge_mtl.engine_store.engines import EngineStore
+from edge_mtl.engine_store.sidecars import EngineRecord, engine_file, engine_key
+from edge_mtl.evaluation.labelled_frames import Score
+from edge_mtl.files import sha256_bytes
+from edge_mtl.onnx_graph.model import GraphIndex, facts, parse
+from edge_mtl.quantization.layers import without_layers
+from edge_mtl.quantization.learned import int8_graph
+from edge_mtl.quantization.recipes import Recipe
+
+__all__ = ["baseline_row", "calibration_of", "contents_of", "engine_record", "reused", "row_of", "slips_of", "warnings_of"]
+
+_WEIGHT_BITS = "weight_bits"
+_FLOAT_BLOCKS = "float_blocks"
+_GRAPH = "graph"
+
+
+def engine_record(
+    trial: Trial,
+    store: EngineStore,
+    request: Mapping[str, Any],
+    asked: PlanOptions,
+    timed: LatencyReport,
+    reference: Score,
+    bundle: Bundle,
+    seconds: float,
+) -> EngineRecord:
+    candidate, row = trial.candidate, timed[trial.candidate.name]
+    graph, digest = bundle.manifest.files[DEPLOY_MODEL].sha256, sha256_bytes(trial.engine)
+    version = store.runtimes[candidate.backend]
+    options = {**request, _FLOAT_BLOCKS: ", ".join(candidate.float_blocks)} if candidate.float_blocks else dict(request)
+    if candidate.plain:
+        options[_GRAPH] = PLAIN_MODEL
+    if trial.plan is not None:
+        options |= asked.key_values() | {"library": trial.plan.library}
+    gpu = store.gpu if DEVICES[candidate.backend] == "cuda" else None
+    key = engine_key(
+        backend=candidate.backend,
+        runtime_version=version,
+        device=store.device,
+        precision=candidate.precision,
+        graph_sha256=graph,
+        options=options,
+        gpu=gpu,
+    )
+    if _has_bits(trial):  # not in the key: the build chooses, and the last choice counts
+        options[_WEIGHT_BITS] = candidate.weight_bits
+    return EngineRecord(
+        key=key,
+        precision=candidate.precision,
+        backend=candidate.backend,
+        runtime_version=version,
+        device=store.device,
+        graph_sha256=graph,
+        file=engine_file(key, digest, candidate.backend),
+        sha256=digest,
+        size=len(trial.engine),
+        options=options,
+        build_seconds=round(seconds, 2),
+        latency_ms=round(row.median_ms, 3),
+        baseline_latency_ms=round(timed[BASELINE].median_ms, 3),
+        ratio=round(row.ratio, 3),
+        self_test=trial.self_test.to_dict() if trial.self_test is not None else {},
+        agreement=trial.score.agreement,
+        accuracy={"fp32": reference.accuracy, "this": trial.score.accuracy},
+        created=time.time(),
+        gpu=gpu,
+        contents=contents_of(trial),
+    )
+
+
+def _has_bits(trial: Trial) -> bool:
+    """Whether the build chose the bits of its weights."""
+    return trial.quantized and DEVICES[trial.candidate.backend] == "cpu"
+
+
+def baseline_row(baseline: Trial, name: str, bundle: Bundle, timed: LatencyReport) -> BuildRow:
+    row = timed[BASELINE]
+    return BuildRow(
+        precision="fp32",
+        backend=baseline.candidate.backend,
+        reason=f"{name} as anyone can run it",
+        baseline=True,
+        latency_ms=row.median_ms,
+        latency_p90_ms=row.p90_ms,
+        ratio=1.0,
+        size_bytes=bundle.manifest.files[name].size,
+        agreement=baseline.score.agreement,
+        accuracy=baseline.score.accuracy,
+    )
+
+
+def row_of(trial: Trial, ranking: Sequence[Trial], timed: LatencyReport) -> BuildRow:
+    candidate, winner = trial.candidate, ranking[0]
+    bits = candidate.weight_bits if _has_bits(trial) else 0
+    row = BuildRow(
+        candidate.precision, candidate.backend, reason=str(trial.failure), size_bytes=len(trial.engine), weight_bits=bits
+    )
+    if trial.failure is not None:
+        return row
+    latency = timed[candidate.name]
+    chosen = trial is winner
+    reason = "the fastest that passed its self-test" if chosen else f"passed, but {winner.candidate.name} is faster"
+    if candidate.float_blocks:
+        reason = f"{reason}; keeps in floats: {', '.join(candidate.float_blocks)}"
+    if candidate.plain:
+        reason = f"{reason}; made of the plain graph, with pre- and post-processing in it"
+    return replace(
+        row,
+        reason=reason,
+        chosen=chosen,
+        stored=any(trial is kept for kept in ranking),
+        latency_ms=latency.median_ms,
+        latency_p90_ms=latency.p90_ms,
+        ratio=latency.ratio,
+        agreement=trial.score.agreement,
+        accuracy=trial.score.accuracy,
+        self_test=trial.self_test.to_dict() if trial.self_test is not None else {},
+    )
+
+
+def contents_of(winner: Trial) -> str:
+    if winner.plan is not None:
+        return winner.plan.describe()
+    if winner.quantized:
+        return facts(winner.model).describe()
+    return "the bundle's plain graph" if winner.candidate.plain else "the bundle's deploy graph"
+
+
+def calibration_of(frames: CalibrationSet | None) -> dict[str, Any]:
+    if frames is None:
+        return {}
+    return {"count": len(frames.frames), "source": frames.source, "digest": frames.digest, "skipped": list(frames.skipped)}
+
+
+def slips_of(recipe: Recipe, bundle: Bundle) -> tuple[str, ...]:
+    """What a recipe of one's own says about layers that the network does not have."""
+    index = GraphIndex(parse(int8_graph(bundle), name="the graph that INT8 is made from"))
+    return tuple(
+        f"The recipe {recipe.name} says something about layers {override.match!r}; this network has none of that name. "
+        "edge-mtl sensitivity --level layer lists them."
+        for override in without_layers(recipe.layers, index)
+    )
+
+
+def warnings_of(frames: CalibrationSet | None, winner: Trial, trials: Sequence[Trial], timed: LatencyReport) -> tuple[str, ...]:
+    found = []
+    if frames is not None and frames.skipped:
+        found.append(f"Calibration pictures that cannot be read were left out: {', '.join(frames.skipped)}")
+    found += [f"{trial.candidate.name} was left out: {trial.failure}" for trial in trials if trial.failure is not None]
+    if winner.verdict is not None and not winner.verdict.passed:
+        lost = "; ".join(winner.verdict.failures)
+        found.append(f"{winner.candidate.name} loses more than it should, and was built all the same. {lost}.")
+    if winner.quantized and (winner.verdict is None or not winner.verdict.labelled):
+        found.append(
+            "The bundle has no labelled frames: what INT8 costs in accuracy is not known here. Measure it with "
+            "edge-mtl verify BUNDLE --data DIR"
+        )
+    if not winner.quantized and any(trial.quantized for trial in trials):
+        found.append(
+            f"INT8 does not pay on this machine: {winner.candidate.name} is faster within the budget, so that is built."
+        )
+    if timed.disturbed:
+        found.append(
+            f"{winner.candidate.name} was chosen, but not shown to be the fastest: during the timing {timed.disturbed}. "
+            "Build again when the machine is quieter."
+        )
+    return tuple(found)
+
+
+def reused(store: EngineStore, record: EngineRecord, frames: CalibrationSet | None, seconds: float) -> BuildReport:
+    baseline = BuildRow(
+        precision="fp32",
+        backend="onnxruntime",
+        reason="FP32 as anyone can run it",
+        baseline=True,
+        latency_ms=record.baseline_latency_ms,
+        ratio=1.0,
+        accuracy=record.accuracy.get("fp32", {}),
+    )
+    row = BuildRow(
+        precision=record.precision,
+        backend=record.backend,
+        reason="another process built it meanwhile",
+        chosen=True,
+        stored=True,
+        latency_ms=record.latency_ms,
+        ratio=record.ratio,
+        size_bytes=record.size,
+        agreement=record.agreement,
+        accuracy=record.accuracy.get("this", {}),
+        self_test=record.self_test,
+    )
+    path = store.folder / record.file
+    return BuildReport(record, path, (baseline, row), record.contents, calibration_of(frames), seconds, reused=True)

@@ -1,0 +1,203 @@
+"""Candidates on their way to an engine: made, opened, self-tested, timed, scored and judged.
+
+Knows one step of each at a time; the order of the steps is the pipeline's, what becomes of them the outcome's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import cast
+
+from edge_mtl.backends import DEVICES, Backend, CompiledGraph, available, compile_graph, open_backend
+from edge_mtl.backends.tensorrt.api import find_library
+from edge_mtl.bench.latency import LatencyReport, measure_interleaved
+from edge_mtl.builder.candidates import Candidate
+from edge_mtl.builder.tensorrt.builder import PlanReport, build_plan
+from edge_mtl.builder.tensorrt.options import PlanOptions, PlanPrecision
+from edge_mtl.bundle import DEPLOY_MODEL, GOLDEN, PLAIN_MODEL, Bundle
+from edge_mtl.cuda import CudaError, current_gpu
+from edge_mtl.engine_store.engines import EngineStore
+from edge_mtl.engine_store.sidecars import PLAN_BACKENDS
+from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError, BundleError, InferenceError
+from edge_mtl.evaluation.budget import DEFAULT_BUDGET, Budget, Verdict, judge
+from edge_mtl.evaluation.exact_arithmetic import require_exact
+from edge_mtl.evaluation.labelled_frames import Score, evaluate
+from edge_mtl.evaluation.self_test import SelfTestReport, golden_frame, run_self_test
+from edge_mtl.inference_pipeline import FramePath
+
+__all__ = [
+    "BASELINE",
+    "Progress",
+    "Trial",
+    "build_trial_plan",
+    "gate_trials",
+    "nothing_passed",
+    "open_and_test",
+    "open_baseline",
+    "score_trials",
+    "time_trials",
+]
+
+Progress = Callable[[str, int, int], None]
+"""Called with the step ("wait", "calibrate", "quantize", "search", "plan", "self-test", "time", "evaluate", "store"),
+units done and in all."""
+
+BASELINE = "baseline"
+"""Name of FP32 of the plain graph among what is timed and scored."""
+
+
+@dataclass(slots=True)
+class Trial:
+    """One candidate on its way through the build. `model` is the graph, and `plan` what became of it where there is one."""
+
+    candidate: Candidate
+    model: bytes
+    plan: PlanReport | None = None
+    compiled: CompiledGraph | None = None
+    backend: Backend | None = None
+    path: FramePath | None = None
+    self_test: SelfTestReport | None = None
+    failure: Exception | None = None
+    score: Score = field(default_factory=lambda: Score({}, {}))
+    verdict: Verdict | None = None
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the graph holds integers."""
+        return self.candidate.precision.startswith("int8")
+
+    @property
+    def engine(self) -> bytes:
+        """What a runtime opens, and what is stored."""
+        return self.model if self.plan is None else self.plan.plan
+
+
+def build_trial_plan(trial: Trial, store: EngineStore, asked: PlanOptions, progress: Progress, *, device: int = 0) -> None:
+    """What TensorRT makes of a graph for the GPU `device`; a failure is the candidate's, and others go on."""
+    candidate = trial.candidate
+    if candidate.backend not in PLAN_BACKENDS:
+        return
+    options = replace(asked, precision=cast(PlanPrecision, candidate.precision))
+    try:
+        with current_gpu(device):
+            trial.plan = build_plan(
+                find_library(),
+                trial.model,
+                options,
+                cache_folder=store.timings,
+                device=device,
+                progress=partial(progress, "plan"),
+            )
+    except (BackendUnavailable, BuildError, CudaError) as exc:
+        trial.failure = exc
+
+
+def open_and_test(trial: Trial, bundle: Bundle, threads: int | None, stack: ExitStack, *, device: int = 0) -> None:
+    candidate = trial.candidate
+    if trial.failure is not None:
+        return
+    try:
+        trial.compiled = _compile(candidate, trial.engine)
+        opened = open_backend(
+            candidate.backend,
+            trial.engine,
+            threads=threads,
+            precision=candidate.precision,
+            compiled=trial.compiled,
+            device=device,
+        )
+        backend = stack.enter_context(closing(opened))
+        if backend.info.loading != "compiled code":
+            trial.compiled = None
+        trial.self_test = run_self_test(backend, bundle)
+        if trial.quantized and DEVICES[candidate.backend] == "cpu":
+            require_exact(backend, trial.model, bundle, threads=threads)
+    except (AccuracyError, BackendUnavailable, InferenceError) as exc:
+        trial.failure = exc
+        return
+    except BundleError as exc:  # the runtime refuses a graph that is ours: no fault of the bundle
+        if not bundle.list(GOLDEN):
+            raise
+        trial.failure = exc
+        return
+    trial.backend, trial.path = backend, FramePath(backend, bundle.manifest)
+
+
+def _compile(candidate: Candidate, model: bytes) -> CompiledGraph | None:
+    """Compiled first and then loaded, so that what is tested and timed is what later starts load."""
+    try:
+        return compile_graph(candidate.backend, model, precision=candidate.precision)
+    except (BackendUnavailable, BundleError, OSError):  # opening the graph says it better, or works without
+        return None
+
+
+def nothing_passed(trials: Sequence[Trial]) -> Exception:
+    """The accuracy failure if there is one, else a BuildError that lists what happened."""
+    failures = [trial.failure for trial in trials if trial.failure is not None]
+    if all(isinstance(failure, (AccuracyError, BackendUnavailable)) for failure in failures):
+        return next((failure for failure in failures if isinstance(failure, AccuracyError)), failures[0])
+    listed = "; ".join(f"{trial.candidate.name}: {trial.failure}" for trial in trials)
+    return BuildError(f"No engine could be built. {listed}")
+
+
+def open_baseline(bundle: Bundle, threads: int | None, stack: ExitStack) -> tuple[Trial, str]:
+    """FP32 of the plain graph, in ONNX Runtime where it is here: what anyone can run without this package."""
+    name = PLAIN_MODEL if bundle.has(PLAIN_MODEL) else DEPLOY_MODEL
+    runtime = "onnxruntime" if available()["onnxruntime"].usable else "openvino"
+    trial = Trial(Candidate(runtime, "fp32"), bundle.read(name))
+    backend = stack.enter_context(closing(open_backend(runtime, trial.model, threads=threads, precision="fp32")))
+    trial.backend, trial.path = backend, FramePath(backend, bundle.manifest)
+    return trial, name
+
+
+def time_trials(
+    baseline: Trial, passed: Sequence[Trial], bundle: Bundle, progress: Progress, *, rounds: int, budget_s: float
+) -> LatencyReport:
+    """Whole frames at network size, in turns with the baseline."""
+    frame = golden_frame(bundle)
+    paths = {BASELINE: baseline.path, **{trial.candidate.name: trial.path for trial in passed}}
+    calls = {name: partial(path, frame) for name, path in paths.items() if path is not None}
+    return measure_interleaved(
+        calls,
+        baseline=BASELINE,
+        rounds=rounds,
+        budget_s=budget_s,
+        progress=lambda done, total: progress("time", done, total),
+    )
+
+
+def score_trials(baseline: Trial, passed: Sequence[Trial], bundle: Bundle, progress: Progress) -> None:
+    paths = {BASELINE: baseline.path, **{trial.candidate.name: trial.path for trial in passed}}
+    scores = evaluate(
+        bundle, {name: path for name, path in paths.items() if path is not None}, reference=BASELINE, progress=progress
+    )
+    baseline.score = scores[BASELINE]
+    for trial in passed:
+        trial.score = scores[trial.candidate.name]
+
+
+def gate_trials(baseline: Trial, scored: Sequence[Trial], budget: Budget | None) -> list[Trial]:
+    """The trials that may be stored: all that are within the budget, or simply all where there is none.
+
+    Without labels the usual budget refuses only what is not usable at all: how far answers may differ from FP32's is then a
+    guess, and a warning says by how much they do. A budget of a person's own is held in any case.
+    """
+    for trial in scored if baseline.score.frames else ():
+        verdict = trial.verdict = judge(baseline.score, trial.score, name=trial.candidate.name, budget=budget or DEFAULT_BUDGET)
+        held = budget is not None and (verdict.labelled or bool(verdict.flaws) or budget != DEFAULT_BUDGET)
+        if held and not verdict.passed:
+            chance = any(check.close and not check.passed for check in verdict.checks)
+            close = f" (a close call on {len(baseline.score.frames)} frames)" if chance else ""
+            trial.failure = AccuracyError(f"out of budget: {'; '.join(verdict.failures)}{close}")
+    within = [trial for trial in scored if trial.failure is None]
+    if not within:
+        listed = ". ".join(f"{trial.candidate.name} is {trial.failure}" for trial in scored)
+        raise AccuracyError(
+            f"{listed}. Nothing was built. Find what suffers with edge-mtl sensitivity, keep it in floats with "
+            "edge-mtl build-engine --precision auto, calibrate with frames like those the device sees (edge-mtl calibrate), "
+            "or take any loss: --max-drop none"
+        )
+    return within

@@ -1,0 +1,138 @@
+"""The graph of every candidate: quantized once for each kind of runtime, halved where the graph decides that.
+
+Knows recipes, quantization and precisions; runs nothing but calibration, and knows nothing about engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from glob import escape
+
+from edge_mtl.backends import DEVICES
+from edge_mtl.builder.candidates import DEPTHWISE, Candidate, target_of
+from edge_mtl.builder.tensorrt.half import to_half
+from edge_mtl.builder.tensorrt.pictures import with_casts_at_the_ends
+from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
+from edge_mtl.calibration.frames import OWN_FRAMES, CalibrationSet
+from edge_mtl.engine_store.sidecars import PLAN_BACKENDS
+from edge_mtl.errors import BuildError
+from edge_mtl.onnx_graph.allowlist import check_graph
+from edge_mtl.onnx_graph.model import GraphIndex, attribute, facts, parse
+from edge_mtl.quantization.layers import layer_name
+from edge_mtl.quantization.learned import int8_graph
+from edge_mtl.quantization.quantize import Calibrated, calibrate, emit
+from edge_mtl.quantization.recipes import TENSORRT_INT8, LayerOverride, Recipe, load_recipe
+
+__all__ = ["CandidateGraphs", "candidate_graphs", "named_by", "plan_recipe"]
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateGraphs:
+    """The graph of every candidate, and the ranges that INT8 ones for processors were made with."""
+
+    graphs: Mapping[Candidate, bytes]
+    calibrated: Calibrated | None
+
+
+def candidate_graphs(
+    bundle: Bundle,
+    tried: Sequence[Candidate],
+    frames: CalibrationSet | None,
+    recipe: Recipe,
+    *,
+    threads: int | None,
+    progress: Progress,
+    weak: bool = False,
+) -> CandidateGraphs:
+    """Graphs that hold the precision of each of `tried`; those that would be the same as another's are left out.
+
+    Args:
+        frames: for ranges; not needed where nothing is quantized.
+        recipe: for processors, and for TensorRT if it names that among its targets.
+        weak: TensorRT chooses among types by itself: its graphs stay in full precision.
+    Raises:
+        BuildError: a graph does not hold the integers or halves that were asked for.
+        CalibrationError, BackendUnavailable: as their parts say.
+    """
+    deploy = bundle.read(DEPLOY_MODEL)
+    check_graph(deploy, name=str(bundle.path / DEPLOY_MODEL))
+    source = int8_graph(bundle, own_frames=frames is None or frames.source == OWN_FRAMES)
+    check_graph(source, name=f"the graph of {bundle.path} that INT8 is made from")
+    quantized = [(item.backend, item.weight_bits) for item in tried if item.precision.startswith("int8")]
+    wanted = list(dict.fromkeys(quantized)) if frames is not None else []
+    ranges: dict[bool, Calibrated] = {}
+    integers: dict[tuple[str, int], bytes] = {}
+    for number, (target, bits) in enumerate(wanted):
+        plan = target in PLAN_BACKENDS
+        chosen = plan_recipe(recipe) if plan else recipe
+        if plan not in ranges and frames is not None:
+            ranges[plan] = calibrate(source, frames.frames, recipe=chosen, threads=threads, progress=progress)
+        emitted = emit(source, ranges[plan], recipe=chosen, target=target_of(target), bits=None if plan else bits)
+        integers[target, bits] = emitted
+        found = facts(emitted, name="the quantized graph")
+        if found.integer_layers == 0:
+            raise BuildError(f"INT8 was asked for, but the graph for {target} has {found.describe()}. Check the recipe.")
+        progress("quantize", number + 1, len(wanted))
+    graphs: dict[Candidate, bytes] = {}
+    for item in tried:
+        if item.plain:
+            if not bundle.has(PLAIN_MODEL):
+                continue
+            graph = _plain(bundle, item)
+        elif DEPTHWISE in item.float_blocks:
+            kept = _depthwise_in_floats(source)
+            if not kept or frames is None:
+                continue
+            chosen = plan_recipe(recipe)
+            graph = emit(source, ranges[True], recipe=replace(chosen, layers=(*chosen.layers, *kept)), target="tensorrt")
+        else:
+            graph = integers[item.backend, item.weight_bits] if item.precision.startswith("int8") else deploy
+        graphs[item] = to_half(graph, name="the graph") if _halved(item, weak=weak) else graph
+    return CandidateGraphs(graphs, ranges.get(False))
+
+
+def _plain(bundle: Bundle, candidate: Candidate) -> bytes:
+    graph = bundle.read(PLAIN_MODEL)
+    check_graph(graph, name=str(bundle.path / PLAIN_MODEL))
+    return with_casts_at_the_ends(graph, name=PLAIN_MODEL) if candidate.backend in PLAN_BACKENDS else graph
+
+
+def _depthwise_in_floats(source: bytes) -> tuple[LayerOverride, ...]:
+    """What a recipe has to say besides so that depthwise convolutions stay in floats; nothing where there are none."""
+    index = GraphIndex(parse(source, name="the graph that INT8 is made from"))
+    nodes = [node for node in index.nodes if node.op_type == "Conv" and attribute(node, "group", 1) > 1]
+    names = dict.fromkeys(layer_name(node, index) for node in nodes)
+    return tuple(LayerOverride(escape(name), precision="float") for name in names)
+
+
+def plan_recipe(recipe: Recipe) -> Recipe:
+    """The recipe given if it is one for TensorRT, else that of the package: processors and GPUs want different integers."""
+    return recipe if "tensorrt" in recipe.targets else load_recipe(TENSORRT_INT8)
+
+
+def named_by(recipe: Recipe, tried: Sequence[Candidate], *, plans: bool = False) -> tuple[Candidate, ...]:
+    """`tried` without the INT8 graphs of runtimes that the recipe is not for.
+
+    Args:
+        plans: whether those of TensorRT stay all the same, see `plan_recipe`.
+    Raises:
+        BuildError: none of the INT8 graphs is left.
+    """
+    integers = {candidate.backend for candidate in tried if candidate.precision.startswith("int8")}
+    known = {backend for backend in integers if target_of(backend) in recipe.targets or (plans and backend in PLAN_BACKENDS)}
+    if integers and not known:
+        raise BuildError(
+            f"The recipe {recipe.name} is for {', '.join(recipe.targets)}; INT8 can be built here for "
+            f"{', '.join(sorted(integers))}. Add one of these to its targets, or give another recipe: --recipe FILE"
+        )
+    return tuple(item for item in tried if item.backend in known or not item.precision.startswith("int8"))
+
+
+def _halved(candidate: Candidate, *, weak: bool) -> bool:
+    """Whether half precision is written into the graph; OpenVINO takes it as an option instead."""
+    if weak and candidate.backend in PLAN_BACKENDS:
+        return False
+    return DEVICES[candidate.backend] == "cuda" and candidate.precision in ("fp16", "int8+fp16")

@@ -1,0 +1,1 @@
+"""Which frames INT8 ranges are learnt from: loading, sampling, and keeping held-out frames apart."""

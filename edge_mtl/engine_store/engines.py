@@ -1,0 +1,317 @@
+"""The engine store: engines built on this device, verified before anyone may use them. Knows files, keys and owners.
+
+Engines lie in BUNDLE/engines/, or in the user's cache under the bundle's hash where the bundle is read-only:
+`<key>.<digest>.onnx` or `.plan`, and `<key>.json`, which names it. What is handed out are bytes whose size and SHA-256 were
+checked; a runtime never opens a path. Knows nothing about frames, and imports no runtime.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_mtl.backends import available
+from edge_mtl.bundle import DEPLOY_MODEL, ENGINES, Bundle
+from edge_mtl.cuda.gpus import Gpu, gpus
+from edge_mtl.device import DeviceFingerprint, fingerprint
+from edge_mtl.engine_store.compiled import CompiledStore
+from edge_mtl.engine_store.locks import exclusive
+from edge_mtl.engine_store.private_files import check_owner, read_checked
+from edge_mtl.engine_store.sidecars import EngineRecord
+from edge_mtl.engine_store.trusted_plans import Receipts
+from edge_mtl.engine_store.validity import why_stale
+from edge_mtl.errors import BackendUnavailable, BuildError, BundleError, EngineMismatch
+from edge_mtl.files import sha256_bytes, sweep_temporaries, write_atomic
+
+__all__ = ["EngineSelection", "EngineStore", "cache_folder"]
+
+AUTO = "auto"
+
+_LOCK = ".lock"
+_MAX_SIDECAR_BYTES = 1 << 20
+_PRECISIONS: Mapping[str, tuple[str, ...]] = {"int8": ("int8", "int8+bf16", "int8+fp16")}
+"""Engines that a precision asked for by name covers, where there are several."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSelection:
+    """The engine to use, None if there is none, and why."""
+
+    record: EngineRecord | None
+    reason: str
+
+
+def cache_folder() -> Path:
+    """Where engines of read-only bundles and compiled code go: $XDG_CACHE_HOME/edge_mtl, by default ~/.cache/edge_mtl."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "edge_mtl"
+
+
+class EngineStore:
+    """The engines of one bundle on this device.
+
+    Args:
+        bundle: whose engines; only its path, digest and file list are used.
+        device: this machine by default.
+        runtimes: version by name of the runtimes that are here; looked up by default.
+        gpu: that plans must have been built for; the first one by default, looked up where there is an engine of a GPU.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: DeviceFingerprint | None = None,
+        runtimes: Mapping[str, str] | None = None,
+        gpu: Gpu | None = None,
+    ) -> None:
+        self._bundle = bundle
+        self._device = device
+        self._runtimes = runtimes
+        self._gpu = gpu
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where engines may lie, the bundle's own folder first."""
+        return self._bundle.path / ENGINES, cache_folder() / self._bundle.digest[:32]
+
+    @property
+    def folder(self) -> Path:
+        """Where engines are written: the bundle's folder, or the user's cache where that is read-only."""
+        inside, cached = self.folders
+        target = inside if inside.exists() else self._bundle.path
+        return inside if os.access(target, os.W_OK) else cached
+
+    @property
+    def compiled(self) -> CompiledStore:
+        """Compiled code of engines, this bundle's and others'; in the user's cache wherever the engines lie."""
+        return CompiledStore(cache_folder() / "compiled")
+
+    @property
+    def receipts(self) -> Receipts:
+        """Which plans this user built; in the user's cache wherever the engines lie."""
+        return Receipts(cache_folder() / "built")
+
+    @property
+    def timings(self) -> Path:
+        """Folder for timings of kernels that builds share."""
+        return cache_folder() / "timings"
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The GPU that engines must have been built for; None without one."""
+        if self._gpu is None:
+            self._gpu = next(iter(gpus()), None)
+        return self._gpu
+
+    @property
+    def device(self) -> DeviceFingerprint:
+        """The machine that engines must have been built on."""
+        if self._device is None:
+            self._device = fingerprint()
+        return self._device
+
+    @property
+    def runtimes(self) -> Mapping[str, str]:
+        """Version by name of every runtime that is here."""
+        if self._runtimes is None:
+            self._runtimes = {name: found.version for name, found in available().items() if found.usable}
+        return self._runtimes
+
+    def list(self) -> tuple[EngineRecord, ...]:
+        """Every described engine, of any device, fastest first; unreadable sidecars are left out (`problems` names them)."""
+        records = [record for _, record in self._entries() if isinstance(record, EngineRecord)]
+        return tuple(sorted(records, key=lambda record: (-record.ratio, record.key)))
+
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with sidecars that cannot be used, one sentence each."""
+        return tuple(str(found) for _, found in self._entries() if isinstance(found, BundleError))
+
+    def mismatch(self, record: EngineRecord) -> str | None:
+        """Why an engine cannot be used here, as a sentence; None if it can. A missing runtime is no mismatch."""
+        current = self._bundle.manifest.files.get(DEPLOY_MODEL)
+        version = self.runtimes.get(record.backend)
+        return why_stale(
+            record,
+            graph_sha256=current.sha256 if current is not None else None,
+            device=self.device,
+            version=version,
+            gpu=self.gpu if record.gpu is not None and version is not None else None,
+        )
+
+    def find(self, *, precision: str = AUTO, backend: str = AUTO) -> tuple[EngineRecord, ...]:
+        """Engines of that precision and backend, of any device and version, fastest first; "int8" covers "int8+bf16"."""
+        covered = _PRECISIONS.get(precision, (precision,))
+        return tuple(
+            record
+            for record in self.list()
+            if (precision == AUTO or record.precision in covered) and backend in (AUTO, record.backend)
+        )
+
+    def select(self, *, precision: str = AUTO, backend: str = AUTO) -> EngineSelection:
+        """The engine with the lowest measured latency that fits this device, passed its self-test and has its runtime.
+
+        Raises:
+            EngineMismatch: there are engines of what was asked for, but all are stale; says why and how to rebuild.
+            BackendUnavailable: `backend` is named and not here.
+        """
+        if backend != AUTO and backend not in self.runtimes:
+            raise BackendUnavailable(f"{backend} is not installed here. Run: edge-mtl doctor")
+        found = self.find(precision=precision, backend=backend)
+        stale = [(record, why) for record in found if (why := self.mismatch(record)) is not None]
+        fitting = [record for record in found if self.mismatch(record) is None and record.passed_self_test]
+        usable = [record for record in fitting if record.backend in self.runtimes]
+        absent = [record for record in fitting if record.backend not in self.runtimes]
+        if usable:
+            best = max(usable, key=lambda record: record.ratio)
+            reason = f"{best.precision} on {best.backend} is the fastest engine built here ({best.latency_ms:.1f} ms a frame)"
+            if absent and max(record.ratio for record in absent) > best.ratio:
+                reason += f"; a faster one needs {absent[0].backend}, which is not installed"
+            return EngineSelection(best, reason)
+        if stale:
+            record, why = stale[0]
+            raise EngineMismatch(f"{self._path(record)} cannot be used: {why}. Run: {self.rebuild_command(record)}")
+        if absent:
+            return EngineSelection(None, f"the engines built here need {absent[0].backend}, which is not installed")
+        return EngineSelection(None, "no engine was built here yet")
+
+    def best(self, precision: str = AUTO, backend: str = AUTO) -> EngineRecord | None:
+        """The record of `select`; raises as that does."""
+        return self.select(precision=precision, backend=backend).record
+
+    def rebuild_command(self, record: EngineRecord) -> str:
+        """What to run to build such an engine again."""
+        return f"edge-mtl build-engine {self._bundle.path} --{record.precision.partition('+')[0]}"
+
+    def load(self, record: EngineRecord, *, trust_engine: bool = False) -> bytes:
+        """The engine's bytes, after every check. Nothing else may be handed to a runtime.
+
+        Args:
+            trust_engine: also a plan that this user did not build. A plan is a program: it does what whoever built it wanted.
+        Raises:
+            EngineMismatch: built for another device, runtime version or graph, or a plan that this user did not build.
+            BundleError: missing, altered, or in the hands of another user.
+        """
+        why = self.mismatch(record)
+        if why is not None:
+            raise EngineMismatch(f"{self._path(record)} cannot be used: {why}. Run: {self.rebuild_command(record)}")
+        path = self._path(record)
+        check_owner(path.parent, remedy=_REMEDY)
+        rebuild = f"Run: {self.rebuild_command(record)}"
+        payload = read_checked(path, size=record.size, sha256=record.sha256, what="Engine", remedy=rebuild)
+        if record.plan and not trust_engine and not self.receipts.has(record.sha256):
+            raise EngineMismatch(
+                f"{path} is a plan, which is a program, and was not built by this user on this machine. {rebuild}, "
+                "or say trust_engine=True if you know where it is from."
+            )
+        return payload
+
+    def save(self, record: EngineRecord, payload: bytes) -> Path:
+        """Store an engine: the graph under a name of its own, then the sidecar, whose replacement is the one step that counts.
+
+        Raises:
+            BuildError: it cannot be written; nothing half-written is left, and an older engine of this key stays whole.
+            BundleError: the folder belongs to another user.
+        """
+        if sha256_bytes(payload) != record.sha256 or len(payload) != record.size:
+            raise BuildError("The record does not describe these bytes: size and SHA-256 must be those of the engine.")
+        folder = self._make_folder()
+        if record.plan:
+            self.receipts.give(record.sha256)
+        try:
+            write_atomic(folder / record.file, payload)
+            write_atomic(folder / f"{record.key}.json", record.to_json())
+        except OSError as exc:
+            self._sweep_orphans(folder)
+            raise BuildError(
+                f"The engine could not be written to {folder} ({exc.strerror or exc}). Free some space, then {_AGAIN}"
+            ) from exc
+        self._sweep_orphans(folder)
+        return folder / record.file
+
+    def remove(self, record: EngineRecord) -> None:
+        """Delete an engine: the sidecar first, so that no description without a graph is left."""
+        for folder in self.folders:
+            for name in (f"{record.key}.json", record.file):
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    (folder / name).unlink()
+        self.compiled.remove(record)
+        if record.plan:
+            self.receipts.take_back(record.sha256)
+
+    @contextmanager
+    def building(self, *, waiting: Callable[[], None] | None = None) -> Iterator[bool]:
+        """Hold the store for a build; yields whether another build had to be waited for. Leftovers are swept first.
+
+        Raises:
+            BuildError: the folder cannot be made or locked.
+        """
+        folder = self._make_folder()
+        try:
+            lock = exclusive(folder / _LOCK, waiting=waiting)
+            waited = lock.__enter__()
+        except OSError as exc:
+            raise BuildError(f"{folder / _LOCK} cannot be locked ({exc.strerror or exc}).") from exc
+        try:
+            sweep_temporaries(folder, older_than_s=0.0)  # nobody else writes while the lock is held
+            self._sweep_orphans(folder)
+            yield waited
+        finally:
+            lock.__exit__(None, None, None)
+
+    def _entries(self) -> Iterator[tuple[Path, EngineRecord | BundleError]]:
+        seen = set()
+        for folder in self.folders:
+            for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+                if path.name in seen:
+                    continue
+                seen.add(path.name)
+                try:
+                    yield path, _read_sidecar(path)
+                except BundleError as exc:
+                    yield path, exc
+
+    def _path(self, record: EngineRecord) -> Path:
+        inside, cached = self.folders
+        return (inside if (inside / f"{record.key}.json").exists() else cached) / record.file
+
+    def _make_folder(self) -> Path:
+        folder = self.folder
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as exc:
+            raise BuildError(f"The engine folder {folder} cannot be made ({exc.strerror or exc}).") from exc
+        check_owner(folder, remedy=_REMEDY)
+        return folder
+
+    @staticmethod
+    def _sweep_orphans(folder: Path) -> None:
+        """Graphs and plans that no sidecar names: their build was killed before the sidecar, or a new one took their place."""
+        named = set()
+        for path in folder.glob("*.json"):
+            with suppress(BundleError):
+                named.add(_read_sidecar(path).file)
+        for path in (*folder.glob("*.onnx"), *folder.glob("*.plan")):
+            if path.name not in named:
+                with suppress(OSError):
+                    path.unlink()
+
+
+_AGAIN = "build the engine again."
+_REMEDY = f"Delete it and {_AGAIN}"
+
+
+def _read_sidecar(path: Path) -> EngineRecord:
+    try:
+        if path.stat().st_size > _MAX_SIDECAR_BYTES:
+            raise BundleError(f"{path} is larger than {_MAX_SIDECAR_BYTES} bytes: no engine description. Delete it.")
+        payload = path.read_bytes()
+    except OSError as exc:
+        raise BundleError(f"{path} cannot be read ({exc.strerror or exc}). Delete it and {_AGAIN}") from exc
+    record = EngineRecord.from_json(payload, source=str(path))
+    if path.stem != record.key:
+        raise BundleError(f"{path} describes engine {record.key}. Delete it and {_AGAIN}")
+    return record

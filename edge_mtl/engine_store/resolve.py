@@ -1,0 +1,205 @@
+"""Which graph runs where: the engines built on this machine, else the bundle's own graph in full precision.
+
+Knows bundles, engine stores and backends; knows nothing about frames. A backend or precision that was named is used or
+refused, never replaced; "auto" takes the fastest that is here and says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge_mtl.backends import (
+    BACKENDS,
+    DEVICES,
+    PRECISIONS,
+    TAKES_GRAPHS,
+    Availability,
+    Backend,
+    CompiledGraph,
+    available,
+    none_usable,
+    open_backend,
+)
+from edge_mtl.backends.selection import AUTO, check_any, gpu_asked, on_kind
+from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
+from edge_mtl.engine_store.engines import EngineSelection, EngineStore
+from edge_mtl.errors import BackendUnavailable, EngineMismatch
+
+__all__ = ["Choice", "choose", "default_backend"]
+
+_TF32_BACKEND = "onnxruntime-cuda"
+_UNBUILT = ("fp32", "tf32")
+"""Precisions in which a bundle's own graph runs, without an engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A graph to open.
+
+    Attributes:
+        model: its verified bytes.
+        backend, precision: what to open it with.
+        key: of the built engine; None for the bundle's own graph.
+        reason: why this one, a sentence.
+        fell_back: an engine built here was passed over because its runtime is gone.
+        compiled: what the runtime made of the model when it was built; None where there is nothing of the kind.
+        uncompiled: why that is, a sentence.
+        tested: the engine's self-test when it was built; empty for the bundle's own graph.
+    """
+
+    model: bytes
+    backend: str
+    precision: str
+    key: str | None
+    reason: str
+    fell_back: bool = False
+    compiled: CompiledGraph | None = None
+    uncompiled: str = ""
+    tested: Mapping[str, Any] = field(default_factory=dict)
+
+    def open(self, *, threads: int | None = None, device: int = 0) -> Backend:
+        """Make it ready to run; `device` is the index of the GPU. Raises as `edge_mtl.backends.open_backend` does."""
+        return open_backend(
+            self.backend, self.model, threads=threads, precision=self.precision, compiled=self.compiled, device=device
+        )
+
+
+def default_backend(found: Mapping[str, Availability]) -> tuple[str | None, str]:
+    """What runs a bundle's own graph where no engine was built and nothing was named, and why, a sentence."""
+    usable = [name for name in BACKENDS if name in found and found[name].usable]
+    chosen = _for_graphs(name for name in usable if name in TAKES_GRAPHS)
+    plans = " TensorRT runs engines only: build one with edge-mtl build-engine --int8." if "tensorrt" in usable else ""
+    if chosen is not None and DEVICES[chosen] != "cpu":
+        return chosen, f"it runs on the GPU, and the processor is not used in its place.{plans}"
+    if chosen is not None:
+        return chosen, f"nothing that runs graphs on a GPU is usable here: see the remarks on backends.{plans}"
+    return None, f"no backend that runs graphs is usable here.{plans}"
+
+
+def choose(
+    bundle: Bundle,
+    *,
+    backend: str = AUTO,
+    precision: str = AUTO,
+    threads: int | None = None,
+    build_missing: bool = False,
+    trust_engine: bool = False,
+    kind: str = AUTO,
+    device: int = 0,
+) -> Choice:
+    """Pick the engine for `bundle` on this machine.
+
+    Args:
+        trust_engine: let a plan, which is a program, run although this user did not build it.
+        kind: "cpu" or "cuda": only what runs there; "auto" for both.
+        device: index of the GPU that plans must have been built for.
+    Raises:
+        BackendUnavailable: an unknown or missing backend, or none at all.
+        EngineMismatch: there is no engine of the named precision, or only engines of another machine, runtime version
+            or graph; not with `build_missing`. Or a plan that is not trusted.
+    """
+    if backend not in (AUTO, *BACKENDS):
+        raise BackendUnavailable(f"Unknown backend {backend!r}. Choose {AUTO} or one of: {', '.join(BACKENDS)}")
+    if precision not in (AUTO, *PRECISIONS):
+        raise BackendUnavailable(f"Unknown precision {precision!r}. Choose {AUTO} or one of: {', '.join(PRECISIONS)}")
+    found = on_kind(available(), kind)
+    usable = tuple(name for name in BACKENDS if found[name].usable)
+    if backend != AUTO and backend not in usable:
+        raise BackendUnavailable(found[backend].reason)
+    check_any(found, kind)
+    if not usable:
+        raise none_usable(found)
+    if precision == "tf32":
+        _check_tf32(found, backend)
+        usable = (_TF32_BACKEND,)
+    store = EngineStore(bundle, runtimes={name: found[name].version for name in usable}, gpu=gpu_asked(device))
+    where = f"cuda:{device}" if device else kind
+    selection = _selection(bundle, store, backend, precision, threads, build_missing, where)
+    record = selection.record
+    if record is None:
+        chosen = _graph_backend(bundle, backend, precision, usable, selection.reason)
+        return _from_bundle(bundle, chosen, precision, selection.reason)
+    fell_back = any(
+        other.ratio > record.ratio and other.backend not in usable for other in store.find(precision=precision, backend=backend)
+    )
+    compiled, why = (None, "it is compiled already") if record.plan else store.compiled.load(record)
+    return Choice(
+        model=store.load(record, trust_engine=trust_engine),
+        backend=record.backend,
+        precision=record.precision,
+        key=record.key,
+        reason=selection.reason,
+        fell_back=fell_back,
+        compiled=compiled,
+        uncompiled=why,
+        tested=record.self_test,
+    )
+
+
+def _selection(
+    bundle: Bundle, store: EngineStore, backend: str, precision: str, threads: int | None, build_missing: bool, device: str
+) -> EngineSelection:
+    try:
+        selection = store.select(precision=precision, backend=backend)
+    except EngineMismatch:
+        if not build_missing:
+            raise
+        selection = EngineSelection(None, "the engines here are stale")
+    if selection.record is not None:
+        return selection
+    if build_missing and precision not in _UNBUILT:
+        from edge_mtl.builder.pipeline import build_engine
+
+        family = "int8" if precision == AUTO else precision.partition("+")[0]
+        build_engine(bundle, precision=family, backend=backend, device=device, threads=threads, store=store)
+        return store.select(precision=precision, backend=backend)
+    if precision not in (AUTO, *_UNBUILT):
+        raise EngineMismatch(_missing(bundle, backend, precision, selection.reason))
+    return selection
+
+
+def _graph_backend(bundle: Bundle, backend: str, precision: str, usable: Sequence[str], why: str) -> str:
+    """What runs the bundle's own graph: the backend that was named, else one on a GPU, else the first.
+
+    Raises EngineMismatch where only a plan would do.
+    """
+    chosen = _for_graphs(name for name in usable if name in TAKES_GRAPHS and backend in (AUTO, name))
+    if chosen is None:
+        raise EngineMismatch(_missing(bundle, backend, "int8" if precision == AUTO else precision, why))
+    return chosen
+
+
+def _for_graphs(names: Iterable[str]) -> str | None:
+    """Of backends that take graphs the first on a GPU, else the first."""
+    return min(names, key=lambda name: DEVICES[name] == "cpu", default=None)
+
+
+def _from_bundle(bundle: Bundle, backend: str, precision: str, why: str) -> Choice:
+    # On a GPU pre- and post-processing belong in the graph: labels cross the bus, not logits. See docs/decisions/0003.
+    graph = DEPLOY_MODEL if bundle.has(DEPLOY_MODEL) and DEVICES[backend] == "cpu" else PLAIN_MODEL
+    if precision in _UNBUILT:
+        reason = f"{graph} in {precision} on {backend}, as asked for"
+    else:
+        precision = "fp32"
+        reason = f"{graph} in fp32 on {backend}: {why}. For a faster one run: edge-mtl build-engine {bundle.path} --int8"
+    return Choice(bundle.read(graph), backend, precision, None, reason, uncompiled="it is no built engine")
+
+
+def _check_tf32(found: Mapping[str, Availability], backend: str) -> None:
+    """Raises BackendUnavailable unless what TF32 needs was asked for and is here: ONNX Runtime on a GPU."""
+    if backend not in (AUTO, _TF32_BACKEND):
+        raise BackendUnavailable(f"tf32 is a precision of {_TF32_BACKEND}; {backend} was asked for. Leave one of the two out.")
+    needed = found[_TF32_BACKEND]
+    if not needed.usable:
+        raise BackendUnavailable(f"tf32 is a precision of {_TF32_BACKEND}, which cannot run here. {needed.reason}")
+
+
+def _missing(bundle: Bundle, backend: str, precision: str, why: str) -> str:
+    wanted = precision if backend == AUTO else f"{precision} on {backend}"
+    where = "" if backend == AUTO else f" --backend {backend}"
+    return (
+        f"There is no {wanted} engine of {bundle.path}: {why}. "
+        f"Run: edge-mtl build-engine {bundle.path} --{precision.partition('+')[0]}{where}"
+    )

@@ -1,0 +1,1 @@
+"""What an engine loses: metrics, labelled frames, accuracy budgets, the self-test, sensitivity."""

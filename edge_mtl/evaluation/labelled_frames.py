@@ -1,0 +1,223 @@
+"""Labelled frames, of a bundle or of a folder in the same format, and what several graphs score on them.
+
+Knows files and pictures; opens no runtime. Targets are those of the true camera: predictions are converted with each
+frame's intrinsics before they are compared.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge_mtl.bundle import EVALUATION, Bundle
+from edge_mtl.calibration.frames import decode_picture, letterbox_picture
+from edge_mtl.errors import BundleError
+from edge_mtl.evaluation.scores import Score, Scorer
+from edge_mtl.files import sha256_bytes
+from edge_mtl.image.frames import Intrinsics, letterbox
+from edge_mtl.inference_pipeline import FramePath
+from edge_mtl.manifest import InputSpec
+from edge_mtl.sources.media import PICTURE_SUFFIXES
+from edge_mtl.tasks import DEPTH, NORMALS, NYU13_CLASSES, SEGMENTATION, VOID
+
+__all__ = ["LabelledFrame", "LabelledSet", "Score", "evaluate", "evaluation_frames", "labelled_folder", "labelled_set"]
+
+Array = np.ndarray
+
+_DEPTH_UNIT_M = 1.0 / 5000.0
+_INTRINSICS = "intrinsics.json"
+_TARGET_ENDINGS = (".label.png", ".depth.png", ".normals.png")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledFrame:
+    """A frame and what is true of it.
+
+    Attributes:
+        frame: (H, W, 3) uint8 RGB, network size.
+        intrinsics: (fx, fy, cx, cy) of the frame; None where unknown.
+        targets: segmentation (H, W) uint8, depth (H, W) float32 metres with 0 invalid, normals (H, W, 3) float32 with
+            zeros invalid; only what there is.
+        name: of the frame's file, without its suffix.
+    """
+
+    frame: Array
+    intrinsics: tuple[float, float, float, float] | None
+    targets: Mapping[str, Array]
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSet:
+    """Frames and their truths as files: NAME.jpg, NAME.label.png, NAME.depth.png, NAME.normals.png, intrinsics.json.
+
+    Iterating reads them one after the other; BundleError where a file was altered or cannot be decoded.
+
+    Attributes:
+        source: "bundle", or the folder's name.
+        pictures: names of the frames' files.
+        files: names of all files.
+        read: bytes of a file by name.
+        where: the folder, for messages.
+        size: of the network's input; frames of another size are letterboxed as at run time, and their truths with them.
+    """
+
+    source: str
+    pictures: tuple[str, ...]
+    files: frozenset[str]
+    read: Callable[[str], bytes]
+    where: Path
+    size: InputSpec
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __iter__(self) -> Iterator[LabelledFrame]:
+        cameras = self._cameras()
+        for name in self.pictures:
+            stem = name.rpartition(".")[0]
+            frame = decode_picture(self.read(name))
+            if frame is None:
+                raise BundleError(f"{self.where / name} is no picture. {_AGAIN}")
+            yield self._fitted(LabelledFrame(frame, cameras.get(stem), self._targets(stem, frame.shape[:2]), stem))
+
+    def digest(self) -> str:
+        """SHA-256 over names and contents of all files: what the numbers were measured on."""
+        lines = (f"{name} {sha256_bytes(self.read(name))}\n" for name in sorted(self.files))
+        return sha256_bytes("".join(lines).encode())
+
+    def _targets(self, stem: str, size: tuple[int, ...]) -> dict[str, Array]:
+        targets: dict[str, Array] = {}
+        if (label := self._target(f"{stem}.label.png", size)) is not None:
+            targets[SEGMENTATION] = label
+        if (depth := self._target(f"{stem}.depth.png", size)) is not None:
+            targets[DEPTH] = depth.astype(np.float32) * np.float32(_DEPTH_UNIT_M)
+        if (normals := self._target(f"{stem}.normals.png", (*size, 3))) is not None:
+            known = normals.any(axis=2, keepdims=True)
+            targets[NORMALS] = np.where(known, (normals[..., ::-1].astype(np.float32) - 128.0) / 127.0, 0.0)
+        return targets
+
+    def _target(self, name: str, shape: tuple[int, ...]) -> Array | None:
+        if name not in self.files:
+            return None
+        array = cv2.imdecode(np.frombuffer(self.read(name), np.uint8), cv2.IMREAD_UNCHANGED)
+        if array is None:
+            raise BundleError(f"{self.where / name} is no picture. {_AGAIN}")
+        if array.shape != shape:
+            raise BundleError(f"{self.where / name} should have the shape {shape} of its frame; found {array.shape}. {_AGAIN}")
+        return array
+
+    def _fitted(self, item: LabelledFrame) -> LabelledFrame:
+        """The frame at network size, letterboxed as at run time; truths by nearest pixel, unknown in the bars."""
+        network = (self.size.height, self.size.width)
+        frame = (item.frame.shape[0], item.frame.shape[1])
+        if frame == network:
+            return item
+        box = letterbox(frame, network)
+        targets = {}
+        for task, truth in item.targets.items():
+            fitted = np.full((*network, *truth.shape[2:]), VOID if task == SEGMENTATION else 0, truth.dtype)
+            fitted[box.rows, box.columns] = cv2.resize(truth, box.content[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+            targets[task] = fitted
+        camera = None if item.intrinsics is None else box.to_network(Intrinsics.of(item.intrinsics)).as_tuple()
+        return LabelledFrame(letterbox_picture(item.frame, self.size), camera, targets, item.name)
+
+    def _cameras(self) -> dict[str, tuple[float, float, float, float]]:
+        if _INTRINSICS not in self.files:
+            return {}
+        try:
+            content = json.loads(self.read(_INTRINSICS))
+            return {str(name): (float(fx), float(fy), float(cx), float(cy)) for name, (fx, fy, cx, cy) in content.items()}
+        except (ValueError, TypeError, AttributeError) as exc:
+            raise BundleError(f"{self.where / _INTRINSICS} should map names to fx, fy, cx, cy ({exc}). {_AGAIN}") from exc
+
+
+def labelled_set(bundle: Bundle) -> LabelledSet:
+    """The evaluation frames of `bundle`; there may be none."""
+    prefix = f"{EVALUATION}/"
+    files = frozenset(name.removeprefix(prefix) for name in bundle.list(EVALUATION))
+    return LabelledSet(
+        source="bundle",
+        pictures=_pictures(files),
+        files=files,
+        read=lambda name: bundle.read(f"{prefix}{name}"),
+        where=bundle.path / EVALUATION,
+        size=bundle.manifest.input,
+    )
+
+
+def labelled_folder(folder: Path, size: InputSpec) -> LabelledSet:
+    """The frames directly in `folder`, with the truths beside them; pictures without truth are fine too.
+
+    Raises:
+        BundleError: there is no such folder, or no picture in it.
+    """
+    try:
+        files = frozenset(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    except OSError as exc:
+        raise BundleError(f"{folder} cannot be read ({exc.strerror}): a folder of frames to measure on was expected.") from exc
+    pictures = _pictures(files)
+    if not pictures:
+        raise BundleError(
+            f"{folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)}): frames to measure on were expected, "
+            "with NAME.label.png, NAME.depth.png and NAME.normals.png beside NAME.jpg where they are labelled."
+        )
+
+    def read(name: str) -> bytes:
+        try:
+            return (folder / name).read_bytes()
+        except OSError as exc:
+            raise BundleError(f"{folder / name} cannot be read ({exc.strerror or exc}).") from exc
+
+    return LabelledSet(folder.resolve().name or "folder", pictures, files, read, folder, size)
+
+
+def evaluation_frames(bundle: Bundle) -> Iterator[LabelledFrame]:
+    """The labelled frames of `bundle`, one after the other.
+
+    Raises:
+        BundleError: a file was altered or cannot be decoded.
+    """
+    return iter(labelled_set(bundle))
+
+
+def evaluate(
+    bundle: Bundle,
+    paths: Mapping[str, FramePath],
+    *,
+    reference: str,
+    frames: LabelledSet | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Score]:
+    """Score every graph in `paths` on labelled frames; `reference` names the one that agreement refers to.
+
+    Args:
+        frames: in place of the bundle's evaluation frames.
+    Returns:
+        One score per name; empty mappings where there are no labelled frames. Metrics without a valid pixel are left out.
+    """
+    chosen = labelled_set(bundle) if frames is None else frames
+    described = bundle.manifest.tasks.get(SEGMENTATION, {}).get("classes", NYU13_CLASSES)
+    scorers = {name: Scorer(bundle.tasks, classes=len(described)) for name in paths}
+    for number, item in enumerate(chosen):
+        expected = paths[reference](item.frame, item.intrinsics)
+        scorers[reference].update(item.name, expected, item.targets, expected)
+        for name, path in paths.items():
+            if name != reference:
+                scorers[name].update(item.name, path(item.frame, item.intrinsics), item.targets, expected)
+        if progress is not None:
+            progress("evaluate", number + 1, len(chosen))
+    return {name: scorer.score() for name, scorer in scorers.items()}
+
+
+def _pictures(files: frozenset[str]) -> tuple[str, ...]:
+    found = (name for name in files if name.lower().endswith(PICTURE_SUFFIXES) and not name.endswith(_TARGET_ENDINGS))
+    return tuple(sorted(found))
+
+
+_AGAIN = "Export the bundle again, or mend the folder."

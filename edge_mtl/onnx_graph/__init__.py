@@ -1,0 +1,1 @@
+"""ONNX files as data: the operator allowlist, reading without a library, look-up, batches."""

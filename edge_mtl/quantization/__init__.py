@@ -1,0 +1,1 @@
+"""INT8 from measured ranges: recipes, statistics, ranges, cross-layer equalization, Q/DQ insertion."""

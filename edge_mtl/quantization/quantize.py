@@ -1,0 +1,319 @@
+"""Static quantization of a graph: look at its activations once, choose ranges, write Q/DQ graphs for several runtimes.
+
+Knows graphs, recipes and ranges; knows nothing about bundles, frames on disk or engines. One pass over the frames serves
+every method and every target: `observe_activations` gathers, `choose` cuts, `emit` writes. A graph that was fine-tuned for
+integers brings ranges along, which count before all others; its scales and biases are left as they were learnt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from edge_mtl.device import fingerprint
+from edge_mtl.errors import BuildError
+from edge_mtl.onnx_graph.model import GraphIndex, import_onnx, parse
+from edge_mtl.quantization.cross_layer_equalization import apply_scales, choose_scales, junctions
+from edge_mtl.quantization.insert_qdq import Emission, Style
+from edge_mtl.quantization.integer_ops import steep_gelu
+from edge_mtl.quantization.layers import channel_axis, layer_name, matching
+from edge_mtl.quantization.learned import Learned, read_learned
+from edge_mtl.quantization.placement import place
+from edge_mtl.quantization.ranges import Range, choose_range
+from edge_mtl.quantization.recipes import TENSORRT_INT8, Activations, Equalisation, Recipe, Target, load_recipe
+from edge_mtl.quantization.statistics import TensorStatistics, observe
+from edge_mtl.quantization.weights import LEVELS, weight_bits
+
+__all__ = [
+    "CPU_MODEL",
+    "TENSORRT_MODEL",
+    "Calibrated",
+    "Observed",
+    "calibrate",
+    "choose",
+    "emit",
+    "equalised",
+    "observe_activations",
+    "portable_bits",
+    "quantize",
+    "quantize_for_cpu",
+]
+
+Array = np.ndarray
+Progress = Callable[[str, int, int], None]
+
+TENSORRT_MODEL = "model.int8.onnx"
+CPU_MODEL = "model.int8-cpu.onnx"
+
+_STEEP = "_on_bytes"
+_IMAGE_RANGE = Range(0.0, 255.0)
+"""The input holds whole numbers of 0..255: with this range an unsigned scale is 1, the zero point 0, and nothing is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What one pass over the calibration frames told.
+
+    Attributes:
+        scales: by tensor, (C,) float32, of equalisation; empty without it. The statistics are of the scaled graph.
+        statistics: by tensor.
+    """
+
+    scales: Mapping[str, Array]
+    statistics: Mapping[str, TensorStatistics]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """All that `emit` needs besides the graph.
+
+    Attributes:
+        ranges: by tensor.
+        means: by tensor, (C,) float64 by channel, of what layers read; empty unless biases are to be corrected.
+        scales: see `Observed`.
+        drifts: by tensor that a GELU makes, (C,) float64: how much larger its means are where GELU is computed on bytes.
+    """
+
+    ranges: Mapping[str, Range]
+    means: Mapping[str, Array]
+    scales: Mapping[str, Array]
+    drifts: Mapping[str, Array] = field(default_factory=dict)
+
+
+def quantize(
+    deploy_model: bytes,
+    frames: Iterable[Array],
+    *,
+    recipes: Mapping[str, Recipe] | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, bytes]:
+    """The quantized graphs of a bundle, from one pass over the frames; the same bytes every time.
+
+    Args:
+        deploy_model: ONNX; its input is float32 (1, 3, H, W) RGB of 0..255, or uint8 (1, H, W, 3).
+        frames: calibration frames, (H, W, 3) uint8 RGB of the network's size.
+        recipes: by file name, each emitted for the first of its targets; those of the package when not given.
+        threads: of ONNX Runtime; its default when None.
+        progress: called with ("calibrate", frames done, frames in all); those that equalisation looks at count twice.
+    Returns:
+        ONNX files by name. Weights have 8 bits whatever this machine is, unless the recipe says 7: engines are emitted again
+        on each device, and backends compute 8 bits exactly.
+    Raises:
+        CalibrationError: no frames, or activations that never change.
+        BuildError: the graph cannot be used, nothing is left to quantize, or the recipes equalise differently.
+        BackendUnavailable: onnx or ONNX Runtime is missing.
+    """
+    wanted = recipes or {TENSORRT_MODEL: load_recipe(TENSORRT_INT8), CPU_MODEL: load_recipe()}
+    observed = observe_activations(deploy_model, frames, recipes=list(wanted.values()), threads=threads, progress=progress)
+    models = {}
+    for name, recipe in wanted.items():
+        target = recipe.targets[0]
+        calibrated = choose(deploy_model, observed, recipe=recipe)
+        models[name] = emit(deploy_model, calibrated, recipe=recipe, target=target, bits=portable_bits(recipe))
+    return models
+
+
+def portable_bits(recipe: Recipe) -> int:
+    """Bits of the weights in graphs that travel: the machine that runs them is not known yet."""
+    return 7 if recipe.weights.reduce_range == "always" else 8
+
+
+def quantize_for_cpu(
+    deploy_model: bytes,
+    frames: Iterable[Array],
+    *,
+    recipe: Recipe,
+    target: Target = "onnxruntime",
+    bits: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> bytes:
+    """Quantize for one target; see `quantize` and `emit` for arguments and errors."""
+    calibrated = calibrate(deploy_model, frames, recipe=recipe, threads=threads, progress=progress)
+    return emit(deploy_model, calibrated, recipe=recipe, target=target, bits=bits)
+
+
+def calibrate(
+    deploy_model: bytes,
+    frames: Iterable[Array],
+    *,
+    recipe: Recipe,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Calibrated:
+    """Look and choose for one recipe. Raises as `quantize` does."""
+    observed = observe_activations(deploy_model, frames, recipes=[recipe], threads=threads, progress=progress)
+    return choose(deploy_model, observed, recipe=recipe)
+
+
+def observe_activations(
+    deploy_model: bytes,
+    frames: Iterable[Array],
+    *,
+    recipes: Sequence[Recipe],
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Observed:
+    """Run the float graph once over all frames, and before that over a few where scales are to be equalised.
+
+    Every tensor that any of `recipes` quantizes for any of its targets is looked at, with all layers that an override
+    might bring back; but for those whose range was learnt. Raises as `quantize` does.
+    """
+    model = parse(deploy_model, name="the deploy graph")
+    learned = read_learned(model)
+    recipes = [_settled(recipe, learned) for recipe in recipes]
+    first = recipes[0]
+    if any(recipe.equalisation != first.equalisation for recipe in recipes):
+        names = ", ".join(recipe.name for recipe in recipes)
+        raise BuildError(f"Recipes that share one calibration should equalise alike; these do not: {names}.")
+    pictures = list(frames)
+    index = GraphIndex(model)
+    bins = max(recipe.activations.bins for recipe in recipes)
+    scales: dict[str, Array] = {}
+    few: list[Array] = []
+    if first.equalisation.enabled:
+        count = min(len(pictures), first.equalisation.frames)
+        few = [pictures[at] for at in np.linspace(0, len(pictures) - 1, count).astype(int)]
+
+    def done(number: int) -> None:
+        if progress is not None:
+            progress("calibrate", number, len(few) + len(pictures))
+
+    if few:
+        places = {junction.tensor: junction.axis for junction in junctions(index)}
+        seen = observe(model, places, few, bins=bins, threads=threads, progress=done)
+        reach = {name: item.reach for name, item in seen.items() if item.reach is not None}
+        scales = choose_scales(index, reach, strength=first.equalisation.strength)
+        apply_scales(model, index, scales)
+    known = {*index.inputs, *(learned.ranges if learned is not None else ())}
+    tensors = {name: axis for name, axis in _tensors(index, recipes).items() if name not in known}
+    if learned is not None and not tensors:
+        return Observed(scales, {})
+    if any(recipe.weights.bias_correction for recipe in recipes):
+        tensors |= _with_steep_gelus(model, index, tensors)
+    found = observe(model, tensors, pictures, bins=bins, threads=threads, progress=lambda number: done(len(few) + number))
+    return Observed(scales, found)
+
+
+def choose(deploy_model: bytes, observed: Observed, *, recipe: Recipe) -> Calibrated:
+    """Ranges for every tensor that `recipe` quantizes, by its method and overrides.
+
+    Raises:
+        CalibrationError: a tensor never changes.
+        BuildError: a tensor was not observed: the graph or the recipe is another one.
+    """
+    model = parse(deploy_model, name="the deploy graph")
+    learned = read_learned(model)
+    recipe, index = _settled(recipe, learned), GraphIndex(model)
+    ranges: dict[str, Range] = dict(learned.ranges) if learned is not None else {}
+    means: dict[str, Array] = {}
+    drifts: dict[str, Array] = {}
+    for target in recipe.targets:
+        plan = place(index, recipe, target=target)
+        settings = _settings(plan.layers, index, recipe)
+        for name in plan.ranged:
+            if name in ranges:
+                continue
+            if name in index.inputs:
+                ranges[name] = _IMAGE_RANGE
+                continue
+            if name not in observed.statistics:
+                raise BuildError(f"Activation {name} was not observed: calibrate this graph with this recipe first.")
+            item = observed.statistics[name]
+            ranges[name] = choose_range(name, item.histogram, settings.get(name, recipe.activations))
+        if recipe.weights.bias_correction:
+            for node in plan.layers:
+                seen = observed.statistics.get(node.input[0])
+                if seen is not None and seen.means is not None:
+                    means[node.input[0]] = seen.means
+                    steep = observed.statistics.get(f"{node.input[0]}{_STEEP}")
+                    if steep is not None and steep.means is not None:
+                        drifts[node.input[0]] = steep.means - seen.means
+    return Calibrated(ranges, means, observed.scales, drifts)
+
+
+def emit(deploy_model: bytes, calibrated: Calibrated, *, recipe: Recipe, target: Target, bits: int | None = None) -> bytes:
+    """Write Q/DQ nodes into `deploy_model`.
+
+    Args:
+        calibrated: of this graph, with ranges of every tensor that the target's placement quantizes.
+        bits: of the weights, 7 or 8; the likely fastest of those that are right on this machine, see `weight_bits`, when None.
+    Returns:
+        The quantized ONNX model; inputs and outputs are named and typed as before.
+    Raises:
+        BuildError: a range is missing, or the graph cannot be used.
+    """
+    if bits is None:
+        bits = weight_bits(recipe.weights.reduce_range, target, fingerprint())[-1]
+    model = parse(deploy_model, name="the deploy graph")
+    if calibrated.scales:
+        apply_scales(model, GraphIndex(model), calibrated.scales)
+    index = GraphIndex(model)
+    plan = place(index, recipe, target=target)
+    missing = [name for name in plan.ranged if name not in calibrated.ranges]
+    if missing:
+        raise BuildError(f"There is no range for activation {missing[0]}: calibrate this graph with this recipe first.")
+    signed = target == "tensorrt"
+    style = Style(signed=signed, levels=LEVELS[bits], integer_bias=target == "onnxruntime", float_weights=signed)
+    means = calibrated.means if recipe.weights.bias_correction else {}
+    return Emission(model, index, plan, calibrated.ranges, style=style, means=means, drifts=calibrated.drifts).write()
+
+
+def equalised(deploy_model: bytes, calibrated: Calibrated) -> bytes:
+    """The float graph with its scales moved, as `emit` starts from it: the same function, other activations inside."""
+    if not calibrated.scales:
+        return deploy_model
+    model = parse(deploy_model, name="the deploy graph")
+    apply_scales(model, GraphIndex(model), calibrated.scales)
+    return bytes(model.SerializeToString())
+
+
+def _settled(recipe: Recipe, learned: Learned | None) -> Recipe:
+    """`recipe`, without what would change weights that were fine-tuned together with their rounding."""
+    if learned is None:
+        return recipe
+    return replace(recipe, equalisation=Equalisation(enabled=False), weights=replace(recipe.weights, bias_correction=False))
+
+
+def _tensors(index: GraphIndex, recipes: Sequence[Recipe]) -> dict[str, int | None]:
+    """Names of what is to be observed, each with its channel axis where a layer reads it."""
+    axes: dict[str, int | None] = {}
+    for recipe in recipes:
+        for target in recipe.targets:
+            plan = place(index, recipe, target=target)
+            axes.update({name: axes.get(name) for name in plan.ranged})
+            axes.update({node.input[0]: channel_axis(node) for node in plan.layers})
+    return axes
+
+
+def _with_steep_gelus(model: Any, index: GraphIndex, tensors: Mapping[str, int | None]) -> dict[str, int | None]:
+    """Compute GELU as bytes do beside every GELU of `model` that a layer reads; the names of the results with their axes."""
+    numpy_helper = import_onnx().numpy_helper
+    added: dict[str, int | None] = {}
+
+    def constant(name: str, value: Any) -> str:
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    for node in index.nodes:
+        name = node.output[0]
+        if node.op_type == "Gelu" and tensors.get(name) is not None:
+            added[f"{name}{_STEEP}"] = tensors[name]
+            model.graph.node.extend(steep_gelu(node.input[0], f"{name}{_STEEP}", constant=constant))
+    return added
+
+
+def _settings(layers: Sequence[Any], index: GraphIndex, recipe: Recipe) -> dict[str, Activations]:
+    """Range settings of the tensors that overridden layers read."""
+    found: dict[str, Activations] = {}
+    for node in layers:
+        for override in matching(layer_name(node, index), recipe.layers):
+            before = found.get(node.input[0], recipe.activations)
+            method = override.method or before.method
+            percentile = before.percentile if override.percentile is None else override.percentile
+            found[node.input[0]] = Activations(method, percentile, before.bins)
+    return found

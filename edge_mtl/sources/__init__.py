@@ -1,0 +1,1 @@
+"""Where frames come from: image files, folders, videos, cameras and recorded bags."""

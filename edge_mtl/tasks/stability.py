@@ -1,0 +1,244 @@
+"""Temporal stability: how much the maps of a stream flicker where the picture does not change, and a filter against it.
+
+Knows pictures and predictions; knows nothing about networks, runtimes or files. No optical flow: a pixel counts as still
+where the local mean of the difference between two frames stays within the noise of the sensor, and only still pixels have a
+past. Whatever moves is answered by the newest frame alone, so nothing smears; a moving camera switches the filter off by
+itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from edge_mtl.errors import FrameError
+from edge_mtl.image.frames import check_frame
+from edge_mtl.prediction import Prediction
+from edge_mtl.tasks import VOID
+
+__all__ = ["Stability", "StabilityMeter", "TemporalFilter", "still_pixels"]
+
+Array = np.ndarray
+
+_REDUCTION = 4
+"""Frames are compared at this fraction of their size: the mean over a block has a quarter of the noise."""
+_NOISE_FACTOR = 3.0
+_LOWEST, _HIGHEST = 2.0, 6.0
+"""Grey levels: differences below the first are always noise, above the second never."""
+_DEPTH_GATE = 0.15
+"""Relative change of depth that is believed at once."""
+_NORMAL_GATE = float(np.cos(np.radians(25.0)))
+"""Cosine of the change of a normal that is believed at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stability:
+    """Flicker over still pixels of consecutive frames, lower is better; None for a task without maps or still pixels.
+
+    Attributes:
+        label_flicker: share of still pixels whose class changed, 0..1.
+        depth_flicker: mean |log z_t - log z_(t-1)|: relative change, 0.01 is one percent.
+        normal_flicker_deg: mean angle between a pixel's successive normals, in degrees.
+        still_share: share of all pixels that were still.
+        pairs: pairs of consecutive frames.
+    """
+
+    label_flicker: float | None
+    depth_flicker: float | None
+    normal_flicker_deg: float | None
+    still_share: float
+    pairs: int
+
+
+def still_pixels(previous: Array, frame: Array) -> Array:
+    """Where two frames of a stream show the same, up to noise.
+
+    Args:
+        previous, frame: (h, w) float32 grey, reduced by `reduced_grey`.
+    Returns:
+        (h, w) bool; a pixel next to a changed one counts as changed.
+    """
+    change = cv2.blur(np.abs(frame - previous), (3, 3))
+    noise = float(np.median(change))
+    limit = min(max(_NOISE_FACTOR * noise, _LOWEST), _HIGHEST)
+    moved = cv2.dilate((change > limit).astype(np.uint8), np.ones((3, 3), np.uint8))
+    return moved == 0
+
+
+def reduced_grey(frame: Array) -> Array:
+    """(h, w) float32 grey of a (H, W, 3) uint8 frame, averaged over blocks; the order of its colours does not matter."""
+    height, width = frame.shape[:2]
+    size = (max(1, width // _REDUCTION), max(1, height // _REDUCTION))
+    small = cv2.resize(np.ascontiguousarray(frame), size, interpolation=cv2.INTER_AREA)
+    mean: Array = cv2.transform(small, np.full((1, 3), 1.0 / 3.0, np.float32)).astype(np.float32)
+    return mean
+
+
+class StabilityMeter:
+    """Measures the flicker of a stream of predictions.
+
+    Maps must have one size; a frame of another size starts again.
+    """
+
+    def __init__(self) -> None:
+        self._grey: Array | None = None
+        self._last: Prediction | None = None
+        self._labels = _Mean()
+        self._depth = _Mean()
+        self._normals = _Mean()
+        self._still = _Mean()
+        self._pairs = 0
+
+    def update(self, frame: Array, prediction: Prediction) -> None:
+        """Add the next frame, (H, W, 3) uint8, and what was predicted on it. Raises FrameError where it is no frame."""
+        grey = reduced_grey(check_frame(frame))
+        last, before = self._last, self._grey
+        self._last, self._grey = prediction, grey
+        if last is None or before is None or before.shape != grey.shape or last.map_size != prediction.map_size:
+            return
+        still = _enlarged(still_pixels(before, grey), prediction.map_size)
+        self._pairs += 1
+        self._still.add(still.astype(np.float32))
+        if prediction.segmentation is not None and last.segmentation is not None:
+            known = still & (prediction.segmentation != VOID) & (last.segmentation != VOID)
+            self._labels.add((prediction.segmentation != last.segmentation)[known])
+        if prediction.depth is not None and last.depth is not None:
+            known = still & (prediction.depth > 0) & (last.depth > 0)
+            self._depth.add(np.abs(np.log(prediction.depth[known]) - np.log(last.depth[known])))
+        if prediction.normals is not None and last.normals is not None:
+            first, second = prediction.normals[still], last.normals[still]
+            apart, along = np.linalg.norm(first - second, axis=1), np.linalg.norm(first + second, axis=1)
+            angle = np.degrees(2.0 * np.arctan2(apart, along))
+            self._normals.add(angle[np.isfinite(angle)])
+
+    def compute(self) -> Stability:
+        """What was measured so far."""
+        labels, depth, normals = self._labels.value, self._depth.value, self._normals.value
+        return Stability(labels, depth, normals, self._still.value or 0.0, self._pairs)
+
+
+class TemporalFilter:
+    """Smooths the three maps where the picture stands still; call it with every frame of one stream, in order.
+
+    Classes change by a majority vote (Boyer & Moore 1991): a class must outweigh the votes of the one that stands. Depth (its
+    logarithm) and normals are exponential means, restarted where the new value differs too much to be noise. Where the
+    picture moved, the newest answer is taken as it is, and its pixel begins anew. One thread at a time.
+
+    Args:
+        weight: of the newest frame in the means, in 0..1; 1 filters nothing.
+        votes: how many frames a standing class can outlast.
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    def __init__(self, *, weight: float = 0.3, votes: int = 3) -> None:
+        if not 0.0 < weight <= 1.0:
+            raise ValueError(f"weight should be above 0 and at most 1; found {weight}")
+        if not 1 <= votes <= 255:
+            raise ValueError(f"votes should be 1 to 255; found {votes}")
+        self._weight, self._votes = weight, votes
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the past, as at a cut."""
+        self._grey: Array | None = None
+        self._labels: Array | None = None
+        self._strength: Array | None = None
+        self._log_depth: Array | None = None
+        self._normals: Array | None = None
+
+    def __call__(self, frame: Array, prediction: Prediction) -> Prediction:
+        """The prediction with its maps smoothed; confidence, camera and timing are those of the newest frame.
+
+        Args:
+            frame: (H, W, 3) uint8 that was predicted; either order of colours, always the same.
+        Raises:
+            FrameError: it is no frame, or not the one that was predicted.
+        """
+        checked = check_frame(frame)
+        if checked.shape[:2] != prediction.frame_size:
+            raise FrameError(f"the frame predicted was {prediction.frame_size}; found {checked.shape[:2]}")
+        grey = reduced_grey(checked)
+        before, self._grey = self._grey, grey
+        if before is None or before.shape != grey.shape or self._shape() not in (None, prediction.map_size):
+            self._labels = self._strength = self._log_depth = self._normals = None
+            still = np.zeros(prediction.map_size, bool)
+        else:
+            still = _enlarged(still_pixels(before, grey), prediction.map_size)
+        return replace(
+            prediction,
+            segmentation=None if prediction.segmentation is None else self._vote(prediction.segmentation, still),
+            depth=None if prediction.depth is None else self._mean_depth(prediction.depth, still),
+            normals=None if prediction.normals is None else self._mean_normals(prediction.normals, still),
+            make_confidence=_confidence_of(prediction),
+        )
+
+    def _shape(self) -> tuple[int, int] | None:
+        for past in (self._labels, self._log_depth, self._normals):
+            if past is not None:
+                return past.shape[0], past.shape[1]
+        return None
+
+    def _vote(self, labels: Array, still: Array) -> Array:
+        if self._labels is None or self._strength is None:
+            self._labels, self._strength = labels.copy(), np.ones(labels.shape, np.uint8)
+            return labels
+        standing, strength = self._labels, self._strength
+        agrees = labels == standing
+        strength = np.where(agrees, np.minimum(strength + 1, self._votes), strength - 1).astype(np.uint8)
+        replaced = ~still | (strength == 0) | (standing == VOID) | (labels == VOID)
+        self._labels = np.where(replaced, labels, standing).astype(np.uint8)
+        self._strength = np.where(replaced, np.uint8(1), strength)
+        return self._labels.copy()
+
+    def _mean_depth(self, depth_m: Array, still: Array) -> Array:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            newest = np.log(depth_m)
+        past, mean = self._log_depth, newest
+        if past is not None:
+            with np.errstate(invalid="ignore"):
+                kept = still & (np.abs(newest - past) < _DEPTH_GATE)  # false where either is unknown
+                mean = np.where(kept, past + np.float32(self._weight) * (newest - past), newest)
+        self._log_depth = mean
+        return np.exp(mean)
+
+    def _mean_normals(self, normals: Array, still: Array) -> Array:
+        past, mean = self._normals, normals
+        if past is not None:
+            with np.errstate(invalid="ignore"):
+                kept = still & ((past * normals).sum(axis=2) > _NORMAL_GATE)
+            mixed = past + np.float32(self._weight) * (normals - past)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                mixed /= np.linalg.norm(mixed, axis=2, keepdims=True)
+            mean = np.where(kept[..., None], mixed, normals)
+        self._normals = mean.copy() if mean is normals else mean
+        return self._normals.copy()
+
+
+def _confidence_of(prediction: Prediction) -> Callable[[], Array] | None:
+    """The confidence of the newest frame, still not computed before somebody asks."""
+    lazy = prediction._confidence  # to ask through the property would compute it
+    return None if lazy is None else lazy.get
+
+
+class _Mean:
+    """A running mean over all values of many arrays."""
+
+    def __init__(self) -> None:
+        self._total, self._count = 0.0, 0
+
+    def add(self, values: Array) -> None:
+        self._total += float(values.sum(dtype=np.float64))
+        self._count += values.size
+
+    @property
+    def value(self) -> float | None:
+        return self._total / self._count if self._count else None
+
+
+def _enlarged(mask: Array, size: tuple[int, int]) -> Array:
+    resized: Array = cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST)
+    return resized > 0

@@ -1,0 +1,122 @@
+"""Training batches by step number, prepared in worker processes.
+
+What a batch holds depends on (seed, stage, step) alone, so a resumed run sees what an uninterrupted one would have seen,
+with any number of workers. Knows frames and augmentation; knows nothing about networks.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
+from mtl.datasets.augment import draw_view, jitter, see
+from mtl.datasets.frame import Batch, FrameSource
+from mtl.settings import AugmentSettings
+
+__all__ = ["BatchPlan", "StepBatches", "batches"]
+
+
+class Opens(Protocol):
+    """A picklable description of frames."""
+
+    def open(self) -> FrameSource: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """Everything that decides the content of a batch, but its step.
+
+    Attributes:
+        stage: number of the stage; part of the seed.
+        size: (H, W) of the network's input.
+        stride: of the network's output; 0 gives targets at full size, else at one pixel per stride x stride cell.
+        canonical: whether depth and normals are those of the canonical camera, else of the frames' own (`augment.see`).
+        part: (i, n): of every batch only the i-th of n equal parts is made, for a run of several processes.
+    """
+
+    seed: int
+    stage: int
+    size: tuple[int, int]
+    batch: int
+    stride: int
+    augment: AugmentSettings
+    canonical: bool = True
+    part: tuple[int, int] = (0, 1)
+
+
+class StepBatches(Dataset[Batch]):
+    """Batch number `step` of a stage, as a map-style dataset."""
+
+    def __init__(self, frames: Opens, plan: BatchPlan) -> None:
+        self._frames = frames
+        self._plan = plan
+        self._source: FrameSource | None = None
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+
+    def __getitem__(self, step: int) -> Batch:
+        if self._source is None:
+            self._source = self._frames.open()
+        plan, source = self._plan, self._source
+        phase = None
+        if plan.stride > 1:
+            down, right = np.random.default_rng([plan.seed, 1, plan.stage, step]).integers(plan.stride, size=2).tolist()
+            phase = (down, right)
+        index, count = plan.part
+        size = plan.batch // count
+        own = range(index * size, (index + 1) * size)
+        parts = [self._frame(source, step * plan.batch + offset, phase) for offset in own]
+        image, label, depth, normals = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*parts, strict=True))
+        return Batch(image, {SEGMENTATION: label, DEPTH: depth, NORMALS: normals}, phase)
+
+    def _frame(self, source: FrameSource, position: int, phase: tuple[int, int] | None) -> tuple[np.ndarray, ...]:
+        plan = self._plan
+        rng = np.random.default_rng([plan.seed, 2, plan.stage, position])
+        frame = source[self._index(position, len(source))]
+        height, width = plan.size
+        view = draw_view(frame.label.shape, rng, plan.augment, aspect=width / height)
+        stride, start = (plan.stride, phase) if phase is not None else (1, (0, 0))
+        image, label, depth, normals, _ = see(frame, view, size=plan.size, stride=stride, phase=start, canonical=plan.canonical)
+        return jitter(image, rng, plan.augment), label, depth, normals
+
+    def _index(self, position: int, count: int) -> int:
+        """Frame at a position of the endless shuffled stream: every pass is a permutation of its own."""
+        epoch, place = divmod(position, count)
+        if self._order[0] != epoch:
+            self._order = (epoch, np.random.default_rng([self._plan.seed, 3, self._plan.stage, epoch]).permutation(count))
+        return int(self._order[1][place])
+
+
+def batches(frames: Opens, plan: BatchPlan, *, first: int, last: int, workers: int) -> Iterator[Batch]:
+    """Batches of steps first..last-1, in order. `workers` processes prepare them; 0 prepares them here."""
+    options: dict[str, Any] = {}
+    if workers > 0:
+        options = {"multiprocessing_context": "spawn", "prefetch_factor": 4, "worker_init_fn": _one_thread}
+    loader = DataLoader(
+        StepBatches(frames, plan),
+        batch_size=None,
+        sampler=range(first, last),
+        num_workers=workers,
+        collate_fn=_same,
+        generator=torch.Generator(),  # else it draws from the global one, and a resumed run would differ
+        **options,
+    )
+    return iter(loader)
+
+
+def _same(batch: Batch) -> Batch:
+    return batch
+
+
+def _one_thread(worker: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the parent ends its workers itself
+        signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)

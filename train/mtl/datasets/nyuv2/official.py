@@ -1,0 +1,193 @@
+"""The official nyu_depth_v2_labeled.mat as frames of LibMTL's kind. Knows that file's format; knows nothing about writing.
+
+The file is HDF5; h5py sees MATLAB's axes reversed: images (1449, 3, 640, 480) uint8, depths (1449, 640, 480) float32 metres
+with holes filled, labels (1449, 640, 480) uint16 with 0 void. The white border is cut off (rows 44:471, columns 40:601, as in
+the toolbox's crop), the picture is reduced by area, labels, depth and normals by nearest pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import h5py
+import numpy as np
+
+from edge_mtl.tasks import VOID
+from mtl.datasets.nyuv2.labels import NAMES, read_class_mapping
+from mtl.datasets.nyuv2.layout import PARTS, DatasetError, Part
+from mtl.datasets.nyuv2.origin import SourceFrame
+from mtl.datasets.nyuv2.surface import normals_of_depth
+from mtl.geometry import Intrinsics, crop_and_resize_intrinsics
+
+__all__ = ["CAMERA", "CROP", "OfficialFrames", "read_splits"]
+
+CAMERA: Intrinsics = (518.858, 519.470, 325.582, 253.736)
+"""fx, fy, cx, cy of the colour camera at 480x640, from the toolbox."""
+CROP = (44, 40, 427, 561)
+"""Top, left, height, width of the region with valid depth, in 480x640."""
+
+_FRAME = (480, 640)
+_LEAST_SIDE_PX = 16
+_NORMAL_WINDOW = {"radius": 6, "step": 2}
+
+
+class OfficialFrames:
+    """Frames of the official file, cut and reduced.
+
+    Args:
+        mat: nyu_depth_v2_labeled.mat.
+        splits: splits.mat (`trainNdxs`, `testNdxs`, counted from 1).
+        classes: classMapping40.mat, or the same numbers as text.
+        normals: folder of NNNN.png (number in the file, from 0; 480x640 RGB, (n + 1) / 2 * 255), with masks/NNNN.png or
+            without; such as normals_gt of Eigen & Fergus 2015. None: planes fitted to the depth.
+        size: (H, W) of the frames.
+    Raises:
+        DatasetError: a file cannot be read, or is not what it should be.
+    """
+
+    def __init__(self, mat: Path, *, splits: Path, classes: Path, normals: Path | None, size: tuple[int, int]) -> None:
+        if min(size) < _LEAST_SIDE_PX:
+            raise DatasetError(f"frames should be {_LEAST_SIDE_PX} pixels a side or more, found {size[0]}x{size[1]}")
+        self._mat = mat
+        self._table = read_class_mapping(classes)
+        self._normals = _NormalPictures(normals) if normals is not None else None
+        self.size = size
+        self.intrinsics = crop_and_resize_intrinsics(CAMERA, window=CROP, size=size)
+        try:
+            self._file = h5py.File(mat, "r")
+        except OSError as exc:
+            raise DatasetError(f"{mat} cannot be opened as HDF5 ({exc}). Download nyu_depth_v2_labeled.mat again") from exc
+        frames = self._check()
+        self._numbers = read_splits(splits, frames=frames)
+        self.counts: Mapping[Part, int] = {part: len(self._numbers[part]) for part in PARTS}
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """What the frames are made of, for `dataset.json`."""
+        how = self._normals.source if self._normals is not None else "plane fits in inverse depth, 13x13 window at 427x561"
+        return {"kind": "official", "file": self._mat.name, "crop": list(CROP), "depth": "depths (filled)", "normals": how}
+
+    @property
+    def normals_are_measured(self) -> bool:
+        """Whether the normals come from elsewhere, so that their axes must be detected."""
+        return self._normals is not None
+
+    def sample(self, count: int) -> Iterator[SourceFrame]:
+        """Some training frames, spread over the part."""
+        last = self.counts["train"] - 1
+        wanted = np.unique(np.linspace(0, last, min(count, last + 1)).astype(int)).tolist()
+        return (frame for _, frame in self.frames("train", wanted))
+
+    def frames(self, part: Part, wanted: Sequence[int]) -> Iterator[tuple[int, SourceFrame]]:
+        """Frames of a part by number, in the order asked for. Raises DatasetError naming the frame."""
+        for index in wanted:
+            yield index, self._frame(self._numbers[part][index])
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _check(self) -> int:
+        """The number of frames, once the file's datasets are what they should be."""
+        shapes: dict[str, tuple[int, ...]] = {"images": (3, 640, 480), "depths": (640, 480), "labels": (640, 480)}
+        counts = set()
+        for name, shape in shapes.items():
+            data = self._file.get(name)
+            if not isinstance(data, h5py.Dataset) or data.shape[1:] != shape:
+                found = f"shape {data.shape}" if isinstance(data, h5py.Dataset) else "nothing of that name"
+                raise DatasetError(f"{self._mat}: {name} should be (frames, {', '.join(map(str, shape))}), found {found}")
+            counts.add(data.shape[0])
+        if len(counts) != 1:
+            raise DatasetError(f"{self._mat}: images, depths and labels differ in number: {sorted(counts)}")
+        return int(counts.pop())
+
+    def _frame(self, number: int) -> SourceFrame:
+        try:
+            image = np.asarray(self._file["images"][number]).transpose(2, 1, 0)
+            depth = np.asarray(self._file["depths"][number], np.float32).T
+            names = np.asarray(self._file["labels"][number]).T
+        except (OSError, ValueError, KeyError, RuntimeError) as exc:  # h5py's, for damaged parts of a file
+            raise DatasetError(f"{self._mat}: frame {number} cannot be read ({exc}). Download the file again") from exc
+        if names.max() > NAMES:
+            raise DatasetError(f"{self._mat}: frame {number} has label {names.max()}, the mapping ends at {NAMES}")
+        top, left, height, width = CROP
+        cut = np.s_[top : top + height, left : left + width]
+        depth = np.where(np.isfinite(depth), depth, 0).astype(np.float32)[cut]
+        if self._normals is not None:
+            normals = self._normals.read(number)[cut]
+        else:
+            lens = crop_and_resize_intrinsics(CAMERA, window=CROP, size=(height, width))
+            normals = normals_of_depth(depth, lens, **_NORMAL_WINDOW)
+        at = np.ix_(_nearest(height, self.size[0]), _nearest(width, self.size[1]))
+        label = self._table[names[cut][at]].astype(np.float32)
+        label[label == VOID] = -1
+        picture = np.ascontiguousarray(image[cut], np.uint8)
+        reduced = cv2.resize(picture, (self.size[1], self.size[0]), interpolation=cv2.INTER_AREA)
+        return SourceFrame((reduced / 255.0).astype(np.float32), label, depth[at], normals[at])
+
+
+class _NormalPictures:
+    """Normals as pictures, one PNG a frame."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "normals" if (folder / "normals").is_dir() else folder
+        masks = next((one for one in (folder / "masks", folder.parent / "masks") if one.is_dir()), None)
+        self._masks = masks
+        if not any(self._folder.glob("[0-9]*.png")):
+            raise DatasetError(f"{folder} holds no normals: expected 0000.png, 0001.png, ... or a folder normals with them")
+
+    @property
+    def source(self) -> str:
+        return f"{self._folder.name}/NNNN.png" + (" with masks" if self._masks is not None else "")
+
+    def read(self, number: int) -> np.ndarray:
+        """(480, 640, 3) float32 unit, 0 invalid, in the picture's own axes."""
+        coded = self._picture(self._folder / f"{number:04d}.png", cv2.IMREAD_COLOR)[..., ::-1]
+        normals = coded.astype(np.float32) / 127.5 - 1.0
+        length = np.linalg.norm(normals, axis=-1, keepdims=True)
+        valid = length > 0.5  # mid grey is "none"
+        if self._masks is not None:
+            valid &= self._picture(self._masks / f"{number:04d}.png", cv2.IMREAD_GRAYSCALE)[..., None] > 0
+        return np.divide(normals, length, out=np.zeros_like(normals), where=valid)
+
+    def _picture(self, path: Path, mode: int) -> np.ndarray:
+        picture = cv2.imread(str(path), mode) if path.is_file() else None
+        if picture is None or picture.shape[:2] != _FRAME:
+            found = "no picture" if picture is None else f"{picture.shape[0]}x{picture.shape[1]}"
+            raise DatasetError(f"{path} should be a picture of {_FRAME[0]}x{_FRAME[1]}, found {found}")
+        return picture
+
+
+def read_splits(path: Path, *, frames: int) -> dict[Part, list[int]]:
+    """Frame numbers (from 0) of the official split, in its order: "train" and "val", the latter being its test set.
+
+    Raises:
+        DatasetError: the file cannot be read, lacks trainNdxs or testNdxs, or its numbers are not of `frames` frames.
+    """
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    where = "splits.mat comes with the official data set (indoor_seg_sup/splits.mat)"
+    try:
+        content = loadmat(str(path))
+    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as exc:
+        raise DatasetError(f"{path} cannot be read ({exc}); {where}") from exc
+    numbers: dict[Part, list[int]] = {}
+    names: dict[Part, str] = {"train": "trainNdxs", "val": "testNdxs"}
+    for part, name in names.items():
+        if name not in content:
+            raise DatasetError(f"{path} has no variable {name}; {where}")
+        numbers[part] = [int(one) - 1 for one in np.asarray(content[name]).ravel()]
+    everything = numbers["train"] + numbers["val"]
+    if not numbers["train"] or not numbers["val"] or len(set(everything)) != len(everything):
+        raise DatasetError(f"{path}: the two parts should be disjoint and not empty")
+    if min(everything) < 0 or max(everything) >= frames:
+        raise DatasetError(f"{path} names frames {min(everything) + 1} to {max(everything) + 1}, the file has {frames}")
+    return numbers
+
+
+def _nearest(length: int, size: int) -> np.ndarray:
+    """Which of `length` pixels is nearest to the centre of each of `size` pixels."""
+    return ((np.arange(size) + 0.5) * (length / size)).astype(np.intp)

@@ -1,0 +1,124 @@
+"""What train/evaluate.py can measure: checkpoints, the weights of runs, bundles and their engines, each as a predictor.
+
+Knows where models are kept and which frames they were made for; knows nothing about metrics.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edge_mtl.bundle import DEPLOY_MODEL, MANIFEST, Bundle
+from edge_mtl.engine_store.engines import EngineStore
+from edge_mtl.errors import BundleError, EngineMismatch
+from mtl.bundling import load_trained
+from mtl.datasets.sources import Split
+from mtl.evaluate import Predictor, model_predictor
+from mtl.onnx_predictor import OnnxGraph
+from mtl.settings import DataSettings
+
+__all__ = ["Chosen", "FrameChoice", "Subject", "subjects_of"]
+
+Chosen = Literal["last", "best", "both"]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameChoice:
+    """Changes to the frames that a model was made for; None keeps its own."""
+
+    split: Split
+    root: str | None = None
+    count: int | None = None
+    size: tuple[int, int] | None = None
+
+    def applied(self, data: DataSettings, network: tuple[int, int] | None) -> DataSettings:
+        """The settings of the frames to measure on; `network` is the size to render at where none is asked for."""
+        height, width = self.size or network or (data.height, data.width)
+        changed = dataclasses.replace(data, height=height, width=width, root=self.root or data.root)
+        count = self.count
+        return changed if count is None else dataclasses.replace(changed, test=count, validation=count)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One model to measure.
+
+    Attributes:
+        name: within its folder or file: "last", "fp32", "int8 openvino"; "" where there is only one.
+        size: (H, W) of the network.
+        data: where its frames come from.
+        step, epoch, parameters: None where nothing tells.
+    """
+
+    path: Path
+    name: str
+    predict: Predictor
+    size: tuple[int, int]
+    tasks: tuple[str, ...]
+    data: DataSettings
+    step: int | None = None
+    epoch: float | None = None
+    parameters: int | None = None
+
+
+def subjects_of(path: Path, *, weights: Chosen, engines: bool, frames: FrameChoice) -> Iterator[Subject]:
+    """The models at `path`: a checkpoint, the folder of a run (its last and best weights), or the folder of a bundle.
+
+    Raises:
+        EdgeMtlError: no model is there, or it cannot be used here.
+    """
+    if path.is_dir() and not (path / MANIFEST).exists() and (path / "last.safetensors").exists():
+        if engines:
+            raise _no_bundle(path)
+        names = ("last", "best") if weights == "both" else (weights,)
+        for name in names:
+            yield _checkpoint(path / f"{name}.safetensors", name, frames, shown=path)
+    elif path.is_dir():
+        yield from _bundle(path, engines, frames)
+    elif engines:
+        raise _no_bundle(path)
+    else:
+        yield _checkpoint(path, "", frames, shown=path)
+
+
+def _no_bundle(path: Path) -> BundleError:
+    return BundleError(f"{path} is no bundle: only bundles have engines. Export it with: python train/export.py CHECKPOINT")
+
+
+def _checkpoint(path: Path, name: str, frames: FrameChoice, *, shown: Path) -> Subject:
+    trained = load_trained(path)
+    settings = trained.settings
+    step = int(trained.metadata.get("step", 0))
+    return Subject(
+        path=shown,
+        name=name,
+        predict=model_predictor(trained.fine_tuned or trained.model),
+        size=trained.size,
+        tasks=trained.model.tasks,
+        data=frames.applied(settings.data, trained.size),
+        step=step,
+        epoch=settings.passes_at(step),
+        parameters=sum(parameter.numel() for parameter in trained.model.parameters()),
+    )
+
+
+def _bundle(path: Path, engines: bool, frames: FrameChoice) -> Iterator[Subject]:
+    bundle = Bundle.open(path)
+    size = (bundle.manifest.input.height, bundle.manifest.input.width)
+    told = bundle.manifest.provenance
+    step, parameters = (value if isinstance(value := told.get(key), int) else None for key in ("steps", "parameters"))
+    data = frames.applied(DataSettings(), size)
+    graphs: dict[str, Predictor] = {"fp32": OnnxGraph(bundle.read(DEPLOY_MODEL))}
+    if engines:
+        store = EngineStore(bundle)
+        for record in store.list():
+            if store.mismatch(record) is None:
+                name = f"{record.precision} {record.backend}"
+                graphs[name] = OnnxGraph(store.load(record), backend=record.backend, precision=record.precision)
+        if len(graphs) == 1:
+            raise EngineMismatch(f"No engine of {path} was built here. Run: edge-mtl build-engine {path} --int8")
+    for name, predict in graphs.items():
+        yield Subject(path, name, predict, size, bundle.tasks, data, step=step, parameters=parameters)

@@ -1,0 +1,142 @@
+"""How good a run's weights are: validation as it goes on, the best weights so far, and the test at its end.
+
+Knows models, held-out frames and the files of weights; knows nothing about optimisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from rich.console import Console
+
+from mtl.checkpoint import load_weights, save_weights
+from mtl.config import describe
+from mtl.datasets.frame import Frame, FrameSource
+from mtl.evaluate import evaluate, judge, model_predictor, score
+from mtl.metric_logger import Journal, JournalError
+from mtl.models import MultiTaskModel
+from mtl.pictures import prediction_sheet, write_sheet
+from mtl.progress import metrics_table
+from mtl.settings import RunSettings
+
+__all__ = ["BEST", "LAST", "Appraisal", "Best", "Rounding"]
+
+
+@runtime_checkable
+class Rounding(Protocol):
+    """A network that is trained with the rounding of integers, and can do without for comparison."""
+
+    def in_floats(self) -> AbstractContextManager[None]:
+        """Without rounding, for as long as the context lasts."""
+
+
+BEST = "best.safetensors"
+LAST = "last.safetensors"
+
+
+@dataclass(slots=True)
+class Best:
+    """The best evaluation so far; a later stage always beats an earlier one."""
+
+    stage: int = -1
+    score: float = float("-inf")
+    step: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class Appraisal:
+    """Evaluates the weights of one run and keeps the best and the last in its folder.
+
+    Args:
+        best: what the part of the run before this one found.
+        command: what the person typed, to be kept with the weights.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        folder: Path,
+        *,
+        journal: Journal,
+        console: Console,
+        best: Mapping[str, Any] | None = None,
+        command: str | None = None,
+    ) -> None:
+        self._command = command
+        self._settings, self._folder, self._journal, self._console = settings, folder, journal, console
+        self._best = Best(**best) if best is not None else Best()
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return asdict(self._best)
+
+    def validate(self, model: MultiTaskModel, frames: FrameSource, *, stage: int, step: int, extra: Mapping[str, Any]) -> None:
+        """Evaluate at the size of a stage; write the record, pictures and weights.
+
+        Args:
+            model: the averaged weights.
+            extra: other content of the record.
+        Raises:
+            CheckpointError, JournalError: the disk is full; what was written before is intact.
+        """
+        settings = self._settings
+        size = (settings.stages[stage].height, settings.stages[stage].width)
+        metrics = self._measured(model, frames, size)
+        rows = {"validation": metrics}
+        if isinstance(model, Rounding):
+            with model.in_floats():
+                rows["without rounding"] = self._measured(model, frames, size)
+            extra = {**extra, "without_rounding": rows["without rounding"]}
+        title = f"step {step} of {settings.steps}, validation at {size[0]}x{size[1]}"
+        self._console.print(metrics_table(rows, title=title))
+        if settings.loop.pictures:
+            predict = model_predictor(model, bf16=settings.loop.precision == "bf16")
+            first = _First(frames, settings.loop.pictures)
+            judged = judge(predict, first, size=size, canonical=settings.data.canonical)
+            path = self._folder / "pictures" / f"step-{step:06d}.png"
+            try:
+                write_sheet(path, prediction_sheet(list(judged)))
+            except OSError as exc:
+                raise JournalError(f"{path} could not be written ({exc}). Make room, then go on with --resume") from exc
+        current = score(metrics)
+        description = {"config": describe(settings), "step": step, "size": list(size), "validation": metrics}
+        description |= {"command": self._command} if self._command is not None else {}
+        save_weights(self._folder / LAST, model.state_dict(), description)
+        if (stage, current) >= (self._best.stage, self._best.score):
+            save_weights(self._folder / BEST, model.state_dict(), description)
+            self._best = Best(stage, current, step, metrics)
+        self._journal.write("validation", step=step, size=list(size), **extra, **metrics)
+
+    def test(self, model: MultiTaskModel, frames: FrameSource, *, step: int) -> None:
+        """Measure the last weights and the best ones on the test frames. `model` is used to hold them."""
+        size = (self._settings.stages[-1].height, self._settings.stages[-1].width)
+        rows: dict[str, dict[str, float]] = {}
+        for name, file in (("last", LAST), ("best", BEST)):
+            weights, description = load_weights(self._folder / file)
+            model.load_state_dict(weights)
+            rows[name] = self._measured(model, frames, size)
+            self._journal.write("test", step=step, weights=name, trained=description["step"], size=list(size), **rows[name])
+        self._console.print(metrics_table(rows, title=f"{len(frames)} test frames at {size[0]}x{size[1]}"))
+
+    def _measured(self, model: MultiTaskModel, frames: FrameSource, size: tuple[int, int]) -> dict[str, float]:
+        settings = self._settings
+        predict = model_predictor(model, bf16=settings.loop.precision == "bf16")
+        return evaluate(predict, frames, size=size, tasks=settings.model.tasks, canonical=settings.data.canonical)
+
+
+class _First:
+    """The first frames of a source."""
+
+    def __init__(self, frames: FrameSource, count: int) -> None:
+        self._frames, self._count = frames, min(count, len(frames))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Frame:
+        return self._frames[index]
