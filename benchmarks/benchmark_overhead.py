@@ -21,10 +21,10 @@ import numpy as np
 from conditions import Conditions
 
 from edge_mtl.backends import BackendInfo, TensorSpec
-from edge_mtl.bench.interleaved import take_turns
+from edge_mtl.bench.interleaved import run_interleaved
 from edge_mtl.bench.report import distribution
+from edge_mtl.bench.targets import GraphTarget
 from edge_mtl.bundle import Bundle
-from edge_mtl.commands.subjects import GraphSubject
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
 from edge_mtl.tasks import TASKS
@@ -65,8 +65,8 @@ def measure(bundle: Bundle, delay_s: float, rounds: int) -> dict[str, float]:
     """Medians in milliseconds, and overhead as a share of the delay."""
     height, width = bundle.manifest.input.height, bundle.manifest.input.width
     backend = KnownDelay(bundle, delay_s)
-    subject = GraphSubject("known delay", bundle, backend, np.full((height, width, 3), 128, np.uint8), load_s=0.0)
-    turns = take_turns({"known delay": subject}, rounds=rounds)["known delay"]
+    subject = GraphTarget("known delay", bundle, backend, np.full((height, width, 3), 128, np.uint8), load_s=0.0)
+    turns = run_interleaved({"known delay": subject}, rounds=rounds)["known delay"]
     taken = np.array(backend.took_s[-2 * rounds :][1::2])  # every timed call follows one that is not
     said = np.array([timing.infer for timing in turns.answers])
     stages = np.array([timing.prepare + timing.infer + timing.postprocess for timing in turns.answers])

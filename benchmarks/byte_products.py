@@ -36,9 +36,9 @@ from edge_mtl.errors import EdgeMtlError
 from edge_mtl.evaluation.labelled_frames import labelled_folder, labelled_set
 from edge_mtl.evaluation.metrics import agreement
 from edge_mtl.files import write_atomic
-from edge_mtl.inference_pipeline import FramePath
+from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.quantization.learned import int8_graph
-from edge_mtl.quantization.quantize import choose, emit, observe_activations
+from edge_mtl.quantization.quantize import choose_ranges, insert_qdq, observe_activations
 from edge_mtl.quantization.recipes import TENSORRT_INT8, Target, load_recipe
 
 Array = np.ndarray
@@ -63,15 +63,15 @@ def graphs(bundle: Bundle, frames: Path | None) -> dict[tuple[Target, int, str],
     found = {}
     for target, bits, runtime in GRAPHS:
         recipe = plan if target == "tensorrt" else cpu
-        calibrated = choose(source, observed, recipe=recipe)
-        found[target, bits, runtime] = emit(source, calibrated, recipe=recipe, target=target, bits=bits)
+        calibrated = choose_ranges(source, observed, recipe=recipe)
+        found[target, bits, runtime] = insert_qdq(source, calibrated, recipe=recipe, target=target, bits=bits)
     return found
 
 
 def answers(bundle: Bundle, backend: Backend, frames: Sequence[Array]) -> Answers:
     """Copies of the maps of every frame; closes `backend`."""
     with contextlib.closing(backend):
-        path = FramePath(backend, bundle.manifest)
+        path = InferencePipeline(backend, bundle.manifest)
         return [SimpleNamespace(**{task: getattr(maps, task).copy() for task in bundle.tasks}) for maps in map(path, frames)]
 
 

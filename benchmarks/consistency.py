@@ -30,8 +30,8 @@ from edge_mtl.evaluation.metrics import angles_deg
 from edge_mtl.files import write_atomic
 from edge_mtl.image.frames import Intrinsics
 from edge_mtl.image.geometry import normals_of_depth
-from edge_mtl.inference_pipeline import FramePath
-from edge_mtl.quantization.quantize import calibrate, emit
+from edge_mtl.inference_pipeline import InferencePipeline
+from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import load_recipe
 from edge_mtl.tasks.consistency import depth_normal_angle
 
@@ -53,12 +53,12 @@ def main() -> int:
     bundle = Bundle.open(asked.bundle)
     deploy, recipe = bundle.read(DEPLOY_MODEL), load_recipe()
     frames = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0).frames
-    int8 = emit(deploy, calibrate(deploy, frames, recipe=recipe, threads=1), recipe=recipe, target="onnxruntime")
+    int8 = insert_qdq(deploy, calibrate(deploy, frames, recipe=recipe, threads=1), recipe=recipe, target="onnxruntime")
     rooms = open_rooms(asked.rooms, "test", asked.count, (bundle.manifest.input.height, bundle.manifest.input.width))
     results = {}
     for name, model in (("fp32", deploy), ("int8", int8)):
         with closing(open_backend("onnxruntime", model, threads=1, precision=name)) as backend:
-            path = FramePath(backend, bundle.manifest)
+            path = InferencePipeline(backend, bundle.manifest)
             sampled = [sample(path, room, seed) for seed, room in enumerate(rooms)]
         results[name] = summary(sampled)
         print(json.dumps({name: results[name]}, indent=1), flush=True)
@@ -75,7 +75,7 @@ def main() -> int:
     return 0
 
 
-def sample(path: FramePath, room: Any, seed: int) -> dict[str, Array]:
+def sample(path: InferencePipeline, room: Any, seed: int) -> dict[str, Array]:
     """Measures of trust (larger is worse) and true errors at random pixels of one room, (P,) each."""
     camera = Intrinsics.of(room.intrinsics)
     maps = path(room.image, camera.as_tuple())

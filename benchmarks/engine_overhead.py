@@ -28,7 +28,7 @@ from edge_mtl import Engine
 from edge_mtl.backends.int8_saturation import keep_exact
 from edge_mtl.bench.latency import LatencyReport, measure_interleaved
 from edge_mtl.bundle import Bundle
-from edge_mtl.engine_store.resolve import choose
+from edge_mtl.engine_store.resolve import resolve_engine
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.files import write_atomic
@@ -77,7 +77,7 @@ def overhead(bundle: Bundle, *, precision: str, threads: int, rounds: int) -> tu
     """
     height, width = bundle.manifest.input.height, bundle.manifest.input.width
     frame = next(evaluation_frames(bundle)).frame
-    choice = choose(bundle, backend="onnxruntime", precision=precision, threads=threads)
+    choice = resolve_engine(bundle, backend="onnxruntime", precision=precision, threads=threads)
     by_hand = inline(choice.model, threads, height, width)
     with Engine(bundle, backend="onnxruntime", precision=precision, threads=threads) as engine:
         prediction, (labels, metres, _) = engine.predict(frame), by_hand(frame)

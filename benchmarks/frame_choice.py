@@ -30,9 +30,9 @@ from edge_mtl.calibration.sampling import farthest_first
 from edge_mtl.evaluation.metrics import agreement
 from edge_mtl.evaluation.sqnr import block_ends
 from edge_mtl.files import write_atomic
-from edge_mtl.inference_pipeline import FramePath
+from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.onnx_graph.model import GraphIndex, import_onnx, parse
-from edge_mtl.quantization.quantize import calibrate, emit
+from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import load_recipe
 
 Array = np.ndarray
@@ -137,7 +137,7 @@ class Int8:
 
     def __init__(self, bundle: Bundle, frames: Sequence[Array]) -> None:
         self._bundle, self._frames = bundle, frames
-        reference = FramePath(
+        reference = InferencePipeline(
             open_backend("onnxruntime", bundle.read(DEPLOY_MODEL), threads=1, precision="fp32"), bundle.manifest
         )
         self._expected = []
@@ -149,9 +149,11 @@ class Int8:
     def __call__(self, calibration: Sequence[Array]) -> dict[str, float]:
         """argmax_agreement, depth_relative_difference, normal_angle_deg."""
         deploy, recipe = self._bundle.read(DEPLOY_MODEL), load_recipe()
-        model = emit(deploy, calibrate(deploy, calibration, recipe=recipe, threads=1), recipe=recipe, target="onnxruntime")
+        model = insert_qdq(
+            deploy, calibrate(deploy, calibration, recipe=recipe, threads=1), recipe=recipe, target="onnxruntime"
+        )
         backend = open_backend("onnxruntime", model, threads=1, precision="int8")
-        path = FramePath(backend, self._bundle.manifest)
+        path = InferencePipeline(backend, self._bundle.manifest)
         agreed = [
             agreement(path(frame), expected).as_dict() for frame, expected in zip(self._frames, self._expected, strict=True)
         ]

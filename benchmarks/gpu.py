@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 from conditions import Conditions
-from gpu_subjects import Subject, bare_context, layer, onnxruntime, opened, pytorch, tensorrt, tensorrt_plans
+from gpu_targets import GpuTarget, bare_context, layer, onnxruntime, opened, pytorch, tensorrt, tensorrt_plans
 
-from edge_mtl.bench.interleaved import take_turns
+from edge_mtl.bench.interleaved import run_interleaved
 from edge_mtl.bench.statistics import distribution
 from edge_mtl.builder.candidates import DEPTHWISE, Candidate
 from edge_mtl.bundle import Bundle
@@ -48,7 +48,7 @@ _SOAK_CHECKS = 100
 _SOAK_WARM_UP = 0.02
 
 
-def subjects(bundle: Bundle, frame: np.ndarray, checkpoint: Path | None) -> Mapping[str, Callable[[], Subject]]:
+def subjects(bundle: Bundle, frame: np.ndarray, checkpoint: Path | None) -> Mapping[str, Callable[[], GpuTarget]]:
     """By name, how each is opened. Plans are built once for all that use them."""
     plans: dict[str, Any] = {}
 
@@ -62,7 +62,7 @@ def subjects(bundle: Bundle, frame: np.ndarray, checkpoint: Path | None) -> Mapp
             raise plans[label]
         return plans[label]
 
-    found: dict[str, Callable[[], Subject]] = {
+    found: dict[str, Callable[[], GpuTarget]] = {
         "onnxruntime cpu fp32": partial(onnxruntime, bundle, frame, "fp32", where="onnxruntime"),
         **{f"onnxruntime cuda {kind}": partial(onnxruntime, bundle, frame, kind) for kind in ("fp32", "tf32", "fp16")},
         "pytorch eager fp16": partial(pytorch, bundle, frame, compiled=False, checkpoint=checkpoint),
@@ -81,7 +81,7 @@ def measure(bundle: Bundle, checkpoint: Path | None, *, rounds: int, only: str) 
     """Time everything that opens; the rest is listed with its reason."""
     frame, left_out, rows = golden_frame(bundle), [], {}
     with ExitStack() as stack:
-        ready: dict[str, Subject] = {}
+        ready: dict[str, GpuTarget] = {}
         for name, make in subjects(bundle, frame, checkpoint).items():
             if only and only not in name:
                 continue
@@ -99,7 +99,7 @@ def measure(bundle: Bundle, checkpoint: Path | None, *, rounds: int, only: str) 
         engine = {name: subject.inference for name, subject in ready.items()}
         whole = {name: subject.frame for name, subject in ready.items() if subject.frame is not None}
         for kind, calls in (("engine_only", engine), ("end_to_end", whole)):
-            for name, turn in (take_turns(calls, rounds=rounds) if calls else {}).items():
+            for name, turn in (run_interleaved(calls, rounds=rounds) if calls else {}).items():
                 share = ready[name].per_call if kind == "engine_only" else 1
                 rows[name][kind] = asdict(distribution([seconds / share for seconds in turn.seconds]))
     for name, row in rows.items():
@@ -127,7 +127,7 @@ def soak(bundle: Bundle, *, frames: int) -> dict[str, Any]:
     return {"subject": None, "skipped": problems}
 
 
-def _run_long(subject: Subject, frames: int) -> dict[str, Any]:
+def _run_long(subject: GpuTarget, frames: int) -> dict[str, Any]:
     first: Any = subject.inference()
     expected = {key: value.copy() for key, value in first.items()}
     samples, different = [], 0

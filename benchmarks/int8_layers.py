@@ -33,7 +33,7 @@ from edge_mtl.device import fingerprint
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.files import write_atomic
-from edge_mtl.quantization.quantize import calibrate, emit
+from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import load_recipe
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -141,9 +141,9 @@ def measure(bundle: Bundle, *, threads: int, rounds: int, runs: int) -> dict[str
     calibrated = calibrate(deploy, pictures.frames, recipe=recipe, threads=threads)
     planes = np.ascontiguousarray(next(evaluation_frames(bundle)).frame.transpose(2, 0, 1)[None]).astype(np.float32)
     graphs = [("onnxruntime", "fp32", deploy)]
-    graphs.append(("onnxruntime", "int8", emit(deploy, calibrated, recipe=recipe, target="onnxruntime")))
+    graphs.append(("onnxruntime", "int8", insert_qdq(deploy, calibrated, recipe=recipe, target="onnxruntime")))
     if available()["openvino"].usable:
-        integers = emit(deploy, calibrated, recipe=recipe, target="openvino")
+        integers = insert_qdq(deploy, calibrated, recipe=recipe, target="openvino")
         graphs += [("openvino", "fp32", deploy), ("openvino", "int8", integers)]
         if fingerprint().has_bf16:
             graphs += [("openvino", "bf16", deploy), ("openvino", "int8+bf16", integers)]

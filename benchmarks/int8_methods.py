@@ -30,9 +30,9 @@ from edge_mtl.errors import EdgeMtlError
 from edge_mtl.evaluation.budget import DEFAULT_BUDGET, judge
 from edge_mtl.evaluation.labelled_frames import LabelledFrame, evaluation_frames
 from edge_mtl.evaluation.scores import drops
-from edge_mtl.evaluation.sensitivity.score import Measured, Yardstick
+from edge_mtl.evaluation.sensitivity.score import Measured, ReferenceEvaluator
 from edge_mtl.files import write_atomic
-from edge_mtl.quantization.quantize import choose, emit, observe_activations
+from edge_mtl.quantization.quantize import choose_ranges, insert_qdq, observe_activations
 from edge_mtl.quantization.recipes import CPU_INT8, TENSORRT_INT8, Activations, Recipe, load_recipe
 from edge_mtl.quantization.weights import weight_bits
 from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
@@ -64,8 +64,8 @@ def measure_bundle(bundle: Bundle, frames: list[LabelledFrame], *, methods: tupl
     recipes = {"cpu-int8": load_recipe(CPU_INT8), "tensorrt-int8": load_recipe(TENSORRT_INT8)}
     calibration = load_calibration(bundle, count=recipes["cpu-int8"].calibration.frames, unreadable_share=0.0)
     float_graph = open_backend("onnxruntime", deploy, threads=THREADS)
-    yardstick = Yardstick(bundle, frames, lambda planes: float_graph.run({"image": planes}), stride=STRIDE)
-    reference = yardstick.reference()
+    evaluator = ReferenceEvaluator(bundle, frames, lambda planes: float_graph.run({"image": planes}), stride=STRIDE)
+    reference = evaluator.reference()
     float_graph.close()
     emissions = [(name, target) for name, target in EMISSIONS if target != "openvino" or available()["openvino"].usable]
     rows: list[dict[str, Any]] = []
@@ -83,8 +83,8 @@ def measure_bundle(bundle: Bundle, frames: list[LabelledFrame], *, methods: tupl
                 tried.append((name, target, plain, False))
         for _, target, recipe, shipped in tried:
             bits = weight_bits("auto", target, fingerprint())[0]  # 8 where the runtime is right with them here
-            model = emit(deploy, choose(deploy, observed, recipe=recipe), recipe=recipe, target=target, bits=bits)
-            found = _measured(yardstick, model, "openvino" if target == "openvino" else "onnxruntime")
+            model = insert_qdq(deploy, choose_ranges(deploy, observed, recipe=recipe), recipe=recipe, target=target, bits=bits)
+            found = _measured(evaluator, model, "openvino" if target == "openvino" else "onnxruntime")
             rows.append(
                 {
                     "emission": target,
@@ -112,10 +112,10 @@ def _equalised(recipe: Recipe, enabled: bool) -> Recipe:
     return dataclasses.replace(recipe, equalisation=dataclasses.replace(recipe.equalisation, enabled=enabled))
 
 
-def _measured(yardstick: Yardstick, model: bytes, backend: str) -> Measured:
+def _measured(evaluator: ReferenceEvaluator, model: bytes, backend: str) -> Measured:
     opened = open_backend(backend, model, threads=THREADS, precision="int8")
     try:
-        return yardstick.measure(lambda number: opened.run({"image": yardstick.planes(number)}))
+        return evaluator.measure(lambda number: opened.run({"image": evaluator.planes(number)}))
     finally:
         opened.close()
 

@@ -18,7 +18,7 @@ from work_folder import WorkFolder
 from edge_mtl.backends import available
 from edge_mtl.device import fingerprint
 from edge_mtl.files import sha256_bytes
-from edge_mtl.quantization.quantize import Calibrated, calibrate, emit
+from edge_mtl.quantization.quantize import Calibrated, calibrate, insert_qdq
 from edge_mtl.quantization.recipes import load_recipe
 from edge_mtl.quantization.weights import weight_bits
 from edge_mtl.tasks import TASK_NAMES
@@ -63,7 +63,7 @@ def quantized(
     def integers(target: Any) -> bytes:
         if not ranges:
             ranges.append(calibrate(deploy, frames, recipe=recipe))
-        return emit(deploy, ranges[0], recipe=recipe, target=target, bits=bits_for(target))
+        return insert_qdq(deploy, ranges[0], recipe=recipe, target=target, bits=bits_for(target))
 
     def bits_for(target: Any) -> int:
         return weight_bits(recipe.weights.reduce_range, target, fingerprint())[-1]

@@ -19,13 +19,13 @@ from resident_memory import ResidentMemory, resident_memory
 
 from edge_mtl.backends import open_backend
 from edge_mtl.bench.energy import Integrator, counter_of, measure_energy
-from edge_mtl.bench.interleaved import take_turns
+from edge_mtl.bench.interleaved import run_interleaved
 from edge_mtl.bench.sensors import energy_sources
 from edge_mtl.bench.statistics import distribution, ratio_interval
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import BackendUnavailable
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
-from edge_mtl.inference_pipeline import FramePath
+from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.manifest import Manifest, task_descriptions
 from edge_mtl.tasks import TASK_NAMES
 
@@ -88,7 +88,9 @@ def measure(
             calls[f"shared {kind.name}"] = partial(_answer, paths[:1], frame)
             calls[f"single {kind.name}"] = partial(_answer, paths[1:], frame)
         turns = (
-            take_turns(calls, rounds=rounds, duration_s=duration_s, progress=partial(step, "time, in turns")) if calls else {}
+            run_interleaved(calls, rounds=rounds, duration_s=duration_s, progress=partial(step, "time, in turns"))
+            if calls
+            else {}
         )
         energy = _energy(calls, energy_s, left_out, step) if energy_s else {}
         rows = []
@@ -110,7 +112,7 @@ def measure(
     return rows, left_out
 
 
-def _open(one: Exported, kind: Kind, bundle: Bundle, threads: int, stack: contextlib.ExitStack) -> FramePath:
+def _open(one: Exported, kind: Kind, bundle: Bundle, threads: int, stack: contextlib.ExitStack) -> InferencePipeline:
     graph = one.graphs[kind.precision, kind.backend]
     code = compiled(graph, kind.backend, kind.precision)
     backend = open_backend(kind.backend, graph.read_bytes(), threads=threads, precision=kind.precision, compiled=code)
@@ -124,10 +126,10 @@ def _open(one: Exported, kind: Kind, bundle: Bundle, threads: int, stack: contex
         canonical_intrinsics=manifest.canonical_intrinsics,
         files={},
     )
-    return FramePath(backend, described)
+    return InferencePipeline(backend, described)
 
 
-def _answer(paths: Sequence[FramePath], frame: Array) -> tuple[float, ...]:
+def _answer(paths: Sequence[InferencePipeline], frame: Array) -> tuple[float, ...]:
     """One frame through all engines, one after the other; the seconds each took."""
     seconds = []
     for path in paths:

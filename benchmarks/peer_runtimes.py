@@ -1,6 +1,7 @@
 """Other ways to run the same network, each as an `edge_mtl.backends.Backend`: PyTorch, torch.compile, NNCF in OpenVINO.
 
-All take what model.onnx takes, uint8 (1, H, W, 3) RGB, and answer with finished maps, so that the same `FramePath` drives them.
+All take what model.onnx takes, uint8 (1, H, W, 3) RGB, and answer with finished maps, so that the same
+`InferencePipeline` drives them.
 Knows torch and NNCF, and imports them when asked; knows nothing about bundles' files.
 """
 

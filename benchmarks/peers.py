@@ -30,7 +30,7 @@ from peers_reasons import AIMS, time_by_kind
 from peers_rows import BASELINE, EAGER, PRECISIONS, Row, ours, peers
 from work_folder import WorkFolder
 
-from edge_mtl.bench.interleaved import take_turns
+from edge_mtl.bench.interleaved import run_interleaved
 from edge_mtl.bench.statistics import distribution
 from edge_mtl.bundle import PLAIN_MODEL, Bundle
 from edge_mtl.commands.terminal import Terminal
@@ -39,7 +39,7 @@ from edge_mtl.evaluation.budget import DEFAULT_BUDGET, judge
 from edge_mtl.evaluation.labelled_frames import Score, evaluate, evaluation_frames
 from edge_mtl.evaluation.metrics import agreement
 from edge_mtl.files import write_atomic
-from edge_mtl.inference_pipeline import FramePath
+from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.tasks import SEGMENTATION
 
 Step = Callable[[str, int, int], None]
@@ -50,7 +50,7 @@ _SAME_WEIGHTS = 0.999
 
 
 @dataclass(frozen=True, slots=True)
-class Depth:
+class BenchmarkConfig:
     """How much is measured.
 
     Attributes:
@@ -64,7 +64,13 @@ class Depth:
 
 
 def measure(
-    bundle: Bundle, candidates: Sequence[Row], left_out: list[str], *, depth: Depth, checkpoint: Path | None, step: Step
+    bundle: Bundle,
+    candidates: Sequence[Row],
+    left_out: list[str],
+    *,
+    depth: BenchmarkConfig,
+    checkpoint: Path | None,
+    step: Step,
 ) -> tuple[list[dict[str, Any]], dict[str, tuple[float, ...]]]:
     """Open all that can be opened, score it, time it in turns: the rows, and by name the seconds of every round.
 
@@ -75,13 +81,13 @@ def measure(
     frame = next(evaluation_frames(bundle)).frame
     with contextlib.ExitStack() as stack:
         rows: list[Row] = []
-        paths: dict[str, FramePath] = {}
+        paths: dict[str, InferencePipeline] = {}
         for number, row in enumerate(candidates):
             step(f"opening {row.name}", number, len(candidates))
             try:
                 backend = row.open()
                 stack.callback(backend.close)
-                path = FramePath(backend, bundle.manifest)
+                path = InferencePipeline(backend, bundle.manifest)
                 path(frame)  # torch.compile compiles now
             except Exception as error:  # a rival that does not run here is a row of the report, not the end of it
                 if row.ours or row.name == BASELINE:
@@ -96,7 +102,7 @@ def measure(
         scores = evaluate(
             bundle, paths, reference=BASELINE, progress=lambda _, done, total: step("accuracy, frames", done, total)
         )
-        turns = take_turns(
+        turns = run_interleaved(
             {row.name: partial(_frame, paths[row.name], frame) for row in rows},
             rounds=depth.rounds,
             duration_s=depth.duration_s,
@@ -106,7 +112,7 @@ def measure(
     return [_described(row, times, scores) for row in rows], times
 
 
-def _frame(path: FramePath, frame: Any) -> None:
+def _frame(path: InferencePipeline, frame: Any) -> None:
     """One frame; its maps are not kept."""
     path(frame)
 
@@ -131,7 +137,7 @@ def _described(row: Row, times: Mapping[str, Sequence[float]], scores: Mapping[s
     }
 
 
-def _check_same_weights(paths: Mapping[str, FramePath], frame: Any, checkpoint: Path | None) -> None:
+def _check_same_weights(paths: Mapping[str, InferencePipeline], frame: Any, checkpoint: Path | None) -> None:
     if EAGER not in paths:
         return
     expected = paths[BASELINE](frame)
@@ -176,7 +182,7 @@ def main() -> int:
             candidates = _asked_for(peers(bundle, checkpoint, threads=asked.threads, work=work), asked.without, left_out)
             precisions = asked.precisions.split(",")
             engines = ours(bundle, precisions=precisions, threads=asked.threads, work=work, step=step, left_out=left_out)
-            depth = Depth(asked.rounds, asked.duration, asked.prepare)
+            depth = BenchmarkConfig(asked.rounds, asked.duration, asked.prepare)
             rows, times = measure(bundle, candidates + engines, left_out, depth=depth, checkpoint=checkpoint, step=step)
             found = conclusion(rows, times)
             step("layers of our fastest INT8 engine", 0, 0)

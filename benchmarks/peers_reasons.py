@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge_mtl.backends.profiling import profile_graph
-from edge_mtl.bench.layer_groups import PartMap
+from edge_mtl.bench.layer_groups import LayerGroupMap
 from edge_mtl.bench.op_types import kind_of
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.commands.profile import by_kind
@@ -57,7 +57,7 @@ def time_by_kind(
         BackendUnavailable, BundleError, InferenceError: the runtime has no profiler, or fails in it.
     """
     found = profile_graph(backend, graph, precision=precision, threads=threads, runs=runs)
-    known = PartMap(bundle.read(DEPLOY_MODEL))
+    known = LayerGroupMap(bundle.read(DEPLOY_MODEL))
     kinds = [kind_of(layer.kind, known.operators(layer.sources)) for layer in found.layers]
     return [
         {"kind": row.part, "milliseconds": row.milliseconds, "share": row.share, "layers": row.layers}

@@ -33,10 +33,10 @@ from rich.console import Console
 from benchmarks.conditions import Conditions
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.calibration.frames import load_calibration
-from edge_mtl.evaluation.verify import Subject, Verification, verify_graphs
+from edge_mtl.evaluation.verify import EvaluatedGraph, Verification, verify_graphs
 from edge_mtl.files import write_atomic
 from edge_mtl.quantization.learned import int8_graph
-from edge_mtl.quantization.quantize import calibrate, emit
+from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import CPU_INT8, Recipe, load_recipe
 
 CALIBRATED, FINE_TUNED = "calibrated", "fine-tuned"
@@ -153,8 +153,8 @@ def judged(bundle: Bundle, recipe: Recipe, also: Mapping[str, Recipe], *, thread
     wanted = [(CALIBRATED, deploy, recipe), (FINE_TUNED, int8_graph(bundle), recipe)]
     for name, graph, rules in [*wanted, *((name, deploy, rules) for name, rules in also.items())]:
         calibrated = calibrate(graph, frames, recipe=rules, threads=threads)
-        model = emit(graph, calibrated, recipe=rules, target="onnxruntime")
-        subjects.append(Subject("onnxruntime", "int8", model, True, label=name))
+        model = insert_qdq(graph, calibrated, recipe=rules, target="onnxruntime")
+        subjects.append(EvaluatedGraph("onnxruntime", "int8", model, True, label=name))
     return verify_graphs(bundle, subjects, threads=threads, pictures=0)
 
 

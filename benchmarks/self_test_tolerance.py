@@ -36,10 +36,10 @@ from edge_mtl.errors import AccuracyError, BuildError, EdgeMtlError
 from edge_mtl.evaluation.metrics import agreement
 from edge_mtl.evaluation.self_test import TOLERANCES, run_self_test, since_build
 from edge_mtl.files import write_atomic
-from edge_mtl.inference_pipeline import FramePath
+from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.onnx_graph.model import import_onnx
 from edge_mtl.quantization.learned import int8_graph, int8_recipe
-from edge_mtl.quantization.quantize import calibrate, emit
+from edge_mtl.quantization.quantize import calibrate, insert_qdq
 
 Array = np.ndarray
 
@@ -104,7 +104,7 @@ def integers(bundle: Bundle) -> dict[tuple[str, int], bytes]:
     calibration = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0).frames
     calibrated = calibrate(source, calibration, recipe=recipe, threads=1)
     kinds = [(target, bits) for target in ("onnxruntime", "openvino") for bits in (7, 8)]
-    return {(target, bits): emit(source, calibrated, recipe=recipe, target=target, bits=bits) for target, bits in kinds}
+    return {(target, bits): insert_qdq(source, calibrated, recipe=recipe, target=target, bits=bits) for target, bits in kinds}
 
 
 def graphs(bundle: Bundle, deploy: bytes, int8: Mapping[tuple[str, int], bytes]) -> Iterator[tuple[str, bytes, str, str]]:
@@ -130,7 +130,7 @@ def graphs(bundle: Bundle, deploy: bytes, int8: Mapping[tuple[str, int], bytes])
 def answers(bundle: Bundle, model: bytes, runtime: str, precision: str, frames: Sequence[Array]) -> list[SimpleNamespace]:
     """Copies of a graph's maps."""
     with closing(open_backend(runtime, model, threads=1, precision=precision)) as backend:
-        path = FramePath(backend, bundle.manifest)
+        path = InferencePipeline(backend, bundle.manifest)
         return [SimpleNamespace(**{task: getattr(maps, task).copy() for task in bundle.tasks}) for maps in map(path, frames)]
 
 

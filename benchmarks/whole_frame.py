@@ -34,7 +34,7 @@ from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import BackendUnavailable, BuildError, EdgeMtlError
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.files import write_atomic
-from edge_mtl.inference_pipeline import FramePath
+from edge_mtl.inference_pipeline import InferencePipeline
 
 BASELINE = "onnxruntime fp32, model.onnx"
 PRECISIONS = ("fp32", "bf16", "int8")
@@ -63,7 +63,7 @@ def measure(
         def add(name: str, backend: str, model: bytes, precision: str, compiled: Any = None) -> None:
             opened = open_backend(backend, model, threads=threads, precision=precision, compiled=compiled)
             stack.callback(opened.close)
-            calls[name] = partial(FramePath(opened, bundle.manifest), frame)
+            calls[name] = partial(InferencePipeline(opened, bundle.manifest), frame)
 
         add(BASELINE, "onnxruntime", bundle.read(PLAIN_MODEL), "fp32")
         for record in store.list():

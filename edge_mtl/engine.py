@@ -24,10 +24,10 @@ import numpy as np
 
 from edge_mtl import bundle as bundles
 from edge_mtl.backends import DEVICES, Backend
-from edge_mtl.backends.selection import AUTO, device_asked
+from edge_mtl.backends.selection import AUTO, parse_device
 from edge_mtl.cuda.arrays import DeviceArray, is_on_device
 from edge_mtl.cuda.letterbox import DeviceFrame, check_device_frame
-from edge_mtl.engine_store.resolve import Choice, choose
+from edge_mtl.engine_store.resolve import ResolvedEngine, resolve_engine
 from edge_mtl.errors import EngineClosed, FrameError
 from edge_mtl.image.buffer_pool import BufferPool
 from edge_mtl.image.frames import Channels, Intrinsics, Letterbox, check_frame, letterbox, prepare
@@ -104,7 +104,7 @@ class Engine:
             CalibrationError, BuildError: with `build_missing`, an engine cannot be built.
         """
         started_s = time.perf_counter()
-        kind, index = device_asked(device)
+        kind, index = parse_device(device)
         _check_option("output_size", output_size, get_args(OutputSize))
         _check_option("self_test", self_test, get_args(SelfTest))
         self._bundle = bundle if isinstance(bundle, bundles.Bundle) else bundles.find(bundle)
@@ -117,7 +117,7 @@ class Engine:
         manifest = self._bundle.manifest
         self._network = (manifest.input.height, manifest.input.width)
         self._canonical, self._classes = canonical_camera(self._bundle), class_names(self._bundle)
-        choice = choose(
+        choice = resolve_engine(
             self._bundle,
             backend=backend,
             precision=precision,
@@ -314,14 +314,14 @@ class Engine:
             make_confidence=maps.confidence,
         )
 
-    def _run_self_test(self, wanted: SelfTest, choice: Choice) -> SelfTestReport | None:
+    def _run_self_test(self, wanted: SelfTest, choice: ResolvedEngine) -> SelfTestReport | None:
         if wanted == "off":
             return None
         from edge_mtl.evaluation.self_test import run_self_test
 
         return run_self_test(self._backend, self._bundle, frames=1 if wanted == "load" else None, built=choice.tested)
 
-    def _describe(self, choice: Choice, report: SelfTestReport | None, load_s: float) -> EngineInfo:
+    def _describe(self, choice: ResolvedEngine, report: SelfTestReport | None, load_s: float) -> EngineInfo:
         used, manifest = self._backend.info, self._bundle.manifest
         return EngineInfo(
             bundle=self._bundle.path,

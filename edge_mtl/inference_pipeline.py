@@ -13,12 +13,12 @@ from edge_mtl.image.frames import Intrinsics, letterbox, prepare
 from edge_mtl.manifest import Manifest
 from edge_mtl.tasks.postprocess import Maps, camera_change, finish
 
-__all__ = ["FramePath"]
+__all__ = ["InferencePipeline"]
 
 Array = np.ndarray
 
 
-class FramePath:
+class InferencePipeline:
     """A loaded graph and the buffers around it. Not for several threads."""
 
     def __init__(self, backend: Backend, manifest: Manifest) -> None:

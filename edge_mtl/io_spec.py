@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from edge_mtl.backends import Backend
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import BundleError, FrameError
-from edge_mtl.image.frames import CELL, Intrinsics
+from edge_mtl.image.frames import OUTPUT_STRIDE, Intrinsics
 from edge_mtl.tasks import NORMALS, NYU13_CLASSES, SEGMENTATION, TASKS
 from edge_mtl.tasks.postprocess import HOST_OUTPUTS
 
@@ -69,10 +69,10 @@ def placement(backend: Backend, bundle: Bundle) -> Literal["host", "graph"]:
     height, width = bundle.manifest.input.height, bundle.manifest.input.width
     found = {name: (spec.shape, str(spec.dtype)) for name, spec in backend.inputs.items()}
     answers = {name: spec.shape for name, spec in backend.outputs.items()}
-    cells = (height // CELL, width // CELL)
+    cells = (height // OUTPUT_STRIDE, width // OUTPUT_STRIDE)
     host = {HOST_OUTPUTS[task]: (1, TASKS[task].channels, *cells) for task in bundle.tasks}
     graph = {task: (1, height, width, 3) if task == NORMALS else (1, height, width) for task in bundle.tasks}
-    if height % CELL == 0 and width % CELL == 0:
+    if height % OUTPUT_STRIDE == 0 and width % OUTPUT_STRIDE == 0:
         if found == {"image": ((1, 3, height, width), "float32")} and answers == host:
             return "host"
         if found == {"image": ((1, height, width, 3), "uint8")} and answers == graph:

@@ -9,7 +9,7 @@ import numpy as np
 
 from edge_mtl.bench.conditions import Conditions
 from edge_mtl.bench.energy import EnergyRow
-from edge_mtl.bench.fixed_rate import PacedRow
+from edge_mtl.bench.fixed_rate import FixedRateRow
 from edge_mtl.bench.interleaved import WarmUp
 from edge_mtl.bench.report import BenchmarkReport, BenchmarkRow, Memory, StartUp, differences
 from edge_mtl.bench.statistics import Interval, distribution, ratio_interval, verdict
@@ -73,7 +73,7 @@ def measured(*, gain: float = 2.0, noise: float = 0.03, full: bool = False, roun
             "start_up": StartUp(1.5, 0.8, 0.030),
             "memory": Memory(300_000_000, 200_000_000, 50_000_000),
             "stream_fps": Interval(60.0, 55.0, 65.0),
-            "paced": PacedRow(30.0, 60, 55, 5, distribution([0.05] * 55), 27.0),
+            "paced": FixedRateRow(30.0, 60, 55, 5, distribution([0.05] * 55), 27.0),
             "energy": (EnergyRow("RAPL", "processor package", Interval(0.5, 0.4, 0.6), 0.3, 12.0, 5.0, 100),),
             "accuracy": {"miou": 0.71, "depth_rel": 0.16, "normal_mean_deg": 20.0, "frames": 20},
         }

@@ -26,7 +26,7 @@ from edge_mtl.files import write_atomic
 
 if TYPE_CHECKING:
     from mtl.datasets.frame import FrameSource
-    from mtl.evaluation_targets import Chosen, FrameChoice, Subject
+    from mtl.evaluation_targets import Chosen, EvaluationTarget, FrameChoice
 
 Metrics = dict[str, float | None]
 
@@ -75,13 +75,13 @@ def measure(
     """
     from mtl.datasets.sources import held_out_frames
     from mtl.evaluate import evaluate
-    from mtl.evaluation_targets import subjects_of
+    from mtl.evaluation_targets import evaluation_targets
     from mtl.study.columns import EPOCH, PARAMETERS, STEP
 
     measured: dict[str, Metrics] = {}
     named = _names(models)
     for path in models:
-        for subject in subjects_of(path, weights=weights, engines=engines, frames=frames):
+        for subject in evaluation_targets(path, weights=weights, engines=engines, frames=frames):
             request = held_out_frames(subject.data, frames.split)
             if request not in opened:
                 opened[request] = request.open(workers=subject.data.workers, progress=True)
@@ -166,7 +166,7 @@ def _names(models: Sequence[Path]) -> dict[Path, str]:
     return found
 
 
-def _name(subject: Subject, own: str, *, alone: bool) -> str:
+def _name(subject: EvaluationTarget, own: str, *, alone: bool) -> str:
     if alone:
         return subject.name or subject.path.name
     return f"{own} {subject.name}".strip()

@@ -8,12 +8,12 @@ from edge_mtl.backends import DEVICES, Availability
 from edge_mtl.cuda.gpus import Gpu, gpus
 from edge_mtl.errors import BackendUnavailable
 
-__all__ = ["AUTO", "check_any", "check_named", "device_asked", "gpu_asked", "on_kind"]
+__all__ = ["AUTO", "check_any", "check_named", "on_kind", "parse_device", "resolve_gpu"]
 
 AUTO = "auto"
 
 
-def device_asked(device: str) -> tuple[str, int]:
+def parse_device(device: str) -> tuple[str, int]:
     """Kind and index of a device: "auto", "cpu", "cuda" or "cuda:1". Raises BackendUnavailable for what is none."""
     kind, separator, number = device.partition(":") if isinstance(device, str) else ("", "", "")
     if kind not in (AUTO, "cpu", "cuda") or (separator and (kind != "cuda" or not number.isdecimal())):
@@ -21,7 +21,7 @@ def device_asked(device: str) -> tuple[str, int]:
     return kind, int(number) if separator else 0
 
 
-def gpu_asked(index: int) -> Gpu | None:
+def resolve_gpu(index: int) -> Gpu | None:
     """The GPU with that index; None for the first, which need not be there. Raises BackendUnavailable where others are not."""
     if index == 0:
         return None

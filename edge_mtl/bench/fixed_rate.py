@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 from edge_mtl.bench.statistics import Distribution, distribution
 
-__all__ = ["PacedRow", "measure_paced"]
+__all__ = ["FixedRateRow", "measure_fixed_rate"]
 
 _SPIN_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
-class PacedRow:
+class FixedRateRow:
     """What a camera's consumer saw.
 
     Attributes:
@@ -39,7 +39,7 @@ class PacedRow:
     answers_per_s: float
 
 
-def measure_paced(
+def measure_fixed_rate(
     call: Callable[[], object],
     *,
     rate_hz: float,
@@ -47,7 +47,7 @@ def measure_paced(
     progress: Callable[[int, int], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
-) -> PacedRow:
+) -> FixedRateRow:
     """Work on the newest frame of a camera of `rate_hz` for `duration_s` seconds; then the camera stops, and no call begins.
 
     Args:
@@ -80,7 +80,7 @@ def measure_paced(
         following = newest + 1
         if progress is not None:
             progress(following, total)
-    return PacedRow(
+    return FixedRateRow(
         rate_hz=rate_hz,
         frames=total,
         answered=len(ages),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-__all__ = ["Turns", "WarmUp", "take_turns", "warm_up"]
+__all__ = ["InterleavedTimes", "WarmUp", "run_interleaved", "warm_up"]
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class WarmUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Turns(Generic[T]):
+class InterleavedTimes(Generic[T]):
     """What was kept of one callable.
 
     Attributes:
@@ -51,7 +51,7 @@ class Turns(Generic[T]):
     warm_up: WarmUp
 
 
-def take_turns(
+def run_interleaved(
     callables: Mapping[str, Callable[[], T]],
     *,
     rounds: int | None = None,
@@ -60,7 +60,7 @@ def take_turns(
     warm_up_calls: int = _MOST_CALLS,
     progress: Callable[[int, int], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, Turns[T]]:
+) -> dict[str, InterleavedTimes[T]]:
     """Time every callable once a round; every other round runs backwards.
 
     Args:
@@ -105,7 +105,7 @@ def take_turns(
         over = (budget_s is not None and now - began > budget_s) or (duration_s is not None and now - measuring >= duration_s)
         if over and done >= _FEWEST_ROUNDS:
             break
-    return {name: Turns(tuple(seconds[name]), tuple(answers[name]), warm[name]) for name in names}
+    return {name: InterleavedTimes(tuple(seconds[name]), tuple(answers[name]), warm[name]) for name in names}
 
 
 def warm_up(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_mtl.bench.conditions import disturbed
-from edge_mtl.bench.interleaved import take_turns
+from edge_mtl.bench.interleaved import run_interleaved
 from edge_mtl.bench.sensors.state import read_state
 from edge_mtl.bench.statistics import ratio_interval
 
@@ -97,7 +97,7 @@ def measure_interleaved(
     if reference not in callables:
         raise ValueError(f"the baseline {reference!r} is not among {', '.join(callables)}")
     before = read_state().to_dict()
-    turns = take_turns(callables, rounds=rounds, budget_s=budget_s, progress=progress, clock=clock)
+    turns = run_interleaved(callables, rounds=rounds, budget_s=budget_s, progress=progress, clock=clock)
     why = disturbed({"state": {"before": before, "after": read_state().to_dict()}})
     reference_times = np.array(turns[reference].seconds)
     rows = (_row(name, np.array(found.seconds), reference_times) for name, found in turns.items())

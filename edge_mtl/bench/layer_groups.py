@@ -17,7 +17,7 @@ from edge_mtl.errors import BuildError
 from edge_mtl.onnx_graph.model import import_onnx
 from edge_mtl.tasks import TASK_NAMES
 
-__all__ = ["BETWEEN", "NECK", "PARTS", "POST", "PRE", "PartMap", "totals"]
+__all__ = ["BETWEEN", "NECK", "PARTS", "POST", "PRE", "LayerGroupMap", "totals"]
 
 PRE, NECK, POST, OTHER, BETWEEN = "pre-processing", "neck", "post-processing", "other", "between layers"
 _STAGES = tuple(f"backbone stage {number}" for number in range(1, 5))
@@ -39,7 +39,7 @@ _ADDED = re.compile(
 _ACTIVATIONS = ("Clip", "Exp", "Softplus", "Relu", "Sigmoid", "QuantizeLinear", "DequantizeLinear", "Identity")
 
 
-class PartMap:
+class LayerGroupMap:
     """The parts of one graph's nodes and tensors, by name."""
 
     def __init__(self, model: bytes) -> None:

@@ -55,7 +55,7 @@ def kind_of(name: str, operators: Collection[str]) -> str:
 
     Args:
         name: what the runtime calls this kind of layer.
-        operators: types of the graph's nodes in it, see `edge_mtl.bench.layer_groups.PartMap.operators`; empty where not known.
+        operators: types of the graph's nodes in it, see `LayerGroupMap.operators`; empty where not known.
     """
     found = next((kind for kind, names in _BY_NAME.items() if name in names), None)
     if found == CONVOLUTION and DEPTHWISE in operators:

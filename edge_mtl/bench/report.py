@@ -13,7 +13,7 @@ from typing import Any
 
 from edge_mtl.bench.conditions import disturbed
 from edge_mtl.bench.energy import EnergyRow
-from edge_mtl.bench.fixed_rate import PacedRow
+from edge_mtl.bench.fixed_rate import FixedRateRow
 from edge_mtl.bench.interleaved import WarmUp
 from edge_mtl.bench.statistics import Distribution, Interval, Verdict, distribution, ratio_interval, verdict
 
@@ -112,7 +112,7 @@ class BenchmarkRow:
     start_up: StartUp | None = None
     memory: Memory | None = None
     stream_fps: Interval | None = None
-    paced: PacedRow | None = None
+    paced: FixedRateRow | None = None
     energy: tuple[EnergyRow, ...] = ()
     accuracy: Mapping[str, float] = field(default_factory=dict)
     samples_ms: tuple[float, ...] = ()

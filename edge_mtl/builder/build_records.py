@@ -9,7 +9,7 @@ from typing import Any
 
 from edge_mtl.backends import DEVICES
 from edge_mtl.bench.latency import LatencyReport
-from edge_mtl.builder.candidate_builds import BASELINE, Trial
+from edge_mtl.builder.candidate_builds import BASELINE, CandidateBuild
 from edge_mtl.builder.report import BuildReport, BuildRow
 from edge_mtl.builder.tensorrt.options import PlanOptions
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
@@ -31,7 +31,7 @@ _GRAPH = "graph"
 
 
 def engine_record(
-    trial: Trial,
+    trial: CandidateBuild,
     store: EngineStore,
     request: Mapping[str, Any],
     asked: PlanOptions,
@@ -84,12 +84,12 @@ def engine_record(
     )
 
 
-def _has_bits(trial: Trial) -> bool:
+def _has_bits(trial: CandidateBuild) -> bool:
     """Whether the build chose the bits of its weights."""
     return trial.quantized and DEVICES[trial.candidate.backend] == "cpu"
 
 
-def baseline_row(baseline: Trial, name: str, bundle: Bundle, timed: LatencyReport) -> BuildRow:
+def baseline_row(baseline: CandidateBuild, name: str, bundle: Bundle, timed: LatencyReport) -> BuildRow:
     row = timed[BASELINE]
     return BuildRow(
         precision="fp32",
@@ -105,7 +105,7 @@ def baseline_row(baseline: Trial, name: str, bundle: Bundle, timed: LatencyRepor
     )
 
 
-def row_of(trial: Trial, ranking: Sequence[Trial], timed: LatencyReport) -> BuildRow:
+def row_of(trial: CandidateBuild, ranking: Sequence[CandidateBuild], timed: LatencyReport) -> BuildRow:
     candidate, winner = trial.candidate, ranking[0]
     bits = candidate.weight_bits if _has_bits(trial) else 0
     row = BuildRow(
@@ -134,7 +134,7 @@ def row_of(trial: Trial, ranking: Sequence[Trial], timed: LatencyReport) -> Buil
     )
 
 
-def contents_of(winner: Trial) -> str:
+def contents_of(winner: CandidateBuild) -> str:
     if winner.plan is not None:
         return winner.plan.describe()
     if winner.quantized:
@@ -158,7 +158,9 @@ def slips_of(recipe: Recipe, bundle: Bundle) -> tuple[str, ...]:
     )
 
 
-def warnings_of(frames: CalibrationSet | None, winner: Trial, trials: Sequence[Trial], timed: LatencyReport) -> tuple[str, ...]:
+def warnings_of(
+    frames: CalibrationSet | None, winner: CandidateBuild, trials: Sequence[CandidateBuild], timed: LatencyReport
+) -> tuple[str, ...]:
     found = []
     if frames is not None and frames.skipped:
         found.append(f"Calibration pictures that cannot be read were left out: {', '.join(frames.skipped)}")

@@ -26,12 +26,12 @@ from edge_mtl.evaluation.budget import DEFAULT_BUDGET, Budget, Verdict, judge
 from edge_mtl.evaluation.exact_arithmetic import require_exact
 from edge_mtl.evaluation.labelled_frames import Score, evaluate
 from edge_mtl.evaluation.self_test import SelfTestReport, golden_frame, run_self_test
-from edge_mtl.inference_pipeline import FramePath
+from edge_mtl.inference_pipeline import InferencePipeline
 
 __all__ = [
     "BASELINE",
+    "CandidateBuild",
     "Progress",
-    "Trial",
     "build_trial_plan",
     "gate_trials",
     "nothing_passed",
@@ -50,7 +50,7 @@ BASELINE = "baseline"
 
 
 @dataclass(slots=True)
-class Trial:
+class CandidateBuild:
     """One candidate on its way through the build. `model` is the graph, and `plan` what became of it where there is one."""
 
     candidate: Candidate
@@ -58,7 +58,7 @@ class Trial:
     plan: PlanReport | None = None
     compiled: CompiledGraph | None = None
     backend: Backend | None = None
-    path: FramePath | None = None
+    path: InferencePipeline | None = None
     self_test: SelfTestReport | None = None
     failure: Exception | None = None
     score: Score = field(default_factory=lambda: Score({}, {}))
@@ -75,7 +75,9 @@ class Trial:
         return self.model if self.plan is None else self.plan.plan
 
 
-def build_trial_plan(trial: Trial, store: EngineStore, asked: PlanOptions, progress: Progress, *, device: int = 0) -> None:
+def build_trial_plan(
+    trial: CandidateBuild, store: EngineStore, asked: PlanOptions, progress: Progress, *, device: int = 0
+) -> None:
     """What TensorRT makes of a graph for the GPU `device`; a failure is the candidate's, and others go on."""
     candidate = trial.candidate
     if candidate.backend not in PLAN_BACKENDS:
@@ -95,7 +97,7 @@ def build_trial_plan(trial: Trial, store: EngineStore, asked: PlanOptions, progr
         trial.failure = exc
 
 
-def open_and_test(trial: Trial, bundle: Bundle, threads: int | None, stack: ExitStack, *, device: int = 0) -> None:
+def open_and_test(trial: CandidateBuild, bundle: Bundle, threads: int | None, stack: ExitStack, *, device: int = 0) -> None:
     candidate = trial.candidate
     if trial.failure is not None:
         return
@@ -123,7 +125,7 @@ def open_and_test(trial: Trial, bundle: Bundle, threads: int | None, stack: Exit
             raise
         trial.failure = exc
         return
-    trial.backend, trial.path = backend, FramePath(backend, bundle.manifest)
+    trial.backend, trial.path = backend, InferencePipeline(backend, bundle.manifest)
 
 
 def _compile(candidate: Candidate, model: bytes) -> CompiledGraph | None:
@@ -134,7 +136,7 @@ def _compile(candidate: Candidate, model: bytes) -> CompiledGraph | None:
         return None
 
 
-def nothing_passed(trials: Sequence[Trial]) -> Exception:
+def nothing_passed(trials: Sequence[CandidateBuild]) -> Exception:
     """The accuracy failure if there is one, else a BuildError that lists what happened."""
     failures = [trial.failure for trial in trials if trial.failure is not None]
     if all(isinstance(failure, (AccuracyError, BackendUnavailable)) for failure in failures):
@@ -143,18 +145,24 @@ def nothing_passed(trials: Sequence[Trial]) -> Exception:
     return BuildError(f"No engine could be built. {listed}")
 
 
-def open_baseline(bundle: Bundle, threads: int | None, stack: ExitStack) -> tuple[Trial, str]:
+def open_baseline(bundle: Bundle, threads: int | None, stack: ExitStack) -> tuple[CandidateBuild, str]:
     """FP32 of the plain graph, in ONNX Runtime where it is here: what anyone can run without this package."""
     name = PLAIN_MODEL if bundle.has(PLAIN_MODEL) else DEPLOY_MODEL
     runtime = "onnxruntime" if available()["onnxruntime"].usable else "openvino"
-    trial = Trial(Candidate(runtime, "fp32"), bundle.read(name))
+    trial = CandidateBuild(Candidate(runtime, "fp32"), bundle.read(name))
     backend = stack.enter_context(closing(open_backend(runtime, trial.model, threads=threads, precision="fp32")))
-    trial.backend, trial.path = backend, FramePath(backend, bundle.manifest)
+    trial.backend, trial.path = backend, InferencePipeline(backend, bundle.manifest)
     return trial, name
 
 
 def time_trials(
-    baseline: Trial, passed: Sequence[Trial], bundle: Bundle, progress: Progress, *, rounds: int, budget_s: float
+    baseline: CandidateBuild,
+    passed: Sequence[CandidateBuild],
+    bundle: Bundle,
+    progress: Progress,
+    *,
+    rounds: int,
+    budget_s: float,
 ) -> LatencyReport:
     """Whole frames at network size, in turns with the baseline."""
     frame = golden_frame(bundle)
@@ -169,7 +177,7 @@ def time_trials(
     )
 
 
-def score_trials(baseline: Trial, passed: Sequence[Trial], bundle: Bundle, progress: Progress) -> None:
+def score_trials(baseline: CandidateBuild, passed: Sequence[CandidateBuild], bundle: Bundle, progress: Progress) -> None:
     paths = {BASELINE: baseline.path, **{trial.candidate.name: trial.path for trial in passed}}
     scores = evaluate(
         bundle, {name: path for name, path in paths.items() if path is not None}, reference=BASELINE, progress=progress
@@ -179,7 +187,7 @@ def score_trials(baseline: Trial, passed: Sequence[Trial], bundle: Bundle, progr
         trial.score = scores[trial.candidate.name]
 
 
-def gate_trials(baseline: Trial, scored: Sequence[Trial], budget: Budget | None) -> list[Trial]:
+def gate_trials(baseline: CandidateBuild, scored: Sequence[CandidateBuild], budget: Budget | None) -> list[CandidateBuild]:
     """The trials that may be stored: all that are within the budget, or simply all where there is none.
 
     Without labels the usual budget refuses only what is not usable at all: how far answers may differ from FP32's is then a

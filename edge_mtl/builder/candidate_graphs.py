@@ -21,7 +21,7 @@ from edge_mtl.onnx_graph.allowlist import check_graph
 from edge_mtl.onnx_graph.model import GraphIndex, attribute, facts, parse
 from edge_mtl.quantization.layers import layer_name
 from edge_mtl.quantization.learned import int8_graph
-from edge_mtl.quantization.quantize import Calibrated, calibrate, emit
+from edge_mtl.quantization.quantize import Calibrated, calibrate, insert_qdq
 from edge_mtl.quantization.recipes import TENSORRT_INT8, LayerOverride, Recipe, load_recipe
 
 __all__ = ["CandidateGraphs", "candidate_graphs", "named_by", "plan_recipe"]
@@ -70,7 +70,7 @@ def candidate_graphs(
         chosen = plan_recipe(recipe) if plan else recipe
         if plan not in ranges and frames is not None:
             ranges[plan] = calibrate(source, frames.frames, recipe=chosen, threads=threads, progress=progress)
-        emitted = emit(source, ranges[plan], recipe=chosen, target=target_of(target), bits=None if plan else bits)
+        emitted = insert_qdq(source, ranges[plan], recipe=chosen, target=target_of(target), bits=None if plan else bits)
         integers[target, bits] = emitted
         found = facts(emitted, name="the quantized graph")
         if found.integer_layers == 0:
@@ -87,7 +87,7 @@ def candidate_graphs(
             if not kept or frames is None:
                 continue
             chosen = plan_recipe(recipe)
-            graph = emit(source, ranges[True], recipe=replace(chosen, layers=(*chosen.layers, *kept)), target="tensorrt")
+            graph = insert_qdq(source, ranges[True], recipe=replace(chosen, layers=(*chosen.layers, *kept)), target="tensorrt")
         else:
             graph = integers[item.backend, item.weight_bits] if item.precision.startswith("int8") else deploy
         graphs[item] = to_half(graph, name="the graph") if _halved(item, weak=weak) else graph

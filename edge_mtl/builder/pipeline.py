@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_mtl.backends import DEVICES, available
-from edge_mtl.backends.selection import check_any, device_asked, gpu_asked, on_kind
+from edge_mtl.backends.selection import check_any, on_kind, parse_device, resolve_gpu
 from edge_mtl.builder.build_records import (
     baseline_row,
     calibration_of,
@@ -26,8 +26,8 @@ from edge_mtl.builder.build_records import (
     warnings_of,
 )
 from edge_mtl.builder.candidate_builds import (
+    CandidateBuild,
     Progress,
-    Trial,
     build_trial_plan,
     gate_trials,
     nothing_passed,
@@ -110,8 +110,8 @@ def build_engine(
         BundleError: the bundle is damaged or lacks a file.
     """
     start = time.time()
-    kind, index = device_asked(device)
-    place = store or EngineStore(bundle, gpu=gpu_asked(index))
+    kind, index = parse_device(device)
+    place = store or EngineStore(bundle, gpu=resolve_gpu(index))
     report = progress or _silent
     here = on_kind(available(), kind)
     check_any(here, kind)
@@ -143,7 +143,7 @@ def build_engine(
             models = candidate_graphs(
                 bundle, tried, frames, chosen_recipe, threads=threads, progress=report, weak=asked.typing == "weak"
             )
-            trials = [Trial(candidate, model) for candidate, model in models.graphs.items()]
+            trials = [CandidateBuild(candidate, model) for candidate, model in models.graphs.items()]
             if precision == AUTO and frames is not None and models.calibrated is not None and budget is not None and search_s:
                 found_by_search = propose(
                     bundle,
@@ -156,7 +156,7 @@ def build_engine(
                     threads=threads,
                     progress=report,
                 )
-                trials += [Trial(proposal.candidate, proposal.model) for proposal in found_by_search]
+                trials += [CandidateBuild(proposal.candidate, proposal.model) for proposal in found_by_search]
             for number, trial in enumerate(trials):
                 build_trial_plan(trial, place, asked, report, device=index)
                 open_and_test(trial, bundle, threads, stack, device=index)
@@ -240,23 +240,23 @@ def _outdated(store: EngineStore, made: Sequence[EngineRecord]) -> list[EngineRe
     ]
 
 
-def _best_per_runtime(ranking: Sequence[Trial]) -> list[Trial]:
+def _best_per_runtime(ranking: Sequence[CandidateBuild]) -> list[CandidateBuild]:
     """The fastest of every runtime, in order: the others are not worth their space."""
-    best: dict[str, Trial] = {}
+    best: dict[str, CandidateBuild] = {}
     for trial in ranking:
         best.setdefault(trial.candidate.backend, trial)
     return list(best.values())
 
 
-def _best_of_alike(ranking: Sequence[Trial]) -> list[Trial]:
+def _best_of_alike(ranking: Sequence[CandidateBuild]) -> list[CandidateBuild]:
     """The fastest of those that differ in the bits of their weights only, in order."""
-    best: dict[Candidate, Trial] = {}
+    best: dict[Candidate, CandidateBuild] = {}
     for trial in ranking:
         best.setdefault(replace(trial.candidate, weight_bits=8), trial)
     return list(best.values())
 
 
-def _keep_compiled(store: EngineStore, record: EngineRecord, trial: Trial) -> bool:
+def _keep_compiled(store: EngineStore, record: EngineRecord, trial: CandidateBuild) -> bool:
     if trial.compiled is None:
         store.compiled.remove(record)
         return True

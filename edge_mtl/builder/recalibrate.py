@@ -29,9 +29,9 @@ from edge_mtl.errors import BuildError, CalibrationError
 from edge_mtl.evaluation.budget import DEFAULT_BUDGET, Budget
 from edge_mtl.evaluation.labelled_frames import LabelledSet, labelled_set
 from edge_mtl.evaluation.verify import (
-    Subject,
+    EvaluatedGraph,
     Verification,
-    bundle_subjects,
+    bundle_graphs,
     place_pictures,
     quantized_subjects,
     verify_graphs,
@@ -136,7 +136,7 @@ def recalibrate(
         frames = [picture for payload in files.values() if (picture := decode_picture(payload)) is not None]
         source_graph = int8_graph(bundle, own_frames=False)
         models = quantize(source_graph, frames, recipes=_recipes(rules), threads=threads, progress=report)
-        subjects = [Subject(_SIMULATOR, "int8", model, True, label=name) for name, model in models.items()]
+        subjects = [EvaluatedGraph(_SIMULATOR, "int8", model, True, label=name) for name, model in models.items()]
         field = _field(bundle, subjects, chosen, spare, budget or DEFAULT_BUDGET, threads, report)
         _require(field, budget)
         labelled = None
@@ -207,7 +207,7 @@ def _staging(bundle: Bundle) -> Iterator[Path]:
 
 def _field(
     bundle: Bundle,
-    subjects: Sequence[Subject],
+    subjects: Sequence[EvaluatedGraph],
     chosen: Chosen,
     spare: Sequence[Array],
     budget: Budget,
@@ -232,7 +232,7 @@ def _field(
 def _before(bundle: Bundle, frames: Sequence[Array], threads: int | None, progress: Progress) -> Mapping[str, float]:
     """Agreement with FP32 of the CPU graph as the bundle was calibrated so far; for the report only, so it never fails it."""
     try:
-        subjects = [subject for subject in bundle_subjects(bundle) if subject.name == CPU_MODEL] or quantized_subjects(
+        subjects = [subject for subject in bundle_graphs(bundle) if subject.name == CPU_MODEL] or quantized_subjects(
             bundle, backend=_SIMULATOR, portable=True, threads=threads, progress=progress
         )
     except CalibrationError:

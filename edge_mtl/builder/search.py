@@ -24,9 +24,9 @@ from edge_mtl.evaluation.labelled_frames import LabelledFrame, labelled_set
 from edge_mtl.evaluation.sensitivity.blocks import Block, find_blocks, without
 from edge_mtl.evaluation.sensitivity.measure import measure_sensitivity
 from edge_mtl.evaluation.sensitivity.report import BlockSensitivity, Sensitivity
-from edge_mtl.evaluation.sensitivity.score import Yardstick
+from edge_mtl.evaluation.sensitivity.score import ReferenceEvaluator
 from edge_mtl.quantization.learned import int8_graph
-from edge_mtl.quantization.quantize import Calibrated, emit
+from edge_mtl.quantization.quantize import Calibrated, insert_qdq
 from edge_mtl.quantization.recipes import Recipe, Target
 
 __all__ = ["Proposal", "propose", "smallest_fitting"]
@@ -146,7 +146,7 @@ class _Setting:
 
     def graph(self, kept: Sequence[Block]) -> bytes:
         changed = dataclasses.replace(self.recipe, layers=(*self.recipe.layers, *without(tuple(kept))))
-        return emit(self.source, self.calibrated, recipe=changed, target=self.target, bits=self.candidate.weight_bits)
+        return insert_qdq(self.source, self.calibrated, recipe=changed, target=self.target, bits=self.candidate.weight_bits)
 
 
 def _for_runtime(
@@ -194,7 +194,9 @@ class _Judge:
             open_backend("onnxruntime", setting.bundle.read(DEPLOY_MODEL), threads=setting.threads)
         ) as floats:
             feed = next(iter(floats.inputs))
-            self._yardstick = Yardstick(setting.bundle, frames, lambda planes: floats.run({feed: planes}), stride=_STRIDE)
+            self._yardstick = ReferenceEvaluator(
+                setting.bundle, frames, lambda planes: floats.run({feed: planes}), stride=_STRIDE
+            )
         self._reference = self._yardstick.reference().score
 
     def fits(self, kept: Sequence[Block]) -> bool:

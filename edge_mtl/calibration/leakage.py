@@ -16,7 +16,7 @@ from edge_mtl.calibration.frame_features import thumbnail
 from edge_mtl.calibration.frames import PICTURE_SUFFIXES, decode_picture
 from edge_mtl.errors import CalibrationError
 
-__all__ = ["NEAR", "HeldOut", "held_out", "refusal", "refuse_calibrated", "refuse_held_out"]
+__all__ = ["NEAR", "HeldOut", "held_out", "leakage_error", "refuse_calibrated", "refuse_held_out"]
 
 Array = np.ndarray
 
@@ -66,7 +66,7 @@ def refuse_held_out(bundle: Bundle, pictures: Mapping[str, tuple[Array, float]])
     against = held_out(bundle)
     found = [(name, match) for name, seen in pictures.items() if (match := against.match(*seen)) is not None]
     if found:
-        raise refusal(found)
+        raise leakage_error(found)
 
 
 def refuse_calibrated(bundle: Bundle, pictures: Mapping[str, tuple[Array, float]]) -> None:
@@ -80,7 +80,7 @@ def refuse_calibrated(bundle: Bundle, pictures: Mapping[str, tuple[Array, float]
         )
 
 
-def refusal(found: Sequence[tuple[str, str]]) -> CalibrationError:
+def leakage_error(found: Sequence[tuple[str, str]]) -> CalibrationError:
     """The error for (frame, held-out frame) pairs."""
     shown = ", ".join(f"{name} is {match}" for name, match in found[:3]) + (", ..." if len(found) > 3 else "")
     return CalibrationError(

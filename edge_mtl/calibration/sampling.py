@@ -28,7 +28,7 @@ from edge_mtl.calibration.frame_features import (
     unreadable,
 )
 from edge_mtl.calibration.frames import decode_picture, letterbox_picture
-from edge_mtl.calibration.leakage import NEAR, held_out, refusal
+from edge_mtl.calibration.leakage import NEAR, held_out, leakage_error
 from edge_mtl.engine_store.engines import cache_folder
 from edge_mtl.errors import BuildError, CalibrationError, FrameError
 from edge_mtl.files import sha256_bytes
@@ -143,7 +143,7 @@ def choose_frames(
     against = held_out(bundle)
     known = [(entry.name, match) for entry in looks if (match := against.match(entry.thumb, entry.contrast)) is not None]
     if known:
-        raise refusal(known)
+        raise leakage_error(known)
     looks = _without_doubles(looks)
     usable = [index for index, entry in enumerate(looks) if not entry.flaw]
     dropped = tuple(Dropped(entry.name, entry.flaw) for entry in looks if entry.flaw)

@@ -83,14 +83,14 @@ def benchmark(
     """
     if batch > 1 and rate is not None:
         raise UsageError(f"--rate is of a camera, which gives one frame at a time: leave it or --batch {batch} away.")
-    from edge_mtl.commands.benchmark import Depth, Results, run
-    from edge_mtl.commands.line_up import Wanted
+    from edge_mtl.bench.collect_targets import TargetFilter
+    from edge_mtl.commands.benchmark import BenchmarkConfig, OutputPaths, run
 
     backends = tuple(map(check_backend, _names("--backend", backend)))
     precisions = tuple(map(check_precision, _names("--precision", precision)))
-    wanted = Wanted(tuple(bundles or ()), backends, precisions, threads, batch, device)
-    results = Results(html=html, markdown=markdown, out=out, against=against, threshold=threshold)
-    run(Terminal(json_output=json), wanted, Depth(rounds=rounds, duration_s=duration, rate_hz=rate), results)
+    wanted = TargetFilter(tuple(bundles or ()), backends, precisions, threads, batch, device)
+    results = OutputPaths(html=html, markdown=markdown, out=out, against=against, threshold=threshold)
+    run(Terminal(json_output=json), wanted, BenchmarkConfig(rounds=rounds, duration_s=duration, rate_hz=rate), results)
 
 
 @app.command(

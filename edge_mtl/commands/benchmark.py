@@ -1,7 +1,7 @@
 """`edge-mtl benchmark`: every engine of this device and the plain FP32 graph, whole frames, in turns.
 
-Knows the order of the measurements; what is compared is in line_up, clocks and fairness are in edge_mtl.bench, and how it
-is shown is in benchmark_table and edge_mtl.bench.card.
+Knows the order of the measurements; what is compared, clocks and fairness are in edge_mtl.bench, and how it is shown is
+in benchmark_table and edge_mtl.bench.card.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_mtl.bench.collect_targets import BASELINE, TargetFilter, collect_targets, find_bundles, planned
 from edge_mtl.bench.conditions import Conditions
-from edge_mtl.bench.interleaved import Turns, take_turns
+from edge_mtl.bench.interleaved import InterleavedTimes, run_interleaved
+from edge_mtl.bench.measures import add_accuracy, add_energy, add_fixed_rate, add_footprints, add_streams
 from edge_mtl.bench.report import STAGES, BenchmarkReport, BenchmarkRow, differences
 from edge_mtl.bench.sensors import Unavailable, gpu
 from edge_mtl.bench.sensors.nvml import Nvml
 from edge_mtl.bench.statistics import Distribution, distribution, ratio_interval, verdict
+from edge_mtl.bench.targets import BenchmarkTarget
 from edge_mtl.bundle import Bundle
-from edge_mtl.commands.benchmark_measures import add_accuracy, add_energy, add_footprints, add_paced, add_streams
 from edge_mtl.commands.benchmark_table import show
-from edge_mtl.commands.line_up import BASELINE, Wanted, find_bundles, line_up, planned
 from edge_mtl.commands.options import EngineOptions
-from edge_mtl.commands.subjects import Subject
 from edge_mtl.commands.terminal import Terminal
 from edge_mtl.prediction import Timing
 
-__all__ = ["BASELINE", "Depth", "Results", "compare", "run"]
+__all__ = ["BASELINE", "BenchmarkConfig", "OutputPaths", "compare", "run"]
 
 _WARM_UP_CALLS = 100
 _PROCESSES = 3
@@ -37,7 +37,7 @@ _PROCESSES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Depth:
+class BenchmarkConfig:
     """How long and how much is measured.
 
     Attributes:
@@ -54,7 +54,7 @@ class Depth:
 
 
 @dataclass(frozen=True, slots=True)
-class Results:
+class OutputPaths:
     """Where results go besides the terminal; None for nowhere."""
 
     html: Path | None = None
@@ -64,7 +64,7 @@ class Results:
     threshold: float = 0.05
 
 
-def run(terminal: Terminal, wanted: Wanted, depth: Depth, results: Results) -> None:
+def run(terminal: Terminal, wanted: TargetFilter, depth: BenchmarkConfig, results: OutputPaths) -> None:
     """Measure, show and write.
 
     Raises:
@@ -84,14 +84,14 @@ def run(terminal: Terminal, wanted: Wanted, depth: Depth, results: Results) -> N
 
 def compare(terminal: Terminal, bundle: Bundle, options: EngineOptions, *, rounds: int) -> BenchmarkReport:
     """All engines, the baseline first; latency, start-up and memory only; shown as a table too."""
-    wanted = Wanted((bundle.path,), (options.backend,), (options.precision,), options.threads)
-    report, _ = _measure(terminal, (bundle,), wanted, Depth(rounds=rounds, brief=True), pictures=0)
+    wanted = TargetFilter((bundle.path,), (options.backend,), (options.precision,), options.threads)
+    report, _ = _measure(terminal, (bundle,), wanted, BenchmarkConfig(rounds=rounds, brief=True), pictures=0)
     show(terminal, report)
     return report
 
 
 def _measure(
-    terminal: Terminal, bundles: Sequence[Bundle], wanted: Wanted, depth: Depth, *, pictures: int
+    terminal: Terminal, bundles: Sequence[Bundle], wanted: TargetFilter, depth: BenchmarkConfig, *, pictures: int
 ) -> tuple[BenchmarkReport, list[tuple[str, bytes]]]:
     card = gpu()
     conditions = Conditions(["edge-mtl", *sys.argv[1:]], gpu=card if isinstance(card, Nvml) else None)
@@ -99,8 +99,8 @@ def _measure(
     drawn: list[tuple[str, bytes]] = []
     with contextlib.ExitStack() as stack, terminal.steps() as step:
         step("loading engines", 0, 0)
-        subjects = line_up(bundles, wanted, stack)
-        turns = take_turns(
+        subjects = collect_targets(bundles, wanted, stack)
+        turns = run_interleaved(
             {subject.name: subject for subject in subjects},
             rounds=None if depth.duration_s is not None else depth.rounds,
             duration_s=depth.duration_s,
@@ -114,7 +114,7 @@ def _measure(
             add_accuracy(rows, subjects, step, unavailable)
         if depth.rate_hz is not None:
             seconds = depth.rounds / depth.rate_hz if depth.duration_s is None else depth.duration_s
-            add_paced(rows, subjects, step, rate_hz=depth.rate_hz, seconds=seconds)
+            add_fixed_rate(rows, subjects, step, rate_hz=depth.rate_hz, seconds=seconds)
         if not depth.brief:
             add_energy(rows, subjects, step, card, unavailable)
         if pictures:
@@ -143,7 +143,7 @@ def _measure(
     return report.withheld(), drawn
 
 
-def _row(subject: Subject, turns: Turns[Timing], baseline: Sequence[float]) -> BenchmarkRow:
+def _row(subject: BenchmarkTarget, turns: InterleavedTimes[Timing], baseline: Sequence[float]) -> BenchmarkRow:
     facts, info = subject.facts, subject.facts.info
     stages = _stages(turns)
     total = stages["total"]
@@ -182,7 +182,7 @@ def _row(subject: Subject, turns: Turns[Timing], baseline: Sequence[float]) -> B
     )
 
 
-def _stages(turns: Turns[Timing]) -> dict[str, Distribution]:
+def _stages(turns: InterleavedTimes[Timing]) -> dict[str, Distribution]:
     """Every stage that took time at all."""
     times: dict[str, Sequence[float]] = {
         name: [float(getattr(timing, name)) for timing in turns.answers] for name in STAGES if hasattr(Timing, name)

@@ -15,13 +15,13 @@ import numpy as np
 
 from edge_mtl.bench.card import to_html, to_markdown
 from edge_mtl.bench.report import BenchmarkReport
-from edge_mtl.commands.benchmark import Results
-from edge_mtl.commands.samples import photograph
-from edge_mtl.commands.subjects import EngineSubject, Subject
+from edge_mtl.bench.targets import BenchmarkTarget, EngineTarget
+from edge_mtl.commands.benchmark import OutputPaths
 from edge_mtl.commands.terminal import Terminal, plain
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.files import write_atomic
 from edge_mtl.image.panel import panel
+from edge_mtl.sources.samples import photograph
 
 __all__ = ["check_against", "check_places", "draw", "picture_places", "write"]
 
@@ -29,7 +29,7 @@ _PICTURES = 3
 _QUALITY = 82
 
 
-def check_against(results: Results, planned: Mapping[str, Any]) -> None:
+def check_against(results: OutputPaths, planned: Mapping[str, Any]) -> None:
     """Refuse an older benchmark that what is `planned` cannot be compared with, see `edge_mtl.bench.compare.check_comparable`.
 
     Raises:
@@ -41,21 +41,21 @@ def check_against(results: Results, planned: Mapping[str, Any]) -> None:
         check_comparable(read(results.against), planned)
 
 
-def check_places(results: Results) -> None:
+def check_places(results: OutputPaths) -> None:
     """Refuse what would fail after minutes of measuring. Raises OSError where a name is that of a folder."""
     for path in (results.html, results.markdown, results.out):
         if path is not None and path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "expected a file name, found a folder", str(path))
 
 
-def picture_places(results: Results) -> int:
+def picture_places(results: OutputPaths) -> int:
     """How many pictures the results have room for."""
     return 0 if results.html is None else _PICTURES
 
 
-def draw(fastest_first: Sequence[Subject], count: int) -> list[tuple[str, bytes]]:
+def draw(fastest_first: Sequence[BenchmarkTarget], count: int) -> list[tuple[str, bytes]]:
     """(title, JPEG) of frames with the maps of the fastest Engine: labelled ones, and a photograph from scikit-image."""
-    subject = next((entry for entry in fastest_first if isinstance(entry, EngineSubject)), None)
+    subject = next((entry for entry in fastest_first if isinstance(entry, EngineTarget)), None)
     if subject is None:
         return []
     frames = [(f"labelled frame {item.name}", item.frame, item.intrinsics) for item in evaluation_frames(subject.bundle)]
@@ -73,7 +73,7 @@ def draw(fastest_first: Sequence[Subject], count: int) -> list[tuple[str, bytes]
     return found
 
 
-def write(terminal: Terminal, report: BenchmarkReport, pictures: Sequence[tuple[str, bytes]], results: Results) -> None:
+def write(terminal: Terminal, report: BenchmarkReport, pictures: Sequence[tuple[str, bytes]], results: OutputPaths) -> None:
     """Write what was asked for, and compare with an older benchmark.
 
     Raises:

@@ -16,13 +16,13 @@ from edge_mtl.commands.build_engine import build
 from edge_mtl.commands.demo_picture import draw
 from edge_mtl.commands.options import EngineOptions
 from edge_mtl.commands.results import encode_picture
-from edge_mtl.commands.samples import photograph, rooms
 from edge_mtl.commands.terminal import Terminal, one_line
 from edge_mtl.device import fingerprint
 from edge_mtl.engine import Engine, EngineInfo
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import EngineMismatch
 from edge_mtl.files import write_atomic
+from edge_mtl.sources.samples import photograph, rooms
 from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
 
 __all__ = ["run"]

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_mtl.commands.samples import Sample, Truth
 from edge_mtl.evaluation.metrics import MultiTaskMetrics
 from edge_mtl.image.colour import colour_depth, colour_labels, colour_normals, depth_range
 from edge_mtl.image.lettering import put_text
 from edge_mtl.image.panel import BACKGROUND, FAINT, INK, Maps, column, fit, legend, map_tiles, row, titled
+from edge_mtl.sources.samples import Sample, Truth
 from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION, VOID
 
 __all__ = ["draw"]

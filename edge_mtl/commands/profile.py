@@ -16,19 +16,19 @@ from statistics import median
 from typing import Any
 
 from edge_mtl.backends.profiling import LayerProfile, profile_graph
-from edge_mtl.backends.selection import device_asked
+from edge_mtl.backends.selection import parse_device
 from edge_mtl.bench.card.plots import bars
 from edge_mtl.bench.card.theme import standing_alone
+from edge_mtl.bench.collect_targets import first_frame
 from edge_mtl.bench.conditions import Conditions
-from edge_mtl.bench.interleaved import take_turns
-from edge_mtl.bench.layer_groups import BETWEEN, PARTS, POST, PRE, PartMap, totals
+from edge_mtl.bench.interleaved import run_interleaved
+from edge_mtl.bench.layer_groups import BETWEEN, PARTS, POST, PRE, LayerGroupMap, totals
 from edge_mtl.bench.op_types import KINDS, kind_of
+from edge_mtl.bench.targets import GraphTarget
 from edge_mtl.bundle import DEPLOY_MODEL, Bundle, find
-from edge_mtl.commands.line_up import first_frame
 from edge_mtl.commands.options import EngineOptions
-from edge_mtl.commands.subjects import GraphSubject
 from edge_mtl.commands.terminal import Terminal, plain, table
-from edge_mtl.engine_store.resolve import Choice, choose
+from edge_mtl.engine_store.resolve import ResolvedEngine, resolve_engine
 from edge_mtl.files import write_atomic
 
 __all__ = ["PartTime", "by_kind", "run"]
@@ -66,8 +66,8 @@ def run(
             raise IsADirectoryError(errno.EISDIR, "expected a file name, found a folder", str(path))
     conditions = Conditions(["edge-mtl", *sys.argv[1:]])
     bundle = find(options.bundle)
-    kind, index = device_asked(options.device)
-    choice = choose(
+    kind, index = parse_device(options.device)
+    choice = resolve_engine(
         bundle, backend=options.backend, precision=options.precision, threads=options.threads, kind=kind, device=index
     )
     with terminal.steps() as step:
@@ -79,7 +79,7 @@ def run(
         )
     # Engines keep the names of the nodes they were made of, but not those of weights, and a plan has no graph any more.
     graph = choice.model if choice.key is None else bundle.read(DEPLOY_MODEL)
-    known = PartMap(graph)
+    known = LayerGroupMap(graph)
     parts = known.group([layer.sources for layer in found.layers])
     kinds = [kind_of(layer.kind, known.operators(layer.sources)) for layer in found.layers]
     rows = _rows(found, parts, host)
@@ -98,12 +98,12 @@ def run(
         terminal.show(f"Written: {svg}")
 
 
-def _host_times(bundle: Bundle, choice: Choice, threads: int | None, rounds: int, device: int) -> dict[str, float]:
+def _host_times(bundle: Bundle, choice: ResolvedEngine, threads: int | None, rounds: int, device: int) -> dict[str, float]:
     """Medians in seconds of prepare, infer and postprocess, without a profiler."""
     backend = choice.open(threads=threads, device=device)
     try:
-        subject = GraphSubject("engine", bundle, backend, first_frame(bundle), load_s=0.0)
-        timings = take_turns({"engine": subject}, rounds=rounds)["engine"].answers
+        subject = GraphTarget("engine", bundle, backend, first_frame(bundle), load_s=0.0)
+        timings = run_interleaved({"engine": subject}, rounds=rounds)["engine"].answers
     finally:
         backend.close()
     return {name: median(getattr(timing, name) for timing in timings) for name in ("prepare", "infer", "postprocess", "total")}
@@ -138,7 +138,7 @@ def by_kind(found: LayerProfile, kinds: Sequence[str]) -> list[PartTime]:
 
 def _content(
     bundle: Bundle,
-    choice: Choice,
+    choice: ResolvedEngine,
     found: LayerProfile,
     parts: list[str],
     rows: list[PartTime],

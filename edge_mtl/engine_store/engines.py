@@ -21,7 +21,7 @@ from edge_mtl.engine_store.compiled import CompiledStore
 from edge_mtl.engine_store.locks import exclusive
 from edge_mtl.engine_store.private_files import check_owner, read_checked
 from edge_mtl.engine_store.sidecars import EngineRecord
-from edge_mtl.engine_store.trusted_plans import Receipts
+from edge_mtl.engine_store.trusted_plans import TrustedPlans
 from edge_mtl.engine_store.validity import why_stale
 from edge_mtl.errors import BackendUnavailable, BuildError, BundleError, EngineMismatch
 from edge_mtl.files import sha256_bytes, sweep_temporaries, write_atomic
@@ -91,9 +91,9 @@ class EngineStore:
         return CompiledStore(cache_folder() / "compiled")
 
     @property
-    def receipts(self) -> Receipts:
+    def receipts(self) -> TrustedPlans:
         """Which plans this user built; in the user's cache wherever the engines lie."""
-        return Receipts(cache_folder() / "built")
+        return TrustedPlans(cache_folder() / "built")
 
     @property
     def timings(self) -> Path:

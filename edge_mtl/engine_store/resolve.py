@@ -22,12 +22,12 @@ from edge_mtl.backends import (
     none_usable,
     open_backend,
 )
-from edge_mtl.backends.selection import AUTO, check_any, gpu_asked, on_kind
+from edge_mtl.backends.selection import AUTO, check_any, on_kind, resolve_gpu
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.engine_store.engines import EngineSelection, EngineStore
 from edge_mtl.errors import BackendUnavailable, EngineMismatch
 
-__all__ = ["Choice", "choose", "default_backend"]
+__all__ = ["ResolvedEngine", "default_backend", "resolve_engine"]
 
 _TF32_BACKEND = "onnxruntime-cuda"
 _UNBUILT = ("fp32", "tf32")
@@ -35,7 +35,7 @@ _UNBUILT = ("fp32", "tf32")
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ResolvedEngine:
     """A graph to open.
 
     Attributes:
@@ -78,7 +78,7 @@ def default_backend(found: Mapping[str, Availability]) -> tuple[str | None, str]
     return None, f"no backend that runs graphs is usable here.{plans}"
 
 
-def choose(
+def resolve_engine(
     bundle: Bundle,
     *,
     backend: str = AUTO,
@@ -88,7 +88,7 @@ def choose(
     trust_engine: bool = False,
     kind: str = AUTO,
     device: int = 0,
-) -> Choice:
+) -> ResolvedEngine:
     """Pick the engine for `bundle` on this machine.
 
     Args:
@@ -114,7 +114,7 @@ def choose(
     if precision == "tf32":
         _check_tf32(found, backend)
         usable = (_TF32_BACKEND,)
-    store = EngineStore(bundle, runtimes={name: found[name].version for name in usable}, gpu=gpu_asked(device))
+    store = EngineStore(bundle, runtimes={name: found[name].version for name in usable}, gpu=resolve_gpu(device))
     where = f"cuda:{device}" if device else kind
     selection = _selection(bundle, store, backend, precision, threads, build_missing, where)
     record = selection.record
@@ -125,7 +125,7 @@ def choose(
         other.ratio > record.ratio and other.backend not in usable for other in store.find(precision=precision, backend=backend)
     )
     compiled, why = (None, "it is compiled already") if record.plan else store.compiled.load(record)
-    return Choice(
+    return ResolvedEngine(
         model=store.load(record, trust_engine=trust_engine),
         backend=record.backend,
         precision=record.precision,
@@ -176,7 +176,7 @@ def _for_graphs(names: Iterable[str]) -> str | None:
     return min(names, key=lambda name: DEVICES[name] == "cpu", default=None)
 
 
-def _from_bundle(bundle: Bundle, backend: str, precision: str, why: str) -> Choice:
+def _from_bundle(bundle: Bundle, backend: str, precision: str, why: str) -> ResolvedEngine:
     # On a GPU pre- and post-processing belong in the graph: labels cross the bus, not logits. See docs/decisions/0003.
     graph = DEPLOY_MODEL if bundle.has(DEPLOY_MODEL) and DEVICES[backend] == "cpu" else PLAIN_MODEL
     if precision in _UNBUILT:
@@ -184,7 +184,7 @@ def _from_bundle(bundle: Bundle, backend: str, precision: str, why: str) -> Choi
     else:
         precision = "fp32"
         reason = f"{graph} in fp32 on {backend}: {why}. For a faster one run: edge-mtl build-engine {bundle.path} --int8"
-    return Choice(bundle.read(graph), backend, precision, None, reason, uncompiled="it is no built engine")
+    return ResolvedEngine(bundle.read(graph), backend, precision, None, reason, uncompiled="it is no built engine")
 
 
 def _check_tf32(found: Mapping[str, Availability], backend: str) -> None:

@@ -14,15 +14,15 @@ from edge_mtl.engine_store.private_files import check_owner
 from edge_mtl.errors import BuildError, BundleError
 from edge_mtl.files import write_atomic
 
-__all__ = ["Receipts"]
+__all__ = ["TrustedPlans"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MOST = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Receipts:
-    """Receipts in `folder`."""
+class TrustedPlans:
+    """TrustedPlans in `folder`."""
 
     folder: Path
 

@@ -20,7 +20,7 @@ from edge_mtl.errors import BundleError
 from edge_mtl.evaluation.scores import Score, Scorer
 from edge_mtl.files import sha256_bytes
 from edge_mtl.image.frames import Intrinsics, letterbox
-from edge_mtl.inference_pipeline import FramePath
+from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.manifest import InputSpec
 from edge_mtl.sources.media import PICTURE_SUFFIXES
 from edge_mtl.tasks import DEPTH, NORMALS, NYU13_CLASSES, SEGMENTATION, VOID
@@ -188,7 +188,7 @@ def evaluation_frames(bundle: Bundle) -> Iterator[LabelledFrame]:
 
 def evaluate(
     bundle: Bundle,
-    paths: Mapping[str, FramePath],
+    paths: Mapping[str, InferencePipeline],
     *,
     reference: str,
     frames: LabelledSet | None = None,

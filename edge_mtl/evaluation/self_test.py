@@ -21,7 +21,7 @@ from edge_mtl.errors import AccuracyError, BundleError
 from edge_mtl.evaluation.metrics import Agreement, agreement
 from edge_mtl.image.buffer_pool import BufferPool
 from edge_mtl.image.frames import letterbox
-from edge_mtl.inference_pipeline import FramePath
+from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.tasks.postprocess import Maps, finish
 
 __all__ = ["TOLERANCES", "SelfTestReport", "Tolerance", "golden_agreement", "golden_frame", "run_self_test", "since_build"]
@@ -104,7 +104,7 @@ def run_self_test(
     usual = tolerance or TOLERANCES[precision]
     allowed = since_build(usual, built or {})
     names = _golden_names(bundle)[:frames]
-    path = FramePath(backend, bundle.manifest)
+    path = InferencePipeline(backend, bundle.manifest)
     worst = Agreement(None, None, None)
     for name in names:
         frame, reference = _picture(bundle, name), _reference(bundle, name)
@@ -158,7 +158,7 @@ def golden_agreement(backend: Backend, bundle: Bundle) -> Agreement:
         BundleError: the bundle has no golden frames, or they were altered.
         InferenceError: the graph does not run.
     """
-    path = FramePath(backend, bundle.manifest)
+    path = InferencePipeline(backend, bundle.manifest)
     found = [agreement(path(_picture(bundle, name)), _reference(bundle, name)) for name in _golden_names(bundle)]
     return Agreement(*(_mean([getattr(each, item.name) for each in found]) for item in fields(Agreement)))
 

@@ -28,17 +28,17 @@ from edge_mtl.evaluation.labelled_frames import LabelledSet, evaluate, labelled_
 from edge_mtl.evaluation.scores import Score
 from edge_mtl.evaluation.sqnr import sqnr_db
 from edge_mtl.evaluation.worst_frames import CARD, WorstFrame, describe, draw, worst_frames
-from edge_mtl.inference_pipeline import FramePath
+from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.quantization.learned import int8_graph, int8_recipe
-from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, calibrate, emit, portable_bits
+from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, calibrate, insert_qdq, portable_bits
 from edge_mtl.quantization.recipes import Recipe, Target
 from edge_mtl.tasks import NYU13_CLASSES, SEGMENTATION
 
 __all__ = [
     "REFERENCE",
-    "Subject",
+    "EvaluatedGraph",
     "Verification",
-    "engine_subjects",
+    "engine_graphs",
     "quantized_subjects",
     "verify",
     "verify_graphs",
@@ -57,7 +57,7 @@ _SIMULATOR = "onnxruntime"
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class EvaluatedGraph:
     """A graph to verify.
 
     Attributes:
@@ -145,9 +145,9 @@ def verify(
     if frames is not None:
         refuse_calibrated(bundle, {item.name: thumbnail(item.frame) for item in frames})
     place = store or EngineStore(bundle)
-    subjects = engine_subjects(bundle, place, backend=backend)
+    subjects = engine_graphs(bundle, place, backend=backend)
     if backend in ("auto", _SIMULATOR):
-        subjects += bundle_subjects(bundle)
+        subjects += bundle_graphs(bundle)
     if not any(subject.integers for subject in subjects):
         subjects += quantized_subjects(bundle, backend=backend, recipe=recipe, threads=threads, progress=progress)
     return verify_graphs(
@@ -157,7 +157,7 @@ def verify(
 
 def verify_graphs(
     bundle: Bundle,
-    subjects: Sequence[Subject],
+    subjects: Sequence[EvaluatedGraph],
     *,
     frames: LabelledSet | None = None,
     budget: Budget = DEFAULT_BUDGET,
@@ -214,23 +214,25 @@ def verify_graphs(
     return Verification(scores, verdicts, failed, labelled, sqnr, named, dict(zip(named, drawn, strict=True)), card)
 
 
-def engine_subjects(bundle: Bundle, store: EngineStore, *, backend: str = "auto") -> list[Subject]:
+def engine_graphs(bundle: Bundle, store: EngineStore, *, backend: str = "auto") -> list[EvaluatedGraph]:
     """The engines that this device can run, best first; of several alike only the best."""
-    found: dict[tuple[str, str], Subject] = {}
+    found: dict[tuple[str, str], EvaluatedGraph] = {}
     for record in store.find(backend=backend):
         if store.mismatch(record) is None and record.backend in store.runtimes:
             key = (record.backend, record.precision)
             if key not in found:
-                found[key] = Subject(record.backend, record.precision, store.load(record), record.precision.startswith("int8"))
+                found[key] = EvaluatedGraph(
+                    record.backend, record.precision, store.load(record), record.precision.startswith("int8")
+                )
     return list(found.values())
 
 
-def bundle_subjects(bundle: Bundle) -> list[Subject]:
+def bundle_graphs(bundle: Bundle) -> list[EvaluatedGraph]:
     """The quantized graphs that `bundle` brings along, run in ONNX Runtime, which does what any runtime should do with them."""
     if not available()[_SIMULATOR].usable:
         return []
     names = [name for name in (TENSORRT_MODEL, CPU_MODEL) if bundle.has(name)]
-    return [Subject(_SIMULATOR, "int8", bundle.read(name), True, label=name) for name in names]
+    return [EvaluatedGraph(_SIMULATOR, "int8", bundle.read(name), True, label=name) for name in names]
 
 
 def quantized_subjects(
@@ -242,7 +244,7 @@ def quantized_subjects(
     portable: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
-) -> list[Subject]:
+) -> list[EvaluatedGraph]:
     """INT8 graphs for every runtime here, made from calibration frames: the bundle's, or `frames`.
 
     Args:
@@ -262,7 +264,7 @@ def quantized_subjects(
     bits = portable_bits(chosen) if portable else None
     here = available()
     return [
-        Subject(target, "int8", emit(graph, calibrated, recipe=chosen, target=target, bits=bits), True)
+        EvaluatedGraph(target, "int8", insert_qdq(graph, calibrated, recipe=chosen, target=target, bits=bits), True)
         for target in targets
         if here[target].usable and backend in ("auto", target) and target in chosen.targets
     ]
@@ -298,25 +300,25 @@ def _silent(step: str, done: int, total: int) -> None:
     return None
 
 
-def _reference(bundle: Bundle) -> Subject:
+def _reference(bundle: Bundle) -> EvaluatedGraph:
     """FP32 in ONNX Runtime where it is here: what anyone can run."""
     here = available()
     runtime = "onnxruntime" if here["onnxruntime"].usable else "openvino"
     if not here[runtime].usable:
         raise none_usable(here)
     graph = DEPLOY_MODEL if bundle.has(DEPLOY_MODEL) else PLAIN_MODEL
-    return Subject(runtime, "fp32", bundle.read(graph), False, label=REFERENCE)
+    return EvaluatedGraph(runtime, "fp32", bundle.read(graph), False, label=REFERENCE)
 
 
-def _open(subject: Subject, bundle: Bundle, threads: int | None, stack: ExitStack) -> FramePath:
+def _open(subject: EvaluatedGraph, bundle: Bundle, threads: int | None, stack: ExitStack) -> InferencePipeline:
     backend = open_backend(subject.backend, subject.model, threads=threads, precision=subject.precision)
-    return FramePath(stack.enter_context(closing(backend)), bundle.manifest)
+    return InferencePipeline(stack.enter_context(closing(backend)), bundle.manifest)
 
 
 def _draw(
     worst: Sequence[WorstFrame],
     frames: LabelledSet,
-    paths: Mapping[str, FramePath],
+    paths: Mapping[str, InferencePipeline],
     classes: Sequence[str],
     progress: Progress,
 ) -> list[bytes]:
@@ -333,7 +335,7 @@ def _draw(
 
 
 def _noise(
-    bundle: Bundle, subjects: Sequence[Subject], frames: Sequence[Array], threads: int | None, progress: Progress
+    bundle: Bundle, subjects: Sequence[EvaluatedGraph], frames: Sequence[Array], threads: int | None, progress: Progress
 ) -> dict[str, dict[str, float]]:
     """SQNR of quantized graphs; nothing where onnx or ONNX Runtime is not here."""
     quantized = [subject for subject in subjects if subject.integers]

@@ -18,8 +18,8 @@ from edge_mtl import opencv
 from edge_mtl.errors import FrameError
 
 __all__ = [
-    "CELL",
     "MAX_SIDE",
+    "OUTPUT_STRIDE",
     "Channels",
     "Intrinsics",
     "Letterbox",
@@ -36,7 +36,7 @@ cv2 = opencv.require()  # Engine and all geometry come this way: what is wrong w
 Array = np.ndarray
 Channels = Literal["rgb", "bgr"]
 
-CELL = 4
+OUTPUT_STRIDE = 4
 """Network pixels per output cell; the letterboxed content is a whole number of cells."""
 
 MAX_SIDE = 16384
@@ -105,8 +105,8 @@ class Letterbox:
     Attributes:
         frame: size of the frame.
         network: size of the network's input.
-        content: size of the frame inside it; multiples of CELL, so the two scales differ by a pixel or two.
-        top, left: corner of the content, multiples of CELL. Everything else is black.
+        content: size of the frame inside it; multiples of OUTPUT_STRIDE, so the two scales differ by a pixel or two.
+        top, left: corner of the content, multiples of OUTPUT_STRIDE. Everything else is black.
     """
 
     frame: tuple[int, int]
@@ -152,14 +152,17 @@ class Letterbox:
 
 @lru_cache(maxsize=64)
 def letterbox(frame: tuple[int, int], network: tuple[int, int]) -> Letterbox:
-    """Fit a frame into the network's input: one scale, centred, both to the nearest CELL.
+    """Fit a frame into the network's input: one scale, centred, both to the nearest OUTPUT_STRIDE.
 
     Args:
-        frame, network: (height, width) in pixels; `network` is a multiple of CELL.
+        frame, network: (height, width) in pixels; `network` is a multiple of OUTPUT_STRIDE.
     """
     scale = min(network[0] / frame[0], network[1] / frame[1])
-    content = tuple(min(max(round(side * scale / CELL), 1) * CELL, limit) for side, limit in zip(frame, network, strict=True))
-    top, left = ((limit - side) // (2 * CELL) * CELL for side, limit in zip(content, network, strict=True))
+    content = tuple(
+        min(max(round(side * scale / OUTPUT_STRIDE), 1) * OUTPUT_STRIDE, limit)
+        for side, limit in zip(frame, network, strict=True)
+    )
+    top, left = ((limit - side) // (2 * OUTPUT_STRIDE) * OUTPUT_STRIDE for side, limit in zip(content, network, strict=True))
     return Letterbox(frame, network, (content[0], content[1]), top, left)
 
 

@@ -1,8 +1,8 @@
 """Static quantization of a graph: look at its activations once, choose ranges, write Q/DQ graphs for several runtimes.
 
 Knows graphs, recipes and ranges; knows nothing about bundles, frames on disk or engines. One pass over the frames serves
-every method and every target: `observe_activations` gathers, `choose` cuts, `emit` writes. A graph that was fine-tuned for
-integers brings ranges along, which count before all others; its scales and biases are left as they were learnt.
+every method and every target: `observe_activations` gathers, `choose_ranges` cuts, `insert_qdq` writes. A graph that was
+fine-tuned for integers brings ranges along, which count before all others; its scales and biases are left as they were learnt.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edge_mtl.quantization.layers import channel_axis, layer_name, matching
 from edge_mtl.quantization.learned import Learned, read_learned
 from edge_mtl.quantization.placement import place
 from edge_mtl.quantization.ranges import Range, choose_range
-from edge_mtl.quantization.recipes import TENSORRT_INT8, Activations, Equalisation, Recipe, Target, load_recipe
+from edge_mtl.quantization.recipes import TENSORRT_INT8, Activations, CrossLayerEqualization, Recipe, Target, load_recipe
 from edge_mtl.quantization.statistics import TensorStatistics, observe
 from edge_mtl.quantization.weights import LEVELS, weight_bits
 
@@ -33,9 +33,9 @@ __all__ = [
     "Calibrated",
     "Observed",
     "calibrate",
-    "choose",
-    "emit",
-    "equalised",
+    "choose_ranges",
+    "equalized",
+    "insert_qdq",
     "observe_activations",
     "portable_bits",
     "quantize",
@@ -68,7 +68,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """All that `emit` needs besides the graph.
+    """All that `insert_qdq` needs besides the graph.
 
     Attributes:
         ranges: by tensor.
@@ -112,8 +112,8 @@ def quantize(
     models = {}
     for name, recipe in wanted.items():
         target = recipe.targets[0]
-        calibrated = choose(deploy_model, observed, recipe=recipe)
-        models[name] = emit(deploy_model, calibrated, recipe=recipe, target=target, bits=portable_bits(recipe))
+        calibrated = choose_ranges(deploy_model, observed, recipe=recipe)
+        models[name] = insert_qdq(deploy_model, calibrated, recipe=recipe, target=target, bits=portable_bits(recipe))
     return models
 
 
@@ -132,9 +132,9 @@ def quantize_for_cpu(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> bytes:
-    """Quantize for one target; see `quantize` and `emit` for arguments and errors."""
+    """Quantize for one target; see `quantize` and `insert_qdq` for arguments and errors."""
     calibrated = calibrate(deploy_model, frames, recipe=recipe, threads=threads, progress=progress)
-    return emit(deploy_model, calibrated, recipe=recipe, target=target, bits=bits)
+    return insert_qdq(deploy_model, calibrated, recipe=recipe, target=target, bits=bits)
 
 
 def calibrate(
@@ -147,7 +147,7 @@ def calibrate(
 ) -> Calibrated:
     """Look and choose for one recipe. Raises as `quantize` does."""
     observed = observe_activations(deploy_model, frames, recipes=[recipe], threads=threads, progress=progress)
-    return choose(deploy_model, observed, recipe=recipe)
+    return choose_ranges(deploy_model, observed, recipe=recipe)
 
 
 def observe_activations(
@@ -158,7 +158,7 @@ def observe_activations(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Observed:
-    """Run the float graph once over all frames, and before that over a few where scales are to be equalised.
+    """Run the float graph once over all frames, and before that over a few where scales are to be equalized.
 
     Every tensor that any of `recipes` quantizes for any of its targets is looked at, with all layers that an override
     might bring back; but for those whose range was learnt. Raises as `quantize` does.
@@ -199,7 +199,7 @@ def observe_activations(
     return Observed(scales, found)
 
 
-def choose(deploy_model: bytes, observed: Observed, *, recipe: Recipe) -> Calibrated:
+def choose_ranges(deploy_model: bytes, observed: Observed, *, recipe: Recipe) -> Calibrated:
     """Ranges for every tensor that `recipe` quantizes, by its method and overrides.
 
     Raises:
@@ -236,7 +236,9 @@ def choose(deploy_model: bytes, observed: Observed, *, recipe: Recipe) -> Calibr
     return Calibrated(ranges, means, observed.scales, drifts)
 
 
-def emit(deploy_model: bytes, calibrated: Calibrated, *, recipe: Recipe, target: Target, bits: int | None = None) -> bytes:
+def insert_qdq(
+    deploy_model: bytes, calibrated: Calibrated, *, recipe: Recipe, target: Target, bits: int | None = None
+) -> bytes:
     """Write Q/DQ nodes into `deploy_model`.
 
     Args:
@@ -263,8 +265,8 @@ def emit(deploy_model: bytes, calibrated: Calibrated, *, recipe: Recipe, target:
     return Emission(model, index, plan, calibrated.ranges, style=style, means=means, drifts=calibrated.drifts).write()
 
 
-def equalised(deploy_model: bytes, calibrated: Calibrated) -> bytes:
-    """The float graph with its scales moved, as `emit` starts from it: the same function, other activations inside."""
+def equalized(deploy_model: bytes, calibrated: Calibrated) -> bytes:
+    """The float graph with its scales moved, as `insert_qdq` starts from it: the same function, other activations inside."""
     if not calibrated.scales:
         return deploy_model
     model = parse(deploy_model, name="the deploy graph")
@@ -276,7 +278,9 @@ def _settled(recipe: Recipe, learned: Learned | None) -> Recipe:
     """`recipe`, without what would change weights that were fine-tuned together with their rounding."""
     if learned is None:
         return recipe
-    return replace(recipe, equalisation=Equalisation(enabled=False), weights=replace(recipe.weights, bias_correction=False))
+    return replace(
+        recipe, equalisation=CrossLayerEqualization(enabled=False), weights=replace(recipe.weights, bias_correction=False)
+    )
 
 
 def _tensors(index: GraphIndex, recipes: Sequence[Recipe]) -> dict[str, int | None]:

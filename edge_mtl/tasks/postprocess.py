@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from edge_mtl.image.buffer_pool import BufferPool
-from edge_mtl.image.frames import CELL, Intrinsics, Letterbox
+from edge_mtl.image.frames import OUTPUT_STRIDE, Intrinsics, Letterbox
 from edge_mtl.image.upsample import upsampled_argmax, upsampled_units
 from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION, VOID
 
@@ -97,7 +97,7 @@ def finish(
         pool: where results and working memory come from.
     """
     in_graph = not any(name in outputs for name in HOST_OUTPUTS.values())
-    area = _Area.of(box, output_size, cell=1 if in_graph else CELL)
+    area = _Area.of(box, output_size, cell=1 if in_graph else OUTPUT_STRIDE)
     segmentation = depth = normals = confidence = None
     bad = 0
     if in_graph:

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from edge_mtl_ros.degradation import STEPS, Degradation
 from edge_mtl_ros.faults import FaultPolicy
+from edge_mtl_ros.frame_queue import Counts, Outcome
 from edge_mtl_ros.machine import Machine, MachineState
 from edge_mtl_ros.points import fill_cloud, point_type
 from edge_mtl_ros.report import ERROR, OK, WARN, Latencies, Snapshot, report
 from edge_mtl_ros.settings import PARAMETERS, Settings
-from edge_mtl_ros.slot import Counts, Outcome
 
 from edge_mtl.bench.sensors.nvml import Nvml
 from edge_mtl.image.frames import Intrinsics

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 from edge_mtl_ros.cameras import CameraKeeper
+from edge_mtl_ros.frame_queue import LatestFrameQueue
 from edge_mtl_ros.settings import Settings
-from edge_mtl_ros.slot import NewestSlot
 from edge_mtl_ros.stamps import StampOrder
 from edge_mtl_ros.worker import Answer, Worker
 from hypothesis import given, settings
@@ -91,7 +91,7 @@ def grey_message(number: int, *, broken: bool) -> Any:
 @settings(max_examples=120, deadline=None)
 def test_no_frame_goes_out_twice_late_or_under_another_header(steps: list[tuple[Any, ...]], max_age_s: float) -> None:
     plan, kept = SimpleNamespace(seconds=0.0, failures=0), Kept()
-    slot: NewestSlot[Any] = NewestSlot(max_age_s=max_age_s)
+    slot: LatestFrameQueue[Any] = LatestFrameQueue(max_age_s=max_age_s)
     order = StampOrder()
     quiet = SimpleNamespace(info=len, warning=len, error=len)
     worker = Worker(

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from edge_mtl_ros.cameras import CameraKeeper
 from edge_mtl_ros.degradation import Degradation
+from edge_mtl_ros.frame_queue import LatestFrameQueue
 from edge_mtl_ros.loading import Interrupted, load_engine
 from edge_mtl_ros.settings import Settings
-from edge_mtl_ros.slot import NewestSlot
 from edge_mtl_ros.worker import Answer, Worker
 
 from edge_mtl import Engine, InferenceError
@@ -66,7 +66,7 @@ class Bench:
     def __init__(
         self, bundle: Bundle, settings: Settings, *, reopen: Callable[[], Engine] | None = None, **engine: Any
     ) -> None:
-        self.slot: NewestSlot[Any] = NewestSlot()
+        self.slot: LatestFrameQueue[Any] = LatestFrameQueue()
         self.published, self.given_up = Published(), []
         self.worker = Worker(
             self.slot,

@@ -12,11 +12,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge_mtl.backends import available, open_backend
+from edge_mtl.bench import batches, measures, targets
+from edge_mtl.bench.batches import ALONE, Graph, batch_line_up, difference
+from edge_mtl.bench.collect_targets import TargetFilter, planned
 from edge_mtl.bench.energy import measure_energy
 from edge_mtl.bundle import Bundle
-from edge_mtl.commands import batches, benchmark_measures, subjects
-from edge_mtl.commands.batches import ALONE, Graph, batch_line_up, difference
-from edge_mtl.commands.line_up import Wanted, planned
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError
 from edge_mtl.onnx_graph.batches import MOST_FRAMES, repeat_frames
 from edge_mtl.quantization.quantize import quantize_for_cpu
@@ -112,7 +112,7 @@ def test_a_batch_is_measured_beside_the_same_frames_one_by_one(tiny_bundle: Bund
     content = outcome.records[-1]
     rows = {row["name"]: row for row in content["rows"]}
     assert len(rows) == 2 * (1 + len(RUNTIMES))
-    known = planned((tiny_bundle,), Wanted(backends=tuple(RUNTIMES), precisions=("fp32",), batch=FRAMES))
+    known = planned((tiny_bundle,), TargetFilter(backends=tuple(RUNTIMES), precisions=("fp32",), batch=FRAMES))
     assert [(row["name"], row["batch"]) for row in known["rows"]] == [(name, FRAMES) for name in rows], "as was known before"
     for name, row in rows.items():
         assert row["batch"] == FRAMES
@@ -135,9 +135,9 @@ def test_energy_of_a_batch_is_that_of_each_of_its_frames(tiny_bundle: Bundle, mo
             self.read += 1.0
             return self.read
 
-    monkeypatch.setattr(subjects, "measure", lambda *_, **__: None)
-    monkeypatch.setattr(benchmark_measures, "energy_sources", lambda **_: ((Meter(),), ()))
-    monkeypatch.setattr(benchmark_measures, "measure_energy", partial(measure_energy, block_s=0.0, idle_s=0.0))
+    monkeypatch.setattr(targets, "measure", lambda *_, **__: None)
+    monkeypatch.setattr(measures, "energy_sources", lambda **_: ((Meter(),), ()))
+    monkeypatch.setattr(measures, "measure_energy", partial(measure_energy, block_s=0.0, idle_s=0.0))
     options = ["--precision", "fp32", "--backend", "onnxruntime", "--threads", 1, "--rounds", 3, "--json"]
     for batch in (1, FRAMES):
         outcome = edge_mtl("benchmark", tiny_bundle.path, "--batch", batch, *options)

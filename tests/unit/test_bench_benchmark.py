@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 
 from edge_mtl.backends import BackendInfo, TensorSpec, available
-from edge_mtl.bench.interleaved import take_turns
+from edge_mtl.bench import targets
+from edge_mtl.bench.collect_targets import TargetFilter, planned
+from edge_mtl.bench.footprint import Footprint, measure
+from edge_mtl.bench.interleaved import run_interleaved
+from edge_mtl.bench.measures import add_footprints
 from edge_mtl.bench.report import Difference, Memory, StartUp
 from edge_mtl.bench.sensors import Unavailable
 from edge_mtl.bench.statistics import Interval
+from edge_mtl.bench.targets import GraphTarget
 from edge_mtl.bundle import Bundle
-from edge_mtl.commands import benchmark, subjects
-from edge_mtl.commands.benchmark_measures import add_footprints
-from edge_mtl.commands.footprint import Footprint, measure
-from edge_mtl.commands.line_up import Wanted, planned
-from edge_mtl.commands.subjects import GraphSubject
+from edge_mtl.commands import benchmark
 from edge_mtl.tasks import TASKS
 from edge_mtl.tasks.postprocess import HOST_OUTPUTS
 from tests.benchmark_reports import row as benchmark_row
@@ -63,9 +64,9 @@ def test_a_known_delay_is_measured_and_nothing_is_added(
     tiny_bundle: Bundle, frame: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = KnownDelay(tiny_bundle, 0.020)
-    monkeypatch.setattr(subjects, "time", backend)
-    subject = GraphSubject("known", tiny_bundle, backend, frame, load_s=0.0)
-    found = take_turns({"known": subject}, rounds=10, clock=backend.perf_counter)["known"]
+    monkeypatch.setattr(targets, "time", backend)
+    subject = GraphTarget("known", tiny_bundle, backend, frame, load_s=0.0)
+    found = run_interleaved({"known": subject}, rounds=10, clock=backend.perf_counter)["known"]
     assert found.seconds == pytest.approx([0.020] * 10, rel=1e-9)
     assert [timing.infer for timing in found.answers] == pytest.approx([0.020] * 10)
     assert backend.runs == 20 + found.warm_up.calls, "a timed call follows one that is not timed, and that is all"
@@ -124,7 +125,7 @@ def test_a_process_that_fails_says_why_start_up_is_missing(tiny_bundle: Bundle, 
     assert "elsewhere" in found.reason
     assert isinstance(measure(tiny_bundle.path, **asked), Footprint), "the control"
 
-    monkeypatch.setattr(subjects, "measure", lambda *_, **__: found)
+    monkeypatch.setattr(targets, "measure", lambda *_, **__: found)
     outcome = edge_mtl("benchmark", tiny_bundle.path, *ENGINE, "--rounds", 3, "--json")
     assert outcome.code == 0, outcome
     (content,) = outcome.records
@@ -188,7 +189,7 @@ def test_a_benchmark_is_measured_and_compared_at_once(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(subjects, "measure", lambda *_, **__: None)
+    monkeypatch.setattr(targets, "measure", lambda *_, **__: None)
     monkeypatch.setattr("edge_mtl.bench.conditions.MOST_STOLEN", 1.0)  # this machine's others are not what is tested
     before = older(results[1], tmp_path / "before.json", ratio=ratio)
     after = tmp_path / "after.json"
@@ -200,7 +201,7 @@ def test_a_benchmark_is_measured_and_compared_at_once(
     assert record["comparison"]["regressions"] == ([] if code == 0 else [change["name"]])
     written = json.loads(after.read_text())
     assert [row["name"] for row in written["rows"]] == [row["name"] for row in record["rows"]]
-    known = planned((tiny_bundle,), Wanted(backends=("onnxruntime",), precisions=("fp32",)))
+    known = planned((tiny_bundle,), TargetFilter(backends=("onnxruntime",), precisions=("fp32",)))
     assert [row["name"] for row in written["rows"]] == [row["name"] for row in known["rows"]], "as was known before"
     assert (written["baseline"], written["frame_size"]) == (known["baseline"], known["frame_size"])
     assert "comparison" not in written
@@ -210,7 +211,7 @@ def test_a_benchmark_is_measured_and_compared_at_once(
 def test_a_benchmark_of_a_disturbed_machine_gives_no_verdict(
     tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: float, verdict: str
 ) -> None:
-    monkeypatch.setattr(subjects, "measure", lambda *_, **__: None)
+    monkeypatch.setattr(targets, "measure", lambda *_, **__: None)
     monkeypatch.setattr(benchmark, "differences", lambda _: (Difference("a", "b", Interval(2.0, 1.9, 2.1), "faster"),))
     monkeypatch.setattr("edge_mtl.bench.conditions.MOST_STOLEN", most)
     path = tmp_path / "found.json"
@@ -226,7 +227,7 @@ def test_what_cannot_be_compared_is_refused_before_measuring(
     def never(*_: object) -> None:
         raise AssertionError("something was opened")
 
-    monkeypatch.setattr(benchmark, "line_up", never)
+    monkeypatch.setattr(benchmark, "collect_targets", never)
     path = tmp_path / "before.json"
     others: list[tuple[dict[str, Any], tuple[object, ...], str]] = [
         ({}, ("--batch", 2), "frames at once are 1 and 2"),

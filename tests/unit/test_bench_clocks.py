@@ -1,12 +1,12 @@
-"""Turns, a paced camera and energy, against a clock that moves only when work is done."""
+"""InterleavedTimes, a paced camera and energy, against a clock that moves only when work is done."""
 
 from __future__ import annotations
 
 import pytest
 
 from edge_mtl.bench.energy import Integrator, counter_of, measure_energy
-from edge_mtl.bench.fixed_rate import measure_paced
-from edge_mtl.bench.interleaved import take_turns, warm_up
+from edge_mtl.bench.fixed_rate import measure_fixed_rate
+from edge_mtl.bench.interleaved import run_interleaved, warm_up
 from edge_mtl.bench.sensors.hwmon import Hwmon
 
 
@@ -34,17 +34,17 @@ class Machine:
 
 def test_a_duration_is_kept_and_answers_are_too() -> None:
     machine = Machine()
-    found = take_turns({"a": lambda: machine.spend(0.5), "b": lambda: machine.spend(0.5)}, duration_s=10.0, clock=machine)
+    found = run_interleaved({"a": lambda: machine.spend(0.5), "b": lambda: machine.spend(0.5)}, duration_s=10.0, clock=machine)
     assert len(found["a"].seconds) == len(found["b"].seconds) == 5
     assert found["a"].answers == (None,) * 5
     assert found["a"].warm_up.steady
     with pytest.raises(ValueError, match="neither"):
-        take_turns({"a": lambda: None})
+        run_interleaved({"a": lambda: None})
 
 
 def test_a_short_duration_still_has_three_rounds() -> None:
     machine = Machine()
-    assert len(take_turns({"a": lambda: machine.spend(9.0)}, duration_s=0.1, clock=machine)["a"].seconds) == 3
+    assert len(run_interleaved({"a": lambda: machine.spend(9.0)}, duration_s=0.1, clock=machine)["a"].seconds) == 3
 
 
 def test_warming_up_says_whether_calls_became_steady_and_stops_in_time() -> None:
@@ -57,7 +57,7 @@ def test_warming_up_says_whether_calls_became_steady_and_stops_in_time() -> None
 
 def test_an_engine_in_time_misses_no_frame_and_answers_are_as_old_as_the_work() -> None:
     machine = Machine()
-    found = measure_paced(lambda: machine.spend(0.010), rate_hz=30, duration_s=2.0, clock=machine, sleep=machine.spend)
+    found = measure_fixed_rate(lambda: machine.spend(0.010), rate_hz=30, duration_s=2.0, clock=machine, sleep=machine.spend)
     assert (found.frames, found.answered, found.missed) == (60, 60, 0)
     assert found.age.p50_ms == pytest.approx(10.0, abs=0.2)
     assert found.answers_per_s == pytest.approx(30.0, rel=0.02)
@@ -65,7 +65,7 @@ def test_an_engine_in_time_misses_no_frame_and_answers_are_as_old_as_the_work() 
 
 def test_an_engine_that_is_late_takes_the_newest_frame_and_the_others_are_counted() -> None:
     machine = Machine()
-    found = measure_paced(lambda: machine.spend(0.080), rate_hz=30, duration_s=4.0, clock=machine, sleep=machine.spend)
+    found = measure_fixed_rate(lambda: machine.spend(0.080), rate_hz=30, duration_s=4.0, clock=machine, sleep=machine.spend)
     assert found.answered + found.missed == found.frames == 120
     assert 0.5 < found.missed / found.frames < 0.7
     assert 80.0 <= found.age.p50_ms <= 80.0 + 34.0
@@ -74,7 +74,7 @@ def test_an_engine_that_is_late_takes_the_newest_frame_and_the_others_are_counte
 
 def test_no_frame_is_taken_from_a_camera_that_has_stopped() -> None:
     machine = Machine()
-    found = measure_paced(lambda: machine.spend(5.0), rate_hz=30, duration_s=2.0, clock=machine, sleep=machine.spend)
+    found = measure_fixed_rate(lambda: machine.spend(5.0), rate_hz=30, duration_s=2.0, clock=machine, sleep=machine.spend)
     assert (found.frames, found.answered, found.missed) == (60, 1, 59)
     assert found.age.max_ms == pytest.approx(5000.0)
     assert found.answers_per_s == pytest.approx(0.2)
@@ -82,7 +82,7 @@ def test_no_frame_is_taken_from_a_camera_that_has_stopped() -> None:
 
 def test_nonsense_rates_are_refused() -> None:
     with pytest.raises(ValueError, match="positive"):
-        measure_paced(lambda: None, rate_hz=0.0, duration_s=1.0)
+        measure_fixed_rate(lambda: None, rate_hz=0.0, duration_s=1.0)
 
 
 def test_energy_per_frame_and_above_idle_are_those_of_the_work() -> None:

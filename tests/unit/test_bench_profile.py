@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_mtl.backends import DEVICES, BackendInfo, TensorSpec, available
 from edge_mtl.backends.profiling import profile_graph
-from edge_mtl.bench.layer_groups import NECK, PARTS, POST, PRE, PartMap, totals
+from edge_mtl.bench.layer_groups import NECK, PARTS, POST, PRE, LayerGroupMap, totals
 from edge_mtl.bench.op_types import KINDS, kind_of
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.commands import profile
@@ -51,7 +51,7 @@ STEPS = [
 
 
 def test_parts_follow_the_names_of_weights_and_the_data() -> None:
-    parts = PartMap(network(STEPS))
+    parts = LayerGroupMap(network(STEPS))
     found = {name: parts.part([name]) for _, name, _, _ in STEPS}
     assert found == {
         "cast": PRE,
@@ -84,15 +84,15 @@ def test_parts_follow_the_names_of_weights_and_the_data() -> None:
     ],
 )
 def test_what_runtimes_add_to_names_is_taken_off(name: str) -> None:
-    assert PartMap(network(STEPS)).part([name]) == "backbone stage 3"
+    assert LayerGroupMap(network(STEPS)).part([name]) == "backbone stage 3"
 
 
 def test_a_layer_without_a_known_name_goes_with_the_one_before() -> None:
-    parts = PartMap(network(STEPS)).group([["Reorder"], ["c0"], ["ReorderOutput_token_9"], ["h"], ["?"]])
+    parts = LayerGroupMap(network(STEPS)).group([["Reorder"], ["c0"], ["ReorderOutput_token_9"], ["h"], ["?"]])
     assert parts == [PRE, "backbone stage 1", "backbone stage 1", "depth head", "depth head"]
     assert totals(parts, [1, 2, 3, 4, 5]) == {PRE: 1, "backbone stage 1": 5, "depth head": 9}
     with pytest.raises(BuildError):
-        PartMap(b"no graph")
+        LayerGroupMap(b"no graph")
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
@@ -104,7 +104,7 @@ def test_a_runtime_tells_the_time_of_its_layers(tiny_bundle: Bundle, name: str) 
     assert all(len(layer.seconds) == 4 for layer in found.layers)
     for run, whole in enumerate(found.run_s):
         assert 0 < sum(layer.seconds[run] for layer in found.layers) < whole * 10, "seconds, of the same run"
-    parts = set(PartMap(tiny_bundle.read(PLAIN_MODEL)).group([layer.sources for layer in found.layers]))
+    parts = set(LayerGroupMap(tiny_bundle.read(PLAIN_MODEL)).group([layer.sources for layer in found.layers]))
     assert {"segmentation head", "depth head", "normals head", POST} <= parts <= set(PARTS)
 
 
@@ -163,7 +163,7 @@ def test_tensorrt_reports_layers_to_our_profiler() -> None:
     found = profile_backend(backend, runs=5)
     assert backend.runs > 5, "runs before are not watched"
     assert [layer.median_s for layer in found.layers] == pytest.approx([2e-3, 1e-3])
-    assert PartMap(network(STEPS)).group([layer.sources for layer in found.layers])[0] == "backbone stage 1"
+    assert LayerGroupMap(network(STEPS)).group([layer.sources for layer in found.layers])[0] == "backbone stage 1"
     assert found.layers[1].kind == "fused region"
 
 
@@ -191,7 +191,7 @@ def test_the_device_that_was_asked_for_is_profiled(tiny_bundle: Bundle, monkeypa
         asked.update(options)
         raise BackendUnavailable("no GPU in this test")
 
-    monkeypatch.setattr(profile, "choose", refuse)
+    monkeypatch.setattr(profile, "resolve_engine", refuse)
     assert_failed(edge_mtl("profile", tiny_bundle.path, "--device", "cuda:1"), BackendUnavailable.exit_code, "no GPU")
     assert (asked["kind"], asked["device"]) == ("cuda", 1)
     assert_failed(edge_mtl("profile", tiny_bundle.path, "--device", "abacus"), 2, "abacus")
@@ -221,7 +221,7 @@ def test_layers_are_counted_by_the_work_they_do_whatever_a_runtime_calls_them(
 
 
 def test_operators_of_attention_and_depthwise_layers_are_told_apart() -> None:
-    known = PartMap(transformer_block())
+    known = LayerGroupMap(transformer_block())
     assert known.operators(["scores"]) == {"ProductOfTwo"}
     assert known.operators(["node_query"]) == {"Gemm"}
     assert known.operators(["node_spread"]) == {"DepthwiseConv"}

@@ -31,7 +31,7 @@ from edge_mtl.evaluation import exact_arithmetic
 from edge_mtl.evaluation.exact_arithmetic import excess, require_exact
 from edge_mtl.evaluation.metrics import Agreement
 from edge_mtl.evaluation.self_test import Tolerance, golden_agreement
-from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, calibrate, emit, quantize
+from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, calibrate, insert_qdq, quantize
 from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
 from edge_mtl.quantization.statistics import open_session
 from edge_mtl.quantization.weights import weight_bits
@@ -268,7 +268,7 @@ class TestExactArithmetic:
     def quantized(bundle: Bundle, bits: int, target: str = "onnxruntime") -> bytes:
         frames = load_calibration(bundle, count=6, unreadable_share=0.0).frames
         deploy = bundle.read(DEPLOY_MODEL)
-        return emit(deploy, calibrate(deploy, frames, recipe=RECIPE, threads=1), recipe=RECIPE, target=target, bits=bits)  # type: ignore[arg-type]
+        return insert_qdq(deploy, calibrate(deploy, frames, recipe=RECIPE, threads=1), recipe=RECIPE, target=target, bits=bits)  # type: ignore[arg-type]
 
 
 def test_the_graphs_that_a_bundle_brings_are_judged_as_their_exact_arithmetic_would_be() -> None:

@@ -23,7 +23,7 @@ from edge_mtl.bundle import DEPLOY_MODEL, Bundle
 from edge_mtl.engine import Engine
 from edge_mtl.engine_store import resolve
 from edge_mtl.engine_store.engines import EngineStore
-from edge_mtl.engine_store.resolve import choose
+from edge_mtl.engine_store.resolve import resolve_engine
 from edge_mtl.engine_store.sidecars import EngineRecord, engine_file, engine_key
 from edge_mtl.errors import (
     AccuracyError,
@@ -108,9 +108,9 @@ def test_the_fastest_engine_built_here_is_taken(own_bundle, frame):
 def test_a_named_backend_or_precision_is_used(own_bundle):
     slow = store_engine(own_bundle, precision="fp32", ratio=1.1)
     store_engine(own_bundle, precision="int8", ratio=3.0)
-    assert choose(own_bundle, precision="fp32").key == slow.key
+    assert resolve_engine(own_bundle, precision="fp32").key == slow.key
     for name in HERE:
-        assert choose(own_bundle, backend=name, precision="fp32").backend == name
+        assert resolve_engine(own_bundle, backend=name, precision="fp32").backend == name
 
 
 def test_a_named_precision_that_was_not_built_is_refused_with_the_command(own_bundle):

@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_mtl.errors import EdgeMtlError, FrameError
-from edge_mtl.image.frames import CELL, Intrinsics, check_frame, letterbox, prepare_pixels, prepare_planes
+from edge_mtl.image.frames import OUTPUT_STRIDE, Intrinsics, check_frame, letterbox, prepare_pixels, prepare_planes
 from tests.bundles import picture
 
 sides = st.integers(1, 2000)
-networks = st.tuples(st.integers(1, 100), st.integers(1, 100)).map(lambda pair: (pair[0] * CELL, pair[1] * CELL))
+networks = st.tuples(st.integers(1, 100), st.integers(1, 100)).map(
+    lambda pair: (pair[0] * OUTPUT_STRIDE, pair[1] * OUTPUT_STRIDE)
+)
 focals, centres = st.floats(50, 3000), st.floats(-100, 2000)
 
 
@@ -50,14 +52,17 @@ def test_a_masked_array_becomes_a_plain_one():
 @given(sides, sides, networks)
 def test_the_content_fits_is_centred_and_keeps_its_shape(height, width, network):
     box = letterbox((height, width), network)
-    assert all(side % CELL == 0 for side in (*box.content, box.top, box.left))
+    assert all(side % OUTPUT_STRIDE == 0 for side in (*box.content, box.top, box.left))
     assert box.rows.stop <= network[0]
     assert box.columns.stop <= network[1]
     spare = [limit - side for limit, side in zip(network, box.content, strict=True)]
-    assert [abs(2 * before - left) <= 2 * CELL for before, left in zip((box.top, box.left), spare, strict=True)] == [True, True]
+    assert [abs(2 * before - left) <= 2 * OUTPUT_STRIDE for before, left in zip((box.top, box.left), spare, strict=True)] == [
+        True,
+        True,
+    ]
     wanted = min(network[0] / height, network[1] / width)
     for side, original in zip(box.content, (height, width), strict=True):
-        assert abs(side - original * wanted) <= CELL / 2 + 1e-6 or side == CELL
+        assert abs(side - original * wanted) <= OUTPUT_STRIDE / 2 + 1e-6 or side == OUTPUT_STRIDE
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from edge_mtl.evaluation.labelled_frames import labelled_folder, labelled_set
 from edge_mtl.evaluation.sqnr import sqnr_db
 from edge_mtl.evaluation.verify import (
     REFERENCE,
-    Subject,
+    EvaluatedGraph,
     Verification,
     quantized_subjects,
     verify,
@@ -293,9 +293,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Verification:
     frames = load_calibration(bundle, count=5, unreadable_share=0.0).frames
     random = np.random.default_rng(0)
 
-    def int8(label: str, calibration: list[np.ndarray]) -> Subject:
+    def int8(label: str, calibration: list[np.ndarray]) -> EvaluatedGraph:
         (made,) = quantized_subjects(bundle, backend="onnxruntime", frames=calibration, threads=1)
-        return Subject(made.backend, made.precision, made.model, True, label=label)
+        return EvaluatedGraph(made.backend, made.precision, made.model, True, label=label)
 
     good = int8("good", list(frames))
     noise = int8("noise only", [random.integers(0, 256, frame.shape, np.uint8) for frame in frames])
@@ -305,8 +305,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Verification:
         good,
         noise,
         dim,
-        Subject("onnxruntime", "int8", scale, True, label="broken scale"),
-        Subject("onnxruntime", "fp32", with_swapped_colours(bundle.read(DEPLOY_MODEL)), False, label="swapped channels"),
+        EvaluatedGraph("onnxruntime", "int8", scale, True, label="broken scale"),
+        EvaluatedGraph("onnxruntime", "fp32", with_swapped_colours(bundle.read(DEPLOY_MODEL)), False, label="swapped channels"),
     ]
     folder_frames = labelled_folder(folder, bundle.manifest.input)
     return verify_graphs(bundle, subjects, frames=folder_frames, threads=1, pictures=1, noise=False)

@@ -12,7 +12,7 @@ import torch
 from mtl.models.placement import GraphPlacement, PlainModel
 from mtl.settings import ModelSettings
 
-from edge_mtl.inference_pipeline import FramePath
+from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.manifest import InputSpec, Manifest, task_descriptions
 from edge_mtl.tasks import TASK_NAMES
 from tests.bundles import canonical_intrinsics, picture
@@ -33,7 +33,7 @@ def test_torch_answers_as_the_network_does(floats: str, agree: float, monkeypatc
     rival = runtime(network, (64, 96), threads=1, floats=floats, compiled=False)
     torch.set_num_threads(threads)
     manifest = Manifest("tiny", 1, task_descriptions(TASK_NAMES), InputSpec(64, 96), canonical_intrinsics(), {})
-    maps = FramePath(rival, manifest)(frame)
+    maps = InferencePipeline(rival, manifest)(frame)
     assert maps.segmentation is not None
     assert (maps.segmentation == expected["segmentation"][0].numpy()).mean() >= agree
     assert np.abs(maps.depth / expected["depth"][0].numpy() - 1).mean() < (1e-4 if floats == "fp32" else 0.1)

@@ -20,7 +20,7 @@ from edge_mtl.builder.tensorrt.half import to_half
 from edge_mtl.builder.tensorrt.options import PlanOptions, PlanPrecision
 from edge_mtl.builder.tensorrt.pictures import with_casts_at_the_ends
 from edge_mtl.onnx_graph.model import facts
-from edge_mtl.quantization.quantize import calibrate, emit
+from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
 from tests.bundles import picture
 from tests.networks import as_if_trained
@@ -56,7 +56,7 @@ def test_an_rtx_plan_of_a_b2(rtx: Library, deploy: bytes, precision: PlanPrecisi
     graph = deploy
     if precision.startswith("int8"):
         recipe, frames = load_recipe(TENSORRT_INT8), [picture(0, height=HEIGHT, width=WIDTH)]
-        graph = emit(graph, calibrate(graph, frames, recipe=recipe, threads=1), recipe=recipe, target="tensorrt")
+        graph = insert_qdq(graph, calibrate(graph, frames, recipe=recipe, threads=1), recipe=recipe, target="tensorrt")
     graph = to_half(graph) if precision.endswith("fp16") else graph
     report = build_plan(rtx, graph, PlanOptions(precision=precision, builder_optimization_level=0))
     counted = facts(graph)

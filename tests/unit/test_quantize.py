@@ -18,7 +18,7 @@ from edge_mtl.errors import BackendUnavailable, BuildError, CalibrationError
 from edge_mtl.onnx_graph import model as graph_model
 from edge_mtl.onnx_graph.model import GraphIndex, facts, parse
 from edge_mtl.quantization.placement import place
-from edge_mtl.quantization.quantize import Calibrated, calibrate, emit, quantize_for_cpu
+from edge_mtl.quantization.quantize import Calibrated, calibrate, insert_qdq, quantize_for_cpu
 from edge_mtl.quantization.recipes import Recipe, load_recipe
 from tests.bundles import host_model, picture, reference, write_picture
 
@@ -171,15 +171,15 @@ def test_what_gelu_on_bytes_adds_to_the_mean_of_its_result_is_taken_out_of_the_n
     expected = np.concatenate([reference(model, frame)["normals_quarter"] for frame in FRAMES])
 
     def error_of_the_mean(ranges: Calibrated) -> float:
-        graph = emit(model, ranges, recipe=RECIPE, target="onnxruntime", bits=8)
+        graph = insert_qdq(model, ranges, recipe=RECIPE, target="onnxruntime", bits=8)
         found = np.concatenate([run(graph, frame)["normals_quarter"] for frame in FRAMES])
         return float(np.abs((found - expected).mean(axis=(0, 2, 3))).mean())
 
     assert error_of_the_mean(calibrated) < 0.8 * error_of_the_mean(without)
-    in_floats = [emit(model, ranges, recipe=RECIPE, target="openvino", bits=8) for ranges in (calibrated, without)]
+    in_floats = [insert_qdq(model, ranges, recipe=RECIPE, target="openvino", bits=8) for ranges in (calibrated, without)]
     assert in_floats[0] == in_floats[1], "where GELU is computed in floats nothing is taken out"
     floats = changed(element_wise=("Add", "Relu", "Resize"))
-    kept = [emit(model, ranges, recipe=floats, target="onnxruntime", bits=8) for ranges in (calibrated, without)]
+    kept = [insert_qdq(model, ranges, recipe=floats, target="onnxruntime", bits=8) for ranges in (calibrated, without)]
     assert kept[0] == kept[1]
 
 
@@ -192,7 +192,7 @@ def test_element_wise_operators_stay_float_when_the_recipe_says_so() -> None:
 def test_nearest_upsampling_of_bytes_is_exact() -> None:
     model, exact = transformer_like(), changed(element_wise=("Add", "Relu", "Resize"))
     ranges = calibrate(model, FRAMES, recipe=exact)
-    with_gather = emit(model, ranges, recipe=exact, target="onnxruntime")
+    with_gather = insert_qdq(model, ranges, recipe=exact, target="onnxruntime")
     proto = parse(model, name="model")
     for value in list(proto.graph.value_info):
         if value.name in ("coarse", "up"):
@@ -201,7 +201,7 @@ def test_nearest_upsampling_of_bytes_is_exact() -> None:
     assert "up" in place(index, exact, target="onnxruntime").shared
     resized = [node.op_type for node in onnx.load_from_string(with_gather).graph.node]
     assert "Resize" not in resized
-    expected = run(emit(model, ranges, recipe=changed(element_wise=("Add", "Relu")), target="onnxruntime"), picture(9))
+    expected = run(insert_qdq(model, ranges, recipe=changed(element_wise=("Add", "Relu")), target="onnxruntime"), picture(9))
     found = run(with_gather, picture(9))
     assert signal_to_noise_db(found["normals_quarter"], expected["normals_quarter"]) > 30
 
@@ -210,7 +210,7 @@ def test_seven_bit_weights_where_bytes_would_saturate() -> None:
     model = host_model()
     ranges = calibrate(model, FRAMES, recipe=RECIPE)
     for bits, levels in ((7, 63), (8, 127)):
-        proto = onnx.load_from_string(emit(model, ranges, recipe=RECIPE, target="onnxruntime", bits=bits))
+        proto = onnx.load_from_string(insert_qdq(model, ranges, recipe=RECIPE, target="onnxruntime", bits=bits))
         weights = [numpy_helper.to_array(t) for t in proto.graph.initializer if t.name.endswith("_weight_integers")]
         assert weights
         assert max(int(np.abs(w.astype(int)).max()) for w in weights) == levels
@@ -225,7 +225,7 @@ def test_layers_can_be_excluded_by_name() -> None:
 
 def test_a_range_that_is_missing_is_named() -> None:
     with pytest.raises(BuildError, match="no range for activation"):
-        emit(host_model(), Calibrated({}, {}, {}), recipe=RECIPE, target="onnxruntime")
+        insert_qdq(host_model(), Calibrated({}, {}, {}), recipe=RECIPE, target="onnxruntime")
 
 
 def test_no_frames_are_an_error() -> None:

@@ -1,4 +1,4 @@
-"""Equalisation keeps the function and narrows the spread; bias correction takes the mean error out; bytes repeat."""
+"""CrossLayerEqualization keeps the function and narrows the spread; bias correction takes the mean error out; bytes repeat."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge_mtl.errors import BuildError
 from edge_mtl.onnx_graph.model import GraphIndex, parse
 from edge_mtl.quantization.bias import corrected_bias, mean_output
 from edge_mtl.quantization.cross_layer_equalization import apply_scales, choose_scales, junctions
-from edge_mtl.quantization.quantize import calibrate, choose, emit, observe_activations, quantize
+from edge_mtl.quantization.quantize import calibrate, choose_ranges, insert_qdq, observe_activations, quantize
 from edge_mtl.quantization.recipes import CPU_INT8, TENSORRT_INT8, load_recipe
 from edge_mtl.quantization.statistics import observe
 from edge_mtl.quantization.weights import LayerArrays, quantize_layer
@@ -32,7 +32,7 @@ def reach(model: bytes) -> dict[str, np.ndarray]:
     return {name: item.reach for name, item in seen.items() if item.reach is not None}
 
 
-def equalised(model: bytes, *, strength: float = 0.5) -> bytes:
+def equalized(model: bytes, *, strength: float = 0.5) -> bytes:
     proto = parse(model, name="model")
     index = GraphIndex(proto)
     apply_scales(proto, index, choose_scales(index, reach(model), strength=strength))
@@ -63,11 +63,11 @@ class TestEqualisation:
     @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
     def test_the_function_stays_the_same(self, strength: float) -> None:
         model = transformer_block()
-        np.testing.assert_allclose(output(equalised(model, strength=strength)), output(model), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(output(equalized(model, strength=strength)), output(model), rtol=1e-4, atol=1e-5)
 
     def test_channels_before_a_depthwise_convolution_reach_equally_far_afterwards(self) -> None:
         model = transformer_block()
-        before, after = reach(model)["expanded"], reach(equalised(model))["expanded"]
+        before, after = reach(model)["expanded"], reach(equalized(model))["expanded"]
         assert before.max() / before.min() > 3
         assert after.max() / after.min() < 1.01
 
@@ -123,7 +123,7 @@ class TestEqualisation:
         model, noise = transformer_block(), {}
         for equalise in (False, True):
             recipe = with_recipe(equalise=equalise)
-            quantized = emit(model, calibrate(model, FRAMES, recipe=recipe), recipe=recipe, target="tensorrt")
+            quantized = insert_qdq(model, calibrate(model, FRAMES, recipe=recipe), recipe=recipe, target="tensorrt")
             noise[equalise] = np.square(output(quantized) - output(model)).mean()
         assert noise[True] < noise[False]
 
@@ -177,7 +177,7 @@ class TestBiasCorrection:
         for path, target in ((CPU_INT8, "onnxruntime"), (CPU_INT8, "openvino"), (TENSORRT_INT8, "tensorrt")):
             recipe = with_recipe(correct=True, path=path)
             proto = onnx.load_from_string(
-                emit(changed, calibrate(changed, FRAMES, recipe=recipe), recipe=recipe, target=target)
+                insert_qdq(changed, calibrate(changed, FRAMES, recipe=recipe), recipe=recipe, target=target)
             )
             index = GraphIndex(proto)
             made = index.producer["shrunk"] if "shrunk" in index.producer else index.producer["shrunk_last_source_gemm"]
@@ -201,7 +201,7 @@ class TestDeterminism:
         model, recipe = transformer_block(), with_recipe()
         observed = observe_activations(model, FRAMES, recipes=[recipe])
         reaches = {
-            method: choose(model, observed, recipe=with_recipe(method=method)).ranges["gelu"].reach
+            method: choose_ranges(model, observed, recipe=with_recipe(method=method)).ranges["gelu"].reach
             for method in ("minmax", "percentile", "entropy", "mse")
         }
         assert all(reach <= reaches["minmax"] for reach in reaches.values())

@@ -20,8 +20,8 @@ from edge_mtl.quantization.quantize import (
     CPU_MODEL,
     TENSORRT_MODEL,
     Observed,
-    choose,
-    emit,
+    choose_ranges,
+    insert_qdq,
     observe_activations,
     quantize,
 )
@@ -61,7 +61,7 @@ def block() -> tuple[bytes, Observed]:
 
 def emitted(recipe: Recipe, target: str) -> Emitted:
     model, observed = block()
-    return Emitted(emit(model, choose(model, observed, recipe=recipe), recipe=recipe, target=target))
+    return Emitted(insert_qdq(model, choose_ranges(model, observed, recipe=recipe), recipe=recipe, target=target))
 
 
 def placed(recipe: Recipe, **changes: object) -> Recipe:
@@ -177,8 +177,8 @@ class TestOverrides:
     def test_a_layer_can_have_its_own_range_method(self) -> None:
         rule = (LayerOverride("*.shrink", method="minmax"), LayerOverride("*.refine", percentile=95.0))
         model, observed = block()
-        changed = choose(model, observed, recipe=dataclasses.replace(TENSORRT, layers=rule)).ranges
-        plain = choose(model, observed, recipe=TENSORRT).ranges
+        changed = choose_ranges(model, observed, recipe=dataclasses.replace(TENSORRT, layers=rule)).ranges
+        plain = choose_ranges(model, observed, recipe=TENSORRT).ranges
         assert changed["gelu"].reach > plain["gelu"].reach
         assert changed["features"].reach < plain["features"].reach
         assert changed["normed"] == plain["normed"]

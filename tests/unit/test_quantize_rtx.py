@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from edge_mtl.onnx_graph.model import facts
-from edge_mtl.quantization.quantize import calibrate, emit
+from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
 from tests.bundles import picture
 from tests.transformers import transformer_block
@@ -18,7 +18,7 @@ tensorrt = pytest.importorskip("tensorrt_rtx", reason='TensorRT for RTX is not i
 def test_rtx_parses_and_builds_the_tensorrt_emission() -> None:
     model, recipe = transformer_block(), load_recipe(TENSORRT_INT8)
     frames = [picture(seed) for seed in range(4)]
-    quantized = emit(model, calibrate(model, frames, recipe=recipe), recipe=recipe, target="tensorrt")
+    quantized = insert_qdq(model, calibrate(model, frames, recipe=recipe), recipe=recipe, target="tensorrt")
     logger = tensorrt.Logger(tensorrt.Logger.ERROR)
     builder = tensorrt.Builder(logger)
     network = builder.create_network(1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from edge_mtl.bundle import Bundle
-from edge_mtl.commands import samples
 from edge_mtl.commands.demo_picture import draw
 from edge_mtl.evaluation.labelled_frames import LabelledFrame
+from edge_mtl.sources import samples
 from edge_mtl.tasks import NYU13_CLASSES
 from tests.bundles import make_bundle, picture
 

@@ -10,7 +10,7 @@ import pytest
 
 from edge_mtl.backends import Availability
 from edge_mtl.builder import pipeline, search
-from edge_mtl.builder.candidate_builds import Trial
+from edge_mtl.builder.candidate_builds import CandidateBuild
 from edge_mtl.builder.candidates import Candidate, candidates
 from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.builder.search import propose, smallest_fitting
@@ -199,7 +199,7 @@ class TestBuild:
         measured = Measured(**{**PAYING, "depthwise": (40.0, -0.05)})
         monkeypatch.setattr(search, "measure_sensitivity", measured)
 
-        def mixed_first(ranking: list[Trial]) -> list[Trial]:
+        def mixed_first(ranking: list[CandidateBuild]) -> list[CandidateBuild]:
             return sorted(ranking, key=lambda trial: not trial.candidate.float_blocks)
 
         monkeypatch.setattr(pipeline, "_best_per_runtime", mixed_first)

@@ -20,9 +20,9 @@ from edge_mtl.evaluation.sensitivity.figure import draw_sensitivity
 from edge_mtl.evaluation.sensitivity.measure import measure_sensitivity
 from edge_mtl.evaluation.sensitivity.prefix import choose_cuts, cut_before, suffix
 from edge_mtl.evaluation.sensitivity.report import Sensitivity
-from edge_mtl.evaluation.sensitivity.score import Yardstick
+from edge_mtl.evaluation.sensitivity.score import ReferenceEvaluator
 from edge_mtl.onnx_graph.model import facts
-from edge_mtl.quantization.quantize import calibrate, emit, equalised
+from edge_mtl.quantization.quantize import calibrate, equalized, insert_qdq
 from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
 from tests.bundles import host_model, make_bundle, picture, reference
 from tests.command_line import assert_failed, edge_mtl
@@ -73,7 +73,7 @@ class TestBlocks:
             alone = dataclasses.replace(RECIPE, layers=only(block))
             others = dataclasses.replace(RECIPE, layers=without((block,)))
             for recipe, expected in ((alone, len(block.layers)), (others, total - len(block.layers))):
-                assert facts(emit(model, calibrated, recipe=recipe, target="onnxruntime")).integer_layers == expected
+                assert facts(insert_qdq(model, calibrated, recipe=recipe, target="onnxruntime")).integer_layers == expected
 
     def test_an_unknown_level_is_refused(self) -> None:
         with pytest.raises(BuildError, match="expected block or layer"):
@@ -93,13 +93,15 @@ class TestPrefix:
         model = transformer_block()
         calibrated = calibrate(model, [picture(1), picture(2)], recipe=RECIPE)
         assert calibrated.scales, "with equalisation, activations inside differ from those of the plain graph"
-        plain = equalised(model, calibrated)
+        plain = equalized(model, calibrated)
         planes = np.ascontiguousarray(picture(9).transpose(2, 0, 1)[None]).astype(np.float32)
         cuts, tried = choose_cuts(model, count=20), 0
         for block in find_blocks(model, RECIPE, target="onnxruntime"):
             if (cut := cut_before(model, block.layers, cuts)) is None:
                 continue
-            quantized = emit(model, calibrated, recipe=dataclasses.replace(RECIPE, layers=only(block)), target="onnxruntime")
+            quantized = insert_qdq(
+                model, calibrated, recipe=dataclasses.replace(RECIPE, layers=only(block)), target="onnxruntime"
+            )
             whole = open_backend("onnxruntime", quantized, threads=1, precision="int8").run({"image": planes})
             rest = open_backend("onnxruntime", suffix(quantized, model, cut), threads=1, precision="int8")
             values = _activations(plain, list(rest.inputs), planes)
@@ -123,12 +125,14 @@ class TestYardstick:
     def test_fp32_is_perfect_against_itself_and_noise_shows_at_its_level(self, bundle: Bundle) -> None:
         model, frames = bundle.read(DEPLOY_MODEL), list(evaluation_frames(bundle))
         answers = [reference(model, item.frame) for item in frames]
-        yardstick = Yardstick(bundle, frames, lambda planes: reference(model, planes[0].transpose(1, 2, 0).astype(np.uint8)))
-        assert yardstick.reference().sqnr_db == {"normals": 150.0}
+        evaluator = ReferenceEvaluator(
+            bundle, frames, lambda planes: reference(model, planes[0].transpose(1, 2, 0).astype(np.uint8))
+        )
+        assert evaluator.reference().sqnr_db == {"normals": 150.0}
         centred = np.concatenate([a["normals_quarter"] for a in answers])
         spread = (centred - centred.mean(axis=(0, 2, 3), keepdims=True)).std()
         noise = np.random.default_rng(0).normal(0, spread / 10, answers[0]["normals_quarter"].shape)
-        found = yardstick.measure(lambda at: {"normals_quarter": (answers[at]["normals_quarter"] + noise).astype(np.float32)})
+        found = evaluator.measure(lambda at: {"normals_quarter": (answers[at]["normals_quarter"] + noise).astype(np.float32)})
         assert found.sqnr_db["normals"] == pytest.approx(20.0, abs=0.5)
 
     def test_every_third_pixel_scores_nearly_as_all_do(self, bundle: Bundle) -> None:
@@ -137,13 +141,13 @@ class TestYardstick:
         def run(planes: np.ndarray) -> dict[str, np.ndarray]:
             return reference(model, planes[0].transpose(1, 2, 0).astype(np.uint8))
 
-        whole, thinned = (Yardstick(bundle, frames, run, stride=stride).reference() for stride in (1, 3))
+        whole, thinned = (ReferenceEvaluator(bundle, frames, run, stride=stride).reference() for stride in (1, 3))
         name = "normal_mean_deg"
         assert thinned.score.accuracy[name] == pytest.approx(whole.score.accuracy[name], abs=0.05)
 
     def test_no_frames_are_an_error(self, bundle: Bundle) -> None:
         with pytest.raises(BuildError, match="no evaluation frames"):
-            Yardstick(bundle, [], lambda planes: {})
+            ReferenceEvaluator(bundle, [], lambda planes: {})
 
 
 class TestSensitivity:

@@ -13,7 +13,7 @@ import prepare_nyuv2
 import pytest
 import validate_dataset
 from mtl.config import ConfigError, parse_config
-from mtl.datasets.augment import see, whole_view
+from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.loader import BatchPlan, StepBatches
 from mtl.datasets.nyuv2 import DatasetError, DatasetMissing, NyuRequest
 from mtl.datasets.nyuv2.axes import NormalAxes, detect_axes
@@ -271,11 +271,11 @@ def test_batches_come_from_the_folder(folder: Path, mode: str) -> None:
 def test_targets_without_the_canonical_camera_are_the_files_own(folder: Path) -> None:
     frame = NyuRequest(str(folder), "train").open()[0]
     view = whole_view(SIZE, aspect=SIZE[1] / SIZE[0])
-    _, _, depth, normals, camera = see(frame, view, size=SIZE, canonical=False)
+    _, _, depth, normals, camera = apply_view(frame, view, size=SIZE, canonical=False)
     np.testing.assert_array_equal(depth, frame.depth_m)
     np.testing.assert_array_equal(normals, frame.normals)
     assert camera == pytest.approx(frame.intrinsics)
-    _, _, canonical, *_ = see(frame, view, size=SIZE, canonical=True)
+    _, _, canonical, *_ = apply_view(frame, view, size=SIZE, canonical=True)
     assert not np.array_equal(canonical, depth)  # the switch does something
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from mtl.datasets.augment import View, draw_view, jitter, see
+from mtl.datasets.augment import View, apply_view, draw_view, jitter
 from mtl.datasets.frame import Frame
 from mtl.datasets.nyuv2.surface import normals_of_depth
 from mtl.datasets.rooms import render_room
@@ -62,7 +62,7 @@ def angles(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> np.ndarr
 def test_libmtl_views_equal_the_same_operations_in_torch(seed: int) -> None:
     frame = noisy_frame()
     view = draw_view(SIZE, np.random.default_rng(seed), LIBMTL, aspect=ASPECT)
-    image, label, depth, normals, _ = see(frame, view, size=SIZE, canonical=False)
+    image, label, depth, normals, _ = apply_view(frame, view, size=SIZE, canonical=False)
     expected_image, expected_label, expected_depth, expected_normals = reference(frame, view)
     assert np.abs(image / 255 - expected_image).max() <= 0.5 / 255 + 1e-5
     np.testing.assert_array_equal(label, expected_label)
@@ -73,9 +73,9 @@ def test_libmtl_views_equal_the_same_operations_in_torch(seed: int) -> None:
 def test_the_comparison_with_torch_can_fail() -> None:
     frame = noisy_frame()
     here, beside = View((4, 6, 32, 42), False, 1.5), View((4, 7, 32, 42), False, 1.5)
-    image, *_ = see(frame, here, size=SIZE, canonical=False)
+    image, *_ = apply_view(frame, here, size=SIZE, canonical=False)
     assert np.abs(image / 255 - reference(frame, beside)[0]).max() > 0.1
-    consistent, *_ = see(frame, View(here.window), size=SIZE, canonical=False)
+    consistent, *_ = apply_view(frame, View(here.window), size=SIZE, canonical=False)
     assert np.abs(consistent / 255 - reference(frame, here)[0]).max() > 0.1  # corners are not aligned there
 
 
@@ -101,8 +101,8 @@ def test_libmtl_leaves_the_photometry_alone() -> None:
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_libmtl_targets_at_a_phase_are_the_full_ones_at_those_pixels(phase: tuple[int, int], mirrored: bool) -> None:
     frame, view = noisy_frame(), View((9, 3, 32, 42), mirrored, 1.5)
-    full = see(frame, view, size=SIZE, canonical=False)
-    few = see(frame, view, size=SIZE, stride=4, phase=phase, canonical=False)
+    full = apply_view(frame, view, size=SIZE, canonical=False)
+    few = apply_view(frame, view, size=SIZE, stride=4, phase=phase, canonical=False)
     at = np.s_[phase[0] :: 4, phase[1] :: 4]
     np.testing.assert_array_equal(few[0], full[0])
     for some, everything in zip(few[1:4], full[1:4], strict=True):
@@ -123,7 +123,7 @@ def zoomed(
     high, wide = int(size[0] / zoom), int(size[1] / zoom)
     window = (int(rng.integers(size[0] - high + 1)), int(rng.integers(size[1] - wide + 1)), high, wide)
     view = View(window, mirrored, zoom if libmtl else 0.0)
-    _, _, depth, normals, camera = see(frame, view, size=size, canonical=False)
+    _, _, depth, normals, camera = apply_view(frame, view, size=size, canonical=False)
     return depth, normals, normals_of_depth(depth, camera), camera[0]
 
 
@@ -151,8 +151,8 @@ def test_the_formula_of_the_consistent_mode() -> None:
     frame = Frame(frame.image, frame.label, frame.depth_m, frame.normals, camera)
     view = View((8, 11, 32, 43))  # centred to half a pixel, so the principal point hardly moves
     zoom = SIZE[0] / 32
-    _, _, depth, normals, _ = see(frame, view, size=SIZE, canonical=False)
-    _, _, unscaled, unbent, _ = see(frame, View(view.window, False, 1.0), size=SIZE, canonical=False)
+    _, _, depth, normals, _ = apply_view(frame, view, size=SIZE, canonical=False)
+    _, _, unscaled, unbent, _ = apply_view(frame, View(view.window, False, 1.0), size=SIZE, canonical=False)
     expected = unbent * np.array([1, 1, zoom])
     inside = (np.abs(unscaled / zoom / np.maximum(depth, 1e-6) - 1) < 0.05) & (np.linalg.norm(unbent, axis=-1) > 0.999)
     assert inside.mean() > 0.7

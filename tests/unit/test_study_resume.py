@@ -19,7 +19,7 @@ from mtl.clock import Clock
 from mtl.config import ConfigError
 from mtl.datasets.frame import Batch
 from mtl.loop import StepReport, Training
-from mtl.metric_logger import METRICS, Journal, JournalError
+from mtl.metric_logger import METRICS, MetricLogError, MetricLogger
 from mtl.parallel import ALONE, Parallel
 from mtl.run import BEST, STATE, Run, TrainingError
 from mtl.settings import RunSettings
@@ -137,24 +137,24 @@ def test_a_full_disk_ends_the_run_in_one_line_and_keeps_the_checkpoint_before(ro
 
 
 def test_records_after_the_checkpoint_and_torn_lines_are_written_once(tmp_path: Path) -> None:
-    first = Journal(tmp_path)
+    first = MetricLogger(tmp_path)
     for step in (1, 2, 3):
         first.write("validation", step=step, miou=float("nan"))
     first.write("done", step=2)
     with (tmp_path / METRICS).open("a") as stream:
         stream.write('{"kind": "valid')
-    Journal(tmp_path, step=2).write("start", step=2)
+    MetricLogger(tmp_path, step=2).write("start", step=2)
     records = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
     assert [(record["kind"], record["step"]) for record in records] == [("validation", 1), ("validation", 2), ("start", 2)]
     assert records[0]["miou"] is None
-    Journal(tmp_path).write("start", step=0)
+    MetricLogger(tmp_path).write("start", step=0)
     assert len((tmp_path / METRICS).read_text().splitlines()) == 1
 
 
 def test_a_journal_that_cannot_be_written_is_a_typed_error(tmp_path: Path) -> None:
     (tmp_path / METRICS).mkdir()
-    with pytest.raises(JournalError, match="cannot be written"):
-        Journal(tmp_path)
+    with pytest.raises(MetricLogError, match="cannot be written"):
+        MetricLogger(tmp_path)
 
 
 def test_the_test_at_the_end_measures_the_last_and_the_best_weights(rooms: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from edge_mtl.builder.tensorrt.timing_cache import attach, cache_file, keep
 from edge_mtl.cuda.gpus import Gpu
 from edge_mtl.errors import BackendUnavailable, BuildError
 from edge_mtl.onnx_graph.model import facts
-from edge_mtl.quantization.quantize import calibrate, emit
+from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
 from tests.bundles import graph_model, host_model, picture
 from tests.transformers import transformer_block
@@ -55,7 +55,7 @@ def planes(seed: int) -> np.ndarray:
 def quantized() -> bytes:
     model, recipe = transformer_block(), load_recipe(TENSORRT_INT8)
     frames = [picture(seed) for seed in range(3)]
-    return emit(model, calibrate(model, frames, recipe=recipe, threads=1), recipe=recipe, target="tensorrt")
+    return insert_qdq(model, calibrate(model, frames, recipe=recipe, threads=1), recipe=recipe, target="tensorrt")
 
 
 # Half precision

@@ -29,7 +29,7 @@ from edge_mtl.bundle import PLAIN_MODEL, Bundle
 from edge_mtl.cuda.gpus import Gpu
 from edge_mtl.device import fingerprint
 from edge_mtl.engine_store.engines import EngineStore
-from edge_mtl.engine_store.resolve import choose, default_backend
+from edge_mtl.engine_store.resolve import default_backend, resolve_engine
 from edge_mtl.errors import BackendUnavailable, BuildError, EngineMismatch
 from edge_mtl.onnx_graph.model import facts
 
@@ -150,7 +150,7 @@ def test_the_plain_graph_is_timed_beside_the_rewritten_one_and_may_win(
     assert "made of the plain graph" in report.chosen.reason
     monkeypatch.setattr("edge_mtl.engine_store.resolve.available", lambda: HERE)
     monkeypatch.setattr("edge_mtl.engine_store.engines.gpus", lambda: (ORIN,))
-    plan = choose(own_bundle).model
+    plan = resolve_engine(own_bundle).model
     opened = gpu.open("tensorrt", plan, precision="fp16")
     assert next(iter(opened.inputs.values())).dtype == "uint8", "pixels go in: pre- and post-processing are in the plan"
 
@@ -219,25 +219,25 @@ def test_the_plan_is_chosen_where_its_gpu_is_and_passed_over_where_it_is_gone(
     build_engine(own_bundle, precision="int8", threads=1, budget=None, store=store)
     monkeypatch.setattr("edge_mtl.engine_store.resolve.available", lambda: HERE)
     monkeypatch.setattr("edge_mtl.engine_store.engines.gpus", lambda: (ORIN,))
-    found = choose(own_bundle)
+    found = resolve_engine(own_bundle)
     assert (found.backend, found.precision) == ("tensorrt", "int8+fp16")
     assert found.model.startswith(MAGIC)
     monkeypatch.setattr("edge_mtl.engine_store.engines.gpus", lambda: (dataclasses.replace(ORIN, name="Thor"),))
-    assert choose(own_bundle).backend == "onnxruntime", "the engine of the processor still fits"
+    assert resolve_engine(own_bundle).backend == "onnxruntime", "the engine of the processor still fits"
     with pytest.raises(EngineMismatch, match=r"built on Orin .*this device has Thor"):
-        choose(own_bundle, backend="tensorrt")
+        resolve_engine(own_bundle, backend="tensorrt")
     monkeypatch.setattr("edge_mtl.engine_store.resolve.available", lambda: WITHOUT)
-    passed = choose(own_bundle)
+    passed = resolve_engine(own_bundle)
     assert (passed.backend, passed.fell_back) == ("onnxruntime", True)
     with pytest.raises(BackendUnavailable, match="there is no GPU"):
-        choose(own_bundle, backend="tensorrt")
+        resolve_engine(own_bundle, backend="tensorrt")
 
 
 def test_tensorrt_without_an_engine_names_the_command(own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_mtl.engine_store.resolve.available", lambda: HERE)
     with pytest.raises(EngineMismatch, match=r"edge-mtl build-engine .* --backend tensorrt"):
-        choose(own_bundle, backend="tensorrt")
-    assert choose(own_bundle).backend == "onnxruntime"
+        resolve_engine(own_bundle, backend="tensorrt")
+    assert resolve_engine(own_bundle).backend == "onnxruntime"
 
 
 def test_the_gpu_that_is_named_is_the_one_that_plans_are_built_for(

@@ -24,7 +24,7 @@ from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.errors import BuildError
 from edge_mtl.onnx_graph.model import facts
-from edge_mtl.quantization.quantize import calibrate, emit
+from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
 from tests.bundles import graph_model, host_model, picture
 from tests.transformers import transformer_block
@@ -64,7 +64,9 @@ def test_an_rtx_plan_of_the_demo_bundle_in_half_precision(rtx: Library, deploy: 
 def test_an_rtx_plan_of_the_demo_bundle_in_int8_keeps_every_pair(rtx: Library, deploy: bytes) -> None:
     recipe = load_recipe(TENSORRT_INT8)
     frames = load_calibration(Bundle.open(DEMO_BUNDLE), None, count=2, unreadable_share=0.0).frames
-    quantized = to_half(emit(deploy, calibrate(deploy, frames, recipe=recipe, threads=1), recipe=recipe, target="tensorrt"))
+    quantized = to_half(
+        insert_qdq(deploy, calibrate(deploy, frames, recipe=recipe, threads=1), recipe=recipe, target="tensorrt")
+    )
     report = build_plan(rtx, quantized, PlanOptions(precision="int8+fp16", builder_optimization_level=0))
     counted = facts(quantized)
     assert report.plan[:4] == b"vtrt"
@@ -142,7 +144,7 @@ def test_an_rtx_build_is_refused_where_the_graph_holds_another_precision(
 
 def test_an_rtx_build_of_integers_is_refused_where_floats_were_asked_for(rtx: Library) -> None:
     recipe, model = load_recipe(TENSORRT_INT8), transformer_block()
-    quantized = emit(
+    quantized = insert_qdq(
         model, calibrate(model, [picture(0), picture(1)], recipe=recipe, threads=1), recipe=recipe, target="tensorrt"
     )
     with pytest.raises(BuildError, match="without Q/DQ pairs"):

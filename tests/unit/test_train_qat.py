@@ -21,7 +21,7 @@ from edge_mtl.backends import open_backend
 from edge_mtl.backends.int8_saturation import products_saturate
 from edge_mtl.errors import BuildError, CalibrationError
 from edge_mtl.quantization.learned import Learned, forget, read_learned, write_learned
-from edge_mtl.quantization.quantize import calibrate, choose, emit, observe_activations
+from edge_mtl.quantization.quantize import calibrate, choose_ranges, insert_qdq, observe_activations
 from edge_mtl.quantization.ranges import Range
 from edge_mtl.quantization.recipes import CPU_INT8, TENSORRT_INT8, Recipe, Target, Weights, load_recipe
 from edge_mtl.quantization.weights import LayerArrays, quantize_layer
@@ -61,7 +61,7 @@ def distance(found: np.ndarray, expected: np.ndarray) -> float:
 
 def int8_of(graph: bytes, target: Target, bits: int = 8) -> bytes:
     recipe = recipe_for(target)
-    return emit(graph, calibrate(graph, [], recipe=recipe), recipe=recipe, target=target, bits=bits)
+    return insert_qdq(graph, calibrate(graph, [], recipe=recipe), recipe=recipe, target=target, bits=bits)
 
 
 def with_bits(graph: bytes, bits: int) -> bytes:
@@ -263,7 +263,7 @@ def test_learnt_ranges_count_before_frames_until_they_are_forgotten(graphs: Mapp
     graph, recipe = graphs["onnxruntime"], recipe_for("onnxruntime")
     learned = read_learned(onnx.load_model_from_string(graph))
     assert learned is not None
-    found = choose(graph, observe_activations(graph, FRAMES[:1], recipes=[recipe]), recipe=recipe)
+    found = choose_ranges(graph, observe_activations(graph, FRAMES[:1], recipes=[recipe]), recipe=recipe)
     assert {name: item for name, item in found.ranges.items() if name != "image"} == dict(learned.ranges)
     assert not found.scales
     assert not found.means
@@ -279,7 +279,7 @@ def test_ranges_of_another_target_are_filled_in_from_frames(graphs: Mapping[Targ
     learned = read_learned(onnx.load_model_from_string(graphs["openvino"]))
     assert learned is not None
     assert set(learned.ranges) < set(calibrated.ranges)
-    assert emit(graphs["openvino"], calibrated, recipe=recipe, target="tensorrt")
+    assert insert_qdq(graphs["openvino"], calibrated, recipe=recipe, target="tensorrt")
 
 
 def test_damaged_ranges_are_refused() -> None:

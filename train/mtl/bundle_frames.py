@@ -17,7 +17,7 @@ import numpy as np
 from edge_mtl.calibration.frames import decode_picture
 from edge_mtl.errors import BuildError
 from edge_mtl.files import sha256_bytes
-from mtl.datasets.augment import see, whole_view
+from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.frame import FrameSource
 
 __all__ = ["DEPTH_UNITS_PER_M", "network_picture", "spread", "write_calibration", "write_evaluation", "write_golden"]
@@ -53,7 +53,7 @@ def write_evaluation(folder: Path, frames: FrameSource, indices: Sequence[int], 
     for number, index in enumerate(indices):
         frame = frames[index]
         view = whole_view(frame.label.shape, aspect=size[1] / size[0])
-        image, label, depth, normals, intrinsics = see(frame, view, size=size, canonical=False)
+        image, label, depth, normals, intrinsics = apply_view(frame, view, size=size, canonical=False)
         name = f"{number:03d}"
         (folder / f"{name}.jpg").write_bytes(_jpeg(image, quality))
         (folder / f"{name}.label.png").write_bytes(_png(label))
@@ -90,7 +90,7 @@ def network_picture(frames: FrameSource, index: int, size: tuple[int, int]) -> n
     """Frame number `index` as the network sees it: (H, W, 3) uint8 RGB of `size`."""
     frame = frames[index]
     view = whole_view(frame.label.shape, aspect=size[1] / size[0])
-    return see(frame, view, size=size, stride=max(size), canonical=False)[0]
+    return apply_view(frame, view, size=size, stride=max(size), canonical=False)[0]
 
 
 def _jpeg(image: np.ndarray, quality: int) -> bytes:

@@ -19,7 +19,7 @@ from mtl.bundle_card import DATASETS, Trained, measure, provenance
 from mtl.bundle_frames import spread, write_calibration, write_evaluation, write_golden
 from mtl.checkpoint import CheckpointError, load_weights
 from mtl.config import ConfigError, apply_overrides, as_written, describe, parse_config
-from mtl.datasets.augment import see, whole_view
+from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.frame import FrameSource
 from mtl.datasets.sources import held_out_frames, train_frames
 from mtl.evaluate import model_predictor
@@ -145,7 +145,7 @@ def _camera(settings: RunSettings, size: tuple[int, int], frames: FrameSource) -
     if settings.data.kind == "rooms":
         raise ConfigError("rooms have many cameras: a network for a bundle should be trained with data.canonical = true")
     frame = frames[0]
-    return see(frame, whole_view(frame.label.shape, aspect=size[1] / size[0]), size=size, canonical=False)[4]
+    return apply_view(frame, whole_view(frame.label.shape, aspect=size[1] / size[0]), size=size, canonical=False)[4]
 
 
 def _shares(count: int, labelled: int, golden: int) -> tuple[list[int], list[int]]:

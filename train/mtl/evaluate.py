@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from edge_mtl.evaluation.metrics import MultiTaskMetrics
 from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
-from mtl.datasets.augment import see, whole_view
+from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.frame import FrameSource
 from mtl.geometry import Intrinsics, canonical_intrinsics, from_canonical
 from mtl.models import MultiTaskModel
@@ -73,7 +73,7 @@ def judge(
         for index in range(first, min(first + batch, len(frames))):
             frame = frames[index]
             view = whole_view(frame.label.shape, aspect=width / height)
-            views.append(see(frame, view, size=size, canonical=False))
+            views.append(apply_view(frame, view, size=size, canonical=False))
         maps = predict(np.stack([view[0] for view in views]))
         for number, (image, label, depth, normals, intrinsics) in enumerate(views):
             own = {task: value[number : number + 1] for task, value in maps.items()}

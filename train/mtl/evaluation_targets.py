@@ -20,7 +20,7 @@ from mtl.evaluate import Predictor, model_predictor
 from mtl.onnx_predictor import OnnxGraph
 from mtl.settings import DataSettings
 
-__all__ = ["Chosen", "FrameChoice", "Subject", "subjects_of"]
+__all__ = ["Chosen", "EvaluationTarget", "FrameChoice", "evaluation_targets"]
 
 Chosen = Literal["last", "best", "both"]
 
@@ -43,7 +43,7 @@ class FrameChoice:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class EvaluationTarget:
     """One model to measure.
 
     Attributes:
@@ -64,7 +64,7 @@ class Subject:
     parameters: int | None = None
 
 
-def subjects_of(path: Path, *, weights: Chosen, engines: bool, frames: FrameChoice) -> Iterator[Subject]:
+def evaluation_targets(path: Path, *, weights: Chosen, engines: bool, frames: FrameChoice) -> Iterator[EvaluationTarget]:
     """The models at `path`: a checkpoint, the folder of a run (its last and best weights), or the folder of a bundle.
 
     Raises:
@@ -88,11 +88,11 @@ def _no_bundle(path: Path) -> BundleError:
     return BundleError(f"{path} is no bundle: only bundles have engines. Export it with: python train/export.py CHECKPOINT")
 
 
-def _checkpoint(path: Path, name: str, frames: FrameChoice, *, shown: Path) -> Subject:
+def _checkpoint(path: Path, name: str, frames: FrameChoice, *, shown: Path) -> EvaluationTarget:
     trained = load_trained(path)
     settings = trained.settings
     step = int(trained.metadata.get("step", 0))
-    return Subject(
+    return EvaluationTarget(
         path=shown,
         name=name,
         predict=model_predictor(trained.fine_tuned or trained.model),
@@ -105,7 +105,7 @@ def _checkpoint(path: Path, name: str, frames: FrameChoice, *, shown: Path) -> S
     )
 
 
-def _bundle(path: Path, engines: bool, frames: FrameChoice) -> Iterator[Subject]:
+def _bundle(path: Path, engines: bool, frames: FrameChoice) -> Iterator[EvaluationTarget]:
     bundle = Bundle.open(path)
     size = (bundle.manifest.input.height, bundle.manifest.input.width)
     told = bundle.manifest.provenance
@@ -121,4 +121,4 @@ def _bundle(path: Path, engines: bool, frames: FrameChoice) -> Iterator[Subject]
         if len(graphs) == 1:
             raise EngineMismatch(f"No engine of {path} was built here. Run: edge-mtl build-engine {path} --int8")
     for name, predict in graphs.items():
-        yield Subject(path, name, predict, size, bundle.tasks, data, step=step, parameters=parameters)
+        yield EvaluationTarget(path, name, predict, size, bundle.tasks, data, step=step, parameters=parameters)

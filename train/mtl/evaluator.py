@@ -17,13 +17,13 @@ from mtl.checkpoint import load_weights, save_weights
 from mtl.config import describe
 from mtl.datasets.frame import Frame, FrameSource
 from mtl.evaluate import evaluate, judge, model_predictor, score
-from mtl.metric_logger import Journal, JournalError
+from mtl.metric_logger import MetricLogError, MetricLogger
 from mtl.models import MultiTaskModel
 from mtl.pictures import prediction_sheet, write_sheet
 from mtl.progress import metrics_table
 from mtl.settings import RunSettings
 
-__all__ = ["BEST", "LAST", "Appraisal", "Best", "Rounding"]
+__all__ = ["BEST", "LAST", "Best", "Evaluator", "Rounding"]
 
 
 @runtime_checkable
@@ -48,7 +48,7 @@ class Best:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-class Appraisal:
+class Evaluator:
     """Evaluates the weights of one run and keeps the best and the last in its folder.
 
     Args:
@@ -61,7 +61,7 @@ class Appraisal:
         settings: RunSettings,
         folder: Path,
         *,
-        journal: Journal,
+        journal: MetricLogger,
         console: Console,
         best: Mapping[str, Any] | None = None,
         command: str | None = None,
@@ -82,7 +82,7 @@ class Appraisal:
             model: the averaged weights.
             extra: other content of the record.
         Raises:
-            CheckpointError, JournalError: the disk is full; what was written before is intact.
+            CheckpointError, MetricLogError: the disk is full; what was written before is intact.
         """
         settings = self._settings
         size = (settings.stages[stage].height, settings.stages[stage].width)
@@ -102,7 +102,7 @@ class Appraisal:
             try:
                 write_sheet(path, prediction_sheet(list(judged)))
             except OSError as exc:
-                raise JournalError(f"{path} could not be written ({exc}). Make room, then go on with --resume") from exc
+                raise MetricLogError(f"{path} could not be written ({exc}). Make room, then go on with --resume") from exc
         current = score(metrics)
         description = {"config": describe(settings), "step": step, "size": list(size), "validation": metrics}
         description |= {"command": self._command} if self._command is not None else {}

@@ -18,20 +18,20 @@ from edge_mtl.files import write_atomic
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["METRICS", "Journal", "JournalError"]
+__all__ = ["METRICS", "MetricLogError", "MetricLogger"]
 
 METRICS = "metrics.jsonl"
 _CURVES = "tensorboard"
 _OF_THE_END = ("test", "done")
 
 
-class JournalError(EdgeMtlError):
+class MetricLogError(EdgeMtlError):
     """What a run did cannot be written down."""
 
     exit_code = 13
 
 
-class Journal:
+class MetricLogger:
     """The records of the run in `folder`; NaN becomes null.
 
     Args:
@@ -40,7 +40,7 @@ class Journal:
             a resumed run writes them again.
         tensorboard: whether to write event files into `folder`/tensorboard as well.
     Raises:
-        JournalError: the folder cannot be written, or TensorBoard is not installed.
+        MetricLogError: the folder cannot be written, or TensorBoard is not installed.
     """
 
     def __init__(self, folder: Path | None, *, step: int = 0, tensorboard: bool = False) -> None:
@@ -60,7 +60,7 @@ class Journal:
             with self._path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(_plain(record)) + "\n")
         except OSError as exc:
-            raise JournalError(
+            raise MetricLogError(
                 f"{self._path} could not be written ({exc.strerror}). Make room, then go on with --resume"
             ) from exc
         self.curve(kind, values, step=step)
@@ -87,7 +87,7 @@ class Journal:
             if len(kept) < len(lines):
                 write_atomic(path, b"".join(kept))
         except OSError as exc:
-            raise JournalError(f"{path} cannot be written ({exc.strerror}). Choose another --folder") from exc
+            raise MetricLogError(f"{path} cannot be written ({exc.strerror}). Choose another --folder") from exc
 
 
 def _stays(line: bytes, step: int) -> bool:
@@ -102,11 +102,11 @@ def _writer(folder: Path, step: int) -> SummaryWriter:
     try:
         from torch.utils.tensorboard import SummaryWriter  # optional
     except ImportError as exc:
-        raise JournalError("loop.tensorboard needs TensorBoard: pip install tensorboard, or leave the setting out") from exc
+        raise MetricLogError("loop.tensorboard needs TensorBoard: pip install tensorboard, or leave the setting out") from exc
     try:
         return SummaryWriter(str(folder), purge_step=step)
     except OSError as exc:
-        raise JournalError(f"{folder} cannot be written ({exc.strerror}). Choose another --folder") from exc
+        raise MetricLogError(f"{folder} cannot be written ({exc.strerror}). Choose another --folder") from exc
 
 
 def _plain(value: Any) -> Any:

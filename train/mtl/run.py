@@ -26,12 +26,12 @@ from mtl.config import describe
 from mtl.datasets.frame import Batch, FrameSource
 from mtl.datasets.loader import BatchPlan, batches
 from mtl.datasets.sources import held_out_frames, train_frames
-from mtl.evaluator import BEST, LAST, Appraisal
+from mtl.evaluator import BEST, LAST, Evaluator
 from mtl.interrupts import deferred_stop
 from mtl.loop import StepReport, Training
 from mtl.losses import MultiTaskLoss
 from mtl.machine import prepared
-from mtl.metric_logger import Journal
+from mtl.metric_logger import MetricLogger
 from mtl.models import MultiTaskModel
 from mtl.models.configured import model_from
 from mtl.parallel import ALONE, Parallel
@@ -94,7 +94,7 @@ class Run:
         Raises:
             TrainingError: the loss stopped being finite.
             CheckpointError, BuildError: files that do not fit, rooms that cannot be made.
-            JournalError: the disk is full; what was written before is intact.
+            MetricLogError: the disk is full; what was written before is intact.
             PeerFailed: another process of the run failed.
         """
         try:
@@ -118,9 +118,9 @@ class Run:
         settings, parallel = self.settings, self._parallel
         training, validation = parallel.first_then_others(lambda: self._prepare(device))
         own = self.folder if parallel.is_first else None
-        journal = Journal(own, step=training.step, tensorboard=settings.loop.tensorboard)
+        journal = MetricLogger(own, step=training.step, tensorboard=settings.loop.tensorboard)
         best = self._state["best"] if self._state is not None else None
-        appraisal = Appraisal(settings, self.folder, journal=journal, console=self._console, best=best, command=self._command)
+        appraisal = Evaluator(settings, self.folder, journal=journal, console=self._console, best=best, command=self._command)
         if self._state is not None:
             self._console.print(f"resumed at step {training.step} of {settings.steps}")
         parameters = sum(parameter.numel() for parameter in training.model.parameters())
@@ -185,7 +185,7 @@ class Run:
         return prepared_network(self.settings)
 
     def _stage(
-        self, training: Training, validation: FrameSource, appraisal: Appraisal, journal: Journal, progress: StepProgress
+        self, training: Training, validation: FrameSource, appraisal: Evaluator, journal: MetricLogger, progress: StepProgress
     ) -> None:
         """Train to the end of the stage that the next step belongs to."""
         settings, parallel, clock = self.settings, self._parallel, self._clock
@@ -248,8 +248,8 @@ class Run:
         self,
         training: Training,
         validation: FrameSource,
-        appraisal: Appraisal,
-        journal: Journal,
+        appraisal: Evaluator,
+        journal: MetricLogger,
         progress: StepProgress,
         index: int,
     ) -> None:
@@ -261,7 +261,7 @@ class Run:
         extra = {"losses": progress.losses, "images_per_s": progress.images_per_s}
         appraisal.validate(training.ema.model, validation, stage=index, step=step, extra=extra)
 
-    def _finish(self, training: Training, appraisal: Appraisal, journal: Journal) -> None:
+    def _finish(self, training: Training, appraisal: Evaluator, journal: MetricLogger) -> None:
         """The test, if it is wanted, and the record of the end."""
         settings, clock = self.settings, self._clock
         if settings.loop.test_at_end:
@@ -275,7 +275,7 @@ class Run:
             )
             self._console.print(text, highlight=False)
 
-    def _checkpoint(self, training: Training, appraisal: Appraisal) -> None:
+    def _checkpoint(self, training: Training, appraisal: Evaluator) -> None:
         if self._parallel.is_first:
             config = json.dumps(describe(self.settings), sort_keys=True)
             content = {"training": training.state(), "best": appraisal.best, "clock": asdict(self._clock), "config": config}
@@ -321,7 +321,7 @@ def _in_one_line(error: EdgeMtlError) -> EdgeMtlError:
     return type(error)(lines[-1].partition(": ")[2] or lines[-1])
 
 
-def _note(journal: Journal, report: StepReport, step: int) -> None:
+def _note(journal: MetricLogger, report: StepReport, step: int) -> None:
     """What a single step is worth writing down."""
     if report.cosines:
         journal.write("cosine", step=step, **{f"{a}+{b}": value for (a, b), value in report.cosines.items()})

@@ -15,7 +15,7 @@ Row = Mapping[str, Any]
 
 METRICS = (
     ("miou", "Classes, mIoU", True),
-    ("depth_rel", "Depth, mean relative error", False),
+    ("depth_rel", "BenchmarkConfig, mean relative error", False),
     ("normal_mean_deg", "Normals, mean error in degrees", False),
 )
 """Metric, its title, whether more is better."""

@@ -27,11 +27,11 @@ from edge_mtl.evaluation.scores import drops
 from edge_mtl.evaluation.sensitivity.blocks import Block, Level, find_blocks, only
 from edge_mtl.evaluation.sensitivity.prefix import Cut, choose_cuts, cut_before, suffix
 from edge_mtl.evaluation.sensitivity.report import BlockSensitivity, Sensitivity, load_sensitivity, save_sensitivity
-from edge_mtl.evaluation.sensitivity.score import Yardstick
+from edge_mtl.evaluation.sensitivity.score import ReferenceEvaluator
 from edge_mtl.files import sha256_bytes
 from edge_mtl.onnx_graph.model import parse
 from edge_mtl.quantization.learned import QAT_MODEL, int8_graph
-from edge_mtl.quantization.quantize import Calibrated, calibrate, emit, equalised
+from edge_mtl.quantization.quantize import Calibrated, calibrate, equalized, insert_qdq
 from edge_mtl.quantization.recipes import Recipe, Target
 from edge_mtl.quantization.statistics import open_session
 from edge_mtl.quantization.weights import weight_bits
@@ -93,8 +93,8 @@ def measure_sensitivity(
         def run(planes: Array) -> Mapping[str, Array]:
             return opened.run({feed: planes})
 
-        yardstick = Yardstick(bundle, frames, run, stride=_STRIDE, progress=report)
-    reference = yardstick.reference()
+        evaluator = ReferenceEvaluator(bundle, frames, run, stride=_STRIDE, progress=report)
+    reference = evaluator.reference()
     rows = {row.name: row for row in (done.rows if done is not None else ())}
     result = Sensitivity(
         key=key,
@@ -102,20 +102,20 @@ def measure_sensitivity(
         target=target,
         level=level,
         backend=backend if rounds and target != "tensorrt" else "",
-        frames=len(yardstick),
+        frames=len(evaluator),
         reference=dict(reference.score.accuracy),
         baseline_ms=done.baseline_ms if done is not None else None,
         rows=tuple(rows.values()),
     )
     left = [block for block in blocks if block.name not in rows]
-    prefix = _Prefix(equalised(deploy, ranges), choose_cuts(deploy), left, yardstick, threads=threads, progress=report)
+    prefix = _Prefix(equalized(deploy, ranges), choose_cuts(deploy), left, evaluator, threads=threads, progress=report)
     for number, block in enumerate(left):
         if time.monotonic() > end:
             break
         model, cut = models[block.name](), prefix.cut(block)
         runnable = model if cut is None else suffix(model, deploy, cut)
         with contextlib.closing(open_backend(backend, runnable, threads=threads, precision="int8")) as alone:
-            found = yardstick.measure(partial(prefix.run, alone, cut))
+            found = evaluator.measure(partial(prefix.run, alone, cut))
         lost = {name: drop.value for name, drop in drops(reference.score, found.score).items()}
         rows[block.name] = BlockSensitivity(
             name=block.name,
@@ -129,7 +129,7 @@ def measure_sensitivity(
         save_sensitivity(resume, result)
         report("blocks", number + 1, len(left))
     if rounds and target != "tensorrt":
-        timer = _Timer(deploy, models, yardstick.planes(0), backend=backend, floats=floats, rounds=rounds, threads=threads)
+        timer = _Timer(deploy, models, evaluator.planes(0), backend=backend, floats=floats, rounds=rounds, threads=threads)
         result = timer.complete(result, resume=resume, end=end, progress=report)
     return result
 
@@ -137,7 +137,7 @@ def measure_sensitivity(
 def _alone(deploy: bytes, ranges: Calibrated, recipe: Recipe, target: Target, block: Block) -> bytes:
     """The graph with nothing but `block` on integers."""
     alone = dataclasses.replace(recipe, layers=(*recipe.layers, *only(block)))
-    return emit(deploy, ranges, recipe=alone, target=target)
+    return insert_qdq(deploy, ranges, recipe=alone, target=target)
 
 
 class _Prefix:
@@ -148,23 +148,23 @@ class _Prefix:
         deploy: bytes,
         cuts: Sequence[Cut],
         blocks: Sequence[Block],
-        yardstick: Yardstick,
+        evaluator: ReferenceEvaluator,
         *,
         threads: int | None,
         progress: Progress,
     ) -> None:
         self._cuts = {block.name: cut_before(deploy, block.layers, cuts) for block in blocks}
-        self._yardstick = yardstick
+        self._yardstick = evaluator
         names = sorted({name for cut in self._cuts.values() if cut is not None for name in cut.tensors})
         self._kept: list[dict[str, Array]] = []
         if not names:
             return
         session = open_session(parse(deploy, name="the deploy graph"), names, threads, why="Measuring sensitivity")
         feed = session.get_inputs()[0].name
-        for number in range(len(yardstick)):
-            values = session.run(names, {feed: yardstick.planes(number)})
+        for number in range(len(evaluator)):
+            values = session.run(names, {feed: evaluator.planes(number)})
             self._kept.append(dict(zip(names, values, strict=True)))
-            progress("prefix", number + 1, len(yardstick))
+            progress("prefix", number + 1, len(evaluator))
 
     def cut(self, block: Block) -> Cut | None:
         """Where the runs of `block` start; None at the image."""

@@ -20,7 +20,7 @@ from edge_mtl.image.frames import Intrinsics, letterbox
 from edge_mtl.tasks import NYU13_CLASSES, SEGMENTATION
 from edge_mtl.tasks.postprocess import HOST_OUTPUTS, CameraChange, Maps, camera_change, finish
 
-__all__ = ["Measured", "Yardstick"]
+__all__ = ["Measured", "ReferenceEvaluator"]
 
 Array = np.ndarray
 Outputs = Mapping[str, Array]
@@ -52,7 +52,7 @@ class _Kept:
     targets: Mapping[str, Array]
 
 
-class Yardstick:
+class ReferenceEvaluator:
     """FP32's answers on some frames, and how far others are from them.
 
     Args:

@@ -25,7 +25,7 @@ __all__ = [
     "TENSORRT_INT8",
     "Activations",
     "Calibration",
-    "Equalisation",
+    "CrossLayerEqualization",
     "LayerOverride",
     "Placement",
     "Recipe",
@@ -75,7 +75,7 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
-class Equalisation:
+class CrossLayerEqualization:
     """Whether scales move between neighbouring layers before quantization; see `cross_layer_equalization`.
 
     Attributes:
@@ -140,7 +140,7 @@ class Recipe:
     targets: tuple[Target, ...] = _CPU_TARGETS
     activations: Activations = field(default_factory=Activations)
     weights: Weights = field(default_factory=Weights)
-    equalisation: Equalisation = field(default_factory=Equalisation)
+    equalisation: CrossLayerEqualization = field(default_factory=CrossLayerEqualization)
     placement: Placement = field(default_factory=Placement)
     layers: tuple[LayerOverride, ...] = ()
     calibration: Calibration = field(default_factory=Calibration)
@@ -191,7 +191,7 @@ def parse_recipe(content: Mapping[str, Any]) -> Recipe:
     weights = _section(Weights, content, "weights")
     _one_of(weights.reduce_range, get_args(ReduceRange), "weights.reduce_range")
     _switch(weights.bias_correction, "weights.bias_correction")
-    equalisation = _section(Equalisation, content, "equalisation")
+    equalisation = _section(CrossLayerEqualization, content, "equalisation")
     _switch(equalisation.enabled, "equalisation.enabled")
     _within(equalisation.strength, 0.0, 1.0, "equalisation.strength")
     _within(equalisation.frames, 1, 100_000, "equalisation.frames")

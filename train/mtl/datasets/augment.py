@@ -18,7 +18,7 @@ from mtl.datasets.libmtl import ZOOMS, bilinear_aligned, nearest_down
 from mtl.geometry import Intrinsics, canonical_intrinsics, crop_and_resize_intrinsics, mirror_intrinsics, to_canonical
 from mtl.settings import AugmentSettings
 
-__all__ = ["View", "draw_view", "jitter", "see", "whole_view"]
+__all__ = ["View", "apply_view", "draw_view", "jitter", "whole_view"]
 
 Array = np.ndarray
 
@@ -64,7 +64,7 @@ def draw_view(frame_size: tuple[int, int], rng: np.random.Generator, settings: A
     return View((top, left, high, wide), bool(rng.random() < settings.flip))
 
 
-def see(
+def apply_view(
     frame: Frame, view: View, *, size: tuple[int, int], stride: int = 1, phase: tuple[int, int] = (0, 0), canonical: bool = True
 ) -> tuple[Array, Array, Array, Array, Intrinsics]:
     """The view of a frame at a size.

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
-from mtl.datasets.augment import draw_view, jitter, see
+from mtl.datasets.augment import apply_view, draw_view, jitter
 from mtl.datasets.frame import Batch, FrameSource
 from mtl.settings import AugmentSettings
 
@@ -83,7 +83,9 @@ class StepBatches(Dataset[Batch]):
         height, width = plan.size
         view = draw_view(frame.label.shape, rng, plan.augment, aspect=width / height)
         stride, start = (plan.stride, phase) if phase is not None else (1, (0, 0))
-        image, label, depth, normals, _ = see(frame, view, size=plan.size, stride=stride, phase=start, canonical=plan.canonical)
+        image, label, depth, normals, _ = apply_view(
+            frame, view, size=plan.size, stride=stride, phase=start, canonical=plan.canonical
+        )
         return jitter(image, rng, plan.augment), label, depth, normals
 
     def _index(self, position: int, count: int) -> int:

@@ -1,4 +1,4 @@
-"""From a trained network to one that is fine-tuned for integers: rewritten for speed, calibrated, equalised.
+"""From a trained network to one that is fine-tuned for integers: rewritten for speed, calibrated, equalized.
 
 Knows the order of these steps; each is elsewhere. Ranges begin where calibration leaves them, so that fine-tuning starts
 from the INT8 graph as it would be built without any, but for the correction of biases, which training does by itself.
@@ -18,8 +18,8 @@ from torch import Tensor
 from edge_mtl.onnx_graph.model import GraphIndex, parse
 from edge_mtl.quantization.learned import Learned, write_learned
 from edge_mtl.quantization.placement import place
-from edge_mtl.quantization.quantize import calibrate, equalised
-from edge_mtl.quantization.recipes import CPU_INT8, TENSORRT_INT8, Equalisation, Recipe, Target, load_recipe
+from edge_mtl.quantization.quantize import calibrate, equalized
+from edge_mtl.quantization.recipes import CPU_INT8, TENSORRT_INT8, CrossLayerEqualization, Recipe, Target, load_recipe
 from mtl.bundle_frames import network_picture, spread
 from mtl.checkpoint import start_from
 from mtl.datasets.sources import train_frames
@@ -68,14 +68,16 @@ def resumed_network(settings: RunSettings, state: Mapping[str, Tensor]) -> QatNe
 
 
 def with_ranges(deploy: bytes, pictures: Sequence[np.ndarray], *, recipe: Recipe, target: Target) -> bytes:
-    """The float graph with equalised scales and with the calibrated ranges of `target` in its metadata.
+    """The float graph with equalized scales and with the calibrated ranges of `target` in its metadata.
 
     Args:
         pictures: (H, W, 3) uint8 RGB of the graph's size.
     """
     calibrated = calibrate(deploy, pictures, recipe=replace(recipe, targets=(target,)))
-    model = parse(equalised(deploy, calibrated), name="the deploy graph")
-    kept = replace(recipe, equalisation=Equalisation(enabled=False), weights=replace(recipe.weights, bias_correction=False))
+    model = parse(equalized(deploy, calibrated), name="the deploy graph")
+    kept = replace(
+        recipe, equalisation=CrossLayerEqualization(enabled=False), weights=replace(recipe.weights, bias_correction=False)
+    )
     index = GraphIndex(model)
     wanted = [name for name in place(index, kept, target=target).ranged if name not in index.inputs]
     write_learned(model, Learned(target, {name: calibrated.ranges[name] for name in wanted}, kept))

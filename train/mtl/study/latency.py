@@ -22,17 +22,17 @@ from rich.console import Console
 
 from edge_mtl.backends import available, open_backend
 from edge_mtl.backends.selection import AUTO, check_any, on_kind
-from edge_mtl.bench.interleaved import take_turns
+from edge_mtl.bench.interleaved import run_interleaved
 from edge_mtl.bench.statistics import distribution, ratio_interval
 from edge_mtl.builder.candidates import Candidate, candidates
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import BuildError
 from edge_mtl.files import sha256_bytes
-from edge_mtl.quantization.quantize import calibrate, emit
+from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import Target, load_recipe
 from mtl.checkpoint import load_weights
 from mtl.config import describe
-from mtl.datasets.augment import see, whole_view
+from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.sources import train_frames
 from mtl.models.configured import model_from
 from mtl.models.export import export_deploy
@@ -100,7 +100,7 @@ def _pictures(settings: RunSettings, request: LatencyRequest) -> list[np.ndarray
     for index in range(min(_CALIBRATION_FRAMES, len(frames))):
         frame = frames[index]
         view = whole_view(frame.label.shape, aspect=size[1] / size[0])
-        pictures.append(see(frame, view, size=size, stride=max(size), canonical=False)[0])
+        pictures.append(apply_view(frame, view, size=size, stride=max(size), canonical=False)[0])
     return pictures
 
 
@@ -126,7 +126,7 @@ def _graphs(
         key = (engine.backend, engine.weight_bits)
         if engine.precision != "fp32" and key not in integers:
             target = cast(Target, engine.backend)
-            integers[key] = emit(fp32, calibrated, recipe=load_recipe(), target=target, bits=engine.weight_bits)
+            integers[key] = insert_qdq(fp32, calibrated, recipe=load_recipe(), target=target, bits=engine.weight_bits)
     return {
         engine.name: fp32 if engine.precision == "fp32" else integers[engine.backend, engine.weight_bits] for engine in engines
     }
@@ -152,7 +152,7 @@ def _time(
                 backend = open_backend(engine.backend, of_row[engine.name], threads=threads, precision=engine.precision)
                 stack.callback(backend.close)
                 calls[_call(row, engine)] = partial(backend.run, feeds)
-        turns = take_turns(calls, rounds=_ROUNDS)
+        turns = run_interleaved(calls, rounds=_ROUNDS)
     seconds = {name: found.seconds for name, found in turns.items()}
     first = next(iter(graphs))
     found = available()

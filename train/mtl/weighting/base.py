@@ -30,7 +30,7 @@ class WeightingReport:
 
 
 class Weighting(nn.Module, ABC):
-    """Turns the losses of a batch into gradients.
+    """InterleavedTimes the losses of a batch into gradients.
 
     Every method sees the losses times the weights of the settings (`losses.segmentation` and so on, or those of the
     stage), so that those are part of the problem that it balances; "fixed" does nothing else. Everything else that a

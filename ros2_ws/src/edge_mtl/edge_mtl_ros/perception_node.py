@@ -25,17 +25,17 @@ from edge_mtl.engine import Engine
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.tasks import DEPTH
 from edge_mtl_ros.cameras import CameraKeeper
+from edge_mtl_ros.frame_queue import LatestFrameQueue
 from edge_mtl_ros.heartbeat import Heartbeat
-from edge_mtl_ros.intake import Intake
 from edge_mtl_ros.loading import Interrupted, close_engine, load_engine
 from edge_mtl_ros.machine import Machine
-from edge_mtl_ros.mismatches import Mismatches
 from edge_mtl_ros.outputs import Outputs
 from edge_mtl_ros.parameters import descriptor
+from edge_mtl_ros.qos_monitor import Mismatches
 from edge_mtl_ros.reloading import Loading
 from edge_mtl_ros.report import Report, Snapshot, report
 from edge_mtl_ros.settings import PARAMETERS, Settings
-from edge_mtl_ros.slot import NewestSlot
+from edge_mtl_ros.subscriber import Intake
 from edge_mtl_ros.worker import Worker
 
 __all__ = ["PerceptionNode"]
@@ -62,7 +62,7 @@ class PerceptionNode(LifecycleNode):
             self.declare_parameter(parameter.name, parameter.default, descriptor(parameter))
         self._settings = Settings.of(self._values())
         self.add_on_set_parameters_callback(self._judge_parameters)
-        self._slot: NewestSlot[Any] = NewestSlot(max_age_s=self._settings.max_age_s)
+        self._slot: LatestFrameQueue[Any] = LatestFrameQueue(max_age_s=self._settings.max_age_s)
         self._cameras = CameraKeeper()
         self._worker = Worker(
             self._slot,

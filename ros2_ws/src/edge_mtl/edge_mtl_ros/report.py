@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_mtl.engine import EngineInfo
+from edge_mtl_ros.frame_queue import Counts
 from edge_mtl_ros.machine import MachineState
-from edge_mtl_ros.slot import Counts
 
 __all__ = ["ERROR", "OK", "WARN", "Latencies", "Report", "Snapshot", "report"]
 

@@ -24,10 +24,10 @@ from edge_mtl.tasks.stability import TemporalFilter
 from edge_mtl_ros.cameras import CameraInUse, CameraKeeper
 from edge_mtl_ros.degradation import Degradation
 from edge_mtl_ros.faults import FaultPolicy
+from edge_mtl_ros.frame_queue import FrameHandle, LatestFrameQueue, Outcome
 from edge_mtl_ros.loading import Interrupted, close_engine
 from edge_mtl_ros.report import Latencies
 from edge_mtl_ros.settings import Settings
-from edge_mtl_ros.slot import NewestSlot, Outcome, Ticket
 
 __all__ = ["Answer", "Log", "Publishing", "Worker"]
 
@@ -95,7 +95,7 @@ class Worker:
 
     def __init__(
         self,
-        slot: NewestSlot[Any],
+        slot: LatestFrameQueue[Any],
         cameras: CameraKeeper,
         *,
         settings: Callable[[], Settings],
@@ -202,7 +202,7 @@ class Worker:
             if not self.degradation.step.full_rate:
                 self._stopping.wait(min(time.monotonic() - started_s, _REST_MAX_S))
 
-    def _one(self, ticket: Ticket[Any]) -> Outcome:
+    def _one(self, ticket: FrameHandle[Any]) -> Outcome:
         """One frame, from message to published maps."""
         if self._engine is None or self._publishing is None:
             return "stopped"
@@ -246,7 +246,7 @@ class Worker:
         self.overheads.add(sent_s, latency_s - queued_s - predict_s)
         return "published"
 
-    def _degrade(self, ticket: Ticket[Any], outcome: Outcome) -> None:
+    def _degrade(self, ticket: FrameHandle[Any], outcome: Outcome) -> None:
         """Decide which work is left out from the next frame on."""
         latency_s = time.monotonic() - ticket.arrived_s if outcome == "published" else None
         self.degradation.budget_s = self._settings().latency_budget_ms / 1e3

@@ -1,4 +1,4 @@
-"""Turns a material and texture coordinates into reflectance.
+"""InterleavedTimes a material and texture coordinates into reflectance.
 
 Patterns fade to their mean where they are finer than a pixel, so that they do not sparkle.
 """

@@ -14,8 +14,8 @@ from edge_mtl.errors import FrameError
 from edge_mtl.ros import camera_of
 from edge_mtl_ros.cameras import CameraKeeper
 from edge_mtl_ros.events import Incompatible
+from edge_mtl_ros.frame_queue import LatestFrameQueue
 from edge_mtl_ros.receiving import Input, Receiver
-from edge_mtl_ros.slot import NewestSlot
 from edge_mtl_ros.stamps import StampOrder
 
 __all__ = ["Intake"]
@@ -35,7 +35,7 @@ class Intake:
     """
 
     def __init__(
-        self, node: Node, slot: NewestSlot[Any], cameras: CameraKeeper, *, compressed: bool, on_incompatible: Incompatible
+        self, node: Node, slot: LatestFrameQueue[Any], cameras: CameraKeeper, *, compressed: bool, on_incompatible: Incompatible
     ) -> None:
         self._node, self._slot, self._cameras = node, slot, cameras
         self._order = StampOrder()

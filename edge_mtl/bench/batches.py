@@ -14,8 +14,8 @@ from itertools import cycle, islice
 import numpy as np
 
 from edge_mtl.backends import TAKES_GRAPHS, Backend, open_backend
+from edge_mtl.bench.targets import BatchTarget, Facts
 from edge_mtl.bundle import Bundle
-from edge_mtl.commands.subjects import BatchSubject, Facts
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.image.frames import letterbox, prepare
@@ -46,7 +46,7 @@ class Graph:
 
 def batch_line_up(
     bundle: Bundle, frame: Array, batch: int, threads: int | None, graphs: Iterator[Graph]
-) -> Iterator[BatchSubject]:
+) -> Iterator[BatchTarget]:
     """For each graph two subjects: the frames at once, and one after the other. Whoever takes them closes them.
 
     Args:
@@ -89,13 +89,13 @@ def difference(found: Array, expected: Array) -> float:
     return float(np.sqrt(np.mean((found.astype(np.float64) - expected.astype(np.float64)) ** 2))) / spread
 
 
-def _opened(bundle: Bundle, frames: list[Array], graph: Graph, model: bytes, threads: int | None, batch: int) -> BatchSubject:
+def _opened(bundle: Bundle, frames: list[Array], graph: Graph, model: bytes, threads: int | None, batch: int) -> BatchTarget:
     started = time.perf_counter()
     backend = open_backend(graph.backend, model, threads=threads, precision=graph.precision)
     facts = Facts(backend.info, time.perf_counter() - started, graph.key, len(model))
     prepared = [_prepared(backend, frame) for frame in frames]
     at_once = model is not graph.model
-    return BatchSubject(
+    return BatchTarget(
         graph.name if at_once else f"{graph.name}{ALONE}",
         bundle,
         backend,

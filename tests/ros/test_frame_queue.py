@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from edge_mtl_ros.slot import NewestSlot, Ticket
+from edge_mtl_ros.frame_queue import FrameHandle, LatestFrameQueue
 from edge_mtl_ros.stamps import JUMP_NS, StampOrder
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,9 +32,9 @@ STEPS = st.lists(
 @settings(max_examples=300, deadline=None)
 def test_any_schedule_keeps_order_headers_and_accounts(steps: list[tuple[Any, ...]], max_age_s: float) -> None:
     now = [0.0]
-    slot: NewestSlot[tuple[int, str]] = NewestSlot(max_age_s=max_age_s, clock=lambda: now[0])
+    slot: LatestFrameQueue[tuple[int, str]] = LatestFrameQueue(max_age_s=max_age_s, clock=lambda: now[0])
     slot.open()
-    held: Ticket[tuple[int, str]] | None = None
+    held: FrameHandle[tuple[int, str]] | None = None
     offered, published = 0, []
     for step in steps:
         if step[0] == "offer":
@@ -67,7 +67,7 @@ def test_any_schedule_keeps_order_headers_and_accounts(steps: list[tuple[Any, ..
 
 
 def test_a_worker_and_two_cameras_in_threads_lose_nothing() -> None:
-    slot: NewestSlot[tuple[int, int]] = NewestSlot()
+    slot: LatestFrameQueue[tuple[int, int]] = LatestFrameQueue()
     slot.open()
     published: list[tuple[int, int]] = []
     unbalanced: list[Any] = []
@@ -115,7 +115,7 @@ def test_a_worker_and_two_cameras_in_threads_lose_nothing() -> None:
 
 
 def test_closing_wakes_the_worker_and_counts_the_waiting_frame() -> None:
-    slot: NewestSlot[int] = NewestSlot()
+    slot: LatestFrameQueue[int] = LatestFrameQueue()
     slot.open()
     answers: list[Any] = []
     thread = threading.Thread(target=lambda: answers.append(slot.take(30.0)))
@@ -129,7 +129,7 @@ def test_closing_wakes_the_worker_and_counts_the_waiting_frame() -> None:
 
 
 def test_only_the_frame_in_hand_can_be_finished() -> None:
-    slot: NewestSlot[int] = NewestSlot()
+    slot: LatestFrameQueue[int] = LatestFrameQueue()
     slot.open()
     slot.offer(1)
     ticket = slot.take(0.0)

@@ -26,10 +26,10 @@ from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.cuda import open_cuda
 from edge_mtl.errors import BuildError
 from edge_mtl.evaluation.self_test import run_self_test
-from edge_mtl.inference_pipeline import FramePath
+from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
 
-__all__ = ["STREAMED", "Subject", "bare_context", "layer", "onnxruntime", "opened", "pytorch", "tensorrt", "tensorrt_plans"]
+__all__ = ["STREAMED", "GpuTarget", "bare_context", "layer", "onnxruntime", "opened", "pytorch", "tensorrt", "tensorrt_plans"]
 
 STREAMED = 16
 """Frames of one timed call of `stream`; its time is divided by this."""
@@ -39,7 +39,7 @@ Built = tuple[Library, bytes, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class GpuTarget:
     """Something to time.
 
     Attributes:
@@ -59,7 +59,7 @@ class Subject:
     remarks: str = ""
 
 
-def onnxruntime(bundle: Bundle, frame: Array, precision: str, *, where: str = "onnxruntime-cuda") -> Subject:
+def onnxruntime(bundle: Bundle, frame: Array, precision: str, *, where: str = "onnxruntime-cuda") -> GpuTarget:
     """ONNX Runtime on the GPU, or on the CPU for comparison."""
     graph = bundle.read(PLAIN_MODEL if where == "onnxruntime-cuda" and precision != "fp16" else DEPLOY_MODEL)
     backend = open_backend(where, to_half(graph) if precision == "fp16" else graph, precision=precision)
@@ -80,7 +80,7 @@ def tensorrt_plans(bundle: Bundle, candidate: Candidate) -> Built:
     return library, report.plan, report.describe(), candidate.precision
 
 
-def tensorrt(bundle: Bundle, frame: Array, built: Built, label: str, *, how: str) -> Subject:
+def tensorrt(bundle: Bundle, frame: Array, built: Built, label: str, *, how: str) -> GpuTarget:
     """Our TensorRT backend.
 
     Args:
@@ -97,10 +97,10 @@ def tensorrt(bundle: Bundle, frame: Array, built: Built, label: str, *, how: str
         for _ in backend.stream(feed for _ in range(STREAMED)):
             pass
 
-    return Subject(subject.name, stream, None, backend.close, per_call=STREAMED, remarks=built[2])
+    return GpuTarget(subject.name, stream, None, backend.close, per_call=STREAMED, remarks=built[2])
 
 
-def bare_context(bundle: Bundle, frame: Array, built: Built, label: str) -> Subject:
+def bare_context(bundle: Bundle, frame: Array, built: Built, label: str) -> GpuTarget:
     """The least that has to be done: copy in, enqueue, copy out, wait. No checks, no threads, no graph: trtexec's loop."""
     backend = open_plan(built[1], library=built[0], precision=built[3], graphs=False)
     cuda, plan, buffers, stream = backend._cuda, backend._plan, backend._sets[0], backend._compute
@@ -125,10 +125,10 @@ def bare_context(bundle: Bundle, frame: Array, built: Built, label: str) -> Subj
                     cuda.copy_out(target, source, stream)
             stream.synchronize()
 
-    return Subject(f"bare execution context {label}", call, None, backend.close, remarks="enqueue and copies, nothing else")
+    return GpuTarget(f"bare execution context {label}", call, None, backend.close, remarks="enqueue and copies, nothing else")
 
 
-def pytorch(bundle: Bundle, frame: Array, *, compiled: bool, checkpoint: Path | None) -> Subject:
+def pytorch(bundle: Bundle, frame: Array, *, compiled: bool, checkpoint: Path | None) -> GpuTarget:
     """PyTorch in half precision, channels last, on the host's planes: copy in, network, copy out.
 
     Without a checkpoint the network has random weights, which cost the same time.
@@ -163,12 +163,12 @@ def pytorch(bundle: Bundle, frame: Array, *, compiled: bool, checkpoint: Path | 
         torch.cuda.synchronize()
 
     name = "torch.compile FP16" if compiled else "PyTorch eager FP16"
-    return Subject(name, call, None, lambda: None, remarks=f"{weights}, network only: maps at a quarter of the size")
+    return GpuTarget(name, call, None, lambda: None, remarks=f"{weights}, network only: maps at a quarter of the size")
 
 
 def layer(nbytes: int = 4 << 20, *, binding: str) -> dict[str, float]:
     """The CUDA layer by itself: seconds of a copy in, a copy out, a graph of both; GB/s follow from `nbytes`."""
-    from edge_mtl.bench.interleaved import take_turns
+    from edge_mtl.bench.interleaved import run_interleaved
 
     cuda = open_cuda(binding=binding)
     try:
@@ -197,7 +197,7 @@ def layer(nbytes: int = 4 << 20, *, binding: str) -> dict[str, float]:
                     stream.synchronize()
 
                 calls["graph of both copies"] = launch
-            times = take_turns(calls, rounds=200)
+            times = run_interleaved(calls, rounds=200)
             found = {name: float(np.median(turn.seconds)) for name, turn in times.items()}
             for thing in (graph, pinned, device, stream):
                 if thing is not None:
@@ -207,10 +207,10 @@ def layer(nbytes: int = 4 << 20, *, binding: str) -> dict[str, float]:
         cuda.close()
 
 
-def _subject(name: str, backend: Backend, bundle: Bundle, frame: Array, *, remarks: str = "") -> Subject:
+def _subject(name: str, backend: Backend, bundle: Bundle, frame: Array, *, remarks: str = "") -> GpuTarget:
     report = run_self_test(backend, bundle)
-    path, feed = FramePath(backend, bundle.manifest), _feed(backend, frame)
-    return Subject(
+    path, feed = InferencePipeline(backend, bundle.manifest), _feed(backend, frame)
+    return GpuTarget(
         name,
         lambda: backend.run(feed),
         lambda: path(frame),
@@ -228,7 +228,7 @@ def _feed(backend: Backend, frame: Array) -> dict[str, Array]:
 
 
 @contextmanager
-def opened(make: Callable[[], Subject]) -> Iterator[Subject]:
+def opened(make: Callable[[], GpuTarget]) -> Iterator[GpuTarget]:
     """A subject, closed at the end."""
     subject = make()
     try:

@@ -10,34 +10,34 @@ from functools import partial
 import numpy as np
 
 from edge_mtl.bench.energy import Integrator, counter_of, measure_energy
-from edge_mtl.bench.fixed_rate import measure_paced
-from edge_mtl.bench.interleaved import take_turns
+from edge_mtl.bench.fixed_rate import measure_fixed_rate
+from edge_mtl.bench.footprint import Footprint, typical
+from edge_mtl.bench.interleaved import run_interleaved
 from edge_mtl.bench.report import BenchmarkRow, Memory, StartUp
 from edge_mtl.bench.sensors import Unavailable, energy_sources
 from edge_mtl.bench.sensors.nvml import Nvml
 from edge_mtl.bench.sensors.sources import EnergySource
 from edge_mtl.bench.statistics import median_interval
-from edge_mtl.commands.footprint import Footprint, typical
-from edge_mtl.commands.subjects import Subject
+from edge_mtl.bench.targets import BenchmarkTarget
 from edge_mtl.commands.terminal import Step
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.evaluation.metrics import MultiTaskMetrics
 from edge_mtl.tasks import NYU13_CLASSES, SEGMENTATION
 
-__all__ = ["add_accuracy", "add_energy", "add_footprints", "add_paced", "add_streams"]
+__all__ = ["add_accuracy", "add_energy", "add_fixed_rate", "add_footprints", "add_streams"]
 
 _RECORDING_S, _FEWEST_FRAMES, _MOST_FRAMES = 0.5, 6, 64
 _STREAM_ROUNDS = 6
 
 
-def add_streams(rows: dict[str, BenchmarkRow], subjects: Sequence[Subject], step: Step) -> None:
+def add_streams(rows: dict[str, BenchmarkRow], subjects: Sequence[BenchmarkTarget], step: Step) -> None:
     """Frames per second of `stream()`, in turns, of those that have it."""
     able = [subject for subject in subjects if subject.can_stream]
     if not able:
         return
     slowest_s = max(rows[subject.name].p50_ms for subject in able) / 1e3
     frames = int(min(max(_RECORDING_S / slowest_s, _FEWEST_FRAMES), _MOST_FRAMES))
-    turns = take_turns(
+    turns = run_interleaved(
         {subject.name: partial(subject.stream, frames) for subject in able},
         rounds=_STREAM_ROUNDS,
         warm_up_calls=1,
@@ -48,7 +48,7 @@ def add_streams(rows: dict[str, BenchmarkRow], subjects: Sequence[Subject], step
 
 
 def add_accuracy(
-    rows: dict[str, BenchmarkRow], subjects: Sequence[Subject], step: Step, unavailable: list[dict[str, str]]
+    rows: dict[str, BenchmarkRow], subjects: Sequence[BenchmarkTarget], step: Step, unavailable: list[dict[str, str]]
 ) -> None:
     """Metrics of each on its bundle's labelled frames."""
     for number, subject in enumerate(subjects):
@@ -67,12 +67,12 @@ def add_accuracy(
             unavailable.append({"name": f"accuracy of {subject.name}", "reason": "the bundle has no labelled frames"})
 
 
-def add_paced(
-    rows: dict[str, BenchmarkRow], subjects: Sequence[Subject], step: Step, *, rate_hz: float, seconds: float
+def add_fixed_rate(
+    rows: dict[str, BenchmarkRow], subjects: Sequence[BenchmarkTarget], step: Step, *, rate_hz: float, seconds: float
 ) -> None:
     """Answers to a camera that waits for nobody."""
     for subject in subjects:
-        paced = measure_paced(
+        paced = measure_fixed_rate(
             subject,
             rate_hz=rate_hz,
             duration_s=seconds,
@@ -83,7 +83,7 @@ def add_paced(
 
 def add_energy(
     rows: dict[str, BenchmarkRow],
-    subjects: Sequence[Subject],
+    subjects: Sequence[BenchmarkTarget],
     step: Step,
     card: Nvml | Unavailable,
     unavailable: list[dict[str, str]],
@@ -114,7 +114,7 @@ def add_energy(
 
 def add_footprints(
     rows: dict[str, BenchmarkRow],
-    subjects: Sequence[Subject],
+    subjects: Sequence[BenchmarkTarget],
     step: Step,
     unavailable: list[dict[str, str]],
     *,

@@ -1,6 +1,6 @@
 """How long an engine takes to its first prediction and how much memory it takes, in a process of its own.
 
-Run as a module it measures itself: `python -m edge_mtl.commands.footprint '{"bundle": ..., ...}'`. A process that has
+Run as a module it measures itself: `python -m edge_mtl.bench.footprint '{"bundle": ..., ...}'`. A process that has
 loaded several engines can tell neither.
 """
 
@@ -61,7 +61,7 @@ def measure(
     request = json.dumps(
         {"bundle": str(bundle), "backend": backend, "precision": precision, "threads": threads, "graph": graph}
     )
-    command = [sys.executable, "-m", "edge_mtl.commands.footprint", request]
+    command = [sys.executable, "-m", "edge_mtl.bench.footprint", request]
     root = str(Path(__file__).resolve().parents[2])  # this very package, wherever the command was started
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
     started = time.monotonic()
@@ -163,7 +163,7 @@ def _open(request: dict[str, object], bundle: Bundle) -> Callable[[Any], object]
     from edge_mtl.backends import open_backend
     from edge_mtl.bundle import PLAIN_MODEL
     from edge_mtl.engine_store.engines import EngineStore
-    from edge_mtl.inference_pipeline import FramePath
+    from edge_mtl.inference_pipeline import InferencePipeline
 
     compiled = None
     if graph == PLAIN_MODEL:
@@ -172,7 +172,9 @@ def _open(request: dict[str, object], bundle: Bundle) -> Callable[[Any], object]
         store = EngineStore(bundle)
         record = next(record for record in store.list() if record.key == graph)
         model, compiled = store.load(record), store.compiled.load(record)[0]
-    return FramePath(open_backend(backend, model, threads=threads, precision=precision, compiled=compiled), bundle.manifest)
+    return InferencePipeline(
+        open_backend(backend, model, threads=threads, precision=precision, compiled=compiled), bundle.manifest
+    )
 
 
 def _resident_bytes(field: str) -> int:

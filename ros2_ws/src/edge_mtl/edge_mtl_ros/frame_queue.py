@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
-__all__ = ["Counts", "NewestSlot", "Outcome", "Ticket"]
+__all__ = ["Counts", "FrameHandle", "LatestFrameQueue", "Outcome"]
 
 T = TypeVar("T")
 Outcome = Literal["published", "rejected", "replaced", "aged", "unsubscribed", "shed", "failed", "stale_stamp", "stopped"]
@@ -52,7 +52,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket(Generic[T]):
+class FrameHandle(Generic[T]):
     """One frame in the worker's hands.
 
     Attributes:
@@ -67,7 +67,7 @@ class Ticket(Generic[T]):
 
 
 @dataclass(slots=True)
-class _Books:
+class _FrameStats:
     received: int = 0
     published: int = 0
     rejected: int = 0
@@ -82,7 +82,7 @@ class _Books:
             self.drops[outcome] += 1
 
 
-class NewestSlot(Generic[T]):
+class LatestFrameQueue(Generic[T]):
     """Holds at most one waiting frame.
 
     Args:
@@ -94,9 +94,9 @@ class NewestSlot(Generic[T]):
         self.max_age_s = max_age_s
         self._clock = clock
         self._condition = threading.Condition()
-        self._books = _Books()
-        self._waiting: Ticket[T] | None = None
-        self._working: Ticket[T] | None = None
+        self._books = _FrameStats()
+        self._waiting: FrameHandle[T] | None = None
+        self._working: FrameHandle[T] | None = None
         self._open = False
 
     def open(self) -> None:
@@ -123,7 +123,7 @@ class NewestSlot(Generic[T]):
                 return
             self._drop_waiting("replaced")
             now_s = self._clock()
-            self._waiting = Ticket(self._books.received, item, now_s if arrived_s is None else arrived_s, now_s)
+            self._waiting = FrameHandle(self._books.received, item, now_s if arrived_s is None else arrived_s, now_s)
             self._condition.notify()
 
     def leave_out(self, outcome: Outcome) -> None:
@@ -132,7 +132,7 @@ class NewestSlot(Generic[T]):
             self._books.received += 1
             self._books.close(outcome)
 
-    def take(self, timeout_s: float | None = None) -> Ticket[T] | None:
+    def take(self, timeout_s: float | None = None) -> FrameHandle[T] | None:
         """The newest frame, which the caller must `finish`; None after the timeout or when the slot was closed.
 
         Raises:
@@ -151,7 +151,7 @@ class NewestSlot(Generic[T]):
             self._waiting, self._working = None, ticket
             return ticket
 
-    def finish(self, ticket: Ticket[T], outcome: Outcome) -> None:
+    def finish(self, ticket: FrameHandle[T], outcome: Outcome) -> None:
         """What became of a frame that was taken. Raises RuntimeError for any other frame."""
         with self._condition:
             if self._working is not ticket:

@@ -12,15 +12,15 @@ pytest.importorskip("rclpy", reason='needs the extra ros-test: pip install -e ".
 
 import rclpy
 from edge_mtl_ros.cameras import CameraKeeper
-from edge_mtl_ros.intake import Intake
-from edge_mtl_ros.slot import NewestSlot
+from edge_mtl_ros.frame_queue import LatestFrameQueue
+from edge_mtl_ros.subscriber import Intake
 
 from edge_mtl.ros import Camera
 from tests.bundles import picture
 from tests.ros.harness import Partner, camera_message, wait_until
 
 
-class Slot(NewestSlot[Any]):
+class Slot(LatestFrameQueue[Any]):
     """Notes when a picture comes; the first one is held until told otherwise."""
 
     def __init__(self, order: list[str]) -> None:

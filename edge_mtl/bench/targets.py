@@ -16,16 +16,16 @@ from itertools import repeat
 import numpy as np
 
 from edge_mtl.backends import Backend, BackendInfo, TensorSpec
+from edge_mtl.bench.footprint import Footprint, measure
 from edge_mtl.bench.report import BenchmarkRow
 from edge_mtl.bench.sensors import Unavailable
 from edge_mtl.bundle import PLAIN_MODEL, Bundle
-from edge_mtl.commands.footprint import Footprint, measure
 from edge_mtl.engine import Engine
-from edge_mtl.inference_pipeline import FramePath
+from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.prediction import Timing
 from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
 
-__all__ = ["BatchSubject", "BenchmarkRow", "EngineSubject", "Facts", "GraphSubject", "Subject"]
+__all__ = ["BatchTarget", "BenchmarkRow", "BenchmarkTarget", "EngineTarget", "Facts", "GraphTarget"]
 
 Array = np.ndarray
 Camera = tuple[float, float, float, float]
@@ -48,7 +48,7 @@ class Facts:
     size_bytes: int | None = None
 
 
-class Subject(ABC):
+class BenchmarkTarget(ABC):
     """A callable to time: one call is one frame, from picture to maps."""
 
     batch = 1
@@ -91,7 +91,7 @@ class Subject(ABC):
         return False
 
 
-class EngineSubject(Subject):
+class EngineTarget(BenchmarkTarget):
     """An Engine, as applications use it."""
 
     def __init__(
@@ -135,7 +135,7 @@ class EngineSubject(Subject):
         return {SEGMENTATION: found.segmentation, DEPTH: found.depth, NORMALS: found.normals}
 
 
-class GraphSubject(Subject):
+class GraphTarget(BenchmarkTarget):
     """A graph and the same pre- and post-processing, without an Engine."""
 
     def __init__(
@@ -151,7 +151,7 @@ class GraphSubject(Subject):
     ) -> None:
         super().__init__(name, bundle, frame)
         self._backend = backend
-        self._path = FramePath(self, bundle.manifest)  # this object, so that `run` can be timed
+        self._path = InferencePipeline(self, bundle.manifest)  # this object, so that `run` can be timed
         self._facts = Facts(backend.info, load_s, key, size_bytes)
         self._began_s = self._ended_s = 0.0
 
@@ -202,7 +202,7 @@ class GraphSubject(Subject):
         self._backend.close()
 
 
-class BatchSubject(Subject):
+class BatchTarget(BenchmarkTarget):
     """Inference of several frames: at once by a graph of a batch, or one after the other by a graph of one frame.
 
     Only inference is timed: an Engine takes one frame at a time, as frames come from a camera.

@@ -15,24 +15,24 @@ from typing import Any
 import numpy as np
 
 from edge_mtl.backends import DEVICES, open_backend
-from edge_mtl.backends.selection import AUTO, device_asked, gpu_asked
+from edge_mtl.backends.selection import AUTO, parse_device, resolve_gpu
+from edge_mtl.bench.batches import ALONE, Graph, batch_line_up
+from edge_mtl.bench.targets import BenchmarkTarget, EngineTarget, GraphTarget
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle, find
-from edge_mtl.commands.batches import ALONE, Graph, batch_line_up
-from edge_mtl.commands.subjects import EngineSubject, GraphSubject, Subject
 from edge_mtl.engine import Engine
 from edge_mtl.engine_store.engines import EngineStore
-from edge_mtl.engine_store.resolve import Choice, choose
+from edge_mtl.engine_store.resolve import ResolvedEngine, resolve_engine
 from edge_mtl.engine_store.sidecars import EngineRecord
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
 
-__all__ = ["BASELINE", "Wanted", "find_bundles", "first_frame", "line_up", "planned"]
+__all__ = ["BASELINE", "TargetFilter", "collect_targets", "find_bundles", "first_frame", "planned"]
 
 Array = np.ndarray
 BASELINE = "fp32 on onnxruntime, plain"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TargetFilter:
     """What to measure.
 
     Attributes:
@@ -50,22 +50,22 @@ class Wanted:
     device: str = AUTO
 
 
-def find_bundles(wanted: Wanted) -> tuple[Bundle, ...]:
+def find_bundles(wanted: TargetFilter) -> tuple[Bundle, ...]:
     """The bundles, opened. Raises BundleError."""
     return tuple(find(path) for path in wanted.bundles) or (find(None),)
 
 
-def planned(bundles: Sequence[Bundle], wanted: Wanted) -> dict[str, Any]:
-    """What `line_up` is going to open, before anything is loaded: "baseline", "frame_size", and "name" and "batch" of "rows".
+def planned(bundles: Sequence[Bundle], wanted: TargetFilter) -> dict[str, Any]:
+    """What `collect_targets` is going to open, before anything is loaded: "baseline", "frame_size", "rows" ("name", "batch").
 
-    As in the benchmark's JSON. Raises as `line_up` does.
+    As in the benchmark's JSON. Raises as `collect_targets` does.
     """
     names: list[str] = []
-    kind, index = device_asked(wanted.device)
+    kind, index = parse_device(wanted.device)
     for bundle, prefix in zip(bundles, _prefixes(bundles), strict=True):
         names.append(f"{prefix}{BASELINE}")
-        for backend, precision, record in _records(EngineStore(bundle, gpu=gpu_asked(index)), wanted):
-            found: Choice | EngineRecord = record or choose(
+        for backend, precision, record in _records(EngineStore(bundle, gpu=resolve_gpu(index)), wanted):
+            found: ResolvedEngine | EngineRecord = record or resolve_engine(
                 bundle, backend=backend, precision=precision, threads=wanted.threads, kind=kind, device=index
             )
             names.append(f"{prefix}{found.precision} on {found.backend}")
@@ -78,13 +78,13 @@ def planned(bundles: Sequence[Bundle], wanted: Wanted) -> dict[str, Any]:
     }
 
 
-def line_up(bundles: Sequence[Bundle], wanted: Wanted, stack: contextlib.ExitStack) -> list[Subject]:
+def collect_targets(bundles: Sequence[Bundle], wanted: TargetFilter, stack: contextlib.ExitStack) -> list[BenchmarkTarget]:
     """Open all of them; the first is the baseline. `stack` closes them.
 
     Raises:
         BundleError, EngineMismatch, BackendUnavailable: what was asked for is not there.
     """
-    subjects: list[Subject] = []
+    subjects: list[BenchmarkTarget] = []
     for bundle, prefix in zip(bundles, _prefixes(bundles), strict=True):
         frame = first_frame(bundle)
         if wanted.batch != 1:
@@ -113,18 +113,18 @@ def first_frame(bundle: Bundle) -> Array:
     return np.full((bundle.manifest.input.height, bundle.manifest.input.width, 3), 128, np.uint8) if found is None else found
 
 
-def _plain(bundle: Bundle, frame: Array, wanted: Wanted, prefix: str) -> Subject:
+def _plain(bundle: Bundle, frame: Array, wanted: TargetFilter, prefix: str) -> BenchmarkTarget:
     """The baseline: model.onnx in FP32 with ONNX Runtime, as anyone can run it."""
     model = bundle.read(PLAIN_MODEL)
     started = time.perf_counter()
     backend = open_backend("onnxruntime", model, threads=wanted.threads)
     load_s = time.perf_counter() - started
-    return GraphSubject(f"{prefix}{BASELINE}", bundle, backend, frame, load_s=load_s, size_bytes=len(model))
+    return GraphTarget(f"{prefix}{BASELINE}", bundle, backend, frame, load_s=load_s, size_bytes=len(model))
 
 
-def _engines(bundle: Bundle, frame: Array, wanted: Wanted, prefix: str) -> Iterator[Subject]:
+def _engines(bundle: Bundle, frame: Array, wanted: TargetFilter, prefix: str) -> Iterator[BenchmarkTarget]:
     """Every engine that was asked for and this device can run, fastest first; without any, what an Engine runs then."""
-    store = EngineStore(bundle, gpu=gpu_asked(device_asked(wanted.device)[1]))
+    store = EngineStore(bundle, gpu=resolve_gpu(parse_device(wanted.device)[1]))
     seen: set[str] = set()
     for backend, precision, record in _records(store, wanted):
         if record is None:
@@ -141,9 +141,9 @@ def _engines(bundle: Bundle, frame: Array, wanted: Wanted, prefix: str) -> Itera
             yield _built(bundle, frame, wanted, name, store, record)
 
 
-def _records(store: EngineStore, wanted: Wanted) -> Iterator[tuple[str, str, EngineRecord | None]]:
+def _records(store: EngineStore, wanted: TargetFilter) -> Iterator[tuple[str, str, EngineRecord | None]]:
     """By backend and precision that were asked for, engines that fit this device, fastest first; None where there are none."""
-    kind, _ = device_asked(wanted.device)
+    kind, _ = parse_device(wanted.device)
     for backend in wanted.backends:
         for precision in wanted.precisions:
             found = [
@@ -156,15 +156,17 @@ def _records(store: EngineStore, wanted: Wanted) -> Iterator[tuple[str, str, Eng
                 yield backend, precision, record
 
 
-def _graphs(bundle: Bundle, wanted: Wanted, prefix: str) -> Iterator[Graph]:
+def _graphs(bundle: Bundle, wanted: TargetFilter, prefix: str) -> Iterator[Graph]:
     """The same as graphs of one frame, the baseline first."""
     yield Graph(f"{prefix}{BASELINE}", "onnxruntime", "fp32", bundle.read(PLAIN_MODEL))
-    store = EngineStore(bundle, gpu=gpu_asked(device_asked(wanted.device)[1]))
+    store = EngineStore(bundle, gpu=resolve_gpu(parse_device(wanted.device)[1]))
     seen: set[str] = set()
     for backend, precision, record in _records(store, wanted):
         if record is None:
-            kind, index = device_asked(wanted.device)
-            chosen = choose(bundle, backend=backend, precision=precision, threads=wanted.threads, kind=kind, device=index)
+            kind, index = parse_device(wanted.device)
+            chosen = resolve_engine(
+                bundle, backend=backend, precision=precision, threads=wanted.threads, kind=kind, device=index
+            )
             graph = Graph(f"{prefix}{chosen.precision} on {chosen.backend}", chosen.backend, chosen.precision, chosen.model)
         else:
             name = f"{prefix}{record.precision} on {record.backend}"
@@ -174,10 +176,12 @@ def _graphs(bundle: Bundle, wanted: Wanted, prefix: str) -> Iterator[Graph]:
             yield graph
 
 
-def _by_engine(bundle: Bundle, frame: Array, wanted: Wanted, prefix: str, backend: str, precision: str) -> Subject:
+def _by_engine(
+    bundle: Bundle, frame: Array, wanted: TargetFilter, prefix: str, backend: str, precision: str
+) -> BenchmarkTarget:
     engine = Engine(bundle, backend=backend, precision=precision, device=wanted.device, threads=wanted.threads)
     graph = DEPLOY_MODEL if engine.info.placement == "host" else PLAIN_MODEL
-    return EngineSubject(
+    return EngineTarget(
         f"{prefix}{engine.info.precision} on {engine.info.backend}",
         bundle,
         engine,
@@ -186,13 +190,15 @@ def _by_engine(bundle: Bundle, frame: Array, wanted: Wanted, prefix: str, backen
     )
 
 
-def _built(bundle: Bundle, frame: Array, wanted: Wanted, name: str, store: EngineStore, record: EngineRecord) -> Subject:
+def _built(
+    bundle: Bundle, frame: Array, wanted: TargetFilter, name: str, store: EngineStore, record: EngineRecord
+) -> BenchmarkTarget:
     preferred = store.select(precision=record.precision, backend=record.backend).record
     if preferred is not None and preferred.key == record.key:
         engine = Engine(
             bundle, backend=record.backend, precision=record.precision, device=wanted.device, threads=wanted.threads
         )
-        return EngineSubject(name, bundle, engine, frame, size_bytes=record.size)
+        return EngineTarget(name, bundle, engine, frame, size_bytes=record.size)
     # An Engine would take a faster one: this one is timed without it.
     started = time.perf_counter()
     opened = open_backend(
@@ -201,7 +207,7 @@ def _built(bundle: Bundle, frame: Array, wanted: Wanted, name: str, store: Engin
         threads=wanted.threads,
         precision=record.precision,
         compiled=store.compiled.load(record)[0],
-        device=device_asked(wanted.device)[1],
+        device=parse_device(wanted.device)[1],
     )
     load_s = time.perf_counter() - started
-    return GraphSubject(name, bundle, opened, frame, load_s=load_s, key=record.key, size_bytes=record.size)
+    return GraphTarget(name, bundle, opened, frame, load_s=load_s, key=record.key, size_bytes=record.size)
