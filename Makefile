@@ -23,7 +23,7 @@ SETUP_FILES := setup.py pyproject.toml constraints.txt
 .PHONY: demo test test-sdk test-training test-ros test-wheel soak check lint docs docs-serve train test-gpu bench-gpu ptx clean help
 
 help:
-	@echo "make demo    an INT8 engine from the demo bundle, a picture in out/demo.png, a benchmark table"
+	@echo "make demo    an INT8 engine from the demo bundle, an image in out/demo.png, a benchmark table"
 	@echo "make test    set up the development environment and run the tests but for the slow ones"
 	@echo "make check   ruff, mypy, the documentation, every test, make test-wheel, and make test-ros where its wheels exist"
 	@echo "make docs    the documentation site in site/; make docs-serve shows it at localhost:8000"

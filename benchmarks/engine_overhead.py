@@ -38,7 +38,7 @@ RECORDING = 8
 
 
 def inline(model: bytes, threads: int, height: int, width: int) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
-    """A function from a picture of the network's size to (labels, depth, normals)."""
+    """A function from an image of the network's size to (labels, depth, normals)."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when the module is imported
     import onnxruntime as ort
 

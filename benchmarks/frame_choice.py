@@ -176,7 +176,7 @@ def _again(frame: Array, random: np.random.Generator) -> Array:
 
 
 def load_rooms(root: Path, split: str, count: int, size: tuple[int, int]) -> list[Array]:
-    """Pictures of rendered rooms."""
+    """Images of rendered rooms."""
     return [room.image for room in open_rooms(root, split, count, size)]
 
 

@@ -3,7 +3,7 @@
     make bench-gpu
     python benchmarks/gpu.py edge_mtl/bundles/rooms-b0 --out benchmarks/results/NAME.json [--soak-frames 100000]
 
-Engine only is one frame that is ready, host to host, copies included; end to end is a picture to maps. TensorRT engines are
+Engine only is one frame that is ready, host to host, copies included; end to end is an image to maps. TensorRT engines are
 built here, in three precisions, in half precision also of the plain graph and in INT8 also with depthwise convolutions in
 floats, and compared with the bare execution context, which is trtexec's loop. What this machine lacks is left out, and the
 result lists it with the reason. All subjects are timed in turns.

@@ -44,7 +44,7 @@ class GpuTarget:
 
     Attributes:
         inference: one frame that is ready, host to host.
-        frame: one picture to maps; None where that means nothing here.
+        frame: one image to maps; None where that means nothing here.
         per_call: frames in a call of `inference`.
         parity: the self-test against FP32, by head; None for what was not compared.
         close: frees it.

@@ -137,8 +137,8 @@ def where_it_pays(profiles: dict[str, Any]) -> list[dict[str, Any]]:
 def measure(bundle: Bundle, *, threads: int, rounds: int, runs: int) -> dict[str, Any]:
     """Interleaved ratios, then profiles, of everything that this machine runs."""
     recipe, deploy = load_recipe(), bundle.read(DEPLOY_MODEL)
-    pictures = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0)
-    calibrated = calibrate(deploy, pictures.frames, recipe=recipe, threads=threads)
+    images = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0)
+    calibrated = calibrate(deploy, images.frames, recipe=recipe, threads=threads)
     planes = np.ascontiguousarray(next(evaluation_frames(bundle)).frame.transpose(2, 0, 1)[None]).astype(np.float32)
     graphs = [("onnxruntime", "fp32", deploy)]
     graphs.append(("onnxruntime", "int8", insert_qdq(deploy, calibrated, recipe=recipe, target="onnxruntime")))

@@ -5,7 +5,7 @@
 
 Peers: PyTorch eager and torch.compile (the checkpoint that the bundle was exported from; without it they are left out), plain
 ONNX Runtime and plain OpenVINO (model.onnx), NNCF INT8 of model.onnx (if the package nncf is installed). Ours: the graph of
-every engine that `edge-mtl build-engine` makes here. Times are whole frames, picture to maps; accuracy is that of the bundle's
+every engine that `edge-mtl build-engine` makes here. Times are whole frames, image to maps; accuracy is that of the bundle's
 evaluation frames. What takes long to make (our INT8, NNCF's, what torch.compile makes) is kept in --work: that can be done
 before, with --prepare, and a run that was stopped goes on. Writes NAME.json and NAME.md.
 """

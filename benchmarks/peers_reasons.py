@@ -20,7 +20,7 @@ AIMS: Mapping[str, float] = {"pvt_v2_b0": 3.5, "pvt_v2_b2": 4.0}
 """By backbone: how many times faster than the plain export in ONNX Runtime an INT8 engine should be."""
 
 OUTSIDE = "outside the layers"
-"""Preparing the picture, finishing the maps, and what the runtime does between layers."""
+"""Preparing the image, finishing the maps, and what the runtime does between layers."""
 
 _LONGEST = 6
 """Kinds of work that sentences are about."""
@@ -29,7 +29,7 @@ _NEAR_CHANCE = 2.0
 """Times the mIoU that one and the same answer for every pixel can have; at or below, a network was hardly trained."""
 
 _CHANGES: Mapping[str, str] = {
-    "convolutions": "they run on integers already; fewer channels in the decoder or a smaller picture would shorten them",
+    "convolutions": "they run on integers already; fewer channels in the decoder or a smaller image would shorten them",
     "depthwise convolutions": "nine multiplications for each number that is read: bound by memory, not by integer units; a "
     "network with fewer hidden channels, or 1x1 convolutions in their place, would shorten them",
     "linear layers": "they run on integers already; fewer tokens or channels would shorten them",
@@ -42,7 +42,7 @@ _CHANGES: Mapping[str, str] = {
     "memory layout and shapes": "tokens and maps lie differently in memory; a backbone that is channels-last throughout, or a "
     "runtime that takes it so, would remove it",
     "rounding and conversion": "boundaries between integers and floats; fewer islands of floats would remove them",
-    OUTSIDE: "preparing the picture, finishing the maps, and what the runtime does between layers; a smaller picture, or, of "
+    OUTSIDE: "preparing the image, finishing the maps, and what the runtime does between layers; a smaller image, or, of "
     "recordings, the next frame prepared meanwhile, as Engine.stream does",
     "sums and the rest": "sums of skip connections, bound by memory",
 }

@@ -155,7 +155,7 @@ def judged(bundle: Bundle, recipe: Recipe, also: Mapping[str, Recipe], *, thread
         calibrated = calibrate(graph, frames, recipe=rules, threads=threads)
         model = insert_qdq(graph, calibrated, recipe=rules, target="onnxruntime")
         subjects.append(EvaluatedGraph("onnxruntime", "int8", model, True, label=name))
-    return verify_graphs(bundle, subjects, threads=threads, pictures=0)
+    return verify_graphs(bundle, subjects, threads=threads, images=0)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from rendered_rooms import open_rooms
 from edge_mtl.backends import DEVICES, available, open_backend
 from edge_mtl.builder.candidates import candidates
 from edge_mtl.bundle import DEPLOY_MODEL, GOLDEN, Bundle
-from edge_mtl.calibration.frames import decode_picture, load_calibration
+from edge_mtl.calibration.frames import decode_image, load_calibration
 from edge_mtl.device import fingerprint
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import AccuracyError, BuildError, EdgeMtlError
@@ -73,7 +73,7 @@ def measure(bundle: Bundle, rooms: Path, *, rooms_count: int, layers: int) -> di
     """Good and broken graphs of one bundle."""
     size = (bundle.manifest.input.height, bundle.manifest.input.width)
     frames = load_rooms(rooms, rooms_count, size)
-    golden = [decode_picture(bundle.read(name)) for name in bundle.list(GOLDEN, suffixes=(".png",))]
+    golden = [decode_image(bundle.read(name)) for name in bundle.list(GOLDEN, suffixes=(".png",))]
     deploy = bundle.read(DEPLOY_MODEL)
     expected = answers(bundle, deploy, "onnxruntime", "fp32", [*frames, *golden])
     int8 = integers(bundle)
@@ -222,7 +222,7 @@ def swapped(model: bytes) -> bytes:
 
 
 def load_rooms(root: Path, count: int, size: tuple[int, int]) -> list[Array]:
-    """Pictures of the test split."""
+    """Images of the test split."""
     return [room.image for room in open_rooms(root, "test", count, size)]
 
 

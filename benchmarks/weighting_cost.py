@@ -49,7 +49,7 @@ def settings_of(method: str, asked: argparse.Namespace) -> RunSettings:
 
 
 def noise(asked: argparse.Namespace, stride: int) -> Batch:
-    """Pictures and truth of the right shapes, one pixel per cell as `losses.supervision` "phase" has them."""
+    """Images and truth of the right shapes, one pixel per cell as `losses.supervision` "phase" has them."""
     height, width = asked.size
     generator = torch.Generator().manual_seed(0)
     cells = (asked.batch, height // stride, width // stride)

@@ -1,4 +1,4 @@
-"""Whole frames, picture to maps: every precision and runtime of this machine against plain FP32 ONNX Runtime, in turns.
+"""Whole frames, image to maps: every precision and runtime of this machine against plain FP32 ONNX Runtime, in turns.
 
     python benchmarks/whole_frame.py edge_mtl/bundles/rooms-b0 --threads 2 --out benchmarks/results/NAME
 

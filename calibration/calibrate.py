@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--embedding", choices=("network", "colour"), default="network")
     parser.add_argument("--max-drop", default=MAX_DROP, help="as of edge-mtl calibrate")
     parser.add_argument("--recipe", type=Path, help="how to quantize, TOML (default: the bundle's own, else the package's)")
-    parser.add_argument("--out", type=Path, help="only write the chosen frames there, as pictures")
+    parser.add_argument("--out", type=Path, help="only write the chosen frames there, as images")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args(arguments)

@@ -174,7 +174,7 @@ class Engine:
         Args:
             frames: as for `predict`; read in the caller's thread, one ahead, on a GPU two.
             channels, intrinsics: of all frames.
-            stability: smooths the maps where the picture stands still, see `edge_mtl.tasks.stability`; a fresh one per stream.
+            stability: smooths the maps where the image stands still, see `edge_mtl.tasks.stability`; a fresh one per stream.
         """
         iterator = iter(frames)
         worker = ThreadPoolExecutor(self._workers, thread_name_prefix="edge_mtl-infer")

@@ -58,7 +58,7 @@ class BackendUnavailable(EdgeMtlError):
 
 
 class FrameError(EdgeMtlError, ValueError):
-    """A frame, picture or video cannot be used: shape, dtype, empty, unreadable."""
+    """A frame, image or video cannot be used: shape, dtype, empty, unreadable."""
 
     exit_code = 6
 

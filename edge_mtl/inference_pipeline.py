@@ -1,4 +1,4 @@
-"""Whole frames through a loaded graph: picture in, maps out, by the same functions as `Engine`. Knows no files.
+"""Whole frames through a loaded graph: image in, maps out, by the same functions as `Engine`. Knows no files.
 
 This is what latencies are measured on and accuracies are computed from, for graphs of either placement.
 """

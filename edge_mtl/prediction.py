@@ -185,21 +185,24 @@ class Prediction:
             raise BundleError("An overlay needs segmentation, which this bundle does not predict.")
         return blend(self._fitting(frame), colour_labels(self.segmentation), opacity=opacity)
 
-    def depth_picture(self, *, range_m: tuple[float, float] | None = None) -> Array:
+    def depth_image(self, *, range_m: tuple[float, float] | None = None) -> Array:
         """(H, W, 3) uint8 RGB: depth in colour, black where unknown; `range_m` are the ends of the scale."""
         from edge_mtl.image.colour import colour_depth
 
         if self.depth is None:
-            raise BundleError("A depth picture needs depth, which this bundle does not predict.")
+            raise BundleError("A depth image needs depth, which this bundle does not predict.")
         return colour_depth(self.depth, range_m)
 
-    def normals_picture(self) -> Array:
+    def normals_image(self) -> Array:
         """(H, W, 3) uint8 RGB: normals in colour, black where unknown."""
         from edge_mtl.image.colour import colour_normals
 
         if self.normals is None:
-            raise BundleError("A picture of normals needs normals, which this bundle does not predict.")
+            raise BundleError("An image of normals needs normals, which this bundle does not predict.")
         return colour_normals(self.normals)
+
+    depth_picture = depth_image  # the names until 0.1
+    normals_picture = normals_image
 
     def panel(self, frame: Array, *, title: str = "") -> Array:
         """(h, w, 3) uint8 RGB: the frame and its maps with titles, and a legend of the classes that occur.
@@ -209,11 +212,11 @@ class Prediction:
         """
         from edge_mtl.image.panel import column, legend, panel
 
-        picture = panel(self._fitting(frame), self, title=title, classes=self.classes)
+        image = panel(self._fitting(frame), self, title=title, classes=self.classes)
         if self.segmentation is None:
-            return picture
+            return image
         present = [int(index) for index in np.unique(self.segmentation) if index != VOID and index < len(self.classes)]
-        return column([picture, legend(present, picture.shape[1], classes=self.classes)], gap=0)
+        return column([image, legend(present, image.shape[1], classes=self.classes)], gap=0)
 
     def _fitting(self, frame: Array) -> Array:
         checked = check_frame(frame)

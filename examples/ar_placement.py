@@ -1,4 +1,4 @@
-"""Put a virtual rubber duck on the floor or the table of a picture: right perspective, hidden by what stands before it.
+"""Put a virtual rubber duck on the floor or the table of an image: right perspective, hidden by what stands before it.
 
     python examples/ar_placement.py room.jpg --out placed.png
     python examples/ar_placement.py tour.mp4 --frame 120 --on table --intrinsics 525,525,319.5,239.5
@@ -28,7 +28,7 @@ SAMPLES = 2  # rays per pixel, in each direction
 
 def free_spot(plane: Plane, prediction: Prediction, *, at: tuple[int, int] | None = None) -> tuple[np.ndarray, float]:
     """Where on the plane there is most room (or the pixel `at`), and how much: (3,) metres and a radius in metres."""
-    inside = np.pad(plane.pixels.astype(np.uint8), 1)  # the picture ends at its border
+    inside = np.pad(plane.pixels.astype(np.uint8), 1)  # the image ends at its border
     clear_px = cv2.distanceTransform(inside, cv2.DIST_L2, 5)[1:-1, 1:-1]
     depth = plane.depth_m(rays_of(prediction))
     near = np.where(np.isfinite(depth), depth, 0.0)
@@ -87,22 +87,22 @@ def place(frame: np.ndarray, prediction: Prediction, plane: Plane, pose: Pose) -
     colour = cv2.resize(weighted, None, fx=1 / SAMPLES, fy=1 / SAMPLES, interpolation=cv2.INTER_AREA)
     colour /= np.maximum(seen, 1e-6)[..., None]
 
-    picture = frame[rows, columns] / 255.0
+    image = frame[rows, columns] / 255.0
     rays = rays_of(prediction)[rows, columns]
     on_plane = plane.pixels[rows, columns] & np.isfinite(plane.depth_m(rays))
     shade = np.ones(on_plane.shape)
     ground = rays[on_plane] * plane.depth_m(rays)[on_plane][:, None]
     shade[on_plane] = ground_shadow(ground, pose, light)
-    picture = picture * cv2.GaussianBlur(shade, (0, 0), 1.0)[..., None]
+    image = image * cv2.GaussianBlur(shade, (0, 0), 1.0)[..., None]
 
     exposure = np.clip(np.percentile(frame, 90) / 215.0, 0.5, 1.1)  # a duck in a dim room is dim
     result = frame.copy()
-    result[rows, columns] = np.rint(255 * np.clip(picture * (1 - covered) + exposure * colour * covered, 0, 1)).astype(np.uint8)
+    result[rows, columns] = np.rint(255 * np.clip(image * (1 - covered) + exposure * colour * covered, 0, 1)).astype(np.uint8)
     return result
 
 
 def region(pose: Pose, prediction: Prediction) -> tuple[slice, slice]:
-    """Rows and columns of the picture that the duck or its shadow can touch."""
+    """Rows and columns of the image that the duck or its shadow can touch."""
     reach = 2.2 * pose.height_m * np.array(list(itertools.product((-1, 1), (0, 0.6), (-1, 1))))
     corners = pose.foot + reach @ pose.axes.T
     camera, (height, width) = prediction.intrinsics, prediction.map_size
@@ -115,7 +115,7 @@ def region(pose: Pose, prediction: Prediction) -> tuple[slice, slice]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", help="a picture or a video")
+    parser.add_argument("source", help="an image or a video")
     parser.add_argument("--out", type=Path, default=Path("out/placed.png"))
     parser.add_argument("--frame", type=int, default=0, help="of a video, counted from 0")
     parser.add_argument("--on", choices=("auto", "floor", "table", "bed", "furniture"), default="auto")

@@ -12,7 +12,7 @@ from edge_mtl.sources.media import open_source
 
 
 def frame_of(source: str, number: int) -> np.ndarray:
-    """Frame `number`, counted from 0, of a picture or video: (H, W, 3) uint8 RGB."""
+    """Frame `number`, counted from 0, of an image or video: (H, W, 3) uint8 RGB."""
     if number < 0:
         raise SystemExit(f"--frame should be 0 or more; found {number}")
     count = 0
@@ -26,7 +26,7 @@ def frame_of(source: str, number: int) -> np.ndarray:
 
 
 def pixel_of(text: str, size: tuple[int, int]) -> tuple[int, int]:
-    """Column and row, from words like "320,400", of a picture of `size` (H, W)."""
+    """Column and row, from words like "320,400", of an image of `size` (H, W)."""
     height, width = size
     expected = f"--at should be column,row with a column from 0 to {width - 1} and a row from 0 to {height - 1}; found {text}"
     try:

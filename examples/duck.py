@@ -1,4 +1,4 @@
-"""A rubber duck as a distance function, and how to draw it into a picture by casting one ray per pixel. Only NumPy.
+"""A rubber duck as a distance function, and how to draw it into an image by casting one ray per pixel. Only NumPy.
 
 The scene is given by where things are (`Pose`), the drawing by colour, depth, coverage and shadow; what hides the duck is
 decided by whoever asks. Sphere tracing: Hart 1996; soft shadows and smooth unions as described by Inigo Quilez.

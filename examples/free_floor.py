@@ -46,7 +46,7 @@ def reach_m(
 ) -> tuple[np.ndarray, np.ndarray]:
     """How far a round robot of `radius_m` may drive, like a laser scan: bearings in degrees, right positive, and metres.
 
-    No camera sees the floor right below itself: what lies before the first row of the picture is taken for free, as that
+    No camera sees the floor right below itself: what lies before the first row of the image is taken for free, as that
     is where the robot came from. Where the floor is not free from that row on, the answer is 0.
     """
     grid = np.zeros((round(REACH_M / CELL_M), round(2 * REACH_M / CELL_M)), np.uint8)
@@ -56,12 +56,12 @@ def reach_m(
     rows, columns = (forward_m / CELL_M).astype(int), ((right_m + REACH_M) / CELL_M).astype(int)
     inside = (rows >= 0) & (rows < grid.shape[0]) & (columns >= 0) & (columns < grid.shape[1])
     grid[rows[inside], columns[inside]] = 1
-    grid = cv2.morphologyEx(grid, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))  # far rows of the picture are far apart
+    grid = cv2.morphologyEx(grid, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))  # far rows of the image are far apart
 
     camera, (height, width) = prediction.intrinsics, prediction.map_size
     first = np.stack([(np.arange(width) - camera.cx) / camera.fx, np.full(width, (height - 1 - camera.cy) / camera.fy)], axis=1)
     first = np.column_stack([first, np.ones(width)])
-    first *= plane.depth_m(first)[:, None]  # where the lowest row of the picture meets the floor
+    first *= plane.depth_m(first)[:, None]  # where the lowest row of the image meets the floor
     if not np.isfinite(first).all():
         return np.zeros(1), np.zeros(1)
     seen_at_deg, seen_from_m = np.degrees(np.arctan2(first @ right, first @ ahead)), np.hypot(first @ right, first @ ahead)
@@ -82,15 +82,15 @@ def reach_m(
 
 def paint(frame: np.ndarray, free: np.ndarray) -> np.ndarray:
     """`frame` with the free floor in green and outlined."""
-    picture = frame.copy()
-    picture[free] = (0.45 * frame[free] + 0.55 * GREEN).astype(np.uint8)
+    image = frame.copy()
+    image[free] = (0.45 * frame[free] + 0.55 * GREEN).astype(np.uint8)
     contours, _ = cv2.findContours(free.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(picture, contours, -1, (255, 255, 255), 1, cv2.LINE_AA)
+    return cv2.drawContours(image, contours, -1, (255, 255, 255), 1, cv2.LINE_AA)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", help="a picture or a video")
+    parser.add_argument("source", help="an image or a video")
     parser.add_argument("--out", type=Path, default=Path("out/floor.png"))
     parser.add_argument("--frame", type=int, default=0, help="of a video, counted from 0")
     parser.add_argument("--radius", type=float, default=0.2, help="of the robot in metres")
@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{bearing:+6.1f} degrees {metres:5.2f} m {'#' * round(8 * metres)}")
     _, png = cv2.imencode(".png", paint(frame, free)[:, :, ::-1])
     write_atomic(asked.out, png.tobytes())
-    print(f"free floor: {free.mean():.0%} of the picture, in {asked.out}")
+    print(f"free floor: {free.mean():.0%} of the image, in {asked.out}")
 
 
 if __name__ == "__main__":

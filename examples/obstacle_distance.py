@@ -70,7 +70,7 @@ def obstacles(prediction: Prediction, *, robot_m: tuple[float, float] = ROBOT_M)
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", help="a picture, a folder, a video or camera:N")
+    parser.add_argument("source", help="an image, a folder, a video or camera:N")
     parser.add_argument("--intrinsics", help="fx,fy,cx,cy of the camera; without it distances are right up to a factor")
     parser.add_argument("--bundle")
     parser.add_argument("--precision", default="auto")

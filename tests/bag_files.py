@@ -50,7 +50,7 @@ def write_bag(
     Args:
         storage: "sqlite3" or "mcap".
         focal: of the camera in pixels; None for a bag without camera_info.
-        camera_scale: the camera_info is of pictures this many times larger.
+        camera_scale: the camera_info is of images this many times larger.
         broken: index of a frame that lacks half its bytes.
         broken_camera: index of a camera_info that lacks half its bytes.
         camera_fields: of the camera_info, in place of what it says otherwise; "roi" is (x, y, width, height).

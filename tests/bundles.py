@@ -1,6 +1,6 @@
 """Tiny real bundles: a few convolutions, real ONNX graphs, real files, no training framework needed.
 
-Knows the bundle layout; knows nothing about engines. The network is random but its heads are standardised on a picture,
+Knows the bundle layout; knows nothing about engines. The network is random but its heads are standardised on an image,
 so that all classes occur, depth lies around 2 m and normals face the camera. Evaluation targets are the network's own
 FP32 answers: full precision scores perfectly, and whatever a quantized graph loses is visible.
 """
@@ -35,7 +35,7 @@ def canonical_intrinsics(height: int = HEIGHT, width: int = WIDTH) -> tuple[floa
     return focal, focal, (width - 1) / 2, (height - 1) / 2
 
 
-def picture(seed: int = 0, *, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+def make_image(seed: int = 0, *, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
     """(H, W, 3) uint8: smooth random colours with a little grain."""
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (5, 7, 3)).astype(np.float32)
@@ -54,14 +54,14 @@ def graph_model(*, tasks: Sequence[str] = TASK_NAMES, height: int = HEIGHT, widt
 
 
 def transparent_model(*, height: int = HEIGHT, width: int = WIDTH, placement: str = "host") -> bytes:
-    """A network whose answer is painted on the picture, to test geometry with: see `paint`."""
+    """A network whose answer is painted on the image, to test geometry with: see `paint`."""
     graph = _transparent_network("image" if placement == "host" else "planes")
     build = _host_graph if placement == "host" else _plain_graph
     return build(graph, TASK_NAMES, height, width)
 
 
 def paint(depth_m: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 picture that `transparent_model` reads as these canonical maps.
+    """(H, W, 3) uint8 image that `transparent_model` reads as these canonical maps.
 
     Args:
         depth_m: (H, W) in 0..5 m, which also decides the class: 0..12 over that range.
@@ -113,17 +113,17 @@ def make_bundle(
         for name in ("calibration", "evaluation", "golden"):
             (folder / name).mkdir()
         for index in range(calibration):
-            write_picture(folder / "calibration" / f"{index:03d}.png", picture(1000 + index, height=height, width=width))
+            write_image(folder / "calibration" / f"{index:03d}.png", make_image(1000 + index, height=height, width=width))
         for index in range(golden):
-            frame = picture(2000 + index, height=height, width=width)
-            write_picture(folder / "golden" / f"{index:03d}.png", frame)
+            frame = make_image(2000 + index, height=height, width=width)
+            write_image(folder / "golden" / f"{index:03d}.png", frame)
             stream = io.BytesIO()
             arrays = {name: array.astype(np.float16) for name, array in reference(deploy_model, frame).items()}
             np.savez(stream, **arrays)
             (folder / "golden" / f"{index:03d}.npz").write_bytes(stream.getvalue())
         intrinsics = {}
         for index in range(evaluation):
-            frame = picture(3000 + index, height=height, width=width)
+            frame = make_image(3000 + index, height=height, width=width)
             _write_targets(folder / "evaluation", f"{index:03d}", frame, full_maps(reference(deploy_model, frame)))
             intrinsics[f"{index:03d}"] = list(canonical_intrinsics(height, width))
         (folder / "evaluation" / "intrinsics.json").write_text(json.dumps(intrinsics))
@@ -135,9 +135,9 @@ def make_bundle(
         tasks=task_descriptions(tuple(tasks)),
         input=InputSpec(height, width),
         canonical_intrinsics=canonical_intrinsics(height, width),
-        provenance={"dataset": "random pictures", "dataset_licence": "none needed", "command": "tests/bundles.py"},
+        provenance={"dataset": "random images", "dataset_licence": "none needed", "command": "tests/bundles.py"},
         accuracy={},
-        calibration={"count": calibration, "source": "random pictures"},
+        calibration={"count": calibration, "source": "random images"},
         replace=replace,
     )
 
@@ -163,8 +163,8 @@ def full_maps(quarter: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return maps
 
 
-def write_picture(path: Path, rgb: np.ndarray) -> None:
-    """Store an (H, W, 3) uint8 RGB picture."""
+def write_image(path: Path, rgb: np.ndarray) -> None:
+    """Store an (H, W, 3) uint8 RGB image."""
     if not cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)):
         raise OSError(f"{path} could not be written")
 
@@ -183,7 +183,7 @@ def _upsample(maps: np.ndarray, factor: int = 4) -> np.ndarray:
 
 
 def _write_targets(folder: Path, name: str, frame: np.ndarray, maps: Mapping[str, np.ndarray]) -> None:
-    write_picture(folder / f"{name}.png", frame)
+    write_image(folder / f"{name}.png", frame)
     if "segmentation" in maps:
         label = maps["segmentation"].copy()
         label[:2] = VOID
@@ -193,7 +193,7 @@ def _write_targets(folder: Path, name: str, frame: np.ndarray, maps: Mapping[str
         depth[-2:] = 0
         cv2.imwrite(str(folder / f"{name}.depth.png"), np.clip(depth, 0, 65535).astype(np.uint16))
     if "normals" in maps:
-        write_picture(folder / f"{name}.normals.png", (np.round(maps["normals"] * 127) + 128).astype(np.uint8))
+        write_image(folder / f"{name}.normals.png", (np.round(maps["normals"] * 127) + 128).astype(np.uint8))
 
 
 Graph = tuple[list[onnx.NodeProto], dict[str, np.ndarray]]
@@ -204,8 +204,8 @@ def _host_graph(network: Graph, tasks: Sequence[str], height: int, width: int) -
         helper.make_tensor_value_info(HOST_OUTPUTS[task], TensorProto.FLOAT, [1, CHANNELS[task], height // 4, width // 4])
         for task in tasks
     ]
-    picture_in = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, height, width])
-    return _model(network[0], [picture_in], outputs, network[1])
+    image_in = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, height, width])
+    return _model(network[0], [image_in], outputs, network[1])
 
 
 def _plain_graph(network: Graph, tasks: Sequence[str], height: int, width: int) -> bytes:
@@ -228,8 +228,8 @@ def _plain_graph(network: Graph, tasks: Sequence[str], height: int, width: int) 
         tail, kind, shape = _TAILS[task](height, width)
         after += tail
         outputs.append(helper.make_tensor_value_info(task, kind, shape))
-    picture_in = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, height, width, 3])
-    return _model([*before, *network[0], *after], [picture_in], outputs, constants)
+    image_in = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, height, width, 3])
+    return _model([*before, *network[0], *after], [image_in], outputs, constants)
 
 
 def _transparent_network(source: str) -> Graph:
@@ -338,11 +338,11 @@ def _trunk_weights(seed: int) -> dict[str, np.ndarray]:
 
 @lru_cache(maxsize=8)
 def _head_weights(height: int, width: int, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Random 1x1 heads, scaled on one picture: logits of spread 3, depth around 2 m, normals towards the camera."""
+    """Random 1x1 heads, scaled on one image: logits of spread 3, depth around 2 m, normals towards the camera."""
     features_out = helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, 16, height // 4, width // 4])
-    picture_in = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, height, width])
-    trunk = _model(_trunk("image"), [picture_in], [features_out], _trunk_weights(seed))
-    features = reference(trunk, picture(seed, height=height, width=width))["features"][0].reshape(16, -1)
+    image_in = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, height, width])
+    trunk = _model(_trunk("image"), [image_in], [features_out], _trunk_weights(seed))
+    features = reference(trunk, make_image(seed, height=height, width=width))["features"][0].reshape(16, -1)
     random = np.random.default_rng(seed + 1)
     wanted = {SEGMENTATION: ([3.0] * 13, [0.0] * 13), DEPTH: ([0.5], [2.0]), NORMALS: ([0.4, 0.4, 0.1], [0.0, 0.0, -1.0])}
     heads = {}

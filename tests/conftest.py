@@ -21,7 +21,7 @@ if (
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from edge_mtl.bundle import Bundle
-from tests.bundles import make_bundle, picture
+from tests.bundles import make_bundle, make_image
 
 with contextlib.suppress(ImportError):  # a machine with a GPU may have no more than pytest
     from hypothesis import HealthCheck, settings
@@ -95,4 +95,4 @@ def own_bundle(tmp_path: Path) -> Bundle:
 @pytest.fixture
 def frame() -> np.ndarray:
     """(64, 96, 3) uint8 RGB, the network size of the tiny bundle."""
-    return picture(7)
+    return make_image(7)

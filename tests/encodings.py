@@ -1,4 +1,4 @@
-"""Pictures in the encodings of ROS, written out by their definitions: the reference for the conversions of the node."""
+"""Images in the encodings of ROS, written out by their definitions: the reference for the conversions of the node."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Array = np.ndarray
 
 
 def encoded(encoding: str, rgb: Array) -> tuple[Array, Array]:
-    """The bytes of an (H, W, 3) uint8 picture in an encoding, and the picture that these bytes can tell.
+    """The bytes of an (H, W, 3) uint8 image in an encoding, and the image that these bytes can tell.
 
     Returns:
         raw: (H, W, C) or (H, W) uint8; (1.5 H, W) for NV12 and NV21.

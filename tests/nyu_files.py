@@ -18,7 +18,7 @@ _LABELS = (11, 12, 2, 4, 5, 0)
 
 
 def box_frame(number: int, size: tuple[int, int] = SIZE, camera: Intrinsics | None = None) -> Frame:
-    """The room seen at an angle of its own; the picture says where each pixel is, some are void or unknown."""
+    """The room seen at an angle of its own; the image says where each pixel is, some are void or unknown."""
     camera = camera or intrinsics_at(size)
     fx, fy, cx, cy = camera
     v, u = np.mgrid[: size[0], : size[1]].astype(float)

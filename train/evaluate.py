@@ -3,7 +3,7 @@
 python train/evaluate.py bundles/rooms-quick --engines               the bundle's FP32 graph and the engines built here
 python train/evaluate.py runs/rooms-b0                               last weights, and those chosen on validation frames
 python train/evaluate.py runs/all --single runs/seg runs/depth       with delta-m against single-task models
-python train/evaluate.py runs/all --out reports/all                  table and cosines of gradients as a report with pictures
+python train/evaluate.py runs/all --out reports/all                  table and cosines of gradients as a report with images
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ official FILE     nyu_depth_v2_labeled.mat, about 2.8 GB, of the page "NYU Depth
                   (cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html); it also needs
                   --splits splits.mat             the official split, from the same site (indoor_seg_sup/splits.mat)
                   --classes classMapping40.mat    894 names to 40 classes, from the repository ankurhanda/nyuv2-meta-data
-                  --normals normals_gt            optional: normals as pictures, such as those of Eigen & Fergus 2015 (from
+                  --normals normals_gt            optional: normals as images, such as those of Eigen & Fergus 2015 (from
                                                   which MTAN's were made; since 2022 reported as no longer public). Without,
                                                   planes are fitted to the depth
 adopt FOLDER      writes dataset.json into a folder of .npy files that LibMTL or MTAN can read

@@ -86,11 +86,11 @@ def _report(
         rows = [results[name] for name in study.latency.rows]
         threads = asked.threads or len(os.sched_getaffinity(0))
         latencies = measure_latencies(rows, study.latency, path=out / "latency.json", threads=threads, console=console)
-    pictures = None if asked.no_pictures else prediction_figure(results)
+    images = None if asked.no_images else prediction_figure(results)
     command = ["python", "train/study.py", str(asked.study)]
     command += ["--latency"] if latencies is not None else []
     command += [text for key, value in extra.items() for text in (f"--{key}", value)]
-    document = build_document(results, latencies=latencies, pictures=pictures, command=command)
+    document = build_document(results, latencies=latencies, images=images, command=command)
     return write_report(out, document, results, latencies=latencies)
 
 
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--report-only", action="store_true", help="train nothing; report what is finished")
     parser.add_argument("--latency", action="store_true", help="time the rows of [latency] as FP32 and INT8; once, then kept")
     parser.add_argument("--threads", type=int, default=0, help="threads of --latency (default: one per usable core)")
-    parser.add_argument("--no-pictures", action="store_true", help="leave out the pictures of predictions")
+    parser.add_argument("--no-images", action="store_true", help="leave out the images of predictions")
     return parser
 
 

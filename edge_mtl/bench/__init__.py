@@ -1,4 +1,4 @@
-"""Measuring: how long things take, side by side. Knows nothing about engines or pictures."""
+"""Measuring: how long things take, side by side. Knows nothing about engines or images."""
 
 from __future__ import annotations
 

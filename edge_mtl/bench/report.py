@@ -60,7 +60,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkRow:
-    """One engine; times in milliseconds of a whole frame, picture to maps, or of the inference of `batch` frames.
+    """One engine; times in milliseconds of a whole frame, image to maps, or of the inference of `batch` frames.
 
     Attributes:
         name: bundle (where there are several), precision and backend.

@@ -49,7 +49,7 @@ class Facts:
 
 
 class BenchmarkTarget(ABC):
-    """A callable to time: one call is one frame, from picture to maps."""
+    """A callable to time: one call is one frame, from image to maps."""
 
     batch = 1
 

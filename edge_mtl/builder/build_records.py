@@ -163,7 +163,7 @@ def warnings_of(
 ) -> tuple[str, ...]:
     found = []
     if frames is not None and frames.skipped:
-        found.append(f"Calibration pictures that cannot be read were left out: {', '.join(frames.skipped)}")
+        found.append(f"Calibration images that cannot be read were left out: {', '.join(frames.skipped)}")
     found += [f"{trial.candidate.name} was left out: {trial.failure}" for trial in trials if trial.failure is not None]
     if winner.verdict is not None and not winner.verdict.passed:
         lost = "; ".join(winner.verdict.failures)

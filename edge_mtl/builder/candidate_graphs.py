@@ -12,7 +12,7 @@ from glob import escape
 from edge_mtl.backends import DEVICES
 from edge_mtl.builder.candidates import DEPTHWISE, Candidate, target_of
 from edge_mtl.builder.tensorrt.half import to_half
-from edge_mtl.builder.tensorrt.pictures import with_casts_at_the_ends
+from edge_mtl.builder.tensorrt.images import with_casts_at_the_ends
 from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.calibration.frames import OWN_FRAMES, CalibrationSet
 from edge_mtl.engine_store.sidecars import PLAN_BACKENDS

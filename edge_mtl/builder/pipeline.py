@@ -92,7 +92,7 @@ def build_engine(
             all that this machine has, and INT8 with some blocks in floats, and takes the fastest within the budget.
         backend: "auto" tries every runtime that is here, a name only that one.
         device: "cpu", "cuda" or "cuda:1" (the second GPU) tries only what runs there; "auto" all, on the first GPU.
-        calibration: folder of pictures for INT8 ranges; the bundle's frames when not given.
+        calibration: folder of images for INT8 ranges; the bundle's frames when not given.
         recipe: how to quantize; only runtimes that it names get INT8. The bundle's own, or else the package's, when not given.
         most_frames: how many calibration frames at most; as the recipe says when not given.
         threads: of the runtimes; one per physical core when not given.

@@ -21,7 +21,7 @@ from edge_mtl.backends.selection import check_named
 from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.builder.report import BuildReport
 from edge_mtl.bundle import CALIBRATION, ENGINES, Bundle
-from edge_mtl.calibration.frames import decode_picture
+from edge_mtl.calibration.frames import decode_image
 from edge_mtl.calibration.sampling import Chosen, Embedding, choose_frames, encode_frames
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.engine_store.revision import changing, commit
@@ -32,7 +32,7 @@ from edge_mtl.evaluation.verify import (
     EvaluatedGraph,
     Verification,
     bundle_graphs,
-    place_pictures,
+    place_images,
     quantized_subjects,
     verify_graphs,
 )
@@ -133,7 +133,7 @@ def recalibrate(
             progress=report,
         )
         files, digest = encode_frames(chosen.frames)
-        frames = [picture for payload in files.values() if (picture := decode_picture(payload)) is not None]
+        frames = [image for payload in files.values() if (image := decode_image(payload)) is not None]
         source_graph = int8_graph(bundle, own_frames=False)
         models = quantize(source_graph, frames, recipes=_recipes(rules), threads=threads, progress=report)
         subjects = [EvaluatedGraph(_SIMULATOR, "int8", model, True, label=name) for name, model in models.items()]
@@ -154,7 +154,7 @@ def recalibrate(
             for name, payload in {**files, **models, **fine_tuned, **own_recipe}.items():
                 (folder / name).write_bytes(payload)
             if labelled is not None:
-                place_pictures(folder, labelled.pictures)
+                place_images(folder, labelled.images)
             if (staging / ENGINES).is_dir():
                 shutil.copytree(staging / ENGINES, folder / ENGINES, ignore=shutil.ignore_patterns(".*"))
                 (folder / ENGINES).chmod(0o700)
@@ -216,17 +216,17 @@ def _field(
 ) -> Verification:
     """Agreement with FP32 on frames of the source; on the calibration frames themselves where there are no others."""
     names, frames = (chosen.spare, spare) if spare else (chosen.names, chosen.frames)
-    pictures = {f"{name.replace('/', '-')}.png": frame for name, frame in zip(names, frames, strict=True)}
-    files = {name: _png(frame) for name, frame in pictures.items()}
+    images = {f"{name.replace('/', '-')}.png": frame for name, frame in zip(names, frames, strict=True)}
+    files = {name: _png(frame) for name, frame in images.items()}
     held = LabelledSet(
         source=chosen.source,
-        pictures=tuple(files),
+        images=tuple(files),
         files=frozenset(files),
         read=files.__getitem__,
         where=Path(chosen.source),
         size=bundle.manifest.input,
     )
-    return verify_graphs(bundle, subjects, frames=held, budget=budget, threads=threads, pictures=0, progress=progress)
+    return verify_graphs(bundle, subjects, frames=held, budget=budget, threads=threads, images=0, progress=progress)
 
 
 def _before(bundle: Bundle, frames: Sequence[Array], threads: int | None, progress: Progress) -> Mapping[str, float]:
@@ -241,7 +241,7 @@ def _before(bundle: Bundle, frames: Sequence[Array], threads: int | None, progre
         return {}
     files = {f"{number:03d}.png": _png(frame) for number, frame in enumerate(frames)}
     held = LabelledSet("before", tuple(files), frozenset(files), files.__getitem__, Path("before"), bundle.manifest.input)
-    found = verify_graphs(bundle, subjects[:1], frames=held, threads=threads, pictures=0, noise=False, progress=progress)
+    found = verify_graphs(bundle, subjects[:1], frames=held, threads=threads, images=0, noise=False, progress=progress)
     return found.scores[subjects[0].name].agreement
 
 

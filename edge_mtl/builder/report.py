@@ -22,7 +22,7 @@ class BuildRow:
         chosen: whether this is the engine that was asked for.
         stored: whether it is in the engine store.
         reason: why it was chosen, or why not, a sentence.
-        latency_ms, latency_p90_ms: a whole frame, picture to maps; None if it was not timed.
+        latency_ms, latency_p90_ms: a whole frame, image to maps; None if it was not timed.
         ratio: how many times faster than the baseline; None if it was not timed.
         size_bytes: of the graph's file.
         agreement: argmax_agreement (0..1), depth_relative_difference, normal_angle_deg, on the labelled frames.
@@ -64,7 +64,7 @@ class BuildReport:
         calibration: count, source and digest of the frames, and the names of unreadable ones; empty without quantization.
         seconds: from start to end.
         reused: another process built it meanwhile; then rows hold only what the record tells.
-        warnings: sentences for people: unreadable pictures, accuracy that was lost.
+        warnings: sentences for people: unreadable images, accuracy that was lost.
     """
 
     record: EngineRecord

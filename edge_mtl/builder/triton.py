@@ -17,8 +17,8 @@ from edge_mtl.backends.tensorrt.api import Library
 from edge_mtl.builder.tensorrt.batch import open_batch
 from edge_mtl.builder.tensorrt.builder import build_plan
 from edge_mtl.builder.tensorrt.half import to_half
+from edge_mtl.builder.tensorrt.images import with_casts_at_the_ends
 from edge_mtl.builder.tensorrt.options import PlanOptions, PlanPrecision
-from edge_mtl.builder.tensorrt.pictures import with_casts_at_the_ends
 from edge_mtl.bundle import PLAIN_MODEL, Bundle
 from edge_mtl.errors import BuildError
 from edge_mtl.files import atomic_directory

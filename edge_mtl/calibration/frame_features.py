@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from edge_mtl.backends.threads import default_threads
-from edge_mtl.calibration.frames import letterbox_picture
+from edge_mtl.calibration.frames import letterbox_image
 from edge_mtl.errors import BackendUnavailable, BuildError
 from edge_mtl.files import sha256_bytes, sweep_temporaries, write_atomic
 from edge_mtl.image.frames import letterbox
@@ -88,11 +88,11 @@ class Embedder:
     embed: Callable[[Array], Array]
 
 
-def look(name: str, picture: Array, size: InputSpec, embedder: Embedder) -> Look:
-    """Look at a picture of any size, (H, W, 3) uint8 RGB, as a network of input `size` will see it."""
-    thumb, contrast = thumbnail(picture)
-    frame = letterbox_picture(picture, size)
-    box = letterbox((picture.shape[0], picture.shape[1]), (size.height, size.width))
+def look(name: str, image: Array, size: InputSpec, embedder: Embedder) -> Look:
+    """Look at an image of any size, (H, W, 3) uint8 RGB, as a network of input `size` will see it."""
+    thumb, contrast = thumbnail(image)
+    frame = letterbox_image(image, size)
+    box = letterbox((image.shape[0], image.shape[1]), (size.height, size.width))
     flaw = _flaw(cv2.cvtColor(frame[box.rows, box.columns], cv2.COLOR_RGB2GRAY))
     embedding = embedder.embed(frame) if flaw in ("", BLURRED) else np.zeros(embedder.size, np.float32)
     return Look(name, flaw, thumb, contrast, embedding)
@@ -104,9 +104,9 @@ def unreadable(name: str, reason: str, embedder: Embedder) -> Look:
     return Look(name, f"unreadable: {reason}", empty, 0.0, np.zeros(embedder.size, np.float32))
 
 
-def thumbnail(picture: Array) -> tuple[Array, float]:
+def thumbnail(image: Array) -> tuple[Array, float]:
     """(192,) float32 of mean 0 and spread about 1, whatever the size and exposure; and the spread in grey levels before."""
-    small = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), THUMBNAIL, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), THUMBNAIL, interpolation=cv2.INTER_AREA)
     values = small.astype(np.float32).ravel()
     contrast = float(values.std())
     return (values - values.mean()) / np.float32(contrast + 4.0), contrast
@@ -225,7 +225,7 @@ def _flaw(grey: Array) -> str:
 
 
 def _is_blurred(grey: Array, contrast: float) -> bool:
-    """Blur changes a blurred picture little, and its sharpest edges are soft for its contrast.
+    """Blur changes a blurred image little, and its sharpest edges are soft for its contrast.
 
     Source of the first: Crete-Roffet et al. 2007, "The Blur Effect"; of the second: our own measurement.
     """

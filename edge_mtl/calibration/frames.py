@@ -1,6 +1,6 @@
-"""Calibration frames: from the bundle or from a folder of pictures, at network size. Knows nothing about quantization.
+"""Calibration frames: from the bundle or from a folder of images, at network size. Knows nothing about quantization.
 
-There are no default frames: an empty set is an error, and pictures that cannot be read are named.
+There are no default frames: an empty set is an error, and images that cannot be read are named.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from edge_mtl.errors import CalibrationError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.image.frames import letterbox, prepare_pixels
 from edge_mtl.manifest import InputSpec
-from edge_mtl.sources.media import PICTURE_SUFFIXES
+from edge_mtl.sources.media import IMAGE_SUFFIXES
 
-__all__ = ["OWN_FRAMES", "CalibrationSet", "decode_picture", "letterbox_picture", "load_calibration"]
+__all__ = ["OWN_FRAMES", "CalibrationSet", "decode_image", "letterbox_image", "load_calibration"]
 
 Array = np.ndarray
 
@@ -35,7 +35,7 @@ class CalibrationSet:
         frames: (H, W, 3) uint8 RGB, network size.
         source: `OWN_FRAMES`, or the folder's name.
         digest: SHA-256 over the pixels, in order.
-        skipped: names of pictures that could not be read, within the allowed share.
+        skipped: names of images that could not be read, within the allowed share.
     """
 
     frames: tuple[Array, ...]
@@ -48,71 +48,71 @@ def load_calibration(bundle: Bundle, folder: Path | None = None, *, count: int, 
     """Calibration frames of the bundle, or those in `folder` and below.
 
     Args:
-        folder: pictures of any size, letterboxed to the network's input as at run time; None uses the bundle's.
+        folder: images of any size, letterboxed to the network's input as at run time; None uses the bundle's.
         count: use at most this many, evenly spaced over the sorted names.
-        unreadable_share: how many of the chosen pictures may be unreadable, 0..1.
+        unreadable_share: how many of the chosen images may be unreadable, 0..1.
     Raises:
-        CalibrationError: no pictures, too many unreadable ones (named), pictures without any contrast, or pictures that
+        CalibrationError: no images, too many unreadable ones (named), images without any contrast, or images that
             the bundle's accuracy is measured on.
         BundleError: a calibration frame of the bundle was altered.
     """
     names: Sequence[str | Path]
     if folder is None:
-        names = bundle.list(CALIBRATION, suffixes=PICTURE_SUFFIXES)
+        names = bundle.list(CALIBRATION, suffixes=IMAGE_SUFFIXES)
         where = f"The bundle {bundle.path} has no calibration frames"
     else:
         if not folder.is_dir():
-            raise CalibrationError(f"{folder} is no folder: expected one with pictures to calibrate with.")
-        names = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
-        where = f"{folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)})"
+            raise CalibrationError(f"{folder} is no folder: expected one with images to calibrate with.")
+        names = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+        where = f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})"
     if not names:
-        raise CalibrationError(f"{where}. Give a folder of pictures like those the device will see: --calibration DIR")
+        raise CalibrationError(f"{where}. Give a folder of images like those the device will see: --calibration DIR")
     chosen = [names[index] for index in np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int)]
     from edge_mtl.calibration.frame_features import thumbnail
-    from edge_mtl.calibration.leakage import refuse_held_out  # which knows pictures through this module
+    from edge_mtl.calibration.leakage import refuse_held_out  # which knows images through this module
 
     frames, seen, skipped = [], {}, []
     for name in chosen:
-        picture = decode_picture(_read(bundle, name))
-        if picture is None:
+        image = decode_image(_read(bundle, name))
+        if image is None:
             skipped.append(str(name))
         else:
-            seen[str(name)] = thumbnail(picture)
-            frames.append(letterbox_picture(picture, bundle.manifest.input))
+            seen[str(name)] = thumbnail(image)
+            frames.append(letterbox_image(image, bundle.manifest.input))
     if len(skipped) > unreadable_share * len(chosen) or not frames:
         shown = ", ".join(skipped[:5]) + (", ..." if len(skipped) > 5 else "")
         raise CalibrationError(
-            f"{len(skipped)} of {len(chosen)} calibration pictures cannot be read: {shown}. "
+            f"{len(skipped)} of {len(chosen)} calibration images cannot be read: {shown}. "
             f"At most {unreadable_share:.0%} may be unreadable. Remove or replace them."
         )
     if all(frame.min() == frame.max() for frame in frames):
         raise CalibrationError(
-            f"All {len(frames)} calibration pictures are of a single colour: ranges cannot be learnt from them. "
-            "Give pictures like those the device will see: --calibration DIR"
+            f"All {len(frames)} calibration images are of a single colour: ranges cannot be learnt from them. "
+            "Give images like those the device will see: --calibration DIR"
         )
     refuse_held_out(bundle, seen)
     digest = sha256_bytes(b"".join(np.ascontiguousarray(frame).tobytes() for frame in frames))
     return CalibrationSet(tuple(frames), OWN_FRAMES if folder is None else folder.name, digest, tuple(skipped))
 
 
-def decode_picture(payload: bytes) -> Array | None:
-    """(H, W, 3) uint8 RGB of an encoded picture; None if it cannot be decoded."""
+def decode_image(payload: bytes) -> Array | None:
+    """(H, W, 3) uint8 RGB of an encoded image; None if it cannot be decoded."""
     if not payload:
         return None
     try:
-        picture = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         return None
-    return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def letterbox_picture(picture: Array, size: InputSpec) -> Array:
-    """(H, W, 3) uint8 RGB of the network's size: what the network sees of `picture` at run time."""
+def letterbox_image(image: Array, size: InputSpec) -> Array:
+    """(H, W, 3) uint8 RGB of the network's size: what the network sees of `image` at run time."""
     network = (size.height, size.width)
-    if picture.shape[:2] == network:
-        return picture
+    if image.shape[:2] == network:
+        return image
     pixels = np.zeros((*network, 3), np.uint8)
-    prepare_pixels(picture, letterbox((picture.shape[0], picture.shape[1]), network), pixels)
+    prepare_pixels(image, letterbox((image.shape[0], image.shape[1]), network), pixels)
     return pixels
 
 

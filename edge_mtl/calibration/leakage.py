@@ -1,6 +1,6 @@
 """Keeping frames that accuracy is measured on out of calibration. Knows a bundle's held-out frames; chooses nothing.
 
-A gate is worth something only if the ranges were not learnt on the frames it measures: the same pixels, and pictures that
+A gate is worth something only if the ranges were not learnt on the frames it measures: the same pixels, and images that
 are nearly the same (encoded again, resized, a little moved), are refused.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_mtl.bundle import CALIBRATION, EVALUATION, GOLDEN, Bundle
 from edge_mtl.calibration.frame_features import thumbnail
-from edge_mtl.calibration.frames import PICTURE_SUFFIXES, decode_picture
+from edge_mtl.calibration.frames import IMAGE_SUFFIXES, decode_image
 from edge_mtl.errors import CalibrationError
 
 __all__ = ["NEAR", "HeldOut", "held_out", "leakage_error", "refuse_calibrated", "refuse_held_out"]
@@ -21,7 +21,7 @@ __all__ = ["NEAR", "HeldOut", "held_out", "leakage_error", "refuse_calibrated", 
 Array = np.ndarray
 
 NEAR = 0.2
-"""Root mean square difference of two thumbnails below which pictures count as nearly the same. Measured on 100 rooms at
+"""Root mean square difference of two thumbnails below which images count as nearly the same. Measured on 100 rooms at
 288x384: encoded again, resized, darker or noisy at most 0.06, moved by 4 pixels at most 0.21; other rooms at least 0.46."""
 
 _LEAST_CONTRAST = 6.0
@@ -47,32 +47,32 @@ class HeldOut:
 
 
 def held_out(bundle: Bundle, *, folders: Sequence[str] = (EVALUATION, GOLDEN)) -> HeldOut:
-    """Those of `bundle`, or the pictures in other folders of it. Raises BundleError where one was altered."""
+    """Those of `bundle`, or the images in other folders of it. Raises BundleError where one was altered."""
     names, thumbs, contrasts = [], [], []
-    for name in (name for folder in folders for name in bundle.list(folder, suffixes=PICTURE_SUFFIXES)):
+    for name in (name for folder in folders for name in bundle.list(folder, suffixes=IMAGE_SUFFIXES)):
         if name.endswith(_TARGET_ENDINGS):
             continue
-        picture = decode_picture(bundle.read(name))
-        if picture is not None:
-            thumb, contrast = thumbnail(picture)
+        image = decode_image(bundle.read(name))
+        if image is not None:
+            thumb, contrast = thumbnail(image)
             names.append(name)
             thumbs.append(thumb)
             contrasts.append(contrast)
     return HeldOut(tuple(names), np.array(thumbs, np.float32), np.array(contrasts))
 
 
-def refuse_held_out(bundle: Bundle, pictures: Mapping[str, tuple[Array, float]]) -> None:
-    """Raises CalibrationError naming pictures that are held-out frames of `bundle`, or nearly; `thumbnail` by name."""
+def refuse_held_out(bundle: Bundle, images: Mapping[str, tuple[Array, float]]) -> None:
+    """Raises CalibrationError naming images that are held-out frames of `bundle`, or nearly; `thumbnail` by name."""
     against = held_out(bundle)
-    found = [(name, match) for name, seen in pictures.items() if (match := against.match(*seen)) is not None]
+    found = [(name, match) for name, seen in images.items() if (match := against.match(*seen)) is not None]
     if found:
         raise leakage_error(found)
 
 
-def refuse_calibrated(bundle: Bundle, pictures: Mapping[str, tuple[Array, float]]) -> None:
+def refuse_calibrated(bundle: Bundle, images: Mapping[str, tuple[Array, float]]) -> None:
     """Raises CalibrationError naming frames to measure on that are calibration frames of `bundle`, or nearly."""
     against = held_out(bundle, folders=(CALIBRATION,))
-    found = [f"{name} is {match}" for name, seen in pictures.items() if (match := against.match(*seen)) is not None]
+    found = [f"{name} is {match}" for name, seen in images.items() if (match := against.match(*seen)) is not None]
     if found:
         shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
         raise CalibrationError(

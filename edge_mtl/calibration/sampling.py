@@ -27,7 +27,7 @@ from edge_mtl.calibration.frame_features import (
     network_embedder,
     unreadable,
 )
-from edge_mtl.calibration.frames import decode_picture, letterbox_picture
+from edge_mtl.calibration.frames import decode_image, letterbox_image
 from edge_mtl.calibration.leakage import NEAR, held_out, leakage_error
 from edge_mtl.engine_store.engines import cache_folder
 from edge_mtl.errors import BuildError, CalibrationError, FrameError
@@ -201,7 +201,7 @@ def encode_frames(frames: Sequence[Array]) -> tuple[dict[str, bytes], str]:
     pixels = []
     for number, frame in enumerate(frames):
         fine, payload = cv2.imencode(".jpg", frame[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-        decoded = decode_picture(bytes(payload)) if fine else None
+        decoded = decode_image(bytes(payload)) if fine else None
         if decoded is None:
             raise BuildError(f"calibration frame {number} could not be encoded")
         files[f"{CALIBRATION}/{number:03d}.jpg"] = bytes(payload)
@@ -287,7 +287,7 @@ def _read(source: FrameSource, bundle: Bundle, wanted: Sequence[int], progress: 
     for number, still in enumerate(source.stills()):
         if number in numbers:
             try:
-                pixels[number] = letterbox_picture(check_frame(still.load()), bundle.manifest.input)
+                pixels[number] = letterbox_image(check_frame(still.load()), bundle.manifest.input)
             except FrameError as exc:
                 raise CalibrationError(f"{source.name}: {still.name} can no longer be read: {exc}. Run it again.") from exc
             progress("read", len(pixels), len(numbers))

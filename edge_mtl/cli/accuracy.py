@@ -112,7 +112,7 @@ def calibrate(
     every: EveryOption = 1,
     max_drop: MaxDropOption = MAX_DROP,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Only write the chosen frames there, as pictures.")
+        Path | None, typer.Option("--out", metavar="DIR", help="Only write the chosen frames there, as images.")
     ] = None,
     threads: ThreadsOption = None,
     json: JsonOption = False,
@@ -143,7 +143,7 @@ def calibrate(
     epilog=block(
         "Examples:",
         "edge-mtl recalibrate bundles/rooms-b0 --bag tour.mcap --topic /camera/image_raw",
-        "edge-mtl recalibrate bundles/rooms-b0 --folder pictures-of-my-robot",
+        "edge-mtl recalibrate bundles/rooms-b0 --folder images-of-my-robot",
         "edge-mtl recalibrate bundles/rooms-b0 --rollback",
     ),
 )
@@ -151,7 +151,7 @@ def recalibrate(
     bundle: BundleArgument = None,
     bag: Annotated[Path | None, typer.Option("--bag", metavar="BAG", help="A ROS 1 or ROS 2 bag, a file or a folder.")] = None,
     folder: Annotated[
-        Path | None, typer.Option("--folder", metavar="DIR", help="A folder of pictures (of a dataset its train folder).")
+        Path | None, typer.Option("--folder", metavar="DIR", help="A folder of images (of a dataset its train folder).")
     ] = None,
     video: Annotated[Path | None, typer.Option("--video", metavar="FILE", help="A video.")] = None,
     rollback: Annotated[bool, typer.Option("--rollback", help="Go back to the revision before.")] = False,
@@ -221,18 +221,18 @@ def sensitivity(
     recipe: RecipeOption = None,
     calibration: Annotated[
         Path | None,
-        typer.Option("--calibration", metavar="DIR", help="Pictures for the INT8 ranges; default: those of the bundle."),
+        typer.Option("--calibration", metavar="DIR", help="Images for the INT8 ranges; default: those of the bundle."),
     ] = None,
     frames: Annotated[int, typer.Option("--frames", metavar="N", min=1, help="Labelled frames to score on.")] = 16,
     rounds: Annotated[int, typer.Option("--rounds", metavar="N", min=0, help="Timed runs per block; 0: none.")] = 12,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the JSON file and the picture.")] = Path("out"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the JSON file and the image.")] = Path("out"),
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Rank a network's blocks by what integers cost and gain.
 
     Each block is quantized alone; its noise at every head, the accuracy that is lost and the time that is saved go into
-    a table, a picture and a JSON file. A run that was stopped goes on where it was.
+    a table, an image and a JSON file. A run that was stopped goes on where it was.
     """
     check_choice("--target", target, ("onnxruntime", "openvino", "tensorrt"))
     check_choice("--level", level, ("block", "layer"))

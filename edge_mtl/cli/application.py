@@ -17,7 +17,7 @@ _EPILOG = "\n\n".join(
     (
         block(
             "Examples:",
-            "edge-mtl demo                     build, predict, draw a picture, benchmark",
+            "edge-mtl demo                     build, predict, draw an image, benchmark",
             "edge-mtl build-engine --int8      an engine for this device",
             "edge-mtl infer room.jpg           use it",
         ),

@@ -34,7 +34,7 @@ __all__ = ["build_engine", "engines", "export"]
         "Examples:",
         "edge-mtl build-engine --int8",
         "edge-mtl build-engine bundles/rooms-b0 --int8 --backend openvino --threads 4",
-        "edge-mtl build-engine bundles/rooms-b0 --int8 --calibration pictures-of-my-robot/",
+        "edge-mtl build-engine bundles/rooms-b0 --int8 --calibration images-of-my-robot/",
         "edge-mtl build-engine --int8 --recipe my-recipe.toml",
         "edge-mtl build-engine --precision auto --max-drop miou=0.01,rel=0.02,normal=0.5",
         "edge-mtl build-engine --int8 --backend tensorrt --trt builderOptimizationLevel=5 --trt workspace=2048",
@@ -55,7 +55,7 @@ def build_engine(
     device: DeviceOption = "auto",
     calibration: Annotated[
         Path | None,
-        typer.Option("--calibration", metavar="DIR", help="Pictures for the INT8 ranges; default: those of the bundle."),
+        typer.Option("--calibration", metavar="DIR", help="Images for the INT8 ranges; default: those of the bundle."),
     ] = None,
     recipe: RecipeOption = None,
     threads: ThreadsOption = None,

@@ -75,7 +75,7 @@ def benchmark(
 ) -> None:
     """Time every engine of this device against FP32 ONNX Runtime on the plain model.
 
-    Whole frames, from picture to maps; the engines take turns frame by frame, so that what else the machine does hits
+    Whole frames, from image to maps; the engines take turns frame by frame, so that what else the machine does hits
     them alike. Also measured: stages, throughput of stream(), start-up and memory in processes of their own, accuracy on
     the bundle's labelled frames, energy where the device tells, and what held the machine back meanwhile.
 
@@ -132,7 +132,7 @@ def profile(
     device: DeviceOption = "auto",
     rounds: Annotated[int, typer.Option("--rounds", metavar="N", min=1, max=10_000, help="Frames to average over.")] = 20,
     layers: Annotated[int, typer.Option("--layers", metavar="N", min=0, max=10_000, help="Slowest layers to list.")] = 10,
-    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write a picture.")] = None,
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write an image.")] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write all layers as JSON.")] = None,
     threads: ThreadsOption = None,
     json: JsonOption = False,

@@ -31,17 +31,17 @@ __all__ = ["demo", "doctor", "infer", "inspect", "run_bag", "view"]
 
 
 @app.command(
-    short_help="Predict on pictures, a folder, a video or a camera.",
+    short_help="Predict on images, a folder, a video or a camera.",
     epilog=block(
         "Examples:",
         "edge-mtl infer room.jpg --save panel,png,npz",
-        "edge-mtl infer pictures/ --out results --intrinsics 525,525,319.5,239.5",
+        "edge-mtl infer images/ --out results --intrinsics 525,525,319.5,239.5",
         "edge-mtl infer tour.mp4 --save overlay",
         "edge-mtl infer camera:0 --json | jq .depth_median_m",
     ),
 )
 def infer(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A picture, a folder of pictures, a video, or camera:N.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="An image, a folder of images, a video, or camera:N.")],
     bundle: BundleOption = None,
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
@@ -60,16 +60,16 @@ def infer(
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Predict on pictures, a folder, a video or a camera, and save what was predicted.
+    """Predict on images, a folder, a video or a camera, and save what was predicted.
 
     \b
     overlay  classes in colour over the frame
-    panel    the frame and all its maps in one picture
+    panel    the frame and all its maps in one image
     png      labels (palette), depth (16-bit millimetres, and in colour), normals
     npz      the exact arrays, and the camera they are in
 
     Of a video or a camera, overlay and panel are videos. A camera runs until Ctrl-C; what was recorded until then is
-    kept. Pictures of a folder that cannot be read are named and left out.
+    kept. Images of a folder that cannot be read are named and left out.
     """
     from edge_mtl.commands.infer import parse_intrinsics, parse_kinds, run
 
@@ -104,7 +104,7 @@ def run_bag(
     ] = None,
     rectified: Annotated[bool, typer.Option("--rectified", help="Rectified images: the camera is P, not K.")] = False,
     storage: Annotated[str, typer.Option("--storage", metavar="NAME", help="sqlite3, mcap, or same as the bag.")] = "same",
-    stability: Annotated[bool, typer.Option("--stability", help="Smooth the maps where the picture stands still.")] = False,
+    stability: Annotated[bool, typer.Option("--stability", help="Smooth the maps where the image stands still.")] = False,
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Stop after this many images.")] = None,
     threads: ThreadsOption = None,
     json: JsonOption = False,
@@ -142,7 +142,7 @@ def run_bag(
 )
 def view(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A picture, a folder of pictures, a video, camera:N, or a ROS bag.")
+        str, typer.Argument(metavar="SOURCE", help="An image, a folder of images, a video, camera:N, or a ROS bag.")
     ],
     bundle: BundleOption = None,
     backend: BackendOption = "auto",
@@ -161,7 +161,7 @@ def view(
     points: Annotated[
         int, typer.Option("--points", metavar="N", min=0, max=64, help="Every N-th pixel becomes a point; 0 for none.")
     ] = 2,
-    stability: Annotated[bool, typer.Option("--stability", help="Smooth the maps where the picture stands still.")] = False,
+    stability: Annotated[bool, typer.Option("--stability", help="Smooth the maps where the image stands still.")] = False,
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -210,20 +210,20 @@ def doctor(json: JsonOption = False) -> None:
 
 
 @app.command(
-    short_help="From the demo bundle to a picture and a benchmark.",
+    short_help="From the demo bundle to an image and a benchmark.",
     epilog=block("Examples:", "edge-mtl demo", "edge-mtl demo --bundle bundles/rooms-b2 --out b2.png"),
 )
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The picture to write.")] = Path("out/demo.png"),
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The image to write.")] = Path("out/demo.png"),
     bundle: Annotated[
         Path | None,
         typer.Option("--bundle", metavar="DIR", help="Folder of the bundle; default: the demo bundle.", show_default=False),
     ] = None,
 ) -> None:
-    """From the demo bundle to a picture and a benchmark.
+    """From the demo bundle to an image and a benchmark.
 
     Builds the INT8 engine if this device has none, predicts on rooms with known answers and on a real photograph, draws
-    everything into one picture, and times the engines.
+    everything into one image, and times the engines.
     """
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out expects a file name that ends in .png; found {str(out)!r}.")

@@ -72,26 +72,26 @@ def run(terminal: Terminal, wanted: TargetFilter, depth: BenchmarkConfig, result
         RegressionError: with `results.against`, something is slower than it was.
         OSError: a result cannot be written.
     """
-    from edge_mtl.commands.benchmark_results import check_against, check_places, picture_places, write
+    from edge_mtl.commands.benchmark_results import check_against, check_places, image_places, write
 
     check_places(results)
     bundles = find_bundles(wanted)
     check_against(results, planned(bundles, wanted))
-    report, pictures = _measure(terminal, bundles, wanted, depth, pictures=picture_places(results))
+    report, images = _measure(terminal, bundles, wanted, depth, images=image_places(results))
     show(terminal, report)
-    write(terminal, report, pictures, results)
+    write(terminal, report, images, results)
 
 
 def compare(terminal: Terminal, bundle: Bundle, options: EngineOptions, *, rounds: int) -> BenchmarkReport:
     """All engines, the baseline first; latency, start-up and memory only; shown as a table too."""
     wanted = TargetFilter((bundle.path,), (options.backend,), (options.precision,), options.threads)
-    report, _ = _measure(terminal, (bundle,), wanted, BenchmarkConfig(rounds=rounds, brief=True), pictures=0)
+    report, _ = _measure(terminal, (bundle,), wanted, BenchmarkConfig(rounds=rounds, brief=True), images=0)
     show(terminal, report)
     return report
 
 
 def _measure(
-    terminal: Terminal, bundles: Sequence[Bundle], wanted: TargetFilter, depth: BenchmarkConfig, *, pictures: int
+    terminal: Terminal, bundles: Sequence[Bundle], wanted: TargetFilter, depth: BenchmarkConfig, *, images: int
 ) -> tuple[BenchmarkReport, list[tuple[str, bytes]]]:
     card = gpu()
     conditions = Conditions(["edge-mtl", *sys.argv[1:]], gpu=card if isinstance(card, Nvml) else None)
@@ -117,11 +117,11 @@ def _measure(
             add_fixed_rate(rows, subjects, step, rate_hz=depth.rate_hz, seconds=seconds)
         if not depth.brief:
             add_energy(rows, subjects, step, card, unavailable)
-        if pictures:
+        if images:
             from edge_mtl.commands.benchmark_results import draw
 
-            step("pictures of predictions", 0, 0)
-            drawn = draw(sorted(subjects, key=lambda subject: rows[subject.name].p50_ms), pictures)
+            step("images of predictions", 0, 0)
+            drawn = draw(sorted(subjects, key=lambda subject: rows[subject.name].p50_ms), images)
     described = conditions.describe()
     with terminal.steps() as step:
         add_footprints(rows, subjects, step, unavailable, processes=1 if depth.brief else _PROCESSES)

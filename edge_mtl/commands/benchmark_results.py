@@ -1,4 +1,4 @@
-"""Where a benchmark goes: JSON, the card as HTML and Markdown, pictures of predictions, and the check against an older one.
+"""Where a benchmark goes: JSON, the card as HTML and Markdown, images of predictions, and the check against an older one.
 
 Knows files; measures nothing.
 """
@@ -23,9 +23,9 @@ from edge_mtl.files import write_atomic
 from edge_mtl.image.panel import panel
 from edge_mtl.sources.samples import photograph
 
-__all__ = ["check_against", "check_places", "draw", "picture_places", "write"]
+__all__ = ["check_against", "check_places", "draw", "image_places", "write"]
 
-_PICTURES = 3
+_IMAGES = 3
 _QUALITY = 82
 
 
@@ -48,9 +48,9 @@ def check_places(results: OutputPaths) -> None:
             raise IsADirectoryError(errno.EISDIR, "expected a file name, found a folder", str(path))
 
 
-def picture_places(results: OutputPaths) -> int:
-    """How many pictures the results have room for."""
-    return 0 if results.html is None else _PICTURES
+def image_places(results: OutputPaths) -> int:
+    """How many images the results have room for."""
+    return 0 if results.html is None else _IMAGES
 
 
 def draw(fastest_first: Sequence[BenchmarkTarget], count: int) -> list[tuple[str, bytes]]:
@@ -66,14 +66,14 @@ def draw(fastest_first: Sequence[BenchmarkTarget], count: int) -> list[tuple[str
     found = []
     for title, frame, intrinsics in chosen:
         prediction = subject.engine.predict(frame, intrinsics=intrinsics)
-        picture = panel(frame, prediction, classes=prediction.classes)
-        fine, encoded = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+        image = panel(frame, prediction, classes=prediction.classes)
+        fine, encoded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
         if fine:
             found.append((f"{title}: {subject.name}", bytes(encoded.tobytes())))
     return found
 
 
-def write(terminal: Terminal, report: BenchmarkReport, pictures: Sequence[tuple[str, bytes]], results: OutputPaths) -> None:
+def write(terminal: Terminal, report: BenchmarkReport, images: Sequence[tuple[str, bytes]], results: OutputPaths) -> None:
     """Write what was asked for, and compare with an older benchmark.
 
     Raises:
@@ -83,7 +83,7 @@ def write(terminal: Terminal, report: BenchmarkReport, pictures: Sequence[tuple[
     content = plain(report.to_dict())
     for path, payload in (
         (results.out, lambda: json.dumps(content, indent=1, allow_nan=False) + "\n"),
-        (results.html, lambda: to_html(content, pictures=pictures)),
+        (results.html, lambda: to_html(content, images=images)),
         (results.markdown, lambda: to_markdown(content)),
     ):
         if path is not None:

@@ -1,4 +1,4 @@
-"""`edge-mtl calibrate --out`: choose calibration frames and write them as pictures, without touching the bundle."""
+"""`edge-mtl calibrate --out`: choose calibration frames and write them as images, without touching the bundle."""
 
 from __future__ import annotations
 
@@ -50,4 +50,4 @@ def write_choice(
         facts = {"count": len(files), "digest": digest, **chosen.facts()}
         terminal.record({"out": str(out), "calibration": facts, "dropped": chosen.dropped, "reach": chosen.reach})
     report_choice(terminal, chosen)
-    terminal.show(f"{len(files)} pictures in {out}. Use them: edge-mtl build-engine {bundle.path} --int8 --calibration {out}")
+    terminal.show(f"{len(files)} images in {out}. Use them: edge-mtl build-engine {bundle.path} --int8 --calibration {out}")

@@ -1,4 +1,4 @@
-"""`edge-mtl demo`: from a bundle to a picture and a benchmark, in one command.
+"""`edge-mtl demo`: from a bundle to an image and a benchmark, in one command.
 
 Knows the order of the steps; each step is another module's.
 """
@@ -13,9 +13,9 @@ from edge_mtl.bench.report import BenchmarkReport
 from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, Bundle, find
 from edge_mtl.commands.benchmark import compare
 from edge_mtl.commands.build_engine import build
-from edge_mtl.commands.demo_picture import draw
+from edge_mtl.commands.demo_image import draw
 from edge_mtl.commands.options import EngineOptions
-from edge_mtl.commands.results import encode_picture
+from edge_mtl.commands.results import encode_image
 from edge_mtl.commands.terminal import Terminal, one_line
 from edge_mtl.device import fingerprint
 from edge_mtl.engine import Engine, EngineInfo
@@ -37,10 +37,10 @@ def run(terminal: Terminal, path: Path | None, out: Path) -> None:
 
     Args:
         path: the bundle; by default the demo bundle, or what `edge_mtl.bundle.find` finds where that is not installed.
-        out: the picture to write.
+        out: the image to write.
     Raises:
         EdgeMtlError: as bundle, build and engine say.
-        OSError: the picture cannot be written.
+        OSError: the image cannot be written.
     """
     _check_place(out)  # found out now, not after minutes of building
     bundle = find(DEMO_BUNDLE if path is None and (DEMO_BUNDLE / MANIFEST).is_file() else path)
@@ -55,27 +55,27 @@ def run(terminal: Terminal, path: Path | None, out: Path) -> None:
     with Engine(bundle, precision="int8") as engine:
         predictions = [(sample, engine.predict(sample.pixels, intrinsics=sample.intrinsics)) for sample in samples]
         info = engine.info
-    picture = draw(
+    image = draw(
         predictions,
         title=f"edge_mtl: one camera frame → {_tasks(bundle)}",
         subtitle="  ·  ".join((bundle.name, *_engine_facts(info, report), _device_fact())),
         footnotes=_footnotes(bundle, real is not None),
         classes=predictions[0][1].classes if predictions else (),
     )
-    write_atomic(out, encode_picture(picture))
-    terminal.show(f"Picture: {out}")
+    write_atomic(out, encode_image(image))
+    terminal.show(f"Image: {out}")
 
 
 def _check_place(out: Path) -> None:
-    """Whether the picture could be written; nothing is. Raises OSError naming it."""
+    """Whether the image could be written; nothing is. Raises OSError naming it."""
     if out.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "expected a file name for the picture, found a folder", str(out))
+        raise IsADirectoryError(errno.EISDIR, "expected a file name for the image, found a folder", str(out))
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as exc:
-        raise OSError(exc.errno, f"the picture cannot be written there: {exc.strerror}", str(out)) from exc
+        raise OSError(exc.errno, f"the image cannot be written there: {exc.strerror}", str(out)) from exc
 
 
 def _tasks(bundle: Bundle) -> str:

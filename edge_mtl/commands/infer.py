@@ -115,7 +115,7 @@ def describe(frame: Frame, prediction: Prediction) -> dict[str, Any]:
 def _predictions(
     engine: Engine, source: Source, intrinsics: Intrinsics | None, step: Step, terminal: Terminal
 ) -> Iterator[tuple[Frame, Prediction]]:
-    """Frames with what was predicted on them; Ctrl-C ends a camera, a picture that cannot be used ends nothing."""
+    """Frames with what was predicted on them; Ctrl-C ends a camera, an image that cannot be used ends nothing."""
     done = 0
     try:
         for frame in source.frames:

@@ -1,4 +1,4 @@
-"""Predictions as files: pictures, 16-bit depth, exact arrays, annotated videos. Each appears whole or not at all.
+"""Predictions as files: images, 16-bit depth, exact arrays, annotated videos. Each appears whole or not at all.
 
 Knows file formats; knows nothing about engines.
 """
@@ -27,7 +27,7 @@ from edge_mtl.prediction import Prediction
 from edge_mtl.sources.media import Frame
 from edge_mtl.tasks import NYU13_PALETTE
 
-__all__ = ["KINDS", "Kind", "ResultWriter", "encode_depth", "encode_labels", "encode_picture"]
+__all__ = ["KINDS", "Kind", "ResultWriter", "encode_depth", "encode_image", "encode_labels"]
 
 Kind = Literal["overlay", "panel", "png", "npz"]
 KINDS: tuple[Kind, ...] = ("overlay", "panel", "png", "npz")
@@ -40,7 +40,7 @@ class ResultWriter:
 
     Args:
         name: stem of the videos.
-        frame_rate: frames per second where overlay and panel are to be videos, None where they are pictures.
+        frame_rate: frames per second where overlay and panel are to be videos, None where they are images.
     """
 
     def __init__(
@@ -66,12 +66,10 @@ class ResultWriter:
         """
         written: list[Path] = []
         if "overlay" in self._kinds and prediction.segmentation is not None:
-            written += self._picture(
-                frame, "overlay", overlay(frame.pixels, prediction.segmentation, classes=prediction.classes)
-            )
+            written += self._image(frame, "overlay", overlay(frame.pixels, prediction.segmentation, classes=prediction.classes))
         if "panel" in self._kinds:
-            picture = panel(frame.pixels, prediction, classes=prediction.classes, range_m=self._depth_range(prediction))
-            written += self._picture(frame, "panel", picture)
+            image = panel(frame.pixels, prediction, classes=prediction.classes, range_m=self._depth_range(prediction))
+            written += self._image(frame, "panel", image)
         files: dict[str, bytes] = {}
         if "png" in self._kinds:
             files |= _png_files(prediction)
@@ -99,24 +97,24 @@ class ResultWriter:
         for video in self._videos.values():
             video.discard()
 
-    def _picture(self, frame: Frame, kind: str, picture: NDArray[np.uint8]) -> list[Path]:
+    def _image(self, frame: Frame, kind: str, image: NDArray[np.uint8]) -> list[Path]:
         if kind in self._videos:
-            self._videos[kind].add(picture)
+            self._videos[kind].add(image)
             return []
         path = self.folder / f"{frame.name}.{kind}.png"
-        write_atomic(path, encode_picture(picture))
+        write_atomic(path, encode_image(image))
         return [path]
 
     def _depth_range(self, prediction: Prediction) -> tuple[float, float] | None:
-        """One colour scale for a whole video, a quarter wider than its first frame's; pictures get their own."""
+        """One colour scale for a whole video, a quarter wider than its first frame's; images get their own."""
         if self._videos and self._range_m is None and prediction.depth is not None:
             near, far = depth_range(prediction.depth)
             self._range_m = near * 0.75, far * 1.25
         return self._range_m
 
 
-def encode_picture(rgb: NDArray[np.uint8]) -> bytes:
-    """An (H, W, 3) uint8 RGB picture as PNG."""
+def encode_image(rgb: NDArray[np.uint8]) -> bytes:
+    """An (H, W, 3) uint8 RGB image as PNG."""
     return _png(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
 
 
@@ -145,9 +143,9 @@ def _png_files(prediction: Prediction) -> dict[str, bytes]:
         files["segmentation.png"] = encode_labels(prediction.segmentation)
     if prediction.depth is not None:
         files["depth.png"] = encode_depth(prediction.depth)
-        files["depth-colour.png"] = encode_picture(colour_depth(prediction.depth))
+        files["depth-colour.png"] = encode_image(colour_depth(prediction.depth))
     if prediction.normals is not None:
-        files["normals.png"] = encode_picture(colour_normals(prediction.normals))
+        files["normals.png"] = encode_image(colour_normals(prediction.normals))
     return files
 
 

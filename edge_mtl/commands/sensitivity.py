@@ -1,4 +1,4 @@
-"""`edge-mtl sensitivity`: which blocks suffer from integers and which gain, as a table, a picture and a JSON file.
+"""`edge-mtl sensitivity`: which blocks suffer from integers and which gain, as a table, an image and a JSON file.
 
 Knows tables and files; what is measured is in edge_mtl.evaluation.sensitivity.measure.
 """
@@ -60,16 +60,16 @@ def run(
             raise BuildError(f"Unknown {name} {found!r}. Choose one of: {', '.join(known)}")
     bundle = find(path)
     chosen = load_recipe(recipe or TENSORRT_INT8) if recipe is not None or target == "tensorrt" else int8_recipe(bundle)
-    pictures = load_calibration(
+    images = load_calibration(
         bundle, calibration, count=chosen.calibration.frames, unreadable_share=chosen.calibration.unreadable_share
     )
-    labelled = list(labelled_set(bundle))[:frames] or [LabelledFrame(frame, None, {}) for frame in pictures.frames[:frames]]
+    labelled = list(labelled_set(bundle))[:frames] or [LabelledFrame(frame, None, {}) for frame in images.frames[:frames]]
     place = out / f"{bundle.path.resolve().name}-{target}-{level}.json"
     require_writable(out)
     with terminal.steps() as step:
         result = measure_sensitivity(
             bundle,
-            pictures,
+            images,
             labelled,
             recipe=chosen,
             target=cast("Target", target),
@@ -79,7 +79,7 @@ def run(
             resume=place,
             progress=lambda name, done, total: step(_STEPS.get(name, name), done, total),
         )
-    drawn = _write_picture(result, place.with_suffix(".png"))
+    drawn = _write_image(result, place.with_suffix(".png"))
     terminal.show(_table(result))
     terminal.show(
         "SQNR: power of FP32's raw maps over that of the noise, decibels; about 6 dB are one bit. "
@@ -102,7 +102,7 @@ def _table(found: Sensitivity) -> Table:
     return result
 
 
-def _write_picture(found: Sensitivity, path: Path) -> Path:
+def _write_image(found: Sensitivity, path: Path) -> Path:
     encoded, payload = cv2.imencode(".png", draw_sensitivity(found)[..., ::-1])
     if not encoded:
         raise BuildError(f"{path} could not be encoded as PNG.")

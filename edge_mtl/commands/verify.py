@@ -60,7 +60,7 @@ def run(
 
     Args:
         budget: None takes any loss, with a warning; the card says what is out of the usual budget.
-        out: folder for card and pictures, also where something did not pass: that is when one wants to look.
+        out: folder for card and images, also where something did not pass: that is when one wants to look.
     Raises:
         BuildError: `out` cannot be written to.
         AccuracyError: a head of a graph is out of budget; the bundle is as it was.
@@ -88,7 +88,7 @@ def run(
     show(terminal, bundle.name, found)
     if out is not None:
         _write(found, out)
-        terminal.show(f"{out / _CARD_FILE} and {len(found.pictures)} pictures of the worst frames written.")
+        terminal.show(f"{out / _CARD_FILE} and {len(found.images)} images of the worst frames written.")
     if written is not None:
         terminal.show(f"The card is in {bundle.path}, revision {written.manifest.revision}.")
     if not accepted:
@@ -99,8 +99,8 @@ def run(
 
 
 def _write(found: Verification, out: Path) -> None:
-    """The card as JSON and its pictures, beside one another."""
-    for name, payload in found.pictures.items():
+    """The card as JSON and its images, beside one another."""
+    for name, payload in found.images.items():
         write_atomic(out / Path(name).name, payload)
     write_atomic(out / _CARD_FILE, (json.dumps(found.card, indent=2) + "\n").encode())
 

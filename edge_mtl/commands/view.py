@@ -38,7 +38,7 @@ class ViewOptions:
         topic: of a bag's images.
         limit: frames at most.
         step: every step-th pixel in each direction becomes a point, 0 for none.
-        stability: smooth the maps where the picture stands still.
+        stability: smooth the maps where the image stands still.
     """
 
     save: Path | None = None

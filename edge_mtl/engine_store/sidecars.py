@@ -41,7 +41,7 @@ class EngineRecord:
         sha256, size: of that file.
         options: what else it was built with: threads, recipe, digest of the calibration frames, ...
         build_seconds: time from start to the stored engine, all candidates included.
-        latency_ms: median of a whole frame, picture to maps.
+        latency_ms: median of a whole frame, image to maps.
         baseline_latency_ms: the same for plain FP32 in ONNX Runtime, measured in turns with it.
         ratio: how many times faster than that, round by round.
         self_test: passed, and the differences found; see `edge_mtl.evaluation.self_test`.

@@ -1,6 +1,6 @@
 """Labelled frames, of a bundle or of a folder in the same format, and what several graphs score on them.
 
-Knows files and pictures; opens no runtime. Targets are those of the true camera: predictions are converted with each
+Knows files and images; opens no runtime. Targets are those of the true camera: predictions are converted with each
 frame's intrinsics before they are compared.
 """
 
@@ -15,14 +15,14 @@ import cv2
 import numpy as np
 
 from edge_mtl.bundle import EVALUATION, Bundle
-from edge_mtl.calibration.frames import decode_picture, letterbox_picture
+from edge_mtl.calibration.frames import decode_image, letterbox_image
 from edge_mtl.errors import BundleError
 from edge_mtl.evaluation.scores import Score, Scorer
 from edge_mtl.files import sha256_bytes
 from edge_mtl.image.frames import Intrinsics, letterbox
 from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.manifest import InputSpec
-from edge_mtl.sources.media import PICTURE_SUFFIXES
+from edge_mtl.sources.media import IMAGE_SUFFIXES
 from edge_mtl.tasks import DEPTH, NORMALS, NYU13_CLASSES, SEGMENTATION, VOID
 
 __all__ = ["LabelledFrame", "LabelledSet", "Score", "evaluate", "evaluation_frames", "labelled_folder", "labelled_set"]
@@ -60,7 +60,7 @@ class LabelledSet:
 
     Attributes:
         source: "bundle", or the folder's name.
-        pictures: names of the frames' files.
+        images: names of the frames' files.
         files: names of all files.
         read: bytes of a file by name.
         where: the folder, for messages.
@@ -68,22 +68,22 @@ class LabelledSet:
     """
 
     source: str
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     files: frozenset[str]
     read: Callable[[str], bytes]
     where: Path
     size: InputSpec
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __iter__(self) -> Iterator[LabelledFrame]:
         cameras = self._cameras()
-        for name in self.pictures:
+        for name in self.images:
             stem = name.rpartition(".")[0]
-            frame = decode_picture(self.read(name))
+            frame = decode_image(self.read(name))
             if frame is None:
-                raise BundleError(f"{self.where / name} is no picture. {_AGAIN}")
+                raise BundleError(f"{self.where / name} is no image. {_AGAIN}")
             yield self._fitted(LabelledFrame(frame, cameras.get(stem), self._targets(stem, frame.shape[:2]), stem))
 
     def digest(self) -> str:
@@ -107,7 +107,7 @@ class LabelledSet:
             return None
         array = cv2.imdecode(np.frombuffer(self.read(name), np.uint8), cv2.IMREAD_UNCHANGED)
         if array is None:
-            raise BundleError(f"{self.where / name} is no picture. {_AGAIN}")
+            raise BundleError(f"{self.where / name} is no image. {_AGAIN}")
         if array.shape != shape:
             raise BundleError(f"{self.where / name} should have the shape {shape} of its frame; found {array.shape}. {_AGAIN}")
         return array
@@ -125,7 +125,7 @@ class LabelledSet:
             fitted[box.rows, box.columns] = cv2.resize(truth, box.content[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
             targets[task] = fitted
         camera = None if item.intrinsics is None else box.to_network(Intrinsics.of(item.intrinsics)).as_tuple()
-        return LabelledFrame(letterbox_picture(item.frame, self.size), camera, targets, item.name)
+        return LabelledFrame(letterbox_image(item.frame, self.size), camera, targets, item.name)
 
     def _cameras(self) -> dict[str, tuple[float, float, float, float]]:
         if _INTRINSICS not in self.files:
@@ -143,7 +143,7 @@ def labelled_set(bundle: Bundle) -> LabelledSet:
     files = frozenset(name.removeprefix(prefix) for name in bundle.list(EVALUATION))
     return LabelledSet(
         source="bundle",
-        pictures=_pictures(files),
+        images=_images(files),
         files=files,
         read=lambda name: bundle.read(f"{prefix}{name}"),
         where=bundle.path / EVALUATION,
@@ -152,19 +152,19 @@ def labelled_set(bundle: Bundle) -> LabelledSet:
 
 
 def labelled_folder(folder: Path, size: InputSpec) -> LabelledSet:
-    """The frames directly in `folder`, with the truths beside them; pictures without truth are fine too.
+    """The frames directly in `folder`, with the truths beside them; images without truth are fine too.
 
     Raises:
-        BundleError: there is no such folder, or no picture in it.
+        BundleError: there is no such folder, or no image in it.
     """
     try:
         files = frozenset(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     except OSError as exc:
         raise BundleError(f"{folder} cannot be read ({exc.strerror}): a folder of frames to measure on was expected.") from exc
-    pictures = _pictures(files)
-    if not pictures:
+    images = _images(files)
+    if not images:
         raise BundleError(
-            f"{folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)}): frames to measure on were expected, "
+            f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}): frames to measure on were expected, "
             "with NAME.label.png, NAME.depth.png and NAME.normals.png beside NAME.jpg where they are labelled."
         )
 
@@ -174,7 +174,7 @@ def labelled_folder(folder: Path, size: InputSpec) -> LabelledSet:
         except OSError as exc:
             raise BundleError(f"{folder / name} cannot be read ({exc.strerror or exc}).") from exc
 
-    return LabelledSet(folder.resolve().name or "folder", pictures, files, read, folder, size)
+    return LabelledSet(folder.resolve().name or "folder", images, files, read, folder, size)
 
 
 def evaluation_frames(bundle: Bundle) -> Iterator[LabelledFrame]:
@@ -215,8 +215,8 @@ def evaluate(
     return {name: scorer.score() for name, scorer in scorers.items()}
 
 
-def _pictures(files: frozenset[str]) -> tuple[str, ...]:
-    found = (name for name in files if name.lower().endswith(PICTURE_SUFFIXES) and not name.endswith(_TARGET_ENDINGS))
+def _images(files: frozenset[str]) -> tuple[str, ...]:
+    found = (name for name in files if name.lower().endswith(IMAGE_SUFFIXES) and not name.endswith(_TARGET_ENDINGS))
     return tuple(sorted(found))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from edge_mtl.backends import Backend
 from edge_mtl.bundle import GOLDEN, Bundle
-from edge_mtl.calibration.frames import decode_picture
+from edge_mtl.calibration.frames import decode_image
 from edge_mtl.errors import AccuracyError, BundleError
 from edge_mtl.evaluation.metrics import Agreement, agreement
 from edge_mtl.image.buffer_pool import BufferPool
@@ -107,7 +107,7 @@ def run_self_test(
     path = InferencePipeline(backend, bundle.manifest)
     worst = Agreement(None, None, None)
     for name in names:
-        frame, reference = _picture(bundle, name), _reference(bundle, name)
+        frame, reference = _image(bundle, name), _reference(bundle, name)
         found = path(frame)
         _check_heads(bundle, found, name, precision)
         difference = agreement(found, reference)
@@ -159,17 +159,17 @@ def golden_agreement(backend: Backend, bundle: Bundle) -> Agreement:
         InferenceError: the graph does not run.
     """
     path = InferencePipeline(backend, bundle.manifest)
-    found = [agreement(path(_picture(bundle, name)), _reference(bundle, name)) for name in _golden_names(bundle)]
+    found = [agreement(path(_image(bundle, name)), _reference(bundle, name)) for name in _golden_names(bundle)]
     return Agreement(*(_mean([getattr(each, item.name) for each in found]) for item in fields(Agreement)))
 
 
 def golden_frame(bundle: Bundle) -> Array:
-    """The first golden frame, (H, W, 3) uint8 RGB: a real picture to time engines on.
+    """The first golden frame, (H, W, 3) uint8 RGB: a real image to time engines on.
 
     Raises:
         BundleError: there is none, or it was altered.
     """
-    return _picture(bundle, _golden_names(bundle)[0])
+    return _image(bundle, _golden_names(bundle)[0])
 
 
 def _golden_names(bundle: Bundle) -> tuple[str, ...]:
@@ -179,14 +179,14 @@ def _golden_names(bundle: Bundle) -> tuple[str, ...]:
     return names
 
 
-def _picture(bundle: Bundle, name: str) -> Array:
-    picture = decode_picture(bundle.read(name))
+def _image(bundle: Bundle, name: str) -> Array:
+    image = decode_image(bundle.read(name))
     network = (bundle.manifest.input.height, bundle.manifest.input.width, 3)
-    if picture is None or picture.shape != network:
-        found = "no picture" if picture is None else f"{picture.shape[0]}x{picture.shape[1]}"
+    if image is None or image.shape != network:
+        found = "no image" if image is None else f"{image.shape[0]}x{image.shape[1]}"
         expected = f"{network[0]}x{network[1]}"
-        raise BundleError(f"{bundle.path / name} should be a picture of {expected}; found {found}. Export the bundle again.")
-    return picture
+        raise BundleError(f"{bundle.path / name} should be an image of {expected}; found {found}. Export the bundle again.")
+    return image
 
 
 def _reference(bundle: Bundle, name: str) -> Maps:

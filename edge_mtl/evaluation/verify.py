@@ -1,6 +1,6 @@
 """Verifying a bundle: every graph that this device would run, on labelled frames, against FP32 and a budget.
 
-Reads top to bottom as what happens; scores, budgets and pictures are elsewhere.
+Reads top to bottom as what happens; scores, budgets and images are elsewhere.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class Verification:
         failed: graphs that could not be run, and why.
         labelled: whether there was truth to compare with; else the verdicts are about agreement with FP32.
         sqnr: by name of the graph, decibels by block.
-        worst: the worst frames by file name of their picture in a bundle.
-        pictures: JPEG by file name.
+        worst: the worst frames by file name of their image in a bundle.
+        images: JPEG by file name.
         card: what goes into the manifest.
     """
 
@@ -100,7 +100,7 @@ class Verification:
     labelled: bool
     sqnr: Mapping[str, Mapping[str, float]]
     worst: Mapping[str, WorstFrame]
-    pictures: Mapping[str, bytes]
+    images: Mapping[str, bytes]
     card: Mapping[str, Any]
 
     @property
@@ -163,14 +163,14 @@ def verify_graphs(
     budget: Budget = DEFAULT_BUDGET,
     threads: int | None = None,
     device: str = "",
-    pictures: int = 3,
+    images: int = 3,
     noise: bool = True,
     progress: Progress | None = None,
 ) -> Verification:
     """Score given graphs of `bundle`; see `verify`.
 
     Args:
-        pictures: how many of the worst frames to draw.
+        images: how many of the worst frames to draw.
         noise: whether to look at the noise of quantized graphs, block by block.
     """
     chosen = labelled_set(bundle) if frames is None else frames
@@ -191,7 +191,7 @@ def verify_graphs(
         others = {name: score for name, score in scores.items() if name != REFERENCE}
         labelled = bool(scores[REFERENCE].accuracy)
         verdicts = {name: judge(scores[REFERENCE], score, name=name, budget=budget) for name, score in others.items()}
-        worst = worst_frames(scores[REFERENCE], others, budget=budget, labelled=labelled, count=pictures)
+        worst = worst_frames(scores[REFERENCE], others, budget=budget, labelled=labelled, count=images)
         drawn = _draw(worst, chosen, paths, classes, report)
     few = [item.frame for item in chosen][:: max(1, len(chosen) // _NOISE_FRAMES)][:_NOISE_FRAMES] if noise and subjects else []
     sqnr = _noise(bundle, [subject for subject in subjects if subject.name in paths], few, threads, report) if noise else {}
@@ -282,17 +282,17 @@ def write_card(bundle: Bundle, verification: Verification) -> Bundle:
 
         def change(folder: Path) -> None:
             copy_engines(current, folder)
-            place_pictures(folder, verification.pictures)
+            place_images(folder, verification.images)
 
         return commit(current, change, card=verification.card)
 
 
-def place_pictures(folder: Path, pictures: Mapping[str, bytes]) -> None:
-    """Put the card's pictures into the copy of a bundle, in place of those of the last card."""
+def place_images(folder: Path, images: Mapping[str, bytes]) -> None:
+    """Put the card's images into the copy of a bundle, in place of those of the last card."""
     (folder / CARD).mkdir(exist_ok=True)
     for old in (folder / CARD).iterdir():
         old.unlink()
-    for name, payload in pictures.items():
+    for name, payload in images.items():
         (folder / name).write_bytes(payload)
 
 

@@ -1,4 +1,4 @@
-"""The accuracy card: what a verification found, as plain values for the manifest and as pictures of the worst frames.
+"""The accuracy card: what a verification found, as plain values for the manifest and as images of the worst frames.
 
 Knows scores, verdicts and maps; knows nothing about runtimes or folders.
 """
@@ -23,7 +23,7 @@ __all__ = ["CARD", "WorstFrame", "describe", "draw", "worst_frames"]
 Array = np.ndarray
 
 CARD = "card"
-"""Folder of the card's pictures in a bundle."""
+"""Folder of the card's images in a bundle."""
 
 _QUALITY = 85
 _TILE_WIDTH = 320
@@ -47,7 +47,7 @@ class WorstFrame:
     losses: Mapping[str, float]
 
     def describe(self) -> str:
-        """One line under the picture."""
+        """One line under the image."""
         return ", ".join(f"{name} {value:+.3f}" for name, value in self.losses.items())
 
 
@@ -88,7 +88,7 @@ def draw(frame: Array, reference: Maps, found: Maps, worst: WorstFrame, *, class
         rows.append(row(tiles))
     fine, payload = cv2.imencode(".jpg", column(rows)[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     if not fine:
-        raise BuildError("a picture of the accuracy card could not be encoded")
+        raise BuildError("an image of the accuracy card could not be encoded")
     return bytes(payload.tobytes())
 
 
@@ -108,7 +108,7 @@ def describe(
     Args:
         scores, verdicts: by name of the graph; the reference has no verdict.
         sqnr: by name of the graph, decibels by block.
-        worst: by file name of the picture.
+        worst: by file name of the image.
         measured: when, where and on which frames.
     """
     graphs = {}

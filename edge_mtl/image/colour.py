@@ -1,4 +1,4 @@
-"""Maps as pictures: classes, depth and normals as (H, W, 3) uint8 RGB.
+"""Maps as images: classes, depth and normals as (H, W, 3) uint8 RGB.
 
 Knows colour scales; knows nothing about files, layout or networks.
 """
@@ -13,10 +13,10 @@ from edge_mtl.tasks import NYU13_PALETTE, VOID
 
 __all__ = ["blend", "colour_depth", "colour_labels", "colour_normals", "depth_range", "depth_scale"]
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 
-def colour_labels(labels: NDArray[np.uint8], *, palette: NDArray[np.uint8] = NYU13_PALETTE) -> Picture:
+def colour_labels(labels: NDArray[np.uint8], *, palette: NDArray[np.uint8] = NYU13_PALETTE) -> Image:
     """Class indices (H, W) uint8 to their colours; void and unknown classes are black."""
     table = np.zeros((256, 3), np.uint8)
     table[: min(len(palette), VOID)] = palette[:VOID]
@@ -32,7 +32,7 @@ def depth_range(depth_m: NDArray[np.float32]) -> tuple[float, float]:
     return near, max(far, near + 0.1)
 
 
-def colour_depth(depth_m: NDArray[np.float32], range_m: tuple[float, float] | None = None) -> Picture:
+def colour_depth(depth_m: NDArray[np.float32], range_m: tuple[float, float] | None = None) -> Image:
     """Depth (H, W) float32 in metres: warm is near, cold is far, black is unknown.
 
     Args:
@@ -41,17 +41,17 @@ def colour_depth(depth_m: NDArray[np.float32], range_m: tuple[float, float] | No
     near, far = depth_range(depth_m) if range_m is None else range_m
     known = np.isfinite(depth_m) & (depth_m > 0)
     share = (np.where(known, depth_m, far) - near) / max(far - near, 1e-6)
-    picture = _scale(1.0 - np.clip(share, 0.0, 1.0))
-    picture[~known] = 0
-    return picture
+    image = _scale(1.0 - np.clip(share, 0.0, 1.0))
+    image[~known] = 0
+    return image
 
 
-def depth_scale(height: int, width: int) -> Picture:
+def depth_scale(height: int, width: int) -> Image:
     """The colours of `colour_depth` from near (left) to far (right), as a bar."""
     return _scale(np.repeat(np.linspace(1.0, 0.0, width, dtype=np.float32)[None], height, axis=0))
 
 
-def colour_normals(normals: NDArray[np.float32]) -> Picture:
+def colour_normals(normals: NDArray[np.float32]) -> Image:
     """Normals (H, W, 3) float32, camera x right, y down, z forward; black is unknown.
 
     Red grows to the right, green upwards and blue towards the camera, the usual look: floors are green, a wall seen
@@ -59,18 +59,18 @@ def colour_normals(normals: NDArray[np.float32]) -> Picture:
     """
     known = np.isfinite(normals).all(axis=2) & (np.abs(normals).sum(axis=2) > 1e-6)
     facing = np.where(known[..., None], normals, 0.0) * np.array([1.0, -1.0, -1.0], np.float32)
-    picture = np.clip(facing * 127.5 + 127.5, 0, 255).astype(np.uint8)
-    picture[~known] = 0
-    return picture
+    image = np.clip(facing * 127.5 + 127.5, 0, 255).astype(np.uint8)
+    image[~known] = 0
+    return image
 
 
-def blend(frame: Picture, colours: Picture, *, opacity: float = 0.55) -> Picture:
+def blend(frame: Image, colours: Image, *, opacity: float = 0.55) -> Image:
     """`colours` over `frame`, both (H, W, 3) uint8; black in `colours` leaves the frame as it is."""
     mixed = cv2.addWeighted(frame, 1.0 - opacity, colours, opacity, 0.0)
     return np.where(colours.any(axis=2, keepdims=True), mixed, frame).astype(np.uint8)
 
 
-def _scale(share: NDArray[np.floating]) -> Picture:
+def _scale(share: NDArray[np.floating]) -> Image:
     """0..1 to RGB by OpenCV's perceptually improved rainbow (turbo, Mikhailov 2019)."""
     # The outermost colours of turbo are nearly black: leave them out.
     index = np.round(20 + 220 * share).astype(np.uint8)

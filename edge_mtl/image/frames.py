@@ -251,14 +251,14 @@ def _blacken_bars(pixels: Array, box: Letterbox) -> None:
 
 def _shape_advice(frame: Array) -> str:
     if frame.ndim == 2:
-        return "Make a grey picture RGB with cv2.cvtColor(frame, cv2.COLOR_GRAY2RGB)."
+        return "Make a grey image RGB with cv2.cvtColor(frame, cv2.COLOR_GRAY2RGB)."
     if frame.ndim == 3 and frame.shape[2] == 4:
         return "Drop the alpha channel with frame[:, :, :3]."
     if frame.ndim == 3 and frame.shape[0] == 3:
         return "Put the colours last with frame.transpose(1, 2, 0)."
     if frame.ndim == 4:
         return "Pass one frame at a time: frames[0], or Engine.stream(frames)."
-    return "Pass one colour picture."
+    return "Pass one colour image."
 
 
 def _dtype_advice(frame: Array) -> str:

@@ -1,4 +1,4 @@
-"""Text on pictures, with the font that OpenCV carries: no font files, no plotting library.
+"""Text on images, with the font that OpenCV carries: no font files, no plotting library.
 
 Knows glyphs and colours; knows nothing about predictions. OpenCV 5 brings a proportional outline font; older versions
 only have stroke fonts, which serve as the fallback.
@@ -40,7 +40,7 @@ def put_text(
     Args:
         position: (x, y) of the left end of the baseline, pixels.
         size: height of the font in pixels.
-        outline: colour of a one-pixel halo, for text on a busy picture.
+        outline: colour of a one-pixel halo, for text on a busy image.
     """
     x, y = position
     if outline is not None:

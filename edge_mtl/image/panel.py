@@ -1,4 +1,4 @@
-"""Pictures that people look at: tiles with titles, class names on their regions, legends, colour bars.
+"""Images that people look at: tiles with titles, class names on their regions, legends, colour bars.
 
 Knows layout; knows nothing about engines or files. Everything is (H, W, 3) uint8 RGB; lengths are pixels.
 """
@@ -18,7 +18,7 @@ from edge_mtl.tasks import NYU13_CLASSES, NYU13_PALETTE
 
 __all__ = ["BACKGROUND", "FAINT", "INK", "Maps", "column", "fit", "legend", "map_tiles", "overlay", "panel", "row", "titled"]
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 BACKGROUND: Colour = (17, 20, 27)
 INK: Colour = (236, 239, 244)
@@ -41,30 +41,30 @@ class Maps(Protocol):
     def normals(self) -> NDArray[np.float32] | None: ...
 
 
-def overlay(frame: Picture, labels: NDArray[np.uint8], *, classes: Sequence[str] = NYU13_CLASSES) -> Picture:
+def overlay(frame: Image, labels: NDArray[np.uint8], *, classes: Sequence[str] = NYU13_CLASSES) -> Image:
     """The frame with its classes in colour, their borders drawn and their names written on the larger regions."""
-    picture = blend(frame, colour_labels(labels))
+    image = blend(frame, colour_labels(labels))
     edges = cv2.morphologyEx(labels, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8)) > 0
-    picture[edges] = (picture[edges] * 0.45).astype(np.uint8)
+    image[edges] = (image[edges] * 0.45).astype(np.uint8)
     size = int(np.clip(labels.shape[0] / 20, 12, 40))
     for text, (x, y) in _region_names(labels, classes, size):
-        put_text(picture, text, (x, y), size=size, colour=(255, 255, 255), bold=True, outline=(20, 20, 20))
-    return picture
+        put_text(image, text, (x, y), size=size, colour=(255, 255, 255), bold=True, outline=(20, 20, 20))
+    return image
 
 
 def map_tiles(
-    frame: Picture,
+    frame: Image,
     maps: Maps,
     *,
     classes: Sequence[str] = NYU13_CLASSES,
     range_m: tuple[float, float] | None = None,
-) -> list[tuple[str, Picture]]:
-    """(title, picture) of each map that is there: segmentation over the frame, depth with its scale, normals.
+) -> list[tuple[str, Image]]:
+    """(title, image) of each map that is there: segmentation over the frame, depth with its scale, normals.
 
     Args:
         range_m: ends of the depth scale in metres; by default those of this depth map.
     """
-    tiles: list[tuple[str, Picture]] = []
+    tiles: list[tuple[str, Image]] = []
     if maps.segmentation is not None:
         tiles.append(("segmentation", overlay(frame, maps.segmentation, classes=classes)))
     if maps.depth is not None:
@@ -76,34 +76,34 @@ def map_tiles(
 
 
 def panel(
-    frame: Picture,
+    frame: Image,
     maps: Maps,
     *,
     title: str = "",
     classes: Sequence[str] = NYU13_CLASSES,
     range_m: tuple[float, float] | None = None,
-) -> Picture:
-    """The frame and its maps as one picture: two by two, or side by side where there are fewer than three maps."""
+) -> Image:
+    """The frame and its maps as one image: two by two, or side by side where there are fewer than three maps."""
     width = min(_PANEL_WIDTH, frame.shape[1]) if frame.shape[1] >= 320 else 320
     small = fit(frame, width)
     tiles = [("frame", small)]
-    for name, picture in map_tiles(frame, maps, classes=classes, range_m=range_m):
-        tiles.append((name, fit(picture, width)))
-    boxes = [titled(picture, name) for name, picture in tiles]
+    for name, image in map_tiles(frame, maps, classes=classes, range_m=range_m):
+        tiles.append((name, fit(image, width)))
+    boxes = [titled(image, name) for name, image in tiles]
     rows = [row(boxes[start : start + 2]) for start in range(0, len(boxes), 2)] if len(boxes) == 4 else [row(boxes)]
     header = [_line(rows[0].shape[1], title)] if title else []
     return _bordered(column([*header, *rows]))
 
 
-def titled(picture: Picture, title: str, note: str = "") -> Picture:
+def titled(image: Image, title: str, note: str = "") -> Image:
     """A tile under its title, with a fainter note at the right end of the line."""
-    strip = _line(picture.shape[1], title, size=18)
+    strip = _line(image.shape[1], title, size=18)
     if note:
-        put_text(strip, note, (picture.shape[1] - text_width(note, size=15), 20), size=15, colour=FAINT)
-    return np.vstack([strip, picture])
+        put_text(strip, note, (image.shape[1] - text_width(note, size=15), 20), size=15, colour=FAINT)
+    return np.vstack([strip, image])
 
 
-def legend(present: Iterable[int], width: int, *, classes: Sequence[str] = NYU13_CLASSES) -> Picture:
+def legend(present: Iterable[int], width: int, *, classes: Sequence[str] = NYU13_CLASSES) -> Image:
     """Colour and name of each class index in `present`, wrapped to `width`."""
     size, swatch, height = 17, 18, 30
     lines = [np.full((height, width, 3), BACKGROUND, np.uint8)]
@@ -120,66 +120,66 @@ def legend(present: Iterable[int], width: int, *, classes: Sequence[str] = NYU13
     return np.vstack(lines)
 
 
-def fit(picture: Picture, width: int, height: int | None = None) -> Picture:
+def fit(image: Image, width: int, height: int | None = None) -> Image:
     """Scaled to `width`, keeping its shape; cut or filled with background at the bottom where `height` is given."""
-    scale = width / picture.shape[1]
-    size = (width, max(1, round(picture.shape[0] * scale)))
-    resized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    scale = width / image.shape[1]
+    size = (width, max(1, round(image.shape[0] * scale)))
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     return resized if height is None else _extended(resized[:height], width, height)
 
 
-def row(pictures: Sequence[Picture], *, gap: int = GAP) -> Picture:
+def row(images: Sequence[Image], *, gap: int = GAP) -> Image:
     """Side by side with a gap, tops aligned."""
-    height = max(picture.shape[0] for picture in pictures)
+    height = max(image.shape[0] for image in images)
     spacer = np.full((height, gap, 3), BACKGROUND, np.uint8)
-    parts: list[Picture] = []
-    for picture in pictures:
-        parts += [_extended(picture, picture.shape[1], height), spacer]
+    parts: list[Image] = []
+    for image in images:
+        parts += [_extended(image, image.shape[1], height), spacer]
     return np.hstack(parts[:-1])
 
 
-def column(pictures: Sequence[Picture], *, gap: int = GAP) -> Picture:
+def column(images: Sequence[Image], *, gap: int = GAP) -> Image:
     """One below the other with a gap, left sides aligned."""
-    width = max(picture.shape[1] for picture in pictures)
+    width = max(image.shape[1] for image in images)
     spacer = np.full((gap, width, 3), BACKGROUND, np.uint8)
-    parts: list[Picture] = []
-    for picture in pictures:
-        parts += [_extended(picture, width, picture.shape[0]), spacer]
+    parts: list[Image] = []
+    for image in images:
+        parts += [_extended(image, width, image.shape[0]), spacer]
     return np.vstack(parts[:-1])
 
 
-def _bordered(picture: Picture) -> Picture:
-    return np.asarray(cv2.copyMakeBorder(picture, GAP, GAP, GAP, GAP, cv2.BORDER_CONSTANT, value=BACKGROUND), np.uint8)
+def _bordered(image: Image) -> Image:
+    return np.asarray(cv2.copyMakeBorder(image, GAP, GAP, GAP, GAP, cv2.BORDER_CONSTANT, value=BACKGROUND), np.uint8)
 
 
-def _line(width: int, text: str, *, size: int = 18) -> Picture:
+def _line(width: int, text: str, *, size: int = 18) -> Image:
     strip = np.full((_TITLE_HEIGHT, width, 3), BACKGROUND, np.uint8)
     put_text(strip, text, (0, 21), size=size, colour=INK)
     return strip
 
 
-def _extended(picture: Picture, width: int, height: int) -> Picture:
+def _extended(image: Image, width: int, height: int) -> Image:
     canvas = np.full((height, width, 3), BACKGROUND, np.uint8)
-    canvas[: picture.shape[0], : picture.shape[1]] = picture
+    canvas[: image.shape[0], : image.shape[1]] = image
     return canvas
 
 
-def _with_scale(picture: Picture, near: float, far: float) -> Picture:
-    """A depth picture with the colour bar and its two ends written into the lower left corner."""
-    height, width = picture.shape[:2]
+def _with_scale(image: Image, near: float, far: float) -> Image:
+    """A depth image with the colour bar and its two ends written into the lower left corner."""
+    height, width = image.shape[:2]
     size = int(np.clip(height / 22, 11, 36))
     bar_height, bar_width, margin = max(size // 2, 6), width // 4, max(size // 2, 6)
     left, right = f"{near:.1f} m", f"{far:.1f} m"
     x, y = margin + text_width(left, size=size, bold=True) + margin, height - margin - bar_height
     if x + bar_width + margin + text_width(right, size=size, bold=True) > width or y < 0:
-        return picture
-    cv2.rectangle(picture, (x - 1, y - 1), (x + bar_width, y + bar_height), (20, 20, 20), cv2.FILLED)
-    picture[y : y + bar_height, x : x + bar_width] = depth_scale(bar_height, bar_width)
+        return image
+    cv2.rectangle(image, (x - 1, y - 1), (x + bar_width, y + bar_height), (20, 20, 20), cv2.FILLED)
+    image[y : y + bar_height, x : x + bar_width] = depth_scale(bar_height, bar_width)
     baseline = y + bar_height
     white, dark = (255, 255, 255), (20, 20, 20)
-    put_text(picture, left, (margin, baseline), size=size, colour=white, bold=True, outline=dark)
-    put_text(picture, right, (x + bar_width + margin, baseline), size=size, colour=white, bold=True, outline=dark)
-    return picture
+    put_text(image, left, (margin, baseline), size=size, colour=white, bold=True, outline=dark)
+    put_text(image, right, (x + bar_width + margin, baseline), size=size, colour=white, bold=True, outline=dark)
+    return image
 
 
 def _region_names(labels: NDArray[np.uint8], classes: Sequence[str], size: int) -> Iterable[tuple[str, tuple[int, int]]]:

@@ -34,7 +34,7 @@ OPERATORS: Mapping[str, frozenset[str]] = {
 }
 """By domain: arithmetic on tensors of fixed shape, the second domain for quantized engines of ONNX Runtime.
 
-No control flow, no functions, no random numbers, text, sequences or pictures, and nothing whose only use is to make large
+No control flow, no functions, no random numbers, text, sequences or images, and nothing whose only use is to make large
 tensors of small numbers (ConstantOfShape, Range, Tile).
 """
 

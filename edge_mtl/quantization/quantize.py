@@ -170,18 +170,18 @@ def observe_activations(
     if any(recipe.equalisation != first.equalisation for recipe in recipes):
         names = ", ".join(recipe.name for recipe in recipes)
         raise BuildError(f"Recipes that share one calibration should equalise alike; these do not: {names}.")
-    pictures = list(frames)
+    images = list(frames)
     index = GraphIndex(model)
     bins = max(recipe.activations.bins for recipe in recipes)
     scales: dict[str, Array] = {}
     few: list[Array] = []
     if first.equalisation.enabled:
-        count = min(len(pictures), first.equalisation.frames)
-        few = [pictures[at] for at in np.linspace(0, len(pictures) - 1, count).astype(int)]
+        count = min(len(images), first.equalisation.frames)
+        few = [images[at] for at in np.linspace(0, len(images) - 1, count).astype(int)]
 
     def done(number: int) -> None:
         if progress is not None:
-            progress("calibrate", number, len(few) + len(pictures))
+            progress("calibrate", number, len(few) + len(images))
 
     if few:
         places = {junction.tensor: junction.axis for junction in junctions(index)}
@@ -195,7 +195,7 @@ def observe_activations(
         return Observed(scales, {})
     if any(recipe.weights.bias_correction for recipe in recipes):
         tensors |= _with_steep_gelus(model, index, tensors)
-    found = observe(model, tensors, pictures, bins=bins, threads=threads, progress=lambda number: done(len(few) + number))
+    found = observe(model, tensors, images, bins=bins, threads=threads, progress=lambda number: done(len(few) + number))
     return Observed(scales, found)
 
 

@@ -45,7 +45,7 @@ def choose_range(name: str, histogram: Histogram, settings: Activations) -> Rang
     if histogram.low == histogram.high:
         raise CalibrationError(
             f"Activation {name} is {histogram.low:g} everywhere on all calibration frames: a range cannot be learnt. "
-            "Give more and different pictures; to build-engine with --calibration DIR."
+            "Give more and different images; to build-engine with --calibration DIR."
         )
     low, high = _METHODS[settings.method](*histogram.occupied(), settings)
     return Range(min(float(low), 0.0), max(float(high), 0.0))

@@ -125,14 +125,14 @@ def observe(
         BuildError: the graph does not run.
     """
     if not frames:
-        raise CalibrationError("There are no calibration frames. Give pictures; to build-engine with --calibration DIR.")
+        raise CalibrationError("There are no calibration frames. Give images; to build-engine with --calibration DIR.")
     session = open_session(model, list(tensors), threads, why="Calibrating")
     feed = session.get_inputs()[0]
     found = {name: TensorStatistics(bins=bins, axis=axis) for name, axis in tensors.items()}
     for number, frame in enumerate(frames):
-        picture = frame[None] if feed.type == "tensor(uint8)" else frame.transpose(2, 0, 1)[None].astype(np.float32)
+        image = frame[None] if feed.type == "tensor(uint8)" else frame.transpose(2, 0, 1)[None].astype(np.float32)
         try:
-            values = session.run(list(tensors), {feed.name: np.ascontiguousarray(picture)})
+            values = session.run(list(tensors), {feed.name: np.ascontiguousarray(image)})
         except Exception as exc:
             raise BuildError(f"The float graph does not run on calibration frame {number}: {_first_line(exc)}") from exc
         for (name, statistics), value in zip(found.items(), values, strict=True):

@@ -18,7 +18,7 @@ class Camera:
     """What a sensor_msgs/CameraInfo says, as plain numbers.
 
     Attributes:
-        width, height: of the picture that it describes, in pixels.
+        width, height: of the image that it describes, in pixels.
         k: (9,) intrinsic matrix row by row; all zero: not calibrated.
         d: distortion, (0,) or more; unchanged by scaling.
         r: (9,) rectification.
@@ -48,7 +48,7 @@ class Camera:
         binning: tuple[int, int] = (1, 1),
         roi: tuple[int, int, int, int] = (0, 0, 0, 0),
     ) -> Camera:
-        """From the message's fields, with binning and region of interest applied: the camera of the pictures delivered.
+        """From the message's fields, with binning and region of interest applied: the camera of the images delivered.
 
         Args:
             binning: (x, y) pixels that were added up; 0 means 1.
@@ -69,7 +69,7 @@ class Camera:
         return cut if (bin_x, bin_y) == (1, 1) else cut.scaled(cut.width // bin_x, cut.height // bin_y)
 
     def scaled(self, width: int, height: int) -> Camera:
-        """The same camera for pictures of another size: fx, cx and the first row of P by sx; fy, cy and the second by sy.
+        """The same camera for images of another size: fx, cx and the first row of P by sx; fy, cy and the second by sy.
 
         This is what image_proc and image_geometry do. Raises FrameError where the sizes are none.
         """
@@ -88,13 +88,13 @@ class Camera:
         )
 
     def fits(self, width: int, height: int) -> bool:
-        """Whether pictures of this size may come from this camera: the same aspect ratio within a pixel."""
+        """Whether images of this size may come from this camera: the same aspect ratio within a pixel."""
         if self.width < 1 or self.height < 1:
             return (width, height) == (self.width, self.height)
         return abs(self.height * width / self.width - height) <= 1.0
 
     def intrinsics(self, *, rectified: bool = False) -> Intrinsics | None:
-        """The pinhole camera: K, or P of rectified pictures; None where it was never calibrated.
+        """The pinhole camera: K, or P of rectified images; None where it was never calibrated.
 
         Raises:
             FrameError: the numbers are no camera.

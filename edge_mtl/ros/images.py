@@ -1,4 +1,4 @@
-"""Pictures of sensor_msgs/Image and CompressedImage as arrays. Knows their encodings; imports nothing of ROS.
+"""Images of sensor_msgs/Image and CompressedImage as arrays. Knows their encodings; imports nothing of ROS.
 
 Encodings are those of sensor_msgs/image_encodings.hpp; the YUV conversions are OpenCV's (ITU-R BT.601, limited range).
 """
@@ -58,7 +58,7 @@ def decode_image(encoding: str, height: int, width: int, step: int, data: Buffer
 
     Args:
         encoding: a key of ENCODINGS. All have 8 bits per channel, so the message's endianness does not matter.
-        height, width: of the picture in pixels; NV12 has half as many rows again of colour.
+        height, width: of the image in pixels; NV12 has half as many rows again of colour.
         step: bytes from row to row, padding included.
         data: the message's bytes. rgb8 and bgr8 are not copied: the result is a view, valid as long as they are.
     Returns:
@@ -99,19 +99,19 @@ def decode_compressed(description: str, data: Buffer) -> tuple[Array, Channels]:
     Returns:
         (H, W, 3) uint8 and "bgr".
     Raises:
-        FrameError: it is no picture, or one of depth.
+        FrameError: it is no image, or one of depth.
     """
     if "compresseddepth" in description.lower():
-        raise FrameError(f"a colour picture was expected; found compressed depth ({description!r}).")
+        raise FrameError(f"a colour image was expected; found compressed depth ({description!r}).")
     encoded = np.frombuffer(data, np.uint8)
     try:
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        picture = cv2.imdecode(encoded, flags) if encoded.size else None
+        image = cv2.imdecode(encoded, flags) if encoded.size else None
     except cv2.error as exc:
         raise FrameError(f"{encoded.size} bytes of {description!r} cannot be decoded: {exc.err}") from exc
-    if picture is None:
-        raise FrameError(f"{encoded.size} bytes of {description!r} are no JPEG or PNG picture.")
-    return picture, "bgr"
+    if image is None:
+        raise FrameError(f"{encoded.size} bytes of {description!r} are no JPEG or PNG image.")
+    return image, "bgr"
 
 
 def _rows(data: Buffer, rows: int, step: int, row_bytes: int) -> Array:

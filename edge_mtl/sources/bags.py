@@ -68,9 +68,9 @@ def bag_frames(path: Path, *, topic: str | None = None, every: int = 1) -> Frame
 
 
 def message_pixels(message: Any, kind: str) -> Array:
-    """(H, W, 3) uint8 RGB of a message of type `kind`, sensor_msgs/Image or CompressedImage. Raises FrameError: no picture.
+    """(H, W, 3) uint8 RGB of a message of type `kind`, sensor_msgs/Image or CompressedImage. Raises FrameError: no image.
 
-    Never turned upright by EXIF data: a camera_info is of the picture as the camera sent it.
+    Never turned upright by EXIF data: a camera_info is of the image as the camera sent it.
     """
     if kind == _IMAGE:
         size = int(message.height), int(message.width), int(message.step)

@@ -15,7 +15,7 @@ import numpy as np
 
 from edge_mtl.errors import CalibrationError, FrameError
 from edge_mtl.files import sha256_bytes
-from edge_mtl.sources.media import PICTURE_SUFFIXES, VIDEO_SUFFIXES, read_picture
+from edge_mtl.sources.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, read_image
 
 __all__ = ["FrameSource", "Still", "folder_frames", "given_frames", "open_frames", "video_frames"]
 
@@ -62,7 +62,7 @@ def open_frames(path: Path, *, topic: str | None = None, every: int = 1) -> Fram
     """The frames that `path` names.
 
     Args:
-        path: a folder of pictures (of a folder with a sub-folder "train" only that one), a video, or a ROS 1 or 2 bag.
+        path: a folder of images (of a folder with a sub-folder "train" only that one), a video, or a ROS 1 or 2 bag.
         topic: of the bag's images; needed where it has several.
         every: take only every n-th frame of a video or bag.
     Raises:
@@ -70,7 +70,7 @@ def open_frames(path: Path, *, topic: str | None = None, every: int = 1) -> Fram
         BackendUnavailable: a bag, and the package rosbags is not installed.
     """
     if not path.exists():
-        raise CalibrationError(f"{path} does not exist: a folder of pictures, a video or a ROS bag was expected.")
+        raise CalibrationError(f"{path} does not exist: a folder of images, a video or a ROS bag was expected.")
     if path.suffix.lower() in _BAG_SUFFIXES or (path.is_dir() and (path / "metadata.yaml").is_file()):
         from edge_mtl.sources.bags import bag_frames
 
@@ -80,39 +80,39 @@ def open_frames(path: Path, *, topic: str | None = None, every: int = 1) -> Fram
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return video_frames(path, every=every)
     raise CalibrationError(
-        f"{path} is neither a folder of pictures, nor a video ({' '.join(VIDEO_SUFFIXES)}), "
+        f"{path} is neither a folder of images, nor a video ({' '.join(VIDEO_SUFFIXES)}), "
         f"nor a bag ({' '.join(_BAG_SUFFIXES)})."
     )
 
 
 def folder_frames(folder: Path) -> FrameSource:
-    """The pictures in `folder` and below, by path; of a labelled dataset its train split.
+    """The images in `folder` and below, by path; of a labelled dataset its train split.
 
     Raises:
-        CalibrationError: it holds no pictures, or cannot be read.
+        CalibrationError: it holds no images, or cannot be read.
     """
     split = folder / _TRAIN
     inside = split if split.is_dir() else folder
     try:
-        paths = sorted(path for path in inside.rglob("*") if _is_picture(path, inside))
+        paths = sorted(path for path in inside.rglob("*") if _is_image(path, inside))
         facts = [f"{path.relative_to(inside).as_posix()} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths]
     except OSError as exc:
         raise CalibrationError(f"{inside} cannot be read: {exc.strerror or exc}.") from exc
     if not paths:
         raise CalibrationError(
-            f"{inside} holds no pictures ({' '.join(PICTURE_SUFFIXES)}): give a folder of pictures like those the device sees."
+            f"{inside} holds no images ({' '.join(IMAGE_SUFFIXES)}): give a folder of images like those the device sees."
         )
 
     def stills() -> Iterator[Still]:
         for path in paths:
-            yield Still(path.relative_to(inside).as_posix(), lambda path=path: read_picture(path))  # type: ignore[misc]
+            yield Still(path.relative_to(inside).as_posix(), lambda path=path: read_image(path))  # type: ignore[misc]
 
     kind = "train split" if inside is split else "folder"
     return FrameSource(folder.resolve().name, kind, _identity(kind, str(inside.resolve()), facts), len(paths), stills)
 
 
 def video_frames(path: Path, *, every: int = 1) -> FrameSource:
-    """The frames of a video file; those that are not asked for are skipped without decoding their pictures.
+    """The frames of a video file; those that are not asked for are skipped without decoding their images.
 
     Raises:
         CalibrationError: it cannot be opened or holds no frame.
@@ -130,10 +130,10 @@ def video_frames(path: Path, *, every: int = 1) -> FrameSource:
         capture = cv2.VideoCapture(str(path))
 
         def retrieve() -> Array:
-            fine, picture = capture.retrieve()
-            if not fine or picture is None:
+            fine, image = capture.retrieve()
+            if not fine or image is None:
                 raise FrameError("the frame cannot be decoded")
-            return np.ascontiguousarray(picture[:, :, ::-1])
+            return np.ascontiguousarray(image[:, :, ::-1])
 
         try:
             index = 0
@@ -178,8 +178,8 @@ def _identity(kind: str, place: str, facts: Sequence[str]) -> str:
     return sha256_bytes("\n".join([kind, place, *facts]).encode())
 
 
-def _is_picture(path: Path, root: Path) -> bool:
+def _is_image(path: Path, root: Path) -> bool:
     relative = path.relative_to(root)
     hidden = any(part.startswith(".") for part in relative.parts)
-    named = path.name.lower().endswith(PICTURE_SUFFIXES) and not path.name.endswith(_TARGET_ENDINGS)
+    named = path.name.lower().endswith(IMAGE_SUFFIXES) and not path.name.endswith(_TARGET_ENDINGS)
     return named and not hidden and path.is_file()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import FrameError
 from edge_mtl.evaluation.labelled_frames import LabelledFrame, evaluation_frames
-from edge_mtl.sources.media import read_picture
+from edge_mtl.sources.media import read_image
 
 __all__ = ["Sample", "Truth", "photograph", "rooms"]
 
@@ -65,7 +65,7 @@ def photograph() -> Sample | None:
         return None
     folder = Path(spec.origin).parent / "data"
     try:
-        pixels = read_picture(folder / _PHOTOGRAPH)
+        pixels = read_image(folder / _PHOTOGRAPH)
     except FrameError:
         return None
     return Sample(

@@ -1,4 +1,4 @@
-"""Frames with their times, from all that can be shown: pictures, folders, videos, cameras, and bags of ROS 1 or 2.
+"""Frames with their times, from all that can be shown: images, folders, videos, cameras, and bags of ROS 1 or 2.
 
 Knows which reader is for what; reading is done in `edge_mtl.sources.media` and `edge_mtl.sources.bags`.
 """
@@ -27,7 +27,7 @@ _BAG_SUFFIXES = (".bag", ".db3", ".mcap")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TimedFrame:
-    """One frame: `pixels` (H, W, 3) uint8 RGB; `time_s` seconds since the first, None for pictures, which have no times."""
+    """One frame: `pixels` (H, W, 3) uint8 RGB; `time_s` seconds since the first, None for images, which have no times."""
 
     name: str
     pixels: np.ndarray
@@ -39,7 +39,7 @@ class TimedSource:
     """Frames in order, read lazily and once; closing the iterator frees the file or device.
 
     Attributes:
-        kind: "picture", "folder", "video", "camera" or "bag".
+        kind: "image", "folder", "video", "camera" or "bag".
         count: number of frames, None where it is not known.
     """
 
@@ -62,7 +62,7 @@ def open_timed(
     Args:
         topic: of a bag's images, where it has several.
         limit: stop after this many frames.
-        on_skip: called with "name: reason" for each picture or message that cannot be read.
+        on_skip: called with "name: reason" for each image or message that cannot be read.
         clock: seconds, of cameras.
     Raises:
         FrameError: there is no such thing, or nothing in it can be read.

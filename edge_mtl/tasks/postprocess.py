@@ -55,7 +55,7 @@ class Maps:
 
 @dataclass(frozen=True, slots=True)
 class CameraChange:
-    """From the canonical camera to another one that sees the same picture.
+    """From the canonical camera to another one that sees the same image.
 
     Attributes:
         depth_factor: f / f_c.
@@ -70,7 +70,7 @@ class CameraChange:
 def camera_change(camera: Intrinsics, canonical: Intrinsics) -> CameraChange | None:
     """How to convert canonical answers to `camera`, both in network pixels; None where nothing changes.
 
-    A plane n.X = h seen through K has the inverse depth n^T K^-1 p / h at pixel p: the picture fixes K^-T n.
+    A plane n.X = h seen through K has the inverse depth n^T K^-1 p / h at pixel p: the image fixes K^-T n.
     """
     if camera == canonical:
         return None

@@ -1,6 +1,6 @@
-"""Temporal stability: how much the maps of a stream flicker where the picture does not change, and a filter against it.
+"""Temporal stability: how much the maps of a stream flicker where the image does not change, and a filter against it.
 
-Knows pictures and predictions; knows nothing about networks, runtimes or files. No optical flow: a pixel counts as still
+Knows images and predictions; knows nothing about networks, runtimes or files. No optical flow: a pixel counts as still
 where the local mean of the difference between two frames stays within the noise of the sensor, and only still pixels have a
 past. Whatever moves is answered by the newest frame alone, so nothing smears; a moving camera switches the filter off by
 itself.
@@ -121,11 +121,11 @@ class StabilityMeter:
 
 
 class TemporalFilter:
-    """Smooths the three maps where the picture stands still; call it with every frame of one stream, in order.
+    """Smooths the three maps where the image stands still; call it with every frame of one stream, in order.
 
     Classes change by a majority vote (Boyer & Moore 1991): a class must outweigh the votes of the one that stands. Depth (its
     logarithm) and normals are exponential means, restarted where the new value differs too much to be noise. Where the
-    picture moved, the newest answer is taken as it is, and its pixel begins anew. One thread at a time.
+    image moved, the newest answer is taken as it is, and its pixel begins anew. One thread at a time.
 
     Args:
         weight: of the newest frame in the means, in 0..1; 1 filters nothing.

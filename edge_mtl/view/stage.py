@@ -21,7 +21,7 @@ _MILLIMETRES = 1000.0
 _JPEG_QUALITY = 85
 _POINT_RADIUS_M = 0.01
 _PLANE_M = 0.3
-"""How far before the camera its picture is drawn."""
+"""How far before the camera its image is drawn."""
 
 
 class Stage:
@@ -72,7 +72,7 @@ class Stage:
         if prediction.depth is not None:
             self._log("maps/depth", rerun.DepthImage(_millimetres(prediction.depth), meter=_MILLIMETRES))
         if prediction.normals is not None:
-            self._log("maps/normals", self._picture(prediction.normals_picture()))
+            self._log("maps/normals", self._image(prediction.normals_image()))
 
     def _world(self, frame: Array, prediction: Prediction) -> None:
         rerun = self._rerun
@@ -86,7 +86,7 @@ class Stage:
                 image_plane_distance=_PLANE_M,
             ),
         )
-        self._log("world/camera/picture", self._picture(frame))
+        self._log("world/camera/image", self._image(frame))
         if prediction.depth is None or self._step == 0:
             return
         cloud = prediction.point_cloud(frame, step=self._step)
@@ -97,7 +97,7 @@ class Stage:
         for stage in STAGES:
             self._log(f"timing/{stage}", self._rerun.Scalars(getattr(timing, stage) * 1e3))
 
-    def _picture(self, pixels: Array) -> Any:
+    def _image(self, pixels: Array) -> Any:
         return self._rerun.Image(np.ascontiguousarray(pixels)).compress(jpeg_quality=_JPEG_QUALITY)
 
     def _log(self, path: str, *content: Any, static: bool = False) -> None:
@@ -108,7 +108,7 @@ def blueprint(rerun: Any) -> Any:
     """The window: points on the left, the maps beside them, latency below."""
     layout = rerun.blueprint
     maps = layout.Grid(
-        layout.Spatial2DView(origin="world/camera", contents="world/camera/picture", name="Picture"),
+        layout.Spatial2DView(origin="world/camera", contents="world/camera/image", name="Image"),
         layout.Spatial2DView(origin="maps/segmentation", name="Segmentation"),
         layout.Spatial2DView(origin="maps/depth", name="Depth"),
         layout.Spatial2DView(origin="maps/normals", name="Normals"),

@@ -21,7 +21,7 @@ from edge_mtl.evaluation.metrics import agreement, angles_deg
 from edge_mtl.image.frames import Intrinsics, letterbox
 from edge_mtl.image.geometry import normals_of_depth
 from edge_mtl.tasks import TASK_NAMES, VOID
-from tests.bundles import full_maps, host_model, make_bundle, paint, picture, reference, transparent_model
+from tests.bundles import full_maps, host_model, make_bundle, make_image, paint, reference, transparent_model
 
 HERE = [name for name, found in available().items() if found.usable]
 VARIANTS = [(backend, placement) for backend in HERE for placement in ("host", "graph")]
@@ -75,7 +75,7 @@ def test_the_engine_says_what_it_runs(engine, variant):
 
 def test_maps_are_those_of_the_definition(engine):
     """Every backend and placement is compared with one reference, so they all agree with each other."""
-    frame = picture(11)
+    frame = make_image(11)
     expected = full_maps(reference(host_model(), frame))
     prediction = engine.predict(frame)
     assert (prediction.segmentation == expected["segmentation"]).mean() > 0.999
@@ -91,7 +91,7 @@ def test_maps_are_those_of_the_definition(engine):
 @pytest.mark.parametrize("output_size", ["frame", "network"])
 def test_shapes_types_and_what_is_unknown(variant, tiny, size, output_size):
     with open_engine(tiny, variant, output_size=output_size, self_test="off") as engine:
-        prediction = engine.predict(picture(1, height=size[0], width=size[1]))
+        prediction = engine.predict(make_image(1, height=size[0], width=size[1]))
     shape = size if output_size == "frame" else (64, 96)
     assert prediction.map_size == shape
     assert prediction.frame_size == size
@@ -112,20 +112,20 @@ def test_shapes_types_and_what_is_unknown(variant, tiny, size, output_size):
 
 
 def test_times_add_up(engine):
-    timing = engine.predict(picture(1)).timing
+    timing = engine.predict(make_image(1)).timing
     stages = timing.prepare + timing.copy_in + timing.infer + timing.copy_out + timing.postprocess
     assert min(timing.prepare, timing.infer, timing.postprocess) > 0
     assert stages <= timing.total
 
 
 def test_bgr_is_rgb_turned_round(engine):
-    frame = picture(4)
+    frame = make_image(4)
     assert_same(engine.predict(frame), engine.predict(frame[:, :, ::-1], channels="bgr"))
 
 
 @pytest.mark.parametrize("view", ["strided", "flipped", "read-only", "fortran"])
 def test_any_memory_layout_works(engine, view):
-    base = picture(4, height=130, width=200)
+    base = make_image(4, height=130, width=200)
     frame = {
         "strided": base[::2, ::2],
         "flipped": base[::-1, ::-1],
@@ -138,7 +138,7 @@ def test_any_memory_layout_works(engine, view):
 
 
 def test_a_bad_frame_is_refused_and_the_next_one_works(engine):
-    good = picture(5)
+    good = make_image(5)
     expected = engine.predict(good)
     for bad in (good.astype(np.float32), good[..., 0], np.zeros((0, 4, 3), np.uint8), None):
         with pytest.raises(FrameError):
@@ -151,20 +151,20 @@ def test_a_bad_frame_is_refused_and_the_next_one_works(engine):
 
 
 def test_maps_are_the_callers_own(engine):
-    first = engine.predict(picture(6))
+    first = engine.predict(make_image(6))
     kept = (first.segmentation.copy(), first.depth.copy(), first.normals.copy())
     for seed in range(5):
-        engine.predict(picture(seed))
+        engine.predict(make_image(seed))
     assert all(np.array_equal(a, b) for a, b in zip((first.segmentation, first.depth, first.normals), kept, strict=True))
     first.depth[:] = 0
-    assert engine.predict(picture(6)).depth.min() > 0
+    assert engine.predict(make_image(6)).depth.min() > 0
 
 
 @pytest.mark.parametrize("tasks", [("segmentation",), ("depth",), ("normals",), ("segmentation", "normals")])
 def test_a_missing_task_is_none_never_zeros(variant, folder, tasks):
     bundle = make_bundle(folder / f"{'-'.join((*variant, *tasks))}", tasks=tasks, placement=variant[1], golden=1)
     with Engine(bundle, backend=variant[0], threads=1) as engine:
-        prediction = engine.predict(picture(1))
+        prediction = engine.predict(make_image(1))
         assert engine.info.tasks == tasks
     for task in TASK_NAMES:
         assert (getattr(prediction, task) is not None) == (task in tasks)
@@ -184,7 +184,7 @@ CAMERAS = {
 @pytest.mark.parametrize("camera", CAMERAS, ids=str)
 @pytest.mark.parametrize("output_size", ["frame", "network"])
 def test_a_plane_seen_through_another_camera_comes_back(variant, transparent, camera, normal, output_size):
-    """The picture shows the canonical reading of the plane; the engine must return the plane itself."""
+    """The image shows the canonical reading of the plane; the engine must return the plane itself."""
     size, numbers = CAMERAS[camera]
     frame_camera = Intrinsics(*numbers)
     normal = np.array(normal) / np.linalg.norm(normal)
@@ -229,7 +229,7 @@ def test_depth_and_normals_agree_whatever_the_camera(variant, transparent):
 
 
 def test_a_stream_gives_what_predict_gives(engine):
-    frames = [picture(seed, height=54 + seed, width=96) for seed in range(7)]
+    frames = [make_image(seed, height=54 + seed, width=96) for seed in range(7)]
     expected = [engine.predict(frame) for frame in frames]
     for found, wanted in zip(engine.stream(iter(frames)), expected, strict=True):
         assert_same(found, wanted)
@@ -242,7 +242,7 @@ def test_a_stream_reads_one_frame_ahead(engine):
     def frames():
         for seed in range(6):
             read.append(seed)
-            yield picture(seed)
+            yield make_image(seed)
 
     for number, _ in enumerate(engine.stream(frames())):
         assert len(read) <= number + 2
@@ -250,19 +250,19 @@ def test_a_stream_reads_one_frame_ahead(engine):
 
 def test_an_error_in_a_stream_comes_after_the_predictions_before_it(engine):
     def frames():
-        yield picture(0)
-        yield picture(1)
+        yield make_image(0)
+        yield make_image(1)
         raise OSError("the camera is gone")
 
     done = []
     with pytest.raises(OSError, match="camera"):
         done.extend(engine.stream(frames()))
-    stream, done = engine.stream([picture(0), picture(1)[..., 0], picture(2)]), []
+    stream, done = engine.stream([make_image(0), make_image(1)[..., 0], make_image(2)]), []
     with pytest.raises(FrameError):
         for prediction in stream:
             done.append(prediction)
     assert len(done) == 1
-    assert_same(done[0], engine.predict(picture(0)))
+    assert_same(done[0], engine.predict(make_image(0)))
     with pytest.raises(FrameError):
         list(engine.stream([None]))
 
@@ -270,24 +270,24 @@ def test_an_error_in_a_stream_comes_after_the_predictions_before_it(engine):
 def test_a_stream_that_is_left_early_leaves_nothing_behind(engine):
     before = threading.active_count()
     for _ in range(3):
-        stream = engine.stream(picture(seed) for seed in range(100))
+        stream = engine.stream(make_image(seed) for seed in range(100))
         next(stream)
         stream.close()
     assert threading.active_count() == before
-    assert engine.predict(picture(0)).depth is not None
+    assert engine.predict(make_image(0)).depth is not None
 
 
 def test_closing_during_a_stream_ends_it(variant, tiny):
     engine = open_engine(tiny, variant, self_test="off")
     with pytest.raises(EngineClosed):
-        for number, _ in enumerate(engine.stream(picture(seed) for seed in range(50))):
+        for number, _ in enumerate(engine.stream(make_image(seed) for seed in range(50))):
             if number == 2:
                 engine.close()
             assert number < 4
 
 
 def test_threads_get_the_same_results_as_one(engine):
-    frames = [picture(seed, height=40 + 8 * (seed % 3), width=96) for seed in range(6)]
+    frames = [make_image(seed, height=40 + 8 * (seed % 3), width=96) for seed in range(6)]
     expected = [engine.predict(frame) for frame in frames]
     failures: list[BaseException] = []
 
@@ -312,11 +312,11 @@ def test_a_closed_engine_refuses(variant, tiny):
     engine = open_engine(tiny, variant, self_test="off")
     engine.close()
     engine.close()
-    for use in (lambda: engine.predict(picture(0)), lambda: list(engine.stream([picture(0)]))):
+    for use in (lambda: engine.predict(make_image(0)), lambda: list(engine.stream([make_image(0)]))):
         with pytest.raises(EngineClosed, match="closed"):
             use()
     with engine, pytest.raises(EngineClosed):
-        engine.predict(picture(0))
+        engine.predict(make_image(0))
 
 
 def test_closing_while_others_predict_neither_hangs_nor_crashes(variant, tiny):
@@ -326,7 +326,7 @@ def test_closing_while_others_predict_neither_hangs_nor_crashes(variant, tiny):
     def work() -> None:
         try:
             while True:
-                engine.predict(picture(0))
+                engine.predict(make_image(0))
                 started.set()
         except EdgeMtlError as exc:
             outcomes.append(type(exc))
@@ -346,15 +346,15 @@ def test_closing_while_others_predict_neither_hangs_nor_crashes(variant, tiny):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_is_refused_and_ends_at_once(variant, tiny):
     engine = open_engine(tiny, variant, self_test="off")
-    expected = engine.predict(picture(0))
-    stream = engine.stream([picture(0)] * 3)
+    expected = engine.predict(make_image(0))
+    stream = engine.stream([make_image(0)] * 3)
     next(stream)
     child = os.fork()
     if child == 0:
         code = 1
         try:
             refused = 0
-            for use in (lambda: engine.predict(picture(0)), lambda: next(stream)):
+            for use in (lambda: engine.predict(make_image(0)), lambda: next(stream)):
                 try:
                     use()
                 except EngineClosed:
@@ -366,7 +366,7 @@ def test_a_forked_child_is_refused_and_ends_at_once(variant, tiny):
         finally:
             os._exit(code)
     assert wait_for(child, 60.0) == 0
-    assert_same(engine.predict(picture(0)), expected)
+    assert_same(engine.predict(make_image(0)), expected)
     assert len(list(stream)) == 2
     engine.close()
 
@@ -402,7 +402,7 @@ def test_loading_and_closing_often_leaves_no_threads(variant, tiny):
     before = native_threads()
     for _ in range(5):
         with Engine(tiny[variant[1]], backend=variant[0], threads=2, self_test="off") as engine:
-            engine.predict(picture(0))
+            engine.predict(make_image(0))
     assert native_threads() <= before + 2
 
 
@@ -414,7 +414,7 @@ def plane_depth(size: tuple[int, int], camera: Intrinsics, normal: np.ndarray) -
 
 
 def canonical_normals(size: tuple[int, int], normal: np.ndarray, network_camera: Intrinsics) -> np.ndarray:
-    """What the canonical camera would make of the plane's picture: from its depth there, not from our formula."""
+    """What the canonical camera would make of the plane's image: from its depth there, not from our formula."""
     depth = plane_depth((64, 96), network_camera, normal) * CANONICAL.fx / network_camera.fx
     found = normals_of_depth(depth.astype(np.float64), CANONICAL)[8:-8, 8:-8].reshape(-1, 3).mean(axis=0)
     return np.broadcast_to(found, (*size, 3))

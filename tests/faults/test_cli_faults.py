@@ -22,7 +22,7 @@ from edge_mtl.bundle import Bundle
 from edge_mtl.commands import doctor
 from edge_mtl.commands.terminal import Terminal
 from edge_mtl.files import TEMPORARY_PREFIX
-from tests.bundles import picture, write_picture
+from tests.bundles import make_image, write_image
 from tests.command_line import Outcome, assert_failed, edge_mtl
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def room(tmp_path: Path) -> Path:
-    write_picture(tmp_path / "room.png", picture(7))
+    write_image(tmp_path / "room.png", make_image(7))
     return tmp_path / "room.png"
 
 
@@ -64,7 +64,7 @@ def full_disk(limit_bytes: int) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("bad.png", b"no picture"), ("empty.jpg", b""), ("bad.mp4", b"no video" * 99), ("notes.txt", b"text"), ("noname", b"x")],
+    [("bad.png", b"no image"), ("empty.jpg", b""), ("bad.mp4", b"no video" * 99), ("notes.txt", b"text"), ("noname", b"x")],
 )
 def test_a_file_that_cannot_be_read_is_refused(
     infer: Callable[..., Outcome], tmp_path: Path, name: str, content: bytes
@@ -83,27 +83,27 @@ def test_a_source_that_is_not_there_is_refused(
     assert not (tmp_path / "results").exists()
 
 
-def test_sixteen_bit_pictures_are_refused(infer: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_sixteen_bit_images_are_refused(infer: Callable[..., Outcome], tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "depth.png"), np.zeros((64, 96), np.uint16))
     assert_failed(infer(tmp_path / "depth.png"), 6, "uint16", "expected 8 bits")
 
 
-def test_grey_pictures_are_accepted(infer: Callable[..., Outcome], tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "grey.png"), picture(1)[:, :, 0])
+def test_grey_images_are_accepted(infer: Callable[..., Outcome], tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "grey.png"), make_image(1)[:, :, 0])
     assert infer(tmp_path / "grey.png").code == 0
 
 
-def test_a_folder_without_pictures_is_refused(infer: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused(infer: Callable[..., Outcome], tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
-    assert_failed(infer(tmp_path / "pictures"), 6, "has no pictures")
+    assert_failed(infer(tmp_path / "pictures"), 6, "has no images")
 
 
-def test_a_folder_whose_pictures_all_fail_is_refused(infer: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_a_folder_whose_images_all_fail_is_refused(infer: Callable[..., Outcome], tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     for name in ("a.png", "b.jpg"):
-        (tmp_path / "pictures" / name).write_bytes(b"no picture")
+        (tmp_path / "pictures" / name).write_bytes(b"no image")
     outcome = infer(tmp_path / "pictures")
-    assert_failed(outcome, 6, "None of the 2 pictures")
+    assert_failed(outcome, 6, "None of the 2 images")
     assert outcome.err.count("skipped: ") == 2
     assert not (tmp_path / "results").exists()
 
@@ -289,7 +289,7 @@ def test_doctor_refuses_two_distributions_of_one_runtime(tmp_path: Path, monkeyp
 # Calibration
 
 
-@pytest.mark.parametrize("content", [{}, {"notes.txt": b"x"}, {"a.png": b"no picture", "b.png": b""}])
+@pytest.mark.parametrize("content", [{}, {"notes.txt": b"x"}, {"a.png": b"no image", "b.png": b""}])
 def test_calibration_without_usable_frames_is_refused(content: dict[str, bytes], own_bundle: Bundle, tmp_path: Path) -> None:
     frames = tmp_path / "frames"
     frames.mkdir()
@@ -321,7 +321,7 @@ def test_a_full_disk_while_saving_leaves_nothing(infer: Callable[..., Outcome], 
 def test_a_full_disk_while_recording_leaves_no_video(infer: Callable[..., Outcome], tmp_path: Path) -> None:
     writer = cv2.VideoWriter(str(tmp_path / "tour.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 48))
     for index in range(6):
-        writer.write(picture(index, height=48, width=64))
+        writer.write(make_image(index, height=48, width=64))
     writer.release()
     with full_disk(4000):
         outcome = infer(tmp_path / "tour.mp4")
@@ -372,7 +372,7 @@ def _start(*arguments: object) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_command_cleanly(tiny_bundle: Bundle, tmp_path: Path, number: int, code: int) -> None:
     writer = cv2.VideoWriter(str(tmp_path / "tour.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 48))
-    frame = picture(1, height=48, width=64)
+    frame = make_image(1, height=48, width=64)
     for _ in range(2000):
         writer.write(frame)
     writer.release()
@@ -390,9 +390,9 @@ def test_a_signal_ends_the_command_cleanly(tiny_bundle: Bundle, tmp_path: Path, 
 
 
 def test_a_closed_pipe_is_no_drama(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    frame = picture(1, height=32, width=48)
+    frame = make_image(1, height=32, width=48)
     for index in range(40):
-        write_picture(tmp_path / f"{index:02d}.png", frame)
+        write_image(tmp_path / f"{index:02d}.png", frame)
     process = _start("infer", tmp_path, "--bundle", tiny_bundle.path, "--json")
     assert process.stdout is not None
     assert process.stderr is not None

@@ -23,7 +23,7 @@ from edge_mtl.errors import BundleError, EngineClosed, EngineMismatch
 from edge_mtl.evaluation.metrics import agreement
 from edge_mtl.evaluation.self_test import TOLERANCES, golden_frame, run_self_test
 from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
-from tests.bundles import picture
+from tests.bundles import make_image
 
 PLANS = ("fp32", "fp16", "int8+fp16")
 
@@ -59,12 +59,12 @@ def backend(plan: tuple[str, bytes]) -> Iterator[TensorRtBackend]:
 
 
 def feed(backend: Backend, rooms: Bundle, seed: int = 0) -> dict[str, np.ndarray]:
-    """A picture as this graph takes it."""
+    """An image as this graph takes it."""
     ((name, spec),) = backend.inputs.items()
     frame = (
         golden_frame(rooms)
         if seed == 0
-        else picture(seed, height=golden_frame(rooms).shape[0], width=golden_frame(rooms).shape[1])
+        else make_image(seed, height=golden_frame(rooms).shape[0], width=golden_frame(rooms).shape[1])
     )
     laid = frame[None] if spec.dtype == np.uint8 else frame.transpose(2, 0, 1)[None]
     return {name: np.ascontiguousarray(laid.astype(spec.dtype))}
@@ -146,7 +146,7 @@ def test_a_frame_on_the_gpu_gives_the_answer_of_the_same_frame_on_the_host(onnxr
     torch = pytest.importorskip("torch", reason="needs torch")
     if not torch.cuda.is_available():
         pytest.skip("needs PyTorch with CUDA")
-    frame = picture(3, height=480, width=640)
+    frame = make_image(3, height=480, width=640)
     with Engine(rooms, device="cuda", backend="onnxruntime-cuda", precision="fp32") as engine:
         if not engine._backend.info.device_frames:
             pytest.skip("needs pycuda or cuda-bindings")

@@ -13,7 +13,7 @@ from edge_mtl.cuda import Cuda, CudaOutOfMemory
 from edge_mtl.cuda.arrays import DeviceArray, device_array
 from edge_mtl.cuda.letterbox import DeviceFrame, LetterboxKernel
 from edge_mtl.image.frames import letterbox, prepare_pixels, prepare_planes
-from tests.bundles import picture
+from tests.bundles import make_image
 
 
 def test_bytes_go_there_and_back(cuda: Cuda):
@@ -141,7 +141,7 @@ def test_an_illegal_address_is_sticky(cuda: Cuda):
 @pytest.mark.parametrize("size", [(64, 96), (120, 213), (480, 640), (33, 47)])
 @pytest.mark.parametrize("planar", [False, True])
 def test_the_letterbox_kernel_makes_what_opencv_makes(cuda: Cuda, size, planar):
-    frame = picture(3, height=size[0], width=size[1])
+    frame = make_image(3, height=size[0], width=size[1])
     box = letterbox(size, (64, 96))
     spec = TensorSpec((1, 3, 64, 96) if planar else (1, 64, 96, 3), np.dtype(np.float32 if planar else np.uint8))
     expected = np.empty(spec.shape[1:], spec.dtype)

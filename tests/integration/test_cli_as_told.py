@@ -17,7 +17,7 @@ from edge_mtl.cli import app
 from edge_mtl.cli.arguments import MAX_DROP
 from edge_mtl.cli.process import EXIT_FILES, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_USAGE
 from edge_mtl.evaluation.budget import DEFAULT_BUDGET, Budget
-from tests.bundles import picture, write_picture
+from tests.bundles import make_image, write_image
 from tests.documents import COMMANDS, DOCUMENTS, END, FLAG, GROUP, ROOT, SOURCES, holding, options, texts
 
 CALL = re.compile(rf"(?<![\w/.-])edge-mtl ([a-z][a-z-]*)((?: .*?)?)(?={END})")
@@ -122,7 +122,7 @@ def test_every_command_with_a_budget_takes_the_same_words(
     command, *rest = line.split()
     assert "--max-drop" in options(command)
     (tmp_path / "frames").mkdir()
-    write_picture(tmp_path / "frames" / "a.png", picture(1))
+    write_image(tmp_path / "frames" / "a.png", make_image(1))
     monkeypatch.chdir(tmp_path)
     module = {"build-engine": "build_engine.run", "verify": "verify.run", "calibrate": "recalibrate.run"}
     called = module.get(command, "recalibrate.run_source")

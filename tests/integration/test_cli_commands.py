@@ -18,10 +18,10 @@ import pytest
 from edge_mtl.bundle import Bundle, new_revision
 from edge_mtl.commands import demo
 from edge_mtl.tasks import NYU13_CLASSES
-from tests.bundles import make_bundle, picture, write_picture
+from tests.bundles import make_bundle, make_image, write_image
 from tests.command_line import edge_mtl
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "predict_picture.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "predict_image.py"
 
 ANY = ("--max-drop", "none")
 """So small a network loses more than the usual budget."""
@@ -41,14 +41,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Any]:
 
 @pytest.fixture
 def room(tmp_path: Path) -> Path:
-    write_picture(tmp_path / "room.png", picture(7, height=120, width=160))
+    write_image(tmp_path / "room.png", make_image(7, height=120, width=160))
     return tmp_path / "room.png"
 
 
 def write_video(path: Path, frames: int) -> None:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 48))
     for index in range(frames):
-        writer.write(picture(index, height=48, width=64))
+        writer.write(make_image(index, height=48, width=64))
     writer.release()
 
 
@@ -75,7 +75,7 @@ def test_build_engine_takes_calibration_frames_from_a_folder(own_bundle: Bundle,
     frames = tmp_path / "frames"
     frames.mkdir()
     for index in range(4):
-        write_picture(frames / f"{index}.png", picture(index, height=50, width=80))
+        write_image(frames / f"{index}.png", make_image(index, height=50, width=80))
     command = (
         "build-engine",
         own_bundle.path,
@@ -115,8 +115,8 @@ def test_infer_with_json_prints_one_line_per_frame_and_saves_nothing(
     folder = tmp_path / "pictures"
     folder.mkdir()
     for index in range(3):
-        write_picture(folder / f"{index}.png", picture(index, height=48 + 8 * index, width=64))
-    (folder / "bad.png").write_bytes(b"no picture")
+        write_image(folder / f"{index}.png", make_image(index, height=48 + 8 * index, width=64))
+    (folder / "bad.png").write_bytes(b"no image")
     monkeypatch.chdir(tmp_path)
     outcome = edge_mtl("infer", folder, "--bundle", built[0].path, "--json", "--intrinsics", "60,60,31.5,23.5")
     assert outcome.code == 0
@@ -167,7 +167,7 @@ class FakeCamera:
     def read(self) -> tuple[bool, np.ndarray]:
         if next(self.frames, None) is None:
             raise KeyboardInterrupt
-        return True, picture(1, height=48, width=64)
+        return True, make_image(1, height=48, width=64)
 
     def release(self) -> None:
         pass
@@ -208,7 +208,7 @@ def test_inspect_shows_the_bundle_and_its_engines(built: tuple[Bundle, Any]) -> 
         "every hash is right",
         "13 classes",
         "64x96",
-        "random pictures",
+        "random images",
         "int8 on onnxruntime",
         "usable",
     ):
@@ -271,7 +271,7 @@ def test_benchmark_works_before_anything_was_built(tiny_bundle: Bundle) -> None:
     assert "gain" in outcome.out
 
 
-def test_demo_draws_a_picture_and_prints_a_benchmark(built: tuple[Bundle, Any], tmp_path: Path) -> None:
+def test_demo_draws_a_image_and_prints_a_benchmark(built: tuple[Bundle, Any], tmp_path: Path) -> None:
     outcome = edge_mtl("demo", "--bundle", built[0].path, "--out", tmp_path / "new" / "demo.png")
     assert outcome.code == 0, outcome
     assert "gain" in outcome.out
@@ -282,7 +282,7 @@ def test_demo_draws_a_picture_and_prints_a_benchmark(built: tuple[Bundle, Any], 
 
 
 @pytest.mark.parametrize(("stolen", "said"), [(0, "× FP32 in ONNX Runtime"), (500, "not timed")])
-def test_the_picture_tells_no_speed_of_a_machine_that_others_used(
+def test_the_image_tells_no_speed_of_a_machine_that_others_used(
     built: tuple[Bundle, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stolen: int, said: str
 ) -> None:
     subtitles: list[str] = []
@@ -328,10 +328,10 @@ def test_benchmark_lists_every_engine_of_the_store(own_bundle: Bundle) -> None:
     assert all(row["rss_bytes"] > 0 for row in record["rows"])
 
 
-def test_the_example_predicts_a_picture(
+def test_the_example_predicts_a_image(
     built: tuple[Bundle, Any], room: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["predict_picture.py", str(room), str(built[0].path)])
+    monkeypatch.setattr(sys, "argv", ["predict_image.py", str(room), str(built[0].path)])
     runpy.run_path(str(EXAMPLE), run_name="__main__")
     output = capsys.readouterr().out
     assert "wall:" in output

@@ -130,7 +130,7 @@ def test_a_run_killed_in_either_stage_ends_with_the_weights_of_one_that_was_not(
     assert first["validation"] == second["validation"]
 
 
-def test_a_run_leaves_pictures_metrics_and_its_configuration(finished: RunSettings) -> None:
+def test_a_run_leaves_images_metrics_and_its_configuration(finished: RunSettings) -> None:
     folder = folder_of(finished)
     sheet = cv2.imread(str(folder / "pictures" / "step-000006.png"))
     assert sheet is not None
@@ -249,9 +249,9 @@ def check_bundle(bundle: Bundle) -> None:
 
 
 def decoded(bundle: Bundle, name: str) -> np.ndarray:
-    picture = cv2.imdecode(np.frombuffer(bundle.read(name), np.uint8), cv2.IMREAD_UNCHANGED)
-    assert picture is not None
-    return picture
+    image = cv2.imdecode(np.frombuffer(bundle.read(name), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert image is not None
+    return image
 
 
 def test_a_checkpoint_is_evaluated_and_the_numbers_are_written(

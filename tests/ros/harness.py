@@ -141,21 +141,19 @@ class Partner:
             wait_until(lambda name=name: self.node.count_publishers(f"{NAME}/{name}"), f"a publisher of {name}")
         time.sleep(0.5)
 
-    def send(
-        self, picture: np.ndarray, stamp_ns: int, *, encoding: str = "rgb8", frame: str = "camera", step: int = 0
-    ) -> Image:
+    def send(self, image: np.ndarray, stamp_ns: int, *, encoding: str = "rgb8", frame: str = "camera", step: int = 0) -> Image:
         """Publish an (H, W, C) or (H, W) uint8 array as it is."""
-        message = image_message(picture, stamp_ns, encoding=encoding, frame=frame, step=step)
+        message = image_message(image, stamp_ns, encoding=encoding, frame=frame, step=step)
         self.images.publish(message)
         return message
 
-    def send_until(self, name: str, picture: np.ndarray, *, count: int = 1, **options: Any) -> list[Any]:
+    def send_until(self, name: str, image: np.ndarray, *, count: int = 1, **options: Any) -> list[Any]:
         """Publish with rising stamps until `count` answers came on a topic."""
         start = len(self.received[name])
         end_s = time.monotonic() + PATIENCE_S
         while len(self.received[name]) < start + count:
             assert time.monotonic() < end_s, f"no {name} came; diagnostics: {self.values()}"
-            self.send(picture, time.time_ns(), **options)
+            self.send(image, time.time_ns(), **options)
             time.sleep(0.05)
         return self.received[name][start:]
 
@@ -213,16 +211,16 @@ def _named(name: str, value: Any) -> Any:
     return Message(name=name, value=value)
 
 
-def image_message(picture: np.ndarray, stamp_ns: int, *, encoding: str, frame: str = "camera", step: int = 0) -> Image:
+def image_message(image: np.ndarray, stamp_ns: int, *, encoding: str, frame: str = "camera", step: int = 0) -> Image:
     """A message of an array's bytes, its rows padded with 0xAA up to `step`."""
-    rows = picture.reshape(picture.shape[0], int(np.prod(picture.shape[1:])))
+    rows = image.reshape(image.shape[0], int(np.prod(image.shape[1:])))
     if step:
         padded = np.full((rows.shape[0], step), 0xAA, np.uint8)
         padded[:, : rows.shape[1]] = rows
         rows = padded
-    message = Image(height=picture.shape[0], width=picture.shape[1], encoding=encoding, step=rows.shape[1])
+    message = Image(height=image.shape[0], width=image.shape[1], encoding=encoding, step=rows.shape[1])
     if encoding.startswith("nv"):
-        message.height = picture.shape[0] * 2 // 3
+        message.height = image.shape[0] * 2 // 3
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
     message.header.frame_id = frame
     message.data = array.array("B", rows.tobytes())

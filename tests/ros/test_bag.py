@@ -12,7 +12,7 @@ pytest.importorskip("rclpy", reason='needs the extra ros-test: pip install -e ".
 pytest.importorskip("rosbags", reason='needs the extra ros-test: pip install -e ".[cpu,build,bags,ros-test]"')
 
 from tests.bag_files import CAMERA_TOPIC, IMAGE_TOPIC, read_bag, write_bag
-from tests.bundles import make_bundle, picture
+from tests.bundles import make_bundle, make_image
 from tests.command_line import edge_mtl
 from tests.ros.harness import Partner, array_of, running, stamp_ns, wait_until
 
@@ -22,7 +22,7 @@ def test_a_replayed_bag_gives_what_the_engine_gives_offline(
     ros_environment: dict[str, str], tmp_path: Path, storage: str
 ) -> None:
     bundle = make_bundle(tmp_path / "tiny")
-    frames = [picture(index, height=96, width=128) for index in range(6)]
+    frames = [make_image(index, height=96, width=128) for index in range(6)]
     bag = write_bag(tmp_path / "tour", frames, storage=storage, focal=150.0)
     outcome = edge_mtl("run-bag", bag, "--bundle", bundle.path, "--threads", 1)
     assert outcome.code == 0, outcome.err

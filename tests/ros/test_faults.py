@@ -14,7 +14,7 @@ pytest.importorskip("rclpy", reason='needs the extra ros-test: pip install -e ".
 from lifecycle_msgs.msg import Transition
 
 from edge_mtl.bundle import Bundle
-from tests.bundles import make_bundle, picture
+from tests.bundles import make_bundle, make_image
 from tests.ros import faulty_node
 from tests.ros.harness import NodeProcess, Partner, camera_message, running, wait_until
 
@@ -40,7 +40,7 @@ def film_until(partner: Partner, text: str) -> str:
     """Send frames until diagnostics hold a text; the message."""
 
     def said() -> str:
-        partner.send(picture(1), time.time_ns())
+        partner.send(make_image(1), time.time_ns())
         time.sleep(0.1)
         return next((status.message for status in partner.diagnostics if text in status.message), "")
 
@@ -109,7 +109,7 @@ def test_a_node_whose_engine_was_opened_again_says_that_all_is_well(
         partner.listen("segmentation")
         partner.wait_connected()
         partner.cameras.publish(camera_message(96, 64, 80.0))
-        partner.send_until("segmentation", picture(1), count=faulty_node.FRAMES + 2)
+        partner.send_until("segmentation", make_image(1), count=faulty_node.FRAMES + 2)
         assert "(reopen)" in node.text
         partner.diagnostics.clear()
         wait_until(lambda: len(partner.diagnostics) >= 2, "more diagnostics")
@@ -125,5 +125,5 @@ def test_the_same_node_without_a_fault_goes_on(
     with running(ros_environment, tmp_path / "log", "-p", f"bundle:={bundle.path}", "-p", "threads:=1") as node:
         partner.listen("segmentation")
         partner.wait_connected()
-        partner.send_until("segmentation", picture(1), count=faulty_node.FRAMES + 3)
+        partner.send_until("segmentation", make_image(1), count=faulty_node.FRAMES + 3)
         assert node.process.poll() is None

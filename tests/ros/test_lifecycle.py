@@ -15,7 +15,7 @@ pytest.importorskip("rclpy", reason='needs the extra ros-test: pip install -e ".
 from lifecycle_msgs.msg import Transition
 
 from edge_mtl.bundle import Bundle
-from tests.bundles import make_bundle, picture
+from tests.bundles import make_bundle, make_image
 from tests.ros.harness import NodeProcess, Partner, running, wait_until
 
 CYCLES = int(os.environ.get("EDGE_MTL_LIFECYCLE_CYCLES", "20"))
@@ -94,7 +94,7 @@ def test_a_bundle_that_is_not_there_fails_the_transition_says_why_and_can_be_put
 
 def test_cycles_under_a_camera_publish_nothing_while_inactive_and_leak_nothing(partner: Partner, managed: NodeProcess) -> None:
     over = threading.Event()
-    frame = picture(2)
+    frame = make_image(2)
     partner.listen("segmentation")
 
     def film() -> None:

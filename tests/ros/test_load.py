@@ -15,7 +15,7 @@ pytest.importorskip("rclpy", reason='needs the extra ros-test: pip install -e ".
 
 import itertools
 
-from tests.bundles import make_bundle, picture
+from tests.bundles import make_bundle, make_image
 from tests.ros import faulty_node
 from tests.ros.harness import Partner, running, stamp_ns, wait_until
 
@@ -24,7 +24,7 @@ SECONDS = 6.0
 
 def test_a_camera_five_times_too_fast_keeps_order_age_and_accounts(ros_environment: dict[str, str], tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "tiny")
-    frame = picture(1, height=240, width=320)
+    frame = make_image(1, height=240, width=320)
     slow = [sys.executable, faulty_node.__file__, faulty_node.SLOW]
     with running(ros_environment, tmp_path / "log", "-p", f"bundle:={bundle.path}", "-p", "threads:=1", command=slow):
         partner = Partner()

@@ -18,7 +18,7 @@ pytest.importorskip("rclpy", reason='needs the extra ros-test: pip install -e ".
 from edge_mtl import Engine
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import EdgeMtlError
-from tests.bundles import canonical_intrinsics, make_bundle, picture
+from tests.bundles import canonical_intrinsics, make_bundle, make_image
 from tests.encodings import encoded
 from tests.ros.harness import NAME, NodeProcess, Partner, array_of, camera_message, image_message, stamp_ns, wait_until
 
@@ -57,7 +57,7 @@ def engine(bundle: Bundle) -> Iterator[Engine]:
 def test_maps_carry_the_stamp_and_frame_of_their_image_and_what_the_engine_predicts(partner: Partner, engine: Engine) -> None:
     partner.listen("segmentation", "depth", "normals", "confidence", "segmentation/color", "normals/color")
     partner.wait_connected()
-    frame = picture(3, height=HEIGHT, width=WIDTH)
+    frame = make_image(3, height=HEIGHT, width=WIDTH)
     partner.send_until("normals/color", frame, frame="camera_optical")
     expected = engine.predict(frame)
     for name in ("segmentation", "depth", "normals", "confidence", "segmentation/color", "normals/color"):
@@ -76,12 +76,12 @@ def test_maps_carry_the_stamp_and_frame_of_their_image_and_what_the_engine_predi
 @pytest.mark.parametrize(
     "encoding", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "yuv422", "yuv422_yuy2", "nv12", "bayer_rggb8"]
 )
-def test_every_encoding_gives_the_maps_of_its_picture(partner: Partner, engine: Engine, encoding: str) -> None:
+def test_every_encoding_gives_the_maps_of_its_image(partner: Partner, engine: Engine, encoding: str) -> None:
     from edge_mtl.ros import decode_image
 
     partner.listen("segmentation")
     partner.wait_connected()
-    raw, rgb = encoded(encoding, picture(5, height=HEIGHT, width=WIDTH))
+    raw, rgb = encoded(encoding, make_image(5, height=HEIGHT, width=WIDTH))
     message = partner.send_until("segmentation", raw, encoding=encoding)[0]
     sent = image_message(raw, 0, encoding=encoding)
     pixels, channels = decode_image(encoding, sent.height, sent.width, sent.step, sent.data)
@@ -93,7 +93,7 @@ def test_every_encoding_gives_the_maps_of_its_picture(partner: Partner, engine: 
 def test_rows_may_be_padded(partner: Partner, engine: Engine) -> None:
     partner.listen("segmentation")
     partner.wait_connected()
-    frame = picture(6, height=HEIGHT, width=WIDTH)
+    frame = make_image(6, height=HEIGHT, width=WIDTH)
     message = partner.send_until("segmentation", frame, step=WIDTH * 3 + 64)[0]
     assert np.array_equal(array_of(message), engine.predict(frame).segmentation)
 
@@ -101,7 +101,7 @@ def test_rows_may_be_padded(partner: Partner, engine: Engine) -> None:
 def test_a_bad_frame_is_rejected_and_the_next_good_one_works(partner: Partner) -> None:
     partner.listen("segmentation")
     partner.wait_connected()
-    frame = picture(8, height=HEIGHT, width=WIDTH)
+    frame = make_image(8, height=HEIGHT, width=WIDTH)
     before = int(wait_until(lambda: partner.values().get("rejected"), "diagnostics"))
     bad = [
         image_message(frame, time.time_ns(), encoding="16UC1"),
@@ -121,11 +121,11 @@ def test_depth_is_scaled_by_the_camera_in_use_and_camera_info_goes_out_with_the_
 ) -> None:
     partner.listen("depth", "camera_info")
     partner.wait_connected()
-    frame = picture(9, height=HEIGHT, width=WIDTH)
+    frame = make_image(9, height=HEIGHT, width=WIDTH)
     focal = canonical_intrinsics()[0] * 2
     wait_until(partner.values, "diagnostics")
     wait_until(partner.cameras.get_subscription_count, "the node listens to camera_info")
-    partner.cameras.publish(camera_message(WIDTH * 2, HEIGHT * 2, focal * 2))  # of pictures twice as large
+    partner.cameras.publish(camera_message(WIDTH * 2, HEIGHT * 2, focal * 2))  # of images twice as large
     wait_until(lambda: "camera_info, fx" in _sent(partner, frame)["depth_scale"], "the camera is in use")
     partner.received.clear()
     depth = partner.send_until("depth", frame)[0]
@@ -183,7 +183,7 @@ def test_a_camera_that_offers_less_than_is_asked_for_is_reported(
 def test_without_subscribers_nothing_is_predicted_and_every_frame_is_accounted_for(partner: Partner) -> None:
     time.sleep(1.2)  # the subscriptions of the test before are gone
     before = wait_until(partner.values, "diagnostics")
-    frame = picture(10, height=HEIGHT, width=WIDTH)
+    frame = make_image(10, height=HEIGHT, width=WIDTH)
     for _ in range(10):
         partner.send(frame, time.time_ns())
         time.sleep(0.05)
@@ -204,7 +204,7 @@ def test_points_are_aligned_with_the_mask(partner: Partner) -> None:
     assert partner.set(points=True, points_rate_hz=0.0).successful
     partner.listen("points", "segmentation", "depth")
     partner.wait_connected()
-    partner.send_until("points", picture(11, height=HEIGHT, width=WIDTH))
+    partner.send_until("points", make_image(11, height=HEIGHT, width=WIDTH))
     cloud = partner.received["points"][0]
     assert (cloud.height, cloud.width) == (HEIGHT, WIDTH)
     offsets = {field.name: field.offset for field in cloud.fields}
@@ -230,7 +230,7 @@ def test_parameters_are_changed_together_or_not_at_all(partner: Partner) -> None
 
 
 def test_a_stalled_camera_is_reported_and_its_return_as_well(partner: Partner) -> None:
-    frame = picture(12, height=HEIGHT, width=WIDTH)
+    frame = make_image(12, height=HEIGHT, width=WIDTH)
     wait_until(partner.values, "diagnostics")
     wait_until(lambda: "no image for" not in _sent(partner, frame)["message"], "images are seen")
     wait_until(lambda: "no image for" in partner.values()["message"], "the stall is seen")
@@ -240,7 +240,7 @@ def test_a_stalled_camera_is_reported_and_its_return_as_well(partner: Partner) -
 def test_time_that_jumps_back_starts_again_and_stragglers_are_left_out(partner: Partner) -> None:
     partner.listen("segmentation")
     partner.wait_connected()
-    frame = picture(13, height=HEIGHT, width=WIDTH)
+    frame = make_image(13, height=HEIGHT, width=WIDTH)
     late = partner.send_until("segmentation", frame)[-1]
     time.sleep(0.5)
     partner.received.clear()
@@ -263,7 +263,7 @@ def test_a_reload_takes_the_new_bundle_and_keeps_the_old_one_when_the_new_one_is
 ) -> None:
     partner.listen("segmentation", "depth")
     partner.wait_connected()
-    frame = picture(14, height=HEIGHT, width=WIDTH)
+    frame = make_image(14, height=HEIGHT, width=WIDTH)
     other = make_bundle(tmp_path / "other", seed=3, tasks=("segmentation",))
     assert partner.set(bundle=str(other.path)).successful
     answer = partner.reload()
@@ -316,7 +316,7 @@ def test_an_engine_that_cannot_take_over_is_closed(bundle: Bundle) -> None:
     with pytest.raises(RuntimeError, match="no publisher"):
         PerceptionNode._install(node, engine, Settings())
     with pytest.raises(EdgeMtlError, match="closed"):
-        engine.predict(picture(1))
+        engine.predict(make_image(1))
 
 
 def test_a_bundle_that_fails_its_self_test_is_rolled_back(partner: Partner, bundle: Bundle, tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ def test_compressed_images_are_read(ros_environment: dict[str, str], bundle: Bun
             partner.listen("segmentation")
             wait_until(partner.compressed.get_subscription_count, "the node listens to compressed images")
             time.sleep(0.5)
-            frame = picture(15, height=HEIGHT, width=WIDTH)
+            frame = make_image(15, height=HEIGHT, width=WIDTH)
             png = cv2.imencode(".png", frame[..., ::-1])[1].tobytes()
 
             def arrived() -> list[Any]:

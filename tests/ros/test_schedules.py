@@ -1,6 +1,6 @@
 """The whole path of a frame under random schedules: stamps, slot, worker thread, engines that fail and are exchanged.
 
-The engine's depth is made of the picture, and every picture is of one grey, so that what was published can be told from
+The engine's depth is made of the image, and every image is of one grey, so that what was published can be told from
 what its header says.
 """
 
@@ -42,7 +42,7 @@ STEPS = st.lists(
 
 
 class GreyEngine:
-    """Answers the depth that the picture's grey tells; fails and takes its time as its plan says."""
+    """Answers the depth that the image's grey tells; fails and takes its time as its plan says."""
 
     def __init__(self, plan: SimpleNamespace) -> None:
         self.info = SimpleNamespace(input_size=(SIDE, SIDE))

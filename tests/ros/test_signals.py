@@ -14,7 +14,7 @@ pytest.importorskip("rclpy", reason='needs the extra ros-test: pip install -e ".
 from lifecycle_msgs.msg import Transition
 
 from edge_mtl.bundle import Bundle
-from tests.bundles import make_bundle, picture
+from tests.bundles import make_bundle, make_image
 from tests.ros.harness import NodeProcess, Partner, running, wait_until
 
 
@@ -51,9 +51,9 @@ def predicting(node: NodeProcess) -> None:
     try:
         partner.listen("segmentation")
         partner.wait_connected()
-        partner.send_until("segmentation", picture(1))
+        partner.send_until("segmentation", make_image(1))
         for _ in range(5):
-            partner.send(picture(1), time.time_ns())
+            partner.send(make_image(1), time.time_ns())
     finally:
         partner.close()
 

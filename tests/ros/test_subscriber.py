@@ -16,12 +16,12 @@ from edge_mtl_ros.frame_queue import LatestFrameQueue
 from edge_mtl_ros.subscriber import Intake
 
 from edge_mtl.ros import Camera
-from tests.bundles import picture
+from tests.bundles import make_image
 from tests.ros.harness import Partner, camera_message, wait_until
 
 
 class Slot(LatestFrameQueue[Any]):
-    """Notes when a picture comes; the first one is held until told otherwise."""
+    """Notes when an image comes; the first one is held until told otherwise."""
 
     def __init__(self, order: list[str]) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Keeper(CameraKeeper):
         self.order.append("camera")
 
 
-def test_a_camera_that_came_with_its_picture_is_known_before_the_picture(ros_environment: dict[str, str]) -> None:
+def test_a_camera_that_came_with_its_image_is_known_before_the_image(ros_environment: dict[str, str]) -> None:
     order: list[str] = []
     slot, partner = Slot(order), Partner()
     context = rclpy.Context()
@@ -54,13 +54,13 @@ def test_a_camera_that_came_with_its_picture_is_known_before_the_picture(ros_env
         wait_until(partner.images.get_subscription_count, "the image is listened to")
         wait_until(partner.cameras.get_subscription_count, "camera_info is listened to")
         while not order:
-            partner.send(picture(1), time.time_ns())
+            partner.send(make_image(1), time.time_ns())
             time.sleep(0.1)
-        partner.send(picture(1), time.time_ns())
+        partner.send(make_image(1), time.time_ns())
         partner.cameras.publish(camera_message(96, 64, 80.0))
-        time.sleep(1.0)  # both have come while the picture before is held
+        time.sleep(1.0)  # both have come while the image before is held
         slot.go_on.set()
-        wait_until(lambda: len(order) >= 3, "the camera and its picture")
+        wait_until(lambda: len(order) >= 3, "the camera and its image")
         assert order[:3] == ["picture", "camera", "picture"]
     finally:
         slot.go_on.set()

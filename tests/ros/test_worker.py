@@ -20,7 +20,7 @@ from edge_mtl_ros.worker import Answer, Worker
 from edge_mtl import Engine, InferenceError
 from edge_mtl.bundle import Bundle
 from edge_mtl.cuda.errors import CudaError
-from tests.bundles import picture
+from tests.bundles import make_image
 
 
 @pytest.mark.parametrize(("self_test", "frames"), [("load", 1), ("all", 2)])
@@ -54,7 +54,7 @@ class Quiet:
 
 
 def message(number: int, *, height: int = 64, width: int = 96) -> Any:
-    pixels = picture(number % 5, height=height, width=width)
+    pixels = make_image(number % 5, height=height, width=width)
     return SimpleNamespace(
         header=f"header {number}", encoding="rgb8", height=height, width=width, step=3 * width, data=pixels.tobytes()
     )

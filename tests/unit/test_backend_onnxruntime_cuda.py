@@ -17,7 +17,7 @@ from edge_mtl.backends.onnxruntime_cuda import OnnxRuntimeCudaBackend
 from edge_mtl.cuda import CudaError, CudaOutOfMemory
 from edge_mtl.engine import Engine
 from edge_mtl.errors import BackendUnavailable, BundleError, EngineClosed, InferenceError
-from tests.bundles import graph_model, host_model, picture, reference
+from tests.bundles import graph_model, host_model, make_image, reference
 
 CUDA = "CUDAExecutionProvider"
 NO_FALLBACK = (
@@ -106,7 +106,7 @@ def gpu(monkeypatch):
 
 
 def planes(seed: int = 0) -> np.ndarray:
-    return picture(seed).transpose(2, 0, 1)[None].astype(np.float32)
+    return make_image(seed).transpose(2, 0, 1)[None].astype(np.float32)
 
 
 def test_outputs_are_those_of_the_reference_and_belong_to_the_caller():
@@ -114,7 +114,7 @@ def test_outputs_are_those_of_the_reference_and_belong_to_the_caller():
     first = backend.run({"image": planes(1)})
     kept = {name: array.copy() for name, array in first.items()}
     second = backend.run({"image": planes(2)})
-    expected = reference(host_model(), picture(1))
+    expected = reference(host_model(), make_image(1))
     for name, array in first.items():
         assert np.array_equal(array, kept[name])
         assert not np.array_equal(array, second[name])
@@ -127,14 +127,14 @@ def test_outputs_are_those_of_the_reference_and_belong_to_the_caller():
 
 def test_pixels_go_in_where_the_graph_takes_pixels():
     backend = OnnxRuntimeCudaBackend(graph_model())
-    outputs = backend.run({"image": picture(1)[None]})
+    outputs = backend.run({"image": make_image(1)[None]})
     assert outputs["segmentation"].shape == (1, 64, 96)
 
 
 def test_an_engine_on_cuda_takes_it_with_pre_and_post_processing_in_the_graph(monkeypatch, tiny_bundle):
     here = lambda runtime: Availability(True, real.__version__, "installed", runtime.extra)  # noqa: E731
     monkeypatch.setattr(backends, "_availability", here)
-    frames = [picture(seed) for seed in range(5)]
+    frames = [make_image(seed) for seed in range(5)]
     with Engine(tiny_bundle, device="cuda") as engine, Engine(tiny_bundle, backend="onnxruntime", threads=1) as exact:
         assert (engine.info.backend, engine.info.device, engine.info.placement) == ("onnxruntime-cuda", "cuda:0", "graph")
         for found, frame in zip(engine.stream(frames), frames, strict=True):

@@ -17,7 +17,7 @@ from edge_mtl import backends
 from edge_mtl.backends import BACKENDS, PRECISIONS, available, open_backend
 from edge_mtl.backends.threads import default_threads
 from edge_mtl.errors import BackendUnavailable, BundleError, EngineClosed, InferenceError
-from tests.bundles import graph_model, host_model, picture, reference
+from tests.bundles import graph_model, host_model, make_image, reference
 
 HERE = [name for name, found in available().items() if found.usable]
 
@@ -35,7 +35,7 @@ def backend(request, model):
 
 
 def planes(seed: int = 0) -> np.ndarray:
-    return picture(seed).transpose(2, 0, 1)[None].astype(np.float32)
+    return make_image(seed).transpose(2, 0, 1)[None].astype(np.float32)
 
 
 def test_available_tells_versions_and_extras_without_importing():
@@ -88,7 +88,7 @@ def test_inputs_and_outputs_are_described(backend):
 
 
 def test_outputs_are_those_of_the_reference(backend, model):
-    expected = reference(model, picture(3))
+    expected = reference(model, make_image(3))
     found = backend.run({"image": planes(3)})
     assert found.keys() == expected.keys()
     for name, array in found.items():

@@ -21,7 +21,7 @@ from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError
 from edge_mtl.onnx_graph.batches import MOST_FRAMES, repeat_frames
 from edge_mtl.quantization.quantize import quantize_for_cpu
 from edge_mtl.quantization.recipes import load_recipe
-from tests.bundles import graph_model, host_model, picture
+from tests.bundles import graph_model, host_model, make_image
 from tests.command_line import assert_failed, edge_mtl
 from tests.transformers import transformer_block
 
@@ -32,12 +32,12 @@ RUNTIMES = [name for name in ("onnxruntime", "openvino") if available()[name].us
 
 
 def planes(number: int) -> np.ndarray:
-    return np.ascontiguousarray(picture(number).transpose(2, 0, 1)[None]).astype(np.float32)
+    return np.ascontiguousarray(make_image(number).transpose(2, 0, 1)[None]).astype(np.float32)
 
 
 def integers(model: bytes, backend: str) -> bytes:
     target: Any = backend
-    return quantize_for_cpu(model, [picture(10 + number) for number in range(4)], recipe=load_recipe(), target=target)
+    return quantize_for_cpu(model, [make_image(10 + number) for number in range(4)], recipe=load_recipe(), target=target)
 
 
 def answers(model: bytes, feed: np.ndarray, backend: str) -> dict[str, np.ndarray]:
@@ -58,7 +58,7 @@ def test_frames_at_once_are_answered_as_one_by_one(kind: str, backend: str) -> N
         "int8 attention": lambda: integers(transformer_block(), backend),
     }
     model = make[kind]()
-    frames = [picture(number)[None] if kind == "plain" else planes(number) for number in range(FRAMES)]
+    frames = [make_image(number)[None] if kind == "plain" else planes(number) for number in range(FRAMES)]
     single = [answers(model, frame, backend) for frame in frames]
     together = answers(repeat_frames(model, FRAMES), np.concatenate(frames), backend)
     for name, found in together.items():

@@ -110,7 +110,7 @@ def test_everything_is_measured_in_one_run(results: tuple[Path, dict[str, Any]])
     assert all(entry["reason"] for entry in content["unavailable"])
 
 
-def test_the_card_is_written_with_pictures(results: tuple[Path, dict[str, Any]]) -> None:
+def test_the_card_is_written_with_images(results: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = results
     html = (folder / "card.html").read_text()
     assert html.count("data:image/jpeg;base64,") >= 2

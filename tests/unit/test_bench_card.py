@@ -23,7 +23,7 @@ def well_formed(html: str) -> ET.Element:
 
 
 def test_the_page_is_well_formed_and_needs_nothing_else() -> None:
-    html = to_html(report(full=True), pictures=[("a <room>", b"\xff\xd8jpeg")])
+    html = to_html(report(full=True), images=[("a <room>", b"\xff\xd8jpeg")])
     tree = well_formed(html)
     assert len(tree.findall(".//figure")) >= 9
     assert "data:image/jpeg;base64," in html

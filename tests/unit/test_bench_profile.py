@@ -167,7 +167,7 @@ def test_tensorrt_reports_layers_to_our_profiler() -> None:
     assert found.layers[1].kind == "fused region"
 
 
-def test_the_command_shows_parts_and_writes_a_picture_and_json(tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_the_command_shows_parts_and_writes_a_image_and_json(tiny_bundle: Bundle, tmp_path: Path) -> None:
     svg, out = tmp_path / "p.svg", tmp_path / "p.json"
     options = ("--backend", "onnxruntime", "--threads", 1, "--rounds", 3, "--svg", svg, "--out", out)
     outcome = edge_mtl("profile", tiny_bundle.path, *options)

@@ -22,7 +22,7 @@ from edge_mtl.engine_store.engines import EngineStore, cache_folder
 from edge_mtl.engine_store.sidecars import EngineRecord, engine_file
 from edge_mtl.errors import BuildError
 from edge_mtl.files import sha256_bytes
-from tests.bundles import host_model, picture
+from tests.bundles import host_model, make_image
 
 HERE = [name for name, found in available().items() if found.usable]
 CODE = CompiledGraph(b"machine code" * 100, "runtime 1.0")
@@ -36,7 +36,7 @@ def record_of(key: str = "0" * 32, graph: bytes = b"graph") -> EngineRecord:
 
 
 def planes(seed: int = 0) -> np.ndarray:
-    return np.ascontiguousarray(picture(seed).transpose(2, 0, 1)[None]).astype(np.float32)
+    return np.ascontiguousarray(make_image(seed).transpose(2, 0, 1)[None]).astype(np.float32)
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_an_engine_without_its_code_works_and_says_why(name: str, own: Bundle) -
     shutil.rmtree(cache_folder())
     with Engine(own, backend=name, precision="fp32") as engine:
         assert engine.info.loading == "the graph: no compiled code was kept for this user"
-        assert engine.predict(picture(0)).depth is not None
+        assert engine.predict(make_image(0)).depth is not None
 
 
 def test_code_that_came_with_a_bundle_is_never_looked_at(own: Bundle) -> None:

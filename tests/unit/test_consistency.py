@@ -11,7 +11,7 @@ from edge_mtl.evaluation.metrics import angles_deg
 from edge_mtl.image.frames import Intrinsics
 from edge_mtl.image.geometry import normals_of_depth
 from edge_mtl.tasks.consistency import depth_normal_angle, fitted_normals
-from tests.bundles import picture
+from tests.bundles import make_image
 
 CAMERA = Intrinsics(353.0, 350.0, 190.0, 145.0)
 SIZE = (288, 384)
@@ -111,7 +111,7 @@ def test_where_nothing_is_known_nothing_is_said(depth: np.ndarray) -> None:
 
 def test_a_prediction_has_it_in_the_cameras_own_geometry(tiny_bundle: Bundle) -> None:
     with Engine(tiny_bundle, precision="fp32", backend="onnxruntime", threads=1, self_test="off") as engine:
-        prediction = engine.predict(picture(3, height=90, width=120), intrinsics=(110.0, 110.0, 59.5, 44.5))
+        prediction = engine.predict(make_image(3, height=90, width=120), intrinsics=(110.0, 110.0, 59.5, 44.5))
     assert prediction.consistency is not None
     assert prediction.consistency.shape == (90, 120)
     assert prediction.consistency is prediction.consistency, "made once"

@@ -20,7 +20,7 @@ from edge_mtl.cuda.letterbox import DeviceFrame, arguments, check_device_frame
 from edge_mtl.engine import Engine
 from edge_mtl.errors import FrameError
 from edge_mtl.image.frames import letterbox, prepare_pixels, prepare_planes
-from tests.bundles import picture
+from tests.bundles import make_image
 from tests.fakes import tensorrt as fake
 from tests.fakes.cuda import FakeCuda
 
@@ -68,7 +68,7 @@ def on_host(kernel, frame: np.ndarray, network: tuple[int, int], *, channels: st
 @pytest.mark.parametrize("channels", ["rgb", "bgr"])
 @pytest.mark.parametrize("planar", [False, True])
 def test_the_kernel_makes_what_opencv_makes(kernel, size, channels, planar):
-    frame = picture(3, height=size[0], width=size[1])
+    frame = make_image(3, height=size[0], width=size[1])
     found = on_host(kernel, frame, (64, 96), channels=channels, planar=planar)
     expected = np.empty_like(found)
     (prepare_planes if planar else prepare_pixels)(frame, letterbox(size, (64, 96)), expected, channels=channels)
@@ -78,18 +78,18 @@ def test_the_kernel_makes_what_opencv_makes(kernel, size, channels, planar):
 
 
 def test_a_frame_of_the_networks_size_is_copied_bit_for_bit(kernel):
-    frame = picture(5)
+    frame = make_image(5)
     assert np.array_equal(on_host(kernel, frame, (64, 96), channels="rgb", planar=False), frame)
 
 
 def test_rows_may_be_apart(kernel):
-    wide = picture(5, width=160)
+    wide = make_image(5, width=160)
     part = wide[:, 10:106]
     assert np.array_equal(on_host(kernel, part, (64, 96), channels="rgb", planar=False), part)
 
 
 def test_the_control_sees_another_letterbox(kernel):
-    frame = picture(3, height=120, width=213)
+    frame = make_image(3, height=120, width=213)
     found = on_host(kernel, frame, (64, 96), channels="rgb", planar=False)
     wrong = np.roll(found, 1, axis=1)
     assert np.abs(found.astype(int) - wrong.astype(int)).max() > 1

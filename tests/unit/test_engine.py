@@ -35,7 +35,7 @@ from edge_mtl.errors import (
 )
 from edge_mtl.files import sha256_bytes
 from edge_mtl.manifest import InputSpec
-from tests.bundles import host_model, make_bundle, picture
+from tests.bundles import host_model, make_bundle, make_image
 
 HERE = [name for name, found in available().items() if found.usable]
 FIRST = HERE[0]
@@ -209,7 +209,7 @@ def test_auto_falls_back_when_a_runtime_is_gone_and_logs_it_once(own_bundle, mon
     with caplog.at_level(logging.INFO, logger="edge_mtl"), Engine(own_bundle, self_test="off") as engine:
         assert engine.info.engine_key == second.key
         assert f"needs {HERE[1]}" in engine.info.reason
-        engine.predict(picture(0))
+        engine.predict(make_image(0))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
@@ -282,11 +282,11 @@ def test_a_failing_runtime_is_an_inference_error_and_the_engine_goes_on(tiny_bun
 
         monkeypatch.setattr(engine._backend, "run", failing)
         with pytest.raises(InferenceError, match="out of memory"):
-            engine.predict(picture(0))
+            engine.predict(make_image(0))
         with pytest.raises(InferenceError, match="out of memory"):
-            list(engine.stream([picture(0), picture(1)]))
+            list(engine.stream([make_image(0), make_image(1)]))
         monkeypatch.setattr(engine._backend, "run", run)
-        assert engine.predict(picture(0)).depth is not None
+        assert engine.predict(make_image(0)).depth is not None
 
 
 def test_bad_values_reach_the_prediction_marked(tiny_bundle, monkeypatch):
@@ -299,7 +299,7 @@ def test_bad_values_reach_the_prediction_marked(tiny_bundle, monkeypatch):
             return outputs
 
         monkeypatch.setattr(engine._backend, "run", corrupted)
-        prediction = engine.predict(picture(0))
+        prediction = engine.predict(make_image(0))
         assert prediction.bad_values == 1
         assert np.isnan(prediction.depth[9, 9])
 
@@ -308,9 +308,9 @@ def test_memory_is_used_again_once_predictions_are_dropped(tiny_bundle):
     with Engine(tiny_bundle, self_test="off") as engine:
         addresses = set()
         for seed in range(30):
-            addresses.add(engine.predict(picture(seed)).depth.ctypes.data)
+            addresses.add(engine.predict(make_image(seed)).depth.ctypes.data)
         assert len(addresses) <= 3
-        kept = [engine.predict(picture(seed)) for seed in range(5)]
+        kept = [engine.predict(make_image(seed)) for seed in range(5)]
         assert len({prediction.depth.ctypes.data for prediction in kept}) == 5
 
 
@@ -322,7 +322,7 @@ def test_close_in_a_signal_handler_does_not_deadlock(tiny_bundle):
         deadline = time.monotonic() + 10
         with pytest.raises(EngineClosed):
             while time.monotonic() < deadline:
-                engine.predict(picture(0))
+                engine.predict(make_image(0))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -330,7 +330,7 @@ def test_close_in_a_signal_handler_does_not_deadlock(tiny_bundle):
 
 def test_confidence_outlives_the_engine(tiny_bundle):
     with Engine(tiny_bundle) as engine:
-        prediction = engine.predict(picture(0))
+        prediction = engine.predict(make_image(0))
     assert 0 < prediction.confidence.min() <= prediction.confidence.max() <= 1
 
 
@@ -369,7 +369,7 @@ def test_two_engines_side_by_side(tiny_bundle):
 
     def work(name: str) -> None:
         with Engine(tiny_bundle, backend=name, threads=1) as engine:
-            results[name] = engine.predict(picture(3)).segmentation
+            results[name] = engine.predict(make_image(3)).segmentation
 
     threads = [threading.Thread(target=work, args=(name,)) for name in HERE]
     for thread in threads:

@@ -14,7 +14,7 @@ import pytest
 from edge_mtl import Prediction, Timing
 from edge_mtl.backends import available
 from edge_mtl.image.frames import Intrinsics
-from edge_mtl.sources.media import read_picture
+from edge_mtl.sources.media import read_image
 from edge_mtl.tasks import NYU13_CLASSES
 
 ROOT = Path(__file__).parents[2]
@@ -158,8 +158,8 @@ def test_the_object_has_the_size_that_perspective_gives_it(example) -> None:
     frame = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
     for distance in (2.0, 4.0):
         foot = distance * scene.ahead - CAMERA_M * scene.up
-        picture = placement.place(frame, scene.prediction, plane, placement.stand_on(plane, foot, 0.4))
-        yellow = (picture[..., 0].astype(int) - picture[..., 2] > 60).any(axis=1)
+        image = placement.place(frame, scene.prediction, plane, placement.stand_on(plane, foot, 0.4))
+        yellow = (image[..., 0].astype(int) - image[..., 2] > 60).any(axis=1)
         heights.append(np.count_nonzero(yellow))
     expected = [FOCAL * 0.4 * np.cos(np.radians(PITCH_DEG)) / (d * np.cos(np.radians(PITCH_DEG))) for d in (2.0, 4.0)]
     assert heights == pytest.approx(expected, rel=0.3)
@@ -174,8 +174,8 @@ def test_what_stands_before_the_object_hides_it(example) -> None:
         scene = room(box=box)
         plane = planes.find_plane(scene.prediction, "floor")
         foot = 2.2 * scene.ahead - CAMERA_M * scene.up
-        picture = placement.place(frame, scene.prediction, plane, placement.stand_on(plane, foot, 0.35))
-        changed[name] = int((picture[..., 0].astype(int) - picture[..., 2] > 60).sum())
+        image = placement.place(frame, scene.prediction, plane, placement.stand_on(plane, foot, 0.35))
+        changed[name] = int((image[..., 0].astype(int) - image[..., 2] > 60).sum())
     assert changed["nothing"] > 100
     assert changed["a box before it"] < 0.05 * changed["nothing"]
     assert changed["a box behind it"] > 0.9 * changed["nothing"]
@@ -193,13 +193,13 @@ def test_the_example_runs_on_a_room_with_the_demo_bundle(
     if script == "obstacle_distance":
         assert " m " in said
         return
-    frame, result = read_picture(source), read_picture(out)
+    frame, result = read_image(source), read_image(out)
     assert result.shape == frame.shape
     assert 0.005 < (np.abs(result.astype(int) - frame).max(axis=2) > 30).mean() < 0.6
 
 
 @pytest.mark.skipif(not available()["onnxruntime"].usable, reason="needs onnxruntime")
-def test_a_picture_without_a_floor_ends_in_one_line(example, tmp_path: Path) -> None:
+def test_a_image_without_a_floor_ends_in_one_line(example, tmp_path: Path) -> None:
     path = tmp_path / "grey.png"
     cv2.imwrite(str(path), np.full((288, 384, 3), 128, np.uint8))
     with pytest.raises(SystemExit, match="seen clearly enough"):
@@ -238,18 +238,18 @@ def test_a_source_that_is_not_there_ends_in_one_line(script: str, example, tmp_p
 
 
 @pytest.mark.parametrize("at", ["96,10", "10,64", "-1,10", "10,-1", "10", "1,2,3", "left,top"])
-def test_a_pixel_outside_the_picture_ends_in_one_line(at: str, example, video: Path) -> None:
+def test_a_pixel_outside_the_image_ends_in_one_line(at: str, example, video: Path) -> None:
     with pytest.raises(SystemExit, match="column from 0 to 95 and a row from 0 to 63; found"):
         example("ar_placement").main([str(video), f"--at={at}"])
 
 
-def test_a_pixel_of_the_picture_is_column_and_row(example) -> None:
+def test_a_pixel_of_the_image_is_column_and_row(example) -> None:
     assert example("asked").pixel_of("95,63", (64, 96)) == (95, 63)
 
 
 @pytest.mark.skipif(not available()["onnxruntime"].usable, reason="needs onnxruntime")
 def test_a_frame_of_a_video_is_predicted_and_painted(example, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    room = read_picture(DEMO / "evaluation" / "012.jpg")
+    room = read_image(DEMO / "evaluation" / "012.jpg")
     path, out = tmp_path / "tour.avi", tmp_path / "out.png"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, room.shape[1::-1])
     for frame in (np.full_like(room, 128), room[:, :, ::-1]):
@@ -257,4 +257,4 @@ def test_a_frame_of_a_video_is_predicted_and_painted(example, tmp_path: Path, ca
     writer.release()
     example("free_floor").main([str(path), "--frame", "1", "--bundle", str(DEMO), "--precision", "fp32", "--out", str(out)])
     assert "free floor: " in capsys.readouterr().out
-    assert np.abs(read_picture(out).astype(int) - room).mean() < 60
+    assert np.abs(read_image(out).astype(int) - room).mean() < 60

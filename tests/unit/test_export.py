@@ -19,7 +19,7 @@ from edge_mtl.builder.tensorrt.options import PlanOptions
 from edge_mtl.builder.triton import write_triton
 from edge_mtl.bundle import PLAIN_MODEL, Bundle
 from edge_mtl.errors import BuildError
-from tests.bundles import picture
+from tests.bundles import make_image
 from tests.command_line import assert_failed, edge_mtl
 from tests.triton_schema import parse_config
 
@@ -107,7 +107,7 @@ def test_requests_put_together_get_the_answers_they_get_alone(
     assert "max_batch_size: 4" in text
     assert "dims: [ 64, 96, 3 ]" in text
     assert "dynamic_batching" in text
-    frames = np.stack([picture(seed) for seed in range(3)])
+    frames = np.stack([make_image(seed) for seed in range(3)])
     together = run((tmp_path / tiny_bundle.name / "1" / "model.onnx").read_bytes(), frames)
     for number in range(3):
         alone = run(tiny_bundle.read(PLAIN_MODEL), frames[number : number + 1])

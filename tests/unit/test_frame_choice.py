@@ -22,7 +22,7 @@ from edge_mtl.errors import BuildError, CalibrationError, FrameError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.manifest import InputSpec
 from edge_mtl.sources.recordings import FrameSource, Still, folder_frames, given_frames, open_frames
-from tests.bundles import HEIGHT, WIDTH, write_picture
+from tests.bundles import HEIGHT, WIDTH, write_image
 
 HIGH, WIDE = 128, 192
 
@@ -252,28 +252,28 @@ def test_looks_survive_being_stored(tmp_path: Path) -> None:
 
 
 class TestFolders:
-    """Pictures below a folder; of a dataset the train split only."""
+    """Images below a folder; of a dataset the train split only."""
 
     def test_of_a_dataset_only_the_train_split_is_read(self, tmp_path: Path) -> None:
         for name in ("train/a.png", "train/deep/b.png", "val/c.png", "d.png", "train/a.label.png", "train/.hidden/e.png"):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            write_picture(tmp_path / name, scene(1))
+            write_image(tmp_path / name, scene(1))
         found = open_frames(tmp_path)
         assert found.kind == "train split"
         assert [still.name for still in found.stills()] == ["a.png", "deep/b.png"]
         assert found.count == 2
 
     def test_the_identity_follows_the_content(self, tmp_path: Path) -> None:
-        write_picture(tmp_path / "a.png", scene(1))
+        write_image(tmp_path / "a.png", scene(1))
         before = folder_frames(tmp_path).identity
         assert folder_frames(tmp_path).identity == before
-        write_picture(tmp_path / "b.png", scene(2))
+        write_image(tmp_path / "b.png", scene(2))
         assert folder_frames(tmp_path).identity != before
 
     def test_an_empty_folder_a_missing_one_and_a_text_file_are_typed_errors(self, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         (tmp_path / "notes.txt").write_text("no frames")
-        for name, words in (("empty", "holds no pictures"), ("missing", "does not exist"), ("notes.txt", "is neither")):
+        for name, words in (("empty", "holds no images"), ("missing", "does not exist"), ("notes.txt", "is neither")):
             with pytest.raises(CalibrationError, match=words):
                 open_frames(tmp_path / name)
 
@@ -315,7 +315,7 @@ def test_a_source_that_shrinks_between_the_walks_is_a_typed_error(
     choose: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for number in range(6):
-        write_picture(tmp_path / f"{number}.png", scene(number))
+        write_image(tmp_path / f"{number}.png", scene(number))
     found = folder_frames(tmp_path)
     original = sampling._looks
 

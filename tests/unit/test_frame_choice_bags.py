@@ -167,7 +167,7 @@ def test_every_encoding_becomes_rgb(encoding: str, channels: list[int], expected
     assert (found == expected).all()
 
 
-def test_a_compressed_picture_is_not_turned_as_its_camera_is_not() -> None:
+def test_a_compressed_image_is_not_turned_as_its_camera_is_not() -> None:
     plain = cv2.imencode(".jpg", np.zeros((16, 32, 3), np.uint8))[1].tobytes()
     exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, 6, 0, 0)
     turned = np.frombuffer(plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:], np.uint8)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edge_mtl.errors import EdgeMtlError, FrameError
 from edge_mtl.image.frames import OUTPUT_STRIDE, Intrinsics, check_frame, letterbox, prepare_pixels, prepare_planes
-from tests.bundles import picture
+from tests.bundles import make_image
 
 sides = st.integers(1, 2000)
 networks = st.tuples(st.integers(1, 100), st.integers(1, 100)).map(
@@ -28,7 +28,7 @@ focals, centres = st.floats(50, 3000), st.floats(-100, 2000)
         (np.zeros((8, 8, 4), np.uint8), "alpha"),
         (np.zeros((3, 8, 8), np.uint8), "transpose"),
         (np.zeros((1, 8, 8, 3), np.uint8), "one frame at a time"),
-        (np.zeros((8, 8, 2), np.uint8), "one colour picture"),
+        (np.zeros((8, 8, 2), np.uint8), "one colour image"),
         (np.zeros((8, 8, 3), np.float32), "0..1"),
         (np.zeros((8, 8, 3), np.uint16), "16 bits"),
         (np.zeros((8, 8, 3), np.int64), "astype"),
@@ -136,8 +136,8 @@ def test_bgr_gives_the_same_planes_as_rgb(frame):
 
 @pytest.mark.parametrize("channels", ["rgb", "bgr"])
 @pytest.mark.parametrize("size", [(64, 96), (54, 96), (120, 60), (300, 500), (31, 17), (1, 1), (1, 900), (700, 2)])
-def test_planes_and_pixels_are_the_same_picture(channels, size):
-    image = picture(1, height=size[0], width=size[1])
+def test_planes_and_pixels_are_the_same_image(channels, size):
+    image = make_image(1, height=size[0], width=size[1])
     pixels = np.full((64, 96, 3), 99, np.uint8)
     prepare_pixels(image, letterbox(size, (64, 96)), pixels, channels=channels)
     assert np.array_equal(planes_of(image, channels=channels), pixels.transpose(2, 0, 1))
@@ -155,7 +155,7 @@ def test_bars_are_black_whatever_the_buffer_held():
 
 
 def frame_views():
-    base = picture(2, height=120, width=160)
+    base = make_image(2, height=120, width=160)
     read_only = base.copy()
     read_only.setflags(write=False)
     yield "read-only", read_only

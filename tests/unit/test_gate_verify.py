@@ -32,7 +32,7 @@ from edge_mtl.evaluation.verify import (
 )
 from edge_mtl.evaluation.worst_frames import CARD
 from edge_mtl.manifest import InputSpec
-from tests.bundles import HEIGHT, WIDTH, make_bundle, picture, write_picture
+from tests.bundles import HEIGHT, WIDTH, make_bundle, make_image, write_image
 from tests.command_line import assert_failed, edge_mtl
 
 LOOSE = Budget(miou=0.3, rel=0.3, normal=20, classes=0.3, depth=0.3, angle=20)
@@ -90,7 +90,7 @@ def test_the_card_has_metrics_classes_calibration_error_noise_and_worst_frames(v
     assert card["measured"]["frames"] == card["measured"]["frames"] | {"count": 4, "source": "bundle", "labelled": True}
     assert len(card["measured"]["frames"]["digest"]) == 64
     assert [item["picture"] for item in card["worst"]] == [f"{CARD}/worst-{number}.jpg" for number in range(3)]
-    for payload in verified.pictures.values():
+    for payload in verified.images.values():
         drawn = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_COLOR)
         assert drawn.shape[1] > 4 * 300
         assert drawn.std() > 10
@@ -105,7 +105,7 @@ def test_the_card_becomes_a_revision_and_engines_stay(own_bundle: Bundle, monkey
     written.verify()
     assert written.manifest.revision == 2
     assert written.manifest.card == found.card
-    assert written.list(CARD) == tuple(found.pictures)
+    assert written.list(CARD) == tuple(found.images)
     assert Bundle.open(history(own_bundle.path)[1]).digest == own_bundle.digest
     again = verify(written, budget=LOOSE, threads=1)
     assert again.scores.keys() == found.scores.keys(), "engines came along"
@@ -141,7 +141,7 @@ def test_an_engine_within_the_budget_is_chosen_before_a_faster_one_that_is_not(
 
 
 def without_labels(bundle: Bundle) -> Bundle:
-    """Its next revision, with pictures only to measure on."""
+    """Its next revision, with images only to measure on."""
 
     def change(folder: Path) -> None:
         for path in (folder / EVALUATION).glob("*.*.png"):
@@ -209,9 +209,9 @@ class TestLabelledFolders:
         assert here == pytest.approx(original.targets["depth"][row, column], rel=0.1)
         assert verify_graphs(tiny_bundle, [], frames=labelled_folder(tmp_path, tiny_bundle.manifest.input)).labelled
 
-    def test_pictures_without_truth_are_judged_by_agreement(self, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    def test_images_without_truth_are_judged_by_agreement(self, tiny_bundle: Bundle, tmp_path: Path) -> None:
         for number in range(2):
-            write_picture(tmp_path / f"{number}.png", picture(number, height=90, width=120))
+            write_image(tmp_path / f"{number}.png", make_image(number, height=90, width=120))
         frames = labelled_folder(tmp_path, tiny_bundle.manifest.input)
         found = verify(tiny_bundle, frames=frames, budget=LOOSE, backend="onnxruntime", threads=1)
         assert not found.labelled
@@ -229,14 +229,14 @@ class TestLabelledFolders:
         size = tiny_bundle.manifest.input
         with pytest.raises(BundleError, match="cannot be read"):
             labelled_folder(tmp_path / "missing", size)
-        with pytest.raises(BundleError, match="holds no pictures"):
+        with pytest.raises(BundleError, match="holds no images"):
             labelled_folder(tmp_path, size)
-        write_picture(tmp_path / "a.png", picture(1))
+        write_image(tmp_path / "a.png", make_image(1))
         cv2.imwrite(str(tmp_path / "a.label.png"), np.zeros((10, 10), np.uint8))
         with pytest.raises(BundleError, match=r"should have the shape \(64, 96\)"):
             list(labelled_folder(tmp_path, size))
-        (tmp_path / "a.label.png").write_bytes(b"no picture")
-        with pytest.raises(BundleError, match="is no picture"):
+        (tmp_path / "a.label.png").write_bytes(b"no image")
+        with pytest.raises(BundleError, match="is no image"):
             list(labelled_folder(tmp_path, size))
 
     def test_a_bundle_without_evaluation_frames_asks_for_a_folder(self, tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ class TestLabelledFolders:
 def test_noise_is_measured_against_the_float_graph(tiny_bundle: Bundle) -> None:
     deploy = tiny_bundle.read(DEPLOY_MODEL)
     (good,) = quantized_subjects(tiny_bundle, backend="onnxruntime", threads=1)
-    frames = [picture(number) for number in range(2)]
+    frames = [make_image(number) for number in range(2)]
     clean = sqnr_db(deploy, good.model, frames, threads=1)
     broken = sqnr_db(deploy, with_constant(good.model, first(good.model, "_weight_scales"), 2.0), frames, threads=1)
     assert set(clean) == set(broken)
@@ -309,7 +309,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Verification:
         EvaluatedGraph("onnxruntime", "fp32", with_swapped_colours(bundle.read(DEPLOY_MODEL)), False, label="swapped channels"),
     ]
     folder_frames = labelled_folder(folder, bundle.manifest.input)
-    return verify_graphs(bundle, subjects, frames=folder_frames, threads=1, pictures=1, noise=False)
+    return verify_graphs(bundle, subjects, frames=folder_frames, threads=1, images=1, noise=False)
 
 
 class TestPositiveControls:
@@ -393,7 +393,7 @@ class TestCommand:
         assert_failed(edge_mtl("verify", own_bundle.path, "--backend", "onnxruntime-cuda"), 5, "onnxruntime-gpu")
 
 
-def test_pictures_of_the_worst_frames_are_written_although_a_head_is_out_of_budget(own_bundle: Bundle, tmp_path: Path) -> None:
+def test_images_of_the_worst_frames_are_written_although_a_head_is_out_of_budget(own_bundle: Bundle, tmp_path: Path) -> None:
     out = tmp_path / "look"
     done = edge_mtl("verify", own_bundle.path, "--max-drop", "miou=0", "--out", out, "--threads", 1)
     assert done.code == 8

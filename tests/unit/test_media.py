@@ -1,4 +1,4 @@
-"""Frames from pictures, folders, videos and cameras."""
+"""Frames from images, folders, videos and cameras."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ import numpy as np
 import pytest
 
 from edge_mtl.errors import FrameError
-from edge_mtl.sources.media import list_pictures, open_source, read_picture
-from tests.bundles import picture, write_picture
+from edge_mtl.sources.media import list_images, open_source, read_image
+from tests.bundles import make_image, write_image
 
 
 def write_video(path: Path, frames: int, *, height: int = 48, width: int = 64) -> None:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (width, height))
     for index in range(frames):
-        writer.write(picture(index, height=height, width=width))
+        writer.write(make_image(index, height=height, width=width))
     writer.release()
 
 
-def test_a_picture_is_read_as_rgb(tmp_path: Path) -> None:
-    pixels = picture(1)
-    write_picture(tmp_path / "a.png", pixels)
-    read = read_picture(tmp_path / "a.png")
+def test_a_image_is_read_as_rgb(tmp_path: Path) -> None:
+    pixels = make_image(1)
+    write_image(tmp_path / "a.png", pixels)
+    read = read_image(tmp_path / "a.png")
     assert read.flags.c_contiguous
     np.testing.assert_array_equal(read, pixels)
 
 
 def test_grey_is_repeated_and_transparency_dropped(tmp_path: Path) -> None:
-    pixels = picture(1)
+    pixels = make_image(1)
     cv2.imwrite(str(tmp_path / "grey.png"), pixels[:, :, 0])
-    np.testing.assert_array_equal(read_picture(tmp_path / "grey.png"), np.repeat(pixels[:, :, :1], 3, axis=2))
+    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.repeat(pixels[:, :, :1], 3, axis=2))
     cv2.imwrite(str(tmp_path / "alpha.png"), np.dstack([pixels[:, :, ::-1], np.full(pixels.shape[:2], 9, np.uint8)]))
-    np.testing.assert_array_equal(read_picture(tmp_path / "alpha.png"), pixels)
+    np.testing.assert_array_equal(read_image(tmp_path / "alpha.png"), pixels)
 
 
-def test_a_picture_is_turned_upright(tmp_path: Path) -> None:
-    pixels = picture(1)
+def test_a_image_is_turned_upright(tmp_path: Path) -> None:
+    pixels = make_image(1)
     plain = cv2.imencode(".jpg", pixels)[1].tobytes()
     exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, 6, 0, 0)
     (tmp_path / "turned.jpg").write_bytes(plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:])
-    assert read_picture(tmp_path / "turned.jpg").shape == (pixels.shape[1], pixels.shape[0], 3)
+    assert read_image(tmp_path / "turned.jpg").shape == (pixels.shape[1], pixels.shape[0], 3)
 
 
 def test_sixteen_bits_are_refused_with_a_hint(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "depth.png"), np.zeros((8, 8), np.uint16))
     with pytest.raises(FrameError, match="uint16 pixels: expected 8 bits"):
-        read_picture(tmp_path / "depth.png")
+        read_image(tmp_path / "depth.png")
 
 
 def _bomb() -> bytes:
@@ -62,19 +62,19 @@ def _bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", cv2.imencode(".png", picture(0))[1].tobytes()[:200], _bomb()])
-def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"no image", cv2.imencode(".png", make_image(0))[1].tobytes()[:200], _bomb()])
+def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.png").write_bytes(content)
     with pytest.raises(FrameError, match=r"bad\.png"):
-        read_picture(tmp_path / "bad.png")
+        read_image(tmp_path / "bad.png")
 
 
-def test_a_folder_gives_its_pictures_sorted_and_names_what_it_skips(tmp_path: Path) -> None:
+def test_a_folder_gives_its_images_sorted_and_names_what_it_skips(tmp_path: Path) -> None:
     for name in ("b.png", "a.jpg", "c.PNG"):
-        write_picture(tmp_path / name, picture(1))
-    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+        write_image(tmp_path / name, make_image(1))
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
     (tmp_path / ".hidden.png").write_bytes(b"")
-    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "notes.txt").write_text("not an image")
     told: list[str] = []
     source = open_source(str(tmp_path), on_skip=told.append)
     assert source.count == 4
@@ -85,19 +85,19 @@ def test_a_folder_gives_its_pictures_sorted_and_names_what_it_skips(tmp_path: Pa
 
 def test_names_stay_unique_when_stems_repeat(tmp_path: Path) -> None:
     for name in ("a.png", "a.bmp"):
-        write_picture(tmp_path / name, picture(1))
+        write_image(tmp_path / name, make_image(1))
     assert [frame.name for frame in open_source(str(tmp_path)).frames] == ["a-bmp", "a-png"]
 
 
-def test_a_folder_whose_pictures_all_fail_raises(tmp_path: Path) -> None:
-    (tmp_path / "bad.jpg").write_bytes(b"no picture")
-    with pytest.raises(FrameError, match="None of the 1 pictures"):
+def test_a_folder_whose_images_all_fail_raises(tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    with pytest.raises(FrameError, match="None of the 1 images"):
         list(open_source(str(tmp_path)).frames)
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FrameError, match="has no pictures"):
-        list_pictures(tmp_path)
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FrameError, match="has no images"):
+        list_images(tmp_path)
 
 
 def test_a_video_gives_its_frames_and_rate(tmp_path: Path) -> None:

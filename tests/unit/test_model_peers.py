@@ -15,7 +15,7 @@ from mtl.settings import ModelSettings
 from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.manifest import InputSpec, Manifest, task_descriptions
 from edge_mtl.tasks import TASK_NAMES
-from tests.bundles import canonical_intrinsics, picture
+from tests.bundles import canonical_intrinsics, make_image
 from tests.networks import small_model
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -26,7 +26,7 @@ def test_torch_answers_as_the_network_does(floats: str, agree: float, monkeypatc
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     runtime = importlib.import_module("peer_runtimes").TorchRuntime
     network = GraphPlacement(PlainModel(small_model())).eval()
-    frame = picture(3)
+    frame = make_image(3)
     with torch.no_grad():
         expected = dict(zip(network.output_names, network(torch.from_numpy(frame[None])), strict=True))
     threads = torch.get_num_threads()

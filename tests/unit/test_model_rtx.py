@@ -1,6 +1,6 @@
 """Plans of a whole PVT v2-b2 with three heads, really built by TensorRT for RTX, which needs no GPU for that.
 
-Small pictures and random weights: neither changes what the parser and the builder have to understand. INT8 within float32
+Small images and random weights: neither changes what the parser and the builder have to understand. INT8 within float32
 and batches take as long again: EDGE_MTL_LONG_TESTS=1 runs them, too.
 """
 
@@ -17,12 +17,12 @@ from edge_mtl.backends.tensorrt.api import Library, find_library
 from edge_mtl.builder.tensorrt.batch import open_batch
 from edge_mtl.builder.tensorrt.builder import build_plan
 from edge_mtl.builder.tensorrt.half import to_half
+from edge_mtl.builder.tensorrt.images import with_casts_at_the_ends
 from edge_mtl.builder.tensorrt.options import PlanOptions, PlanPrecision
-from edge_mtl.builder.tensorrt.pictures import with_casts_at_the_ends
 from edge_mtl.onnx_graph.model import facts
 from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
-from tests.bundles import picture
+from tests.bundles import make_image
 from tests.networks import as_if_trained
 
 pytest.importorskip("tensorrt_rtx", reason='TensorRT for RTX is not installed: pip install "edge-mtl[rtx]"')
@@ -55,7 +55,7 @@ def deploy(b2: MultiTaskModel, tmp_path_factory: pytest.TempPathFactory) -> byte
 def test_an_rtx_plan_of_a_b2(rtx: Library, deploy: bytes, precision: PlanPrecision) -> None:
     graph = deploy
     if precision.startswith("int8"):
-        recipe, frames = load_recipe(TENSORRT_INT8), [picture(0, height=HEIGHT, width=WIDTH)]
+        recipe, frames = load_recipe(TENSORRT_INT8), [make_image(0, height=HEIGHT, width=WIDTH)]
         graph = insert_qdq(graph, calibrate(graph, frames, recipe=recipe, threads=1), recipe=recipe, target="tensorrt")
     graph = to_half(graph) if precision.endswith("fp16") else graph
     report = build_plan(rtx, graph, PlanOptions(precision=precision, builder_optimization_level=0))

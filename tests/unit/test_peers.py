@@ -19,7 +19,7 @@ from edge_mtl.backends import available, open_backend
 from edge_mtl.bundle import PLAIN_MODEL, Bundle
 from edge_mtl.errors import BackendUnavailable
 from edge_mtl.tasks import TASK_NAMES
-from tests.bundles import host_model, picture
+from tests.bundles import host_model, make_image
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -130,11 +130,11 @@ def test_torch_of_other_weights_is_refused(script) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("nncf") is None, reason="needs nncf")
 def test_nncf_runs_on_the_plain_export(script, tiny_bundle: Bundle) -> None:
     plain = tiny_bundle.read(PLAIN_MODEL)
-    frames = [picture(index) for index in range(4)]
+    frames = [make_image(index) for index in range(4)]
     runtimes = script("peer_runtimes")
     rival = runtimes.NncfRuntime(runtimes.quantized_by_nncf(plain, frames), threads=1, floats="fp32")
     expected = open_backend("onnxruntime", plain, threads=1)
-    feeds = {"image": picture(9)[None]}
+    feeds = {"image": make_image(9)[None]}
     ours, theirs = expected.run(feeds), rival.run(feeds)
     assert ours.keys() == theirs.keys()
     assert np.abs(ours["depth"] / theirs["depth"] - 1).mean() < 0.1
@@ -150,7 +150,7 @@ def test_without_nncf_its_row_says_so(script, monkeypatch: pytest.MonkeyPatch) -
 
 def test_one_shared_engine_is_compared_with_three_single_ones(script, tiny_bundle: Bundle, tmp_path: Path) -> None:
     graphs, work = script("multitask_graphs"), script("work_folder").WorkFolder(tmp_path)
-    frames = [picture(index) for index in range(4)]
+    frames = [make_image(index) for index in range(4)]
 
     def network(tasks: tuple[str, ...], frames: list[np.ndarray]) -> Any:
         options: dict[str, Any] = {"parameters": len(tasks), "precisions": ["int8"], "work": work}

@@ -23,7 +23,7 @@ from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError, Bundl
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.evaluation.self_test import TOLERANCES, Tolerance
 from edge_mtl.onnx_graph.model import facts
-from tests.bundles import picture, write_picture
+from tests.bundles import make_image, write_image
 
 HERE = {
     "onnxruntime": Availability(True, "1.0", "onnxruntime 1.0 is installed", "cpu"),
@@ -104,12 +104,12 @@ def test_a_full_precision_build_keeps_the_graph_as_it_is(own_bundle: Bundle) -> 
     assert report.calibration == {}
 
 
-def test_calibration_pictures_of_the_users_are_used_and_unreadable_ones_named(own_bundle: Bundle, tmp_path: Path) -> None:
+def test_calibration_images_of_the_users_are_used_and_unreadable_ones_named(own_bundle: Bundle, tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
     for index in range(30):
-        write_picture(folder / f"{index:02d}.png", picture(index, height=80, width=100))
-    (folder / "30.png").write_bytes(b"no picture")
+        write_image(folder / f"{index:02d}.png", make_image(index, height=80, width=100))
+    (folder / "30.png").write_bytes(b"no image")
     report = build_engine(own_bundle, precision="int8", backend="onnxruntime", calibration=folder, threads=1, budget=None)
     assert report.calibration["count"] == 30
     assert report.calibration["source"] == "pictures"

@@ -209,10 +209,10 @@ def test_the_canonical_camera_changes_nothing():
 @given(st.floats(0.3, 3), st.floats(0.3, 3), st.floats(-60, 60), st.floats(-60, 60), st.floats(-0.7, 0.7), st.floats(-0.7, 0.7))
 @settings(max_examples=60, deadline=None)
 def test_normals_change_as_planes_do(fx, fy, dx, dy, slope_x, slope_y):
-    """A plane seen through K, read as if seen through K_c: inverse depths are affine in the picture and stay so."""
+    """A plane seen through K, read as if seen through K_c: inverse depths are affine in the image and stay so."""
     canonical, camera = Intrinsics(88.0, 88.0, 47.5, 31.5), Intrinsics(88 * fx, 88 * fy, 47.5 + dx, 31.5 + dy)
     normal = np.array([slope_x, slope_y, -1.0])
-    seen = np.linalg.inv(camera.matrix()).T @ normal  # the picture: inverse depth = seen . (x, y, 1), up to scale
+    seen = np.linalg.inv(camera.matrix()).T @ normal  # the image: inverse depth = seen . (x, y, 1), up to scale
     read = canonical.matrix().T @ seen
     change = camera_change(camera, canonical)
     back = np.array(change.normals) @ read if change is not None else read

@@ -1,4 +1,4 @@
-"""Prediction: lazy fields, pictures, points, and what it says when a map is missing."""
+"""Prediction: lazy fields, images, points, and what it says when a map is missing."""
 
 from __future__ import annotations
 
@@ -140,9 +140,9 @@ def test_a_point_cloud_has_the_known_pixels_with_their_labels_and_colours():
     ("missing", "ask"),
     [
         ({"segmentation": None}, lambda p, f: p.overlay(f)),
-        ({"depth": None}, lambda p, f: p.depth_picture()),
+        ({"depth": None}, lambda p, f: p.depth_image()),
         ({"depth": None}, lambda p, f: p.point_cloud()),
-        ({"normals": None}, lambda p, f: p.normals_picture()),
+        ({"normals": None}, lambda p, f: p.normals_image()),
     ],
 )
 def test_a_view_of_a_missing_map_is_an_error(missing, ask):
@@ -157,18 +157,18 @@ def test_a_frame_of_another_size_is_refused(view):
 
 
 @pytest.mark.parametrize("missing", [{}, {"segmentation": None}, {"depth": None}, {"normals": None}])
-def test_pictures(missing):
+def test_images(missing):
     frame = np.full((40, 64, 3), 90, np.uint8)
     prediction = a_prediction(**missing)
     panel = prediction.panel(frame, title="tiny")
     assert panel.dtype == np.uint8
     assert panel.ndim == 3
-    for task, picture in (("segmentation", "overlay"), ("depth", "depth_picture"), ("normals", "normals_picture")):
+    for task, image in (("segmentation", "overlay"), ("depth", "depth_image"), ("normals", "normals_image")):
         if getattr(prediction, task) is not None:
-            made = getattr(prediction, picture)(*([frame] if picture == "overlay" else []))
+            made = getattr(prediction, image)(*([frame] if image == "overlay" else []))
             assert made.shape == (40, 64, 3)
             assert made.dtype == np.uint8
-            assert made.std() > 0 or picture == "normals_picture"
+            assert made.std() > 0 or image == "normals_image"
 
 
 def test_the_opacity_of_an_overlay():

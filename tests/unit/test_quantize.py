@@ -20,9 +20,9 @@ from edge_mtl.onnx_graph.model import GraphIndex, facts, parse
 from edge_mtl.quantization.placement import place
 from edge_mtl.quantization.quantize import Calibrated, calibrate, insert_qdq, quantize_for_cpu
 from edge_mtl.quantization.recipes import Recipe, load_recipe
-from tests.bundles import host_model, picture, reference, write_picture
+from tests.bundles import host_model, make_image, reference, write_image
 
-FRAMES = [picture(seed) for seed in range(6)]
+FRAMES = [make_image(seed) for seed in range(6)]
 RECIPE = load_recipe()
 TARGETS = RECIPE.targets
 
@@ -105,9 +105,9 @@ def transformer_like() -> bytes:
 def test_integers_give_nearly_what_floats_give(target: str) -> None:
     model = host_model()
     quantized = quantize_for_cpu(model, FRAMES, recipe=RECIPE, target=target)
-    expected = reference(model, picture(50))
+    expected = reference(model, make_image(50))
     for backend in TARGETS:
-        found = run(quantized, picture(50), backend=backend)
+        found = run(quantized, make_image(50), backend=backend)
         assert found.keys() == expected.keys()
         for name in expected:
             assert signal_to_noise_db(found[name], expected[name]) > 18, (backend, name)
@@ -135,7 +135,7 @@ def test_the_image_is_quantized_without_loss() -> None:
 def test_every_method_gives_a_working_graph(method: str) -> None:
     recipe = dataclasses.replace(RECIPE, activations=dataclasses.replace(RECIPE.activations, method=method))
     model = host_model()
-    expected, found = reference(model, picture(50)), run(quantize_for_cpu(model, FRAMES, recipe=recipe), picture(50))
+    expected, found = reference(model, make_image(50)), run(quantize_for_cpu(model, FRAMES, recipe=recipe), make_image(50))
     assert signal_to_noise_db(found["depth_quarter"], expected["depth_quarter"]) > 20
 
 
@@ -143,9 +143,9 @@ def test_every_method_gives_a_working_graph(method: str) -> None:
 def test_the_patterns_of_real_networks_survive(target: str) -> None:
     model = transformer_like()
     quantized = quantize_for_cpu(model, FRAMES, recipe=RECIPE, target=target)
-    expected = reference(model, picture(50))["normals_quarter"]
+    expected = reference(model, make_image(50))["normals_quarter"]
     for backend in ("onnxruntime",) if target == "onnxruntime" else TARGETS:
-        found = run(quantized, picture(50), backend=backend)["normals_quarter"]
+        found = run(quantized, make_image(50), backend=backend)["normals_quarter"]
         assert signal_to_noise_db(found, expected) > 22, backend
 
 
@@ -201,8 +201,8 @@ def test_nearest_upsampling_of_bytes_is_exact() -> None:
     assert "up" in place(index, exact, target="onnxruntime").shared
     resized = [node.op_type for node in onnx.load_from_string(with_gather).graph.node]
     assert "Resize" not in resized
-    expected = run(insert_qdq(model, ranges, recipe=changed(element_wise=("Add", "Relu")), target="onnxruntime"), picture(9))
-    found = run(with_gather, picture(9))
+    expected = run(insert_qdq(model, ranges, recipe=changed(element_wise=("Add", "Relu")), target="onnxruntime"), make_image(9))
+    found = run(with_gather, make_image(9))
     assert signal_to_noise_db(found["normals_quarter"], expected["normals_quarter"]) > 30
 
 
@@ -324,24 +324,24 @@ class TestCalibrationFrames:
         assert found.frames[0].shape == (64, 96, 3)
         assert found.digest == load_calibration(tiny_bundle, count=4, unreadable_share=0.0).digest
 
-    def test_pictures_of_any_size_are_letterboxed(self, tiny_bundle: Bundle, tmp_path: Path) -> None:
-        write_picture(tmp_path / "deep" / "tall.jpg", picture(1)) if (tmp_path / "deep").mkdir() else None
-        write_picture(tmp_path / "deep" / "tall.jpg", picture(1, height=200, width=100))
+    def test_images_of_any_size_are_letterboxed(self, tiny_bundle: Bundle, tmp_path: Path) -> None:
+        write_image(tmp_path / "deep" / "tall.jpg", make_image(1)) if (tmp_path / "deep").mkdir() else None
+        write_image(tmp_path / "deep" / "tall.jpg", make_image(1, height=200, width=100))
         found = load_calibration(tiny_bundle, tmp_path, count=9, unreadable_share=0.0)
         assert found.source == tmp_path.name
         assert found.frames[0].shape == (64, 96, 3)
         assert not found.frames[0][:, :20].any(), "the bars are black"
 
     def test_an_empty_folder_is_an_error(self, tiny_bundle: Bundle, tmp_path: Path) -> None:
-        (tmp_path / "notes.txt").write_text("no picture")
-        with pytest.raises(CalibrationError, match=r"holds no pictures.*--calibration"):
+        (tmp_path / "notes.txt").write_text("no image")
+        with pytest.raises(CalibrationError, match=r"holds no images.*--calibration"):
             load_calibration(tiny_bundle, tmp_path, count=9, unreadable_share=0.0)
         with pytest.raises(CalibrationError, match="is no folder"):
             load_calibration(tiny_bundle, tmp_path / "nowhere", count=9, unreadable_share=0.0)
 
-    def test_unreadable_pictures_are_named_and_left_out_up_to_a_share(self, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    def test_unreadable_images_are_named_and_left_out_up_to_a_share(self, tiny_bundle: Bundle, tmp_path: Path) -> None:
         for index in range(4):
-            write_picture(tmp_path / f"{index}.png", picture(index))
+            write_image(tmp_path / f"{index}.png", make_image(index))
         (tmp_path / "broken.png").write_bytes(b"\x89PNG but no more")
         (tmp_path / "empty.jpg").touch()
         found = load_calibration(tiny_bundle, tmp_path, count=9, unreadable_share=0.5)
@@ -350,8 +350,8 @@ class TestCalibrationFrames:
         with pytest.raises(CalibrationError, match=r"2 of 6 .*broken\.png.*At most 5%"):
             load_calibration(tiny_bundle, tmp_path, count=9, unreadable_share=0.05)
 
-    def test_pictures_of_one_colour_are_an_error(self, tiny_bundle: Bundle, tmp_path: Path) -> None:
-        write_picture(tmp_path / "black.png", np.zeros((64, 96, 3), np.uint8))
+    def test_images_of_one_colour_are_an_error(self, tiny_bundle: Bundle, tmp_path: Path) -> None:
+        write_image(tmp_path / "black.png", np.zeros((64, 96, 3), np.uint8))
         with pytest.raises(CalibrationError, match="single colour"):
             load_calibration(tiny_bundle, tmp_path, count=9, unreadable_share=0.0)
 

@@ -19,10 +19,10 @@ from edge_mtl.quantization.quantize import calibrate, choose_ranges, insert_qdq,
 from edge_mtl.quantization.recipes import CPU_INT8, TENSORRT_INT8, load_recipe
 from edge_mtl.quantization.statistics import observe
 from edge_mtl.quantization.weights import LayerArrays, quantize_layer
-from tests.bundles import host_model, picture, reference
+from tests.bundles import host_model, make_image, reference
 from tests.transformers import transformer_block
 
-FRAMES = [picture(seed) for seed in range(4)]
+FRAMES = [make_image(seed) for seed in range(4)]
 
 
 def reach(model: bytes) -> dict[str, np.ndarray]:
@@ -40,7 +40,7 @@ def equalized(model: bytes, *, strength: float = 0.5) -> bytes:
 
 
 def output(model: bytes, seed: int = 50) -> np.ndarray:
-    return reference(model, picture(seed))["normals_quarter"]
+    return reference(model, make_image(seed))["normals_quarter"]
 
 
 def with_recipe(*, equalise: bool = False, correct: bool = False, method: str = "minmax", path: Path = TENSORRT_INT8) -> object:
@@ -137,7 +137,7 @@ class TestBiasCorrection:
     """The mean error of rounded weights goes into the bias."""
 
     @pytest.mark.parametrize(("groups", "shape"), [(1, (6, 4, 3, 3)), (4, (4, 1, 3, 3)), (2, (6, 2, 1, 1))])
-    def test_the_mean_of_a_convolution_is_that_of_a_constant_picture(self, groups: int, shape: tuple[int, ...]) -> None:
+    def test_the_mean_of_a_convolution_is_that_of_a_constant_image(self, groups: int, shape: tuple[int, ...]) -> None:
         random = np.random.default_rng(0)
         weights, means = random.normal(0, 1, shape), random.normal(0, 1, 4)
         found = mean_output(weights, means, kind="Conv", axis=0)

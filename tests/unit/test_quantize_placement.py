@@ -26,10 +26,10 @@ from edge_mtl.quantization.quantize import (
     quantize,
 )
 from edge_mtl.quantization.recipes import TENSORRT_INT8, LayerOverride, Recipe, load_recipe
-from tests.bundles import picture
+from tests.bundles import make_image
 from tests.transformers import transformer_block
 
-FRAMES = [picture(seed) for seed in range(4)]
+FRAMES = [make_image(seed) for seed in range(4)]
 CPU, TENSORRT = load_recipe(), dataclasses.replace(load_recipe(TENSORRT_INT8), layers=())
 
 

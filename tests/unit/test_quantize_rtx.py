@@ -9,7 +9,7 @@ import pytest
 from edge_mtl.onnx_graph.model import facts
 from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
-from tests.bundles import picture
+from tests.bundles import make_image
 from tests.transformers import transformer_block
 
 tensorrt = pytest.importorskip("tensorrt_rtx", reason='TensorRT for RTX is not installed: pip install "edge-mtl[rtx]"')
@@ -17,7 +17,7 @@ tensorrt = pytest.importorskip("tensorrt_rtx", reason='TensorRT for RTX is not i
 
 def test_rtx_parses_and_builds_the_tensorrt_emission() -> None:
     model, recipe = transformer_block(), load_recipe(TENSORRT_INT8)
-    frames = [picture(seed) for seed in range(4)]
+    frames = [make_image(seed) for seed in range(4)]
     quantized = insert_qdq(model, calibrate(model, frames, recipe=recipe), recipe=recipe, target="tensorrt")
     logger = tensorrt.Logger(tensorrt.Logger.ERROR)
     builder = tensorrt.Builder(logger)

@@ -25,7 +25,7 @@ from edge_mtl.errors import AccuracyError, BundleError, CalibrationError, EdgeMt
 from edge_mtl.evaluation.budget import Budget
 from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL
 from edge_mtl.sources.recordings import folder_frames
-from tests.bundles import write_picture
+from tests.bundles import write_image
 from tests.command_line import assert_failed, edge_mtl
 from tests.unit.test_frame_choice import scene
 
@@ -41,10 +41,10 @@ def own_bundle(tiny_bundle: Bundle, tmp_path: Path) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
     for number in range(10):
-        write_picture(folder / f"{number:02d}.png", scene(number))
+        write_image(folder / f"{number:02d}.png", scene(number))
     return folder
 
 
@@ -53,9 +53,9 @@ def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "_ROUNDS", 1)
 
 
-def run(bundle: Bundle, pictures: Path, **options: Any) -> Any:
+def run(bundle: Bundle, images: Path, **options: Any) -> Any:
     options = {"budget": LOOSE, "engines": False, "embedding": "colour", "threads": 1, **options}
-    return recalibrate(bundle.path, folder_frames(pictures), **options)
+    return recalibrate(bundle.path, folder_frames(images), **options)
 
 
 def beside(bundle: Bundle) -> list[str]:
@@ -74,11 +74,9 @@ def mark(bundle: Bundle, text: str) -> Bundle:
         return commit(current, change)
 
 
-def test_a_bundle_is_calibrated_gated_built_and_swapped(own_bundle: Bundle, pictures: Path) -> None:
+def test_a_bundle_is_calibrated_gated_built_and_swapped(own_bundle: Bundle, images: Path) -> None:
     steps: list[str] = []
-    done = run(
-        own_bundle, pictures, engines=True, backend="onnxruntime", progress=lambda name, number, total: steps.append(name)
-    )
+    done = run(own_bundle, images, engines=True, backend="onnxruntime", progress=lambda name, number, total: steps.append(name))
     bundle = Bundle.open(own_bundle.path)
     bundle.verify()
     assert done.bundle.digest == bundle.digest
@@ -104,26 +102,26 @@ def test_a_bundle_is_calibrated_gated_built_and_swapped(own_bundle: Bundle, pict
     assert beside(bundle) == ["own", "own.revision-1"]
 
 
-def test_the_same_frames_give_the_same_graphs(own_bundle: Bundle, pictures: Path) -> None:
-    first = run(own_bundle, pictures).bundle.manifest
-    second = run(own_bundle, pictures).bundle.manifest
+def test_the_same_frames_give_the_same_graphs(own_bundle: Bundle, images: Path) -> None:
+    first = run(own_bundle, images).bundle.manifest
+    second = run(own_bundle, images).bundle.manifest
     assert second.revision == 3
     for name in (CPU_MODEL, TENSORRT_MODEL, "calibration/003.jpg"):
         assert first.files[name] == second.files[name]
     assert first.calibration == second.calibration
 
 
-def test_out_of_budget_nothing_is_changed(own_bundle: Bundle, pictures: Path) -> None:
+def test_out_of_budget_nothing_is_changed(own_bundle: Bundle, images: Path) -> None:
     with pytest.raises(AccuracyError, match="segmentation: classes that differ"):
-        run(own_bundle, pictures, budget=Budget(miou=1, rel=1, normal=90, classes=0.0001))
+        run(own_bundle, images, budget=Budget(miou=1, rel=1, normal=90, classes=0.0001))
     with pytest.raises(AccuracyError, match="mIoU fell"):
-        run(own_bundle, pictures, budget=Budget(miou=0.0001, rel=1, normal=90, classes=1, depth=1, angle=90))
+        run(own_bundle, images, budget=Budget(miou=0.0001, rel=1, normal=90, classes=1, depth=1, angle=90))
     assert Bundle.open(own_bundle.path).digest == own_bundle.digest
     assert beside(own_bundle) == ["own"]
 
 
 @pytest.mark.parametrize(
-    ("names", "words"), [((), "holds no pictures"), (("black",), "1 black"), (("leak",), "accuracy is measured on")]
+    ("names", "words"), [((), "holds no images"), (("black",), "1 black"), (("leak",), "accuracy is measured on")]
 )
 def test_frames_that_are_of_no_use_change_nothing(
     own_bundle: Bundle, tmp_path: Path, names: tuple[str, ...], words: str
@@ -132,7 +130,7 @@ def test_frames_that_are_of_no_use_change_nothing(
     folder.mkdir()
     for name in names:
         leaked = cv2.imread(str(own_bundle.path / "evaluation" / "001.png"))[:, :, ::-1]
-        write_picture(folder / f"{name}.png", {"black": np.zeros((64, 96, 3), np.uint8), "leak": leaked}[name])
+        write_image(folder / f"{name}.png", {"black": np.zeros((64, 96, 3), np.uint8), "leak": leaked}[name])
     with pytest.raises(CalibrationError, match=words):
         run(own_bundle, folder)
     assert Bundle.open(own_bundle.path).digest == own_bundle.digest
@@ -141,8 +139,8 @@ def test_frames_that_are_of_no_use_change_nothing(
 
 def test_few_frames_are_used_and_it_is_said_that_none_were_left_to_judge_on(own_bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "few").mkdir()
-    write_picture(tmp_path / "few" / "a.png", scene(1))
-    write_picture(tmp_path / "few" / "b.png", scene(2))
+    write_image(tmp_path / "few" / "a.png", scene(1))
+    write_image(tmp_path / "few" / "b.png", scene(2))
     done = run(own_bundle, tmp_path / "few")
     assert done.bundle.manifest.calibration["count"] == 2
     assert any("too few frames" in warning for warning in done.warnings)
@@ -287,11 +285,11 @@ def killed(bundle: Bundle, what: str | Path, step: str, count: int) -> None:
     ],
 )
 def test_killed_at_any_step_the_bundle_is_whole_and_the_next_one_tidies_up(
-    own_bundle: Bundle, pictures: Path, step: str, count: int, revision: int
+    own_bundle: Bundle, images: Path, step: str, count: int, revision: int
 ) -> None:
     if not exchanges(own_bundle.path.parent):
         pytest.skip("this file system cannot exchange two names in one step")
-    killed(own_bundle, pictures, step, count)
+    killed(own_bundle, images, step, count)
     found = Bundle.open(own_bundle.path)
     found.verify()
     assert found.manifest.revision == revision
@@ -343,7 +341,7 @@ def test_the_control_an_in_place_writer_is_caught_half_way(own_bundle: Bundle) -
 
 @pytest.mark.parametrize("call", ["fsync", "mkdtemp", "write"])
 def test_a_full_disk_is_a_typed_error_and_changes_nothing(
-    own_bundle: Bundle, pictures: Path, monkeypatch: pytest.MonkeyPatch, call: str
+    own_bundle: Bundle, images: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     def full(*arguments: object, **options: object) -> Any:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -356,7 +354,7 @@ def test_a_full_disk_is_a_typed_error_and_changes_nothing(
         else:
             patch.setattr(Path, "write_bytes", full)
         with pytest.raises(EdgeMtlError):
-            run(own_bundle, pictures)
+            run(own_bundle, images)
     assert Bundle.open(own_bundle.path).digest == own_bundle.digest
     own_bundle.verify()
     assert beside(own_bundle) == ["own"]
@@ -365,9 +363,9 @@ def test_a_full_disk_is_a_typed_error_and_changes_nothing(
 class TestCommands:
     """`edge-mtl recalibrate` and `edge-mtl calibrate`."""
 
-    def test_recalibrate_and_back(self, own_bundle: Bundle, pictures: Path) -> None:
+    def test_recalibrate_and_back(self, own_bundle: Bundle, images: Path) -> None:
         common = ("--embedding", "colour", "--threads", 1, "--max-drop", LOOSE_TEXT)
-        outcome = edge_mtl("recalibrate", own_bundle.path, "--folder", pictures, "--backend", "onnxruntime", *common)
+        outcome = edge_mtl("recalibrate", own_bundle.path, "--folder", images, "--backend", "onnxruntime", *common)
         assert outcome.code == 0, outcome.err
         for words in (
             "8 of 10 frames",
@@ -382,61 +380,61 @@ class TestCommands:
         assert record["revision"] == 1
         assert Bundle.open(own_bundle.path).digest == own_bundle.digest
 
-    def test_calibrate_only_writes_pictures_when_asked(self, own_bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
-        chosen = ("calibrate", pictures, "--bundle", own_bundle.path, "--embedding", "colour", "--count", 4)
+    def test_calibrate_only_writes_images_when_asked(self, own_bundle: Bundle, images: Path, tmp_path: Path) -> None:
+        chosen = ("calibrate", images, "--bundle", own_bundle.path, "--embedding", "colour", "--count", 4)
         (record,) = edge_mtl(*chosen, "--out", tmp_path / "chosen", "--json").records
         assert record["calibration"]["count"] == 4
         assert len(list((tmp_path / "chosen").iterdir())) == 4
         assert Bundle.open(own_bundle.path).digest == own_bundle.digest
         assert_failed(edge_mtl(*chosen, "--out", tmp_path / "chosen"), 9, "exists already")
 
-    def test_calibrate_makes_a_revision_without_engines(self, own_bundle: Bundle, pictures: Path) -> None:
+    def test_calibrate_makes_a_revision_without_engines(self, own_bundle: Bundle, images: Path) -> None:
         common = ("--embedding", "colour", "--threads", 1, "--max-drop", LOOSE_TEXT, "--json")
-        (record,) = edge_mtl("calibrate", pictures, "--bundle", own_bundle.path, *common).records
+        (record,) = edge_mtl("calibrate", images, "--bundle", own_bundle.path, *common).records
         assert (record["revision"], record["previous"], record["engine"]) == (2, 1, None)
         assert record["calibration"]["digest"] == Bundle.open(own_bundle.path).manifest.calibration["digest"]
 
     def test_any_loss_is_taken_with_a_warning_where_that_is_asked_for(
-        self, own_bundle: Bundle, pictures: Path, monkeypatch: pytest.MonkeyPatch
+        self, own_bundle: Bundle, images: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hard = Budget(miou=0.0, rel=0.0, normal=0.0, classes=0.0, depth=0.0, angle=0.0)
         monkeypatch.setattr("edge_mtl.builder.recalibrate.DEFAULT_BUDGET", hard)
         common = ("--embedding", "colour", "--threads", 1, "--backend", "onnxruntime", "--max-drop", "none")
-        outcome = edge_mtl("recalibrate", own_bundle.path, "--folder", pictures, *common)
+        outcome = edge_mtl("recalibrate", own_bundle.path, "--folder", images, *common)
         assert outcome.code == 0, outcome.err
         assert "loses more than it should, and was kept all the same" in outcome.err
         assert Bundle.open(own_bundle.path).manifest.revision == 2
 
     def test_the_bundles_own_recipe_says_how_many_frames_are_only_looked_at(
-        self, own_bundle: Bundle, pictures: Path, tmp_path: Path
+        self, own_bundle: Bundle, images: Path, tmp_path: Path
     ) -> None:
         def change(folder: Path) -> None:
             (folder / "recipe.toml").write_text('name = "few"\n[calibration]\nframes = 3\n')
 
         new_revision(own_bundle, change)
-        chosen = ("calibrate", pictures, "--bundle", own_bundle.path, "--embedding", "colour", "--out", tmp_path / "chosen")
+        chosen = ("calibrate", images, "--bundle", own_bundle.path, "--embedding", "colour", "--out", tmp_path / "chosen")
         (record,) = edge_mtl(*chosen, "--json").records
         assert record["calibration"]["count"] == 3
 
     def test_a_runtime_that_is_not_here_is_refused_before_a_frame_is_looked_at(
-        self, own_bundle: Bundle, pictures: Path, monkeypatch: pytest.MonkeyPatch
+        self, own_bundle: Bundle, images: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("edge_mtl.builder.recalibrate.choose_frames", lambda *a, **k: pytest.fail("frames were looked at"))
-        done = edge_mtl("recalibrate", own_bundle.path, "--folder", pictures, "--backend", "onnxruntime-cuda")
+        done = edge_mtl("recalibrate", own_bundle.path, "--folder", images, "--backend", "onnxruntime-cuda")
         assert_failed(done, 5, "onnxruntime-gpu")
 
-    def test_failures_have_their_exit_codes(self, own_bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
+    def test_failures_have_their_exit_codes(self, own_bundle: Bundle, images: Path, tmp_path: Path) -> None:
         recalibration = ("recalibrate", own_bundle.path)
         assert_failed(edge_mtl(*recalibration), 2, "--bag", "found 0")
-        assert_failed(edge_mtl(*recalibration, "--folder", pictures, "--rollback"), 2, "found both")
-        assert_failed(edge_mtl(*recalibration, "--folder", pictures, "--max-drop", "iou=1"), 2, "miou")
-        assert_failed(edge_mtl(*recalibration, "--folder", pictures, "--embedding", "taste"), 2, "network, colour")
+        assert_failed(edge_mtl(*recalibration, "--folder", images, "--rollback"), 2, "found both")
+        assert_failed(edge_mtl(*recalibration, "--folder", images, "--max-drop", "iou=1"), 2, "miou")
+        assert_failed(edge_mtl(*recalibration, "--folder", images, "--embedding", "taste"), 2, "network, colour")
         assert_failed(edge_mtl(*recalibration, "--rollback"), 3, "a revision before 1")
         assert_failed(edge_mtl(*recalibration, "--folder", tmp_path / "nowhere"), 7, "does not exist")
-        assert_failed(edge_mtl(*recalibration, "--bag", pictures), 2, "--bag was given", "is for --folder")
+        assert_failed(edge_mtl(*recalibration, "--bag", images), 2, "--bag was given", "is for --folder")
         bag = tmp_path / "tour.bag"
         bag.write_bytes(b"no bag")
         assert_failed(edge_mtl(*recalibration, "--bag", bag), 7, "no readable ROS bag")
         strict = ("--embedding", "colour", "--threads", 1, "--max-drop", "classes=0.0001")
-        assert_failed(edge_mtl(*recalibration, "--folder", pictures, *strict), 8, "Out of budget", "segmentation")
+        assert_failed(edge_mtl(*recalibration, "--folder", images, *strict), 8, "Out of budget", "segmentation")
         assert beside(own_bundle) == ["own"]

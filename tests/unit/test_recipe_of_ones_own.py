@@ -23,7 +23,7 @@ from edge_mtl.quantization.learned import OWN_RECIPE, int8_recipe
 from edge_mtl.quantization.quantize import CPU_MODEL
 from edge_mtl.quantization.recipes import Recipe, load_recipe
 from edge_mtl.sources.recordings import folder_frames
-from tests.bundles import write_picture
+from tests.bundles import write_image
 from tests.command_line import assert_failed, edge_mtl
 from tests.unit.test_frame_choice import scene
 
@@ -104,14 +104,14 @@ def test_layers_that_the_network_does_not_have_are_named(own_bundle: Bundle, tmp
 def test_a_recipe_that_calibrated_a_bundle_travels_with_it_and_goes_with_the_revision(
     own_bundle: Bundle, tmp_path: Path
 ) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    images = tmp_path / "pictures"
+    images.mkdir()
     for number in range(6):
-        write_picture(pictures / f"{number}.png", scene(number))
+        write_image(images / f"{number}.png", scene(number))
     path = written(tmp_path)
     done = recalibrate(
         own_bundle.path,
-        folder_frames(pictures),
+        folder_frames(images),
         recipe=path,
         budget=LOOSE,
         backend="onnxruntime",
@@ -127,7 +127,7 @@ def test_a_recipe_that_calibrated_a_bundle_travels_with_it_and_goes_with_the_rev
     (again,) = quantized_subjects(done.bundle, portable=True, threads=1)
     assert again.model == done.bundle.read(CPU_MODEL)
 
-    kept = recalibrate(own_bundle.path, folder_frames(pictures), count=4, budget=LOOSE, embedding="colour", threads=1)
+    kept = recalibrate(own_bundle.path, folder_frames(images), count=4, budget=LOOSE, embedding="colour", threads=1)
     assert kept.build is not None
     assert {row.backend for row in kept.build.rows} == {"onnxruntime"}
     assert kept.build.record.options["recipe_digest"] == recipe.digest

@@ -17,7 +17,7 @@ from edge_mtl import Engine
 from edge_mtl.bundle import Bundle
 from edge_mtl.ros import camera_of
 from tests.bag_files import CAMERA_TOPIC, IMAGE_TOPIC, read_bag, without_definitions, write_bag
-from tests.bundles import picture
+from tests.bundles import make_image
 from tests.command_line import edge_mtl
 
 
@@ -30,7 +30,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
 def test_maps_have_the_stamps_of_their_images_and_the_recording_is_unchanged(
     storage: str, tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
-    frames = [picture(index) for index in range(4)]
+    frames = [make_image(index) for index in range(4)]
     bag = write_bag(tmp_path / "tour", frames, storage=storage, focal=120.0)
     code, out, _ = run(str(bag), "--bundle", str(tiny_bundle.path), "--json", "--threads", "1")
     assert code == 0
@@ -56,7 +56,7 @@ def test_maps_have_the_stamps_of_their_images_and_the_recording_is_unchanged(
 
 
 def test_a_damaged_image_is_named_and_left_out(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    bag = write_bag(tmp_path / "tour", [picture(0), picture(1), picture(2)], broken=1)
+    bag = write_bag(tmp_path / "tour", [make_image(0), make_image(1), make_image(2)], broken=1)
     code, _, err = run(str(bag), "--bundle", str(tiny_bundle.path), "--out", str(tmp_path / "out"))
     assert code == 0
     assert "skipped: image at" in err
@@ -64,7 +64,7 @@ def test_a_damaged_image_is_named_and_left_out(tiny_bundle: Bundle, tmp_path: Pa
 
 
 def test_without_camera_info_depth_is_said_to_be_unscaled(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    bag = write_bag(tmp_path / "tour", [picture(0)])
+    bag = write_bag(tmp_path / "tour", [make_image(0)])
     code, _, err = run(str(bag), "--bundle", str(tiny_bundle.path), "--limit", "1", "--stability", "--storage", "mcap")
     assert code == 0
     assert "right only up to a factor" in err
@@ -72,9 +72,9 @@ def test_without_camera_info_depth_is_said_to_be_unscaled(tiny_bundle: Bundle, t
 
 
 def test_what_cannot_be_done_is_one_line_and_leaves_nothing(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    bag = write_bag(tmp_path / "tour", [picture(0)])
-    seen = write_bag(tmp_path / "seen", [picture(0)], focal=120.0)
-    all_broken = write_bag(tmp_path / "broken", [picture(0)], broken=0)
+    bag = write_bag(tmp_path / "tour", [make_image(0)])
+    seen = write_bag(tmp_path / "seen", [make_image(0)], focal=120.0)
+    all_broken = write_bag(tmp_path / "broken", [make_image(0)], broken=0)
     (tmp_path / "there").mkdir()
     (tmp_path / "empty").mkdir()
     (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
@@ -113,7 +113,7 @@ def test_a_bag_without_rosbags_names_the_extra(tmp_path: Path, monkeypatch: pyte
 
 
 def test_depth_of_another_camera_size_is_scaled(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    frame = picture(3)
+    frame = make_image(3)
     bag = write_bag(tmp_path / "tour", [frame], focal=240.0, camera_scale=2)
     assert run(str(bag), "--bundle", str(tiny_bundle.path), "--threads", "1")[0] == 0
     depth = np.frombuffer(read_bag(tmp_path / "tour-maps")["/edge_mtl/depth"][0].data, np.float32)
@@ -123,7 +123,7 @@ def test_depth_of_another_camera_size_is_scaled(tiny_bundle: Bundle, tmp_path: P
 
 
 def test_a_topic_whose_type_nobody_defines_is_left_out_and_the_rest_copied(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    bag = write_bag(tmp_path / "tour", [picture(0), picture(1)], focal=120.0)
+    bag = write_bag(tmp_path / "tour", [make_image(0), make_image(1)], focal=120.0)
     recorded = read_bag(bag)
     kind = "realsense2_camera_msgs/msg/Extrinsics"
     code, _, err = run(str(without_definitions(bag, foreign=CAMERA_TOPIC, kind=kind)), "--bundle", str(tiny_bundle.path))
@@ -136,7 +136,7 @@ def test_a_topic_whose_type_nobody_defines_is_left_out_and_the_rest_copied(tiny_
 
 
 def test_maps_of_an_earlier_run_are_replaced(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    bag = write_bag(tmp_path / "tour", [picture(0), picture(1)], focal=120.0)
+    bag = write_bag(tmp_path / "tour", [make_image(0), make_image(1)], focal=120.0)
     assert run(str(bag), "--bundle", str(tiny_bundle.path), "--threads", "1")[0] == 0
     code, _, err = run(str(tmp_path / "tour-maps"), "--bundle", str(tiny_bundle.path), "--threads", "1")
     assert code == 0, err
@@ -145,7 +145,7 @@ def test_maps_of_an_earlier_run_are_replaced(tiny_bundle: Bundle, tmp_path: Path
 
 
 def test_a_damaged_camera_info_is_named_and_the_one_before_is_kept(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    bag = write_bag(tmp_path / "tour", [picture(0), picture(1)], focal=120.0, broken_camera=1)
+    bag = write_bag(tmp_path / "tour", [make_image(0), make_image(1)], focal=120.0, broken_camera=1)
     code, out, err = run(str(bag), "--bundle", str(tiny_bundle.path), "--json")
     assert code == 0, err
     assert "skipped: camera_info at" in err
@@ -155,7 +155,7 @@ def test_a_damaged_camera_info_is_named_and_the_one_before_is_kept(tiny_bundle: 
 def test_the_folder_one_stands_in_is_a_bag_like_any(
     tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(write_bag(tmp_path / "tour", [picture(0)]))
+    monkeypatch.chdir(write_bag(tmp_path / "tour", [make_image(0)]))
     code, _, err = run(".", "--bundle", str(tiny_bundle.path.resolve()))
     assert code == 0, err
     assert IMAGE_TOPIC in read_bag(tmp_path / "tour-maps")
@@ -185,7 +185,7 @@ def test_depth_is_scaled_by_the_camera_that_the_node_would_use(
     options: tuple[str, ...],
     expected: tuple[float, float, float, float] | None,
 ) -> None:
-    frame = picture(3)
+    frame = make_image(3)
     bag = write_bag(tmp_path / "tour", [frame], focal=120.0, camera_fields=fields)
     assert run(str(bag), "--bundle", str(tiny_bundle.path), "--threads", "1", *options)[0] == 0
     with Engine(tiny_bundle, threads=1) as engine:
@@ -195,7 +195,7 @@ def test_depth_is_scaled_by_the_camera_that_the_node_would_use(
     cameras = pytest.importorskip("edge_mtl_ros.cameras")
     keeper = cameras.CameraKeeper()
     keeper.put(camera_of(recorded_camera(bag)))
-    of_node = keeper.of_picture(frame.shape[1], frame.shape[0], rectified="--rectified" in options).intrinsics
+    of_node = keeper.of_image(frame.shape[1], frame.shape[0], rectified="--rectified" in options).intrinsics
     assert (None if of_node is None else of_node.as_tuple()) == expected
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from edge_mtl.bundle import Bundle
-from edge_mtl.commands.demo_picture import draw
+from edge_mtl.commands.demo_image import draw
 from edge_mtl.evaluation.labelled_frames import LabelledFrame
 from edge_mtl.sources import samples
 from edge_mtl.tasks import NYU13_CLASSES
-from tests.bundles import make_bundle, picture
+from tests.bundles import make_bundle, make_image
 
 
 def test_rooms_are_labelled_frames_in_order(tiny_bundle: Bundle) -> None:
@@ -31,7 +31,7 @@ def test_rooms_are_labelled_frames_in_order(tiny_bundle: Bundle) -> None:
 def test_the_bars_of_a_letterbox_are_cut_off_and_the_camera_moves_along(
     tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frame = picture(1)
+    frame = make_image(1)
     frame = np.maximum(frame, 40)
     frame[:8] = frame[-10:] = 3
     item = LabelledFrame(frame, (88.0, 88.0, 47.5, 31.5), {"segmentation": np.arange(64 * 96).reshape(64, 96).astype(np.uint8)})

@@ -70,9 +70,9 @@ def proposals(
     limit_s: float = 60.0,
 ) -> list[search.Proposal]:
     monkeypatch.setattr(search, "measure_sensitivity", measured)
-    pictures = load_calibration(bundle, count=4, unreadable_share=0.0)
-    calibrated = calibrate(bundle.read(DEPLOY_MODEL), pictures.frames, recipe=RECIPE)
-    return propose(bundle, pictures, ORT, recipe=RECIPE, calibrated=calibrated, budget=budget, limit_s=limit_s, threads=1)
+    images = load_calibration(bundle, count=4, unreadable_share=0.0)
+    calibrated = calibrate(bundle.read(DEPLOY_MODEL), images.frames, recipe=RECIPE)
+    return propose(bundle, images, ORT, recipe=RECIPE, calibrated=calibrated, budget=budget, limit_s=limit_s, threads=1)
 
 
 PAYING = {"stem": (30.0, 0.1), "depthwise": (40.0, 0.1), "pointwise": (35.0, 0.1), "residual": (50.0, 0.1)}
@@ -146,9 +146,9 @@ def test_the_time_limit_is_shared_out(tiny_bundle: Bundle, monkeypatch: pytest.M
 
 
 def test_a_limit_of_no_time_still_ends_well(tiny_bundle: Bundle) -> None:
-    pictures = load_calibration(tiny_bundle, count=4, unreadable_share=0.0)
-    calibrated = calibrate(tiny_bundle.read(DEPLOY_MODEL), pictures.frames, recipe=RECIPE)
-    found = propose(tiny_bundle, pictures, ORT, recipe=RECIPE, calibrated=calibrated, budget=WIDE, limit_s=0.0, threads=1)
+    images = load_calibration(tiny_bundle, count=4, unreadable_share=0.0)
+    calibrated = calibrate(tiny_bundle.read(DEPLOY_MODEL), images.frames, recipe=RECIPE)
+    found = propose(tiny_bundle, images, ORT, recipe=RECIPE, calibrated=calibrated, budget=WIDE, limit_s=0.0, threads=1)
     assert found == []
 
 

@@ -24,7 +24,7 @@ from edge_mtl.evaluation.sensitivity.score import ReferenceEvaluator
 from edge_mtl.onnx_graph.model import facts
 from edge_mtl.quantization.quantize import calibrate, equalized, insert_qdq
 from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
-from tests.bundles import host_model, make_bundle, picture, reference
+from tests.bundles import host_model, make_bundle, make_image, reference
 from tests.command_line import assert_failed, edge_mtl
 from tests.transformers import transformer_block
 
@@ -39,13 +39,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def pictures(bundle: Bundle) -> CalibrationSet:
+def images(bundle: Bundle) -> CalibrationSet:
     return load_calibration(bundle, count=4, unreadable_share=0.0)
 
 
-def measured(bundle: Bundle, pictures: CalibrationSet, **options: object) -> Sensitivity:
+def measured(bundle: Bundle, images: CalibrationSet, **options: object) -> Sensitivity:
     return measure_sensitivity(
-        bundle, pictures, list(evaluation_frames(bundle)), recipe=RECIPE, threads=1, **{"rounds": 0, **options}
+        bundle, images, list(evaluation_frames(bundle)), recipe=RECIPE, threads=1, **{"rounds": 0, **options}
     )
 
 
@@ -67,7 +67,7 @@ class TestBlocks:
     def test_a_block_alone_and_all_but_a_block_are_what_they_say(self) -> None:
         model = transformer_block()
         blocks = find_blocks(model, RECIPE, target="onnxruntime")
-        calibrated = calibrate(model, [picture(1)], recipe=RECIPE)
+        calibrated = calibrate(model, [make_image(1)], recipe=RECIPE)
         total = sum(len(block.layers) for block in blocks)
         for block in blocks:
             alone = dataclasses.replace(RECIPE, layers=only(block))
@@ -89,12 +89,12 @@ class TestPrefix:
         assert [cut.position for cut in cuts] == sorted(cut.position for cut in cuts)
         assert all(cut.size_bytes < 3 << 20 for cut in cuts)
 
-    def test_starting_at_a_cut_gives_the_same_as_starting_at_the_picture(self) -> None:
+    def test_starting_at_a_cut_gives_the_same_as_starting_at_the_image(self) -> None:
         model = transformer_block()
-        calibrated = calibrate(model, [picture(1), picture(2)], recipe=RECIPE)
+        calibrated = calibrate(model, [make_image(1), make_image(2)], recipe=RECIPE)
         assert calibrated.scales, "with equalisation, activations inside differ from those of the plain graph"
         plain = equalized(model, calibrated)
-        planes = np.ascontiguousarray(picture(9).transpose(2, 0, 1)[None]).astype(np.float32)
+        planes = np.ascontiguousarray(make_image(9).transpose(2, 0, 1)[None]).astype(np.float32)
         cuts, tried = choose_cuts(model, count=20), 0
         for block in find_blocks(model, RECIPE, target="onnxruntime"):
             if (cut := cut_before(model, block.layers, cuts)) is None:
@@ -153,22 +153,22 @@ class TestYardstick:
 class TestSensitivity:
     """The whole measurement."""
 
-    def test_a_damaged_block_shows(self, bundle: Bundle, pictures: CalibrationSet) -> None:
+    def test_a_damaged_block_shows(self, bundle: Bundle, images: CalibrationSet) -> None:
         from edge_mtl.quantization.recipes import LayerOverride
 
-        plain = measured(bundle, pictures)
+        plain = measured(bundle, images)
         assert {row.name for row in plain.rows} == {"stem", "stage 1 attention", "stage 1 mlp", "normals branch"}
         victim = "stage 1 attention"
         blocks = find_blocks(bundle.read(DEPLOY_MODEL), RECIPE, target="onnxruntime")
         layers = next(block.layers for block in blocks if block.name == victim)
         harsh = dataclasses.replace(RECIPE, layers=tuple(LayerOverride(name, percentile=90.0) for name in layers))
         frames = list(evaluation_frames(bundle))
-        worse = measure_sensitivity(bundle, pictures, frames, recipe=harsh, rounds=0, threads=1)
+        worse = measure_sensitivity(bundle, images, frames, recipe=harsh, rounds=0, threads=1)
         before, after = (next(row for row in found.rows if row.name == victim) for found in (plain, worse))
         assert after.worst_db < before.worst_db - 3
 
     def test_a_run_that_was_stopped_goes_on(
-        self, bundle: Bundle, pictures: CalibrationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, bundle: Bundle, images: CalibrationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         file, alone, made = tmp_path / "found.json", module._alone, []
 
@@ -180,35 +180,33 @@ class TestSensitivity:
 
         monkeypatch.setattr(module, "_alone", counting)
         with pytest.raises(KeyboardInterrupt):
-            measured(bundle, pictures, resume=file)
+            measured(bundle, images, resume=file)
         assert len(json.loads(file.read_text())["rows"]) == 2
-        found = measured(bundle, pictures, resume=file)
+        found = measured(bundle, images, resume=file)
         assert len(found.rows) == 4
         assert len(made) == 3 + 2, "two were found before the stop"
-        measured(bundle, pictures, resume=file)
+        measured(bundle, images, resume=file)
         assert len(made) == 5, "nothing is left to do"
         monkeypatch.setattr(module, "_alone", alone)
-        fresh = measured(bundle, pictures)
+        fresh = measured(bundle, images)
         assert [row.sqnr_db for row in fresh.rows] == [row.sqnr_db for row in found.rows]
 
-    def test_rows_of_another_recipe_are_not_taken(self, bundle: Bundle, pictures: CalibrationSet, tmp_path: Path) -> None:
+    def test_rows_of_another_recipe_are_not_taken(self, bundle: Bundle, images: CalibrationSet, tmp_path: Path) -> None:
         file = tmp_path / "found.json"
-        first = measured(bundle, pictures, resume=file)
+        first = measured(bundle, images, resume=file)
         frames = list(evaluation_frames(bundle))
         recipe = load_recipe(TENSORRT_INT8)
-        other = measure_sensitivity(
-            bundle, pictures, frames, recipe=recipe, target="tensorrt", rounds=5, threads=1, resume=file
-        )
+        other = measure_sensitivity(bundle, images, frames, recipe=recipe, target="tensorrt", rounds=5, threads=1, resume=file)
         assert other.key != first.key
         assert all(row.gain is None for row in other.rows), "TensorRT's graph is not timed on a CPU"
 
-    def test_frames_without_labels_are_scored_by_agreement(self, bundle: Bundle, pictures: CalibrationSet) -> None:
-        frames = [LabelledFrame(frame, None, {}) for frame in pictures.frames[:2]]
-        found = measure_sensitivity(bundle, pictures, frames, recipe=RECIPE, rounds=0, threads=1)
+    def test_frames_without_labels_are_scored_by_agreement(self, bundle: Bundle, images: CalibrationSet) -> None:
+        frames = [LabelledFrame(frame, None, {}) for frame in images.frames[:2]]
+        found = measure_sensitivity(bundle, images, frames, recipe=RECIPE, rounds=0, threads=1)
         assert all(not row.lost and 0 < row.agreement["normal_angle_deg"] < 20 for row in found.rows)
 
-    def test_blocks_are_timed_and_drawn(self, bundle: Bundle, pictures: CalibrationSet) -> None:
-        found = measured(bundle, pictures, rounds=1)
+    def test_blocks_are_timed_and_drawn(self, bundle: Bundle, images: CalibrationSet) -> None:
+        found = measured(bundle, images, rounds=1)
         assert found.baseline_ms is not None
         assert all(row.gain is not None and row.gain < 1 for row in found.rows)
         assert Sensitivity.from_dict(json.loads(json.dumps(found.to_dict()))) == found
@@ -218,7 +216,7 @@ class TestSensitivity:
         assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 20
 
 
-def test_the_command_writes_table_picture_and_json(bundle: Bundle, tmp_path: Path) -> None:
+def test_the_command_writes_table_image_and_json(bundle: Bundle, tmp_path: Path) -> None:
     options = ["--frames", "1", "--rounds", "0", "--threads", "1", "--out", str(tmp_path)]
     done = edge_mtl("sensitivity", str(bundle.path), *options)
     assert done.code == 0, done.err

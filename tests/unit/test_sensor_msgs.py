@@ -9,7 +9,7 @@ import pytest
 from edge_mtl.errors import FrameError
 from edge_mtl.image.frames import Intrinsics
 from edge_mtl.ros import ENCODINGS, Camera, decode_compressed, decode_image
-from tests.bundles import picture
+from tests.bundles import make_image
 from tests.encodings import encoded
 
 HEIGHT, WIDTH = 48, 72
@@ -17,8 +17,8 @@ EXACT = ("rgb8", "bgr8", "8UC3", "rgba8", "bgra8", "8UC4", "mono8", "8UC1")
 
 
 def smooth() -> np.ndarray:
-    """A picture whose colours change slowly, so that formats of less colour resolution lose little."""
-    return cv2.resize(picture(1, height=3, width=4), (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
+    """An image whose colours change slowly, so that formats of less colour resolution lose little."""
+    return cv2.resize(make_image(1, height=3, width=4), (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
 
 
 def decode(encoding: str, raw: np.ndarray, *, padding: int = 0, short_last_row: bool = False) -> np.ndarray:
@@ -36,7 +36,7 @@ def decode(encoding: str, raw: np.ndarray, *, padding: int = 0, short_last_row: 
 
 @pytest.mark.parametrize("padding", [0, 1, 13])
 @pytest.mark.parametrize("encoding", list(ENCODINGS))
-def test_every_encoding_decodes_to_its_picture(encoding: str, padding: int) -> None:
+def test_every_encoding_decodes_to_its_image(encoding: str, padding: int) -> None:
     raw, told = encoded(encoding, smooth())
     found = decode(encoding, raw, padding=padding)
     assert found.shape == told.shape
@@ -84,20 +84,20 @@ def test_plain_colours_are_not_copied() -> None:
         ("", 4, 4, 12, 48, "none of"),
     ],
 )
-def test_what_is_no_picture_is_refused(encoding: str, height: int, width: int, step: int, size: int, said: str) -> None:
+def test_what_is_no_image_is_refused(encoding: str, height: int, width: int, step: int, size: int, said: str) -> None:
     if encoding == "nv12" and size == 16:
         said = "24 bytes were expected for 6 rows"
     with pytest.raises(FrameError, match=said):
         decode_image(encoding, height, width, step, bytes(size))
 
 
-def test_compressed_pictures_are_read_and_others_refused() -> None:
+def test_compressed_images_are_read_and_others_refused() -> None:
     frame = smooth()
     png = cv2.imencode(".png", frame[..., ::-1])[1].tobytes()
     pixels, channels = decode_compressed("rgb8; png compressed bgr8", png)
     assert channels == "bgr"
     assert np.array_equal(pixels[..., ::-1], frame)
-    for description, data in (("jpeg", b""), ("jpeg", b"no picture"), ("16UC1; compressedDepth png", png)):
+    for description, data in (("jpeg", b""), ("jpeg", b"no image"), ("16UC1; compressedDepth png", png)):
         with pytest.raises(FrameError):
             decode_compressed(description, data)
 
@@ -112,7 +112,7 @@ def camera() -> Camera:
     )
 
 
-def test_a_camera_scales_with_its_pictures() -> None:
+def test_a_camera_scales_with_its_images() -> None:
     half = camera().scaled(320, 120)
     assert half.k == (250, 0, 160, 0, 127.5, 60, 0, 0, 1)
     assert half.p == (240, 0, 155, -24, 0, 122.5, 57.5, 0, 0, 0, 1, 0)
@@ -121,7 +121,7 @@ def test_a_camera_scales_with_its_pictures() -> None:
     assert half.scaled(640, 480).k == pytest.approx(camera().k)
 
 
-def test_binning_and_a_region_of_interest_give_the_camera_of_the_pictures_delivered() -> None:
+def test_binning_and_a_region_of_interest_give_the_camera_of_the_images_delivered() -> None:
     whole = camera()
     cut = Camera.of(width=640, height=480, k=whole.k, p=whole.p, binning=(2, 2), roi=(100, 40, 400, 300))
     assert (cut.width, cut.height) == (200, 150)
@@ -137,7 +137,7 @@ def test_an_uncalibrated_camera_has_no_intrinsics_and_nonsense_is_refused() -> N
             Camera.of(width=640, height=480, k=k).intrinsics()
 
 
-def test_pictures_of_another_shape_do_not_fit() -> None:
+def test_images_of_another_shape_do_not_fit() -> None:
     assert camera().fits(320, 240)
     assert camera().fits(321, 240)
     assert not camera().fits(640, 360)

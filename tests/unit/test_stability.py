@@ -1,4 +1,4 @@
-"""The temporal filter removes flicker where the picture stands still, smears nothing where it moves, and the metric tells."""
+"""The temporal filter removes flicker where the image stands still, smears nothing where it moves, and the metric tells."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge_mtl.image.frames import Intrinsics
 from edge_mtl.prediction import Prediction, Timing
 from edge_mtl.tasks import VOID
 from edge_mtl.tasks.stability import Stability, StabilityMeter, TemporalFilter
-from tests.bundles import picture
+from tests.bundles import make_image
 
 HEIGHT, WIDTH = 48, 64
 
@@ -29,9 +29,9 @@ def prediction(
 
 
 def still_stream(count: int = 30, *, seed: int = 0) -> Iterator[tuple[np.ndarray, Prediction]]:
-    """A picture that stands still but for noise, with maps that flicker: 10 % wrong classes, 3 % depth, 5 degrees."""
+    """An image that stands still but for noise, with maps that flicker: 10 % wrong classes, 3 % depth, 5 degrees."""
     random = np.random.default_rng(seed)
-    base = picture(1, height=HEIGHT, width=WIDTH).astype(float)
+    base = make_image(1, height=HEIGHT, width=WIDTH).astype(float)
     for _ in range(count):
         frame = np.clip(base + random.normal(0, 2, base.shape), 0, 255).astype(np.uint8)
         labels = np.where(random.random((HEIGHT, WIDTH)) < 0.1, 5, 2).astype(np.uint8)
@@ -48,7 +48,7 @@ def measured(smooth: Callable[[np.ndarray, Prediction], Prediction]) -> Stabilit
     return meter.compute()
 
 
-def test_flicker_of_all_three_heads_at_least_halves_on_a_still_picture() -> None:
+def test_flicker_of_all_three_heads_at_least_halves_on_a_still_image() -> None:
     raw, smooth = measured(lambda frame, found: found), measured(TemporalFilter())
     assert raw.still_share > 0.95
     assert raw.pairs == 29
@@ -84,7 +84,7 @@ def test_what_moves_is_answered_by_the_newest_frame_alone() -> None:
 
 
 def test_a_moving_camera_switches_the_filter_off() -> None:
-    scene = picture(3, height=HEIGHT, width=WIDTH * 2)
+    scene = make_image(3, height=HEIGHT, width=WIDTH * 2)
     random = np.random.default_rng(1)
     smooth = TemporalFilter()
     for step in range(8):
@@ -94,9 +94,9 @@ def test_a_moving_camera_switches_the_filter_off() -> None:
         assert (found.segmentation == labels).mean() > 0.8
 
 
-def test_a_change_that_lasts_is_believed_though_the_picture_stands_still() -> None:
+def test_a_change_that_lasts_is_believed_though_the_image_stands_still() -> None:
     smooth = TemporalFilter(votes=3)
-    frame = picture(1, height=HEIGHT, width=WIDTH)
+    frame = make_image(1, height=HEIGHT, width=WIDTH)
     for _ in range(10):
         smooth(frame, prediction(np.zeros((HEIGHT, WIDTH), np.uint8), np.full((HEIGHT, WIDTH), 2.0, np.float32)))
     answers = [
@@ -109,7 +109,7 @@ def test_a_change_that_lasts_is_believed_though_the_picture_stands_still() -> No
 
 def test_unknown_places_stay_unknown_and_known_ones_return_at_once() -> None:
     smooth = TemporalFilter()
-    frame = picture(1, height=HEIGHT, width=WIDTH)
+    frame = make_image(1, height=HEIGHT, width=WIDTH)
     labels, depth = np.zeros((HEIGHT, WIDTH), np.uint8), np.full((HEIGHT, WIDTH), 2.0, np.float32)
     normals = np.tile(np.array([0, 0, -1], np.float32), (HEIGHT, WIDTH, 1))
     smooth(frame, prediction(labels, depth, normals))
@@ -129,7 +129,7 @@ def test_another_size_a_missing_head_and_a_reset_start_again() -> None:
     smooth = TemporalFilter()
     meter = StabilityMeter()
     for size in ((48, 64), (24, 32), (48, 64)):
-        frame = picture(2, height=size[0], width=size[1])
+        frame = make_image(2, height=size[0], width=size[1])
         for value in (1, 2):
             labels = np.full(size, value, np.uint8)
             found = smooth(frame, prediction(labels))
@@ -144,7 +144,7 @@ def test_another_size_a_missing_head_and_a_reset_start_again() -> None:
 
 def test_confidence_is_still_computed_only_when_asked_for() -> None:
     asked = []
-    frame = picture(1, height=HEIGHT, width=WIDTH)
+    frame = make_image(1, height=HEIGHT, width=WIDTH)
     labels = np.zeros((HEIGHT, WIDTH), np.uint8)
     source = replace(prediction(labels), make_confidence=lambda: asked.append(1) or np.ones((HEIGHT, WIDTH)))
     found = TemporalFilter()(frame, source)
@@ -163,7 +163,7 @@ def test_results_do_not_change_when_later_frames_come() -> None:
 
 def test_a_stream_can_be_smoothed_and_is_not_by_default(tiny_bundle: Bundle) -> None:
     random = np.random.default_rng(0)
-    base = picture(4).astype(float)
+    base = make_image(4).astype(float)
     frames = [np.clip(base + random.normal(0, 3, base.shape), 0, 255).astype(np.uint8) for _ in range(8)]
     with Engine(tiny_bundle, threads=1) as engine:
         plain, smooth, by_hand = StabilityMeter(), StabilityMeter(), TemporalFilter()
@@ -187,4 +187,4 @@ def test_options_and_frames_that_make_no_sense_are_refused() -> None:
         with pytest.raises(ValueError, match=next(iter(options))):
             TemporalFilter(**options)
     with pytest.raises(FrameError, match="predicted"):
-        TemporalFilter()(picture(0), prediction(np.zeros((HEIGHT, WIDTH), np.uint8)))
+        TemporalFilter()(make_image(0), prediction(np.zeros((HEIGHT, WIDTH), np.uint8)))

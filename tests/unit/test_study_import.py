@@ -119,11 +119,11 @@ def test_an_imported_model_becomes_a_bundle_that_an_engine_runs(
     counts = ["--export.calibration", "2", "--export.evaluation", "1", "--export.golden", "1"]
     code = export_main([str(run / "best.safetensors"), "--out", str(bundle), "--data.root", str(nyu), *counts])
     assert code == 0, capsys.readouterr().err
-    picture = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
     with Engine(bundle) as engine:
-        maps = engine.predict(picture)
+        maps = engine.predict(image)
     with torch.inference_mode():
-        expected = theirs(torch.from_numpy(picture).permute(2, 0, 1)[None] / 255.0)
+        expected = theirs(torch.from_numpy(image).permute(2, 0, 1)[None] / 255.0)
     labels = expected["segmentation"].argmax(1)[0].numpy()
     assert len(np.unique(labels)) > 1
     assert (maps.segmentation == labels).mean() > 0.9  # an engine ends at a quarter of the size

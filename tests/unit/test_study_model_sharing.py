@@ -40,7 +40,7 @@ def parameters(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def picture() -> torch.Tensor:
+def make_image() -> torch.Tensor:
     return torch.rand(1, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(3))
 
 
@@ -48,7 +48,7 @@ def picture() -> torch.Tensor:
 @pytest.mark.parametrize(("sharing", "stages"), SHARINGS)
 def test_the_task_parts_continue_from_the_shared_features(sharing: str, stages: int, decoder: str) -> None:
     model = build(sharing, stages, decoder=decoder)
-    image = picture()
+    image = make_image()
     with torch.inference_mode():
         features = model.features(image)
         found, expected = model.from_features(features, (HEIGHT, WIDTH), image=image), model(image)
@@ -64,7 +64,7 @@ def test_the_task_parts_continue_from_the_shared_features(sharing: str, stages: 
 @pytest.mark.parametrize(("sharing", "stages"), SHARINGS)
 def test_a_task_moves_the_shared_weights_and_its_own_but_not_those_of_another(sharing: str, stages: int) -> None:
     model = build(sharing, stages, decoder="aspp")
-    model(picture())["depth"].mean().backward()
+    model(make_image())["depth"].mean().backward()
     moved = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert not [name for name in moved if "normals" in name]
     assert [name for name in moved if "depth" in name]
@@ -109,7 +109,7 @@ def test_every_task_starts_its_own_stages_from_weights_of_its_own() -> None:
 def test_the_rewrite_gives_the_same_maps(sharing: str, stages: int, decoder: str) -> None:
     model = build(sharing, stages, decoder=decoder)
     rewritten = deploy(model, height=HEIGHT, width=WIDTH)
-    image = picture() * 255.0
+    image = make_image() * 255.0
     with torch.inference_mode():
         expected, found = model.quarter_maps(model.normalise(image)), rewritten(image)
     assert list(found) == list(expected)
@@ -135,7 +135,7 @@ def test_other_backbones_made_of_a_row_of_layers_can_be_cut_too(backbone: str) -
     }
     whole.load_state_dict(weights)
     with torch.inference_mode():
-        torch.testing.assert_close(model(picture())["depth"], whole(picture())["depth"])
+        torch.testing.assert_close(model(make_image())["depth"], whole(make_image())["depth"])
 
 
 def test_a_backbone_with_channels_last_can_be_cut_too() -> None:
@@ -175,6 +175,6 @@ def test_a_sharing_that_cannot_be_is_refused(arguments: dict, message: str) -> N
 
 def test_without_shared_features_the_task_parts_ask_for_the_image() -> None:
     model = build("separate", decoder="aspp")
-    assert model.features(picture()) == ()
+    assert model.features(make_image()) == ()
     with pytest.raises(BuildError, match="from_features needs the image"):
         model.from_features((), (HEIGHT, WIDTH))

@@ -168,7 +168,7 @@ def test_a_gap_in_the_numbers_is_named(own_folder: Path) -> None:
 
 BROKEN = {
     "image of 0..255 floats": ("image", lambda a: a * 255, "within 0 to 1"),
-    "NaN in the picture": ("image", lambda a: np.where(a > 0.9, np.nan, a), "within 0 to 1"),
+    "NaN in the image": ("image", lambda a: np.where(a > 0.9, np.nan, a), "within 0 to 1"),
     "channels first": ("image", lambda a: np.moveaxis(a, -1, 0), "expected 48 x 64 x 3, found 3 x 48 x 64"),
     "another size": ("depth", lambda a: a[:40], "found 40 x 64"),
     "class 13": ("label", lambda a: np.where(a >= 0, 13, a), r"0 to 12, found \[13\]"),

@@ -1,4 +1,4 @@
-"""LibMTL's augmentation is LibMTL's to the rounding of a picture; the consistent one keeps depth and normals together."""
+"""LibMTL's augmentation is LibMTL's to the rounding of an image; the consistent one keeps depth and normals together."""
 
 from __future__ import annotations
 

@@ -181,14 +181,14 @@ def test_the_official_file_becomes_frames_that_agree_with_the_scene(official: Pa
             cosine = (found.normals * truth.normals).sum(-1)[(found.normals != 0).any(-1) & (truth.normals != 0).any(-1)]
             assert np.median(np.degrees(np.arccos(cosine.clip(-1, 1)))) < 0.5
             row, column = (CROP[0] + (np.arange(72) + 0.5) * 427 / 72) / 480, (CROP[1] + (np.arange(96) + 0.5) * 561 / 96) / 640
-            np.testing.assert_allclose(found.image[:, 50, 1] / 255, row, atol=0.01)  # the picture says where it was
+            np.testing.assert_allclose(found.image[:, 50, 1] / 255, row, atol=0.01)  # the image says where it was
             np.testing.assert_allclose(found.image[30, :, 0] / 255, column, atol=0.01)
     assert inspect(out).fine
     assert read_description(out).source["normals"].startswith("plane fits")  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("given", ["normals_gt", "normals_gt/normals"])
-def test_normals_given_as_pictures_are_used_and_their_axes_detected(official: Path, tmp_path: Path, given: str) -> None:
+def test_normals_given_as_images_are_used_and_their_axes_detected(official: Path, tmp_path: Path, given: str) -> None:
     out = tmp_path / "nyuv2"
     assert prepare_nyuv2.main(official_arguments(official, out, "--normals", str(official / given), "--limit", "2")) == 0
     description = read_description(out)

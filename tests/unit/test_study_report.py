@@ -305,9 +305,9 @@ def parsed(html: str) -> WellFormed:
 
 def test_the_report_parses_stands_alone_and_holds_the_numbers_of_the_records(written: Write, tmp_path: Path) -> None:
     results = written(spread=0.01)
-    picture = cv2.imencode(".jpg", np.full((8, 8, 3), 200, np.uint8))[1].tobytes()
-    figure = Figure("predictions.jpg", picture, "What they see", ("picture", "truth"))
-    document = build_document(results, latencies=latencies(), pictures=figure, command=["python", "train/study.py", "a b.toml"])
+    image = cv2.imencode(".jpg", np.full((8, 8, 3), 200, np.uint8))[1].tobytes()
+    figure = Figure("predictions.jpg", image, "What they see", ("image", "truth"))
+    document = build_document(results, latencies=latencies(), images=figure, command=["python", "train/study.py", "a b.toml"])
     markdown, html = write_report(tmp_path / "out", document, results, latencies=latencies())
     page = parsed(html.read_text())
     text = " ".join("".join(page.text).split())
@@ -330,7 +330,7 @@ def test_the_report_parses_stands_alone_and_holds_the_numbers_of_the_records(wri
     ):
         assert wanted in text, wanted
     assert all(link.startswith(("data:image/jpeg;base64,", "#")) for link in page.links), page.links
-    assert base64.b64encode(picture).decode() in html.read_text()
+    assert base64.b64encode(image).decode() in html.read_text()
     assert "prefers-color-scheme:dark" in html.read_text()
     assert page.images == 8  # tasks, weighting (normals, all), decoders, Pareto, cosines, learning curves, predictions
 
@@ -339,7 +339,7 @@ def test_the_report_parses_stands_alone_and_holds_the_numbers_of_the_records(wri
     assert len(names) == page.images
     for name in names:
         content = (tmp_path / "out" / name).read_bytes()
-        assert content == picture if name.endswith(".jpg") else ET.fromstring(content).tag.endswith("svg")
+        assert content == image if name.endswith(".jpg") else ET.fromstring(content).tag.endswith("svg")
     assert "0.5025 ± 0.0035" in written_text
     assert "too large | here" in written_text
 
@@ -352,7 +352,7 @@ def test_the_report_parses_stands_alone_and_holds_the_numbers_of_the_records(wri
 
 def test_an_unfinished_study_has_a_report_too(written: Write, tmp_path: Path) -> None:
     results = written(seeds=0)
-    document = build_document(results, latencies=None, pictures=None, command=["python"])
+    document = build_document(results, latencies=None, images=None, command=["python"])
     page = parsed(write_report(tmp_path / "out", document, results, latencies=None)[1].read_text())
     assert "No row of this table is finished." in "".join(page.text)
     assert "none is finished" in "".join(page.text)
@@ -459,7 +459,7 @@ def test_a_study_is_trained_timed_and_reported_by_one_command_though_a_row_fails
     assert set(rows["both"]["cosines"]) == {"segmentation+depth"}
     sheet = cv2.imread(str(report / "predictions.jpg"))
     assert sheet is not None
-    assert sheet.shape == (2 * 100, 4 * 196, 3)  # two tasks; picture, truth, one model per task, both
+    assert sheet.shape == (2 * 100, 4 * 196, 3)  # two tasks; image, truth, one model per task, both
     timed = read_latencies(report / "latency.json")
     assert timed is not None
     assert [row.name for row in timed.rows] == ["both"]

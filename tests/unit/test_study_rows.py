@@ -225,7 +225,7 @@ from pathlib import Path
 from mtl.study import process
 process._TRAIN = Path("stand_in.py").resolve()
 import study
-sys.exit(study.main(["study.toml", "--runs", "runs", "--only", "all", "--no-pictures"]))
+sys.exit(study.main(["study.toml", "--runs", "runs", "--only", "all", "--no-images"]))
 """
 
 

@@ -23,16 +23,16 @@ from edge_mtl.builder.tensorrt.batch import open_batch
 from edge_mtl.builder.tensorrt.builder import build_plan
 from edge_mtl.builder.tensorrt.contents import check_precision, plan_layers
 from edge_mtl.builder.tensorrt.half import KEPT_IN_FP32, to_half
+from edge_mtl.builder.tensorrt.images import with_casts_at_the_ends
 from edge_mtl.builder.tensorrt.monitor import STEPS, Phases
 from edge_mtl.builder.tensorrt.options import PlanOptions, parse_options
-from edge_mtl.builder.tensorrt.pictures import with_casts_at_the_ends
 from edge_mtl.builder.tensorrt.timing_cache import attach, cache_file, keep
 from edge_mtl.cuda.gpus import Gpu
 from edge_mtl.errors import BackendUnavailable, BuildError
 from edge_mtl.onnx_graph.model import facts
 from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
-from tests.bundles import graph_model, host_model, picture
+from tests.bundles import graph_model, host_model, make_image
 from tests.transformers import transformer_block
 
 OLD = Library(None, "tensorrt", (10, 3, 0))
@@ -49,12 +49,12 @@ def sqnr_db(reference: np.ndarray, found: np.ndarray) -> float:
 
 
 def planes(seed: int) -> np.ndarray:
-    return np.ascontiguousarray(picture(seed).transpose(2, 0, 1)[None], np.float32)
+    return np.ascontiguousarray(make_image(seed).transpose(2, 0, 1)[None], np.float32)
 
 
 def quantized() -> bytes:
     model, recipe = transformer_block(), load_recipe(TENSORRT_INT8)
-    frames = [picture(seed) for seed in range(3)]
+    frames = [make_image(seed) for seed in range(3)]
     return insert_qdq(model, calibrate(model, frames, recipe=recipe, threads=1), recipe=recipe, target="tensorrt")
 
 
@@ -134,11 +134,11 @@ def test_pairs_in_half_precision_need_a_newer_opset() -> None:
         to_half(model.SerializeToString())
 
 
-# Batches and pictures
+# Batches and images
 
 
 def test_frames_of_a_batch_get_the_answers_they_get_alone() -> None:
-    frames = np.stack([picture(seed) for seed in range(3)])
+    frames = np.stack([make_image(seed) for seed in range(3)])
     for model in (graph_model(), with_casts_at_the_ends(graph_model())):
         together = outputs(open_batch(model), frames)
         for number in range(3):

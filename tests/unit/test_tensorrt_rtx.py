@@ -18,15 +18,15 @@ from edge_mtl.builder.candidates import DEPTHWISE, Candidate
 from edge_mtl.builder.tensorrt.batch import open_batch
 from edge_mtl.builder.tensorrt.builder import build_plan
 from edge_mtl.builder.tensorrt.half import to_half
+from edge_mtl.builder.tensorrt.images import with_casts_at_the_ends
 from edge_mtl.builder.tensorrt.options import PlanOptions
-from edge_mtl.builder.tensorrt.pictures import with_casts_at_the_ends
 from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, PLAIN_MODEL, Bundle
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.errors import BuildError
 from edge_mtl.onnx_graph.model import facts
 from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
-from tests.bundles import graph_model, host_model, picture
+from tests.bundles import graph_model, host_model, make_image
 from tests.transformers import transformer_block
 
 pytest.importorskip("tensorrt_rtx", reason='TensorRT for RTX is not installed: pip install "edge-mtl[rtx]"')
@@ -89,12 +89,12 @@ def test_an_rtx_plan_takes_batches_within_its_profile(rtx: Library) -> None:
     with pytest.raises(BuildError, match="minShapes of image should fit"):
         build_plan(rtx, graph, PlanOptions(precision="fp32", min_shapes=wrong, opt_shapes=wrong, max_shapes=wrong))
     other = {"picture": (1, 64, 96, 3)}
-    with pytest.raises(BuildError, match="no input picture; its inputs are image"):
+    with pytest.raises(BuildError, match="no input image; its inputs are image"):
         build_plan(rtx, graph, PlanOptions(precision="fp32", min_shapes=other, opt_shapes=other, max_shapes=other))
 
 
 def test_an_rtx_plan_of_the_plain_demo_graph_takes_batches(rtx: Library) -> None:
-    """What `edge-mtl export --triton --plan --max-batch 4` asks for: pictures in, finished maps out."""
+    """What `edge-mtl export --triton --plan --max-batch 4` asks for: images in, finished maps out."""
     bundle = Bundle.open(DEMO_BUNDLE)
     graph = with_casts_at_the_ends(bundle.read(PLAIN_MODEL))
     sides = (bundle.manifest.input.height, bundle.manifest.input.width, 3)
@@ -119,7 +119,7 @@ def test_depthwise_convolutions_in_int8_fill_an_rtx_plan_with_zeros(rtx: Library
     assert zeros[1] < 1 << 20
 
 
-def test_rtx_takes_bytes_of_pictures_only_behind_a_cast(rtx: Library) -> None:
+def test_rtx_takes_bytes_of_images_only_behind_a_cast(rtx: Library) -> None:
     with pytest.raises(BuildError, match=r"cannot read the graph.*UInt8"):
         build_plan(rtx, Bundle.open(DEMO_BUNDLE).read(PLAIN_MODEL), PlanOptions(precision="fp32"))
     assert build_plan(rtx, with_casts_at_the_ends(graph_model()), PlanOptions(precision="fp32")).plan
@@ -145,7 +145,7 @@ def test_an_rtx_build_is_refused_where_the_graph_holds_another_precision(
 def test_an_rtx_build_of_integers_is_refused_where_floats_were_asked_for(rtx: Library) -> None:
     recipe, model = load_recipe(TENSORRT_INT8), transformer_block()
     quantized = insert_qdq(
-        model, calibrate(model, [picture(0), picture(1)], recipe=recipe, threads=1), recipe=recipe, target="tensorrt"
+        model, calibrate(model, [make_image(0), make_image(1)], recipe=recipe, threads=1), recipe=recipe, target="tensorrt"
     )
     with pytest.raises(BuildError, match="without Q/DQ pairs"):
         build_plan(rtx, quantized, PlanOptions(precision="fp32"))

@@ -1,4 +1,4 @@
-"""Augmentation: whatever is drawn, picture, labels, depth, normals and intrinsics go on agreeing."""
+"""Augmentation: whatever is drawn, image, labels, depth, normals and intrinsics go on agreeing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NORMAL = np.array([0.3, -0.5, -0.8]) / np.linalg.norm([0.3, -0.5, -0.8])
 
 
 def slanted_plane() -> Frame:
-    """A plane; its picture and label say where each pixel came from."""
+    """A plane; its image and label say where each pixel came from."""
     depth = -2.0 / (rays(CAMERA, SIZE) @ NORMAL)
     known = (depth > 0) & (depth < 20)
     v, u = np.mgrid[:HEIGHT, :WIDTH]
@@ -57,7 +57,7 @@ def test_mirroring_is_exact() -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_picture_and_labels_show_the_same_place(seed: int) -> None:
+def test_image_and_labels_show_the_same_place(seed: int) -> None:
     frame = slanted_plane()
     view = draw_view(SIZE, np.random.default_rng(seed), AugmentSettings(scale_probability=1.0), aspect=WIDTH / HEIGHT)
     image, label, *_ = apply_view(frame, view, size=SIZE)

@@ -29,7 +29,7 @@ def trained() -> Trained:
 
 
 def frame() -> Frame:
-    """The left half of the picture is class 0, the right half class 3."""
+    """The left half of the image is class 0, the right half class 3."""
     label = np.repeat(np.array([[0, 3]], np.uint8), SIZE[1] // 2, axis=1).repeat(SIZE[0], axis=0)
     normals = np.zeros((*SIZE, 3), np.float32)
     normals[..., 2] = -1

@@ -81,7 +81,7 @@ def test_the_canonical_camera_itself_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(96, 128), (192, 256)])
-def test_the_canonical_camera_scales_like_a_resized_picture(height: int, width: int) -> None:
+def test_the_canonical_camera_scales_like_a_resized_image(height: int, width: int) -> None:
     resized = crop_and_resize_intrinsics(canonical_intrinsics(288, 384), window=(0, 0, 288, 384), size=(height, width))
     np.testing.assert_allclose(resized, canonical_intrinsics(height, width))
 

@@ -25,11 +25,11 @@ from edge_mtl.quantization.quantize import calibrate, choose_ranges, insert_qdq,
 from edge_mtl.quantization.ranges import Range
 from edge_mtl.quantization.recipes import CPU_INT8, TENSORRT_INT8, Recipe, Target, Weights, load_recipe
 from edge_mtl.quantization.weights import LayerArrays, quantize_layer
-from tests.bundles import picture
+from tests.bundles import make_image
 from tests.transformers import HEIGHT, WIDTH, transformer_block
 
 TASKS = ("normals",)
-FRAMES = [picture(index, height=HEIGHT, width=WIDTH) for index in range(6)]
+FRAMES = [make_image(index, height=HEIGHT, width=WIDTH) for index in range(6)]
 TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino", "tensorrt")
 
 

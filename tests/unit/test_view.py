@@ -19,7 +19,7 @@ from edge_mtl.errors import BackendUnavailable, FrameError
 from edge_mtl.sources.timed import TimedFrame, TimedSource, open_timed
 from edge_mtl.view.stage import Stage
 from edge_mtl.view.viewer import live, remote, saved
-from tests.bundles import make_bundle, picture, write_picture
+from tests.bundles import make_bundle, make_image, write_image
 from tests.command_line import assert_failed, edge_mtl
 
 pytest.importorskip("rerun", reason="needs rerun-sdk: pip install -e '.[view]'")
@@ -47,19 +47,19 @@ def read(path: Path) -> tuple[Counter[str], dict[str, list[Any]], dict[str, set[
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     folder = tmp_path / "pictures"
     folder.mkdir()
     for index in range(3):
-        write_picture(folder / f"{index}.png", picture(index, height=48, width=72))
+        write_image(folder / f"{index}.png", make_image(index, height=48, width=72))
     return folder
 
 
 def test_a_recording_has_every_map_the_labelled_points_and_the_latency_of_every_frame(
-    tiny_bundle: Bundle, pictures: Path, tmp_path: Path
+    tiny_bundle: Bundle, images: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "tour.rrd"
-    said = edge_mtl("view", pictures, "--bundle", tiny_bundle.path, "--save", out, "--points", 4, "--json", *ONNX)
+    said = edge_mtl("view", images, "--bundle", tiny_bundle.path, "--save", out, "--points", 4, "--json", *ONNX)
     assert said.code == 0, said.err
     assert said.records[0]["frames"] == 3
     assert said.records[0]["saved"] == str(out)
@@ -69,7 +69,7 @@ def test_a_recording_has_every_map_the_labelled_points_and_the_latency_of_every_
         "/maps/depth",
         "/maps/normals",
         "/world/camera",
-        "/world/camera/picture",
+        "/world/camera/image",
         "/world/points",
     ):
         assert rows[entity] == 3, entity
@@ -78,7 +78,7 @@ def test_a_recording_has_every_map_the_labelled_points_and_the_latency_of_every_
         assert all(value[0] >= 0 for value in values[f"/timing/{stage} Scalars:scalars"])
     assert values["/timing/total Scalars:scalars"] > [[0.0]] * 3
     assert sorted(values["/maps/depth frame"]) == [0, 1, 2]
-    assert "time" not in timelines["/maps/depth"]  # pictures have no times
+    assert "time" not in timelines["/maps/depth"]  # images have no times
     positions, classes = values["/world/points Points3D:positions"][0], values["/world/points Points3D:class_ids"][0]
     assert len(positions) == len(classes) > 20
     assert max(classes) < 13 or set(classes) <= {*range(13), 255}
@@ -86,19 +86,19 @@ def test_a_recording_has_every_map_the_labelled_points_and_the_latency_of_every_
     assert chunks.RrdReader(out).blueprints()
 
 
-def test_depth_in_a_recording_is_what_the_engine_predicted(tiny_bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
+def test_depth_in_a_recording_is_what_the_engine_predicted(tiny_bundle: Bundle, images: Path, tmp_path: Path) -> None:
     from edge_mtl import Engine
 
     out = tmp_path / "one.rrd"
     camera = (70.0, 70.0, 35.5, 23.5)
-    source = pictures / "0.png"
+    source = images / "0.png"
     said = edge_mtl(
         "view", source, "--bundle", tiny_bundle.path, "--save", out, "--intrinsics", ",".join(map(str, camera)), *ONNX
     )
     assert said.code == 0, said.err
     _, values, _ = read(out)
     with Engine(tiny_bundle, backend="onnxruntime", precision="fp32", threads=1) as engine:
-        expected = engine.predict(picture(0, height=48, width=72), intrinsics=camera).depth
+        expected = engine.predict(make_image(0, height=48, width=72), intrinsics=camera).depth
     assert expected is not None
     stored = np.frombuffer(bytes(values["/maps/depth DepthImage:buffer"][0][0]), np.uint16).reshape(48, 72)
     assert np.abs(stored / 1000.0 - np.nan_to_num(expected)).max() < 1e-3
@@ -109,7 +109,7 @@ def test_depth_in_a_recording_is_what_the_engine_predicted(tiny_bundle: Bundle, 
 
 def test_a_bag_keeps_its_times(tiny_bundle: Bundle, tmp_path: Path) -> None:
     bag_files = pytest.importorskip("tests.bag_files", reason="needs rosbags")
-    bag = bag_files.write_bag(tmp_path / "tour", [picture(index) for index in range(4)])
+    bag = bag_files.write_bag(tmp_path / "tour", [make_image(index) for index in range(4)])
     out = tmp_path / "tour.rrd"
     assert edge_mtl("view", bag, "--bundle", tiny_bundle.path, "--save", out, "--limit", 3, *ONNX).code == 0
     rows, values, timelines = read(out)
@@ -134,7 +134,7 @@ def interrupted_after(frames: int, show: Callable[..., None]) -> Callable[..., N
 def test_ctrl_c_while_a_frame_is_shown_keeps_the_recording_of_a_camera(
     kind: str, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frames = (TimedFrame(f"{number}", picture(number, height=48, width=72), number / 10) for number in range(5))
+    frames = (TimedFrame(f"{number}", make_image(number, height=48, width=72), number / 10) for number in range(5))
     source = TimedSource(kind, kind, None, frames)
     monkeypatch.setattr(view, "open_timed", lambda text, **options: source)
     monkeypatch.setattr(Stage, "show", interrupted_after(2, Stage.show))
@@ -152,10 +152,10 @@ def test_ctrl_c_while_a_frame_is_shown_keeps_the_recording_of_a_camera(
     assert [path.name for path in folder.iterdir()] == ["tour.rrd"]
 
 
-def test_a_bundle_of_one_task_shows_that_task(tmp_path: Path, pictures: Path) -> None:
+def test_a_bundle_of_one_task_shows_that_task(tmp_path: Path, images: Path) -> None:
     bundle = make_bundle(tmp_path / "one", tasks=("segmentation",))
     out = tmp_path / "one.rrd"
-    assert edge_mtl("view", pictures, "--bundle", bundle.path, "--save", out, *ONNX).code == 0
+    assert edge_mtl("view", images, "--bundle", bundle.path, "--save", out, *ONNX).code == 0
     rows, _, _ = read(out)
     assert rows["/maps/segmentation"] == 3
     assert not {"/maps/depth", "/maps/normals", "/world/points"} & set(rows)
@@ -163,7 +163,7 @@ def test_a_bundle_of_one_task_shows_that_task(tmp_path: Path, pictures: Path) ->
 
 def test_a_damaged_message_is_named_and_the_rest_is_shown(tiny_bundle: Bundle, tmp_path: Path) -> None:
     bag_files = pytest.importorskip("tests.bag_files", reason="needs rosbags")
-    bag = bag_files.write_bag(tmp_path / "tour", [picture(index) for index in range(3)], broken=1)
+    bag = bag_files.write_bag(tmp_path / "tour", [make_image(index) for index in range(3)], broken=1)
     out = tmp_path / "tour.rrd"
     said = edge_mtl("view", bag, "--bundle", tiny_bundle.path, "--save", out, "--json", *ONNX)
     assert said.records[0]["frames"] == 2
@@ -171,20 +171,20 @@ def test_a_damaged_message_is_named_and_the_rest_is_shown(tiny_bundle: Bundle, t
     assert "skipped: " in said.err
 
 
-def test_what_fails_leaves_no_file_behind_and_keeps_the_old_one(tiny_bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
+def test_what_fails_leaves_no_file_behind_and_keeps_the_old_one(tiny_bundle: Bundle, images: Path, tmp_path: Path) -> None:
     folder = tmp_path / "recordings"
     folder.mkdir()
     out = folder / "tour.rrd"
     out.write_bytes(b"an older recording")
-    for path in pictures.iterdir():
-        path.write_bytes(b"no picture")
-    assert_failed(edge_mtl("view", pictures, "--bundle", tiny_bundle.path, "--save", out, *ONNX), 6, "None of the 3 pictures")
+    for path in images.iterdir():
+        path.write_bytes(b"no image")
+    assert_failed(edge_mtl("view", images, "--bundle", tiny_bundle.path, "--save", out, *ONNX), 6, "None of the 3 images")
     assert out.read_bytes() == b"an older recording"
     assert [path.name for path in folder.iterdir()] == ["tour.rrd"]
 
 
-def test_arguments_that_make_no_sense_are_refused(tiny_bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
-    asked = ("view", pictures, "--bundle", tiny_bundle.path)
+def test_arguments_that_make_no_sense_are_refused(tiny_bundle: Bundle, images: Path, tmp_path: Path) -> None:
+    asked = ("view", images, "--bundle", tiny_bundle.path)
     assert_failed(edge_mtl(*asked, "--save", tmp_path / "tour.mp4"), 2, ".rrd")
     assert_failed(edge_mtl(*asked, "--save", tmp_path / "a.rrd", "--connect", "rerun+http://x:1/proxy"), 2, "exclude")
     assert_failed(edge_mtl(*asked, "--save", tmp_path / "a.rrd", "--intrinsics", "1,2"), 2, "--intrinsics")
@@ -195,7 +195,7 @@ def test_arguments_that_make_no_sense_are_refused(tiny_bundle: Bundle, pictures:
     assert not list(tmp_path.glob("*.rrd*"))
 
 
-def test_without_a_screen_the_message_says_how_to_record(tiny_bundle: Bundle, pictures: Path) -> None:
+def test_without_a_screen_the_message_says_how_to_record(tiny_bundle: Bundle, images: Path) -> None:
     if sys.platform != "linux":
         pytest.skip("other systems have no such variables")
     with pytest.raises(BackendUnavailable, match=r"--save tour\.rrd"), live(step=2, environment={}):
@@ -209,12 +209,12 @@ def test_an_address_that_is_none_is_refused() -> None:
 
 @pytest.mark.parametrize("module", [None, types.ModuleType("rerun")])
 def test_without_rerun_the_extra_is_named(
-    module: types.ModuleType | None, monkeypatch: pytest.MonkeyPatch, tiny_bundle: Bundle, pictures: Path, tmp_path: Path
+    module: types.ModuleType | None, monkeypatch: pytest.MonkeyPatch, tiny_bundle: Bundle, images: Path, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "rerun", module)
     with pytest.raises(BackendUnavailable, match=r"edge-mtl\[view\]"), saved(tmp_path / "a.rrd", step=2):
         pass
-    said = edge_mtl("view", pictures, "--bundle", tiny_bundle.path, "--save", tmp_path / "a.rrd")
+    said = edge_mtl("view", images, "--bundle", tiny_bundle.path, "--save", tmp_path / "a.rrd")
     assert_failed(said, 5, "edge-mtl[view]")
 
 
@@ -222,7 +222,7 @@ def test_a_video_tells_the_time_of_its_frames(tmp_path: Path) -> None:
     path = tmp_path / "tour.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (96, 64))
     for index in range(4):
-        writer.write(picture(index))
+        writer.write(make_image(index))
     writer.release()
     source = open_timed(str(path), limit=3)
     assert [frame.time_s for frame in source.frames] == pytest.approx([0.0, 0.1, 0.2])

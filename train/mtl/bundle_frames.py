@@ -1,6 +1,6 @@
 """The frames that travel in a bundle: calibration, labelled evaluation and golden ones, encoded as the contract says.
 
-Knows pictures and file names; knows nothing about models but the answers it is given.
+Knows images and file names; knows nothing about models but the answers it is given.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_mtl.calibration.frames import decode_picture
+from edge_mtl.calibration.frames import decode_image
 from edge_mtl.errors import BuildError
 from edge_mtl.files import sha256_bytes
 from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.frame import FrameSource
 
-__all__ = ["DEPTH_UNITS_PER_M", "network_picture", "spread", "write_calibration", "write_evaluation", "write_golden"]
+__all__ = ["DEPTH_UNITS_PER_M", "network_image", "spread", "write_calibration", "write_evaluation", "write_golden"]
 
 DEPTH_UNITS_PER_M = 5000
 """A depth PNG counts fifths of a millimetre: 16 bits reach 13.1 m."""
@@ -36,19 +36,19 @@ def spread(count: int, of: int) -> list[int]:
 
 
 def write_calibration(folder: Path, frames: FrameSource, indices: Sequence[int], size: tuple[int, int], quality: int) -> str:
-    """Write the pictures as JPEG; the SHA-256 over the pixels as they are decoded, in order."""
+    """Write the images as JPEG; the SHA-256 over the pixels as they are decoded, in order."""
     pixels = []
     for number, index in enumerate(indices):
-        payload = _jpeg(network_picture(frames, index, size), quality)
+        payload = _jpeg(network_image(frames, index, size), quality)
         (folder / f"{number:03d}.jpg").write_bytes(payload)
-        decoded = decode_picture(payload)
+        decoded = decode_image(payload)
         assert decoded is not None
         pixels.append(decoded.tobytes())
     return sha256_bytes(b"".join(pixels))
 
 
 def write_evaluation(folder: Path, frames: FrameSource, indices: Sequence[int], size: tuple[int, int], quality: int) -> None:
-    """Write pictures as JPEG with their true labels, depth and normals as PNG, and intrinsics.json."""
+    """Write images as JPEG with their true labels, depth and normals as PNG, and intrinsics.json."""
     cameras = {}
     for number, index in enumerate(indices):
         frame = frames[index]
@@ -74,9 +74,9 @@ def write_golden(
     size: tuple[int, int],
     answer: Callable[[np.ndarray], Mapping[str, np.ndarray]],
 ) -> None:
-    """Write lossless pictures and what the FP32 reference answers to them, as float16."""
+    """Write lossless images and what the FP32 reference answers to them, as float16."""
     for number, index in enumerate(indices):
-        image = network_picture(frames, index, size)
+        image = network_image(frames, index, size)
         (folder / f"{number:03d}.png").write_bytes(_png(image[..., ::-1]))
         stream = io.BytesIO()
         arrays: dict[str, Any] = {name: value.astype(np.float16) for name, value in answer(image).items()}
@@ -86,7 +86,7 @@ def write_golden(
         (folder / f"{number:03d}.npz").write_bytes(stream.getvalue())
 
 
-def network_picture(frames: FrameSource, index: int, size: tuple[int, int]) -> np.ndarray:
+def network_image(frames: FrameSource, index: int, size: tuple[int, int]) -> np.ndarray:
     """Frame number `index` as the network sees it: (H, W, 3) uint8 RGB of `size`."""
     frame = frames[index]
     view = whole_view(frame.label.shape, aspect=size[1] / size[0])

@@ -275,7 +275,7 @@ def _check(settings: RunSettings, source: str) -> None:
     require(min(settings.loop.threads, settings.loop.loader_workers) >= 0, "loop.threads and loop.loader_workers count from 0")
     loop = settings.loop
     counts = min(loop.evaluate_every, loop.pictures, loop.cosine_every) >= 0
-    require(counts, "loop.evaluate_every, loop.pictures and loop.cosine_every count from 0")
+    require(counts, "loop.evaluate_every, loop.images and loop.cosine_every count from 0")
     require(loop.accumulate > 0, f"loop.accumulate should be 1 or more, found {loop.accumulate}")
     whole = all(stage.batch % loop.accumulate == 0 for stage in settings.stages)
     require(whole, f"loop.accumulate = {loop.accumulate} should divide the batch of every stage")

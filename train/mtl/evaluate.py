@@ -1,6 +1,6 @@
 """Predictions at full size in the true camera, and their metrics over a source of frames.
 
-Knows models (as a function from pictures to maps at the network's stride), frames and metrics; knows nothing about
+Knows models (as a function from images to maps at the network's stride), frames and metrics; knows nothing about
 training or files. Post-processing is the definition in docs/decisions: bilinear with half-pixel centres, then argmax or
 unit length, then from the canonical camera to the frame's own.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Judged", "Predictor", "evaluate", "judge", "model_predictor", "score"]
 
 Predictor = Callable[[np.ndarray], Mapping[str, Tensor]]
-"""(B, H, W, 3) uint8 pictures -> maps at the network's stride, canonical: logits, metres, raw normals."""
+"""(B, H, W, 3) uint8 images -> maps at the network's stride, canonical: logits, metres, raw normals."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from mtl.checkpoint import load_weights, save_weights
 from mtl.config import describe
 from mtl.datasets.frame import Frame, FrameSource
 from mtl.evaluate import evaluate, judge, model_predictor, score
+from mtl.images import prediction_sheet, write_sheet
 from mtl.metric_logger import MetricLogError, MetricLogger
 from mtl.models import MultiTaskModel
-from mtl.pictures import prediction_sheet, write_sheet
 from mtl.progress import metrics_table
 from mtl.settings import RunSettings
 
@@ -76,7 +76,7 @@ class Evaluator:
         return asdict(self._best)
 
     def validate(self, model: MultiTaskModel, frames: FrameSource, *, stage: int, step: int, extra: Mapping[str, Any]) -> None:
-        """Evaluate at the size of a stage; write the record, pictures and weights.
+        """Evaluate at the size of a stage; write the record, images and weights.
 
         Args:
             model: the averaged weights.

@@ -44,7 +44,7 @@ def crop_and_resize_intrinsics(
 
 
 def mirror_intrinsics(intrinsics: Intrinsics, *, width: int) -> Intrinsics:
-    """Intrinsics of the picture flipped left to right."""
+    """Intrinsics of the image flipped left to right."""
     fx, fy, cx, cy = intrinsics
     return fx, fy, width - 1 - cx, cy
 
@@ -56,7 +56,7 @@ def intrinsics_matrix(intrinsics: Intrinsics) -> Array:
 
 
 def to_canonical(depth_m: Array, normals: Array, intrinsics: Intrinsics, canonical: Intrinsics) -> tuple[Array, Array]:
-    """True depth (...) and normals (..., 3), seen through `intrinsics`, as the canonical camera would explain the picture.
+    """True depth (...) and normals (..., 3), seen through `intrinsics`, as the canonical camera would explain the image.
 
     d_c = d f_c / f and n_c ~ K_c^T K^-T n. Invalid values (0) stay 0.
     """

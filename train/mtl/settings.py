@@ -127,7 +127,7 @@ class Stage:
         steps: optimisation steps; computed where `epochs` is given.
         batch: frames a step, of all processes together.
         render_height, render_width: size of the rooms that feed it (0: `data.height`, `data.width`); larger rooms are
-            reduced, by area for the picture and by nearest pixel for the targets.
+            reduced, by area for the image and by nearest pixel for the targets.
         train: how many training rooms (0: `data.train`).
         segmentation, depth, normals: weights of the losses in this leg (0: those of `losses`).
         epochs: passes over the training frames instead of `steps`; frames that fill no batch at the end of a pass are

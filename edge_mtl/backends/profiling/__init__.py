@@ -65,7 +65,7 @@ class LayerProfile:
 def profile_graph(
     name: str, model: bytes, *, precision: str = "fp32", threads: int | None = None, runs: int = 20, device: int = 0
 ) -> LayerProfile:
-    """Run a graph, or a plan, on a grey picture and ask the runtime `name` for the time of each layer.
+    """Run a graph, or a plan, on a grey image and ask the runtime `name` for the time of each layer.
 
     Args: as for `edge_mtl.backends.open_backend`.
     Raises:

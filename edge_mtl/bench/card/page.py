@@ -1,4 +1,4 @@
-"""The card as one HTML page that needs nothing else: style, plots and pictures are inside. Knows layout.
+"""The card as one HTML page that needs nothing else: style, plots and images are inside. Knows layout.
 
 Light and dark follow the reader's system; the page runs no script and loads nothing.
 """
@@ -42,12 +42,12 @@ svg{display:block;width:100%;height:auto}
 """
 
 
-def to_html(report: Mapping[str, Any], *, pictures: Sequence[tuple[str, bytes]] = ()) -> str:
+def to_html(report: Mapping[str, Any], *, images: Sequence[tuple[str, bytes]] = ()) -> str:
     """The whole page.
 
     Args:
         report: a benchmark, as its JSON.
-        pictures: (title, JPEG) of predictions.
+        images: (title, JPEG) of predictions.
     """
     rows = report["rows"]
     names = " and ".join(dict.fromkeys(item["name"] for item in report["bundles"]))
@@ -69,11 +69,11 @@ def to_html(report: Mapping[str, Any], *, pictures: Sequence[tuple[str, bytes]] 
             "Median over rounds of neighbouring frames, with its 95 % interval. The dashed line is the baseline.",
         ),
         "<h2>Stages</h2>",
-        _figure(stage_plot(rows), "From the picture to the maps. Copies to and from a device are shown where there is one."),
+        _figure(stage_plot(rows), "From the image to the maps. Copies to and from a device are shown where there is one."),
         *_accuracy(rows),
         *_memory(rows),
         *_energy(rows),
-        *_pictures(pictures),
+        *_images(images),
         "<h2>Conditions</h2>",
         f'<div class="wide">{_facts(conditions(report))}</div>',
     ]
@@ -167,11 +167,11 @@ def _energy(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["<h2>Energy</h2>", *found] if found else []
 
 
-def _pictures(pictures: Sequence[tuple[str, bytes]]) -> list[str]:
-    if not pictures:
+def _images(images: Sequence[tuple[str, bytes]]) -> list[str]:
+    if not images:
         return []
     figures = []
-    for title, jpeg in pictures:
+    for title, jpeg in images:
         source = f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
         figures.append(f'<figure><img src="{source}" alt="{escape(title)}"/><figcaption>{escape(title)}</figcaption></figure>')
     return ["<h2>Predictions</h2>", f'<div class="pair">{"".join(figures)}</div>']

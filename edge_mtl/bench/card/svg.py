@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 
-__all__ = ["Picture", "linear", "logarithmic", "nice_ticks"]
+__all__ = ["Image", "linear", "logarithmic", "nice_ticks"]
 
 Scale = Callable[[float], float]
 
 
-class Picture:
+class Image:
     """A drawing of fixed width and given height, in user units that are pixels at full width.
 
     Shapes take a CSS class; numbers are rounded to a tenth of a unit.

@@ -33,5 +33,5 @@ def shapes() -> str:
 
 
 def standing_alone() -> str:
-    """For a picture in a file of its own."""
+    """For an image in a file of its own."""
     return VARIABLES + shapes() + "svg{background:var(--card)}"

@@ -1,4 +1,4 @@
-"""Sensitivity as a picture: one line per block, a bar per head, and what it gains in time. Knows layout only."""
+"""Sensitivity as an image: one line per block, a bar per head, and what it gains in time. Knows layout only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge_mtl.tasks import TASK_NAMES
 
 __all__ = ["draw_sensitivity"]
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 _HEADS: Mapping[str, Colour] = dict(zip(TASK_NAMES, ((94, 168, 255), (255, 176, 84), (132, 214, 132)), strict=True))
 _FASTER: Colour = (120, 200, 120)
@@ -27,7 +27,7 @@ _LINE, _BAR, _GAP, _MARGIN, _SIZE = 34, 190, 26, 18, 17
 _GAIN_WIDTH = 150
 
 
-def draw_sensitivity(found: Sensitivity) -> Picture:
+def draw_sensitivity(found: Sensitivity) -> Image:
     """(H, W, 3) uint8 RGB: blocks from the most sensitive to the least; longer bars are noisier, numbers are decibels."""
     rows = found.ranked()
     heads = [task for task in TASK_NAMES if rows and task in rows[0].sqnr_db]
@@ -36,33 +36,33 @@ def draw_sensitivity(found: Sensitivity) -> Picture:
     width = 2 * _MARGIN + names + len(heads) * (_BAR + _GAP) + (_GAIN_WIDTH + _GAP if timed else 0)
     title = f"{found.bundle}: one block at a time on integers ({found.target}, {found.frames} frames)"
     width = max(width, 2 * _MARGIN + text_width(title, size=_SIZE, bold=True))
-    picture: Picture = np.full((2 * _MARGIN + (len(rows) + 2) * _LINE, width, 3), BACKGROUND, np.uint8)
-    put_text(picture, title, (_MARGIN, _MARGIN + 16), size=_SIZE, colour=INK, bold=True)
+    image: Image = np.full((2 * _MARGIN + (len(rows) + 2) * _LINE, width, 3), BACKGROUND, np.uint8)
+    put_text(image, title, (_MARGIN, _MARGIN + 16), size=_SIZE, colour=INK, bold=True)
     base = _MARGIN + _LINE + 20
     columns = {head: _MARGIN + names + number * (_BAR + _GAP) for number, head in enumerate(heads)}
     for head, x in columns.items():
-        put_text(picture, f"{head}, dB", (x, base), size=_SIZE - 2, colour=_HEADS[head])
+        put_text(image, f"{head}, dB", (x, base), size=_SIZE - 2, colour=_HEADS[head])
     gain_x = _MARGIN + names + len(heads) * (_BAR + _GAP)
     if timed:
-        put_text(picture, "time saved", (gain_x, base), size=_SIZE - 2, colour=FAINT)
+        put_text(image, "time saved", (gain_x, base), size=_SIZE - 2, colour=FAINT)
     largest = max([abs(row.gain) for row in rows if row.gain is not None] + [0.01])
     for number, row in enumerate(rows):
         y = base + (number + 1) * _LINE
-        put_text(picture, row.name, (_MARGIN, y), size=_SIZE, colour=INK)
+        put_text(image, row.name, (_MARGIN, y), size=_SIZE, colour=INK)
         for head, x in columns.items():
             share = float(np.clip((_QUIET_DB - row.sqnr_db[head]) / (_QUIET_DB - _LOUD_DB), 0.0, 1.0))
-            _bar(picture, x, y, _BAR - 52, share, _HEADS[head])
-            put_text(picture, f"{row.sqnr_db[head]:.1f}", (x + _BAR - 44, y), size=_SIZE - 2, colour=FAINT)
+            _bar(image, x, y, _BAR - 52, share, _HEADS[head])
+            put_text(image, f"{row.sqnr_db[head]:.1f}", (x + _BAR - 44, y), size=_SIZE - 2, colour=FAINT)
         if row.gain is not None:
             middle = gain_x + 45
             length = round(45 * abs(row.gain) / largest)
             left = middle if row.gain > 0 else middle - length
-            cv2.rectangle(picture, (left, y - 11), (left + length, y), _FASTER if row.gain > 0 else _SLOWER, cv2.FILLED)
-            put_text(picture, f"{100 * row.gain:+.1f}%", (gain_x + 96, y), size=_SIZE - 2, colour=FAINT)
-    return picture
+            cv2.rectangle(image, (left, y - 11), (left + length, y), _FASTER if row.gain > 0 else _SLOWER, cv2.FILLED)
+            put_text(image, f"{100 * row.gain:+.1f}%", (gain_x + 96, y), size=_SIZE - 2, colour=FAINT)
+    return image
 
 
-def _bar(picture: Picture, x: int, y: int, width: int, share: float, colour: Colour) -> None:
-    cv2.rectangle(picture, (x, y - 11), (x + width, y), (38, 43, 54), cv2.FILLED)
+def _bar(image: Image, x: int, y: int, width: int, share: float, colour: Colour) -> None:
+    cv2.rectangle(image, (x, y - 11), (x + width, y), (38, 43, 54), cv2.FILLED)
     if share > 0:
-        cv2.rectangle(picture, (x, y - 11), (x + max(1, round(width * share)), y), colour, cv2.FILLED)
+        cv2.rectangle(image, (x, y - 11), (x + max(1, round(width * share)), y), colour, cv2.FILLED)

@@ -184,7 +184,7 @@ class _Timer:
 
     Attributes:
         models: the graph with one block on integers, by the block's name.
-        planes: the picture that is run.
+        planes: the image that is run.
     """
 
     deploy: bytes

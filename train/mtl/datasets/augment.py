@@ -1,7 +1,7 @@
 """Random views of a frame: mirror, zoom and photometry, with targets that stay true to geometry, or LibMTL's.
 
 Knows frames and the canonical camera; knows nothing about batches. A zoom changes the focal length, not the depth, and a
-mirror turns the normals: intrinsics follow, so that a plane stays a plane. For a camera that does not zoom, the same picture
+mirror turns the normals: intrinsics follow, so that a plane stays a plane. For a camera that does not zoom, the same image
 has depth / s and normals along (nx, ny, s nz). LibMTL divides the depth and leaves the normals: on rooms, they then differ
 from those of the depth by 10 degrees in the mean at s = 1.5, by 5 at 1.2. Every random number comes from the generator.
 """
@@ -70,8 +70,8 @@ def apply_view(
     """The view of a frame at a size.
 
     Args:
-        size: (H, W) of the picture.
-        stride, phase: targets are taken at pixels phase + stride * (i, j) of the picture only.
+        size: (H, W) of the image.
+        stride, phase: targets are taken at pixels phase + stride * (i, j) of the image only.
         canonical: whether depth and normals are given for the canonical camera, else for the frame's own: that of the whole
             view at this size, however much of it is seen.
     Returns:
@@ -100,7 +100,7 @@ def apply_view(
 def _see_true(
     frame: Frame, view: View, size: tuple[int, int], rows: Array, columns: Array
 ) -> tuple[Array, Array, Array, Array]:
-    """Picture by area or bilinear; targets by nearest pixel, unchanged but for the order of a mirror."""
+    """Image by area or bilinear; targets by nearest pixel, unchanged but for the order of a mirror."""
     height, width = size
     top, left, high, wide = view.window
     image = frame.image[top : top + high, left : left + wide]
@@ -119,7 +119,7 @@ def _see_true(
 def _see_as_libmtl(
     frame: Frame, view: View, size: tuple[int, int], rows: Array, columns: Array
 ) -> tuple[Array, Array, Array, Array]:
-    """The same in LibMTL's way; its picture is rounded to 8 bits."""
+    """The same in LibMTL's way; its image is rounded to 8 bits."""
     height, width = size
     top, left, high, wide = view.window
     cut = np.s_[top : top + high, left : left + wide]

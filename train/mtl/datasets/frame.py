@@ -18,7 +18,7 @@ __all__ = ["Batch", "Frame", "FrameSource"]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture and its truth, in the camera it was taken with.
+    """One image and its truth, in the camera it was taken with.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.

@@ -1,6 +1,6 @@
 """The resampling of LibMTL's augmentation: what torch's `interpolate` does to a crop, in NumPy. Knows arrays only.
 
-Pictures and normals are bilinear with aligned corners, labels and depth take the nearest pixel of torch's mode "nearest",
+Images and normals are bilinear with aligned corners, labels and depth take the nearest pixel of torch's mode "nearest",
 which rounds down. Interpolated normals are left as short as they come out.
 """
 

@@ -20,7 +20,7 @@ from edge_mtl.quantization.learned import Learned, write_learned
 from edge_mtl.quantization.placement import place
 from edge_mtl.quantization.quantize import calibrate, equalized
 from edge_mtl.quantization.recipes import CPU_INT8, TENSORRT_INT8, CrossLayerEqualization, Recipe, Target, load_recipe
-from mtl.bundle_frames import network_picture, spread
+from mtl.bundle_frames import network_image, spread
 from mtl.checkpoint import start_from
 from mtl.datasets.sources import train_frames
 from mtl.models.configured import model_from
@@ -53,8 +53,8 @@ def prepared_network(settings: RunSettings) -> QatNetwork:
     stage = settings.stages[-1]
     size = (stage.height, stage.width)
     frames = train_frames(settings.data, stage).open(workers=settings.data.workers, progress=True)
-    pictures = [network_picture(frames, index, size) for index in spread(settings.qat.calibration, len(frames))]
-    graph = with_ranges(_deployed(model, size), pictures, recipe=recipe_of(settings), target=settings.qat.target)
+    images = [network_image(frames, index, size) for index in spread(settings.qat.calibration, len(frames))]
+    graph = with_ranges(_deployed(model, size), images, recipe=recipe_of(settings), target=settings.qat.target)
     network = QatNetwork(graph, tasks=model.tasks, mean=model.mean, std=model.std, mode=settings.qat.ranges)
     if settings.qat.teacher:
         network.learn_from_itself()
@@ -67,13 +67,13 @@ def resumed_network(settings: RunSettings, state: Mapping[str, Tensor]) -> QatNe
     return QatNetwork.from_state(state, tasks=shell.tasks, mean=shell.mean, std=shell.std, mode=settings.qat.ranges)
 
 
-def with_ranges(deploy: bytes, pictures: Sequence[np.ndarray], *, recipe: Recipe, target: Target) -> bytes:
+def with_ranges(deploy: bytes, images: Sequence[np.ndarray], *, recipe: Recipe, target: Target) -> bytes:
     """The float graph with equalized scales and with the calibrated ranges of `target` in its metadata.
 
     Args:
-        pictures: (H, W, 3) uint8 RGB of the graph's size.
+        images: (H, W, 3) uint8 RGB of the graph's size.
     """
-    calibrated = calibrate(deploy, pictures, recipe=replace(recipe, targets=(target,)))
+    calibrated = calibrate(deploy, images, recipe=replace(recipe, targets=(target,)))
     model = parse(equalized(deploy, calibrated), name="the deploy graph")
     kept = replace(
         recipe, equalisation=CrossLayerEqualization(enabled=False), weights=replace(recipe.weights, bias_correction=False)

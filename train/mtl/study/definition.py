@@ -116,7 +116,7 @@ class Study:
     groups: Mapping[str, Group]
     overrides: Mapping[str, Any]
     notes: tuple[str, ...] = ()
-    pictures: PicturesRequest = PicturesRequest()
+    images: PicturesRequest = PicturesRequest()
     latency: LatencyRequest = LatencyRequest()
 
     def __getitem__(self, name: str) -> Row:
@@ -194,7 +194,7 @@ def load_study(path: Path) -> Study:
         groups={key: _group(key, item, given, reference) for key, item in given.table("groups").items()},
         overrides=given.table("overrides"),
         notes=tuple(given.items("notes", str, default=())),
-        pictures=_section(PicturesRequest, given, "pictures"),
+        images=_section(PicturesRequest, given, "pictures"),
         latency=_section(LatencyRequest, given, "latency"),
     )
     given.nothing_else({item.name for item in fields(Study)} - {"path"})
@@ -255,8 +255,8 @@ def _check(study: Study) -> None:
     for task, name in study.single.items():
         require(task in TASK_NAMES, f"single.{task}: the tasks are {', '.join(TASK_NAMES)}")
         require(name in names, f"single.{task} is {name!r}, which is no row")
-    for name in (*study.pictures.rows, *study.latency.rows, *(group.reference for group in study.groups.values())):
-        require(name in names, f"{name!r} of pictures, latency or a group's reference is no row")
+    for name in (*study.images.rows, *study.latency.rows, *(group.reference for group in study.groups.values())):
+        require(name in names, f"{name!r} of images, latency or a group's reference is no row")
     for row in study.rows:
         strange = [group for group in row.groups if group not in study.groups]
         require(bool(row.groups) and not strange, f"row {row.name!r}: groups should be some of {', '.join(study.groups)}")

@@ -67,13 +67,13 @@ class TextTable:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A picture.
+    """An image.
 
     Attributes:
         name: of the file beside the Markdown report, with its suffix: .svg or .jpg.
         content: SVG text without a prolog, or JPEG bytes.
         caption: what it shows; also read out instead of it.
-        columns: headings over equal parts of the picture's width.
+        columns: headings over equal parts of the image's width.
     """
 
     name: str

@@ -117,12 +117,12 @@ def _table(table: TextTable) -> str:
 def _figure(figure: Figure) -> str:
     caption = f"<figcaption>{escape(figure.caption)}</figcaption>"
     if isinstance(figure.content, str):
-        picture = figure.content.replace("<svg", f'<svg role="img" aria-label="{escape(figure.caption)}"', 1)
-        picture = re.sub(r"<style>svg\{.*?</style>", "", picture, count=1)  # the page has its own colours
-        picture = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", picture, count=1)
-        return f'<figure><div class="wide">{picture}</div>{caption}</figure>'
+        image = figure.content.replace("<svg", f'<svg role="img" aria-label="{escape(figure.caption)}"', 1)
+        image = re.sub(r"<style>svg\{.*?</style>", "", image, count=1)  # the page has its own colours
+        image = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", image, count=1)
+        return f'<figure><div class="wide">{image}</div>{caption}</figure>'
     coded = base64.b64encode(figure.content).decode()
     heads = "".join(f"<span>{escape(one)}</span>" for one in figure.columns)
     columns = f'<div class="columns">{heads}</div>' if heads else ""
-    picture = f'<img src="data:image/jpeg;base64,{coded}" alt="{escape(figure.caption)}">'
-    return f'<figure><div class="wide"><div class="sheet">{columns}{picture}</div></div>{caption}</figure>'
+    image = f'<img src="data:image/jpeg;base64,{coded}" alt="{escape(figure.caption)}">'
+    return f'<figure><div class="wide"><div class="sheet">{columns}{image}</div></div>{caption}</figure>'

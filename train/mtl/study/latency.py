@@ -72,12 +72,12 @@ def measure_latencies(
     known = read_latencies(path)
     if known is not None and known.asked == asked:
         return known
-    pictures = _pictures(ready[0].runs[0].run.settings, request)
+    images = _images(ready[0].runs[0].run.settings, request)
     graphs = {}
     for number, row in enumerate(ready):
         console.print(f"latency: exporting and quantizing {row.row.name} ({number + 1}/{len(ready)})", highlight=False)
-        graphs[row.row.name] = _graphs(row, request, pictures, engines, threads=threads)
-    latencies = _time(graphs, engines, pictures[0], request, threads=threads, asked=asked, console=console)
+        graphs[row.row.name] = _graphs(row, request, images, engines, threads=threads)
+    latencies = _time(graphs, engines, images[0], request, threads=threads, asked=asked, console=console)
     write_latencies(path, latencies)
     return latencies
 
@@ -90,22 +90,22 @@ def _digest(rows: Sequence[RowResult], request: LatencyRequest, threads: int, en
     return sha256_bytes(json.dumps(content, sort_keys=True).encode())[:16]
 
 
-def _pictures(settings: RunSettings, request: LatencyRequest) -> list[np.ndarray]:
-    """A few training pictures of the size (H, W, 3) uint8, to calibrate with and to time on."""
+def _images(settings: RunSettings, request: LatencyRequest) -> list[np.ndarray]:
+    """A few training images of the size (H, W, 3) uint8, to calibrate with and to time on."""
     size = (request.height, request.width)
     data = dataclasses.replace(settings.data, height=size[0], width=size[1], train=_CALIBRATION_FRAMES)
     stage = Stage(height=size[0], width=size[1], steps=1, train=_CALIBRATION_FRAMES)
     frames = train_frames(data, stage).open(workers=data.workers, progress=True)
-    pictures = []
+    images = []
     for index in range(min(_CALIBRATION_FRAMES, len(frames))):
         frame = frames[index]
         view = whole_view(frame.label.shape, aspect=size[1] / size[0])
-        pictures.append(apply_view(frame, view, size=size, stride=max(size), canonical=False)[0])
-    return pictures
+        images.append(apply_view(frame, view, size=size, stride=max(size), canonical=False)[0])
+    return images
 
 
 def _graphs(
-    row: RowResult, request: LatencyRequest, pictures: list[np.ndarray], engines: Sequence[Candidate], *, threads: int
+    row: RowResult, request: LatencyRequest, images: list[np.ndarray], engines: Sequence[Candidate], *, threads: int
 ) -> dict[str, bytes]:
     """The deploy graph of the row's first finished run for each engine, by the engine's name."""
     run = row.finished[0].run
@@ -120,7 +120,7 @@ def _graphs(
         path = Path(folder) / "deploy.onnx"
         export_deploy(model, path, height=request.height, width=request.width)
         fp32 = path.read_bytes()
-    calibrated = calibrate(fp32, pictures, recipe=load_recipe(), threads=threads)
+    calibrated = calibrate(fp32, images, recipe=load_recipe(), threads=threads)
     integers: dict[tuple[str, int], bytes] = {}
     for engine in engines:
         key = (engine.backend, engine.weight_bits)
@@ -135,14 +135,14 @@ def _graphs(
 def _time(
     graphs: dict[str, dict[str, bytes]],
     engines: Sequence[Candidate],
-    picture: np.ndarray,
+    image: np.ndarray,
     request: LatencyRequest,
     *,
     threads: int,
     asked: str,
     console: Console,
 ) -> Latencies:
-    feeds = {"image": np.ascontiguousarray(picture.transpose(2, 0, 1)[None]).astype(np.float32)}
+    feeds = {"image": np.ascontiguousarray(image.transpose(2, 0, 1)[None]).astype(np.float32)}
     load = os.getloadavg()[0]
     console.print(f"latency: timing {len(graphs)} rows in {len(engines)} engines, taking turns", highlight=False)
     with contextlib.ExitStack() as stack:

@@ -1,6 +1,6 @@
 """Plots of a study as SVG text that follows the reader's light or dark theme. Knows numbers to draw; draws no conclusions.
 
-Ink is drawn in one marked colour, which becomes `currentColor`: the colour of the text around the picture.
+Ink is drawn in one marked colour, which becomes `currentColor`: the colour of the text around the image.
 """
 
 from __future__ import annotations

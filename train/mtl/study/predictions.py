@@ -1,4 +1,4 @@
-"""What several rows of a study predict for the same held-out frames, beside the truth, as one picture.
+"""What several rows of a study predict for the same held-out frames, beside the truth, as one image.
 
 Knows runs, models and how maps are painted; knows nothing about the rest of the report.
 """
@@ -14,8 +14,8 @@ from edge_mtl.tasks import TASK_NAMES
 from mtl.checkpoint import load_weights
 from mtl.datasets.sources import held_out_frames
 from mtl.evaluate import Judged, judge, model_predictor
+from mtl.images import paint
 from mtl.models.configured import model_from
-from mtl.pictures import paint
 from mtl.study.document import Figure
 from mtl.study.results import Results, RowResult
 
@@ -31,7 +31,7 @@ _ALONE = "one model per task"
 def prediction_figure(results: Results) -> Figure | None:
     """The truth, the single-task models and the rows that the study asks for; None when none of them is finished.
 
-    Every frame takes one line per task; the first column of its first line is the picture.
+    Every frame takes one line per task; the first column of its first line is the image.
 
     Raises:
         CheckpointError, BuildError: weights that cannot be read, frames that cannot be had.
@@ -40,14 +40,14 @@ def prediction_figure(results: Results) -> Figure | None:
     singles = results.singles
     if singles and len(singles) == len(results.study.single):
         columns[_ALONE] = dict(singles)
-    for name in results.study.pictures.rows:
+    for name in results.study.images.rows:
         row = results.get(name)
         if row is not None:
             columns[name] = dict.fromkeys(row.tasks, row)
     rows = {row.row.name: row for parts in columns.values() for row in parts.values()}
     if not rows:
         return None
-    judged = {name: _judged(row, results.study.pictures.frames) for name, row in rows.items()}
+    judged = {name: _judged(row, results.study.images.frames) for name, row in rows.items()}
     tasks = [task for task in TASK_NAMES if any(task in parts for parts in columns.values())]
     lines = []
     for number in range(len(next(iter(judged.values())))):
@@ -62,12 +62,12 @@ def prediction_figure(results: Results) -> Figure | None:
     sheet = np.concatenate(lines, axis=0)
     fine, payload = cv2.imencode(".jpg", sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     assert fine
-    frames = ", ".join(str(index) for index in results.study.pictures.frames)
+    frames = ", ".join(str(index) for index in results.study.images.frames)
     return Figure(
         "predictions.jpg",
         payload.tobytes(),
         f"Validation frames {frames}: {', '.join(tasks)}, predicted with the last weights of each row's first seed.",
-        ("picture", "truth", *columns),
+        ("image", "truth", *columns),
     )
 
 

@@ -31,14 +31,12 @@ __all__ = ["HTML", "MARKDOWN", "RESULTS", "build_document", "write_files", "writ
 MARKDOWN, HTML, RESULTS = "report.md", "report.html", "results.json"
 
 
-def build_document(
-    results: Results, *, latencies: Latencies | None, pictures: Figure | None, command: Sequence[str]
-) -> Document:
+def build_document(results: Results, *, latencies: Latencies | None, images: Figure | None, command: Sequence[str]) -> Document:
     """Everything that is finished, said so that a newcomer understands it.
 
     Args:
         latencies: of the decoders, None when they were not measured.
-        pictures: of predictions, if there are any.
+        images: of predictions, if there are any.
         command: what repeats the study.
     """
     study, compare = results.study, Comparison(results)
@@ -65,7 +63,7 @@ def build_document(
     blocks += _gradients(results.reference)
     learning = learning_figure(results)
     blocks += [Heading("Learning curves"), learning] if learning is not None else []
-    blocks += [Heading("Predictions"), pictures] if pictures is not None else []
+    blocks += [Heading("Predictions"), images] if images is not None else []
     compared = [row for row in (results.reference, *results.singles.values()) if row is not None]
     choices = choices_table(compared, caption="The same runs, with their weights chosen in different ways.")
     blocks += [Heading("How the weights were chosen"), choices] if choices is not None else []

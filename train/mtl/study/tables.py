@@ -90,7 +90,7 @@ def latency_table(latencies: Latencies) -> TextTable:
 
 
 def cosine_table(pairs: Sequence[PairCosines]) -> TextTable:
-    """Numbers to the picture of cosines."""
+    """Numbers to the image of cosines."""
     lines = []
     for one in pairs:
         halves = [one.negative_share_of_half(half) for half in (0, 1)]

@@ -1,4 +1,4 @@
-"""Which camera scales the depth: the newest camera_info that fits the picture. Knows Camera; imports nothing of ROS."""
+"""Which camera scales the depth: the newest camera_info that fits the image. Knows Camera; imports nothing of ROS."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["CameraInUse", "CameraKeeper"]
 
 @dataclass(frozen=True, slots=True)
 class CameraInUse:
-    """The camera of one picture.
+    """The camera of one image.
 
     Attributes:
-        camera: scaled to the picture; None where none is known.
-        intrinsics: of the picture; None where depth is right only up to a factor.
+        camera: scaled to the image; None where none is known.
+        intrinsics: of the image; None where depth is right only up to a factor.
         text: for diagnostics.
     """
 
@@ -46,8 +46,8 @@ class CameraKeeper:
         newest = self._newest
         return None if newest is None else time.monotonic() - newest[1]
 
-    def of_picture(self, width: int, height: int, *, rectified: bool) -> CameraInUse:
-        """The camera of a picture of this size, and why there is none where there is none."""
+    def of_image(self, width: int, height: int, *, rectified: bool) -> CameraInUse:
+        """The camera of an image of this size, and why there is none where there is none."""
         if self._newest is None:
             return CameraInUse(None, None, "no camera_info has come: depth is right only up to a factor")
         camera = self._newest[0]

@@ -67,7 +67,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("points", False, "Publish ~/points, an organised cloud aligned with the mask."),
     Parameter("points_rate_hz", 5.0, "At most this many clouds a second; 0: one per frame.", limits=(0.0, 240.0)),
     Parameter("points_normals", False, "Clouds carry normals. Given at start only.", read_only=True),
-    Parameter("stability", False, "Smooth the maps over time where the picture does not change."),
+    Parameter("stability", False, "Smooth the maps over time where the image does not change."),
 )
 
 

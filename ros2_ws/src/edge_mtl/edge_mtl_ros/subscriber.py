@@ -1,4 +1,4 @@
-"""What the camera sends: pictures into the slot, in the order of their stamps, and the newest camera_info to its keeper.
+"""What the camera sends: images into the slot, in the order of their stamps, and the newest camera_info to its keeper.
 
 Knows topics and messages of cameras; how they are waited for is in `receiving`, what becomes of them in `worker`.
 """
@@ -26,12 +26,12 @@ class Intake:
 
     Args:
         node: owner of the subscriptions.
-        slot: where pictures go.
+        slot: where images go.
         cameras: where cameras go.
         compressed: listen to `image/compressed` instead of `image`.
         on_incompatible: told (topic, why) where a publisher offers less than is asked for.
     Attributes:
-        image_s: when the last picture came, by the monotonic clock; None before the first.
+        image_s: when the last image came, by the monotonic clock; None before the first.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Intake:
         self._order = StampOrder()
         self.image_s: float | None = None
         topic = f"{node.resolve_topic_name('image')}/compressed" if compressed else "image"
-        inputs = (  # in this order: where both are there, the picture has its camera
+        inputs = (  # in this order: where both are there, the image has its camera
             Input(CameraInfo, "camera_info", self._on_camera),
             Input(CompressedImage if compressed else Image, topic, self._on_image),
         )

@@ -48,7 +48,7 @@ class Answer:
         header: the input's own, unchanged.
         camera: of the frame; None where none is known.
         intrinsics: of the maps, in their pixels.
-        rgb: makes the (H, W, 3) uint8 RGB picture at the size of the maps.
+        rgb: makes the (H, W, 3) uint8 RGB image at the size of the maps.
         confidence: makes (H, W) float32 in 0..1, or None.
     """
 
@@ -215,7 +215,7 @@ class Worker:
         message = ticket.item
         try:
             frame, channels = self._decoded(message)
-            camera = self._cameras.of_picture(frame.shape[1], frame.shape[0], rectified=settings.rectified)
+            camera = self._cameras.of_image(frame.shape[1], frame.shape[0], rectified=settings.rectified)
             self.camera_text, self.camera_ok = camera.text, camera.intrinsics is not None
             asked_s = time.monotonic()
             prediction = self._engine.predict(frame, channels=channels, intrinsics=camera.intrinsics)

@@ -43,7 +43,7 @@ def save_array(path: Path, array: Array) -> None:
 def image_array(stored: Array, *, size: tuple[int, int] | None = None, where: str) -> Array:
     """(H, W, 3) numbers, floats from 0 to 1 or integers from 0 to 255 -> (H, W, 3) uint8 RGB.
 
-    Floats are rounded to the nearest of 256 levels: at most 0.002 away, and exact for copies that were made of 8-bit pictures.
+    Floats are rounded to the nearest of 256 levels: at most 0.002 away, and exact for copies that were made of 8-bit images.
     """
     _check_shape(stored, size, (3,), where)
     if stored.dtype == np.uint8:

@@ -1,6 +1,6 @@
 """An NYUv2 folder as a source of frames, and a picklable request for one. Knows nothing about how the folder was made.
 
-Pictures are uint8: LibMTL trains on floats, which are 8-bit pictures divided by 255 in the copies that we know of.
+Images are uint8: LibMTL trains on floats, which are 8-bit images divided by 255 in the copies that we know of.
 """
 
 from __future__ import annotations

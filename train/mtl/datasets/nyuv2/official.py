@@ -2,7 +2,7 @@
 
 The file is HDF5; h5py sees MATLAB's axes reversed: images (1449, 3, 640, 480) uint8, depths (1449, 640, 480) float32 metres
 with holes filled, labels (1449, 640, 480) uint16 with 0 void. The white border is cut off (rows 44:471, columns 40:601, as in
-the toolbox's crop), the picture is reduced by area, labels, depth and normals by nearest pixel.
+the toolbox's crop), the image is reduced by area, labels, depth and normals by nearest pixel.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class OfficialFrames:
             raise DatasetError(f"frames should be {_LEAST_SIDE_PX} pixels a side or more, found {size[0]}x{size[1]}")
         self._mat = mat
         self._table = read_class_mapping(classes)
-        self._normals = _NormalPictures(normals) if normals is not None else None
+        self._normals = _NormalImages(normals) if normals is not None else None
         self.size = size
         self.intrinsics = crop_and_resize_intrinsics(CAMERA, window=CROP, size=size)
         try:
@@ -123,13 +123,13 @@ class OfficialFrames:
         at = np.ix_(_nearest(height, self.size[0]), _nearest(width, self.size[1]))
         label = self._table[names[cut][at]].astype(np.float32)
         label[label == VOID] = -1
-        picture = np.ascontiguousarray(image[cut], np.uint8)
-        reduced = cv2.resize(picture, (self.size[1], self.size[0]), interpolation=cv2.INTER_AREA)
+        pixels = np.ascontiguousarray(image[cut], np.uint8)
+        reduced = cv2.resize(pixels, (self.size[1], self.size[0]), interpolation=cv2.INTER_AREA)
         return SourceFrame((reduced / 255.0).astype(np.float32), label, depth[at], normals[at])
 
 
-class _NormalPictures:
-    """Normals as pictures, one PNG a frame."""
+class _NormalImages:
+    """Normals as images, one PNG a frame."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "normals" if (folder / "normals").is_dir() else folder
@@ -143,21 +143,21 @@ class _NormalPictures:
         return f"{self._folder.name}/NNNN.png" + (" with masks" if self._masks is not None else "")
 
     def read(self, number: int) -> np.ndarray:
-        """(480, 640, 3) float32 unit, 0 invalid, in the picture's own axes."""
-        coded = self._picture(self._folder / f"{number:04d}.png", cv2.IMREAD_COLOR)[..., ::-1]
+        """(480, 640, 3) float32 unit, 0 invalid, in the image's own axes."""
+        coded = self._image(self._folder / f"{number:04d}.png", cv2.IMREAD_COLOR)[..., ::-1]
         normals = coded.astype(np.float32) / 127.5 - 1.0
         length = np.linalg.norm(normals, axis=-1, keepdims=True)
         valid = length > 0.5  # mid grey is "none"
         if self._masks is not None:
-            valid &= self._picture(self._masks / f"{number:04d}.png", cv2.IMREAD_GRAYSCALE)[..., None] > 0
+            valid &= self._image(self._masks / f"{number:04d}.png", cv2.IMREAD_GRAYSCALE)[..., None] > 0
         return np.divide(normals, length, out=np.zeros_like(normals), where=valid)
 
-    def _picture(self, path: Path, mode: int) -> np.ndarray:
-        picture = cv2.imread(str(path), mode) if path.is_file() else None
-        if picture is None or picture.shape[:2] != _FRAME:
-            found = "no picture" if picture is None else f"{picture.shape[0]}x{picture.shape[1]}"
-            raise DatasetError(f"{path} should be a picture of {_FRAME[0]}x{_FRAME[1]}, found {found}")
-        return picture
+    def _image(self, path: Path, mode: int) -> np.ndarray:
+        image = cv2.imread(str(path), mode) if path.is_file() else None
+        if image is None or image.shape[:2] != _FRAME:
+            found = "no image" if image is None else f"{image.shape[0]}x{image.shape[1]}"
+            raise DatasetError(f"{path} should be an image of {_FRAME[0]}x{_FRAME[1]}, found {found}")
+        return image
 
 
 def read_splits(path: Path, *, frames: int) -> dict[Part, list[int]]:

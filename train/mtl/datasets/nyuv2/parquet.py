@@ -93,11 +93,11 @@ class ParquetFrames:
 
     def _frame(self, arrays: Sequence[np.ndarray], where: str) -> SourceFrame:
         image, label, depth, normal = arrays
-        picture = np.moveaxis(image, 0, -1)
-        image_array(picture, size=self.size, where=f"{where}, image")
+        pixels = np.moveaxis(image, 0, -1)
+        image_array(pixels, size=self.size, where=f"{where}, image")
         label_array(label, size=self.size, where=f"{where}, segmentation")
         return SourceFrame(
-            image=np.ascontiguousarray(picture, np.float32),
+            image=np.ascontiguousarray(pixels, np.float32),
             label=label.astype(np.float32),
             depth_m=depth_array(np.moveaxis(depth, 0, -1), size=self.size, where=f"{where}, depth"),
             normals=normal_array(np.moveaxis(normal, 0, -1), size=self.size, where=f"{where}, normal"),

@@ -24,13 +24,13 @@ def with_casts_at_the_ends(model: bytes, *, name: str = "the graph") -> bytes:
     onnx = import_onnx()
     proto = parse(model, name=name)
     kinds = onnx.TensorProto
-    pictures = [value.name for value in proto.graph.input if value.type.tensor_type.elem_type == kinds.UINT8]
+    images = [value.name for value in proto.graph.input if value.type.tensor_type.elem_type == kinds.UINT8]
     leaving = {value.name for value in proto.graph.output if value.type.tensor_type.elem_type == kinds.UINT8}
-    if not pictures and not leaving:
+    if not images and not leaving:
         return model
     index = GraphIndex(proto)
-    nodes: list[Any] = [onnx.helper.make_node("Cast", [name], [f"{name}__float"], to=kinds.FLOAT) for name in pictures]
-    as_float = {name: f"{name}__float" for name in pictures}
+    nodes: list[Any] = [onnx.helper.make_node("Cast", [name], [f"{name}__float"], to=kinds.FLOAT) for name in images]
+    as_float = {name: f"{name}__float" for name in images}
     for node in index.nodes:
         node.input[:] = [as_float.get(source, source) for source in node.input]
         if node.op_type == "Cast" and node.output[0] in leaving:

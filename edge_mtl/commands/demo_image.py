@@ -1,4 +1,4 @@
-"""The picture of the demo: a row per sample, a column per map, the truth beside, a legend below.
+"""The image of the demo: a row per sample, a column per map, the truth beside, a legend below.
 
 Knows layout; knows nothing about engines or files.
 """
@@ -20,17 +20,17 @@ from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION, VOID
 
 __all__ = ["draw"]
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 _TILE_WIDTH, _TRUTH_WIDTH, _MARGIN = 400, 132, 28
 
 
 def draw(
     samples: Sequence[tuple[Sample, Maps]], *, title: str, subtitle: str, footnotes: Sequence[str], classes: Sequence[str]
-) -> Picture:
-    """One picture, (H, W, 3) uint8 RGB, of all samples and what was predicted on them."""
+) -> Image:
+    """One image, (H, W, 3) uint8 RGB, of all samples and what was predicted on them."""
     rows = [_sample_row(sample, prediction, classes) for sample, prediction in samples]
-    width = max(picture.shape[1] for picture in rows)
+    width = max(image.shape[1] for image in rows)
     present = sorted({index for _, prediction in samples for index in _present(prediction, len(classes))})
     body = column([_header(width, title, subtitle), *rows, legend(present, width, classes=classes)], gap=14)
     lines = [_text_line(width, note, 15, FAINT) for note in footnotes]
@@ -39,7 +39,7 @@ def draw(
     return np.asarray(framed, np.uint8)
 
 
-def _sample_row(sample: Sample, prediction: Maps, classes: Sequence[str]) -> Picture:
+def _sample_row(sample: Sample, prediction: Maps, classes: Sequence[str]) -> Image:
     truth = sample.truth
     known = truth.depth if truth.depth is not None else prediction.depth
     range_m = None if known is None else depth_range(known)
@@ -48,8 +48,8 @@ def _sample_row(sample: Sample, prediction: Maps, classes: Sequence[str]) -> Pic
     height = tiles[0].shape[0]
     # Drawn at the size of the tile, so that names and scales have one size whatever the frame's is.
     small = _resized(prediction, *fit(sample.pixels, _TILE_WIDTH).shape[:2])
-    for name, picture in map_tiles(fit(sample.pixels, _TILE_WIDTH), small, classes=classes, range_m=range_m):
-        tiles.append(titled(picture, name, notes.get(name, "")))
+    for name, image in map_tiles(fit(sample.pixels, _TILE_WIDTH), small, classes=classes, range_m=range_m):
+        tiles.append(titled(image, name, notes.get(name, "")))
     thumbnails = _truth_thumbnails(truth, range_m)
     if thumbnails:
         stack = column(thumbnails, gap=4)
@@ -57,15 +57,15 @@ def _sample_row(sample: Sample, prediction: Maps, classes: Sequence[str]) -> Pic
     return row(tiles, gap=12)
 
 
-def _truth_thumbnails(truth: Truth, range_m: tuple[float, float] | None) -> list[Picture]:
-    pictures = []
+def _truth_thumbnails(truth: Truth, range_m: tuple[float, float] | None) -> list[Image]:
+    images = []
     if truth.segmentation is not None:
-        pictures.append(colour_labels(truth.segmentation))
+        images.append(colour_labels(truth.segmentation))
     if truth.depth is not None:
-        pictures.append(colour_depth(truth.depth, range_m))
+        images.append(colour_depth(truth.depth, range_m))
     if truth.normals is not None:
-        pictures.append(colour_normals(truth.normals))
-    return [fit(picture, _TRUTH_WIDTH) for picture in pictures]
+        images.append(colour_normals(truth.normals))
+    return [fit(image, _TRUTH_WIDTH) for image in images]
 
 
 def _notes(prediction: Maps, truth: Truth) -> dict[str, str]:
@@ -99,14 +99,14 @@ def _present(prediction: Maps, count: int) -> list[int]:
     return [] if labels is None else [int(i) for i in np.unique(labels) if i < count and i != VOID]
 
 
-def _header(width: int, title: str, subtitle: str) -> Picture:
+def _header(width: int, title: str, subtitle: str) -> Image:
     canvas = np.full((86, width, 3), BACKGROUND, np.uint8)
     put_text(canvas, title, (0, 36), size=34, colour=INK, bold=True)
     put_text(canvas, subtitle, (0, 70), size=20, colour=FAINT)
     return canvas
 
 
-def _text_line(width: int, text: str, size: int, colour: tuple[int, int, int]) -> Picture:
+def _text_line(width: int, text: str, size: int, colour: tuple[int, int, int]) -> Image:
     canvas = np.full((size + 9, width, 3), BACKGROUND, np.uint8)
     put_text(canvas, text, (0, size + 1), size=size, colour=colour)
     return canvas

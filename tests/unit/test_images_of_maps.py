@@ -16,12 +16,12 @@ from edge_mtl.image.lettering import put_text, text_width
 from edge_mtl.image.panel import BACKGROUND, fit, legend, overlay, panel
 from edge_mtl.sources.media import Frame
 from edge_mtl.tasks import NYU13_CLASSES, NYU13_PALETTE
-from tests.bundles import full_maps, host_model, picture, reference
+from tests.bundles import full_maps, host_model, make_image, reference
 
 
 def prediction(**without: None) -> SimpleNamespace:
     """Maps of the tiny network with what a Prediction has besides."""
-    maps = full_maps(reference(host_model(), picture(7)))
+    maps = full_maps(reference(host_model(), make_image(7)))
     return SimpleNamespace(
         **{**maps, "classes": NYU13_CLASSES, "intrinsics": (88.0, 88.0, 47.5, 31.5), "intrinsics_assumed": True, **without}
     )
@@ -54,7 +54,7 @@ def test_a_floor_is_green_a_facing_wall_blue_and_unknown_black() -> None:
 
 
 def test_black_leaves_the_frame_as_it_is() -> None:
-    frame = picture(1)
+    frame = make_image(1)
     np.testing.assert_array_equal(blend(frame, np.zeros_like(frame)), frame)
 
 
@@ -76,7 +76,7 @@ def test_text_falls_back_to_stroke_fonts(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("missing", [(), ("depth",), ("segmentation", "normals"), ("segmentation", "depth", "normals")])
 def test_a_panel_shows_the_maps_that_are_there(missing: tuple[str, ...]) -> None:
-    result = panel(picture(7), prediction(**dict.fromkeys(missing)), title="tiny")
+    result = panel(make_image(7), prediction(**dict.fromkeys(missing)), title="tiny")
     assert result.dtype == np.uint8
     assert result.shape[2] == 3
     assert tuple(result[0, 0]) == BACKGROUND
@@ -97,7 +97,7 @@ def test_any_frame_size_can_be_drawn(size: tuple[int, int]) -> None:
 
 def test_a_legend_wraps() -> None:
     assert legend(range(13), 300).shape[0] > legend(range(13), 2000).shape[0]
-    assert fit(picture(0), 48, 64).shape == (64, 48, 3)
+    assert fit(make_image(0), 48, 64).shape == (64, 48, 3)
 
 
 def test_depth_is_stored_in_millimetres() -> None:
@@ -119,7 +119,7 @@ def test_labels_are_stored_with_their_palette() -> None:
 def test_every_kind_of_file_is_written(tmp_path: Path) -> None:
     predicted = prediction()
     with ResultWriter(tmp_path, kinds=("overlay", "panel", "png", "npz"), name="x") as results:
-        written = results.write(Frame("room", picture(7)), predicted)  # type: ignore[arg-type]
+        written = results.write(Frame("room", make_image(7)), predicted)  # type: ignore[arg-type]
         assert results.close() == []
     kinds = ("overlay.png", "panel.png", "segmentation.png", "depth.png", "depth-colour.png", "normals.png", "npz")
     assert sorted(tmp_path.iterdir()) == sorted(written) == sorted(tmp_path / f"room.{kind}" for kind in kinds)
@@ -131,7 +131,7 @@ def test_every_kind_of_file_is_written(tmp_path: Path) -> None:
 def test_a_video_appears_when_it_is_complete(tmp_path: Path) -> None:
     with ResultWriter(tmp_path, kinds=("overlay", "panel"), name="tour", frame_rate=10.0) as results:
         for index in range(3):
-            assert results.write(Frame(f"tour-{index}", picture(7)), prediction()) == []  # type: ignore[arg-type]
+            assert results.write(Frame(f"tour-{index}", make_image(7)), prediction()) == []  # type: ignore[arg-type]
         assert not list(tmp_path.glob("tour*"))
         assert results.close() == [tmp_path / "tour.overlay.mp4", tmp_path / "tour.panel.mp4"]
     assert len(list(tmp_path.iterdir())) == 2
@@ -141,7 +141,7 @@ def test_a_video_appears_when_it_is_complete(tmp_path: Path) -> None:
 def test_an_error_leaves_no_half_video(tmp_path: Path) -> None:
     def fail() -> None:
         with ResultWriter(tmp_path, kinds=("panel",), name="tour", frame_rate=10.0) as results:
-            results.write(Frame("tour-0", picture(7)), prediction())  # type: ignore[arg-type]
+            results.write(Frame("tour-0", make_image(7)), prediction())  # type: ignore[arg-type]
             raise RuntimeError
 
     with pytest.raises(RuntimeError):

@@ -19,7 +19,7 @@ _GAP_PX = 4
 
 
 def prediction_sheet(judged: Sequence[Judged]) -> np.ndarray:
-    """One row a frame: picture, labels (true, predicted), depth (true, predicted), normals (true, predicted); RGB uint8."""
+    """One row a frame: image, labels (true, predicted), depth (true, predicted), normals (true, predicted); RGB uint8."""
     rows = [np.concatenate(_padded(_cells(one)), axis=1) for one in judged]
     return np.concatenate(_padded(rows, axis=0), axis=0)
 
@@ -33,7 +33,7 @@ def write_sheet(path: Path, sheet: np.ndarray) -> None:
 
 
 def paint(task: str, values: np.ndarray) -> np.ndarray:
-    """A map of a task as a picture (H, W, 3) uint8: class colours; red near to blue far; normals; black where unknown."""
+    """A map of a task as an image (H, W, 3) uint8: class colours; red near to blue far; normals; black where unknown."""
     return _PAINTERS[task](values)
 
 
