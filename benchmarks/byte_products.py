@@ -5,7 +5,7 @@
 
 Every graph is compared with FP32 as it is written (see `edge_mtl.evaluation.exact_arithmetic`), as it runs here, and for
 ONNX Runtime as it would run without what `edge_mtl.backends.int8_saturation` does where byte products saturate.
-Then all of them and FP32 are timed in turns: inference only, one frame of the network's size. `--frames` are images to
+Then all of them and FP32 are timed interleaved: inference only, one frame of the network's size. `--frames` are images to
 calibrate with in place of the bundle's, `--judge` images to compare answers on in place of its labelled frames.
 """
 
@@ -30,7 +30,7 @@ from edge_mtl.backends import Backend, available, int8_saturation, open_backend
 from edge_mtl.backends.onnxruntime import OnnxRuntimeBackend
 from edge_mtl.backends.saturation_test import open_unguarded
 from edge_mtl.bench.latency import measure_interleaved
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import OWN_FRAMES, load_calibration
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.evaluation.labelled_frames import labelled_folder, labelled_set
@@ -92,7 +92,7 @@ def measure(bundle: Bundle, *, frames: Path | None, judge: Path | None, threads:
     """One row a graph."""
     items = labelled_set(bundle) if judge is None else labelled_folder(judge, bundle.manifest.input)
     images = [item.frame for item in items]
-    deploy = bundle.read(DEPLOY_MODEL)
+    deploy = bundle.read(OPTIMIZED_ONNX)
     reference = answers(bundle, open_backend("onnxruntime", deploy, threads=threads), images)
     rows: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:

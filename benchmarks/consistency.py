@@ -24,7 +24,7 @@ from conditions import Conditions
 from rendered_rooms import open_rooms
 
 from edge_mtl.backends import open_backend
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.evaluation.metrics import angles_deg
 from edge_mtl.files import write_atomic
@@ -51,7 +51,7 @@ def main() -> int:
     asked = parser.parse_args()
     conditions = Conditions(threads=1)
     bundle = Bundle.open(asked.bundle)
-    deploy, recipe = bundle.read(DEPLOY_MODEL), load_recipe()
+    deploy, recipe = bundle.read(OPTIMIZED_ONNX), load_recipe()
     frames = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0).frames
     int8 = insert_qdq(deploy, calibrate(deploy, frames, recipe=recipe, threads=1), recipe=recipe, target="onnxruntime")
     rooms = open_rooms(asked.rooms, "test", asked.count, (bundle.manifest.input.height, bundle.manifest.input.width))

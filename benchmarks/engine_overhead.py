@@ -4,7 +4,7 @@
 
 The inline version is what a careful engineer writes in a script: OpenCV, one ONNX Runtime session with the same graph
 bytes and settings, OpenCV; plane by plane, buffers reused, no checks, no geometry, no threads. Both versions, and both
-ways of reading a recording, are timed in turns.
+ways of reading a recording, are timed interleaved.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from conditions import Conditions
 from rendered_rooms import open_rooms
 
 from edge_mtl.backends import open_backend
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frame_features import colour_and_gradient, network_embedder
 from edge_mtl.calibration.sampling import farthest_first
 from edge_mtl.evaluation.metrics import agreement
@@ -61,9 +61,9 @@ def main() -> int:
     size = (bundle.manifest.input.height, bundle.manifest.input.width)
     rooms = load_rooms(asked.rooms, "train", asked.pool, size)
     held_out = load_rooms(asked.rooms, "test", asked.held_out, size)
-    spans = Spans(bundle.read(DEPLOY_MODEL))
+    spans = Spans(bundle.read(OPTIMIZED_ONNX))
     wanted = np.stack([spans(frame) for frame in held_out])
-    embedders = {"network": network_embedder(bundle.read(DEPLOY_MODEL), threads=1), "colour": colour_and_gradient()}
+    embedders = {"network": network_embedder(bundle.read(OPTIMIZED_ONNX), threads=1), "colour": colour_and_gradient()}
     judge = Int8(bundle, held_out[:: max(1, len(held_out) // _INT8_FRAMES)][:_INT8_FRAMES])
     rows = []
     for pool_name, pool in (("rooms", rooms), ("patrol", patrol(rooms))):
@@ -115,7 +115,7 @@ class Spans:
 
     def __init__(self, deploy: bytes) -> None:
         onnx, runtime = import_onnx(), __import__("onnxruntime")
-        model = parse(deploy, name="the deploy graph")
+        model = parse(deploy, name="the optimized ONNX")
         self._names = list(block_ends(GraphIndex(model)))
         present = {value.name for value in model.graph.output}
         for name in self._names:
@@ -138,7 +138,7 @@ class Int8:
     def __init__(self, bundle: Bundle, frames: Sequence[Array]) -> None:
         self._bundle, self._frames = bundle, frames
         reference = InferencePipeline(
-            open_backend("onnxruntime", bundle.read(DEPLOY_MODEL), threads=1, precision="fp32"), bundle.manifest
+            open_backend("onnxruntime", bundle.read(OPTIMIZED_ONNX), threads=1, precision="fp32"), bundle.manifest
         )
         self._expected = []
         for frame in frames:
@@ -148,7 +148,7 @@ class Int8:
 
     def __call__(self, calibration: Sequence[Array]) -> dict[str, float]:
         """argmax_agreement, depth_relative_difference, normal_angle_deg."""
-        deploy, recipe = self._bundle.read(DEPLOY_MODEL), load_recipe()
+        deploy, recipe = self._bundle.read(OPTIMIZED_ONNX), load_recipe()
         model = insert_qdq(
             deploy, calibrate(deploy, calibration, recipe=recipe, threads=1), recipe=recipe, target="onnxruntime"
         )

@@ -4,9 +4,9 @@
     python benchmarks/gpu.py edge_mtl/bundles/rooms-b0 --out benchmarks/results/NAME.json [--soak-frames 100000]
 
 Engine only is one frame that is ready, host to host, copies included; end to end is an image to maps. TensorRT engines are
-built here, in three precisions, in half precision also of the plain graph and in INT8 also with depthwise convolutions in
+built here, in three precisions, in half precision also of the reference ONNX and in INT8 also with depthwise convolutions in
 floats, and compared with the bare execution context, which is trtexec's loop. What this machine lacks is left out, and the
-result lists it with the reason. All subjects are timed in turns.
+result lists it with the reason. All subjects are timed interleaved.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from edge_mtl.files import write_atomic
 PLANS: Mapping[str, Candidate] = {
     "fp32": Candidate("tensorrt", "fp32"),
     "fp16": Candidate("tensorrt", "fp16"),
-    "fp16 plain graph": Candidate("tensorrt", "fp16", plain=True),
+    "fp16 reference ONNX": Candidate("tensorrt", "fp16", plain=True),
     "int8+fp16": Candidate("tensorrt", "int8+fp16"),
-    "int8+fp16 depthwise in floats": Candidate("tensorrt", "int8+fp16", (DEPTHWISE,)),
+    "int8+fp16 depthwise in floating point": Candidate("tensorrt", "int8+fp16", (DEPTHWISE,)),
 }
 WAYS = ("graph", "no graph", "stream")
 _SOAK_CHECKS = 100

@@ -21,7 +21,7 @@ from edge_mtl.builder.candidates import Candidate
 from edge_mtl.builder.tensorrt.builder import build_plan
 from edge_mtl.builder.tensorrt.half import to_half
 from edge_mtl.builder.tensorrt.options import PlanOptions, PlanPrecision
-from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.cuda import open_cuda
 from edge_mtl.errors import BuildError
@@ -61,7 +61,7 @@ class GpuTarget:
 
 def onnxruntime(bundle: Bundle, frame: Array, precision: str, *, where: str = "onnxruntime-cuda") -> GpuTarget:
     """ONNX Runtime on the GPU, or on the CPU for comparison."""
-    graph = bundle.read(PLAIN_MODEL if where == "onnxruntime-cuda" and precision != "fp16" else DEPLOY_MODEL)
+    graph = bundle.read(REFERENCE_ONNX if where == "onnxruntime-cuda" and precision != "fp16" else OPTIMIZED_ONNX)
     backend = open_backend(where, to_half(graph) if precision == "fp16" else graph, precision=precision)
     return _subject(f"{where} {precision}", backend, bundle, frame)
 

@@ -22,7 +22,7 @@ from self_test_tolerance import answers, load_rooms, spread
 
 from edge_mtl.builder.candidate_graphs import candidate_graphs
 from edge_mtl.builder.candidates import DEPTHWISE, Candidate
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.files import write_atomic
 from edge_mtl.onnx_graph.model import GraphIndex, import_onnx, parse
@@ -56,7 +56,7 @@ def with_rounded_factors(model: bytes, kind: str) -> bytes:
     """`model`, FP32, with both factors of every layer rounded as `kind` says."""
     onnx = import_onnx()
     helper = onnx.numpy_helper
-    proto = parse(model, name="the deploy graph")
+    proto = parse(model, name="the optimized ONNX")
     index, made, nodes = GraphIndex(proto), {}, []
     proto.graph.initializer.append(helper.from_array(np.array(split_constant(kind), np.float32), "split"))
     for node in list(proto.graph.node):
@@ -82,7 +82,7 @@ def with_rounded_factors(model: bytes, kind: str) -> bytes:
 def graphs(bundle: Bundle) -> Iterator[tuple[str, bytes]]:
     """What is compared with FP32, by name."""
     for kind, name in _HIGHEST.items():
-        yield f"fp32, {name}", with_rounded_factors(bundle.read(DEPLOY_MODEL), kind)
+        yield f"fp32, {name}", with_rounded_factors(bundle.read(OPTIMIZED_ONNX), kind)
     recipe = load_recipe(TENSORRT_INT8)
     frames = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0)
     made = candidate_graphs(bundle, CANDIDATES, frames, recipe, threads=1, progress=lambda *_: None)
@@ -101,7 +101,7 @@ def main() -> int:
     conditions = Conditions(threads=1)
     bundle = Bundle.open(asked.bundle)
     frames = load_rooms(asked.rooms, asked.count, (bundle.manifest.input.height, bundle.manifest.input.width))
-    expected = answers(bundle, bundle.read(DEPLOY_MODEL), "onnxruntime", "fp32", frames)
+    expected = answers(bundle, bundle.read(OPTIMIZED_ONNX), "onnxruntime", "fp32", frames)
     rows = []
     for name, graph in graphs(bundle):
         rows.append({"graph": name, **spread(answers(bundle, graph, "onnxruntime", "fp32", frames), expected)})

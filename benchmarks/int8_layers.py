@@ -2,7 +2,7 @@
 
     python benchmarks/int8_layers.py edge_mtl/bundles/rooms-b0 --threads 2 --out benchmarks/results/NAME.json
 
-Whole graphs are timed in turns first; then each runs again under its runtime's own profiler, on one thread, and every
+Whole graphs are timed interleaved first; then each runs again under its runtime's own profiler, on one thread, and every
 node counts with its fastest run, which other processes on the machine disturb least. Profilers differ between runtimes:
 compare precisions of one runtime.
 """
@@ -27,7 +27,7 @@ from conditions import Conditions
 from edge_mtl.backends import available, open_backend
 from edge_mtl.backends.int8_saturation import keep_exact
 from edge_mtl.bench.latency import measure_interleaved
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import EdgeMtlError
@@ -121,7 +121,7 @@ def table(found: Mapping[str, tuple[float, int]]) -> dict[str, Any]:
 
 
 def where_it_pays(profiles: dict[str, Any]) -> list[dict[str, Any]]:
-    """By runtime and group of operators: time in floats, with integers, and what is saved; the largest saving first."""
+    """By runtime and group of operators: time in floating point, with integers, and what is saved; the largest saving first."""
     rows = []
     for floats, integers in PAIRS:
         if floats not in profiles or integers not in profiles:
@@ -136,7 +136,7 @@ def where_it_pays(profiles: dict[str, Any]) -> list[dict[str, Any]]:
 
 def measure(bundle: Bundle, *, threads: int, rounds: int, runs: int) -> dict[str, Any]:
     """Interleaved ratios, then profiles, of everything that this machine runs."""
-    recipe, deploy = load_recipe(), bundle.read(DEPLOY_MODEL)
+    recipe, deploy = load_recipe(), bundle.read(OPTIMIZED_ONNX)
     images = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0)
     calibrated = calibrate(deploy, images.frames, recipe=recipe, threads=threads)
     planes = np.ascontiguousarray(next(evaluation_frames(bundle)).frame.transpose(2, 0, 1)[None]).astype(np.float32)
@@ -188,7 +188,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     content = {
-        "what": "graphs timed in turns; then time by operator, one thread, fastest of several runs per node",
+        "what": "graphs timed interleaved; then time by operator, one thread, fastest of several runs per node",
         **conditions.describe(),
         "note": "the machine was shared: other processes were running (see load); ratios, not milliseconds",
         "runtimes": {name: found.version for name, found in available().items() if found.usable},

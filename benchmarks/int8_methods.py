@@ -1,4 +1,4 @@
-"""What INT8 costs each head, by range method, equalisation and bias correction, for every emission.
+"""What INT8 costs each head, by range method, equalization and bias correction, for every emission.
 
     python benchmarks/int8_methods.py edge_mtl/bundles/rooms-b0 --rooms data/rooms --out benchmarks/results/NAME.json
 
@@ -23,7 +23,7 @@ from conditions import Conditions
 from rendered_rooms import open_rooms
 
 from edge_mtl.backends import available, open_backend
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import EdgeMtlError
@@ -60,7 +60,7 @@ def rooms(root: Path, count: int, size: tuple[int, int]) -> Iterator[LabelledFra
 
 def measure_bundle(bundle: Bundle, frames: list[LabelledFrame], *, methods: tuple[Activations, ...]) -> dict[str, Any]:
     """Every method on one bundle."""
-    deploy = bundle.read(DEPLOY_MODEL)
+    deploy = bundle.read(OPTIMIZED_ONNX)
     recipes = {"cpu-int8": load_recipe(CPU_INT8), "tensorrt-int8": load_recipe(TENSORRT_INT8)}
     calibration = load_calibration(bundle, count=recipes["cpu-int8"].calibration.frames, unreadable_share=0.0)
     float_graph = open_backend("onnxruntime", deploy, threads=THREADS)
@@ -168,7 +168,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     content = {
-        "what": "accuracy lost by INT8, by range method, equalisation and bias correction",
+        "what": "accuracy lost by INT8, by range method, equalization and bias correction",
         **conditions.describe(),
         "note": "accuracy does not depend on load; other processes were running",
         "runtimes": {name: found.version for name, found in available().items() if found.usable},

@@ -88,7 +88,7 @@ def measure(
             calls[f"shared {kind.name}"] = partial(_answer, paths[:1], frame)
             calls[f"single {kind.name}"] = partial(_answer, paths[1:], frame)
         turns = (
-            run_interleaved(calls, rounds=rounds, duration_s=duration_s, progress=partial(step, "time, in turns"))
+            run_interleaved(calls, rounds=rounds, duration_s=duration_s, progress=partial(step, "time, interleaved"))
             if calls
             else {}
         )
@@ -187,7 +187,7 @@ def _bytes_of(memory: ResidentMemory) -> dict[str, int]:
 def _energy(
     calls: Mapping[str, Callable[[], object]], seconds: float, left_out: list[str], step: Step
 ) -> dict[str, list[dict[str, Any]]]:
-    """Joules per frame of every call by sensor, in blocks that take turns; empty where nothing tells."""
+    """Joules per frame of every call by sensor, in interleaved blocks; empty where nothing tells."""
     sources, missing = energy_sources()
     left_out += [f"energy from {source.name}: {source.reason}" for source in missing]
     if not sources:

@@ -53,7 +53,7 @@ def export_network(
     precisions: Sequence[str],
     work: WorkFolder,
 ) -> Exported:
-    """A network with random weights: its deploy graph, and that in every precision for every runtime that is here."""
+    """A network with random weights: its optimized ONNX, and that in every precision for every runtime that is here."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
     from mtl.settings import ModelSettings, RunSettings, Stage
 
@@ -152,8 +152,8 @@ def main() -> int:
     parser.add_argument("--precisions", default="fp32,int8", help="any of fp32, bf16, int8, int8+bf16")
     parser.add_argument("--frames", type=Path, help="bundle whose frames and input size are used (default: the demo bundle)")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=40, help="most rounds of taking turns")
-    parser.add_argument("--duration", type=float, default=150.0, help="seconds of taking turns after which no round begins")
+    parser.add_argument("--rounds", type=int, default=40, help="most rounds of interleaved timing")
+    parser.add_argument("--duration", type=float, default=150.0, help="seconds of timing after which no round begins")
     parser.add_argument("--memory-runs", type=int, default=3, help="processes per memory figure, 0 for none")
     parser.add_argument("--energy-s", type=float, default=20.0, help="seconds per energy figure, where told; 0 for none")
     parser.add_argument("--work", type=Path, help="folder that graphs are kept in (default: a temporary one)")

@@ -32,7 +32,7 @@ from work_folder import WorkFolder
 
 from edge_mtl.bench.interleaved import run_interleaved
 from edge_mtl.bench.statistics import distribution
-from edge_mtl.bundle import PLAIN_MODEL, Bundle
+from edge_mtl.bundle import REFERENCE_ONNX, Bundle
 from edge_mtl.commands.terminal import Terminal
 from edge_mtl.errors import BuildError, EdgeMtlError
 from edge_mtl.evaluation.budget import DEFAULT_BUDGET, judge
@@ -72,7 +72,7 @@ def measure(
     checkpoint: Path | None,
     step: Step,
 ) -> tuple[list[dict[str, Any]], dict[str, tuple[float, ...]]]:
-    """Open all that can be opened, score it, time it in turns: the rows, and by name the seconds of every round.
+    """Open all that can be opened, score it, time it interleaved: the rows, and by name the seconds of every round.
 
     What was left out is appended to `left_out`.
 
@@ -106,7 +106,7 @@ def measure(
             {row.name: partial(_frame, paths[row.name], frame) for row in rows},
             rounds=depth.rounds,
             duration_s=depth.duration_s,
-            progress=lambda done, total: step("timing whole frames, in turns", done, total),
+            progress=lambda done, total: step("timing whole frames, interleaved", done, total),
         )
         times = {name: turn.seconds for name, turn in turns.items()}
     return [_described(row, times, scores) for row in rows], times
@@ -144,7 +144,7 @@ def _check_same_weights(paths: Mapping[str, InferencePipeline], frame: Any, chec
     same = agreement(paths[EAGER](frame), expected).argmax_agreement  # type: ignore[arg-type]
     if same is not None and same < _SAME_WEIGHTS:
         raise BuildError(
-            f"{checkpoint} is not what {PLAIN_MODEL} was exported from: {same:.1%} of the labels are equal. "
+            f"{checkpoint} is not what {REFERENCE_ONNX} was exported from: {same:.1%} of the labels are equal. "
             "Name the checkpoint in the bundle's provenance (edge-mtl inspect), or export it again."
         )
 
@@ -159,8 +159,8 @@ def main() -> int:
     parser.add_argument("--precisions", default=",".join(PRECISIONS), help="of our engines")
     parser.add_argument("--without", default="", help="peers to leave out, by the beginning of their names, with commas")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=60, help="most rounds of taking turns")
-    parser.add_argument("--duration", type=float, default=240.0, help="seconds of taking turns after which no round begins")
+    parser.add_argument("--rounds", type=int, default=60, help="most rounds of interleaved timing")
+    parser.add_argument("--duration", type=float, default=240.0, help="seconds of timing after which no round begins")
     parser.add_argument("--work", type=Path, help="folder that what is built is kept in (default: a temporary one)")
     parser.add_argument("--prepare", action="store_true", help="build all that --work should hold, and measure nothing")
     parser.add_argument("--out", type=Path, help="results without suffix")

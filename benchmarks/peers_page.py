@@ -18,8 +18,8 @@ def markdown(content: Mapping[str, Any]) -> str:
         f"# Peers: {content['bundle']['name']} revision {content['bundle']['revision']}",
         "",
         f"{content['date']}, commit {content['commit']}, {content['device']['description']}; {threads['runtime']} threads, "
-        f"batch 1, frames of {height}x{width}, {content['rounds']} rounds in turns; load {content['load']['before']} before, "
-        f"{content['load']['after']} after. {versions}. Engines built by commit "
+        f"batch 1, frames of {height}x{width}, {content['rounds']} rounds, interleaved; load "
+        f"{content['load']['before']} before, {content['load']['after']} after. {versions}. Engines built by commit "
         f"{', '.join(content.get('built_by') or ['unknown'])}.",
         "",
         "| who | p50 ms | p90 ms | times faster | 95 % | mIoU | depth error | normals | within the budget |",

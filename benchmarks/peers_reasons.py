@@ -11,7 +11,7 @@ from typing import Any
 from edge_mtl.backends.profiling import profile_graph
 from edge_mtl.bench.layer_groups import LayerGroupMap
 from edge_mtl.bench.op_types import kind_of
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.commands.profile import by_kind
 
 __all__ = ["AIMS", "OUTSIDE", "frame_by_kind", "reasons", "time_by_kind"]
@@ -29,13 +29,13 @@ _NEAR_CHANCE = 2.0
 """Times the mIoU that one and the same answer for every pixel can have; at or below, a network was hardly trained."""
 
 _CHANGES: Mapping[str, str] = {
-    "convolutions": "they run on integers already; fewer channels in the decoder or a smaller image would shorten them",
+    "convolutions": "they run in INT8 already; fewer channels in the decoder or a smaller image would shorten them",
     "depthwise convolutions": "nine multiplications for each number that is read: bound by memory, not by integer units; a "
     "network with fewer hidden channels, or 1x1 convolutions in their place, would shorten them",
-    "linear layers": "they run on integers already; fewer tokens or channels would shorten them",
-    "attention products": "they stay in floats, where they are more accurate and were faster; kernels that fuse integer "
+    "linear layers": "they run in INT8 already; fewer tokens or channels would shorten them",
+    "attention products": "they stay in FP32 or BF16, where they are more accurate and were faster; kernels that fuse integer "
     "products with their softmax, or fewer keys, would shorten them",
-    "normalisation": "LayerNorm stays in floats and writes what the next layer rounds; a kernel that norms and rounds at once, "
+    "normalisation": "LayerNorm stays in FP32 and writes what the next layer rounds; a kernel that norms and rounds at once, "
     "or BatchNorm folded into the layers in training, would remove most of it",
     "activations": "GELU of the widest maps; ReLU in training folds into the convolution before it",
     "resizing": "a decoder with fewer scales",
@@ -57,7 +57,7 @@ def time_by_kind(
         BackendUnavailable, BundleError, InferenceError: the runtime has no profiler, or fails in it.
     """
     found = profile_graph(backend, graph, precision=precision, threads=threads, runs=runs)
-    known = LayerGroupMap(bundle.read(DEPLOY_MODEL))
+    known = LayerGroupMap(bundle.read(OPTIMIZED_ONNX))
     kinds = [kind_of(layer.kind, known.operators(layer.sources)) for layer in found.layers]
     return [
         {"kind": row.part, "milliseconds": row.milliseconds, "share": row.share, "layers": row.layers}

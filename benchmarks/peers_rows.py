@@ -19,7 +19,7 @@ from work_folder import WorkFolder
 from edge_mtl.backends import DEVICES, Backend, available, open_backend
 from edge_mtl.builder.candidate_graphs import candidate_graphs
 from edge_mtl.builder.candidates import Candidate, candidates, with_weight_bits
-from edge_mtl.bundle import PLAIN_MODEL, Bundle
+from edge_mtl.bundle import REFERENCE_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import BackendUnavailable, BuildError
@@ -51,7 +51,7 @@ class Row:
 
 def peers(bundle: Bundle, checkpoint: Path | None, *, threads: int, work: WorkFolder) -> list[Row]:
     """Everybody else; what is not here says so when it is opened."""
-    plain = bundle.read(PLAIN_MODEL)
+    plain = bundle.read(REFERENCE_ONNX)
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(work.path.resolve() / "inductor")  # what torch.compile made
 
     def torch_row(floats: Any, compiled: bool) -> Backend:
@@ -63,7 +63,7 @@ def peers(bundle: Bundle, checkpoint: Path | None, *, threads: int, work: WorkFo
     def nncf_row(floats: Any) -> Backend:
         count = int8_recipe(bundle).calibration.frames
         decided_by = {
-            "model": bundle.manifest.files[PLAIN_MODEL].sha256,
+            "model": bundle.manifest.files[REFERENCE_ONNX].sha256,
             "nncf": nncf_version(),
             "frames": count,
             "smoothing": False,

@@ -4,9 +4,9 @@
 
 The recipe cuts off more of every activation than the package's does (--percentile). The network is calibrated with it, then
 fine-tuned with it for a few hundred steps (train/train.py --qat does the same), and both INT8 graphs run in ONNX Runtime on
-labelled rooms of the test split, in front of the gate that `edge-mtl verify` asks. FP32 is the network before fine-tuning,
-so that a head only passes if INT8 is as good as that. Other percentiles (--also) are calibrated and judged, not fine-tuned. A
-run that was interrupted goes on.
+labelled rooms of the test split, through the accuracy check that `edge-mtl verify` asks. FP32 is the network before
+fine-tuning, so that a head only passes if INT8 is as good as that. Other percentiles (--also) are calibrated and judged, not
+fine-tuned. A run that was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mtl.run import Run
 from rich.console import Console
 
 from benchmarks.conditions import Conditions
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.evaluation.verify import EvaluatedGraph, Verification, verify_graphs
 from edge_mtl.files import write_atomic
@@ -145,11 +145,11 @@ def validated(folder: Path) -> list[dict[str, Any]]:
 
 
 def judged(bundle: Bundle, recipe: Recipe, also: Mapping[str, Recipe], *, threads: int | None) -> Verification:
-    """All INT8 graphs in front of the gate."""
+    """All INT8 graphs through the accuracy check."""
     settings = recipe.calibration
     frames = load_calibration(bundle, count=settings.frames, unreadable_share=settings.unreadable_share).frames
     subjects = []
-    deploy = bundle.read(DEPLOY_MODEL)
+    deploy = bundle.read(OPTIMIZED_ONNX)
     wanted = [(CALIBRATED, deploy, recipe), (FINE_TUNED, int8_graph(bundle), recipe)]
     for name, graph, rules in [*wanted, *((name, deploy, rules) for name, rules in also.items())]:
         calibrated = calibrate(graph, frames, recipe=rules, threads=threads)

@@ -154,7 +154,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--duration", type=float, default=60.0, help="seconds of taking turns in each run")
+    parser.add_argument("--duration", type=float, default=60.0, help="seconds of interleaved timing in each run")
     parser.add_argument("--pause", type=float, default=10.0, help="seconds between runs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--threshold", type=float, default=LIMIT)

@@ -28,7 +28,7 @@ from rendered_rooms import open_rooms
 
 from edge_mtl.backends import DEVICES, available, open_backend
 from edge_mtl.builder.candidates import candidates
-from edge_mtl.bundle import DEPLOY_MODEL, GOLDEN, Bundle
+from edge_mtl.bundle import GOLDEN, OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import decode_image, load_calibration
 from edge_mtl.device import fingerprint
 from edge_mtl.engine_store.engines import EngineStore
@@ -74,7 +74,7 @@ def measure(bundle: Bundle, rooms: Path, *, rooms_count: int, layers: int) -> di
     size = (bundle.manifest.input.height, bundle.manifest.input.width)
     frames = load_rooms(rooms, rooms_count, size)
     golden = [decode_image(bundle.read(name)) for name in bundle.list(GOLDEN, suffixes=(".png",))]
-    deploy = bundle.read(DEPLOY_MODEL)
+    deploy = bundle.read(OPTIMIZED_ONNX)
     expected = answers(bundle, deploy, "onnxruntime", "fp32", [*frames, *golden])
     int8 = integers(bundle)
     good = []

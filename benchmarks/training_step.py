@@ -1,6 +1,6 @@
 """What a training step costs beyond a plain PyTorch loop over the same model, and how much of a run waits for data.
 
-    python benchmarks/training_step.py                       steps, in turns: ratios of their times
+    python benchmarks/training_step.py                       steps, interleaved: ratios of their times
     python benchmarks/training_step.py --run-steps 150       then a real run on rendered rooms: share of time spent waiting
 
 The plain loop is what a script would hold: the same model, losses, batch, bf16 autocast and channels-last layout, the sum
@@ -86,7 +86,7 @@ def plain(settings: RunSettings, device: torch.device, *, fused: bool) -> Callab
 def ratios(
     first: Callable[[], float], second: Callable[[], float], *, rounds: int, clock: Callable[[], float]
 ) -> dict[str, float]:
-    """Times of both, in turns whose order alternates, and the median of the ratios first / second of the turns."""
+    """Times of both, interleaved whose order alternates, and the median of the ratios first / second of the turns."""
 
     def timed(work: Callable[[], float]) -> float:
         began = clock()

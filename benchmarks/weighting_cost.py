@@ -2,7 +2,7 @@
 
     python benchmarks/weighting_cost.py --out benchmarks/results/weighting-cost-DEVICE-DATE
 
-Whole steps (forward, losses, weighting, optimiser, moving average) on one batch of noise, the methods in turns, each with
+Whole steps (forward, losses, weighting, optimiser, moving average) on one batch of noise, the methods interleaved, each with
 a model of its own. `--clock cpu` counts the processor's seconds instead of the wall's, for a machine with other work to
 do. Prints a table; writes NAME.json with the device and the versions.
 """

@@ -1,4 +1,4 @@
-"""Whole frames, image to maps: every precision and runtime of this machine against plain FP32 ONNX Runtime, in turns.
+"""Whole frames, image to maps: every precision and runtime of this machine against plain FP32 ONNX Runtime, interleaved.
 
     python benchmarks/whole_frame.py edge_mtl/bundles/rooms-b0 --threads 2 --out benchmarks/results/NAME
 
@@ -29,7 +29,7 @@ from conditions import Conditions
 from edge_mtl.backends import open_backend
 from edge_mtl.bench.latency import LatencyReport, measure_interleaved
 from edge_mtl.builder.pipeline import build_engine
-from edge_mtl.bundle import DEPLOY_MODEL, ENGINES, PLAIN_MODEL, Bundle
+from edge_mtl.bundle import ENGINES, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import BackendUnavailable, BuildError, EdgeMtlError
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
@@ -65,9 +65,9 @@ def measure(
             stack.callback(opened.close)
             calls[name] = partial(InferencePipeline(opened, bundle.manifest), frame)
 
-        add(BASELINE, "onnxruntime", bundle.read(PLAIN_MODEL), "fp32")
+        add(BASELINE, "onnxruntime", bundle.read(REFERENCE_ONNX), "fp32")
         for record in store.list():
-            suffix = f", {DEPLOY_MODEL}" if record.precision in ("fp32", "bf16") else ""
+            suffix = f", {OPTIMIZED_ONNX}" if record.precision in ("fp32", "bf16") else ""
             add(
                 f"{record.backend} {record.precision}{suffix}",
                 record.backend,
@@ -87,7 +87,7 @@ def markdown(content: dict[str, Any]) -> str:
         f"# Whole frames: {content['bundle']['name']} revision {content['bundle']['revision']}",
         "",
         f"{content['date']}, commit {content['commit']}, {content['device']['description']}; {threads['runtime']} threads "
-        f"(OpenCV {threads['opencv']}), batch 1, frames of {height}x{width}, {content['rounds']} rounds in turns; load "
+        f"(OpenCV {threads['opencv']}), batch 1, frames of {height}x{width}, {content['rounds']} interleaved rounds; load "
         f"{content['load']['before']} before, {content['load']['after']} after. {versions}.",
         "",
         "| engine | median ms | p90 ms | fastest ms | times faster | 95 % of the median | quartiles of rounds |",

@@ -4,7 +4,7 @@
     python calibration/calibrate.py tour.mp4 --bundle bundles/rooms-b0
 
 The first knows the datasets of training, which the package does not; the second is `edge-mtl calibrate`, for a clone that is
-not installed. Either way frames are chosen, INT8 graphs made with them and gated, and the bundle gets a new revision.
+not installed. Either way frames are chosen, INT8 graphs made with them and checked, and the bundle gets a new revision.
 """
 
 from __future__ import annotations

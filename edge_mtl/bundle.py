@@ -23,12 +23,12 @@ from edge_mtl.tasks import TASK_NAMES
 __all__ = [
     "CALIBRATION",
     "DEMO_BUNDLE",
-    "DEPLOY_MODEL",
     "ENGINES",
     "EVALUATION",
     "GOLDEN",
     "MANIFEST",
-    "PLAIN_MODEL",
+    "OPTIMIZED_ONNX",
+    "REFERENCE_ONNX",
     "Bundle",
     "find",
     "kept_revision",
@@ -37,8 +37,8 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
-PLAIN_MODEL = "model.onnx"
-DEPLOY_MODEL = "model.deploy.onnx"
+REFERENCE_ONNX = "model.onnx"
+OPTIMIZED_ONNX = "model.deploy.onnx"
 CALIBRATION = "calibration"
 EVALUATION = "evaluation"
 GOLDEN = "golden"

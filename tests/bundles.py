@@ -19,7 +19,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle, write_bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle, write_bundle
 from edge_mtl.manifest import InputSpec, task_descriptions
 from edge_mtl.tasks import DEPTH, NORMALS, NYU13_CLASSES, SEGMENTATION, TASK_NAMES, VOID
 
@@ -100,16 +100,16 @@ def make_bundle(
         tasks: any subset of the three.
         calibration, evaluation, golden: how many frames of each.
         plain, deploy: graphs to store in place of the tiny network's; golden outputs come from `deploy`.
-        placement: "graph" leaves the deploy graph out, so that an engine runs the plain one.
+        placement: "graph" leaves the optimized ONNX out, so that an engine runs the plain one.
     """
     network = {"tasks": tuple(tasks), "height": height, "width": width, "seed": seed}
     deploy_model = host_model(**network) if deploy is None else deploy
     plain_model = graph_model(**network) if plain is None else plain
 
     def fill(folder: Path) -> None:
-        (folder / PLAIN_MODEL).write_bytes(plain_model)
+        (folder / REFERENCE_ONNX).write_bytes(plain_model)
         if placement == "host":
-            (folder / DEPLOY_MODEL).write_bytes(deploy_model)
+            (folder / OPTIMIZED_ONNX).write_bytes(deploy_model)
         for name in ("calibration", "evaluation", "golden"):
             (folder / name).mkdir()
         for index in range(calibration):

@@ -31,7 +31,7 @@ def transformer_block(seed: int = 5) -> bytes:
         "map": np.array([1, rows, columns, CHANNELS], np.int64),
     }
     for name, (shape, spread) in shapes.items():
-        # Channels of very different reach, as trained networks have them: what equalisation is for.
+        # Channels of very different reach, as trained networks have them: what equalization is for.
         reach = np.exp(random.normal(0, 0.7, (shape[0],) + (1,) * (len(shape) - 1)))
         constants[f"{name}.weight"] = (random.normal(0, spread, shape) * reach).astype(np.float32)
         constants[f"{name}.bias"] = random.normal(0, 0.1, shape[0]).astype(np.float32)

@@ -49,7 +49,7 @@ def compile_graph(model: bytes, *, precision: str) -> CompiledGraph | None:
 
 
 class OnnxRuntimeBackend:
-    """One inference session. Runs float graphs in FP32, and graphs with Q/DQ nodes on integers."""
+    """One inference session. Runs float graphs in FP32, and graphs with Q/DQ nodes in INT8."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class OnnxRuntimeBackend:
 
         Args:
             compiled: from `compile_graph`.
-            optimize: False runs the graph as it is written: what its Q and DQ nodes say, layer by layer in floats.
+            optimize: False runs the graph as it is written: what its Q and DQ nodes say, layer by layer in floating point.
         Raises:
             BackendUnavailable: the precision or the provider is not there; never a silent change of either.
             BundleError: ONNX Runtime refuses the graph.

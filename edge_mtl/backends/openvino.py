@@ -112,7 +112,7 @@ class OpenVinoBackend:
         """Compile `model`, or load what was compiled of it before.
 
         Args:
-            precision: of floating-point layers; those with Q/DQ nodes run on integers whatever it says.
+            precision: of floating-point layers; those with Q/DQ nodes run in INT8 whatever it says.
             compiled: from `compile_graph`.
         Raises:
             BackendUnavailable: this CPU does not compute in `precision`; never a silent change of it.

@@ -18,7 +18,7 @@ from edge_mtl.backends import DEVICES, open_backend
 from edge_mtl.backends.selection import AUTO, parse_device, resolve_gpu
 from edge_mtl.bench.batches import ALONE, Graph, batch_line_up
 from edge_mtl.bench.targets import BenchmarkTarget, EngineTarget, GraphTarget
-from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle, find
+from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle, find
 from edge_mtl.engine import Engine
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.engine_store.resolve import ResolvedEngine, resolve_engine
@@ -115,7 +115,7 @@ def first_frame(bundle: Bundle) -> Array:
 
 def _plain(bundle: Bundle, frame: Array, wanted: TargetFilter, prefix: str) -> BenchmarkTarget:
     """The baseline: model.onnx in FP32 with ONNX Runtime, as anyone can run it."""
-    model = bundle.read(PLAIN_MODEL)
+    model = bundle.read(REFERENCE_ONNX)
     started = time.perf_counter()
     backend = open_backend("onnxruntime", model, threads=wanted.threads)
     load_s = time.perf_counter() - started
@@ -158,7 +158,7 @@ def _records(store: EngineStore, wanted: TargetFilter) -> Iterator[tuple[str, st
 
 def _graphs(bundle: Bundle, wanted: TargetFilter, prefix: str) -> Iterator[Graph]:
     """The same as graphs of one frame, the baseline first."""
-    yield Graph(f"{prefix}{BASELINE}", "onnxruntime", "fp32", bundle.read(PLAIN_MODEL))
+    yield Graph(f"{prefix}{BASELINE}", "onnxruntime", "fp32", bundle.read(REFERENCE_ONNX))
     store = EngineStore(bundle, gpu=resolve_gpu(parse_device(wanted.device)[1]))
     seen: set[str] = set()
     for backend, precision, record in _records(store, wanted):
@@ -180,7 +180,7 @@ def _by_engine(
     bundle: Bundle, frame: Array, wanted: TargetFilter, prefix: str, backend: str, precision: str
 ) -> BenchmarkTarget:
     engine = Engine(bundle, backend=backend, precision=precision, device=wanted.device, threads=wanted.threads)
-    graph = DEPLOY_MODEL if engine.info.placement == "host" else PLAIN_MODEL
+    graph = OPTIMIZED_ONNX if engine.info.placement == "host" else REFERENCE_ONNX
     return EngineTarget(
         f"{prefix}{engine.info.precision} on {engine.info.backend}",
         bundle,

@@ -63,7 +63,7 @@ class Conditions:
 def disturbed(content: Mapping[str, Any], *, most_stolen: float | None = None) -> str:
     """Why a benchmark shows nothing, a sentence; empty where it may be used.
 
-    Taking turns does not help when others take a good part of the machine: whoever waits for several processors at once then
+    Interleaving does not help when others take a good part of the machine: whoever waits for several processors at once then
     loses more than the others, and ratios move by tens of per cent. Other processes disturb where they also leave less idle
     than they take: on many processors everybody finds a free one.
 

@@ -1,4 +1,4 @@
-"""Energy per frame: blocks of frames without a pause, in turns, and what the sensors counted during each.
+"""Energy per frame: blocks of frames without a pause, interleaved, and what the sensors counted during each.
 
 A sensor cannot tell who used the energy: what is measured is the device, above what it uses when idle and as a whole.
 Latency is measured elsewhere, so that reading sensors disturbs no clock. Knows sensors and clocks; knows no engines.
@@ -115,7 +115,7 @@ def measure_energy(
     Args:
         callables: by name.
         frames_per_call: what each call of each of them is.
-        block_s: seconds of frames without a pause, after one that is not counted; blocks take turns.
+        block_s: seconds of frames without a pause, after one that is not counted; blocks are interleaved.
         idle_s: seconds of idling before the first block.
         progress: called with (blocks done, blocks).
         clock, sleep: only tests give others.

@@ -161,13 +161,13 @@ def _open(request: dict[str, object], bundle: Bundle) -> Callable[[Any], object]
         return Engine(bundle, backend=backend, precision=precision, threads=threads, self_test="off").predict
 
     from edge_mtl.backends import open_backend
-    from edge_mtl.bundle import PLAIN_MODEL
+    from edge_mtl.bundle import REFERENCE_ONNX
     from edge_mtl.engine_store.engines import EngineStore
     from edge_mtl.inference_pipeline import InferencePipeline
 
     compiled = None
-    if graph == PLAIN_MODEL:
-        model = bundle.read(PLAIN_MODEL)
+    if graph == REFERENCE_ONNX:
+        model = bundle.read(REFERENCE_ONNX)
     else:
         store = EngineStore(bundle)
         record = next(record for record in store.list() if record.key == graph)

@@ -1,7 +1,7 @@
-"""Calling several things in turns, A B B A, and keeping what each call took and answered. Knows clocks and fairness only.
+"""Calling several things interleaved, A B B A, and keeping what each call took and answered. Knows clocks and fairness only.
 
 Interleaving makes whatever else the machine does hit all of them alike. The runtimes' thread pools disturb each other
-when they take turns (idle threads spin for a while, caches are cold), so every timed call follows an untimed one of the
+when they are interleaved (idle threads spin for a while, caches are cold), so every timed call follows an untimed one of the
 same callable.
 """
 

@@ -79,7 +79,7 @@ def measure_interleaved(
     progress: Callable[[int, int], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> LatencyReport:
-    """Time every callable `rounds` times, taking turns; every other round runs backwards.
+    """Time every callable `rounds` times, interleaved; every other round runs backwards.
 
     Args:
         callables: by name; each call is one complete unit of work.

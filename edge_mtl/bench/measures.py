@@ -31,7 +31,7 @@ _STREAM_ROUNDS = 6
 
 
 def add_streams(rows: dict[str, BenchmarkRow], subjects: Sequence[BenchmarkTarget], step: Step) -> None:
-    """Frames per second of `stream()`, in turns, of those that have it."""
+    """Frames per second of `stream()`, interleaved, of those that have it."""
     able = [subject for subject in subjects if subject.can_stream]
     if not able:
         return

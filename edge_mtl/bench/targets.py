@@ -19,7 +19,7 @@ from edge_mtl.backends import Backend, BackendInfo, TensorSpec
 from edge_mtl.bench.footprint import Footprint, measure
 from edge_mtl.bench.report import BenchmarkRow
 from edge_mtl.bench.sensors import Unavailable
-from edge_mtl.bundle import PLAIN_MODEL, Bundle
+from edge_mtl.bundle import REFERENCE_ONNX, Bundle
 from edge_mtl.engine import Engine
 from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.prediction import Timing
@@ -195,7 +195,7 @@ class GraphTarget(BenchmarkTarget):
 
     def footprint(self) -> Footprint | Unavailable:
         info, key = self._facts.info, self._facts.key
-        graph = key or PLAIN_MODEL
+        graph = key or REFERENCE_ONNX
         return measure(self.bundle.path, backend=info.name, precision=info.precision, threads=info.threads, graph=graph)
 
     def close(self) -> None:

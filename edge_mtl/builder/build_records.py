@@ -12,7 +12,7 @@ from edge_mtl.bench.latency import LatencyReport
 from edge_mtl.builder.candidate_builds import BASELINE, CandidateBuild
 from edge_mtl.builder.report import BuildReport, BuildRow
 from edge_mtl.builder.tensorrt.options import PlanOptions
-from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.calibration.frames import CalibrationSet
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.engine_store.sidecars import EngineRecord, engine_file, engine_key
@@ -31,7 +31,7 @@ _GRAPH = "graph"
 
 
 def engine_record(
-    trial: CandidateBuild,
+    build: CandidateBuild,
     store: EngineStore,
     request: Mapping[str, Any],
     asked: PlanOptions,
@@ -40,14 +40,14 @@ def engine_record(
     bundle: Bundle,
     seconds: float,
 ) -> EngineRecord:
-    candidate, row = trial.candidate, timed[trial.candidate.name]
-    graph, digest = bundle.manifest.files[DEPLOY_MODEL].sha256, sha256_bytes(trial.engine)
+    candidate, row = build.candidate, timed[build.candidate.name]
+    graph, digest = bundle.manifest.files[OPTIMIZED_ONNX].sha256, sha256_bytes(build.engine)
     version = store.runtimes[candidate.backend]
     options = {**request, _FLOAT_BLOCKS: ", ".join(candidate.float_blocks)} if candidate.float_blocks else dict(request)
     if candidate.plain:
-        options[_GRAPH] = PLAIN_MODEL
-    if trial.plan is not None:
-        options |= asked.key_values() | {"library": trial.plan.library}
+        options[_GRAPH] = REFERENCE_ONNX
+    if build.plan is not None:
+        options |= asked.key_values() | {"library": build.plan.library}
     gpu = store.gpu if DEVICES[candidate.backend] == "cuda" else None
     key = engine_key(
         backend=candidate.backend,
@@ -58,7 +58,7 @@ def engine_record(
         options=options,
         gpu=gpu,
     )
-    if _has_bits(trial):  # not in the key: the build chooses, and the last choice counts
+    if _has_bits(build):  # not in the key: the build chooses, and the last choice counts
         options[_WEIGHT_BITS] = candidate.weight_bits
     return EngineRecord(
         key=key,
@@ -69,24 +69,24 @@ def engine_record(
         graph_sha256=graph,
         file=engine_file(key, digest, candidate.backend),
         sha256=digest,
-        size=len(trial.engine),
+        size=len(build.engine),
         options=options,
         build_seconds=round(seconds, 2),
         latency_ms=round(row.median_ms, 3),
         baseline_latency_ms=round(timed[BASELINE].median_ms, 3),
         ratio=round(row.ratio, 3),
-        self_test=trial.self_test.to_dict() if trial.self_test is not None else {},
-        agreement=trial.score.agreement,
-        accuracy={"fp32": reference.accuracy, "this": trial.score.accuracy},
+        self_test=build.self_test.to_dict() if build.self_test is not None else {},
+        agreement=build.score.agreement,
+        accuracy={"fp32": reference.accuracy, "this": build.score.accuracy},
         created=time.time(),
         gpu=gpu,
-        contents=contents_of(trial),
+        contents=contents_of(build),
     )
 
 
-def _has_bits(trial: CandidateBuild) -> bool:
+def _has_bits(build: CandidateBuild) -> bool:
     """Whether the build chose the bits of its weights."""
-    return trial.quantized and DEVICES[trial.candidate.backend] == "cpu"
+    return build.quantized and DEVICES[build.candidate.backend] == "cpu"
 
 
 def baseline_row(baseline: CandidateBuild, name: str, bundle: Bundle, timed: LatencyReport) -> BuildRow:
@@ -105,32 +105,32 @@ def baseline_row(baseline: CandidateBuild, name: str, bundle: Bundle, timed: Lat
     )
 
 
-def row_of(trial: CandidateBuild, ranking: Sequence[CandidateBuild], timed: LatencyReport) -> BuildRow:
-    candidate, winner = trial.candidate, ranking[0]
-    bits = candidate.weight_bits if _has_bits(trial) else 0
+def row_of(build: CandidateBuild, ranking: Sequence[CandidateBuild], timed: LatencyReport) -> BuildRow:
+    candidate, winner = build.candidate, ranking[0]
+    bits = candidate.weight_bits if _has_bits(build) else 0
     row = BuildRow(
-        candidate.precision, candidate.backend, reason=str(trial.failure), size_bytes=len(trial.engine), weight_bits=bits
+        candidate.precision, candidate.backend, reason=str(build.failure), size_bytes=len(build.engine), weight_bits=bits
     )
-    if trial.failure is not None:
+    if build.failure is not None:
         return row
     latency = timed[candidate.name]
-    chosen = trial is winner
+    chosen = build is winner
     reason = "the fastest that passed its self-test" if chosen else f"passed, but {winner.candidate.name} is faster"
     if candidate.float_blocks:
-        reason = f"{reason}; keeps in floats: {', '.join(candidate.float_blocks)}"
+        reason = f"{reason}; keeps in floating point: {', '.join(candidate.float_blocks)}"
     if candidate.plain:
-        reason = f"{reason}; made of the plain graph, with pre- and post-processing in it"
+        reason = f"{reason}; made of the reference ONNX, with pre- and post-processing in it"
     return replace(
         row,
         reason=reason,
         chosen=chosen,
-        stored=any(trial is kept for kept in ranking),
+        stored=any(build is kept for kept in ranking),
         latency_ms=latency.median_ms,
         latency_p90_ms=latency.p90_ms,
         ratio=latency.ratio,
-        agreement=trial.score.agreement,
-        accuracy=trial.score.accuracy,
-        self_test=trial.self_test.to_dict() if trial.self_test is not None else {},
+        agreement=build.score.agreement,
+        accuracy=build.score.accuracy,
+        self_test=build.self_test.to_dict() if build.self_test is not None else {},
     )
 
 
@@ -139,7 +139,7 @@ def contents_of(winner: CandidateBuild) -> str:
         return winner.plan.describe()
     if winner.quantized:
         return facts(winner.model).describe()
-    return "the bundle's plain graph" if winner.candidate.plain else "the bundle's deploy graph"
+    return "the bundle's reference ONNX" if winner.candidate.plain else "the bundle's optimized ONNX"
 
 
 def calibration_of(frames: CalibrationSet | None) -> dict[str, Any]:
@@ -159,12 +159,12 @@ def slips_of(recipe: Recipe, bundle: Bundle) -> tuple[str, ...]:
 
 
 def warnings_of(
-    frames: CalibrationSet | None, winner: CandidateBuild, trials: Sequence[CandidateBuild], timed: LatencyReport
+    frames: CalibrationSet | None, winner: CandidateBuild, builds: Sequence[CandidateBuild], timed: LatencyReport
 ) -> tuple[str, ...]:
     found = []
     if frames is not None and frames.skipped:
         found.append(f"Calibration images that cannot be read were left out: {', '.join(frames.skipped)}")
-    found += [f"{trial.candidate.name} was left out: {trial.failure}" for trial in trials if trial.failure is not None]
+    found += [f"{build.candidate.name} was left out: {build.failure}" for build in builds if build.failure is not None]
     if winner.verdict is not None and not winner.verdict.passed:
         lost = "; ".join(winner.verdict.failures)
         found.append(f"{winner.candidate.name} loses more than it should, and was built all the same. {lost}.")
@@ -173,7 +173,7 @@ def warnings_of(
             "The bundle has no labelled frames: what INT8 costs in accuracy is not known here. Measure it with "
             "edge-mtl verify BUNDLE --data DIR"
         )
-    if not winner.quantized and any(trial.quantized for trial in trials):
+    if not winner.quantized and any(build.quantized for build in builds):
         found.append(
             f"INT8 does not pay on this machine: {winner.candidate.name} is faster within the budget, so that is built."
         )

@@ -17,7 +17,7 @@ from edge_mtl.bench.latency import LatencyReport, measure_interleaved
 from edge_mtl.builder.candidates import Candidate
 from edge_mtl.builder.tensorrt.builder import PlanReport, build_plan
 from edge_mtl.builder.tensorrt.options import PlanOptions, PlanPrecision
-from edge_mtl.bundle import DEPLOY_MODEL, GOLDEN, PLAIN_MODEL, Bundle
+from edge_mtl.bundle import GOLDEN, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.cuda import CudaError, current_gpu
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.engine_store.sidecars import PLAN_BACKENDS
@@ -32,13 +32,13 @@ __all__ = [
     "BASELINE",
     "CandidateBuild",
     "Progress",
-    "build_trial_plan",
-    "gate_trials",
+    "build_candidate_plan",
+    "check_accuracy",
     "nothing_passed",
     "open_and_test",
     "open_baseline",
-    "score_trials",
-    "time_trials",
+    "score_builds",
+    "time_builds",
 ]
 
 Progress = Callable[[str, int, int], None]
@@ -46,7 +46,7 @@ Progress = Callable[[str, int, int], None]
 units done and in all."""
 
 BASELINE = "baseline"
-"""Name of FP32 of the plain graph among what is timed and scored."""
+"""Name of FP32 of the reference ONNX among what is timed and scored."""
 
 
 @dataclass(slots=True)
@@ -75,57 +75,57 @@ class CandidateBuild:
         return self.model if self.plan is None else self.plan.plan
 
 
-def build_trial_plan(
-    trial: CandidateBuild, store: EngineStore, asked: PlanOptions, progress: Progress, *, device: int = 0
+def build_candidate_plan(
+    build: CandidateBuild, store: EngineStore, asked: PlanOptions, progress: Progress, *, device: int = 0
 ) -> None:
     """What TensorRT makes of a graph for the GPU `device`; a failure is the candidate's, and others go on."""
-    candidate = trial.candidate
+    candidate = build.candidate
     if candidate.backend not in PLAN_BACKENDS:
         return
     options = replace(asked, precision=cast(PlanPrecision, candidate.precision))
     try:
         with current_gpu(device):
-            trial.plan = build_plan(
+            build.plan = build_plan(
                 find_library(),
-                trial.model,
+                build.model,
                 options,
                 cache_folder=store.timings,
                 device=device,
                 progress=partial(progress, "plan"),
             )
     except (BackendUnavailable, BuildError, CudaError) as exc:
-        trial.failure = exc
+        build.failure = exc
 
 
-def open_and_test(trial: CandidateBuild, bundle: Bundle, threads: int | None, stack: ExitStack, *, device: int = 0) -> None:
-    candidate = trial.candidate
-    if trial.failure is not None:
+def open_and_test(build: CandidateBuild, bundle: Bundle, threads: int | None, stack: ExitStack, *, device: int = 0) -> None:
+    candidate = build.candidate
+    if build.failure is not None:
         return
     try:
-        trial.compiled = _compile(candidate, trial.engine)
+        build.compiled = _compile(candidate, build.engine)
         opened = open_backend(
             candidate.backend,
-            trial.engine,
+            build.engine,
             threads=threads,
             precision=candidate.precision,
-            compiled=trial.compiled,
+            compiled=build.compiled,
             device=device,
         )
         backend = stack.enter_context(closing(opened))
         if backend.info.loading != "compiled code":
-            trial.compiled = None
-        trial.self_test = run_self_test(backend, bundle)
-        if trial.quantized and DEVICES[candidate.backend] == "cpu":
-            require_exact(backend, trial.model, bundle, threads=threads)
+            build.compiled = None
+        build.self_test = run_self_test(backend, bundle)
+        if build.quantized and DEVICES[candidate.backend] == "cpu":
+            require_exact(backend, build.model, bundle, threads=threads)
     except (AccuracyError, BackendUnavailable, InferenceError) as exc:
-        trial.failure = exc
+        build.failure = exc
         return
     except BundleError as exc:  # the runtime refuses a graph that is ours: no fault of the bundle
         if not bundle.list(GOLDEN):
             raise
-        trial.failure = exc
+        build.failure = exc
         return
-    trial.backend, trial.path = backend, InferencePipeline(backend, bundle.manifest)
+    build.backend, build.path = backend, InferencePipeline(backend, bundle.manifest)
 
 
 def _compile(candidate: Candidate, model: bytes) -> CompiledGraph | None:
@@ -136,26 +136,26 @@ def _compile(candidate: Candidate, model: bytes) -> CompiledGraph | None:
         return None
 
 
-def nothing_passed(trials: Sequence[CandidateBuild]) -> Exception:
+def nothing_passed(builds: Sequence[CandidateBuild]) -> Exception:
     """The accuracy failure if there is one, else a BuildError that lists what happened."""
-    failures = [trial.failure for trial in trials if trial.failure is not None]
+    failures = [build.failure for build in builds if build.failure is not None]
     if all(isinstance(failure, (AccuracyError, BackendUnavailable)) for failure in failures):
         return next((failure for failure in failures if isinstance(failure, AccuracyError)), failures[0])
-    listed = "; ".join(f"{trial.candidate.name}: {trial.failure}" for trial in trials)
+    listed = "; ".join(f"{build.candidate.name}: {build.failure}" for build in builds)
     return BuildError(f"No engine could be built. {listed}")
 
 
 def open_baseline(bundle: Bundle, threads: int | None, stack: ExitStack) -> tuple[CandidateBuild, str]:
-    """FP32 of the plain graph, in ONNX Runtime where it is here: what anyone can run without this package."""
-    name = PLAIN_MODEL if bundle.has(PLAIN_MODEL) else DEPLOY_MODEL
+    """FP32 of the reference ONNX, in ONNX Runtime where it is here: what anyone can run without this package."""
+    name = REFERENCE_ONNX if bundle.has(REFERENCE_ONNX) else OPTIMIZED_ONNX
     runtime = "onnxruntime" if available()["onnxruntime"].usable else "openvino"
-    trial = CandidateBuild(Candidate(runtime, "fp32"), bundle.read(name))
-    backend = stack.enter_context(closing(open_backend(runtime, trial.model, threads=threads, precision="fp32")))
-    trial.backend, trial.path = backend, InferencePipeline(backend, bundle.manifest)
-    return trial, name
+    build = CandidateBuild(Candidate(runtime, "fp32"), bundle.read(name))
+    backend = stack.enter_context(closing(open_backend(runtime, build.model, threads=threads, precision="fp32")))
+    build.backend, build.path = backend, InferencePipeline(backend, bundle.manifest)
+    return build, name
 
 
-def time_trials(
+def time_builds(
     baseline: CandidateBuild,
     passed: Sequence[CandidateBuild],
     bundle: Bundle,
@@ -164,9 +164,9 @@ def time_trials(
     rounds: int,
     budget_s: float,
 ) -> LatencyReport:
-    """Whole frames at network size, in turns with the baseline."""
+    """Whole frames at network size, interleaved with the baseline."""
     frame = golden_frame(bundle)
-    paths = {BASELINE: baseline.path, **{trial.candidate.name: trial.path for trial in passed}}
+    paths = {BASELINE: baseline.path, **{build.candidate.name: build.path for build in passed}}
     calls = {name: partial(path, frame) for name, path in paths.items() if path is not None}
     return measure_interleaved(
         calls,
@@ -177,34 +177,34 @@ def time_trials(
     )
 
 
-def score_trials(baseline: CandidateBuild, passed: Sequence[CandidateBuild], bundle: Bundle, progress: Progress) -> None:
-    paths = {BASELINE: baseline.path, **{trial.candidate.name: trial.path for trial in passed}}
+def score_builds(baseline: CandidateBuild, passed: Sequence[CandidateBuild], bundle: Bundle, progress: Progress) -> None:
+    paths = {BASELINE: baseline.path, **{build.candidate.name: build.path for build in passed}}
     scores = evaluate(
         bundle, {name: path for name, path in paths.items() if path is not None}, reference=BASELINE, progress=progress
     )
     baseline.score = scores[BASELINE]
-    for trial in passed:
-        trial.score = scores[trial.candidate.name]
+    for build in passed:
+        build.score = scores[build.candidate.name]
 
 
-def gate_trials(baseline: CandidateBuild, scored: Sequence[CandidateBuild], budget: Budget | None) -> list[CandidateBuild]:
-    """The trials that may be stored: all that are within the budget, or simply all where there is none.
+def check_accuracy(baseline: CandidateBuild, scored: Sequence[CandidateBuild], budget: Budget | None) -> list[CandidateBuild]:
+    """The builds that may be stored: all that are within the budget, or simply all where there is none.
 
     Without labels the usual budget refuses only what is not usable at all: how far answers may differ from FP32's is then a
     guess, and a warning says by how much they do. A budget of a person's own is held in any case.
     """
-    for trial in scored if baseline.score.frames else ():
-        verdict = trial.verdict = judge(baseline.score, trial.score, name=trial.candidate.name, budget=budget or DEFAULT_BUDGET)
+    for build in scored if baseline.score.frames else ():
+        verdict = build.verdict = judge(baseline.score, build.score, name=build.candidate.name, budget=budget or DEFAULT_BUDGET)
         held = budget is not None and (verdict.labelled or bool(verdict.flaws) or budget != DEFAULT_BUDGET)
         if held and not verdict.passed:
             chance = any(check.close and not check.passed for check in verdict.checks)
             close = f" (a close call on {len(baseline.score.frames)} frames)" if chance else ""
-            trial.failure = AccuracyError(f"out of budget: {'; '.join(verdict.failures)}{close}")
-    within = [trial for trial in scored if trial.failure is None]
+            build.failure = AccuracyError(f"out of budget: {'; '.join(verdict.failures)}{close}")
+    within = [build for build in scored if build.failure is None]
     if not within:
-        listed = ". ".join(f"{trial.candidate.name} is {trial.failure}" for trial in scored)
+        listed = ". ".join(f"{build.candidate.name} is {build.failure}" for build in scored)
         raise AccuracyError(
-            f"{listed}. Nothing was built. Find what suffers with edge-mtl sensitivity, keep it in floats with "
+            f"{listed}. Nothing was built. Find what suffers with edge-mtl sensitivity, keep it in floating point with "
             "edge-mtl build-engine --precision auto, calibrate with frames like those the device sees (edge-mtl calibrate), "
             "or take any loss: --max-drop none"
         )

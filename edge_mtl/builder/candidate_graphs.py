@@ -13,7 +13,7 @@ from edge_mtl.backends import DEVICES
 from edge_mtl.builder.candidates import DEPTHWISE, Candidate, target_of
 from edge_mtl.builder.tensorrt.half import to_half
 from edge_mtl.builder.tensorrt.images import with_casts_at_the_ends
-from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.calibration.frames import OWN_FRAMES, CalibrationSet
 from edge_mtl.engine_store.sidecars import PLAN_BACKENDS
 from edge_mtl.errors import BuildError
@@ -57,8 +57,8 @@ def candidate_graphs(
         BuildError: a graph does not hold the integers or halves that were asked for.
         CalibrationError, BackendUnavailable: as their parts say.
     """
-    deploy = bundle.read(DEPLOY_MODEL)
-    check_graph(deploy, name=str(bundle.path / DEPLOY_MODEL))
+    deploy = bundle.read(OPTIMIZED_ONNX)
+    check_graph(deploy, name=str(bundle.path / OPTIMIZED_ONNX))
     source = int8_graph(bundle, own_frames=frames is None or frames.source == OWN_FRAMES)
     check_graph(source, name=f"the graph of {bundle.path} that INT8 is made from")
     quantized = [(item.backend, item.weight_bits) for item in tried if item.precision.startswith("int8")]
@@ -79,7 +79,7 @@ def candidate_graphs(
     graphs: dict[Candidate, bytes] = {}
     for item in tried:
         if item.plain:
-            if not bundle.has(PLAIN_MODEL):
+            if not bundle.has(REFERENCE_ONNX):
                 continue
             graph = _plain(bundle, item)
         elif DEPTHWISE in item.float_blocks:
@@ -95,13 +95,13 @@ def candidate_graphs(
 
 
 def _plain(bundle: Bundle, candidate: Candidate) -> bytes:
-    graph = bundle.read(PLAIN_MODEL)
-    check_graph(graph, name=str(bundle.path / PLAIN_MODEL))
-    return with_casts_at_the_ends(graph, name=PLAIN_MODEL) if candidate.backend in PLAN_BACKENDS else graph
+    graph = bundle.read(REFERENCE_ONNX)
+    check_graph(graph, name=str(bundle.path / REFERENCE_ONNX))
+    return with_casts_at_the_ends(graph, name=REFERENCE_ONNX) if candidate.backend in PLAN_BACKENDS else graph
 
 
 def _depthwise_in_floats(source: bytes) -> tuple[LayerOverride, ...]:
-    """What a recipe has to say besides so that depthwise convolutions stay in floats; nothing where there are none."""
+    """What a recipe has to say besides so that depthwise convolutions stay in floating point; nothing where there are none."""
     index = GraphIndex(parse(source, name="the graph that INT8 is made from"))
     nodes = [node for node in index.nodes if node.op_type == "Conv" and attribute(node, "group", 1) > 1]
     names = dict.fromkeys(layer_name(node, index) for node in nodes)

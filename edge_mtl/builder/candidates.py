@@ -32,8 +32,8 @@ class Candidate:
     Attributes:
         backend: what runs it.
         precision: what its layers compute in.
-        float_blocks: which blocks stay in floats besides the recipe's.
-        plain: the bundle's plain graph, with pre- and post-processing in it, in place of the one rewritten for speed.
+        float_blocks: which blocks stay in floating point besides the recipe's.
+        plain: the bundle's reference ONNX, with pre- and post-processing in it, in place of the one rewritten for speed.
         weight_bits: of integer weights.
     """
 
@@ -51,9 +51,9 @@ class Candidate:
     @property
     def traits(self) -> tuple[str, ...]:
         """What sets it apart from the usual graph of its precision, for people."""
-        kept = (f"{' and '.join(self.float_blocks)} in floats",) if self.float_blocks else ()
+        kept = (f"{' and '.join(self.float_blocks)} in floating point",) if self.float_blocks else ()
         kept = kept if self.weight_bits == 8 else (*kept, f"{self.weight_bits}-bit weights")
-        return (*kept, "plain graph") if self.plain else kept
+        return (*kept, "reference ONNX") if self.plain else kept
 
 
 _ON_GPU: Mapping[str, Mapping[str, tuple[Candidate, ...]]] = {
@@ -74,9 +74,9 @@ _ON_GPU: Mapping[str, Mapping[str, tuple[Candidate, ...]]] = {
     },
 }
 """By what was asked for. INT8 is timed beside half and full precision: transformers in INT8 have run slower than in FP16, so
-that must show. The plain graph is timed beside the rewritten one, because compilers for GPUs know patterns that rewriting may
-hide, and its maps are finished on the GPU. Depthwise convolutions in INT8 made plans of TensorRT for RTX twice as large (see
-docs/decisions/0010), so INT8 is tried without them, too. ONNX Runtime has few integer kernels on GPUs."""
+that must show. The reference ONNX is timed beside the rewritten one, because compilers for GPUs know patterns that rewriting
+may hide, and its maps are finished on the GPU. Depthwise convolutions in INT8 made plans of TensorRT for RTX twice as large
+(see docs/decisions/0010), so INT8 is tried without them, too. ONNX Runtime has few integer kernels on GPUs."""
 
 
 def candidates(

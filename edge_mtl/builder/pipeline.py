@@ -28,20 +28,20 @@ from edge_mtl.builder.build_records import (
 from edge_mtl.builder.candidate_builds import (
     CandidateBuild,
     Progress,
-    build_trial_plan,
-    gate_trials,
+    build_candidate_plan,
+    check_accuracy,
     nothing_passed,
     open_and_test,
     open_baseline,
-    score_trials,
-    time_trials,
+    score_builds,
+    time_builds,
 )
 from edge_mtl.builder.candidate_graphs import candidate_graphs, named_by, plan_recipe
 from edge_mtl.builder.candidates import AUTO, Candidate, candidates, with_weight_bits
 from edge_mtl.builder.report import BuildReport
 from edge_mtl.builder.search import propose
 from edge_mtl.builder.tensorrt.options import PlanOptions
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import CalibrationSet, load_calibration
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.engine_store.sidecars import PLAN_BACKENDS, EngineRecord
@@ -87,9 +87,10 @@ def build_engine(
     the fastest is the one chosen. Two builds at once do the work once: the second waits and takes the first one's engine.
 
     Args:
-        precision: "int8", "bf16", "fp16" or "fp32"; INT8 engines may compute what is left in floats as bfloat16, on TensorRT as
-            float16, where INT8 must also be faster than half and full precision or it is not the one chosen. "auto" tries
-            all that this machine has, and INT8 with some blocks in floats, and takes the fastest within the budget.
+        precision: "int8", "bf16", "fp16" or "fp32"; INT8 engines may compute what is left in floating point as bfloat16, on
+            TensorRT as float16, where INT8 must also be faster than half and full precision or it is not the one chosen.
+        "auto" tries
+            all that this machine has, and INT8 with some blocks in floating point, and takes the fastest within the budget.
         backend: "auto" tries every runtime that is here, a name only that one.
         device: "cpu", "cuda" or "cuda:1" (the second GPU) tries only what runs there; "auto" all, on the first GPU.
         calibration: folder of images for INT8 ranges; the bundle's frames when not given.
@@ -98,9 +99,9 @@ def build_engine(
         threads: of the runtimes; one per physical core when not given.
         store: where engines go; the bundle's by default.
         budget: what an engine may lose against FP32 on the bundle's frames, or else it is not stored; None stores it all the
-            same, with a warning, and does not look for blocks to keep in floats.
+            same, with a warning, and does not look for blocks to keep in floating point.
         plan_options: of TensorRT, besides the precision.
-        search_s: about how long "auto" may look for blocks that are better kept in floats; 0 does not look.
+        search_s: about how long "auto" may look for blocks that are better kept in floating point; 0 does not look.
         progress: see `Progress`.
     Raises:
         BackendUnavailable: no runtime, not the one named, or the package onnx is missing.
@@ -143,7 +144,7 @@ def build_engine(
             models = candidate_graphs(
                 bundle, tried, frames, chosen_recipe, threads=threads, progress=report, weak=asked.typing == "weak"
             )
-            trials = [CandidateBuild(candidate, model) for candidate, model in models.graphs.items()]
+            builds = [CandidateBuild(candidate, model) for candidate, model in models.graphs.items()]
             if precision == AUTO and frames is not None and models.calibrated is not None and budget is not None and search_s:
                 found_by_search = propose(
                     bundle,
@@ -156,41 +157,41 @@ def build_engine(
                     threads=threads,
                     progress=report,
                 )
-                trials += [CandidateBuild(proposal.candidate, proposal.model) for proposal in found_by_search]
-            for number, trial in enumerate(trials):
-                build_trial_plan(trial, place, asked, report, device=index)
-                open_and_test(trial, bundle, threads, stack, device=index)
-                report("self-test", number + 1, len(trials))
-            passed = [trial for trial in trials if trial.failure is None]
+                builds += [CandidateBuild(proposal.candidate, proposal.model) for proposal in found_by_search]
+            for number, build in enumerate(builds):
+                build_candidate_plan(build, place, asked, report, device=index)
+                open_and_test(build, bundle, threads, stack, device=index)
+                report("self-test", number + 1, len(builds))
+            passed = [build for build in builds if build.failure is None]
             if not passed:
-                raise nothing_passed(trials)
+                raise nothing_passed(builds)
             baseline, name = open_baseline(bundle, threads, stack)
-            timed = time_trials(
+            timed = time_builds(
                 baseline, passed, bundle, report, rounds=_ROUNDS, budget_s=_AUTO_BUDGET_S if precision == AUTO else _BUDGET_S
             )
-            score_trials(baseline, passed, bundle, report)
-            passed = gate_trials(baseline, passed, budget)
+            score_builds(baseline, passed, bundle, report)
+            passed = check_accuracy(baseline, passed, budget)
             seconds = time.time() - start
-            ranking = sorted(passed, key=lambda trial: -timed[trial.candidate.name].ratio)
+            ranking = sorted(passed, key=lambda build: -timed[build.candidate.name].ratio)
             ranking = _best_per_runtime(ranking) if precision == AUTO else _best_of_alike(ranking)
-            records = [engine_record(trial, place, request, asked, timed, baseline.score, bundle, seconds) for trial in ranking]
+            records = [engine_record(build, place, request, asked, timed, baseline.score, bundle, seconds) for build in ranking]
         kept = True
-        for number, (record, trial) in enumerate(zip(records, ranking, strict=True)):
-            place.save(record, trial.engine)
-            kept = _keep_compiled(place, record, trial) and kept
+        for number, (record, build) in enumerate(zip(records, ranking, strict=True)):
+            place.save(record, build.engine)
+            kept = _keep_compiled(place, record, build) and kept
             report("store", number + 1, len(records))
         for old in _outdated(place, records):
             place.remove(old)
     return BuildReport(
         record=records[0],
         path=place.folder / records[0].file,
-        rows=(baseline_row(baseline, name, bundle, timed), *(row_of(trial, ranking, timed) for trial in trials)),
+        rows=(baseline_row(baseline, name, bundle, timed), *(row_of(build, ranking, timed) for build in builds)),
         graph=contents_of(ranking[0]),
         calibration=calibration_of(frames),
         seconds=time.time() - start,
         warnings=(
             *(slips_of(recipe, bundle) if recipe is not None else ()),
-            *warnings_of(frames, ranking[0], trials, timed),
+            *warnings_of(frames, ranking[0], builds, timed),
             *(() if kept else (_NOT_KEPT.format(place.compiled.folder),)),
         ),
     )
@@ -204,8 +205,8 @@ def _request(
     bundle: Bundle, precision: str, backend: str, threads: int | None, frames: CalibrationSet | None, recipe: Recipe
 ) -> dict[str, Any]:
     """What was asked for, as options of the engines that answer it."""
-    if not bundle.has(DEPLOY_MODEL):
-        raise BundleError(f"{bundle.path} has no {DEPLOY_MODEL}: engines are built from it. Export the bundle again.")
+    if not bundle.has(OPTIMIZED_ONNX):
+        raise BundleError(f"{bundle.path} has no {OPTIMIZED_ONNX}: engines are built from it. Export the bundle again.")
     options: dict[str, Any] = {"asked_precision": precision, "asked_backend": backend, "threads": threads}
     if frames is not None:
         options |= {"calibration": frames.digest, "recipe": recipe.name, "recipe_digest": recipe.digest}
@@ -243,25 +244,25 @@ def _outdated(store: EngineStore, made: Sequence[EngineRecord]) -> list[EngineRe
 def _best_per_runtime(ranking: Sequence[CandidateBuild]) -> list[CandidateBuild]:
     """The fastest of every runtime, in order: the others are not worth their space."""
     best: dict[str, CandidateBuild] = {}
-    for trial in ranking:
-        best.setdefault(trial.candidate.backend, trial)
+    for build in ranking:
+        best.setdefault(build.candidate.backend, build)
     return list(best.values())
 
 
 def _best_of_alike(ranking: Sequence[CandidateBuild]) -> list[CandidateBuild]:
     """The fastest of those that differ in the bits of their weights only, in order."""
     best: dict[Candidate, CandidateBuild] = {}
-    for trial in ranking:
-        best.setdefault(replace(trial.candidate, weight_bits=8), trial)
+    for build in ranking:
+        best.setdefault(replace(build.candidate, weight_bits=8), build)
     return list(best.values())
 
 
-def _keep_compiled(store: EngineStore, record: EngineRecord, trial: CandidateBuild) -> bool:
-    if trial.compiled is None:
+def _keep_compiled(store: EngineStore, record: EngineRecord, build: CandidateBuild) -> bool:
+    if build.compiled is None:
         store.compiled.remove(record)
         return True
     try:
-        store.compiled.keep(record, trial.compiled)
+        store.compiled.keep(record, build.compiled)
     except (BuildError, BundleError):
         return False
     return True

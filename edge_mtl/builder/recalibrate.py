@@ -1,4 +1,4 @@
-"""Calibrating a bundle anew: choose frames, quantize, gate, build engines, then swap the revision in one step.
+"""Calibrating a bundle again: choose frames, quantize, check accuracy, build engines, then swap the revision in one step.
 
 Reads top to bottom as what happens; every step is elsewhere. Nothing is changed before the last step: a process that dies
 or fails on the way leaves the bundle as it was, and the revision before stays for `edge_mtl.engine_store.revision.rollback`.
@@ -60,7 +60,7 @@ class Recalibration:
         bundle: the new revision.
         previous: number of the revision before, which is kept.
         chosen: the calibration frames.
-        labelled: what the gate found on the bundle's labelled frames; None where it has none.
+        labelled: what the accuracy check found on the bundle's labelled frames; None where it has none.
         field: what it found on frames of the source that were kept out of calibration: agreement with FP32.
         before: agreement with FP32 on those frames as the bundle was calibrated before, by name of the metric; empty where
             it had no calibration.

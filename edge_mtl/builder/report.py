@@ -28,7 +28,7 @@ class BuildRow:
         agreement: argmax_agreement (0..1), depth_relative_difference, normal_angle_deg, on the labelled frames.
         accuracy: metrics on the labelled frames, see `edge_mtl.evaluation.metrics`.
         self_test: differences on the golden frames.
-        weight_bits: of integer weights; 0 for layers in floats and for plans.
+        weight_bits: of integer weights; 0 for layers in floating point and for plans.
     """
 
     precision: str

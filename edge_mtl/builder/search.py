@@ -1,4 +1,4 @@
-"""Which blocks to keep in floats, so that an INT8 engine is within its budget and as fast as it gets on this machine.
+"""Which blocks to keep in floating point, so that an INT8 engine is within its budget and as fast as it gets on this machine.
 
 Greedy from the sensitivity of the blocks, with few graphs that are really measured: blocks that do not pay go back to
 floats, and where the budget is missed, so do the noisiest until it is met. Knows the order of steps; which of the
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from edge_mtl.backends import open_backend
 from edge_mtl.builder.candidates import Candidate, target_of
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import OWN_FRAMES, CalibrationSet
 from edge_mtl.evaluation.budget import Budget, judge
 from edge_mtl.evaluation.labelled_frames import LabelledFrame, labelled_set
@@ -47,7 +47,7 @@ class Proposal:
     Attributes:
         candidate: runtime and precision, with the float blocks as its variant.
         model: the graph.
-        float_blocks: what stays in floats besides what the recipe leaves there.
+        float_blocks: what stays in floating point besides what the recipe leaves there.
         why: a sentence.
     """
 
@@ -138,7 +138,7 @@ class _Setting:
 
     @property
     def source(self) -> bytes:
-        """What INT8 is made from; FP32, which it is judged against, is the deploy graph."""
+        """What INT8 is made from; FP32, which it is judged against, is the optimized ONNX."""
         return int8_graph(self.bundle, own_frames=self.own_frames)
 
     def blocks(self) -> dict[str, Block]:
@@ -173,7 +173,7 @@ def _for_runtime(
     if base is not None and idle:
         lean = base | frozenset(idle)
         if len(lean) < len(blocks):
-            wanted[lean] = "blocks that do not pay stay in floats"
+            wanted[lean] = "blocks that do not pay stay in floating point"
     return [_proposal(setting, found.rows, blocks, kept, why) for kept, why in wanted.items()]
 
 
@@ -191,7 +191,7 @@ class _Judge:
     def __init__(self, setting: _Setting, frames: Sequence[LabelledFrame], budget: Budget) -> None:
         self._setting, self._budget = setting, budget
         with contextlib.closing(
-            open_backend("onnxruntime", setting.bundle.read(DEPLOY_MODEL), threads=setting.threads)
+            open_backend("onnxruntime", setting.bundle.read(OPTIMIZED_ONNX), threads=setting.threads)
         ) as floats:
             feed = next(iter(floats.inputs))
             self._yardstick = ReferenceEvaluator(
@@ -200,7 +200,7 @@ class _Judge:
         self._reference = self._yardstick.reference().score
 
     def fits(self, kept: Sequence[Block]) -> bool:
-        """Whether the graph with `kept` in floats is."""
+        """Whether the graph with `kept` in floating point is."""
         setting = self._setting
         model, precision = setting.graph(kept), setting.candidate.precision
         opened = open_backend(setting.candidate.backend, model, threads=setting.threads, precision=precision)

@@ -19,7 +19,7 @@ from edge_mtl.builder.tensorrt.builder import build_plan
 from edge_mtl.builder.tensorrt.half import to_half
 from edge_mtl.builder.tensorrt.images import with_casts_at_the_ends
 from edge_mtl.builder.tensorrt.options import PlanOptions, PlanPrecision
-from edge_mtl.bundle import PLAIN_MODEL, Bundle
+from edge_mtl.bundle import REFERENCE_ONNX, Bundle
 from edge_mtl.errors import BuildError
 from edge_mtl.files import atomic_directory
 from edge_mtl.onnx_graph.model import import_onnx, parse
@@ -73,7 +73,7 @@ def write_triton(
         BundleError: the bundle is damaged.
     """
     if precision not in ("fp32", "fp16"):
-        raise BuildError(f"The plain graph is exported in fp32 or fp16; {precision} was asked for.")
+        raise BuildError(f"The reference ONNX is exported in fp32 or fp16; {precision} was asked for.")
     if max_batch < 1:
         raise BuildError(f"The largest batch should be 1 or more; found {max_batch}.")
     if runtime == "tensorrt" and library is None:
@@ -81,7 +81,7 @@ def write_triton(
     target = repository / bundle.name
     if target.exists():
         raise BuildError(f"{target} exists already. Remove it, or export into another folder.")
-    model = bundle.read(PLAIN_MODEL)
+    model = bundle.read(REFERENCE_ONNX)
     ends = _ends(model)
     graph = _graph(model, runtime, precision, max_batch)
     content = graph
@@ -113,7 +113,7 @@ class _End:
 
 
 def _ends(model: bytes) -> tuple[list[_End], list[_End]]:
-    graph = parse(model, name=PLAIN_MODEL).graph
+    graph = parse(model, name=REFERENCE_ONNX).graph
     return [_end(value) for value in graph.input], [_end(value) for value in graph.output]
 
 
@@ -122,15 +122,15 @@ def _end(value: Any) -> _End:
     sides = tuple(side.dim_value for side in kind.shape.dim)
     if kind.elem_type not in _TYPES or not sides or sides[0] != 1 or not all(sides):
         name = import_onnx().TensorProto.DataType.Name(kind.elem_type)
-        raise BuildError(f"{PLAIN_MODEL}: {value.name} of type {name} and shape {sides} cannot be described for Triton.")
+        raise BuildError(f"{REFERENCE_ONNX}: {value.name} of type {name} and shape {sides} cannot be described for Triton.")
     return _End(value.name, _TYPES[kind.elem_type], sides[1:])
 
 
 def _graph(model: bytes, runtime: Runtime, precision: str, max_batch: int) -> bytes:
-    graph = with_casts_at_the_ends(model, name=PLAIN_MODEL) if runtime == "tensorrt" else model
+    graph = with_casts_at_the_ends(model, name=REFERENCE_ONNX) if runtime == "tensorrt" else model
     if precision == "fp16":
-        graph = to_half(graph, name=PLAIN_MODEL)
-    return open_batch(graph, name=PLAIN_MODEL) if max_batch > 1 else graph
+        graph = to_half(graph, name=REFERENCE_ONNX)
+    return open_batch(graph, name=REFERENCE_ONNX) if max_batch > 1 else graph
 
 
 def _options(ends: tuple[list[_End], list[_End]], precision: PlanPrecision, max_batch: int) -> PlanOptions:

@@ -120,7 +120,7 @@ def network_embedder(deploy_model: bytes, *, threads: int | None = None) -> Embe
         BuildError: the graph has no feature maps, or does not run.
     """
     onnx = import_onnx()
-    model = parse(deploy_model, name="the deploy graph")
+    model = parse(deploy_model, name="the optimized ONNX")
     tensor, channels = _deepest(GraphIndex(model))
     try:
         runtime = import_module("onnxruntime")
@@ -138,7 +138,7 @@ def network_embedder(deploy_model: bytes, *, threads: int | None = None) -> Embe
         try:
             (found,) = session.run([tensor], {feed: planes})
         except Exception as exc:
-            raise BuildError(f"The deploy graph does not run on a frame: {str(exc).splitlines()[0]}") from exc
+            raise BuildError(f"The optimized ONNX does not run on a frame: {str(exc).splitlines()[0]}") from exc
         flat = found[0].reshape(channels, -1)
         return np.concatenate([flat.mean(axis=1), flat.std(axis=1)]).astype(np.float32)
 
@@ -266,7 +266,7 @@ def _deepest(index: GraphIndex) -> tuple[str, int]:
         if is_map and node.output[0] not in index.outputs and shape[1] > 1:
             found.append((shape[2] * shape[3], -number, node.output[0], shape[1]))
     if not found:
-        raise BuildError("The deploy graph has no feature maps to compare frames by. Use the colour and gradient embedding.")
+        raise BuildError("The optimized ONNX has no feature maps to compare frames by. Use the colour and gradient embedding.")
     return min(found)[2:]
 
 
@@ -278,4 +278,4 @@ def _session(runtime: Any, model: Any, threads: int | None) -> Any:
     try:
         return runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as exc:
-        raise BuildError(f"ONNX Runtime cannot open the deploy graph: {str(exc).splitlines()[0]}") from exc
+        raise BuildError(f"ONNX Runtime cannot open the optimized ONNX: {str(exc).splitlines()[0]}") from exc

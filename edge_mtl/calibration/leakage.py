@@ -1,7 +1,7 @@
 """Keeping frames that accuracy is measured on out of calibration. Knows a bundle's held-out frames; chooses nothing.
 
-A gate is worth something only if the ranges were not learnt on the frames it measures: the same pixels, and images that
-are nearly the same (encoded again, resized, a little moved), are refused.
+An accuracy check is worth something only if the ranges were not learnt on the frames it measures: the same pixels, and images
+that are nearly the same (encoded again, resized, a little moved), are refused.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from edge_mtl.bundle import CALIBRATION, DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import CALIBRATION, OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frame_features import (
     BLURRED,
     Embedder,
@@ -130,7 +130,9 @@ def choose_frames(
     if count < 1 or spare < 0:
         raise ValueError(f"count should be at least 1 and spare at least 0; found {count} and {spare}")
     report = progress or _silent
-    embedder = network_embedder(bundle.read(DEPLOY_MODEL), threads=threads) if embedding == "network" else colour_and_gradient()
+    embedder = (
+        network_embedder(bundle.read(OPTIMIZED_ONNX), threads=threads) if embedding == "network" else colour_and_gradient()
+    )
     looks = _looks(source, bundle, embedder, cache or cache_folder() / "looks", report)
     broken = [entry for entry in looks if entry.flaw.startswith("unreadable")]
     if len(broken) > unreadable_share * len(looks):

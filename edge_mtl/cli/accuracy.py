@@ -91,7 +91,7 @@ def verify(
 
 
 @app.command(
-    short_help="Choose calibration frames for a bundle, and gate the result.",
+    short_help="Choose calibration frames for a bundle, and check the accuracy of the result.",
     epilog=block(
         "Examples:",
         "edge-mtl calibrate my-dataset --bundle bundles/rooms-b0",
@@ -117,7 +117,7 @@ def calibrate(
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Choose calibration frames for a bundle, and gate the result.
+    """Choose calibration frames for a bundle, and check the accuracy of the result.
 
     Frames are chosen so that they cover the source; black, blurred and doubled ones are left out and named. INT8 graphs
     made with them must stay within the budget; then frames, graphs and card go into the bundle as a new revision. A run
@@ -167,7 +167,7 @@ def recalibrate(
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Calibrate a bundle on this device with its own frames, gate it against FP32, and swap it in one step.
+    """Calibrate a bundle on this device with its own frames, check it against FP32, and swap it in one step.
 
     As `calibrate`, and the engines of this device are built as well. Until the last step nothing is changed: whatever
     happens before, the bundle is as it was. The revision before stays beside it, and --rollback puts it back.

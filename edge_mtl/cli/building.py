@@ -71,7 +71,7 @@ def build_engine(
     the bundle's labelled frames; the fastest that stays within --max-drop goes into the bundle's engine store. Without
     labelled frames the default of --max-drop only warns; one of your own is kept to.
 
-    With --precision auto all precisions are candidates, and INT8 with some blocks in floats: blocks that do not pay
+    With --precision auto all precisions are candidates, and INT8 with some blocks in floating point: blocks that do not pay
     here, and those that it takes to stay within the budget.
     """
     flags = (("int8", int8), ("fp32", fp32), ("fp16", fp16), ("bf16", bf16))
@@ -137,7 +137,7 @@ def export(
     bundle: BundleArgument = None,
     onnx: Annotated[
         Path | None,
-        typer.Option("--onnx", metavar="FILE", help="The plain graph: frames in, maps out.", show_default=False),
+        typer.Option("--onnx", metavar="FILE", help="The reference ONNX: frames in, maps out.", show_default=False),
     ] = None,
     triton: Annotated[
         Path | None, typer.Option("--triton", metavar="DIR", help="Write a model repository of Triton.", show_default=False)

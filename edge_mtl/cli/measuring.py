@@ -54,7 +54,9 @@ def benchmark(
     rounds: Annotated[int, typer.Option("--rounds", metavar="N", min=1, max=100_000, help="Frames per engine.")] = 30,
     duration: Annotated[
         float | None,
-        typer.Option("--duration", metavar="S", min=0.1, max=86_400, help="Seconds of taking turns, in place of --rounds."),
+        typer.Option(
+            "--duration", metavar="S", min=0.1, max=86_400, help="Seconds of interleaved timing, in place of --rounds."
+        ),
     ] = None,
     rate: Annotated[
         float | None,
@@ -75,7 +77,7 @@ def benchmark(
 ) -> None:
     """Time every engine of this device against FP32 ONNX Runtime on the plain model.
 
-    Whole frames, from image to maps; the engines take turns frame by frame, so that what else the machine does hits
+    Whole frames, from image to maps; the engines are interleaved frame by frame, so that what else the machine does hits
     them alike. Also measured: stages, throughput of stream(), start-up and memory in processes of their own, accuracy on
     the bundle's labelled frames, energy where the device tells, and what held the machine back meanwhile.
 

@@ -1,4 +1,4 @@
-"""`edge-mtl benchmark`: every engine of this device and the plain FP32 graph, whole frames, in turns.
+"""`edge-mtl benchmark`: every engine of this device and the plain FP32 graph, whole frames, interleaved.
 
 Knows the order of the measurements; what is compared, clocks and fairness are in edge_mtl.bench, and how it is shown is
 in benchmark_table and edge_mtl.bench.card.
@@ -42,7 +42,7 @@ class BenchmarkConfig:
 
     Attributes:
         rounds: timed frames per engine, where no duration is given.
-        duration_s: seconds of taking turns instead.
+        duration_s: seconds of interleaved timing instead.
         rate_hz: of a camera whose frames are answered too; None for none.
         brief: latency, start-up and memory only.
     """
@@ -105,7 +105,7 @@ def _measure(
             rounds=None if depth.duration_s is not None else depth.rounds,
             duration_s=depth.duration_s,
             warm_up_calls=20 if depth.brief else _WARM_UP_CALLS,
-            progress=lambda done, total: step("timing whole frames, in turns", done, total),
+            progress=lambda done, total: step("timing whole frames, interleaved", done, total),
         )
         baseline = turns[subjects[0].name].seconds
         rows = {subject.name: _row(subject, turns[subject.name], baseline) for subject in subjects}

@@ -50,7 +50,7 @@ def _latency(terminal: Terminal, report: BenchmarkReport) -> None:
     numbers = [*numbers, "prepare", "infer", "post", "start s", "MB"] if batch == 1 else ["frames/s", *numbers]
     names = " and ".join(dict.fromkeys(str(bundle["name"]) for bundle in report.bundles))
     what = "whole frames" if batch == 1 else f"inference of {batch} frames at once, each"
-    title = f"{names}: {what} of {height}x{width}, {report.rounds} rounds in turns, {report.rows[0].threads} threads"
+    title = f"{names}: {what} of {height}x{width}, {report.rounds} interleaved rounds, {report.rows[0].threads} threads"
     result = table(title, "engine", *numbers, right=tuple(numbers))
     for row in report.rows:
         cells = [f"{value:.2f}" for value in (row.p50_ms, row.p90_ms, row.p99_ms, row.max_ms, row.jitter_ms)]

@@ -36,10 +36,10 @@ _STEPS = {
     "wait": "waiting for another build of this bundle",
     "calibrate": "running calibration frames",
     "quantize": "quantizing",
-    "search": "looking for blocks that are better kept in floats",
+    "search": "looking for blocks that are better kept in floating point",
     "plan": "building a plan of TensorRT",
     "self-test": "self-test on golden frames",
-    "time": "timing whole frames, in turns",
+    "time": "timing whole frames, interleaved",
     "evaluate": "scoring on labelled frames",
     "store": "storing engines",
 }

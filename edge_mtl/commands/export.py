@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge_mtl.backends.tensorrt.api import find_library
 from edge_mtl.builder.triton import Runtime, write_triton
-from edge_mtl.bundle import PLAIN_MODEL, find
+from edge_mtl.bundle import REFERENCE_ONNX, find
 from edge_mtl.commands.terminal import Terminal
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
@@ -38,7 +38,7 @@ def run(
     written: dict[str, int] = {}
     remarks: list[str] = []
     if onnx is not None:
-        payload = bundle.read(PLAIN_MODEL)
+        payload = bundle.read(REFERENCE_ONNX)
         try:
             write_atomic(onnx, payload)
         except OSError as exc:

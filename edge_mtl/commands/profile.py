@@ -25,7 +25,7 @@ from edge_mtl.bench.interleaved import run_interleaved
 from edge_mtl.bench.layer_groups import BETWEEN, PARTS, POST, PRE, LayerGroupMap, totals
 from edge_mtl.bench.op_types import KINDS, kind_of
 from edge_mtl.bench.targets import GraphTarget
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle, find
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle, find
 from edge_mtl.commands.options import EngineOptions
 from edge_mtl.commands.terminal import Terminal, plain, table
 from edge_mtl.engine_store.resolve import ResolvedEngine, resolve_engine
@@ -78,7 +78,7 @@ def run(
             choice.backend, choice.model, precision=choice.precision, threads=options.threads, runs=rounds, device=index
         )
     # Engines keep the names of the nodes they were made of, but not those of weights, and a plan has no graph any more.
-    graph = choice.model if choice.key is None else bundle.read(DEPLOY_MODEL)
+    graph = choice.model if choice.key is None else bundle.read(OPTIMIZED_ONNX)
     known = LayerGroupMap(graph)
     parts = known.group([layer.sources for layer in found.layers])
     kinds = [kind_of(layer.kind, known.operators(layer.sources)) for layer in found.layers]

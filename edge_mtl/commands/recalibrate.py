@@ -1,4 +1,4 @@
-"""`edge-mtl calibrate` and `edge-mtl recalibrate`: new calibration frames for a bundle, gated, and the way back.
+"""`edge-mtl calibrate` and `edge-mtl recalibrate`: new calibration frames for a bundle, checked, and the way back.
 
 Knows what to say; choosing, gating and swapping are in edge_mtl.builder.
 """
@@ -30,7 +30,7 @@ STEPS: Mapping[str, str] = {
     "read": "reading the chosen frames",
     "quantize": "quantizing",
     "self-test": "self-test on golden frames",
-    "time": "timing whole frames, in turns",
+    "time": "timing whole frames, interleaved",
     "store": "storing engines",
 }
 

@@ -32,7 +32,7 @@ _STEPS = {
     "reference": "running FP32",
     "prefix": "remembering FP32 activations",
     "blocks": "quantizing one block at a time",
-    "time": "timing blocks, in turns",
+    "time": "timing blocks, interleaved",
 }
 _LOST = {"miou": ("mIoU points", 100.0), "rel": ("depth error points", 100.0), "normal": ("normals °", 1.0)}
 
@@ -83,7 +83,7 @@ def run(
     terminal.show(_table(result))
     terminal.show(
         "SQNR: power of FP32's raw maps over that of the noise, decibels; about 6 dB are one bit. "
-        "lost: accuracy on the labelled frames. saved: of FP32's time when this block alone runs on integers."
+        "lost: accuracy on the labelled frames. saved: of FP32's time when this block alone runs in INT8."
     )
     terminal.show(f"{place} and {drawn} written.")
     if terminal.json_output:

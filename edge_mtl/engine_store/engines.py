@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_mtl.backends import available
-from edge_mtl.bundle import DEPLOY_MODEL, ENGINES, Bundle
+from edge_mtl.bundle import ENGINES, OPTIMIZED_ONNX, Bundle
 from edge_mtl.cuda.gpus import Gpu, gpus
 from edge_mtl.device import DeviceFingerprint, fingerprint
 from edge_mtl.engine_store.compiled import CompiledStore
@@ -132,7 +132,7 @@ class EngineStore:
 
     def mismatch(self, record: EngineRecord) -> str | None:
         """Why an engine cannot be used here, as a sentence; None if it can. A missing runtime is no mismatch."""
-        current = self._bundle.manifest.files.get(DEPLOY_MODEL)
+        current = self._bundle.manifest.files.get(OPTIMIZED_ONNX)
         version = self.runtimes.get(record.backend)
         return why_stale(
             record,

@@ -23,7 +23,7 @@ from edge_mtl.backends import (
     open_backend,
 )
 from edge_mtl.backends.selection import AUTO, check_any, on_kind, resolve_gpu
-from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.engine_store.engines import EngineSelection, EngineStore
 from edge_mtl.errors import BackendUnavailable, EngineMismatch
 
@@ -178,7 +178,7 @@ def _for_graphs(names: Iterable[str]) -> str | None:
 
 def _from_bundle(bundle: Bundle, backend: str, precision: str, why: str) -> ResolvedEngine:
     # On a GPU pre- and post-processing belong in the graph: labels cross the bus, not logits. See docs/decisions/0003.
-    graph = DEPLOY_MODEL if bundle.has(DEPLOY_MODEL) and DEVICES[backend] == "cpu" else PLAIN_MODEL
+    graph = OPTIMIZED_ONNX if bundle.has(OPTIMIZED_ONNX) and DEVICES[backend] == "cpu" else REFERENCE_ONNX
     if precision in _UNBUILT:
         reason = f"{graph} in {precision} on {backend}, as asked for"
     else:

@@ -145,7 +145,7 @@ def repair(path: Path) -> None:
 
 
 def copy_engines(source: Bundle, folder: Path) -> None:
-    """Take the engines of `source` along into the new revision in `folder`: right where the deploy graph stays the same."""
+    """Take the engines of `source` along into the new revision in `folder`: right where the optimized ONNX stays the same."""
     engines = source.path / ENGINES
     if not engines.is_dir():
         return

@@ -35,14 +35,14 @@ class EngineRecord:
         precision: "fp32", "bf16", "fp16", "int8", "int8+bf16" or "int8+fp16": what `open_backend` is given.
         backend, runtime_version: what it was built and timed with.
         device: the machine it was built on.
-        graph_sha256: of the bundle's deploy graph that it was made from.
+        graph_sha256: of the bundle's optimized ONNX that it was made from.
         file: name of its graph or plan in the store: the key and the start of the content's digest, so that a new one
             never takes the place of one that a sidecar describes.
         sha256, size: of that file.
         options: what else it was built with: threads, recipe, digest of the calibration frames, ...
         build_seconds: time from start to the stored engine, all candidates included.
         latency_ms: median of a whole frame, image to maps.
-        baseline_latency_ms: the same for plain FP32 in ONNX Runtime, measured in turns with it.
+        baseline_latency_ms: the same for plain FP32 in ONNX Runtime, measured interleaved with it.
         ratio: how many times faster than that, round by round.
         self_test: passed, and the differences found; see `edge_mtl.evaluation.self_test`.
         agreement: with FP32 on the evaluation frames, by head.

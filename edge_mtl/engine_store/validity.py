@@ -23,7 +23,7 @@ def why_stale(
     """A sentence, None if the engine fits.
 
     Args:
-        graph_sha256: of the bundle's deploy graph; None where it has none.
+        graph_sha256: of the bundle's optimized ONNX; None where it has none.
         version: of the record's runtime here; None if that cannot be used here, which is no mismatch.
         gpu: the one that engines would run on; None without one.
     """

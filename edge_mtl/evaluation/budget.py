@@ -1,4 +1,4 @@
-"""The accuracy gate: what a graph may lose against FP32, per head, and whether it stays within that.
+"""The accuracy check: what a graph may lose against FP32, per head, and whether it stays within that.
 
 Knows scores and budgets; knows nothing about frames, graphs or files. Two questions are asked: does it lose accuracy on
 labelled frames, and does it stray from FP32's own answers? The second needs no labels and sees more: where FP32 itself
@@ -128,7 +128,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gate says about one graph.
+    """What the accuracy check says about one graph.
 
     Attributes:
         name: of the graph, for messages.

@@ -1,7 +1,7 @@
 """Streaming metrics of the three heads in NumPy, and how far two predictions agree.
 
 Knows maps and ground truth as arrays of any leading shape, for example (H, W) or (N, H, W); knows nothing about
-networks, datasets or files. Every `compute()` returns plain floats under names that are unique across heads, so that
+networks, datasets or files. Every `compute()` returns plain floating point under names that are unique across heads, so that
 the results of several heads merge into one mapping (`Manifest.accuracy`). A head that saw no valid pixel reports NaN.
 
 Definitions: LibMTL's NYUv2 example (Lin & Zhang 2023, JMLR 24(209)), after Eigen & Fergus 2015; equal to torchmetrics

@@ -49,8 +49,9 @@ TOLERANCES: Mapping[str, Tolerance] = {
 }
 """By precision: at least 1.4 times the worst difference of any room from FP32, see docs/decisions/0007. References are stored
 as float16 and processors differ, so FP32 is allowed more. Broken engines that stay within are caught by `since_build` or by
-the gate: these tolerances only say that a graph is not nonsense. "tf32" has the mantissa of "fp16", and so its tolerance;
-"int8+fp16" has that of "int8". On GPUs neither was measured; rounding alone, emulated, leaves 1.8 times room: decision 0010.
+the accuracy check: these tolerances only say that a graph is not nonsense. "tf32" has the mantissa of "fp16", and so its
+tolerance; "int8+fp16" has that of "int8". On GPUs neither was measured; rounding alone, emulated, leaves 1.8 times room:
+decision 0010.
 """
 
 _DRIFT = 1.25

@@ -1,7 +1,7 @@
 """How much noise quantization adds, block by block: signal to quantization noise against the float graph, in decibels.
 
 Knows graphs and tensors; knows nothing about heads or accuracy. A block ends where its result is added to the stream
-(residual sums, the decoder's top-down sums) or leaves the graph: what equalisation does inside a block cancels there.
+(residual sums, the decoder's top-down sums) or leaves the graph: what equalization does inside a block cancels there.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def sqnr_db(float_model: bytes, quantized: bytes, frames: Sequence[Array], *, th
         BackendUnavailable: onnx or ONNX Runtime is missing.
         BuildError: a graph does not run.
     """
-    model, other = parse(float_model, name="the deploy graph"), parse(quantized, name="the quantized graph")
+    model, other = parse(float_model, name="the optimized ONNX"), parse(quantized, name="the quantized graph")
     index, present = GraphIndex(model), {tensor for node in other.graph.node for tensor in node.output}
     blocks = {tensor: name for tensor, name in block_ends(index).items() if tensor in present}
     before, after = (open_session(graph, list(blocks), threads, why="Measuring noise") for graph in (model, other))

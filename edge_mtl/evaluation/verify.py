@@ -16,7 +16,7 @@ import numpy as np
 
 from edge_mtl.backends import available, none_usable, open_backend
 from edge_mtl.backends.selection import check_named
-from edge_mtl.bundle import CALIBRATION, DEPLOY_MODEL, PLAIN_MODEL, Bundle
+from edge_mtl.bundle import CALIBRATION, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.calibration.frame_features import thumbnail
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.calibration.leakage import refuse_calibrated
@@ -306,7 +306,7 @@ def _reference(bundle: Bundle) -> EvaluatedGraph:
     runtime = "onnxruntime" if here["onnxruntime"].usable else "openvino"
     if not here[runtime].usable:
         raise none_usable(here)
-    graph = DEPLOY_MODEL if bundle.has(DEPLOY_MODEL) else PLAIN_MODEL
+    graph = OPTIMIZED_ONNX if bundle.has(OPTIMIZED_ONNX) else REFERENCE_ONNX
     return EvaluatedGraph(runtime, "fp32", bundle.read(graph), False, label=REFERENCE)
 
 

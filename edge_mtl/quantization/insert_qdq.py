@@ -175,7 +175,7 @@ class Emission:
         return True
 
     def _drop_dead_nodes(self) -> None:
-        """Nodes whose outputs nobody reads, for example the DequantizeLinear before an operator now done on integers."""
+        """Nodes whose outputs nobody reads, for example the DequantizeLinear before an operator now done in INT8."""
         wanted, alive = set(self._index.outputs), []
         for node in reversed(self._nodes):
             if wanted & set(node.output):

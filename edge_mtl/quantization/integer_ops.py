@@ -1,9 +1,10 @@
-"""Operators on quantized tensors that ONNX Runtime would otherwise do in floats, or slowly. Writes nodes, decides nothing.
+"""Operators on quantized tensors that ONNX Runtime would otherwise do in floating point, or slowly. Writes nodes, decides
+nothing.
 
 GELU: x Phi(x) is written x sigmoid(1.715 x), because ONNX Runtime has a table look-up for a byte sigmoid and a byte product,
-but none for GELU: dequantizing, GELU in floats and quantizing again moves 18 bytes per value, this moves 5. The two differ by
-at most 0.02, about one step of an eight-bit activation. 1.702 (Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2) is best
-for Phi alone; for x Phi(x) a little more is, measured in docs/decisions/0005.
+but none for GELU: dequantizing, GELU in floating point and quantizing again moves 18 bytes per value, this moves 5. The two
+differ by at most 0.02, about one step of an eight-bit activation. 1.702 (Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2)
+is best for Phi alone; for x Phi(x) a little more is, measured in docs/decisions/0005.
 
 Upsampling: a nearest upsampling by whole factors repeats rows and columns; ONNX Runtime's Resize of bytes in
 channels-last order computes coordinates for each value, a Gather copies whole pixels.
@@ -51,7 +52,8 @@ def gelu_nodes(
 
 
 def steep_gelu(source: str, result: str, *, constant: Constant) -> list[Any]:
-    """x sigmoid(`GELU_SLOPE` x) in floats, from tensor `source` to `result`: what `gelu_nodes` computes, without rounding."""
+    """x sigmoid(`GELU_SLOPE` x) in floating point, from tensor `source` to `result`: what `gelu_nodes` computes, without
+    rounding."""
     make = import_onnx().helper.make_node
     slope, sloped, gate = constant(f"{result}_slope", np.float32(GELU_SLOPE)), f"{result}_sloped", f"{result}_gate"
     return [make("Mul", [source, slope], [sloped]), make("Sigmoid", [sloped], [gate]), make("Mul", [source, gate], [result])]

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.errors import BuildError
 from edge_mtl.onnx_graph.model import import_onnx, parse
 from edge_mtl.quantization.ranges import Range
@@ -36,7 +36,7 @@ class Learned:
         target: the runtime whose Q/DQ placement was trained with.
         ranges: by tensor.
         recipe: what the placement came from. Scales were moved before training and rounding was trained with, so its
-            equalisation and bias correction are off.
+            equalization and bias correction are off.
     """
 
     target: Target
@@ -81,7 +81,7 @@ def int8_graph(bundle: Bundle, *, own_frames: bool = True) -> bytes:
         BundleError: it is missing or damaged.
     """
     if not bundle.has(QAT_MODEL):
-        return bundle.read(DEPLOY_MODEL)
+        return bundle.read(OPTIMIZED_ONNX)
     graph = bundle.read(QAT_MODEL)
     return graph if own_frames else forget(graph)
 

@@ -1,10 +1,10 @@
 """Which tensors of a graph become integers, for which runtime. Knows graphs and recipes; writes no nodes.
 
-ONNX Runtime runs a convolution on integers only if its output is quantized too, so there the outputs of convolutions and
+ONNX Runtime runs a convolution in INT8 only if its output is quantized too, so there the outputs of convolutions and
 of the element-wise operators between them are quantized; its Gemm gives floats by itself, which attention and the
 residual sums want. OpenVINO fuses what follows a layer into it, so there only the layers' inputs are quantized; its integer
 Gemm was no faster than its bfloat16 one (AMX) nor, at these sizes, than FP32, so only convolutions are. TensorRT fuses
-likewise and wants nothing but the inputs of layers, with LayerNorm, softmax, GELU and residual sums in floats.
+likewise and wants nothing but the inputs of layers, with LayerNorm, softmax, GELU and residual sums in floating point.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Plan:
     """What to quantize.
 
     Attributes:
-        layers: nodes with weights that run on integers.
-        products: nodes that multiply two activations and run on integers.
+        layers: nodes with weights that run in INT8.
+        products: nodes that multiply two activations and run in INT8.
         inputs: tensors quantized for those layers only; everyone else reads the floats.
         outputs: tensors quantized for all their readers.
         shared: tensors among `outputs` that take scale and zero point from another one.
         folded: Relu nodes that vanish because the range of their output starts at zero.
-        gelus: Gelu nodes between two quantized tensors, done on integers.
+        gelus: Gelu nodes between two quantized tensors, done in INT8.
         tokens: by output of a 1x1 convolution, the Transpose to channels-last behind it: both become one Gemm on pixels.
     """
 
@@ -74,7 +74,7 @@ def place(index: GraphIndex, recipe: Recipe, *, target: Target) -> Plan:
 
 
 def _layers(index: GraphIndex, recipe: Recipe, target: Target) -> list[Any]:
-    """The nodes that run on integers: what placement says, then what overrides say about single layers."""
+    """The nodes that run in INT8: what placement says, then what overrides say about single layers."""
     placement = recipe.placement
     kinds = [kind for kind in placement.op_types if target != "openvino" or kind == "Conv"]
     layers = [node for node in index.nodes if is_layer(node, index, kinds)]

@@ -58,7 +58,7 @@ class Observed:
     """What one pass over the calibration frames told.
 
     Attributes:
-        scales: by tensor, (C,) float32, of equalisation; empty without it. The statistics are of the scaled graph.
+        scales: by tensor, (C,) float32, of equalization; empty without it. The statistics are of the scaled graph.
         statistics: by tensor.
     """
 
@@ -98,7 +98,7 @@ def quantize(
         frames: calibration frames, (H, W, 3) uint8 RGB of the network's size.
         recipes: by file name, each emitted for the first of its targets; those of the package when not given.
         threads: of ONNX Runtime; its default when None.
-        progress: called with ("calibrate", frames done, frames in all); those that equalisation looks at count twice.
+        progress: called with ("calibrate", frames done, frames in all); those that equalization looks at count twice.
     Returns:
         ONNX files by name. Weights have 8 bits whatever this machine is, unless the recipe says 7: engines are emitted again
         on each device, and backends compute 8 bits exactly.
@@ -163,7 +163,7 @@ def observe_activations(
     Every tensor that any of `recipes` quantizes for any of its targets is looked at, with all layers that an override
     might bring back; but for those whose range was learnt. Raises as `quantize` does.
     """
-    model = parse(deploy_model, name="the deploy graph")
+    model = parse(deploy_model, name="the optimized ONNX")
     learned = read_learned(model)
     recipes = [_settled(recipe, learned) for recipe in recipes]
     first = recipes[0]
@@ -206,7 +206,7 @@ def choose_ranges(deploy_model: bytes, observed: Observed, *, recipe: Recipe) ->
         CalibrationError: a tensor never changes.
         BuildError: a tensor was not observed: the graph or the recipe is another one.
     """
-    model = parse(deploy_model, name="the deploy graph")
+    model = parse(deploy_model, name="the optimized ONNX")
     learned = read_learned(model)
     recipe, index = _settled(recipe, learned), GraphIndex(model)
     ranges: dict[str, Range] = dict(learned.ranges) if learned is not None else {}
@@ -251,7 +251,7 @@ def insert_qdq(
     """
     if bits is None:
         bits = weight_bits(recipe.weights.reduce_range, target, fingerprint())[-1]
-    model = parse(deploy_model, name="the deploy graph")
+    model = parse(deploy_model, name="the optimized ONNX")
     if calibrated.scales:
         apply_scales(model, GraphIndex(model), calibrated.scales)
     index = GraphIndex(model)
@@ -269,7 +269,7 @@ def equalized(deploy_model: bytes, calibrated: Calibrated) -> bytes:
     """The float graph with its scales moved, as `insert_qdq` starts from it: the same function, other activations inside."""
     if not calibrated.scales:
         return deploy_model
-    model = parse(deploy_model, name="the deploy graph")
+    model = parse(deploy_model, name="the optimized ONNX")
     apply_scales(model, GraphIndex(model), calibrated.scales)
     return bytes(model.SerializeToString())
 

@@ -1,7 +1,7 @@
 """What activations look like on calibration frames: histograms, and means and reach by channel, from one pass.
 
 Knows how to run a float graph frame by frame with nothing but one frame's tensors in memory; histograms grow with what
-they meet. Every range method, bias correction and equalisation read what is gathered here; nothing is chosen here.
+they meet. Every range method, bias correction and equalization read what is gathered here; nothing is chosen here.
 """
 
 from __future__ import annotations

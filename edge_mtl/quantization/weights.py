@@ -42,7 +42,7 @@ def weight_bits(mode: ReduceRange, target: Target, device: DeviceFingerprint) ->
 
 @dataclass(frozen=True, slots=True)
 class LayerArrays:
-    """A layer in floats.
+    """A layer in floating point.
 
     Attributes:
         kind: "Conv", "Gemm" or "MatMul".

@@ -16,7 +16,7 @@ from edge_mtl.builder.candidates import Candidate
 from edge_mtl.builder.tensorrt.builder import build_plan
 from edge_mtl.builder.tensorrt.half import to_half
 from edge_mtl.builder.tensorrt.options import PlanOptions
-from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.engine import Engine
 from edge_mtl.errors import BundleError, EngineClosed, EngineMismatch
@@ -30,7 +30,7 @@ PLANS = ("fp32", "fp16", "int8+fp16")
 
 @pytest.fixture(scope="module", params=["fp32", "tf32", "fp16"])
 def session(request, onnxruntime_cuda, rooms: Bundle) -> Iterator[Backend]:
-    graph = rooms.read(DEPLOY_MODEL)
+    graph = rooms.read(OPTIMIZED_ONNX)
     opened = open_backend("onnxruntime-cuda", to_half(graph) if request.param == "fp16" else graph, precision=request.param)
     yield opened
     opened.close()
@@ -80,7 +80,7 @@ def test_onnxruntime_puts_every_node_on_the_gpu(session: Backend):
 
 
 def test_the_plain_graph_runs_on_the_gpu_and_agrees(onnxruntime_cuda, rooms: Bundle):
-    opened = open_backend("onnxruntime-cuda", rooms.read(PLAIN_MODEL))
+    opened = open_backend("onnxruntime-cuda", rooms.read(REFERENCE_ONNX))
     run_self_test(opened, rooms)
     opened.close()
 

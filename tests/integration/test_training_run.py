@@ -30,7 +30,7 @@ from mtl.settings import RunSettings
 from rich.console import Console
 
 import train as train_script
-from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.engine import Engine
 from edge_mtl.evaluation.metrics import HIGHER_IS_BETTER, angles_deg
 from edge_mtl.tasks import TASK_NAMES
@@ -214,7 +214,7 @@ def check_bundle(bundle: Bundle) -> None:
     assert bundle.tasks == ("segmentation", "depth", "normals")
     assert (manifest.input.height, manifest.input.width) == (64, 96)
     assert manifest.canonical_intrinsics == pytest.approx((353 * 64 / 288, 353 * 64 / 288, 47.5, 31.5))
-    assert bundle.has(PLAIN_MODEL)
+    assert bundle.has(REFERENCE_ONNX)
     assert len(bundle.list("calibration")) == manifest.calibration["count"] == 4
     assert len(bundle.list("evaluation", suffixes=(".jpg",))) == 3
     assert set(HIGHER_IS_BETTER) <= set(manifest.accuracy["fp32"])
@@ -222,7 +222,7 @@ def check_bundle(bundle: Bundle) -> None:
     assert manifest.provenance["command"].startswith("python train/train.py --name trial ")
     assert manifest.provenance["training_command"] == manifest.provenance["command"], "kept with the weights, too"
 
-    graph = OnnxGraph(bundle.read(DEPLOY_MODEL), threads=1)
+    graph = OnnxGraph(bundle.read(OPTIMIZED_ONNX), threads=1)
     for name in ("000", "001"):
         image = decoded(bundle, f"golden/{name}.png")[..., ::-1]
         stored = np.load(io.BytesIO(bundle.read(f"golden/{name}.npz")))

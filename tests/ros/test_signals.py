@@ -91,7 +91,7 @@ def test_a_signal_ends_the_node_in_every_phase(
 def test_a_signal_ends_a_build_which_can_be_made_afterwards(
     ros_environment: dict[str, str], tmp_path: Path, number: int
 ) -> None:
-    # No evaluation: INT8 of an untrained network is not accurate enough for the gate.
+    # No evaluation: INT8 of an untrained network is not accurate enough for the accuracy check.
     own = make_bundle(tmp_path / "tiny", calibration=40, evaluation=0)
     arguments = ("-p", f"bundle:={own.path}", "-p", "threads:=1", "-p", "build:=int8", "-p", "backend:=onnxruntime")
     with running(ros_environment, tmp_path / "log", *arguments) as node:

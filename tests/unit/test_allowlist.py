@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edge_mtl import backends
 from edge_mtl.backends import available, open_backend
 from edge_mtl.builder.pipeline import build_engine
-from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, PLAIN_MODEL, Bundle, new_revision
+from edge_mtl.bundle import DEMO_BUNDLE, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle, new_revision
 from edge_mtl.engine import Engine
 from edge_mtl.errors import BundleError, EdgeMtlError
 from edge_mtl.onnx_graph import allowlist
@@ -135,13 +135,13 @@ def test_a_bundle_with_such_a_graph_neither_runs_nor_builds(what: str, tmp_path:
     payload = changed(HOSTILE[what][0])
 
     def exchange(folder: Path) -> None:
-        (folder / DEPLOY_MODEL).write_bytes(payload)
+        (folder / OPTIMIZED_ONNX).write_bytes(payload)
 
     hostile = new_revision(make_bundle(tmp_path / "tiny"), exchange)  # its hashes fit: they say nothing about its author
     with pytest.raises(BundleError, match="refused"):
         Engine(hostile)
     for precision in ("int8", "fp32"):
-        with pytest.raises(BundleError, match=DEPLOY_MODEL):
+        with pytest.raises(BundleError, match=OPTIMIZED_ONNX):
             build_engine(hostile, precision=precision)
     assert not list(tmp_path.rglob("engines/*.onnx"))
 
@@ -151,7 +151,7 @@ def test_graphs_of_this_package_pass() -> None:
     check_graph(graph_model())
     if DEMO_BUNDLE.is_dir():
         demo = Bundle.open(DEMO_BUNDLE)
-        for name in (PLAIN_MODEL, DEPLOY_MODEL):
+        for name in (REFERENCE_ONNX, OPTIMIZED_ONNX):
             check_graph(demo.read(name), name=name)
 
 

@@ -18,7 +18,7 @@ from edge_mtl.backends import DEVICES, BackendInfo, TensorSpec, available
 from edge_mtl.backends.profiling import profile_graph
 from edge_mtl.bench.layer_groups import NECK, PARTS, POST, PRE, LayerGroupMap, totals
 from edge_mtl.bench.op_types import KINDS, kind_of
-from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.commands import profile
 from edge_mtl.errors import BackendUnavailable, BuildError
 from tests.command_line import assert_failed, edge_mtl
@@ -99,17 +99,17 @@ def test_a_layer_without_a_known_name_goes_with_the_one_before() -> None:
 def test_a_runtime_tells_the_time_of_its_layers(tiny_bundle: Bundle, name: str) -> None:
     if not available()[name].usable:
         pytest.skip(available()[name].reason)
-    found = profile_graph(name, tiny_bundle.read(PLAIN_MODEL), threads=1, runs=4)
+    found = profile_graph(name, tiny_bundle.read(REFERENCE_ONNX), threads=1, runs=4)
     assert (found.backend, found.threads, len(found.run_s)) == (name, 1, 4)
     assert all(len(layer.seconds) == 4 for layer in found.layers)
     for run, whole in enumerate(found.run_s):
         assert 0 < sum(layer.seconds[run] for layer in found.layers) < whole * 10, "seconds, of the same run"
-    parts = set(LayerGroupMap(tiny_bundle.read(PLAIN_MODEL)).group([layer.sources for layer in found.layers]))
+    parts = set(LayerGroupMap(tiny_bundle.read(REFERENCE_ONNX)).group([layer.sources for layer in found.layers]))
     assert {"segmentation head", "depth head", "normals head", POST} <= parts <= set(PARTS)
 
 
 def test_a_runtime_without_a_profiler_is_named(tiny_bundle: Bundle) -> None:
-    model = tiny_bundle.read(DEPLOY_MODEL)
+    model = tiny_bundle.read(OPTIMIZED_ONNX)
     with pytest.raises(BackendUnavailable, match="Unknown backend"):
         profile_graph("abacus", model)
     if "onnxruntime-cuda" in available():

@@ -22,7 +22,7 @@ from edge_mtl.backends.onnxruntime import OnnxRuntimeBackend, session_options
 from edge_mtl.backends.openvino import OpenVinoBackend
 from edge_mtl.backends.saturation_test import adds_exactly, hardest_layer
 from edge_mtl.builder.pipeline import build_engine
-from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import DEMO_BUNDLE, OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.device import DISABLED_FEATURES, DeviceFingerprint, fingerprint
 from edge_mtl.engine_store.engines import EngineStore
@@ -267,7 +267,7 @@ class TestExactArithmetic:
     @staticmethod
     def quantized(bundle: Bundle, bits: int, target: str = "onnxruntime") -> bytes:
         frames = load_calibration(bundle, count=6, unreadable_share=0.0).frames
-        deploy = bundle.read(DEPLOY_MODEL)
+        deploy = bundle.read(OPTIMIZED_ONNX)
         return insert_qdq(deploy, calibrate(deploy, frames, recipe=RECIPE, threads=1), recipe=RECIPE, target=target, bits=bits)  # type: ignore[arg-type]
 
 
@@ -277,7 +277,7 @@ def test_the_graphs_that_a_bundle_brings_are_judged_as_their_exact_arithmetic_wo
     frames = load_calibration(bundle, count=6, unreadable_share=0.0).frames
     plan = dataclasses.replace(load_recipe(TENSORRT_INT8), targets=("tensorrt",))
     cpu = dataclasses.replace(RECIPE, targets=("onnxruntime",))
-    models = quantize(bundle.read(DEPLOY_MODEL), frames, recipes={TENSORRT_MODEL: plan, CPU_MODEL: cpu}, threads=2)
+    models = quantize(bundle.read(OPTIMIZED_ONNX), frames, recipes={TENSORRT_MODEL: plan, CPU_MODEL: cpu}, threads=2)
     for name, model in models.items():
         with closing(OnnxRuntimeBackend(model, threads=2, precision="int8", optimize=False)) as exact:
             meant = golden_agreement(exact, bundle)

@@ -19,7 +19,7 @@ import pytest
 import edge_mtl
 from edge_mtl import backends
 from edge_mtl.backends import Availability, available, open_backend
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.engine import Engine
 from edge_mtl.engine_store import resolve
 from edge_mtl.engine_store.engines import EngineStore
@@ -45,8 +45,8 @@ def store_engine(
     bundle: Bundle, *, backend: str = FIRST, precision: str = "fp32", ratio: float = 2.0, **changes
 ) -> EngineRecord:
     """Put an engine into the bundle's store as a build would: here the bundle's own graph."""
-    store, payload = EngineStore(bundle), bundle.read(DEPLOY_MODEL)
-    graph = bundle.manifest.files[DEPLOY_MODEL].sha256
+    store, payload = EngineStore(bundle), bundle.read(OPTIMIZED_ONNX)
+    graph = bundle.manifest.files[OPTIMIZED_ONNX].sha256
     version = changes.pop("runtime_version", available()[backend].version or "1.0")
     key = engine_key(
         backend=backend, runtime_version=version, device=store.device, precision=precision, graph_sha256=graph, options={}
@@ -143,7 +143,7 @@ def test_an_altered_engine_is_refused_before_a_runtime_sees_it(own_bundle, monke
 
 
 def test_an_altered_bundle_is_refused_before_a_runtime_sees_it(own_bundle, monkeypatch):
-    path = own_bundle.path / DEPLOY_MODEL
+    path = own_bundle.path / OPTIMIZED_ONNX
     path.write_bytes(path.read_bytes()[:-9])
     opened = []
     monkeypatch.setattr("edge_mtl.engine_store.resolve.open_backend", lambda *args, **options: opened.append(args))
@@ -242,7 +242,7 @@ def test_an_engine_that_answers_wrongly_is_refused_at_load(tmp_path):
     bundle = make_bundle(tmp_path / "wrong")
 
     def damage(folder: Path) -> None:
-        (folder / DEPLOY_MODEL).write_bytes(model.SerializeToString())
+        (folder / OPTIMIZED_ONNX).write_bytes(model.SerializeToString())
 
     wrong = edge_mtl.bundle.new_revision(bundle, damage)
     with pytest.raises(AccuracyError, match="depth"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.device import DeviceFingerprint, fingerprint
 from edge_mtl.engine_store import engines
 from edge_mtl.engine_store.engines import EngineStore, cache_folder
@@ -32,7 +32,7 @@ def record_of(bundle: Bundle, payload: bytes = PAYLOAD, **changes: object) -> En
         "backend": "onnxruntime",
         "runtime_version": "1.0",
         "device": fingerprint(),
-        "graph_sha256": bundle.manifest.files[DEPLOY_MODEL].sha256,
+        "graph_sha256": bundle.manifest.files[OPTIMIZED_ONNX].sha256,
         "options": {"threads": None},
         "latency_ms": 10.0,
         "ratio": 2.0,

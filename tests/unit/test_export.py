@@ -1,4 +1,4 @@
-"""`edge-mtl export`: the plain graph, and a model repository of Triton with a graph or a plan."""
+"""`edge-mtl export`: the reference ONNX, and a model repository of Triton with a graph or a plan."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edge_mtl.builder.tensorrt.builder import PlanReport
 from edge_mtl.builder.tensorrt.contents import NetworkContents
 from edge_mtl.builder.tensorrt.options import PlanOptions
 from edge_mtl.builder.triton import write_triton
-from edge_mtl.bundle import PLAIN_MODEL, Bundle
+from edge_mtl.bundle import REFERENCE_ONNX, Bundle
 from edge_mtl.errors import BuildError
 from tests.bundles import make_image
 from tests.command_line import assert_failed, edge_mtl
@@ -33,7 +33,7 @@ def test_the_plain_graph_is_written_as_it_is(tiny_bundle: Bundle, tmp_path: Path
     path = tmp_path / "new" / "model.onnx"
     done = edge_mtl("export", tiny_bundle.path, "--onnx", path, "--json")
     assert done.code == 0, done.err
-    assert path.read_bytes() == tiny_bundle.read(PLAIN_MODEL)
+    assert path.read_bytes() == tiny_bundle.read(REFERENCE_ONNX)
     assert done.records[0]["written"] == {str(path): path.stat().st_size}
 
 
@@ -110,7 +110,7 @@ def test_requests_put_together_get_the_answers_they_get_alone(
     frames = np.stack([make_image(seed) for seed in range(3)])
     together = run((tmp_path / tiny_bundle.name / "1" / "model.onnx").read_bytes(), frames)
     for number in range(3):
-        alone = run(tiny_bundle.read(PLAIN_MODEL), frames[number : number + 1])
+        alone = run(tiny_bundle.read(REFERENCE_ONNX), frames[number : number + 1])
         np.testing.assert_allclose(together["depth"][number], alone["depth"][0], atol=tolerance, rtol=tolerance)
         assert (together["segmentation"][number] == alone["segmentation"][0]).mean() > 0.99
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration import sampling
 from edge_mtl.calibration.frame_features import LookCache, colour_and_gradient, look, network_embedder, thumbnail
 from edge_mtl.calibration.frames import load_calibration
@@ -227,7 +227,7 @@ def test_the_digest_is_of_the_pixels_that_a_build_will_read(choose: Any, tmp_pat
 
 
 def test_the_network_tells_scenes_apart_as_the_pixels_do(tiny_bundle: Bundle) -> None:
-    network, pixels = network_embedder(tiny_bundle.read(DEPLOY_MODEL), threads=1), colour_and_gradient()
+    network, pixels = network_embedder(tiny_bundle.read(OPTIMIZED_ONNX), threads=1), colour_and_gradient()
     frames = [cv2.resize(scene(number), (WIDTH, HEIGHT)) for number in range(3)]
     for embedder in (network, pixels):
         first, second, again = (embedder.embed(frame) for frame in (frames[0], frames[1], frames[0]))

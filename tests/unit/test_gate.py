@@ -1,4 +1,4 @@
-"""The gate: budgets, losses with error bars, verdicts, and what is refused."""
+"""The accuracy check: budgets, losses with error bars, verdicts, and what is refused."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from edge_mtl.builder import pipeline
-from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, EVALUATION, Bundle, new_revision
+from edge_mtl.bundle import DEMO_BUNDLE, EVALUATION, OPTIMIZED_ONNX, Bundle, new_revision
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.engine_store.revision import history
@@ -246,7 +246,7 @@ class TestLabelledFolders:
 
 
 def test_noise_is_measured_against_the_float_graph(tiny_bundle: Bundle) -> None:
-    deploy = tiny_bundle.read(DEPLOY_MODEL)
+    deploy = tiny_bundle.read(OPTIMIZED_ONNX)
     (good,) = quantized_subjects(tiny_bundle, backend="onnxruntime", threads=1)
     frames = [make_image(number) for number in range(2)]
     clean = sqnr_db(deploy, good.model, frames, threads=1)
@@ -306,7 +306,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Verification:
         noise,
         dim,
         EvaluatedGraph("onnxruntime", "int8", scale, True, label="broken scale"),
-        EvaluatedGraph("onnxruntime", "fp32", with_swapped_colours(bundle.read(DEPLOY_MODEL)), False, label="swapped channels"),
+        EvaluatedGraph(
+            "onnxruntime", "fp32", with_swapped_colours(bundle.read(OPTIMIZED_ONNX)), False, label="swapped channels"
+        ),
     ]
     folder_frames = labelled_folder(folder, bundle.manifest.input)
     return verify_graphs(bundle, subjects, frames=folder_frames, threads=1, images=1, noise=False)

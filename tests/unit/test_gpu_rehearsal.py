@@ -62,7 +62,7 @@ def test_the_gpu_benchmark_measures_every_plan_and_runs_long(driver: Path, tiny_
     found = json.loads(out.read_text())
     left_out = {item["name"] for item in found["left_out"]}
     assert all("onnxruntime cuda" in name or "torch" in name for name in left_out), found["left_out"]
-    plans = ("fp32", "fp16", "fp16 plain graph", "int8+fp16", "int8+fp16 depthwise in floats")
+    plans = ("fp32", "fp16", "fp16 reference ONNX", "int8+fp16", "int8+fp16 depthwise in floating point")
     rows = {f"edge_mtl tensorrt {plan}, {way}" for plan in plans for way in ("graph", "no graph", "stream")}
     assert rows < set(found["rows"])
     for name in rows:

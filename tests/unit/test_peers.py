@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_mtl.backends import available, open_backend
-from edge_mtl.bundle import PLAIN_MODEL, Bundle
+from edge_mtl.bundle import REFERENCE_ONNX, Bundle
 from edge_mtl.errors import BackendUnavailable
 from edge_mtl.tasks import TASK_NAMES
 from tests.bundles import host_model, make_image
@@ -129,7 +129,7 @@ def test_torch_of_other_weights_is_refused(script) -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("nncf") is None, reason="needs nncf")
 def test_nncf_runs_on_the_plain_export(script, tiny_bundle: Bundle) -> None:
-    plain = tiny_bundle.read(PLAIN_MODEL)
+    plain = tiny_bundle.read(REFERENCE_ONNX)
     frames = [make_image(index) for index in range(4)]
     runtimes = script("peer_runtimes")
     rival = runtimes.NncfRuntime(runtimes.quantized_by_nncf(plain, frames), threads=1, floats="fp32")
@@ -169,7 +169,7 @@ def test_one_shared_engine_is_compared_with_three_single_ones(script, tiny_bundl
         energy_s=0.0,
         step=lambda what, done, total: steps.append(what),
     )
-    assert {"opening engines", "time, in turns", "memory, in processes of its own"} == set(steps)
+    assert {"opening engines", "time, interleaved", "memory, in processes of its own"} == set(steps)
     assert not left_out
     assert {one["backend"] for one in found} == {name for name in ("onnxruntime", "openvino") if available()[name].usable}
     for one in found:

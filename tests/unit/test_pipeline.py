@@ -16,7 +16,7 @@ from edge_mtl.bench.sensors.state import MachineState
 from edge_mtl.builder import candidate_builds, pipeline
 from edge_mtl.builder.candidates import Candidate, candidates, with_weight_bits
 from edge_mtl.builder.pipeline import build_engine
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.device import DeviceFingerprint, fingerprint
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError, BundleError, CalibrationError
@@ -99,7 +99,7 @@ def test_a_choice_made_while_others_took_the_machine_is_said_to_be_unshown(
 def test_a_full_precision_build_keeps_the_graph_as_it_is(own_bundle: Bundle) -> None:
     report = build_engine(own_bundle, precision="fp32", backend="onnxruntime", threads=1)
     assert report.record.precision == "fp32"
-    assert EngineStore(own_bundle).load(report.record) == own_bundle.read(DEPLOY_MODEL)
+    assert EngineStore(own_bundle).load(report.record) == own_bundle.read(OPTIMIZED_ONNX)
     assert report.chosen.agreement["argmax_agreement"] > 0.999
     assert report.calibration == {}
 
@@ -150,7 +150,7 @@ def test_one_candidate_that_fails_does_not_stop_the_others(own_bundle: Bundle, m
 
 
 def test_a_bundle_without_a_deploy_graph_is_refused(own_bundle: Bundle) -> None:
-    files = {name: entry for name, entry in own_bundle.manifest.files.items() if name != DEPLOY_MODEL}
+    files = {name: entry for name, entry in own_bundle.manifest.files.items() if name != OPTIMIZED_ONNX}
     manifest = dataclasses.replace(own_bundle.manifest, files=files)
     (own_bundle.path / "manifest.json").write_bytes(manifest.to_json())
     with pytest.raises(BundleError, match=r"has no model\.deploy\.onnx"):
@@ -158,7 +158,7 @@ def test_a_bundle_without_a_deploy_graph_is_refused(own_bundle: Bundle) -> None:
 
 
 def test_an_altered_graph_is_refused(own_bundle: Bundle) -> None:
-    path = own_bundle.path / DEPLOY_MODEL
+    path = own_bundle.path / OPTIMIZED_ONNX
     path.write_bytes(path.read_bytes()[:-1] + b"X")
     with pytest.raises(BundleError, match="was altered"):
         build_engine(own_bundle, precision="fp32", backend="onnxruntime")

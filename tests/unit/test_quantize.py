@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_mtl.backends import open_backend
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.errors import BackendUnavailable, BuildError, CalibrationError
 from edge_mtl.onnx_graph import model as graph_model
@@ -177,7 +177,7 @@ def test_what_gelu_on_bytes_adds_to_the_mean_of_its_result_is_taken_out_of_the_n
 
     assert error_of_the_mean(calibrated) < 0.8 * error_of_the_mean(without)
     in_floats = [insert_qdq(model, ranges, recipe=RECIPE, target="openvino", bits=8) for ranges in (calibrated, without)]
-    assert in_floats[0] == in_floats[1], "where GELU is computed in floats nothing is taken out"
+    assert in_floats[0] == in_floats[1], "where GELU is computed in floating point nothing is taken out"
     floats = changed(element_wise=("Add", "Relu", "Resize"))
     kept = [insert_qdq(model, ranges, recipe=floats, target="onnxruntime", bits=8) for ranges in (calibrated, without)]
     assert kept[0] == kept[1]
@@ -364,4 +364,4 @@ class TestCalibrationFrames:
 
     def test_the_deploy_graph_of_the_bundle_can_be_quantized(self, tiny_bundle: Bundle) -> None:
         frames = load_calibration(tiny_bundle, count=4, unreadable_share=0.0).frames
-        assert facts(quantize_for_cpu(tiny_bundle.read(DEPLOY_MODEL), frames, recipe=RECIPE)).integer_layers == 4
+        assert facts(quantize_for_cpu(tiny_bundle.read(OPTIMIZED_ONNX), frames, recipe=RECIPE)).integer_layers == 4

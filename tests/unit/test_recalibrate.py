@@ -1,4 +1,4 @@
-"""New calibration on the device: gated, swapped in one step, kept, rolled back; killed at any moment, still usable."""
+"""New calibration on the device: checked, swapped in one step, kept, rolled back; killed at any moment, still usable."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 from edge_mtl.builder import pipeline
 from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.builder.recalibrate import recalibrate
-from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import DEMO_BUNDLE, OPTIMIZED_ONNX, Bundle
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.engine_store.revision import rollback
 from edge_mtl.errors import BuildError, BundleError
@@ -152,7 +152,7 @@ def test_a_bundle_is_not_calibrated_by_a_recipe_that_its_gate_cannot_run(own_bun
 def test_the_recipe_of_the_guide_works_on_the_demo_bundle(tmp_path: Path) -> None:
     guide = (Path(__file__).resolve().parents[2] / "docs" / "guides" / "int8.md").read_text(encoding="utf-8")
     recipe = load_recipe(written(tmp_path, guide.split("```toml\n")[1].split("```")[0]))
-    index = GraphIndex(parse(Bundle.open(DEMO_BUNDLE).read(DEPLOY_MODEL), name="the demo"))
+    index = GraphIndex(parse(Bundle.open(DEMO_BUNDLE).read(OPTIMIZED_ONNX), name="the demo"))
     assert recipe.name == "my-robot"
     assert not without_layers(recipe.layers, index)
 

@@ -14,7 +14,7 @@ from edge_mtl.builder.candidate_builds import CandidateBuild
 from edge_mtl.builder.candidates import Candidate, candidates
 from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.builder.search import propose, smallest_fitting
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.device import fingerprint
 from edge_mtl.engine_store.engines import EngineStore
@@ -71,7 +71,7 @@ def proposals(
 ) -> list[search.Proposal]:
     monkeypatch.setattr(search, "measure_sensitivity", measured)
     images = load_calibration(bundle, count=4, unreadable_share=0.0)
-    calibrated = calibrate(bundle.read(DEPLOY_MODEL), images.frames, recipe=RECIPE)
+    calibrated = calibrate(bundle.read(OPTIMIZED_ONNX), images.frames, recipe=RECIPE)
     return propose(bundle, images, ORT, recipe=RECIPE, calibrated=calibrated, budget=budget, limit_s=limit_s, threads=1)
 
 
@@ -101,7 +101,7 @@ def test_blocks_that_do_not_pay_go_back_to_floats(tiny_bundle: Bundle, monkeypat
     (found,) = proposals(tiny_bundle, monkeypatch, measured)
     assert found.float_blocks == found.candidate.float_blocks == ("depthwise",)
     assert facts(found.model).integer_layers == 3
-    assert "depthwise in floats" in found.candidate.name
+    assert "depthwise in floating point" in found.candidate.name
 
 
 def test_the_noisiest_blocks_go_first_until_the_budget_is_met(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,7 @@ def test_the_time_limit_is_shared_out(tiny_bundle: Bundle, monkeypatch: pytest.M
 
 def test_a_limit_of_no_time_still_ends_well(tiny_bundle: Bundle) -> None:
     images = load_calibration(tiny_bundle, count=4, unreadable_share=0.0)
-    calibrated = calibrate(tiny_bundle.read(DEPLOY_MODEL), images.frames, recipe=RECIPE)
+    calibrated = calibrate(tiny_bundle.read(OPTIMIZED_ONNX), images.frames, recipe=RECIPE)
     found = propose(tiny_bundle, images, ORT, recipe=RECIPE, calibrated=calibrated, budget=WIDE, limit_s=0.0, threads=1)
     assert found == []
 
@@ -193,14 +193,14 @@ class TestBuild:
         assert report.chosen.precision == "fp32"
         assert any("INT8 does not pay" in warning for warning in report.warnings)
         assert any("out of budget" in warning for warning in report.warnings)
-        assert report.graph == "the bundle's deploy graph"
+        assert report.graph == "the bundle's optimized ONNX"
 
     def test_a_mixed_engine_is_stored_under_its_own_key(self, own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
         measured = Measured(**{**PAYING, "depthwise": (40.0, -0.05)})
         monkeypatch.setattr(search, "measure_sensitivity", measured)
 
         def mixed_first(ranking: list[CandidateBuild]) -> list[CandidateBuild]:
-            return sorted(ranking, key=lambda trial: not trial.candidate.float_blocks)
+            return sorted(ranking, key=lambda build: not build.candidate.float_blocks)
 
         monkeypatch.setattr(pipeline, "_best_per_runtime", mixed_first)
         report = build_engine(own_bundle, precision="auto", backend="onnxruntime", threads=1, budget=WIDE)
@@ -208,7 +208,7 @@ class TestBuild:
         assert [record.options["float_blocks"] for record in mixed] == ["depthwise"]
         assert len({record.key for record in EngineStore(own_bundle).list()}) == 3
         assert report.record.key == mixed[0].key
-        assert any("keeps in floats: depthwise" in row.reason for row in report.rows)
+        assert any("keeps in floating point: depthwise" in row.reason for row in report.rows)
 
     def test_a_named_precision_is_not_searched(self, own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pipeline, "propose", lambda *a, **k: pytest.fail("no search was asked for"))

@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from edge_mtl.backends import Backend, BackendInfo, open_backend
-from edge_mtl.bundle import DEPLOY_MODEL, PLAIN_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.errors import AccuracyError, BundleError
 from edge_mtl.evaluation.self_test import TOLERANCES, Tolerance, golden_frame, run_self_test, since_build
@@ -40,7 +40,7 @@ def opened(model: bytes, *, precision: str = "fp32") -> Iterator[Backend]:
 @pytest.fixture(scope="module")
 def int8(tiny_bundle: Bundle) -> bytes:
     frames = load_calibration(tiny_bundle, count=6, unreadable_share=0.0).frames
-    return quantize_for_cpu(tiny_bundle.read(DEPLOY_MODEL), frames, recipe=load_recipe())
+    return quantize_for_cpu(tiny_bundle.read(OPTIMIZED_ONNX), frames, recipe=load_recipe())
 
 
 def with_constant(model: bytes, ending: str, factor: float) -> bytes:
@@ -52,7 +52,7 @@ def with_constant(model: bytes, ending: str, factor: float) -> bytes:
     return bytes(proto.SerializeToString())
 
 
-@pytest.mark.parametrize("graph", [DEPLOY_MODEL, PLAIN_MODEL])
+@pytest.mark.parametrize("graph", [OPTIMIZED_ONNX, REFERENCE_ONNX])
 def test_full_precision_passes_in_either_placement(tiny_bundle: Bundle, graph: str) -> None:
     with opened(tiny_bundle.read(graph)) as backend:
         report = run_self_test(backend, tiny_bundle)
@@ -108,19 +108,19 @@ class Altered:
 @pytest.mark.parametrize("output", ["segmentation_logits", "depth_quarter", "normals_quarter"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_single_value_that_is_not_finite_fails(tiny_bundle: Bundle, output: str, value: float) -> None:
-    with opened(tiny_bundle.read(DEPLOY_MODEL)) as backend, pytest.raises(AccuracyError, match=r"1 values .* not finite"):
+    with opened(tiny_bundle.read(OPTIMIZED_ONNX)) as backend, pytest.raises(AccuracyError, match=r"1 values .* not finite"):
         run_self_test(Altered(backend, {output: value}), tiny_bundle)
 
 
 def test_a_missing_head_fails(tiny_bundle: Bundle) -> None:
-    with opened(tiny_bundle.read(DEPLOY_MODEL)) as backend, pytest.raises(AccuracyError, match="gives no depth"):
+    with opened(tiny_bundle.read(OPTIMIZED_ONNX)) as backend, pytest.raises(AccuracyError, match="gives no depth"):
         run_self_test(Altered(backend, {"depth_quarter": None}), tiny_bundle)
 
 
 @pytest.mark.parametrize("task", ["segmentation", "depth", "normals"])
 def test_a_bundle_with_one_task_is_tested_on_that_task(tmp_path: Path, task: str) -> None:
     bundle = make_bundle(tmp_path / "single", tasks=(task,))
-    with opened(bundle.read(DEPLOY_MODEL)) as backend:
+    with opened(bundle.read(OPTIMIZED_ONNX)) as backend:
         worst = run_self_test(backend, bundle).worst
     present = [
         value
@@ -132,7 +132,7 @@ def test_a_bundle_with_one_task_is_tested_on_that_task(tmp_path: Path, task: str
 
 def test_without_golden_frames_nothing_can_be_tested(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle", golden=0)
-    with opened(bundle.read(DEPLOY_MODEL)) as backend, pytest.raises(BundleError, match="no golden frames"):
+    with opened(bundle.read(OPTIMIZED_ONNX)) as backend, pytest.raises(BundleError, match="no golden frames"):
         run_self_test(backend, bundle)
     with pytest.raises(BundleError, match="no golden frames"):
         golden_frame(bundle)
@@ -141,7 +141,7 @@ def test_without_golden_frames_nothing_can_be_tested(tmp_path: Path) -> None:
 def test_altered_golden_files_are_refused(own_bundle: Bundle) -> None:
     path = own_bundle.path / "golden" / "000.npz"
     path.write_bytes(path.read_bytes()[:-1] + b"X")
-    with opened(own_bundle.read(DEPLOY_MODEL)) as backend, pytest.raises(BundleError, match="was altered"):
+    with opened(own_bundle.read(OPTIMIZED_ONNX)) as backend, pytest.raises(BundleError, match="was altered"):
         run_self_test(backend, own_bundle)
 
 
@@ -150,12 +150,15 @@ def test_golden_files_that_hold_no_arrays_are_refused(own_bundle: Bundle, conten
     from edge_mtl.bundle import new_revision
 
     bundle = new_revision(own_bundle, lambda folder: (folder / "golden/000.npz").write_bytes(content) and None)
-    with opened(tiny_bundle.read(DEPLOY_MODEL)) as backend, pytest.raises(BundleError, match="does not hold reference outputs"):
+    with (
+        opened(tiny_bundle.read(OPTIMIZED_ONNX)) as backend,
+        pytest.raises(BundleError, match="does not hold reference outputs"),
+    ):
         run_self_test(backend, bundle)
 
 
 def test_an_engine_must_do_as_well_as_when_it_was_built(tiny_bundle: Bundle, int8: bytes) -> None:
-    with opened(tiny_bundle.read(DEPLOY_MODEL)) as backend:
+    with opened(tiny_bundle.read(OPTIMIZED_ONNX)) as backend:
         perfect = run_self_test(backend, tiny_bundle).to_dict()
     with opened(int8, precision="int8") as backend:
         report = run_self_test(backend, tiny_bundle)

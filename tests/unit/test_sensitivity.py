@@ -1,4 +1,4 @@
-"""Sensitivity: blocks alone on integers, run from remembered activations, ranked, resumed, drawn."""
+"""Sensitivity: blocks alone in INT8, run from remembered activations, ranked, resumed, drawn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge_mtl.backends import open_backend
-from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import DEMO_BUNDLE, OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import CalibrationSet, load_calibration
 from edge_mtl.errors import BuildError
 from edge_mtl.evaluation.labelled_frames import LabelledFrame, evaluation_frames
@@ -53,7 +53,7 @@ class TestBlocks:
     """Names people understand, made of layers."""
 
     def test_the_demo_network_has_the_blocks_of_its_parts(self) -> None:
-        deploy = Bundle.open(DEMO_BUNDLE).read(DEPLOY_MODEL)
+        deploy = Bundle.open(DEMO_BUNDLE).read(OPTIMIZED_ONNX)
         names = [block.name for block in find_blocks(deploy, RECIPE, target="onnxruntime")]
         parts = [f"stage {stage} {part}" for stage in (1, 2, 3, 4) for part in ("attention", "mlp")]
         assert names[0] == "stem"
@@ -84,7 +84,7 @@ class TestPrefix:
     """What comes before a block is run once."""
 
     def test_little_crosses_the_chosen_cuts(self) -> None:
-        cuts = choose_cuts(Bundle.open(DEMO_BUNDLE).read(DEPLOY_MODEL))
+        cuts = choose_cuts(Bundle.open(DEMO_BUNDLE).read(OPTIMIZED_ONNX))
         assert len(cuts) >= 5
         assert [cut.position for cut in cuts] == sorted(cut.position for cut in cuts)
         assert all(cut.size_bytes < 3 << 20 for cut in cuts)
@@ -92,7 +92,7 @@ class TestPrefix:
     def test_starting_at_a_cut_gives_the_same_as_starting_at_the_image(self) -> None:
         model = transformer_block()
         calibrated = calibrate(model, [make_image(1), make_image(2)], recipe=RECIPE)
-        assert calibrated.scales, "with equalisation, activations inside differ from those of the plain graph"
+        assert calibrated.scales, "with equalisation, activations inside differ from those of the reference ONNX"
         plain = equalized(model, calibrated)
         planes = np.ascontiguousarray(make_image(9).transpose(2, 0, 1)[None]).astype(np.float32)
         cuts, tried = choose_cuts(model, count=20), 0
@@ -123,7 +123,7 @@ class TestYardstick:
     """FP32 against others."""
 
     def test_fp32_is_perfect_against_itself_and_noise_shows_at_its_level(self, bundle: Bundle) -> None:
-        model, frames = bundle.read(DEPLOY_MODEL), list(evaluation_frames(bundle))
+        model, frames = bundle.read(OPTIMIZED_ONNX), list(evaluation_frames(bundle))
         answers = [reference(model, item.frame) for item in frames]
         evaluator = ReferenceEvaluator(
             bundle, frames, lambda planes: reference(model, planes[0].transpose(1, 2, 0).astype(np.uint8))
@@ -136,7 +136,7 @@ class TestYardstick:
         assert found.sqnr_db["normals"] == pytest.approx(20.0, abs=0.5)
 
     def test_every_third_pixel_scores_nearly_as_all_do(self, bundle: Bundle) -> None:
-        model, frames = bundle.read(DEPLOY_MODEL), list(evaluation_frames(bundle))
+        model, frames = bundle.read(OPTIMIZED_ONNX), list(evaluation_frames(bundle))
 
         def run(planes: np.ndarray) -> dict[str, np.ndarray]:
             return reference(model, planes[0].transpose(1, 2, 0).astype(np.uint8))
@@ -159,7 +159,7 @@ class TestSensitivity:
         plain = measured(bundle, images)
         assert {row.name for row in plain.rows} == {"stem", "stage 1 attention", "stage 1 mlp", "normals branch"}
         victim = "stage 1 attention"
-        blocks = find_blocks(bundle.read(DEPLOY_MODEL), RECIPE, target="onnxruntime")
+        blocks = find_blocks(bundle.read(OPTIMIZED_ONNX), RECIPE, target="onnxruntime")
         layers = next(block.layers for block in blocks if block.name == victim)
         harsh = dataclasses.replace(RECIPE, layers=tuple(LayerOverride(name, percentile=90.0) for name in layers))
         frames = list(evaluation_frames(bundle))

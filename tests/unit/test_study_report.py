@@ -321,7 +321,7 @@ def test_the_report_parses_stands_alone_and_holds_the_numbers_of_the_records(wri
         "12 of 13 finished",
         "abc123",
         "python train/study.py 'a b.toml'",
-        "int8+bf16 on openvino, the fastest on integers here",
+        "int8+bf16 on openvino, the fastest in INT8 here",
         "10.0 (9.0 to 11.0)",
         "2.00 (1.90 to 2.10)",
         "small: 10.0 ms as int8+bf16 on openvino, 2.00 times as fast as shared (1.90 to 2.10), faster",

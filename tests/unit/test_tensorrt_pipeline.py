@@ -25,7 +25,7 @@ from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.builder.tensorrt.builder import PlanReport
 from edge_mtl.builder.tensorrt.contents import NetworkContents, check_precision
 from edge_mtl.builder.tensorrt.options import PlanOptions
-from edge_mtl.bundle import PLAIN_MODEL, Bundle
+from edge_mtl.bundle import REFERENCE_ONNX, Bundle
 from edge_mtl.cuda.gpus import Gpu
 from edge_mtl.device import fingerprint
 from edge_mtl.engine_store.engines import EngineStore
@@ -127,7 +127,7 @@ def test_int8_half_and_full_precision_are_built_and_timed_beside_each_other(
     assert "after fusion: 2 int8" in report.record.contents
     kept = [(item.precision, item.options.get("graph"), item.options.get("float_blocks")) for item in store.list()]
     assert kept[:3] == [("int8+fp16", None, None), ("fp16", None, None), ("fp32", None, None)], "fastest first"
-    assert set(kept[3:]) == {("int8+fp16", None, DEPTHWISE), ("fp16", PLAIN_MODEL, None), ("int8", None, None)}
+    assert set(kept[3:]) == {("int8+fp16", None, DEPTHWISE), ("fp16", REFERENCE_ONNX, None), ("int8", None, None)}
     assert store.load(report.record).startswith(MAGIC)
 
 
@@ -144,10 +144,10 @@ def test_int8_that_is_slower_than_half_precision_is_not_the_one_chosen_and_that_
 def test_the_plain_graph_is_timed_beside_the_rewritten_one_and_may_win(
     gpu: FakeGpu, own_bundle: Bundle, store: EngineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gpu.speed["fp16, plain graph"] = 12.0
+    gpu.speed["fp16, reference ONNX"] = 12.0
     report = build_engine(own_bundle, precision="int8", threads=1, budget=None, store=store)
-    assert report.record.options["graph"] == PLAIN_MODEL
-    assert "made of the plain graph" in report.chosen.reason
+    assert report.record.options["graph"] == REFERENCE_ONNX
+    assert "made of the reference ONNX" in report.chosen.reason
     monkeypatch.setattr("edge_mtl.engine_store.resolve.available", lambda: HERE)
     monkeypatch.setattr("edge_mtl.engine_store.engines.gpus", lambda: (ORIN,))
     plan = resolve_engine(own_bundle).model
@@ -158,7 +158,7 @@ def test_the_plain_graph_is_timed_beside_the_rewritten_one_and_may_win(
 def test_depthwise_convolutions_in_floats_are_timed_beside_all_in_integers(
     gpu: FakeGpu, own_bundle: Bundle, store: EngineStore
 ) -> None:
-    gpu.speed[f"int8+fp16, {DEPTHWISE} in floats"] = 12.0
+    gpu.speed[f"int8+fp16, {DEPTHWISE} in floating point"] = 12.0
     report = build_engine(own_bundle, precision="int8", backend="tensorrt", threads=1, budget=None, store=store)
     assert report.record.options["float_blocks"] == DEPTHWISE
     plans = {item.options.get("float_blocks"): facts(store.load(item)[len(MAGIC) :]) for item in store.find(precision="int8")}

@@ -20,7 +20,7 @@ from edge_mtl.builder.tensorrt.builder import build_plan
 from edge_mtl.builder.tensorrt.half import to_half
 from edge_mtl.builder.tensorrt.images import with_casts_at_the_ends
 from edge_mtl.builder.tensorrt.options import PlanOptions
-from edge_mtl.bundle import DEMO_BUNDLE, DEPLOY_MODEL, PLAIN_MODEL, Bundle
+from edge_mtl.bundle import DEMO_BUNDLE, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.errors import BuildError
 from edge_mtl.onnx_graph.model import facts
@@ -40,7 +40,7 @@ def rtx() -> Library:
 @pytest.fixture(scope="module")
 def deploy() -> bytes:
     """The graph of rooms-b0: a PVT v2 with three heads."""
-    return Bundle.open(DEMO_BUNDLE).read(DEPLOY_MODEL)
+    return Bundle.open(DEMO_BUNDLE).read(OPTIMIZED_ONNX)
 
 
 def test_an_rtx_plan_of_the_demo_bundle_in_full_precision(rtx: Library, deploy: bytes) -> None:
@@ -96,7 +96,7 @@ def test_an_rtx_plan_takes_batches_within_its_profile(rtx: Library) -> None:
 def test_an_rtx_plan_of_the_plain_demo_graph_takes_batches(rtx: Library) -> None:
     """What `edge-mtl export --triton --plan --max-batch 4` asks for: images in, finished maps out."""
     bundle = Bundle.open(DEMO_BUNDLE)
-    graph = with_casts_at_the_ends(bundle.read(PLAIN_MODEL))
+    graph = with_casts_at_the_ends(bundle.read(REFERENCE_ONNX))
     sides = (bundle.manifest.input.height, bundle.manifest.input.width, 3)
     low, best, high = ({"image": (batch, *sides)} for batch in (1, 2, 4))
     options = PlanOptions(precision="fp16", builder_optimization_level=0, min_shapes=low, opt_shapes=best, max_shapes=high)
@@ -108,7 +108,7 @@ def test_an_rtx_plan_of_the_plain_demo_graph_takes_batches(rtx: Library) -> None
 
 @pytest.mark.skipif(os.environ.get("EDGE_MTL_LONG_TESTS") != "1", reason="EDGE_MTL_LONG_TESTS=1 runs it")
 def test_depthwise_convolutions_in_int8_fill_an_rtx_plan_with_zeros(rtx: Library, deploy: bytes) -> None:
-    """Why they are tried in floats, too: see docs/decisions/0010. Where this fails, the library has become better."""
+    """Why they are tried in floating point, too: see docs/decisions/0010. Where this fails, the library has become better."""
     bundle, recipe = Bundle.open(DEMO_BUNDLE), load_recipe(TENSORRT_INT8)
     frames = load_calibration(bundle, None, count=2, unreadable_share=0.0)
     tried = [Candidate("tensorrt", "int8+fp16"), Candidate("tensorrt", "int8+fp16", (DEPTHWISE,))]
@@ -121,7 +121,7 @@ def test_depthwise_convolutions_in_int8_fill_an_rtx_plan_with_zeros(rtx: Library
 
 def test_rtx_takes_bytes_of_images_only_behind_a_cast(rtx: Library) -> None:
     with pytest.raises(BuildError, match=r"cannot read the graph.*UInt8"):
-        build_plan(rtx, Bundle.open(DEMO_BUNDLE).read(PLAIN_MODEL), PlanOptions(precision="fp32"))
+        build_plan(rtx, Bundle.open(DEMO_BUNDLE).read(REFERENCE_ONNX), PlanOptions(precision="fp32"))
     assert build_plan(rtx, with_casts_at_the_ends(graph_model()), PlanOptions(precision="fp32")).plan
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.cuda.gpus import Gpu
 from edge_mtl.device import fingerprint
 from edge_mtl.engine_store.engines import EngineStore, cache_folder
@@ -62,7 +62,7 @@ def own_bundle(tiny_bundle: Bundle, tmp_path: Path) -> Bundle:
 
 @pytest.fixture
 def graph(own_bundle: Bundle) -> str:
-    return own_bundle.manifest.files[DEPLOY_MODEL].sha256
+    return own_bundle.manifest.files[OPTIMIZED_ONNX].sha256
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from mtl.run import BEST, STATE, Run
 from mtl.settings import QatSettings, RunSettings
 
 from edge_mtl.builder.pipeline import build_engine
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.evaluation.verify import quantized_subjects
 from edge_mtl.onnx_graph.model import facts
 from edge_mtl.quantization.learned import QAT_MODEL, int8_graph, int8_recipe
@@ -158,7 +158,7 @@ def test_a_bundle_keeps_the_network_and_brings_the_fine_tuned_graph(whole: RunSe
     assert int8_recipe(bundle).name == "cpu-int8"
     subjects = quantized_subjects(bundle, threads=1)
     assert {subject.backend for subject in subjects} == {"onnxruntime", "openvino"}
-    assert int8_graph(bundle) != bundle.read(DEPLOY_MODEL)
+    assert int8_graph(bundle) != bundle.read(OPTIMIZED_ONNX)
     report = build_engine(Bundle.open(bundle.path), precision="int8", backend="onnxruntime", threads=1, budget=None)
     assert report.chosen.stored
     assert facts(subjects[0].model).integer_layers > 20

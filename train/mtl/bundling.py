@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from edge_mtl.bundle import CALIBRATION, DEPLOY_MODEL, EVALUATION, GOLDEN, PLAIN_MODEL, Bundle, write_bundle
+from edge_mtl.bundle import CALIBRATION, EVALUATION, GOLDEN, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle, write_bundle
 from edge_mtl.errors import BundleError
 from edge_mtl.manifest import InputSpec, task_descriptions
 from edge_mtl.quantization.learned import QAT_MODEL
@@ -103,13 +103,13 @@ def export_bundle(
         # imported here: the exporter is heavy, and reading a checkpoint does not need it
         from mtl.models.export import export_deploy, export_plain
 
-        console.print(f"exporting {PLAIN_MODEL} and {DEPLOY_MODEL} at {size[0]}x{size[1]}", highlight=False)
-        export_plain(trained.model, folder / PLAIN_MODEL, height=size[0], width=size[1])
-        export_deploy(trained.model, folder / DEPLOY_MODEL, height=size[0], width=size[1])
+        console.print(f"exporting {REFERENCE_ONNX} and {OPTIMIZED_ONNX} at {size[0]}x{size[1]}", highlight=False)
+        export_plain(trained.model, folder / REFERENCE_ONNX, height=size[0], width=size[1])
+        export_deploy(trained.model, folder / OPTIMIZED_ONNX, height=size[0], width=size[1])
         if trained.fine_tuned is not None:
             console.print(f"writing {QAT_MODEL}, the graph that INT8 is made from", highlight=False)
             (folder / QAT_MODEL).write_bytes(trained.fine_tuned.graph())
-        graph = OnnxGraph((folder / DEPLOY_MODEL).read_bytes())
+        graph = OnnxGraph((folder / OPTIMIZED_ONNX).read_bytes())
         for sub in (CALIBRATION, EVALUATION, GOLDEN):
             (folder / sub).mkdir()
         chosen = spread(calibration_count, len(train))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edge_mtl.bundle import DEPLOY_MODEL, MANIFEST, Bundle
+from edge_mtl.bundle import MANIFEST, OPTIMIZED_ONNX, Bundle
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import BundleError, EngineMismatch
 from mtl.bundling import load_trained
@@ -111,7 +111,7 @@ def _bundle(path: Path, engines: bool, frames: FrameChoice) -> Iterator[Evaluati
     told = bundle.manifest.provenance
     step, parameters = (value if isinstance(value := told.get(key), int) else None for key in ("steps", "parameters"))
     data = frames.applied(DataSettings(), size)
-    graphs: dict[str, Predictor] = {"fp32": OnnxGraph(bundle.read(DEPLOY_MODEL))}
+    graphs: dict[str, Predictor] = {"fp32": OnnxGraph(bundle.read(OPTIMIZED_ONNX))}
     if engines:
         store = EngineStore(bundle)
         for record in store.list():

@@ -57,7 +57,7 @@ class ModelSettings:
         depth_output: what the depth head says: "log" metres, or "linear" metres as in LibMTL (not with log losses).
         sharing: "full" shares the backbone, "partial" its first `shared_stages` (1 to 3), "separate" nothing; where less
             than everything is shared, every task has a single-task decoder of its own.
-        exchange, gated, context, top_down, fine, last_stage_only, rays, slim: parts of the edge decoder, for ablations;
+        exchange, checked, context, top_down, fine, last_stage_only, rays, slim: parts of the edge decoder, for ablations;
             see `mtl.models.edge.EdgeOptions`.
     """
 

@@ -72,7 +72,7 @@ def subject(report: Report) -> str:
     """What one timed call is."""
     height, width = report["frame_size"]
     what = "whole frames" if _batch(report) == 1 else f"inference of {_batch(report)} frames at once, each"
-    return f"{what} of {height}×{width}, {report['rounds']} rounds in turns"
+    return f"{what} of {height}×{width}, {report['rounds']} interleaved rounds"
 
 
 def _batch(report: Report) -> int:

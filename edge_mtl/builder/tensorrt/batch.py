@@ -67,7 +67,7 @@ def _open_shapes(proto: Any, name: str) -> None:
         if node.op_type != "Reshape" or not sides or sides[0] != 1 or any(side < 1 for side in sides):
             raise BuildError(
                 f"{name}: {node.op_type} {node.name} to {sides or 'a computed shape'} does not keep frames apart. "
-                "Use the bundle's plain graph, model.onnx."
+                "Use the bundle's reference ONNX, model.onnx."
             )
         opened = f"{node.output[0]}__batch_shape"
         added[opened] = helper.from_array(np.array([-1, *sides[1:]], np.int64), opened)
@@ -81,14 +81,14 @@ def _open_shapes(proto: Any, name: str) -> None:
 def _check(proto: Any, name: str) -> None:
     """With a batch of three every output has three."""
     onnx = import_onnx()
-    trial = type(proto)()
-    trial.CopyFrom(proto)
-    for value in trial.graph.input:
+    build = type(proto)()
+    build.CopyFrom(proto)
+    for value in build.graph.input:
         value.type.tensor_type.shape.dim[0].dim_value = _TRIED
-    for value in trial.graph.output:
+    for value in build.graph.output:
         value.type.tensor_type.shape.dim[0].Clear()
     try:
-        inferred = onnx.shape_inference.infer_shapes(trial, strict_mode=True, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(build, strict_mode=True, data_prop=True)
     except Exception as exc:  # onnx raises several kinds
         raise BuildError(f"{name} does not take a batch: {' '.join(str(exc).split())}") from exc
     for value in inferred.graph.output:

@@ -35,7 +35,7 @@ class Block:
 
     Attributes:
         name: "stem", "stage 2 mlp", "neck", "depth branch", ..., or a layer's name.
-        layers: names of its layers that the recipe runs on integers, in the graph's order.
+        layers: names of its layers that the recipe runs in INT8, in the graph's order.
     """
 
     name: str
@@ -50,7 +50,7 @@ def find_blocks(deploy_model: bytes, recipe: Recipe, *, target: Target, level: L
     """
     if level not in ("block", "layer"):
         raise BuildError(f"Unknown level {level!r}: expected block or layer.")
-    index = GraphIndex(parse(deploy_model, name="the deploy graph"))
+    index = GraphIndex(parse(deploy_model, name="the optimized ONNX"))
     found: dict[str, list[str]] = {}
     for node in place(index, recipe, target=target).layers:
         name = layer_name(node, index)
@@ -59,12 +59,12 @@ def find_blocks(deploy_model: bytes, recipe: Recipe, *, target: Target, level: L
 
 
 def only(block: Block) -> tuple[LayerOverride, ...]:
-    """Overrides that leave nothing but `block` on integers."""
+    """Overrides that leave nothing but `block` in INT8."""
     return (LayerOverride("*", precision="float"), *(LayerOverride(escape(name), precision="int8") for name in block.layers))
 
 
 def without(blocks: tuple[Block, ...]) -> tuple[LayerOverride, ...]:
-    """Overrides that keep all of `blocks` in floats."""
+    """Overrides that keep all of `blocks` in floating point."""
     return tuple(LayerOverride(escape(name), precision="float") for block in blocks for name in block.layers)
 
 

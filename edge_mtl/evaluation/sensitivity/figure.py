@@ -34,7 +34,7 @@ def draw_sensitivity(found: Sensitivity) -> Image:
     timed = any(row.gain is not None for row in rows)
     names = _GAP + max([text_width(row.name, size=_SIZE) for row in rows] + [80])
     width = 2 * _MARGIN + names + len(heads) * (_BAR + _GAP) + (_GAIN_WIDTH + _GAP if timed else 0)
-    title = f"{found.bundle}: one block at a time on integers ({found.target}, {found.frames} frames)"
+    title = f"{found.bundle}: one block at a time in INT8 ({found.target}, {found.frames} frames)"
     width = max(width, 2 * _MARGIN + text_width(title, size=_SIZE, bold=True))
     image: Image = np.full((2 * _MARGIN + (len(rows) + 2) * _LINE, width, 3), BACKGROUND, np.uint8)
     put_text(image, title, (_MARGIN, _MARGIN + 16), size=_SIZE, colour=INK, bold=True)

@@ -1,4 +1,4 @@
-"""How much each block of a network suffers from integers, and gains: quantized alone, scored per head, timed in turns.
+"""How much each block of a network suffers from integers, and gains: quantized alone, scored per head, timed interleaved.
 
 FP32's answers and the activations at a few cuts are computed once; a block is then run from the cut before it. Rows are
 written as they are found, so that a run that was stopped goes on where it was. Knows the order of steps.
@@ -19,7 +19,7 @@ import numpy as np
 
 from edge_mtl.backends import Backend, available, open_backend
 from edge_mtl.bench.latency import LatencyReport, LatencyRow, measure_interleaved
-from edge_mtl.bundle import DEPLOY_MODEL, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import OWN_FRAMES, CalibrationSet
 from edge_mtl.device import fingerprint
 from edge_mtl.evaluation.labelled_frames import LabelledFrame
@@ -135,7 +135,7 @@ def measure_sensitivity(
 
 
 def _alone(deploy: bytes, ranges: Calibrated, recipe: Recipe, target: Target, block: Block) -> bytes:
-    """The graph with nothing but `block` on integers."""
+    """The graph with nothing but `block` in INT8."""
     alone = dataclasses.replace(recipe, layers=(*recipe.layers, *only(block)))
     return insert_qdq(deploy, ranges, recipe=alone, target=target)
 
@@ -159,7 +159,7 @@ class _Prefix:
         self._kept: list[dict[str, Array]] = []
         if not names:
             return
-        session = open_session(parse(deploy, name="the deploy graph"), names, threads, why="Measuring sensitivity")
+        session = open_session(parse(deploy, name="the optimized ONNX"), names, threads, why="Measuring sensitivity")
         feed = session.get_inputs()[0].name
         for number in range(len(evaluator)):
             values = session.run(names, {feed: evaluator.planes(number)})
@@ -180,10 +180,10 @@ class _Prefix:
 
 @dataclass(frozen=True, slots=True)
 class _Timer:
-    """Times every block's graph in turns with the float graph.
+    """Times every block's graph interleaved with the float graph.
 
     Attributes:
-        models: the graph with one block on integers, by the block's name.
+        models: the graph with one block in INT8, by the block's name.
         planes: the image that is run.
     """
 
@@ -243,7 +243,7 @@ def _key(
     threads: int | None,
 ) -> str:
     pixels = sha256_bytes(b"".join(np.ascontiguousarray(item.frame).tobytes() for item in frames))
-    graph = [bundle.manifest.files[name].sha256 for name in (DEPLOY_MODEL, QAT_MODEL) if bundle.has(name)]
+    graph = [bundle.manifest.files[name].sha256 for name in (OPTIMIZED_ONNX, QAT_MODEL) if bundle.has(name)]
     version = available()[backend].version
     bits = weight_bits(recipe.weights.reduce_range, target, fingerprint())[-1]
     content = [graph, calibration.digest, pixels, repr(recipe), target, level, backend, floats, version, threads, bits]

@@ -42,7 +42,7 @@ def choose_cuts(deploy_model: bytes, *, count: int = 8, limit_bytes: int = 6 << 
     Raises:
         BuildError: the graph cannot be used.
     """
-    index = GraphIndex(parse(deploy_model, name="the deploy graph"))
+    index = GraphIndex(parse(deploy_model, name="the optimized ONNX"))
     every = [cut for cut in _cuts(index) if cut.position and cut.size_bytes <= limit_bytes and cut.tensors]
     chosen: dict[int, Cut] = {}
     for number in range(count):
@@ -56,7 +56,7 @@ def choose_cuts(deploy_model: bytes, *, count: int = 8, limit_bytes: int = 6 << 
 
 def cut_before(deploy_model: bytes, layers: Iterable[str], cuts: Sequence[Cut]) -> Cut | None:
     """The last of `cuts` in front of all of `layers`; None where there is none."""
-    index = GraphIndex(parse(deploy_model, name="the deploy graph"))
+    index = GraphIndex(parse(deploy_model, name="the optimized ONNX"))
     wanted = set(layers)
     first = next((at for at, node in enumerate(index.nodes) if len(node.input) > 1 and layer_name(node, index) in wanted), 0)
     before = [cut for cut in cuts if cut.position <= first]
@@ -67,12 +67,12 @@ def suffix(model: bytes, deploy_model: bytes, cut: Cut) -> bytes:
     """What of `model` comes after `cut`, with the cut's tensors as inputs.
 
     Args:
-        model: the deploy graph with nodes added or changed after the cut only.
+        model: the optimized ONNX with nodes added or changed after the cut only.
     Raises:
         BuildError: the graph cannot be used.
     """
     onnx = import_onnx()
-    shapes = GraphIndex(parse(deploy_model, name="the deploy graph")).shapes
+    shapes = GraphIndex(parse(deploy_model, name="the optimized ONNX")).shapes
     proto = parse(model, name="the quantized graph")
     graph = proto.graph
     wanted, alive = {output.name for output in graph.output}, []

@@ -91,12 +91,12 @@ class CrossLayerEqualization:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What runs on integers.
+    """What runs in INT8.
 
     Attributes:
         op_types: layers with constant weights.
-        element_wise: operators that run on integers where all their inputs are integers.
-        products: whether attention's products of two activations run on integers too (TensorRT only).
+        element_wise: operators that run in INT8 where all their inputs are integers.
+        products: whether attention's products of two activations run in INT8 too (TensorRT only).
         exclude: regular expressions; a layer stays float if one matches the start of its node's name.
         float_tail: by output name, how many of the last layers before it stay float.
     """

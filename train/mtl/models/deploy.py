@@ -168,7 +168,7 @@ def _check_rounding(trained: MultiTaskModel, image: Tensor, expected: dict[str, 
         limit = min(max(TOLERANCE, ROUNDING_FACTOR * rounding), LARGEST_ERROR)
         if not error <= limit:
             raise BuildError(
-                f"{task} in the deploy graph of {trained.backbone.name} is off by {error:.1e}: expected <= {limit:.0e}. "
+                f"{task} in the optimized ONNX of {trained.backbone.name} is off by {error:.1e}: expected <= {limit:.0e}. "
                 "Check the weights for values that are not finite"
             )
 

@@ -1,4 +1,4 @@
-"""A trained model as ONNX files: the plain graph that anyone can run, and the deploy graph made for speed.
+"""A trained model as ONNX files: the reference ONNX that anyone can run, and the optimized ONNX made for speed.
 
 Static shapes, batch 1, opset 20, weights inside the file. Every file is checked, run in ONNX Runtime and compared with torch
 before it is written. Knows nothing about bundles or quantization.

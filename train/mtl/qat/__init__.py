@@ -1,1 +1,1 @@
-"""Fine-tuning with the rounding of integers in the loop: the deploy graph as a trainable network, and the way back."""
+"""Fine-tuning with the rounding of integers in the loop: the optimized ONNX as a trainable network, and the way back."""

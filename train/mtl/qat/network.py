@@ -1,4 +1,5 @@
-"""A deploy graph as a trainable network that rounds where the quantized graph will: weights and ranges are learnt together.
+"""An optimized ONNX graph as a trainable network that rounds where the quantized graph will: weights and ranges are learnt
+together.
 
 Knows ONNX graphs, placement and fake quantization; knows nothing about data, checkpoints or loops. The graph itself is run,
 node by node, so that whatever `edge_mtl.quantization.placement` decides holds here by construction: a tensor that gets
@@ -62,8 +63,8 @@ class QatNetwork(nn.Module):
     """Stands where a `MultiTaskModel` stands in training: same tasks and maps, at stride 4, for one input size.
 
     Args:
-        graph: a deploy graph (input `image` float32 (1, 3, H, W), RGB in 0..255) with what `write_learned` puts into it:
-            the target, the recipe and the ranges to begin with. Its weights may be missing where a state is loaded next.
+        graph: an optimized ONNX graph (input `image` float32 (1, 3, H, W), RGB in 0..255) with what `write_learned` puts into
+            it: the target, the recipe and the ranges to begin with. Its weights may be missing where a state is loaded next.
         tasks: that it predicts.
         mean, std: of the network that it was made from, for the record: the graph normalises by itself.
         mode: how ranges go on from there.
@@ -158,7 +159,7 @@ class QatNetwork(nn.Module):
     ) -> dict[str, Tensor]:
         """Every task's map from the image; see `MultiTaskModel.from_features`."""
         if image is None:
-            raise BuildError("a deploy graph shares nothing: from_features needs the image")
+            raise BuildError("an optimized ONNX graph shares nothing: from_features needs the image")
         return self(image)
 
     def forward(self, image: Tensor, *, upsample: bool = False) -> dict[str, Tensor]:
@@ -223,7 +224,7 @@ class QatNetwork(nn.Module):
         self._steps = []
         for node in index.nodes:
             if node.op_type not in OPERATORS or len(node.output) != 1:
-                raise BuildError(f"the deploy graph has the operator {node.op_type}, which cannot be trained here")
+                raise BuildError(f"the optimized ONNX has the operator {node.op_type}, which cannot be trained here")
             output = node.output[0]
             read = node.input[:1] if output in layers else node.input if output in products else ()
             self._steps.append(

@@ -1,8 +1,8 @@
-"""The operators of a deploy graph in torch, on tensors with one more axis in front: the batch. Knows no graphs.
+"""The operators of an optimized ONNX graph in torch, on tensors with one more axis in front: the batch. Knows no graphs.
 
-A deploy graph is of batch 1 throughout and its shapes are constants, often without a batch axis at all (attention works on
-(N, C) matrices). Here every tensor that comes from the image has a leading axis of B beside whatever axes ONNX gives it, so
-that one network serves any batch: an axis k of ONNX is axis k + 1. Constants have no such axis.
+An optimized ONNX graph is of batch 1 throughout and its shapes are constants, often without a batch axis at all (attention
+works on (N, C) matrices). Here every tensor that comes from the image has a leading axis of B beside whatever axes ONNX gives
+it, so that one network serves any batch: an axis k of ONNX is axis k + 1. Constants have no such axis.
 Operators: https://onnx.ai/onnx/operators, opsets 17 to 20.
 """
 
@@ -98,7 +98,7 @@ def _gemm(inputs: Inputs, attributes: Attributes) -> Tensor:
     x, weight, bias = _first(inputs).tensor, _tensor(inputs, 1), _tensor(inputs, 2)
     assert weight is not None
     if attributes.get("transA", 0) or attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0:
-        raise BuildError("a Gemm of the deploy graph is scaled or transposed: it cannot be trained")
+        raise BuildError("a Gemm of the optimized ONNX is scaled or transposed: it cannot be trained")
     return F.linear(x, weight if attributes.get("transB", 0) else weight.t(), bias)
 
 
@@ -178,12 +178,12 @@ def _resize(inputs: Inputs, attributes: Attributes) -> Tensor:
     if mode == "nearest":
         whole = height % x.shape[-2] == 0 and width % x.shape[-1] == 0
         if not whole:
-            raise BuildError("a Resize of the deploy graph is nearest by a broken factor: it cannot be trained")
+            raise BuildError("a Resize of the optimized ONNX is nearest by a broken factor: it cannot be trained")
         result = F.interpolate(flat, size=(height, width), mode="nearest")
     elif mode == "linear" and places in ("half_pixel", "pytorch_half_pixel", "align_corners"):
         result = F.interpolate(flat, size=(height, width), mode="bilinear", align_corners=places == "align_corners")
     else:
-        raise BuildError(f"a Resize of the deploy graph is {mode}, {places}: it cannot be trained")
+        raise BuildError(f"a Resize of the optimized ONNX is {mode}, {places}: it cannot be trained")
     return result.unflatten(0, x.shape[:2])
 
 
@@ -205,7 +205,7 @@ def _max_pool(inputs: Inputs, attributes: Attributes) -> Tensor:
     x, pads = _first(inputs).tensor, list(attributes.get("pads", [0, 0, 0, 0]))
     kernel, strides = list(attributes["kernel_shape"]), list(attributes.get("strides", [1, 1]))
     if attributes.get("ceil_mode", 0) or pads[:2] != pads[2:]:
-        raise BuildError("a MaxPool of the deploy graph is padded unevenly: it cannot be trained")
+        raise BuildError("a MaxPool of the optimized ONNX is padded unevenly: it cannot be trained")
     return F.max_pool2d(x.flatten(0, 1), kernel, strides, pads[:2]).unflatten(0, x.shape[:2])
 
 

@@ -74,7 +74,7 @@ def with_ranges(deploy: bytes, images: Sequence[np.ndarray], *, recipe: Recipe, 
         images: (H, W, 3) uint8 RGB of the graph's size.
     """
     calibrated = calibrate(deploy, images, recipe=replace(recipe, targets=(target,)))
-    model = parse(equalized(deploy, calibrated), name="the deploy graph")
+    model = parse(equalized(deploy, calibrated), name="the optimized ONNX")
     kept = replace(
         recipe, equalisation=CrossLayerEqualization(enabled=False), weights=replace(recipe.weights, bias_correction=False)
     )

@@ -18,7 +18,7 @@ def for_qat(settings: RunSettings, *, given: Collection[str] = ()) -> RunSetting
     """The fine-tuning run that belongs to the run `settings` describe.
 
     It begins with that run's best weights, has a name of its own, trains at the size of the last stage only, because a
-    deploy graph has one size, and in float32: bfloat16 has fewer digits than an eight-bit step needs.
+    optimized ONNX has one size, and in float32: bfloat16 has fewer digits than an eight-bit step needs.
 
     Args:
         given: keys that a person set on the command line; these stay.

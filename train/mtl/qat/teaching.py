@@ -2,8 +2,8 @@
 
 Labels alone pull on weights that had come to rest: within a few dozen steps the network without its rounding is worse than
 before, and the rounded one follows it. The network of before, without rounding, is the better teacher: its answers are there
-for every pixel, have no noise, and are what the gate compares with. Distances are those of the label losses, so that weights
-of tasks mean the same: cross-entropy becomes Kullback-Leibler divergence (Hinton et al. 2015, arXiv:1503.02531).
+for every pixel, have no noise, and are what the accuracy check compares with. Distances are those of the label losses, so that
+weights of tasks mean the same: cross-entropy becomes Kullback-Leibler divergence (Hinton et al. 2015, arXiv:1503.02531).
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def _images(settings: RunSettings, request: LatencyRequest) -> list[np.ndarray]:
 def _graphs(
     row: RowResult, request: LatencyRequest, images: list[np.ndarray], engines: Sequence[Candidate], *, threads: int
 ) -> dict[str, bytes]:
-    """The deploy graph of the row's first finished run for each engine, by the engine's name."""
+    """The optimized ONNX of the row's first finished run for each engine, by the engine's name."""
     run = row.finished[0].run
     stages = tuple(dataclasses.replace(stage, height=request.height, width=request.width) for stage in run.settings.stages)
     model = model_from(dataclasses.replace(run.settings, stages=stages), pretrained=False)
@@ -144,7 +144,7 @@ def _time(
 ) -> Latencies:
     feeds = {"image": np.ascontiguousarray(image.transpose(2, 0, 1)[None]).astype(np.float32)}
     load = os.getloadavg()[0]
-    console.print(f"latency: timing {len(graphs)} rows in {len(engines)} engines, taking turns", highlight=False)
+    console.print(f"latency: timing {len(graphs)} rows in {len(engines)} engines, interleaved", highlight=False)
     with contextlib.ExitStack() as stack:
         calls: dict[str, Callable[[], object]] = {}
         for engine in engines:  # rows of one engine are neighbours in time: what disturbs one disturbs the other

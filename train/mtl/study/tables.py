@@ -69,7 +69,7 @@ def choices_table(rows: Sequence[RowResult], *, caption: str) -> TextTable | Non
 
 
 def latency_table(latencies: Latencies) -> TextTable:
-    """Milliseconds of every timed row in every engine, and how the rows compare in the fastest one on integers."""
+    """Milliseconds of every timed row in every engine, and how the rows compare in the fastest one in INT8."""
     chosen, first = latencies.int8_engine, latencies.rows[0].name
     lines = []
     for row in latencies.rows:
@@ -78,9 +78,9 @@ def latency_table(latencies: Latencies) -> TextTable:
         against = f"{best.ratio:.2f} ({best.ratio_sure[0]:.2f} to {best.ratio_sure[1]:.2f})"
         lines.append((row.name, *cells, "" if row.name == first else against))
     caption = (
-        f"One frame of {latencies.height}x{latencies.width} through the deploy graph: milliseconds, median (10 to 90 %); "
+        f"One frame of {latencies.height}x{latencies.width} through the optimized ONNX: milliseconds, median (10 to 90 %); "
         f"{' and '.join(latencies.runtimes)}, {latencies.threads} threads on {latencies.machine}; {latencies.rounds} rounds, "
-        f"all in turns, {latencies.date}. Last column: {chosen}, the fastest on integers here, how many times as fast as "
+        f"all interleaved, {latencies.date}. Last column: {chosen}, the fastest in INT8 here, how many times as fast as "
         f"“{first}”, call by neighbouring call, with its 95 % interval."
     )
     if latencies.load > _BUSY:
