@@ -15,15 +15,15 @@ from edge_mtl.commands.benchmark import compare
 from edge_mtl.commands.build_engine import build
 from edge_mtl.commands.demo_image import draw
 from edge_mtl.commands.options import EngineOptions
-from edge_mtl.commands.results import encode_image
 from edge_mtl.commands.terminal import Terminal, one_line
 from edge_mtl.device import fingerprint
 from edge_mtl.engine import Engine, EngineInfo
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import EngineMismatch
 from edge_mtl.files import write_atomic
+from edge_mtl.image.encoding import encode_image
 from edge_mtl.sources.samples import photograph, rooms
-from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
+from edge_mtl.tasks import kind_of
 
 __all__ = ["run"]
 
@@ -48,7 +48,7 @@ def run(terminal: Terminal, path: Path | None, out: Path) -> None:
         build(terminal, bundle, "int8")
     report = compare(terminal, bundle, EngineOptions(bundle.path), rounds=_ROUNDS)
     samples = rooms(bundle, _ROOMS)
-    if (real := photograph()) is not None:
+    if (real := photograph(bundle.manifest.tasks)) is not None:
         samples.append(real)
     else:
         terminal.note("No photograph: it comes with scikit-image. Install it with: pip install 'edge-mtl[demo]'")
@@ -60,7 +60,6 @@ def run(terminal: Terminal, path: Path | None, out: Path) -> None:
         title=f"edge_mtl: one camera frame → {_tasks(bundle)}",
         subtitle="  ·  ".join((bundle.name, *_engine_facts(info, report), _device_fact())),
         footnotes=_footnotes(bundle, real is not None),
-        classes=predictions[0][1].classes if predictions else (),
     )
     write_atomic(out, encode_image(image))
     terminal.show(f"Image: {out}")
@@ -79,9 +78,7 @@ def _check_place(out: Path) -> None:
 
 
 def _tasks(bundle: Bundle) -> str:
-    classes = bundle.manifest.tasks.get(SEGMENTATION, {}).get("classes", ())
-    words = {SEGMENTATION: f"{len(classes)} classes", DEPTH: "metric depth", NORMALS: "surface normals"}
-    return ", ".join(words[task] for task in bundle.tasks)
+    return ", ".join(kind_of(spec).words(spec) for spec in bundle.manifest.tasks.values())
 
 
 def _needs_building(bundle: Bundle) -> bool:

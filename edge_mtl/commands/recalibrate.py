@@ -20,6 +20,7 @@ from edge_mtl.commands.verify import show as show_verification
 from edge_mtl.engine_store.revision import rollback
 from edge_mtl.evaluation.budget import Budget
 from edge_mtl.sources.recordings import FrameSource, open_frames
+from edge_mtl.tasks import headlines
 
 __all__ = ["STEPS", "ChoiceOptions", "go_back", "report_choice", "run", "run_source"]
 
@@ -156,11 +157,4 @@ def _content(done: Recalibration) -> dict[str, Any]:
 
 
 def _agreement(values: Mapping[str, float]) -> str:
-    parts = []
-    if "argmax_agreement" in values:
-        parts.append(f"{100 * values['argmax_agreement']:.1f}% same class")
-    if "depth_relative_difference" in values:
-        parts.append(f"depth {100 * values['depth_relative_difference']:.1f}%")
-    if "normal_angle_deg" in values:
-        parts.append(f"normals {values['normal_angle_deg']:.2f}°")
-    return ", ".join(parts)
+    return ", ".join(f"{measure.title} {measure.show(values[key])}" for key, measure in headlines(values).items())

@@ -8,10 +8,8 @@ from __future__ import annotations
 import errno
 import io
 import os
-import struct
 import tempfile
-import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -21,18 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_mtl.files import TEMPORARY_PREFIX, write_atomic
-from edge_mtl.image.colour import colour_depth, colour_normals, depth_range
-from edge_mtl.image.panel import overlay, panel
+from edge_mtl.image.encoding import encode_image
+from edge_mtl.image.panel import panel
 from edge_mtl.prediction import Prediction
 from edge_mtl.sources.media import Frame
-from edge_mtl.tasks import NYU13_PALETTE
+from edge_mtl.tasks import kind_of
+from edge_mtl.tasks.drawing import scales, tiles
 
-__all__ = ["KINDS", "Kind", "ResultWriter", "encode_depth", "encode_image", "encode_labels"]
+__all__ = ["KINDS", "Kind", "ResultWriter"]
 
 Kind = Literal["overlay", "panel", "png", "npz"]
 KINDS: tuple[Kind, ...] = ("overlay", "panel", "png", "npz")
-
-_MAX_DEPTH_MM = 65535
 
 
 class ResultWriter:
@@ -53,7 +50,7 @@ class ResultWriter:
     ) -> None:
         self.folder = folder
         self._kinds = kinds
-        self._range_m: tuple[float, float] | None = None
+        self._scales: dict[str, Any] = {}
         self._videos: dict[str, _VideoFile] = {}
         if frame_rate is not None:
             self._videos = {kind: _VideoFile(folder / f"{name}.{kind}.mp4", frame_rate) for kind in ("overlay", "panel")}
@@ -65,11 +62,11 @@ class ResultWriter:
             OSError: the disk is full or the folder is not writable.
         """
         written: list[Path] = []
-        if "overlay" in self._kinds and prediction.segmentation is not None:
-            written += self._image(frame, "overlay", overlay(frame.pixels, prediction.segmentation, classes=prediction.classes))
+        drawn = tiles(frame.pixels, prediction.results, scales=self._common_scales(prediction))
+        if "overlay" in self._kinds:
+            written += self._image(frame, "overlay", drawn[0][1])
         if "panel" in self._kinds:
-            image = panel(frame.pixels, prediction, classes=prediction.classes, range_m=self._depth_range(prediction))
-            written += self._image(frame, "panel", image)
+            written += self._image(frame, "panel", panel(frame.pixels, drawn))
         files: dict[str, bytes] = {}
         if "png" in self._kinds:
             files |= _png_files(prediction)
@@ -105,74 +102,31 @@ class ResultWriter:
         write_atomic(path, encode_image(image))
         return [path]
 
-    def _depth_range(self, prediction: Prediction) -> tuple[float, float] | None:
-        """One colour scale for a whole video, a quarter wider than its first frame's; images get their own."""
-        if self._videos and self._range_m is None and prediction.depth is not None:
-            near, far = depth_range(prediction.depth)
-            self._range_m = near * 0.75, far * 1.25
-        return self._range_m
-
-
-def encode_image(rgb: NDArray[np.uint8]) -> bytes:
-    """An (H, W, 3) uint8 RGB image as PNG."""
-    return _png(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-
-
-def encode_depth(depth_m: NDArray[np.float32]) -> bytes:
-    """Depth (H, W) float32 metres as 16-bit grey PNG in millimetres; 0 is unknown, 65535 is that far or farther."""
-    known = np.isfinite(depth_m) & (depth_m > 0)
-    millimetres = np.round(np.where(known, depth_m, 0.0) * 1000.0)
-    return _png(np.clip(millimetres, 0, _MAX_DEPTH_MM).astype(np.uint16))
-
-
-def encode_labels(labels: NDArray[np.uint8], *, palette: NDArray[np.uint8] = NYU13_PALETTE) -> bytes:
-    """Class indices (H, W) uint8 as PNG with a palette: viewers show colours, readers of indices get the classes."""
-    grey = _png(labels)
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(palette)] = palette
-    # Indexed and grey 8-bit pixels are stored alike: change the colour type in the header, then insert the palette.
-    signature, header, rest = grey[:8], bytearray(grey[16:29]), grey[33:]
-    header[9] = 3
-    return signature + _chunk(b"IHDR", bytes(header)) + _chunk(b"PLTE", table.tobytes()) + rest
+    def _common_scales(self, prediction: Prediction) -> Mapping[str, Any]:
+        """One scale for a whole video, a quarter wider than its first frame's; images get their own."""
+        if self._videos and not self._scales:
+            self._scales = scales(prediction.results, margin=0.25)
+        return self._scales
 
 
 def _png_files(prediction: Prediction) -> dict[str, bytes]:
-    """Content by file name suffix, for the maps that are there."""
+    """Content by file name suffix, for the results that are there."""
     files: dict[str, bytes] = {}
-    if prediction.segmentation is not None:
-        files["segmentation.png"] = encode_labels(prediction.segmentation)
-    if prediction.depth is not None:
-        files["depth.png"] = encode_depth(prediction.depth)
-        files["depth-colour.png"] = encode_image(colour_depth(prediction.depth))
-    if prediction.normals is not None:
-        files["normals.png"] = encode_image(colour_normals(prediction.normals))
+    for result in prediction.results.values():
+        files |= kind_of(result.spec).images(result.spec, result)
     return files
 
 
 def _npz(prediction: Prediction) -> bytes:
     arrays: dict[str, Any] = {
-        "segmentation": prediction.segmentation,
-        "confidence": prediction.confidence,
-        "depth": prediction.depth,
-        "normals": prediction.normals,
         "intrinsics": np.array(list(prediction.intrinsics), np.float64),
         "intrinsics_assumed": np.array(prediction.intrinsics_assumed),
     }
+    for result in prediction.results.values():
+        arrays |= kind_of(result.spec).arrays(result.spec, result)
     stream = io.BytesIO()
-    np.savez_compressed(stream, **{name: array for name, array in arrays.items() if array is not None})
+    np.savez_compressed(stream, **arrays)
     return stream.getvalue()
-
-
-def _png(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
-    done, encoded = cv2.imencode(".png", pixels)
-    if not done:
-        raise OSError(errno.EIO, "a PNG could not be encoded")
-    return bytes(encoded.tobytes())
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    """One PNG chunk (W3C PNG specification, section 5.3)."""
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 class _VideoFile:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
@@ -20,6 +19,7 @@ from edge_mtl.evaluation.labelled_frames import labelled_folder
 from edge_mtl.evaluation.scores import Score
 from edge_mtl.evaluation.verify import REFERENCE, Verification, verify, write_card
 from edge_mtl.files import write_atomic
+from edge_mtl.tasks import headlines
 
 __all__ = ["STEPS", "run", "show"]
 
@@ -32,17 +32,6 @@ STEPS: Mapping[str, str] = {
 }
 
 _CARD_FILE = "card.json"
-
-_METRICS: Mapping[str, tuple[str, float, str]] = {
-    "miou": ("mIoU %", 100.0, ".2f"),
-    "depth_rel": ("depth error %", 100.0, ".2f"),
-    "normal_mean_deg": ("normals °", 1.0, ".2f"),
-}
-_AGREEMENT: Mapping[str, tuple[float, str, str]] = {
-    "argmax_agreement": (100.0, ".1f", "%"),
-    "depth_relative_difference": (100.0, ".1f", "%"),
-    "normal_angle_deg": (1.0, ".2f", "°"),
-}
 
 
 def run(
@@ -69,7 +58,7 @@ def run(
     bundle = find(path)
     if out is not None:
         require_writable(out)
-    frames = None if data is None else labelled_folder(data, bundle.manifest.input)
+    frames = None if data is None else labelled_folder(data, bundle.manifest.input, bundle.manifest.tasks)
     with terminal.steps() as step:
         found = verify(
             bundle,
@@ -122,13 +111,13 @@ def show(terminal: Terminal, name: str, found: Verification) -> None:
 
 
 def _scores(title: str, found: Verification) -> Table:
-    metrics = [name for name in _METRICS if any(name in score.accuracy for score in found.scores.values())]
-    with_ece = any(score.ece is not None for score in found.scores.values())
-    headers = [_METRICS[name][0] for name in metrics] + (["ECE %"] if with_ece else [])
+    metrics = headlines(*(score.accuracy for score in found.scores.values()))
+    errors = list(dict.fromkeys(key for score in found.scores.values() for key in score.details if key.endswith("ece")))
+    headers = [measure.title for measure in metrics.values()] + [f"{key[:-3]}ECE %" for key in errors]
     result = table(title, "graph", "agreement with FP32", *headers, right=tuple(headers))
     for graph, score in found.scores.items():
-        cells = [_number(score.accuracy.get(name), *_METRICS[name][1:]) for name in metrics]
-        cells += [_number(score.ece, 100.0, ".2f")] if with_ece else []
+        cells = [measure.show(score.accuracy[key]) if key in score.accuracy else "–" for key, measure in metrics.items()]
+        cells += [_number(score.details.get(key), 100.0, ".2f") for key in errors]
         result.add_row(graph, "" if graph == REFERENCE else _agreement(score), *cells)
     return result
 
@@ -142,15 +131,12 @@ def _noise(sqnr: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def _agreement(score: Score) -> str:
-    parts: list[Any] = []
-    for name, (factor, form, unit) in _AGREEMENT.items():
-        if name in score.agreement:
-            parts.append(f"{score.agreement[name] * factor:{form}}{unit}")
-    return " / ".join(parts) or "–"
+    shown = headlines(score.agreement)
+    return " / ".join(measure.show(score.agreement[key]) for key, measure in shown.items()) or "–"
 
 
 def _check(check: Check) -> str:
-    factor, unit = (1.0, "°") if check.name in ("normal", "angle") else (100.0, "")
+    factor, unit = (1.0, "°") if check.unit == "°" else (100.0, "")
     interval = ""
     if check.low is not None and check.high is not None:
         interval = f" ({factor * check.low:+.2f} to {factor * check.high:+.2f})"
