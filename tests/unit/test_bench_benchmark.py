@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edge_mtl.tasks.postprocess import HOST_OUTPUTS
 
 from edge_mtl.backends import BackendInfo, TensorSpec, available
 from edge_mtl.bench import targets
@@ -25,7 +26,6 @@ from edge_mtl.bench.targets import GraphTarget
 from edge_mtl.bundle import Bundle
 from edge_mtl.commands import benchmark
 from edge_mtl.tasks import TASKS
-from edge_mtl.tasks.postprocess import HOST_OUTPUTS
 from tests.benchmark_reports import row as benchmark_row
 from tests.command_line import assert_failed, edge_mtl
 

@@ -7,6 +7,7 @@ import threading
 import cv2
 import numpy as np
 import pytest
+from edge_mtl.tasks.postprocess import camera_change, finish
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,6 @@ from edge_mtl.image.buffer_pool import BufferPool
 from edge_mtl.image.frames import Intrinsics, letterbox
 from edge_mtl.image.upsample import upsampled_argmax, upsampled_units
 from edge_mtl.tasks import VOID
-from edge_mtl.tasks.postprocess import camera_change, finish
 from tests.bundles import full_maps
 
 NETWORK = (64, 96)
