@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,13 +21,44 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle, write_bundle
-from edge_mtl.manifest import InputSpec, task_descriptions
-from edge_mtl.tasks import DEPTH, NORMALS, NYU13_CLASSES, SEGMENTATION, TASK_NAMES, VOID
+from edge_mtl.manifest import InputSpec
+from edge_mtl.tasks import (
+    DEPTH,
+    NORMALS,
+    NYU_TASKS,
+    SEGMENTATION,
+    TASK_NAMES,
+    VOID,
+    DepthMap,
+    LabelMap,
+    NormalMap,
+    Result,
+    TaskSpec,
+)
+from edge_mtl.tasks.finishing import Answer
 
 HEIGHT, WIDTH = 64, 96
 OPSET, IR_VERSION = 20, 10
 HOST_OUTPUTS = {SEGMENTATION: "segmentation_logits", DEPTH: "depth_quarter", NORMALS: "normals_quarter"}
-CHANNELS = {SEGMENTATION: len(NYU13_CLASSES), DEPTH: 1, NORMALS: 3}
+CHANNELS = {SEGMENTATION: 13, DEPTH: 1, NORMALS: 3}
+
+
+def specs(tasks: Sequence[str] = TASK_NAMES) -> dict[str, TaskSpec]:
+    """Some of the study's three tasks."""
+    return {name: NYU_TASKS[name] for name in TASK_NAMES if name in tasks}
+
+
+def answer_of(maps: Mapping[str, Any], *, bad_values: int = 0, confidence: Any = None) -> Answer:
+    """Maps by the names of the study's tasks as the answer of a graph; a map that is None is left out."""
+    made: dict[str, Result] = {}
+    for name, values in maps.items():
+        if name == SEGMENTATION and values is not None:
+            made[name] = LabelMap(NYU_TASKS[name], values, confidence)
+        elif name == DEPTH and values is not None:
+            made[name] = DepthMap(NYU_TASKS[name], values)
+        elif name == NORMALS and values is not None:
+            made[name] = NormalMap(NYU_TASKS[name], values)
+    return Answer(made, bad_values)
 
 
 def canonical_intrinsics(height: int = HEIGHT, width: int = WIDTH) -> tuple[float, float, float, float]:
@@ -132,7 +164,7 @@ def make_bundle(
         Path(path),
         fill,
         name="tiny",
-        tasks=task_descriptions(tuple(tasks)),
+        tasks=specs(tasks),
         input=InputSpec(height, width),
         canonical_intrinsics=canonical_intrinsics(height, width),
         provenance={"dataset": "random images", "dataset_licence": "none needed", "command": "tests/bundles.py"},

@@ -218,8 +218,10 @@ def _failures(specs: Specs, found: Mapping[str, float], allowed: Mapping[str, fl
     measures, failures = measure_names(specs, agreement=True), []
     for key, limit in allowed.items():
         measure, value = measures[key], found.get(key, float("nan"))
+        task = key.rpartition(".")[0]
+        what = f"{task}: {measure.label}" if task else measure.label
         if measure.higher_is_better and not value >= limit:
-            failures.append(f"{key} is {value:.1%}, at least {limit:.1%} expected")
+            failures.append(f"{what}: {measure.show(value)}, at least {measure.show(limit)} expected")
         if not measure.higher_is_better and not value <= limit:
-            failures.append(f"{key} is {measure.show(value)}, at most {measure.show(limit)} expected")
+            failures.append(f"{what}: {measure.show(value)}, at most {measure.show(limit)} expected")
     return failures

@@ -24,9 +24,8 @@ from edge_mtl.bench.statistics import Interval
 from edge_mtl.bench.targets import GraphTarget
 from edge_mtl.bundle import Bundle
 from edge_mtl.commands import benchmark
-from edge_mtl.tasks import TASKS
-from edge_mtl.tasks.postprocess import HOST_OUTPUTS
 from tests.benchmark_reports import row as benchmark_row
+from tests.bundles import CHANNELS, HOST_OUTPUTS
 from tests.command_line import assert_failed, edge_mtl
 
 ENGINE = ("--precision", "fp32", "--backend", "onnxruntime", "--threads", 1)
@@ -43,7 +42,7 @@ class KnownDelay:
         self.info = BackendInfo("known delay", "1", "cpu", "fp32", 1)
         self.inputs: Mapping[str, TensorSpec] = {"image": TensorSpec((1, 3, height, width), np.dtype("float32"))}
         self.outputs: Mapping[str, TensorSpec] = {
-            HOST_OUTPUTS[task]: TensorSpec((1, TASKS[task].channels, height // 4, width // 4), np.dtype("float32"))
+            HOST_OUTPUTS[task]: TensorSpec((1, CHANNELS[task], height // 4, width // 4), np.dtype("float32"))
             for task in bundle.tasks
         }
 

@@ -30,7 +30,7 @@ from tests.command_line import assert_failed, edge_mtl
 from tests.unit.test_frame_choice import scene
 
 ROOT = Path(__file__).resolve().parents[2]
-LOOSE = Budget(miou=0.3, rel=0.3, normal=20, classes=0.3, depth=0.3, angle=20)
+LOOSE = Budget({"miou": 0.3, "rel": 0.3, "normal": 20, "classes": 0.3, "depth": 0.3, "angle": 20})
 LOOSE_TEXT = "miou=0.3,rel=0.3,normal=20,classes=0.3,depth=0.3,angle=20"
 
 
@@ -113,9 +113,9 @@ def test_the_same_frames_give_the_same_graphs(own_bundle: Bundle, images: Path) 
 
 def test_out_of_budget_nothing_is_changed(own_bundle: Bundle, images: Path) -> None:
     with pytest.raises(AccuracyError, match="segmentation: classes that differ"):
-        run(own_bundle, images, budget=Budget(miou=1, rel=1, normal=90, classes=0.0001))
+        run(own_bundle, images, budget=Budget({"miou": 1, "rel": 1, "normal": 90, "classes": 0.0001}))
     with pytest.raises(AccuracyError, match="mIoU fell"):
-        run(own_bundle, images, budget=Budget(miou=0.0001, rel=1, normal=90, classes=1, depth=1, angle=90))
+        run(own_bundle, images, budget=Budget({"miou": 0.0001, "rel": 1, "normal": 90, "classes": 1, "depth": 1, "angle": 90}))
     assert Bundle.open(own_bundle.path).digest == own_bundle.digest
     assert beside(own_bundle) == ["own"]
 
@@ -256,7 +256,7 @@ if name in ("exchange", "exchange-after"):
     files._exchange_in_one_step = dying(files._exchange_in_one_step, name.endswith("after"))
 if name in ("fsync", "replace"):
     setattr(files.os, name, dying(getattr(os, name), False))
-loose = Budget(miou=0.3, rel=0.3, normal=20, classes=0.3, depth=0.3, angle=20)
+loose = Budget({"miou": 0.3, "rel": 0.3, "normal": 20, "classes": 0.3, "depth": 0.3, "angle": 20})
 if sys.argv[2] == "rollback":
     revision.rollback(Path(sys.argv[1]))
 else:
@@ -397,7 +397,7 @@ class TestCommands:
     def test_any_loss_is_taken_with_a_warning_where_that_is_asked_for(
         self, own_bundle: Bundle, images: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        hard = Budget(miou=0.0, rel=0.0, normal=0.0, classes=0.0, depth=0.0, angle=0.0)
+        hard = Budget({"miou": 0.0, "rel": 0.0, "normal": 0.0, "classes": 0.0, "depth": 0.0, "angle": 0.0})
         monkeypatch.setattr("edge_mtl.builder.recalibrate.DEFAULT_BUDGET", hard)
         common = ("--embedding", "colour", "--threads", 1, "--backend", "onnxruntime", "--max-drop", "none")
         outcome = edge_mtl("recalibrate", own_bundle.path, "--folder", images, *common)

@@ -28,7 +28,7 @@ from tests.command_line import assert_failed, edge_mtl
 from tests.unit.test_frame_choice import scene
 
 OWN = 'name = "mine"\ntargets = ["onnxruntime"]\n[activations]\nmethod = "minmax"\n'
-LOOSE = Budget(miou=0.3, rel=0.3, normal=20, classes=0.3, depth=0.3, angle=20)
+LOOSE = Budget({"miou": 0.3, "rel": 0.3, "normal": 20, "classes": 0.3, "depth": 0.3, "angle": 20})
 
 
 @pytest.fixture
