@@ -20,12 +20,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from edge_mtl import opencv
 from edge_mtl.cli import main as edge_mtl
 from edge_mtl.cli.arguments import MAX_DROP, UsageError, parse_budget
-from edge_mtl.commands.terminal import Terminal
+from edge_mtl.cli.terminal import Terminal
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import sha256_bytes
 
 if TYPE_CHECKING:
-    from edge_mtl.sources.recordings import FrameSource
+    from edge_mtl.sources.frame_source import FrameSource
 
 
 def main(arguments: list[str]) -> int:
@@ -48,16 +48,15 @@ def main(arguments: list[str]) -> int:
     terminal = Terminal(json_output=asked.json)
     try:
         opencv.require()
-        from edge_mtl.commands.calibrate import write_choice
-        from edge_mtl.commands.recalibrate import ChoiceOptions, run_source
+        from edge_mtl.cli.calibrate import SamplingOptions, calibrate_with, write_choice
 
-        options = ChoiceOptions(asked.count, asked.seed, asked.embedding)
+        options = SamplingOptions(asked.count, asked.seed, asked.embedding)
         budget = parse_budget(asked.max_drop)
         source = train_split(asked.config, asked.pool)
         if asked.out is not None:
             write_choice(terminal, asked.bundle, source, options, asked.out, threads=asked.threads)
         else:
-            run_source(
+            calibrate_with(
                 terminal,
                 asked.bundle,
                 source,
@@ -85,7 +84,7 @@ def train_split(config: Path, pool: int) -> FrameSource:
     from mtl.config import describe, load_config
     from mtl.datasets.sources import train_frames
 
-    from edge_mtl.sources.recordings import given_frames
+    from edge_mtl.calibration.source import given_frames
 
     settings = load_config(config)
     stage = settings.stages[-1]

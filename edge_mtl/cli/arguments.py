@@ -1,11 +1,16 @@
-"""Arguments and options that several commands share, and the checks of their values. Starts nothing."""
+"""Arguments and options that several commands share, with one meaning each, and the checks of their values.
+
+An option means the same everywhere: --out is a folder, --save a file, --json prints JSON. Importing this starts no runtime.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -16,31 +21,54 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_DROP",
     "BackendOption",
+    "Bf16Option",
     "BundleArgument",
     "BundleOption",
     "CountOption",
     "DeviceOption",
     "EmbeddingOption",
+    "EngineOptions",
     "EveryOption",
+    "Fp16Option",
+    "Fp32Option",
+    "Int8Option",
     "JsonOption",
+    "LimitOption",
     "MaxDropOption",
     "PrecisionOption",
+    "QuietOption",
     "RecipeOption",
     "SeedOption",
     "ThreadsOption",
+    "ThresholdOption",
     "TopicOption",
     "UsageError",
     "block",
     "check_backend",
     "check_choice",
     "check_precision",
+    "named_precisions",
     "parse_budget",
     "parse_embedding",
+    "parse_intrinsics",
+    "parse_names",
+    "the_precision",
 ]
 
 
 class UsageError(Exception):
     """The arguments fit the command's types but make no sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Which engine a command is asked to use: where the bundle is, and what to run it with."""
+
+    bundle: Path | None
+    backend: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    device: str = "auto"
 
 
 def check_backend(name: str) -> str:
@@ -102,12 +130,28 @@ ThreadsOption = Annotated[
     typer.Option("--threads", metavar="N", min=1, max=1024, help="Threads of the runtime; default: one per physical core."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress and no remarks; results, warnings and errors stay.")]
+Int8Option = Annotated[bool, typer.Option("--int8", help="--precision int8: 8-bit integers, calibrated.")]
+Fp32Option = Annotated[bool, typer.Option("--fp32", help="--precision fp32: full precision.")]
+Fp16Option = Annotated[bool, typer.Option("--fp16", help="--precision fp16: half precision.")]
+Bf16Option = Annotated[bool, typer.Option("--bf16", help="--precision bf16: bfloat16, where the processor has it.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Stop after this many frames.")]
 
 _MAX_DROP_HELP = (
     "What a graph may lose against FP32 where frames are labelled: miou (0..1), rel (share of the true depth), normal "
     "(degrees); and by how much it may differ from FP32 anywhere: classes and depth (shares), angle (degrees). What is not "
     "named keeps its default. none: any loss is taken, with a warning."
 )
+ThresholdOption = Annotated[
+    float,
+    typer.Option(
+        "--threshold",
+        metavar="SHARE",
+        min=0.0,
+        max=0.99,
+        help="How much slower, against the reference of its own run, is still fine: 0.05 is five per cent.",
+    ),
+]
 MaxDropOption = Annotated[str, typer.Option("--max-drop", metavar="LIST", help=_MAX_DROP_HELP)]
 MAX_DROP = "miou=0.01,rel=0.02,normal=0.5,classes=0.05,depth=0.05,angle=3"
 CountOption = Annotated[
@@ -132,6 +176,45 @@ EveryOption = Annotated[
 def block(title: str, *lines: str) -> str:
     """A paragraph of help that is not re-wrapped."""
     return "\n".join(("\b", title, *(f"  {line}" for line in lines)))
+
+
+def named_precisions(*, int8: bool, fp32: bool, fp16: bool, bf16: bool) -> list[str]:
+    """The precisions whose short forms were given."""
+    given = (("int8", int8), ("fp32", fp32), ("fp16", fp16), ("bf16", bf16))
+    return [name for name, chosen in given if chosen]
+
+
+def the_precision(precision: str, *, int8: bool, fp32: bool, fp16: bool, bf16: bool) -> str:
+    """What --precision or a short form of it says. Raises UsageError where both do, and do not agree."""
+    chosen = named_precisions(int8=int8, fp32=fp32, fp16=fp16, bf16=bf16)
+    if precision != "auto" and precision not in chosen:
+        chosen.append(precision)
+    if len(chosen) > 1:
+        raise UsageError(f"expected one precision; found {' and '.join(chosen)}.")
+    return chosen[0] if chosen else "auto"
+
+
+def parse_names(option: str, text: str) -> tuple[str, ...]:
+    """Names with commas between, each once. Raises UsageError where one is empty."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if not all(names):
+        raise UsageError(f"{option} expects names with commas between; found {text!r}.")
+    return names
+
+
+def parse_intrinsics(text: str | None) -> tuple[float, float, float, float] | None:
+    """(fx, fy, cx, cy) from four numbers with commas between. Raises UsageError where they make no camera."""
+    if text is None:
+        return None
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != 4 or not all(map(math.isfinite, values)) or min(values[:2]) <= 0:
+        raise UsageError(
+            f"--intrinsics expects fx,fy,cx,cy in pixels with fx, fy > 0, such as 525,525,319.5,239.5; found {text!r}."
+        )
+    return cast("tuple[float, float, float, float]", values)
 
 
 def parse_budget(text: str) -> Budget | None:
