@@ -20,8 +20,7 @@ from edge_mtl.bench.sensors.sources import EnergySource
 from edge_mtl.bench.statistics import median_interval
 from edge_mtl.bench.targets import BenchmarkTarget
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
-from edge_mtl.evaluation.metrics import MultiTaskMetrics
-from edge_mtl.tasks import NYU13_CLASSES, SEGMENTATION
+from edge_mtl.evaluation.metrics import TaskMetrics
 
 __all__ = ["Step", "add_accuracy", "add_energy", "add_fixed_rate", "add_footprints", "add_streams"]
 
@@ -55,11 +54,10 @@ def add_accuracy(
     """Metrics of each on its bundle's labelled frames."""
     for number, subject in enumerate(subjects):
         bundle = subject.bundle
-        described = bundle.manifest.tasks.get(SEGMENTATION, {}).get("classes", NYU13_CLASSES)
-        metrics, frames = MultiTaskMetrics(bundle.tasks, classes=len(described)), 0
+        metrics, frames = TaskMetrics(bundle.manifest.tasks), 0
         for item in evaluation_frames(bundle):
             if item.targets:
-                metrics.update(subject.maps(item.frame, item.intrinsics), item.targets)
+                metrics.update(subject.results(item.frame, item.intrinsics), item.targets)
                 frames += 1
         step("accuracy on labelled frames", number + 1, len(subjects))
         if frames:

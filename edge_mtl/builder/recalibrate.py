@@ -225,6 +225,7 @@ def _field(
         read=files.__getitem__,
         where=Path(chosen.source),
         size=bundle.manifest.input,
+        tasks=bundle.manifest.tasks,
     )
     return verify_graphs(bundle, subjects, frames=held, budget=budget, threads=threads, images=0, progress=progress)
 
@@ -240,7 +241,9 @@ def _before(bundle: Bundle, frames: Sequence[Array], threads: int | None, progre
     if not subjects:
         return {}
     files = {f"{number:03d}.png": _png(frame) for number, frame in enumerate(frames)}
-    held = LabelledSet("before", tuple(files), frozenset(files), files.__getitem__, Path("before"), bundle.manifest.input)
+    manifest = bundle.manifest
+    names = tuple(files)
+    held = LabelledSet("before", names, frozenset(files), files.__getitem__, Path("before"), manifest.input, manifest.tasks)
     found = verify_graphs(bundle, subjects[:1], frames=held, threads=threads, images=0, noise=False, progress=progress)
     return found.scores[subjects[0].name].agreement
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edge_mtl.cli.terminal import Terminal, table
+from edge_mtl.tasks import headlines
 
 if TYPE_CHECKING:
     from edge_mtl.bench.report import BenchmarkReport
@@ -75,8 +76,9 @@ def _more(terminal: Terminal, report: BenchmarkReport) -> None:
     paced = next((row.paced for row in report.rows if row.paced), None)
     numbers += ["mJ/frame", "W"] if energy else []
     numbers += [f"age p50 at {paced.rate_hz:g} Hz", "p99", "missed"] if paced else []
-    metrics = [name for name in ("miou", "depth_rel", "normal_mean_deg") if any(name in row.accuracy for row in report.rows)]
-    result = table("", "engine", *numbers, *metrics, right=(*numbers, *metrics))
+    metrics = headlines(*(row.accuracy for row in report.rows))
+    titles = [measure.title for measure in metrics.values()]
+    result = table("", "engine", *numbers, *titles, right=(*numbers, *titles))
     for row in report.rows:
         start, memory = row.start_up, row.memory
         cells = [
@@ -90,7 +92,7 @@ def _more(terminal: Terminal, report: BenchmarkReport) -> None:
         if paced and row.paced is not None:
             age, missed = row.paced.age, f"{row.paced.missed} of {row.paced.frames}"
             cells += [f"{age.p50_ms:.1f}", f"{age.p99_ms:.1f}", missed]
-        cells += [_number(row.accuracy.get(name), "{:.3f}") for name in metrics]
+        cells += [measure.show(row.accuracy[key]) if key in row.accuracy else "–" for key, measure in metrics.items()]
         result.add_row(row.name, *cells, style="bold" if row.name == report.fastest else None)
     terminal.show(result)
 

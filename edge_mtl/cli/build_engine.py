@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +30,7 @@ from edge_mtl.cli.arguments import (
     parse_budget,
 )
 from edge_mtl.cli.terminal import Terminal, table
+from edge_mtl.tasks import Measure, headlines
 
 if TYPE_CHECKING:
     from edge_mtl.builder.report import BuildReport, BuildRow
@@ -40,17 +40,6 @@ if TYPE_CHECKING:
     from edge_mtl.quantization.recipes import Recipe
 
 __all__ = ["build", "build_engine"]
-
-_ACCURACY: Mapping[str, tuple[str, Callable[[float], str]]] = {
-    "miou": ("mIoU %", lambda value: f"{100 * value:.1f}"),
-    "depth_rel": ("depth error %", lambda value: f"{100 * value:.1f}"),
-    "normal_mean_deg": ("normals °", lambda value: f"{value:.1f}"),
-}
-_AGREEMENT: Mapping[str, Callable[[float], str]] = {
-    "argmax_agreement": lambda value: f"{100 * value:.1f}%",
-    "depth_relative_difference": lambda value: f"{100 * value:.1f}%",
-    "normal_angle_deg": lambda value: f"{value:.1f}°",
-}
 
 _STEPS = {
     "wait": "waiting for another build of this bundle",
@@ -182,7 +171,7 @@ def build(
         if not row.baseline:
             mark = "chosen" if row.chosen else "stored too" if row.stored else "not stored"
             terminal.show(f"{row.name} on {row.backend}: {mark}. {row.reason}")
-    terminal.show("agreement: with FP32 on the labelled frames: same class, mean depth difference, mean angle.")
+    terminal.show("agreement: with FP32 on the labelled frames, one figure per task.")
     done = "was built by another process meanwhile" if report.reused else f"built in {report.seconds:.0f} s"
     if report.calibration and not report.record.plan:
         options, frames = report.record.options, report.calibration
@@ -195,8 +184,8 @@ def build(
 
 
 def _candidates(bundle: Bundle, report: BuildReport) -> Table:
-    metrics = [name for name in _ACCURACY if any(name in row.accuracy for row in report.rows)]
-    headers = [_ACCURACY[name][0] for name in metrics]
+    metrics = headlines(*(row.accuracy for row in report.rows))
+    headers = [measure.title for measure in metrics.values()]
     numbers = ("ms", "p90", "gain", "MB")
     columns = ("precision", "runtime", *numbers, "agreement", *headers)
     result = table(f"{bundle.name}: engines for this device", *columns, right=numbers)
@@ -205,7 +194,10 @@ def _candidates(bundle: Bundle, report: BuildReport) -> Table:
         cells = [f"{'▶' if row.chosen else ' '} {row.name}", row.backend + (", plain" if row.baseline else "")]
         cells += [_number(row.latency_ms, "{:.1f}"), _number(row.latency_p90_ms, "{:.1f}"), _number(row.ratio, "{:.2f}×")]
         cells += [f"{row.size_bytes / 1e6:.2f}", "" if row.baseline else _agreement(row)]
-        cells += [_accuracy(name, None if row.baseline else before.get(name), row.accuracy.get(name)) for name in metrics]
+        cells += [
+            _accuracy(measure, None if row.baseline else before.get(key), row.accuracy.get(key))
+            for key, measure in metrics.items()
+        ]
         result.add_row(*cells, style="bold" if row.chosen else None)
     return result
 
@@ -215,11 +207,12 @@ def _number(value: float | None, text: str) -> str:
 
 
 def _agreement(row: BuildRow) -> str:
-    return " / ".join(show(row.agreement[name]) for name, show in _AGREEMENT.items() if name in row.agreement) or "–"
+    shown = headlines(row.agreement)
+    return " / ".join(measure.show(row.agreement[key]) for key, measure in shown.items()) or "–"
 
 
-def _accuracy(name: str, before: float | None, after: float | None) -> str:
-    show = _ACCURACY[name][1]
+def _accuracy(measure: Measure, before: float | None, after: float | None) -> str:
+    show = measure.show
     if after is None:
         return "–"
     return show(after) if before is None else f"{show(before)} → {show(after)}"

@@ -35,6 +35,7 @@ from edge_mtl.cli.verify import STEPS as VERIFY_STEPS
 from edge_mtl.cli.verify import show as show_verification
 from edge_mtl.errors import BuildError
 from edge_mtl.files import atomic_directory
+from edge_mtl.tasks import headlines
 
 if TYPE_CHECKING:
     from edge_mtl.builder.recalibrate import Recalibration
@@ -284,11 +285,4 @@ def _content(done: Recalibration) -> dict[str, Any]:
 
 
 def _agreement(values: Mapping[str, float]) -> str:
-    parts = []
-    if "argmax_agreement" in values:
-        parts.append(f"{100 * values['argmax_agreement']:.1f}% same class")
-    if "depth_relative_difference" in values:
-        parts.append(f"depth {100 * values['depth_relative_difference']:.1f}%")
-    if "normal_angle_deg" in values:
-        parts.append(f"normals {values['normal_angle_deg']:.2f}°")
-    return ", ".join(parts)
+    return ", ".join(f"{measure.title} {measure.show(values[key])}" for key, measure in headlines(values).items())

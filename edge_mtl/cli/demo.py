@@ -17,6 +17,7 @@ from edge_mtl.cli.renamed import old_flag, renamed_path
 from edge_mtl.cli.terminal import Terminal, one_line
 from edge_mtl.errors import EngineMismatch
 from edge_mtl.files import write_atomic
+from edge_mtl.tasks import kind_of
 
 if TYPE_CHECKING:
     from edge_mtl.bench.report import BenchmarkReport
@@ -59,7 +60,7 @@ def demo(
     from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, find
     from edge_mtl.engine import Engine
     from edge_mtl.image.demo_figure import draw
-    from edge_mtl.outputs.png import encode_image
+    from edge_mtl.image.encoding import encode_image
     from edge_mtl.sources.samples import photograph, rooms
 
     terminal = Terminal(quiet=quiet)
@@ -69,7 +70,7 @@ def demo(
     targets, config = TargetFilter((found.path,)), BenchmarkConfig(rounds=_ROUNDS, brief=True)
     report, _ = measure_and_show(terminal, (found,), targets, config)
     samples = rooms(found, _ROOMS)
-    if (real := photograph()) is not None:
+    if (real := photograph(found.manifest.tasks)) is not None:
         samples.append(real)
     else:
         terminal.note("No photograph: it comes with scikit-image. Install it with: pip install 'edge-mtl[demo]'")
@@ -81,7 +82,6 @@ def demo(
         title=f"edge_mtl: one camera frame → {_tasks(found)}",
         subtitle="  ·  ".join((found.name, *_engine_facts(info, report), _device_fact())),
         footnotes=_footnotes(found, real is not None),
-        classes=predictions[0][1].classes if predictions else (),
     )
     write_atomic(path, encode_image(image))
     terminal.show(f"Image: {path}")
@@ -100,11 +100,7 @@ def _check_place(out: Path) -> None:
 
 
 def _tasks(bundle: Bundle) -> str:
-    from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
-
-    classes = bundle.manifest.tasks.get(SEGMENTATION, {}).get("classes", ())
-    words = {SEGMENTATION: f"{len(classes)} classes", DEPTH: "metric depth", NORMALS: "surface normals"}
-    return ", ".join(words[task] for task in bundle.tasks)
+    return ", ".join(kind_of(spec).words(spec) for spec in bundle.manifest.tasks.values())
 
 
 def _needs_building(bundle: Bundle) -> bool:

@@ -10,6 +10,7 @@ from rich.table import Table
 from edge_mtl.cli.application import app
 from edge_mtl.cli.arguments import BundleArgument, JsonOption, QuietOption, block
 from edge_mtl.cli.terminal import Terminal, table
+from edge_mtl.tasks import describe_tasks
 
 if TYPE_CHECKING:
     from edge_mtl.bundle import Bundle
@@ -66,7 +67,7 @@ def _content(bundle: Bundle) -> dict[str, Any]:
         "digest": bundle.digest,
         "created": manifest.created,
         "verified": True,
-        "tasks": manifest.tasks,
+        "tasks": describe_tasks(manifest.tasks),
         "input": manifest.input,
         "canonical_intrinsics": manifest.canonical_intrinsics,
         "files": {"count": len(manifest.files), "bytes": _bytes(bundle)},
@@ -103,7 +104,7 @@ def _overview(bundle: Bundle) -> Table:
     result.add_row("folder", str(bundle.path))
     result.add_row("files", f"{len(manifest.files)} files, {_bytes(bundle) / 1e6:.1f} MB; every hash is right")
     result.add_row("created", manifest.created)
-    for task, description in manifest.tasks.items():
+    for task, description in describe_tasks(manifest.tasks).items():
         classes = description.get("classes")
         result.add_row(
             task, f"{len(classes)} classes: {', '.join(classes)}" if isinstance(classes, list) else _text(description)

@@ -34,20 +34,18 @@ from edge_mtl.cli.arguments import (
 )
 from edge_mtl.cli.calibrate import SamplingOptions, calibrate_with, go_back
 from edge_mtl.cli.predict import (
-    BAG,
     STORAGES,
     CameraInfoOption,
     ConnectOption,
     IntrinsicsOption,
     PointsOption,
-    PredictOptions,
     RectifiedOption,
     StabilityOption,
     StorageOption,
     check_places,
     parse_files,
-    run,
 )
+from edge_mtl.cli.predict_loop import BAG, PredictOptions, run
 from edge_mtl.cli.renamed import say_renamed
 from edge_mtl.cli.terminal import Terminal
 

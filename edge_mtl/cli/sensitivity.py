@@ -12,6 +12,7 @@ from edge_mtl.cli.application import app
 from edge_mtl.cli.arguments import BundleArgument, JsonOption, QuietOption, RecipeOption, ThreadsOption, block, check_choice
 from edge_mtl.cli.terminal import Terminal, table
 from edge_mtl.files import require_writable, write_atomic
+from edge_mtl.tasks import KINDS, BudgetItem, measure_of
 
 if TYPE_CHECKING:
     from edge_mtl.evaluation.sensitivity.blocks import Level
@@ -27,7 +28,6 @@ _STEPS = {
     "blocks": "quantizing one block at a time",
     "time": "timing blocks, interleaved",
 }
-_LOST = {"miou": ("mIoU points", 100.0), "rel": ("depth error points", 100.0), "normal": ("normals °", 1.0)}
 
 
 @app.command(
@@ -66,7 +66,7 @@ def sensitivity(
     from edge_mtl.evaluation.labelled_frames import LabelledFrame, labelled_set
     from edge_mtl.evaluation.sensitivity.figure import draw_sensitivity
     from edge_mtl.evaluation.sensitivity.measure import measure_sensitivity
-    from edge_mtl.outputs.png import encode_image
+    from edge_mtl.image.encoding import encode_image
     from edge_mtl.quantization.learned import int8_recipe
     from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
 
@@ -106,11 +106,26 @@ def sensitivity(
 
 def _table(found: Sensitivity) -> Table:
     heads = list(found.rows[0].sqnr_db) if found.rows else []
-    lost = [name for name in _LOST if found.rows and name in found.rows[0].lost]
-    numbers = ("layers", *(f"{head} dB" for head in heads), *(_LOST[name][0] for name in lost), "saved")
+    lost = {key: _budget(key) for key in (found.rows[0].lost if found.rows else ())}
+    factors = {key: 1.0 if item.unit == "°" else 100.0 for key, item in lost.items()}
+    titles = (_title(key, item) for key, item in lost.items())
+    numbers = ("layers", *(f"{head} dB" for head in heads), *titles, "saved")
     result = table(f"{found.bundle}: the most sensitive first", found.level, *numbers, right=numbers)
     for row in found.ranked():
         cells = [row.name, str(row.layers), *(f"{row.sqnr_db[head]:.1f}" for head in heads)]
-        cells += [f"{row.lost[name] * _LOST[name][1]:+.2f}" if name in row.lost else "–" for name in lost]
+        cells += [f"{row.lost[key] * factor:+.2f}" if key in row.lost else "–" for key, factor in factors.items()]
         result.add_row(*cells, "–" if row.gain is None else f"{100 * row.gain:+.1f}%")
     return result
+
+
+def _budget(key: str) -> BudgetItem:
+    """What a key of `BlockSensitivity.lost` stands for."""
+    return next(item for kind in KINDS.values() for item in kind.budgets if item.name == key.rpartition(".")[2])
+
+
+def _title(key: str, item: BudgetItem) -> str:
+    """Header of a loss: the task where several share a kind, the measure, and the unit of its budget."""
+    task, _, _ = key.rpartition(".")
+    measure = measure_of(item.measure)
+    name = key if measure is None else measure.title.removesuffix(" %").removesuffix(" °")
+    return f"{task} {name} {item.unit}".strip()

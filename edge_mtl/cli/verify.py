@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -24,6 +24,7 @@ from edge_mtl.cli.arguments import (
 )
 from edge_mtl.cli.terminal import Terminal, table
 from edge_mtl.files import require_writable, write_atomic
+from edge_mtl.tasks import headlines
 
 if TYPE_CHECKING:
     from edge_mtl.evaluation.budget import Check
@@ -41,17 +42,6 @@ STEPS: Mapping[str, str] = {
 }
 
 _CARD_FILE = "card.json"
-
-_METRICS: Mapping[str, tuple[str, float, str]] = {
-    "miou": ("mIoU %", 100.0, ".2f"),
-    "depth_rel": ("depth error %", 100.0, ".2f"),
-    "normal_mean_deg": ("normals °", 1.0, ".2f"),
-}
-_AGREEMENT: Mapping[str, tuple[float, str, str]] = {
-    "argmax_agreement": (100.0, ".1f", "%"),
-    "depth_relative_difference": (100.0, ".1f", "%"),
-    "normal_angle_deg": (1.0, ".2f", "°"),
-}
 
 
 @app.command(
@@ -105,7 +95,7 @@ def verify(
     opened = find(bundle)
     if out is not None:
         require_writable(out)
-    frames = None if data is None else labelled_folder(data, opened.manifest.input)
+    frames = None if data is None else labelled_folder(data, opened.manifest.input, opened.manifest.tasks)
     with terminal.steps() as step:
         found = measure(
             opened,
@@ -160,13 +150,13 @@ def show(terminal: Terminal, name: str, found: Verification) -> None:
 def _scores(title: str, found: Verification) -> Table:
     from edge_mtl.evaluation.verify import REFERENCE
 
-    metrics = [name for name in _METRICS if any(name in score.accuracy for score in found.scores.values())]
-    with_ece = any(score.ece is not None for score in found.scores.values())
-    headers = [_METRICS[name][0] for name in metrics] + (["ECE %"] if with_ece else [])
+    metrics = headlines(*(score.accuracy for score in found.scores.values()))
+    errors = list(dict.fromkeys(key for score in found.scores.values() for key in score.details if key.endswith("ece")))
+    headers = [measure.title for measure in metrics.values()] + [f"{key[:-3]}ECE %" for key in errors]
     result = table(title, "graph", "agreement with FP32", *headers, right=tuple(headers))
     for graph, score in found.scores.items():
-        cells = [_number(score.accuracy.get(name), *_METRICS[name][1:]) for name in metrics]
-        cells += [_number(score.ece, 100.0, ".2f")] if with_ece else []
+        cells = [measure.show(score.accuracy[key]) if key in score.accuracy else "–" for key, measure in metrics.items()]
+        cells += [_number(score.details.get(key), 100.0, ".2f") for key in errors]
         result.add_row(graph, "" if graph == REFERENCE else _agreement(score), *cells)
     return result
 
@@ -180,15 +170,12 @@ def _noise(sqnr: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def _agreement(score: Score) -> str:
-    parts: list[Any] = []
-    for name, (factor, form, unit) in _AGREEMENT.items():
-        if name in score.agreement:
-            parts.append(f"{score.agreement[name] * factor:{form}}{unit}")
-    return " / ".join(parts) or "–"
+    shown = headlines(score.agreement)
+    return " / ".join(measure.show(score.agreement[key]) for key, measure in shown.items()) or "–"
 
 
 def _check(check: Check) -> str:
-    factor, unit = (1.0, "°") if check.name in ("normal", "angle") else (100.0, "")
+    factor, unit = (1.0, "°") if check.unit == "°" else (100.0, "")
     interval = ""
     if check.low is not None and check.high is not None:
         interval = f" ({factor * check.low:+.2f} to {factor * check.high:+.2f})"

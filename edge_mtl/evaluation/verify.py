@@ -32,7 +32,6 @@ from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.quantization.learned import int8_graph, int8_recipe
 from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, calibrate, insert_qdq, portable_bits
 from edge_mtl.quantization.recipes import Recipe, Target
-from edge_mtl.tasks import NYU13_CLASSES, SEGMENTATION
 
 __all__ = [
     "REFERENCE",
@@ -177,7 +176,6 @@ def verify_graphs(
     if not len(chosen):
         raise BundleError(f"{bundle.path} has no evaluation frames: give a folder of frames to measure on with --data DIR.")
     report = progress or _silent
-    classes = bundle.manifest.tasks.get(SEGMENTATION, {}).get("classes", NYU13_CLASSES)
     with ExitStack() as stack:
         reference = _reference(bundle)
         paths = {REFERENCE: _open(reference, bundle, threads, stack)}
@@ -192,7 +190,7 @@ def verify_graphs(
         labelled = bool(scores[REFERENCE].accuracy)
         verdicts = {name: judge(scores[REFERENCE], score, name=name, budget=budget) for name, score in others.items()}
         worst = worst_frames(scores[REFERENCE], others, budget=budget, labelled=labelled, count=images)
-        drawn = _draw(worst, chosen, paths, classes, report)
+        drawn = _draw(worst, chosen, paths, report)
     few = [item.frame for item in chosen][:: max(1, len(chosen) // _NOISE_FRAMES)][:_NOISE_FRAMES] if noise and subjects else []
     sqnr = _noise(bundle, [subject for subject in subjects if subject.name in paths], few, threads, report) if noise else {}
     named = {f"{CARD}/worst-{number}.jpg": item for number, item in enumerate(worst)}
@@ -206,7 +204,6 @@ def verify_graphs(
         verdicts,
         reference=REFERENCE,
         budget=budget,
-        classes=classes,
         sqnr=sqnr,
         worst=named,
         measured=measured,
@@ -319,7 +316,6 @@ def _draw(
     worst: Sequence[WorstFrame],
     frames: LabelledSet,
     paths: Mapping[str, InferencePipeline],
-    classes: Sequence[str],
     progress: Progress,
 ) -> list[bytes]:
     wanted = {item.frame: item for item in worst}
@@ -329,7 +325,7 @@ def _draw(
             entry = wanted[item.name]
             before = paths[REFERENCE](item.frame, item.intrinsics)
             after = paths[entry.graph](item.frame, item.intrinsics)
-            drawn[item.name] = draw(item.frame, before, after, entry, classes=classes)
+            drawn[item.name] = draw(item.frame, before, after, entry)
             progress("worst", len(drawn), len(wanted))
     return [drawn[item.frame] for item in worst]
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from edge_mtl import opencv
 from edge_mtl.errors import FrameError
+from edge_mtl.image import OUTPUT_STRIDE
 
 if TYPE_CHECKING:
     from edge_mtl.manifest import InputSpec
@@ -39,9 +40,6 @@ cv2 = opencv.require()  # Engine and all geometry come this way: what is wrong w
 
 Array = np.ndarray
 Channels = Literal["rgb", "bgr"]
-
-OUTPUT_STRIDE = 4
-"""Network pixels per output cell; the letterboxed content is a whole number of cells."""
 
 MAX_SIDE = 16384
 """Longest side of a frame, in pixels."""

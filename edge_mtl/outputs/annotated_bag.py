@@ -7,7 +7,6 @@ unknown type and maps of an earlier run; maps carry the stamp and frame of their
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import tempfile
@@ -26,12 +25,11 @@ from edge_mtl.files import TEMPORARY_PREFIX
 from edge_mtl.prediction import Prediction
 from edge_mtl.sources.bags import IMAGE, OUR_NAMESPACE, is_bag
 from edge_mtl.sources.frame_source import Frame, FrameSource, MessageStamp
-from edge_mtl.tasks import VOID
+from edge_mtl.tasks import Specs, TaskSpec, Topic, kind_of
 
 __all__ = ["AnnotatedBag", "annotated_bag", "check_recording", "default_target"]
 
 _STRING = "std_msgs/msg/String"
-_WRITTEN = tuple(f"{OUR_NAMESPACE}/{name}" for name in ("segmentation", "depth", "normals", "labels_json"))
 
 
 def default_target(bag: Path) -> Path:
@@ -42,12 +40,13 @@ def default_target(bag: Path) -> Path:
 
 @contextmanager
 def annotated_bag(
-    bag: Path, target: Path, *, storage: str = "same", on_remark: Callable[[str], None] | None = None
+    bag: Path, target: Path, *, tasks: Specs, storage: str = "same", on_remark: Callable[[str], None] | None = None
 ) -> Iterator[AnnotatedBag]:
     """A new bag that is at `target` once the block ends without an error, and nowhere else otherwise.
 
     Args:
         bag: what was recorded, a ROS 2 bag.
+        tasks: those that are predicted.
         storage: "sqlite3", "mcap", or "same" as the bag's.
         on_remark: called with a sentence for each topic that is left out.
     Raises:
@@ -67,7 +66,7 @@ def annotated_bag(
     temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{target.name}.", dir=target.parent))
     try:
         with rosbag2.Writer(temporary / target.name, version=9, storage_plugin=plugin) as writer:
-            yield AnnotatedBag(writer, typesys, on_remark=on_remark)
+            yield AnnotatedBag(writer, typesys, tasks, on_remark=on_remark)
         os.rename(temporary / target.name, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -91,8 +90,9 @@ def check_recording(bag: Path, target: Path) -> None:
 class AnnotatedBag:
     """Copies the messages of a recording and writes the maps of its images under /edge_mtl."""
 
-    def __init__(self, writer: Any, typesys: Any, *, on_remark: Callable[[str], None] | None = None) -> None:
+    def __init__(self, writer: Any, typesys: Any, tasks: Specs, *, on_remark: Callable[[str], None] | None = None) -> None:
         self._writer, self._on_remark = writer, on_remark
+        self._topics = {name: _written(spec) for name, spec in tasks.items()}
         self._unknown_type: type[Exception] = typesys.TypesysError
         self._store = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
         self._copies: dict[int, Any] | None = None
@@ -104,19 +104,20 @@ class AnnotatedBag:
         return replace(source, stills=partial(source.tapped, self._copy))
 
     def write(self, frame: Frame, prediction: Prediction) -> list[Path]:
-        """Add the maps that the bundle predicts; the classes once, with the first. No file is finished by it."""
+        """Add the maps of a frame; what is said once, such as the classes, with the first. No file is finished by it."""
         assert frame.stamp is not None
-        if prediction.segmentation is not None:
-            if "labels_json" not in self._connections:
-                self._write_labels(frame.stamp.time_ns, prediction.classes)
-            self._write_map(frame.stamp, "segmentation", "mono8", prediction.segmentation)
-        if prediction.depth is not None:
-            self._write_map(frame.stamp, "depth", "32FC1", prediction.depth)
-        if prediction.normals is not None:
-            self._write_map(frame.stamp, "normals", "32FC3", prediction.normals)
+        for task, result in prediction.results.items():
+            for topic in self._topics[task]:
+                if not topic.latched:
+                    values = topic.make(result)
+                    if values is not None:
+                        self._write_map(frame.stamp, topic, np.asarray(values))
+                elif topic.name not in self._connections:
+                    message = self._store.types[_STRING](data=str(topic.make(None)))
+                    self._put(topic.name, _STRING, frame.stamp.time_ns, message)
         return []
 
-    def _write_map(self, stamp: MessageStamp, name: str, encoding: str, values: np.ndarray) -> None:
+    def _write_map(self, stamp: MessageStamp, topic: Topic, values: np.ndarray) -> None:
         types = self._store.types
         time = types["builtin_interfaces/msg/Time"](sec=stamp.sec, nanosec=stamp.nanosec)
         height, width = values.shape[:2]
@@ -124,17 +125,12 @@ class AnnotatedBag:
             header=types["std_msgs/msg/Header"](stamp=time, frame_id=stamp.frame_id),
             height=height,
             width=width,
-            encoding=encoding,
+            encoding=topic.encoding,
             is_bigendian=0,
             step=values.nbytes // height,
             data=np.ascontiguousarray(values).view(np.uint8).reshape(-1),
         )
-        self._put(name, IMAGE, stamp.time_ns, message)
-
-    def _write_labels(self, time_ns: int, classes: tuple[str, ...]) -> None:
-        entries = [{"id": index, "name": name} for index, name in enumerate(classes)]
-        text = json.dumps({"classes": entries, "unlabelled": VOID})
-        self._put("labels_json", _STRING, time_ns, self._store.types[_STRING](data=text))
+        self._put(topic.name, IMAGE, stamp.time_ns, message)
 
     def _put(self, name: str, kind: str, time_ns: int, message: Any) -> None:
         if name not in self._connections:
@@ -154,8 +150,9 @@ class AnnotatedBag:
         an earlier run make room for the new ones.
         """
         copies: dict[int, Any] = {}
+        replaced = {f"{OUR_NAMESPACE}/{topic.name}" for topics in self._topics.values() for topic in topics}
         for connection in reader.connections:
-            if connection.topic in _WRITTEN:
+            if connection.topic in replaced:
                 self._remark(f"left out: {connection.topic}: it is of an earlier run, this one replaces it.")
                 continue
             try:
@@ -173,3 +170,8 @@ class AnnotatedBag:
     def _remark(self, text: str) -> None:
         if self._on_remark is not None:
             self._on_remark(text)
+
+
+def _written(spec: TaskSpec) -> list[Topic]:
+    """The map of a task, and what is said once about it; not its drawings, which can be made of the map."""
+    return [topic for topic in kind_of(spec).topics(spec) if topic.latched or topic.name == spec.name]

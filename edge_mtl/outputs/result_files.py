@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_mtl.files import write_atomic
-from edge_mtl.image.colour import colour_depth, colour_normals, depth_range
-from edge_mtl.image.panel import overlay, panel
-from edge_mtl.outputs.png import encode_depth, encode_image, encode_labels
+from edge_mtl.image.encoding import encode_image
+from edge_mtl.image.panel import panel
 from edge_mtl.outputs.video_file import VideoFile
 from edge_mtl.prediction import Prediction
 from edge_mtl.sources.frame_source import Frame
+from edge_mtl.tasks import kind_of
+from edge_mtl.tasks.drawing import scales, tiles
 
 __all__ = ["FILE_KINDS", "FileKind", "ResultWriter"]
 
@@ -43,7 +44,8 @@ class ResultWriter:
     ) -> None:
         self.folder = folder
         self._kinds = kinds
-        self._range_m: tuple[float, float] | None = None
+        self._draws = not {"overlay", "panel"}.isdisjoint(kinds)
+        self._scales: dict[str, Any] = {}
         self._videos: dict[str, VideoFile] = {}
         if frame_rate is not None:
             self._videos = {kind: VideoFile(folder / f"{name}.{kind}.mp4", frame_rate) for kind in ("overlay", "panel")}
@@ -55,11 +57,11 @@ class ResultWriter:
             OSError: the disk is full or the folder is not writable.
         """
         written: list[Path] = []
-        if "overlay" in self._kinds and prediction.segmentation is not None:
-            written += self._image(frame, "overlay", overlay(frame.pixels, prediction.segmentation, classes=prediction.classes))
+        drawn = tiles(frame.pixels, prediction.results, scales=self._common_scales(prediction)) if self._draws else []
+        if "overlay" in self._kinds:
+            written += self._image(frame, "overlay", drawn[0][1])
         if "panel" in self._kinds:
-            image = panel(frame.pixels, prediction, classes=prediction.classes, range_m=self._depth_range(prediction))
-            written += self._image(frame, "panel", image)
+            written += self._image(frame, "panel", panel(frame.pixels, drawn))
         files: dict[str, bytes] = {}
         if "png" in self._kinds:
             files |= _png_files(prediction)
@@ -95,36 +97,28 @@ class ResultWriter:
         write_atomic(path, encode_image(image))
         return [path]
 
-    def _depth_range(self, prediction: Prediction) -> tuple[float, float] | None:
-        """One colour scale for a whole video, a quarter wider than its first frame's; images get their own."""
-        if self._videos and self._range_m is None and prediction.depth is not None:
-            near, far = depth_range(prediction.depth)
-            self._range_m = near * 0.75, far * 1.25
-        return self._range_m
+    def _common_scales(self, prediction: Prediction) -> Mapping[str, Any]:
+        """One scale for a whole video, a quarter wider than its first frame's; images get their own."""
+        if self._videos and not self._scales:
+            self._scales = scales(prediction.results, margin=0.25)
+        return self._scales
 
 
 def _png_files(prediction: Prediction) -> dict[str, bytes]:
-    """Content by file name suffix, for the maps that are there."""
+    """Content by file name suffix, for the results that are there."""
     files: dict[str, bytes] = {}
-    if prediction.segmentation is not None:
-        files["segmentation.png"] = encode_labels(prediction.segmentation)
-    if prediction.depth is not None:
-        files["depth.png"] = encode_depth(prediction.depth)
-        files["depth-colour.png"] = encode_image(colour_depth(prediction.depth))
-    if prediction.normals is not None:
-        files["normals.png"] = encode_image(colour_normals(prediction.normals))
+    for result in prediction.results.values():
+        files |= kind_of(result.spec).images(result.spec, result)
     return files
 
 
 def _npz(prediction: Prediction) -> bytes:
     arrays: dict[str, Any] = {
-        "segmentation": prediction.segmentation,
-        "confidence": prediction.confidence,
-        "depth": prediction.depth,
-        "normals": prediction.normals,
         "intrinsics": np.array(list(prediction.intrinsics), np.float64),
         "intrinsics_assumed": np.array(prediction.intrinsics_assumed),
     }
+    for result in prediction.results.values():
+        arrays |= kind_of(result.spec).arrays(result.spec, result)
     stream = io.BytesIO()
-    np.savez_compressed(stream, **{name: array for name, array in arrays.items() if array is not None})
+    np.savez_compressed(stream, **arrays)
     return stream.getvalue()

@@ -9,7 +9,7 @@ import numpy as np
 
 from edge_mtl.prediction import Prediction, Timing
 from edge_mtl.sources.frame_source import Frame
-from edge_mtl.tasks import NYU13_PALETTE, VOID
+from edge_mtl.tasks import VOID, DepthMap, LabelMap, Result, Specs, kind_of
 
 __all__ = ["Stage", "blueprint"]
 
@@ -43,7 +43,7 @@ class Stage:
             frame: its pixels have the size of the maps.
         """
         if self._count == 0:
-            self._describe(prediction.classes)
+            self._describe(prediction)
         self._recording.set_time("frame", sequence=self._count)
         if frame.time_s is not None:
             self._recording.set_time("time", duration=frame.time_s)
@@ -54,23 +54,29 @@ class Stage:
         self._count += 1
         return []
 
-    def _describe(self, classes: tuple[str, ...]) -> None:
+    def _describe(self, prediction: Prediction) -> None:
         rerun = self._rerun
-        known = min(len(classes), len(NYU13_PALETTE))
-        legend = [(index, classes[index], tuple(int(value) for value in NYU13_PALETTE[index])) for index in range(known)]
-        self._log("/", rerun.AnnotationContext([*legend, (VOID, "unknown", (0, 0, 0))]), static=True)
+        labelled = [result for result in prediction.results.values() if isinstance(result, LabelMap)]
+        # The first also colours the points; classes of the others count below their own maps only.
+        for number, result in enumerate(labelled):
+            colours = zip(result.classes, result.spec.palette.tolist(), strict=True)
+            legend = [(index, name, tuple(colour)) for index, (name, colour) in enumerate(colours)]
+            place = f"maps/{result.spec.name}" if number else "/"
+            self._log(place, rerun.AnnotationContext([*legend, (VOID, "unknown", (0, 0, 0))]), static=True)
         self._log("world", rerun.ViewCoordinates.RDF, static=True)
         for stage in STAGES:
             self._log(f"timing/{stage}", rerun.SeriesLines(names=[f"{stage}, ms"]), static=True)
 
     def _maps(self, prediction: Prediction) -> None:
         rerun = self._rerun
-        if prediction.segmentation is not None:
-            self._log("maps/segmentation", rerun.SegmentationImage(prediction.segmentation))
-        if prediction.depth is not None:
-            self._log("maps/depth", rerun.DepthImage(_millimetres(prediction.depth), meter=_MILLIMETRES))
-        if prediction.normals is not None:
-            self._log("maps/normals", self._image(prediction.normals_image()))
+        for name, result in prediction.results.items():
+            kind = kind_of(result.spec)
+            if kind.viewed_as == "labels":
+                self._log(f"maps/{name}", rerun.SegmentationImage(_values(result)))
+            elif kind.viewed_as == "depth":
+                self._log(f"maps/{name}", rerun.DepthImage(_millimetres(_values(result)), meter=_MILLIMETRES))
+            elif kind.viewed_as == "image" and (drawn := kind.colours(result.spec, result)) is not None:
+                self._log(f"maps/{name}", self._image(drawn))
 
     def _world(self, frame: Array, prediction: Prediction) -> None:
         rerun = self._rerun
@@ -85,7 +91,7 @@ class Stage:
             ),
         )
         self._log("world/camera/image", self._image(frame))
-        if prediction.depth is None or self._step == 0:
+        if self._step == 0 or not any(isinstance(result, DepthMap) for result in prediction.results.values()):
             return
         cloud = prediction.point_cloud(frame, step=self._step)
         looks = {"colors": cloud.colours} if cloud.labels is None else {"class_ids": cloud.labels}
@@ -102,21 +108,27 @@ class Stage:
         self._recording.log(path, *content, static=static)
 
 
-def blueprint(rerun: Any) -> Any:
-    """The window: points on the left, the maps beside them, latency below."""
+def blueprint(rerun: Any, tasks: Specs) -> Any:
+    """The window: points on the left, the image and the maps of `tasks` beside them, latency below."""
     layout = rerun.blueprint
-    maps = layout.Grid(
-        layout.Spatial2DView(origin="world/camera", contents="world/camera/image", name="Image"),
-        layout.Spatial2DView(origin="maps/segmentation", name="Segmentation"),
-        layout.Spatial2DView(origin="maps/depth", name="Depth"),
-        layout.Spatial2DView(origin="maps/normals", name="Normals"),
-        grid_columns=2,
-    )
+    views = [layout.Spatial2DView(origin="world/camera", contents="world/camera/image", name="Image")]
+    for name, spec in tasks.items():
+        kind = kind_of(spec)
+        if kind.viewed_as is not None:
+            title = (kind.heading or name.replace("_", " ")).capitalize()
+            views.append(layout.Spatial2DView(origin=f"maps/{name}", name=title))
+    maps = layout.Grid(*views, grid_columns=2)
     top = layout.Horizontal(layout.Spatial3DView(origin="world", name="Points"), maps, column_shares=[1, 1])
     return layout.Blueprint(
         layout.Vertical(top, layout.TimeSeriesView(origin="timing", name="Latency, ms"), row_shares=[4, 1]),
         collapse_panels=True,
     )
+
+
+def _values(result: Result) -> Array:
+    """Class indices or metres of a result, as its main topic has them."""
+    topics = kind_of(result.spec).topics(result.spec)
+    return np.asarray(next(topic.make(result) for topic in topics if topic.name == result.spec.name))
 
 
 def _millimetres(depth_m: Array) -> Array:

@@ -1,4 +1,7 @@
-"""Where a recording goes: a viewer on this screen, a viewer elsewhere, or a file. Imports rerun, here and only here."""
+"""Where a recording goes: a viewer on this screen, a viewer elsewhere, or a file. Imports rerun, here and only here.
+
+`tasks` are those whose maps get a place in the window; `step` is that of `Stage`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from typing import Any
 from edge_mtl.errors import BackendUnavailable
 from edge_mtl.files import TEMPORARY_PREFIX
 from edge_mtl.outputs.stage import Stage, blueprint
+from edge_mtl.tasks import Specs
 
 __all__ = ["SUFFIX", "live", "remote", "saved"]
 
@@ -23,7 +27,7 @@ _SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
 @contextmanager
-def saved(path: Path, *, step: int) -> Iterator[Stage]:
+def saved(path: Path, *, tasks: Specs, step: int) -> Iterator[Stage]:
     """A stage whose recording is at `path` once the block ends without an error, and nowhere else otherwise.
 
     Raises:
@@ -37,7 +41,7 @@ def saved(path: Path, *, step: int) -> Iterator[Stage]:
     temporary = Path(name)
     try:
         recording = rerun.RecordingStream(_NAME)
-        recording.save(temporary, default_blueprint=blueprint(rerun))
+        recording.save(temporary, default_blueprint=blueprint(rerun, tasks))
         try:
             yield Stage(rerun, recording, step=step)
         finally:
@@ -50,7 +54,7 @@ def saved(path: Path, *, step: int) -> Iterator[Stage]:
 
 
 @contextmanager
-def live(*, step: int, environment: Mapping[str, str] | None = None) -> Iterator[Stage]:
+def live(*, tasks: Specs, step: int, environment: Mapping[str, str] | None = None) -> Iterator[Stage]:
     """A stage that a viewer on this screen shows; the viewer stays open afterwards.
 
     Raises:
@@ -65,7 +69,7 @@ def live(*, step: int, environment: Mapping[str, str] | None = None) -> Iterator
         )
     recording = rerun.RecordingStream(_NAME)
     try:
-        recording.spawn(default_blueprint=blueprint(rerun))
+        recording.spawn(default_blueprint=blueprint(rerun, tasks))
     except Exception as exc:  # no executable, no port
         raise BackendUnavailable(f"The viewer does not start ({exc}). Try: rerun, or record with --save tour.rrd") from exc
     with _flushed(recording):
@@ -73,7 +77,7 @@ def live(*, step: int, environment: Mapping[str, str] | None = None) -> Iterator
 
 
 @contextmanager
-def remote(url: str, *, step: int) -> Iterator[Stage]:
+def remote(url: str, *, tasks: Specs, step: int) -> Iterator[Stage]:
     """A stage that a viewer elsewhere shows, started there with the command `rerun`.
 
     Args:
@@ -84,7 +88,7 @@ def remote(url: str, *, step: int) -> Iterator[Stage]:
     rerun = _rerun()
     recording = rerun.RecordingStream(_NAME)
     try:
-        recording.connect_grpc(url, default_blueprint=blueprint(rerun))
+        recording.connect_grpc(url, default_blueprint=blueprint(rerun, tasks))
     except Exception as exc:  # a malformed address; an absent viewer shows only later, in a warning of rerun's own
         raise BackendUnavailable(
             f"{url} is no address of a viewer ({exc}). It looks like rerun+http://HOST:9876/proxy"

@@ -127,6 +127,9 @@ def test_predict_with_json_prints_one_line_per_frame_and_saves_nothing(
         assert sum(record["classes"].values()) == pytest.approx(1.0, abs=1e-4)
         assert record["depth_median_m"] > 0
         assert record["intrinsics_assumed"] is False
+        assert list(record["results"]) == ["segmentation", "depth", "normals"]
+        assert record["results"]["segmentation"]["shares"] == record["classes"]
+        assert record["results"]["depth"]["median_m"] == pytest.approx(record["depth_median_m"], rel=0.05)
         assert record["timing_ms"]["total"] >= record["timing_ms"]["infer"] > 0
         assert record["files"] == []
     assert "skipped" in outcome.err

@@ -52,7 +52,7 @@ def test_maps_have_the_stamps_of_their_images_and_the_recording_is_unchanged(
                 assert (message.stamp_ns, message.frame_id) == (image.stamp_ns, "camera")
                 assert message.data == values.tobytes()
     classes = json.loads(annotated["/edge_mtl/labels_json"][0].data)["classes"]
-    assert classes[0] == {"id": 0, "name": "bed"}
+    assert classes[0] == {"id": 0, "name": "bed", "color": [0, 0, 255]}
 
 
 def test_a_damaged_image_is_named_and_left_out(tiny_bundle: Bundle, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from edge_mtl.image.colour import blend, colour_depth, colour_labels, colour_normals, depth_range
+from edge_mtl.image.encoding import encode_depth, encode_labels
 from edge_mtl.image.lettering import put_text, text_width
 from edge_mtl.image.panel import BACKGROUND, fit, legend, overlay, panel
-from edge_mtl.outputs.png import encode_depth, encode_labels
 from edge_mtl.outputs.result_files import ResultWriter
 from edge_mtl.sources.frame_source import Frame
 from edge_mtl.tasks import NYU13_CLASSES, NYU13_PALETTE

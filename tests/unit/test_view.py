@@ -19,6 +19,7 @@ from edge_mtl.outputs.stage import Stage
 from edge_mtl.outputs.viewer import live, remote, saved
 from edge_mtl.sources.frame_source import Frame, FrameSource, Still
 from edge_mtl.sources.open_source import open_source
+from edge_mtl.tasks import NYU_TASKS
 from tests.bundles import make_bundle, make_image, write_image
 from tests.command_line import assert_failed, edge_mtl
 
@@ -203,12 +204,12 @@ def test_arguments_that_make_no_sense_are_refused(tiny_bundle: Bundle, images: P
 def test_without_a_screen_the_message_says_how_to_record(tiny_bundle: Bundle, images: Path) -> None:
     if sys.platform != "linux":
         pytest.skip("other systems have no such variables")
-    with pytest.raises(BackendUnavailable, match=r"--save tour\.rrd"), live(step=2, environment={}):
+    with pytest.raises(BackendUnavailable, match=r"--save tour\.rrd"), live(tasks=NYU_TASKS, step=2, environment={}):
         pass
 
 
 def test_an_address_that_is_none_is_refused() -> None:
-    with pytest.raises(BackendUnavailable, match="no address of a viewer"), remote("nowhere", step=2):
+    with pytest.raises(BackendUnavailable, match="no address of a viewer"), remote("nowhere", tasks=NYU_TASKS, step=2):
         pass
 
 
@@ -217,7 +218,7 @@ def test_without_rerun_the_extra_is_named(
     module: types.ModuleType | None, monkeypatch: pytest.MonkeyPatch, tiny_bundle: Bundle, images: Path, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "rerun", module)
-    with pytest.raises(BackendUnavailable, match=r"edge-mtl\[view\]"), saved(tmp_path / "a.rrd", step=2):
+    with pytest.raises(BackendUnavailable, match=r"edge-mtl\[view\]"), saved(tmp_path / "a.rrd", tasks=NYU_TASKS, step=2):
         pass
     said = edge_mtl("predict", images, "--bundle", tiny_bundle.path, "--save", tmp_path / "a.rrd")
     assert_failed(said, 5, "edge-mtl[view]")
