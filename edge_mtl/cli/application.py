@@ -67,8 +67,8 @@ app = _Application(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(asked: bool) -> None:
+    if asked:
         from edge_mtl import __version__
 
         typer.echo(f"edge-mtl {__version__}")

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from edge_mtl.tasks import KINDS, BudgetItem
+
 if TYPE_CHECKING:
     from edge_mtl.calibration.sampling import Embedding
     from edge_mtl.evaluation.budget import Budget
@@ -137,11 +139,6 @@ Fp16Option = Annotated[bool, typer.Option("--fp16", help="--precision fp16: half
 Bf16Option = Annotated[bool, typer.Option("--bf16", help="--precision bf16: bfloat16, where the processor has it.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Stop after this many frames.")]
 
-_MAX_DROP_HELP = (
-    "What a graph may lose against FP32 where frames are labelled: miou (0..1), rel (share of the true depth), normal "
-    "(degrees); and by how much it may differ from FP32 anywhere: classes and depth (shares), angle (degrees). What is not "
-    "named keeps its default. none: any loss is taken, with a warning."
-)
 ThresholdOption = Annotated[
     float,
     typer.Option(
@@ -152,8 +149,24 @@ ThresholdOption = Annotated[
         help="How much slower, against the reference of its own run, is still fine: 0.05 is five per cent.",
     ),
 ]
+
+
+def _budgets(*, labelled: bool) -> list[BudgetItem]:
+    return [item for kind in KINDS.values() for item in kind.budgets if item.labelled is labelled]
+
+
+def _named(items: list[BudgetItem]) -> str:
+    return ", ".join(f"{item.name} ({'degrees' if item.unit == '°' else 'a share'})" for item in items)
+
+
+_MAX_DROP_HELP = (
+    f"What a graph may lose against FP32 where frames are labelled: {_named(_budgets(labelled=True))}; and by how much it may "
+    f"differ from FP32 anywhere: {_named(_budgets(labelled=False))}. TASK.NAME is of one task only. What is not named keeps "
+    "its default. none: any loss is taken, with a warning."
+)
 MaxDropOption = Annotated[str, typer.Option("--max-drop", metavar="LIST", help=_MAX_DROP_HELP)]
-MAX_DROP = "miou=0.01,rel=0.02,normal=0.5,classes=0.05,depth=0.05,angle=3"
+MAX_DROP = ",".join(f"{item.name}={item.default:g}" for item in (*_budgets(labelled=True), *_budgets(labelled=False)))
+"""The defaults of all kinds, as help shows them."""
 CountOption = Annotated[
     int | None, typer.Option("--count", metavar="N", min=1, max=4096, help="Frames to choose; default: as the recipe says.")
 ]
@@ -219,8 +232,10 @@ def parse_intrinsics(text: str | None) -> tuple[float, float, float, float] | No
 
 def parse_budget(text: str) -> Budget | None:
     """What --max-drop says; None for "none". Raises UsageError."""
-    from edge_mtl.evaluation.budget import Budget
+    from edge_mtl.evaluation.budget import DEFAULT_BUDGET, Budget
 
+    if text == MAX_DROP:
+        return DEFAULT_BUDGET
     if text.strip().lower() == "none":
         return None
     try:

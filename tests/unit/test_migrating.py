@@ -16,7 +16,8 @@ MODULES = [(old, re.findall(r"`(edge_mtl[\w.]+)`", new)) for old, new in ROWS if
 
 def there(name: str) -> bool:
     try:
-        return importlib.util.find_spec(name) is not None
+        spec = importlib.util.find_spec(name)
+        return spec is not None and spec.origin is not None  # a folder that only has an old __pycache__ is no module
     except ModuleNotFoundError:  # a package above it is not there
         return False
 
