@@ -43,9 +43,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--recipe", type=Path, help="how to quantize, TOML (default: the bundle's own, else the package's)")
     parser.add_argument("--out", type=Path, help="only write the chosen frames there, as images")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="JSON on standard output, and nothing else there")
+    parser.add_argument("--quiet", action="store_true", help="no progress and no remarks")
     asked = parser.parse_args(arguments)
-    terminal = Terminal(json_output=asked.json)
+    terminal = Terminal(json_output=asked.json, quiet=asked.quiet)
     try:
         opencv.require()
         from edge_mtl.cli.calibrate import SamplingOptions, calibrate_with, write_choice
