@@ -29,7 +29,7 @@ from rendered_rooms import open_rooms
 from edge_mtl.backends import DEVICES, available, open_backend
 from edge_mtl.builder.candidates import candidates
 from edge_mtl.bundle import GOLDEN, OPTIMIZED_ONNX, Bundle
-from edge_mtl.calibration.frames import decode_image, load_calibration
+from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.device import fingerprint
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import AccuracyError, BuildError, EdgeMtlError
@@ -40,6 +40,7 @@ from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.onnx_graph.model import import_onnx
 from edge_mtl.quantization.learned import int8_graph, int8_recipe
 from edge_mtl.quantization.quantize import calibrate, insert_qdq
+from edge_mtl.sources.images import decode_image
 
 Array = np.ndarray
 

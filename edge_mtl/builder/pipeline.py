@@ -89,8 +89,8 @@ def build_engine(
     Args:
         precision: "int8", "bf16", "fp16" or "fp32"; INT8 engines may compute what is left in floating point as bfloat16, on
             TensorRT as float16, where INT8 must also be faster than half and full precision or it is not the one chosen.
-        "auto" tries
-            all that this machine has, and INT8 with some blocks in floating point, and takes the fastest within the budget.
+            "auto" tries all that this machine has, and INT8 with some blocks in floating point, and takes the fastest within
+            the budget.
         backend: "auto" tries every runtime that is here, a name only that one.
         device: "cpu", "cuda" or "cuda:1" (the second GPU) tries only what runs there; "auto" all, on the first GPU.
         calibration: folder of images for INT8 ranges; the bundle's frames when not given.

@@ -21,7 +21,6 @@ from edge_mtl.backends.selection import check_named
 from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.builder.report import BuildReport
 from edge_mtl.bundle import CALIBRATION, ENGINES, Bundle
-from edge_mtl.calibration.frames import decode_image
 from edge_mtl.calibration.sampling import Chosen, Embedding, choose_frames, encode_frames
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.engine_store.revision import changing, commit
@@ -40,7 +39,8 @@ from edge_mtl.files import TEMPORARY_PREFIX
 from edge_mtl.quantization.learned import OWN_RECIPE, QAT_MODEL, int8_graph, int8_recipe
 from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, quantize
 from edge_mtl.quantization.recipes import TENSORRT_INT8, Recipe, load_recipe, read_recipe
-from edge_mtl.sources.recordings import FrameSource
+from edge_mtl.sources.frame_source import FrameSource
+from edge_mtl.sources.images import decode_image
 
 __all__ = ["Recalibration", "recalibrate"]
 

@@ -17,10 +17,9 @@ import cv2
 import numpy as np
 
 from edge_mtl.backends.threads import default_threads
-from edge_mtl.calibration.frames import letterbox_image
 from edge_mtl.errors import BackendUnavailable, BuildError
 from edge_mtl.files import sha256_bytes, sweep_temporaries, write_atomic
-from edge_mtl.image.frames import letterbox
+from edge_mtl.image.frames import letterbox, letterbox_image
 from edge_mtl.manifest import InputSpec
 from edge_mtl.onnx_graph.model import GraphIndex, import_onnx, parse
 

@@ -16,12 +16,12 @@ import numpy as np
 
 from edge_mtl.backends import Backend
 from edge_mtl.bundle import GOLDEN, Bundle
-from edge_mtl.calibration.frames import decode_image
 from edge_mtl.errors import AccuracyError, BundleError
 from edge_mtl.evaluation.metrics import agreement, mean_agreement
 from edge_mtl.image.buffer_pool import BufferPool
 from edge_mtl.image.frames import letterbox
 from edge_mtl.inference_pipeline import InferencePipeline
+from edge_mtl.sources.images import decode_image
 from edge_mtl.tasks import Specs, kind_of, measure_names, scoped
 from edge_mtl.tasks.finishing import Answer, finish
 

@@ -16,10 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_mtl.backends import DEVICES, BackendInfo, TensorSpec, available
 from edge_mtl.backends.profiling import profile_graph
+from edge_mtl.bench import profile
 from edge_mtl.bench.layer_groups import NECK, PARTS, POST, PRE, LayerGroupMap, totals
 from edge_mtl.bench.op_types import KINDS, kind_of
 from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
-from edge_mtl.commands import profile
 from edge_mtl.errors import BackendUnavailable, BuildError
 from tests.command_line import assert_failed, edge_mtl
 from tests.transformers import transformer_block
@@ -169,7 +169,7 @@ def test_tensorrt_reports_layers_to_our_profiler() -> None:
 
 def test_the_command_shows_parts_and_writes_a_image_and_json(tiny_bundle: Bundle, tmp_path: Path) -> None:
     svg, out = tmp_path / "p.svg", tmp_path / "p.json"
-    options = ("--backend", "onnxruntime", "--threads", 1, "--rounds", 3, "--svg", svg, "--out", out)
+    options = ("--backend", "onnxruntime", "--threads", 1, "--rounds", 3, "--svg", svg, "--save", out)
     outcome = edge_mtl("profile", tiny_bundle.path, *options)
     assert outcome.code == 0, outcome
     for words in ("segmentation head", "post-processing", "slowest layers", "read the shares"):

@@ -383,7 +383,7 @@ class TestCommand:
         self, own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hard = Budget({"miou": 0.0, "rel": 0.0, "normal": 0.0, "classes": 0.0, "depth": 0.0, "angle": 0.0})
-        monkeypatch.setattr("edge_mtl.commands.verify.DEFAULT_BUDGET", hard)
+        monkeypatch.setattr("edge_mtl.evaluation.budget.DEFAULT_BUDGET", hard)
         common = ("verify", own_bundle.path, "--backend", "onnxruntime", "--threads", 1, "--json", "--max-drop")
         assert edge_mtl(*common, "miou=0,classes=0").code == 8
         outcome = edge_mtl(*common, "none")

@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_mtl.commands.results import ResultWriter
 from edge_mtl.image.colour import blend, colour_depth, colour_labels, colour_normals, depth_range
 from edge_mtl.image.encoding import encode_depth, encode_labels
 from edge_mtl.image.frames import Intrinsics
 from edge_mtl.image.lettering import put_text, text_width
 from edge_mtl.image.panel import BACKGROUND, draw_labels, fit, legend, panel
+from edge_mtl.outputs.result_files import ResultWriter
 from edge_mtl.prediction import Prediction, Timing
-from edge_mtl.sources.media import Frame
+from edge_mtl.sources.frame_source import Frame
 from edge_mtl.tasks import NYU13_CLASSES, NYU13_PALETTE
 from edge_mtl.tasks.drawing import tiles
 from tests.bundles import answer_of, full_maps, host_model, make_image, reference
