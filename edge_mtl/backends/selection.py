@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edge_mtl.backends import DEVICES, Availability
+from edge_mtl.backends import Availability, spec_of
 from edge_mtl.cuda.gpus import Gpu, gpus
 from edge_mtl.errors import BackendUnavailable
 
@@ -36,9 +36,10 @@ def on_kind(found: Mapping[str, Availability], kind: str) -> dict[str, Availabil
     """`found`, where backends of another kind of device than `kind` are not usable; each says so."""
     if kind == AUTO:
         return dict(found)
-    others = f"does not run on {kind}. Choose {AUTO} or one of: {', '.join(name for name in found if DEVICES[name] == kind)}"
+    there = ", ".join(name for name in found if spec_of(name).device == kind)
+    others = f"does not run on {kind}. Choose {AUTO} or one of: {there}"
     return {
-        name: entry if DEVICES[name] == kind else Availability(False, "", f"{name} {others}", entry.extra)
+        name: entry if spec_of(name).device == kind else Availability(False, "", f"{name} {others}", entry.extra)
         for name, entry in found.items()
     }
 
@@ -56,5 +57,5 @@ def check_named(found: Mapping[str, Availability], backend: str) -> None:
 def check_any(found: Mapping[str, Availability], kind: str) -> None:
     """Raises BackendUnavailable where nothing runs on the kind of device asked for; says why, for each backend of it."""
     if kind != AUTO and not any(entry.usable for entry in found.values()):
-        reasons = "; ".join(f"{name}: {entry.reason}" for name, entry in found.items() if DEVICES[name] == kind)
+        reasons = "; ".join(f"{name}: {entry.reason}" for name, entry in found.items() if spec_of(name).device == kind)
         raise BackendUnavailable(f"Nothing here runs on {kind}. {reasons}")

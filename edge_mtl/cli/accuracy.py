@@ -216,7 +216,9 @@ def recalibrate(
 )
 def sensitivity(
     bundle: BundleArgument = None,
-    target: Annotated[str, typer.Option("--target", metavar="NAME", help="onnxruntime, openvino or tensorrt.")] = "onnxruntime",
+    target: Annotated[
+        str, typer.Option("--target", metavar="NAME", help="Q/DQ style: onnxruntime, openvino, tensorrt, or a plug-in's.")
+    ] = "onnxruntime",
     level: Annotated[str, typer.Option("--level", metavar="NAME", help="block, or layer.")] = "block",
     recipe: RecipeOption = None,
     calibration: Annotated[
@@ -234,7 +236,9 @@ def sensitivity(
     Each block is quantized alone; its noise at every head, the accuracy that is lost and the time that is saved go into
     a table, an image and a JSON file. A run that was stopped goes on where it was.
     """
-    check_choice("--target", target, ("onnxruntime", "openvino", "tensorrt"))
+    from edge_mtl.backends import qdq_styles
+
+    check_choice("--target", target, tuple(qdq_styles()))
     check_choice("--level", level, ("block", "layer"))
     from edge_mtl.commands.sensitivity import run
 

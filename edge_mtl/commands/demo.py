@@ -9,6 +9,7 @@ import errno
 import tempfile
 from pathlib import Path
 
+from edge_mtl.backends import spec_of
 from edge_mtl.bench.report import BenchmarkReport
 from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, Bundle, find
 from edge_mtl.commands.benchmark import compare
@@ -29,7 +30,6 @@ __all__ = ["run"]
 
 _ROOMS = 3
 _ROUNDS = 20
-_RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
 def run(terminal: Terminal, path: Path | None, out: Path) -> None:
@@ -93,7 +93,7 @@ def _needs_building(bundle: Bundle) -> bool:
 
 def _engine_facts(info: EngineInfo, report: BenchmarkReport) -> list[str]:
     row = next((row for row in report.rows if row.engine_key == info.engine_key), None)
-    facts = [f"{info.precision.upper().replace('BF16', 'bf16')} on {_RUNTIMES.get(info.backend, info.backend)}"]
+    facts = [f"{info.precision.upper().replace('BF16', 'bf16')} on {spec_of(info.backend).title}"]
     if report.disturbed:
         facts.append("not timed, others had too much of the machine")
     elif row is not None:

@@ -11,6 +11,7 @@ from typing import cast, get_args
 import cv2
 from rich.table import Table
 
+from edge_mtl.backends import qdq_styles, style_of
 from edge_mtl.bundle import find
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.commands.out_folder import require_writable
@@ -23,7 +24,7 @@ from edge_mtl.evaluation.sensitivity.measure import measure_sensitivity
 from edge_mtl.evaluation.sensitivity.report import Sensitivity
 from edge_mtl.files import write_atomic
 from edge_mtl.quantization.learned import int8_recipe
-from edge_mtl.quantization.recipes import TENSORRT_INT8, Target, load_recipe
+from edge_mtl.quantization.recipes import load_recipe, recipe_for
 
 __all__ = ["run"]
 
@@ -55,11 +56,14 @@ def run(
     Raises:
         BuildError: an unknown target or level; and what `measure_sensitivity` raises.
     """
-    for name, found, known in (("target", target, get_args(Target)), ("level", level, get_args(Level))):
+    for name, found, known in (("target", target, tuple(qdq_styles())), ("level", level, get_args(Level))):
         if found not in known:
             raise BuildError(f"Unknown {name} {found!r}. Choose one of: {', '.join(known)}")
     bundle = find(path)
-    chosen = load_recipe(recipe or TENSORRT_INT8) if recipe is not None or target == "tensorrt" else int8_recipe(bundle)
+    if recipe is not None:
+        chosen = load_recipe(recipe)
+    else:
+        chosen = recipe_for(target, load_recipe()) if style_of(target).recipe else int8_recipe(bundle)
     images = load_calibration(
         bundle, calibration, count=chosen.calibration.frames, unreadable_share=chosen.calibration.unreadable_share
     )
@@ -72,7 +76,7 @@ def run(
             images,
             labelled,
             recipe=chosen,
-            target=cast("Target", target),
+            target=target,
             level=cast("Level", level),
             rounds=rounds,
             threads=threads,
