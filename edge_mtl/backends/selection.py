@@ -48,9 +48,7 @@ def check_named(found: Mapping[str, Availability], backend: str) -> None:
     """Raises BackendUnavailable where a backend was named that does not exist or is not usable here."""
     if backend == AUTO:
         return
-    if backend not in found:
-        raise BackendUnavailable(f"Unknown backend {backend!r}. Choose {AUTO} or one of: {', '.join(found)}")
-    if not found[backend].usable:
+    if not found[spec_of(backend).name].usable:
         raise BackendUnavailable(found[backend].reason)
 
 

@@ -29,21 +29,25 @@ from edge_mtl.backends import (
     unregister,
 )
 from edge_mtl.builder import pipeline
-from edge_mtl.builder.candidates import candidates, target_of
+from edge_mtl.builder.candidate_graphs import candidate_graphs
+from edge_mtl.builder.candidates import Candidate, candidates, target_of
 from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.bundle import Bundle
+from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.device import fingerprint
 from edge_mtl.engine import Engine
 from edge_mtl.engine_store.engines import EngineStore
+from edge_mtl.engine_store.resolve import resolve_engine
 from edge_mtl.errors import BackendUnavailable, BuildError
 from edge_mtl.evaluation.metrics import angles_deg
 from edge_mtl.evaluation.sensitivity.blocks import find_blocks
-from edge_mtl.evaluation.verify import verify
+from edge_mtl.evaluation.verify import quantized_subjects, verify
 from edge_mtl.onnx_graph.model import facts
 from edge_mtl.quantization.quantize import insert_qdq, quantize_for_cpu
 from edge_mtl.quantization.recipes import load_recipe, parse_recipe
-from tests.bundles import host_model, make_image
+from tests.bundles import host_model, make_bundle, make_image
 from tests.command_line import assert_failed, edge_mtl
+from tests.transformers import transformer_block
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 OWN = ("onnxruntime", "openvino", "onnxruntime-cuda", "tensorrt")
@@ -163,7 +167,25 @@ def test_its_style_of_quantization_is_a_target(toy: BackendSpec) -> None:
         find_blocks(host_model(), recipe, target="abacus")
 
 
-def test_unknown_targets_are_errors_everywhere() -> None:
+def test_ranges_are_learnt_for_its_style_too_where_the_recipe_is_the_packages(toy: BackendSpec, tmp_path: Path) -> None:
+    """OpenVINO's style leaves Gemm in floating point, the toy's does not: it reads other tensors."""
+    bundle = make_bundle(tmp_path / "bundle", tasks=("normals",), deploy=transformer_block(), golden=0, evaluation=0)
+    frames = load_calibration(bundle, count=2, unreadable_share=0.0)
+    recipe = dataclasses.replace(load_recipe(), targets=("openvino",))
+    tried = (Candidate("openvino", "int8"), Candidate("toy", "int8"))
+    made = candidate_graphs(bundle, tried, frames, recipe, threads=1, progress=lambda step, done, total: None)
+    layers = [facts(made.graphs[candidate]).integer_layers for candidate in tried]
+    assert layers[1] > layers[0]
+
+
+def test_verify_looks_at_int8_graphs_in_its_style_where_a_recipe_names_it(toy: BackendSpec, tiny_bundle: Bundle) -> None:
+    recipe = dataclasses.replace(load_recipe(), targets=("onnxruntime", "toy"))
+    made = quantized_subjects(tiny_bundle, recipe=recipe, threads=1)
+    assert [graph.backend for graph in made] == ["onnxruntime", "toy"]
+    assert facts(made[1].model).integer_layers == 4
+
+
+def test_unknown_targets_and_backends_are_errors_everywhere(tiny_bundle: Bundle) -> None:
     for call in (style_of, lambda name: find_blocks(host_model(), load_recipe(), target=name)):
         with pytest.raises(BuildError, match=r"Unknown target 'toy' .* Choose one of: onnxruntime, openvino, tensorrt$"):
             call("toy")
@@ -173,6 +195,9 @@ def test_unknown_targets_are_errors_everywhere() -> None:
         target_of("toy")
     with pytest.raises(BuildError, match="No INT8 graphs are built for onnxruntime-cuda"):
         target_of("onnxruntime-cuda")
+    for call in (resolve_engine, lambda bundle, backend: EngineStore(bundle).select(backend=backend), verify):
+        with pytest.raises(BackendUnavailable, match="Unknown backend 'toy'"):
+            call(tiny_bundle, backend="toy")
     with pytest.raises(BuildError, match="Unknown target 'toy'"):
         insert_qdq(host_model(), object(), recipe=load_recipe(), target="toy")  # type: ignore[arg-type]
 
