@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edge_mtl.backends import Availability, spec_of
+from edge_mtl.backends import BACKENDS, Availability, spec_of
 from edge_mtl.cuda.gpus import Gpu, gpus
 from edge_mtl.errors import BackendUnavailable
 
-__all__ = ["AUTO", "check_any", "check_named", "on_kind", "parse_device", "resolve_gpu"]
+__all__ = ["AUTO", "check_any", "check_known", "check_named", "on_kind", "parse_device", "resolve_gpu"]
 
 AUTO = "auto"
 
@@ -44,11 +44,18 @@ def on_kind(found: Mapping[str, Availability], kind: str) -> dict[str, Availabil
     }
 
 
+def check_known(backend: str) -> None:
+    """Raises BackendUnavailable where a backend was named that does not exist, with what may be named."""
+    if backend not in (AUTO, *BACKENDS):
+        raise BackendUnavailable(f"Unknown backend {backend!r}. Choose {AUTO} or one of: {', '.join(BACKENDS)}")
+
+
 def check_named(found: Mapping[str, Availability], backend: str) -> None:
     """Raises BackendUnavailable where a backend was named that does not exist or is not usable here."""
     if backend == AUTO:
         return
-    if not found[spec_of(backend).name].usable:
+    check_known(backend)
+    if not found[backend].usable:
         raise BackendUnavailable(found[backend].reason)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from edge_mtl.backends import BACKENDS, Availability, BackendSpec, none_usable, spec_of
+from edge_mtl.backends.selection import AUTO, check_known
 from edge_mtl.backends.spec import DEPTHWISE
 from edge_mtl.device import DeviceFingerprint
 from edge_mtl.errors import BackendUnavailable, BuildError
@@ -17,8 +18,6 @@ __all__ = ["BUILDABLE", "DEPTHWISE", "BuildPrecision", "Candidate", "candidates"
 
 BuildPrecision = Literal["fp32", "bf16", "fp16", "int8"]
 BUILDABLE: tuple[str, ...] = ("fp32", "bf16", "fp16", "int8")
-
-AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,8 @@ def candidates(
     """
     if precision not in (AUTO, *BUILDABLE):
         raise BuildError(f"Unknown precision {precision!r}. Choose {AUTO} or one of: {', '.join(BUILDABLE)}")
-    if backend != AUTO and not available[spec_of(backend).name].usable:
+    check_known(backend)
+    if backend != AUTO and not available[backend].usable:
         raise BackendUnavailable(available[backend].reason)
     specs = [BACKENDS[name] for name, found in available.items() if found.usable and backend in (AUTO, name)]
     if not specs:

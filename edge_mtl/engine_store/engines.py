@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_mtl.backends import available, spec_of
+from edge_mtl.backends import available
+from edge_mtl.backends.selection import check_known
 from edge_mtl.bundle import ENGINES, OPTIMIZED_ONNX, Bundle
 from edge_mtl.cuda.gpus import Gpu, gpus
 from edge_mtl.device import DeviceFingerprint, fingerprint
@@ -158,7 +159,8 @@ class EngineStore:
             EngineMismatch: there are engines of what was asked for, but all are stale; says why and how to rebuild.
             BackendUnavailable: `backend` is named and not here, or unknown.
         """
-        if backend != AUTO and spec_of(backend).name not in self.runtimes:
+        check_known(backend)
+        if backend != AUTO and backend not in self.runtimes:
             raise BackendUnavailable(f"{backend} is not installed here. Run: edge-mtl doctor")
         found = self.find(precision=precision, backend=backend)
         stale = [(record, why) for record in found if (why := self.mismatch(record)) is not None]

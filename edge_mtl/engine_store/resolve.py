@@ -21,7 +21,7 @@ from edge_mtl.backends import (
     open_backend,
     spec_of,
 )
-from edge_mtl.backends.selection import AUTO, check_any, on_kind, resolve_gpu
+from edge_mtl.backends.selection import AUTO, check_any, check_known, on_kind, resolve_gpu
 from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.engine_store.engines import EngineSelection, EngineStore
 from edge_mtl.errors import BackendUnavailable, EngineMismatch
@@ -99,8 +99,7 @@ def resolve_engine(
         EngineMismatch: there is no engine of the named precision, or only engines of another machine, runtime version
             or graph; not with `build_missing`. Or a plan that is not trusted.
     """
-    if backend != AUTO:
-        spec_of(backend)
+    check_known(backend)
     if precision not in (AUTO, *PRECISIONS):
         raise BackendUnavailable(f"Unknown precision {precision!r}. Choose {AUTO} or one of: {', '.join(PRECISIONS)}")
     found = on_kind(available(), kind)
