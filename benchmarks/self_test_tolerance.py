@@ -26,7 +26,7 @@ import numpy as np
 from conditions import Conditions
 from rendered_rooms import open_rooms
 
-from edge_mtl.backends import DEVICES, available, open_backend
+from edge_mtl.backends import available, open_backend, spec_of
 from edge_mtl.builder.candidates import candidates
 from edge_mtl.bundle import GOLDEN, OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
@@ -119,12 +119,12 @@ def graphs(bundle: Bundle, deploy: bytes, int8: Mapping[tuple[str, int], bytes])
         for candidate in found:
             integer = candidate.precision.startswith("int8")
             itself = candidate.precision == "fp32" and candidate.backend == "onnxruntime"
-            if not itself and DEVICES[candidate.backend] == "cpu":
+            if not itself and spec_of(candidate.backend).device == "cpu":
                 model = int8[candidate.backend, candidate.weight_bits] if integer else deploy
                 yield candidate.name, model, candidate.backend, candidate.precision
     store = EngineStore(bundle)
     for record in store.find():
-        if DEVICES[record.backend] != "cpu" and store.mismatch(record) is None and record.backend in store.runtimes:
+        if spec_of(record.backend).device != "cpu" and store.mismatch(record) is None and record.backend in store.runtimes:
             yield f"{record.precision} on {record.backend}", store.load(record), record.backend, record.precision
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_mtl import __version__, opencv
-from edge_mtl.backends import DEVICES, none_usable, proven
+from edge_mtl.backends import BACKENDS, none_usable, proven, spec_of
 from edge_mtl.backends.saturation_test import adds_exactly
 from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, Bundle
 from edge_mtl.cuda.gpus import gpus
@@ -26,7 +26,6 @@ from edge_mtl.files import plain
 __all__ = ["clashing_runtimes", "diagnose", "problems"]
 
 _WRONG = "wrong"
-_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
 
 
 def diagnose() -> dict[str, Any]:
@@ -42,7 +41,7 @@ def diagnose() -> dict[str, Any]:
         "backends": {name: plain(backend) for name, backend in backends.items()},
         "clashing_runtimes": list(clashing_runtimes()),
         "opencv": plain(found) | {"threads": opencv.require().getNumThreads() if found.version else None},
-        "int8_sums": {name: _sums(name) for name in usable if DEVICES[name] == "cpu"},
+        "int8_sums": {name: _sums(name) for name in usable if _adds_bytes(name)},
         "demo_bundle": _demo_bundle(),
         "cache": {"folder": str(cache_folder()), "writable": _writable(cache_folder())},
         "default": {"backend": chosen, "reason": why},
@@ -65,13 +64,22 @@ def problems(findings: Mapping[str, Any]) -> list[str]:
 
 
 def clashing_runtimes() -> tuple[str, ...]:
-    """The ONNX Runtime distributions that are installed together, although they overwrite each other's files."""
-    found = []
-    for name in _RUNTIMES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            importlib.metadata.version(name)
-            found.append(name)
-    return tuple(found) if len(found) > 1 else ()
+    """The distributions of one runtime that are installed together, although they overwrite each other's files."""
+    for spec in BACKENDS.values():
+        found = []
+        for name in spec.shares_files:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                importlib.metadata.version(name)
+                found.append(name)
+        if len(found) > 1:
+            return tuple(found)
+    return ()
+
+
+def _adds_bytes(backend: str) -> bool:
+    """Whether INT8 graphs are built for it on the processor, where sums may lack room."""
+    spec = spec_of(backend)
+    return spec.device == "cpu" and spec.qdq is not None
 
 
 def _sums(runtime: str) -> str:

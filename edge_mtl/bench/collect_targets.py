@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.backends import DEVICES, open_backend
+from edge_mtl.backends import open_backend, spec_of
+from edge_mtl.backends.reference import REFERENCE_RUNTIME
 from edge_mtl.backends.selection import AUTO, parse_device, resolve_gpu
 from edge_mtl.bench.batches import ALONE, Graph, batch_line_up
 from edge_mtl.bench.targets import BenchmarkTarget, EngineTarget, GraphTarget
@@ -28,7 +29,7 @@ from edge_mtl.evaluation.labelled_frames import evaluation_frames
 __all__ = ["BASELINE", "TargetFilter", "collect_targets", "find_bundles", "first_frame", "planned"]
 
 Array = np.ndarray
-BASELINE = "fp32 on onnxruntime, plain"
+BASELINE = f"fp32 on {REFERENCE_RUNTIME}, plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def _plain(bundle: Bundle, frame: Array, targets: TargetFilter, prefix: str) -> 
     """The baseline: model.onnx in FP32 with ONNX Runtime, as anyone can run it."""
     model = bundle.read(REFERENCE_ONNX)
     started = time.perf_counter()
-    backend = open_backend("onnxruntime", model, threads=targets.threads)
+    backend = open_backend(REFERENCE_RUNTIME, model, threads=targets.threads)
     load_s = time.perf_counter() - started
     return GraphTarget(f"{prefix}{BASELINE}", bundle, backend, frame, load_s=load_s, size_bytes=len(model))
 
@@ -149,7 +150,7 @@ def _records(store: EngineStore, targets: TargetFilter) -> Iterator[tuple[str, s
             found = [
                 record
                 for record in store.find(precision=precision, backend=backend)
-                if kind in (AUTO, DEVICES.get(record.backend))
+                if kind in (AUTO, spec_of(record.backend).device)
             ]
             usable = [record for record in found if store.mismatch(record) is None and record.backend in store.runtimes]
             for record in usable or (None,):
@@ -158,7 +159,7 @@ def _records(store: EngineStore, targets: TargetFilter) -> Iterator[tuple[str, s
 
 def _graphs(bundle: Bundle, targets: TargetFilter, prefix: str) -> Iterator[Graph]:
     """The same as graphs of one frame, the baseline first."""
-    yield Graph(f"{prefix}{BASELINE}", "onnxruntime", "fp32", bundle.read(REFERENCE_ONNX))
+    yield Graph(f"{prefix}{BASELINE}", REFERENCE_RUNTIME, "fp32", bundle.read(REFERENCE_ONNX))
     store = EngineStore(bundle, gpu=resolve_gpu(parse_device(targets.device)[1]))
     seen: set[str] = set()
     for backend, precision, record in _records(store, targets):

@@ -108,7 +108,7 @@ BackendOption = Annotated[
     typer.Option(
         "--backend",
         metavar="NAME",
-        help="auto, onnxruntime, openvino, onnxruntime-cuda or tensorrt.",
+        help="auto, or a runtime by name: onnxruntime, openvino, onnxruntime-cuda, tensorrt, or a plug-in's.",
         callback=check_backend,
     ),
 ]

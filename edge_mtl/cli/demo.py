@@ -28,7 +28,6 @@ __all__ = ["demo"]
 
 _ROOMS = 3
 _ROUNDS = 20
-_RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
 @app.command(
@@ -113,8 +112,10 @@ def _needs_building(bundle: Bundle) -> bool:
 
 
 def _engine_facts(info: EngineInfo, report: BenchmarkReport) -> list[str]:
+    from edge_mtl.backends import spec_of
+
     row = next((row for row in report.rows if row.engine_key == info.engine_key), None)
-    facts = [f"{info.precision.upper().replace('BF16', 'bf16')} on {_RUNTIMES.get(info.backend, info.backend)}"]
+    facts = [f"{info.precision.upper().replace('BF16', 'bf16')} on {spec_of(info.backend).title}"]
     if report.disturbed:
         facts.append("not timed, others had too much of the machine")
     elif row is not None:

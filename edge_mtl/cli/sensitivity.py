@@ -17,7 +17,6 @@ from edge_mtl.tasks import KINDS, BudgetItem, measure_of
 if TYPE_CHECKING:
     from edge_mtl.evaluation.sensitivity.blocks import Level
     from edge_mtl.evaluation.sensitivity.report import Sensitivity
-    from edge_mtl.quantization.recipes import Target
 
 __all__ = ["sensitivity"]
 
@@ -40,7 +39,9 @@ _STEPS = {
 )
 def sensitivity(
     bundle: BundleArgument = None,
-    target: Annotated[str, typer.Option("--target", metavar="NAME", help="onnxruntime, openvino or tensorrt.")] = "onnxruntime",
+    target: Annotated[
+        str, typer.Option("--target", metavar="NAME", help="Q/DQ style: onnxruntime, openvino, tensorrt, or a plug-in's.")
+    ] = "onnxruntime",
     level: Annotated[str, typer.Option("--level", metavar="NAME", help="block, or layer.")] = "block",
     recipe: RecipeOption = None,
     calibration: Annotated[
@@ -59,7 +60,9 @@ def sensitivity(
     Each block is quantized alone; its noise at every head, the accuracy that is lost and the time that is saved go into
     a table, an image and a JSON file. A run that was stopped goes on where it was.
     """
-    check_choice("--target", target, ("onnxruntime", "openvino", "tensorrt"))
+    from edge_mtl.backends import qdq_styles, style_of
+
+    check_choice("--target", target, tuple(qdq_styles()))
     check_choice("--level", level, ("block", "layer"))
     from edge_mtl.bundle import find
     from edge_mtl.calibration.frames import load_calibration
@@ -68,11 +71,14 @@ def sensitivity(
     from edge_mtl.evaluation.sensitivity.measure import measure_sensitivity
     from edge_mtl.image.encoding import encode_image
     from edge_mtl.quantization.learned import int8_recipe
-    from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
+    from edge_mtl.quantization.recipes import load_recipe, recipe_for
 
     terminal = Terminal(json_output=json, quiet=quiet)
     found = find(bundle)
-    chosen = load_recipe(recipe or TENSORRT_INT8) if recipe is not None or target == "tensorrt" else int8_recipe(found)
+    if recipe is not None:
+        chosen = load_recipe(recipe)
+    else:
+        chosen = recipe_for(target, load_recipe()) if style_of(target).recipe else int8_recipe(found)
     images = load_calibration(
         found, calibration, count=chosen.calibration.frames, unreadable_share=chosen.calibration.unreadable_share
     )
@@ -85,7 +91,7 @@ def sensitivity(
             images,
             labelled,
             recipe=chosen,
-            target=cast("Target", target),
+            target=target,
             level=cast("Level", level),
             rounds=rounds,
             threads=threads,

@@ -18,8 +18,8 @@ from onnx import helper, numpy_helper
 
 from edge_mtl.backends import compile_graph, open_backend
 from edge_mtl.backends.int8_saturation import EXACT_WEIGHT, products_saturate, saturating_weights
-from edge_mtl.backends.onnxruntime import OnnxRuntimeBackend, session_options
-from edge_mtl.backends.openvino import OpenVinoBackend
+from edge_mtl.backends.onnxruntime.backend import OnnxRuntimeBackend, session_options
+from edge_mtl.backends.openvino.backend import OpenVinoBackend
 from edge_mtl.backends.saturation_test import adds_exactly, hardest_layer
 from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.bundle import DEMO_BUNDLE, OPTIMIZED_ONNX, Bundle

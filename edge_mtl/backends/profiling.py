@@ -1,27 +1,20 @@
-"""How long each layer of a graph takes, by the runtime's own profiler, one file per runtime.
+"""How long each layer of a graph takes, by the runtime's own profiler, which its `BackendSpec` names.
 
-Knows layers as runtimes name them; which part of a network they belong to is told in edge_mtl.bench.layer_groups. No runtime is
-imported before it is asked for.
+Knows layers as runtimes name them; which part of a network they belong to is told in edge_mtl.bench.layer_groups. No runtime
+is imported before it is asked for.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from edge_mtl.backends import TAKES_GRAPHS, available
+from edge_mtl.backends import BACKENDS, available, spec_of
 from edge_mtl.errors import BackendUnavailable
 from edge_mtl.onnx_graph.allowlist import check_graph
 
 __all__ = ["LayerProfile", "LayerTime", "profile_graph"]
-
-_PROFILERS: Mapping[str, str] = {
-    "onnxruntime": "edge_mtl.backends.profiling.onnxruntime",
-    "openvino": "edge_mtl.backends.profiling.openvino",
-    "tensorrt": "edge_mtl.backends.profiling.tensorrt",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +66,14 @@ def profile_graph(
         BundleError: the graph is refused.
         InferenceError: it does not run.
     """
-    found = available()
-    if name not in found:
-        raise BackendUnavailable(f"Unknown backend {name!r}. Choose one of: {', '.join(_PROFILERS)}")
-    if name not in _PROFILERS:
-        raise BackendUnavailable(
-            f"{name} has no profiler that tells the time of a layer on its device. Choose one of: {', '.join(_PROFILERS)}"
-        )
-    if not found[name].usable:
-        raise BackendUnavailable(found[name].reason)
-    if name in TAKES_GRAPHS:
+    spec, found = spec_of(name), available()[name]
+    if not spec.profiler:
+        able = ", ".join(other for other, known in BACKENDS.items() if known.profiler)
+        raise BackendUnavailable(f"{name} has no profiler that tells the time of a layer on its device. Choose one of: {able}")
+    if not found.usable:
+        raise BackendUnavailable(found.reason)
+    if spec.takes_graphs:
         check_graph(model)
-    module = importlib.import_module(_PROFILERS[name])
+    module = importlib.import_module(spec.profiler)
     profile: LayerProfile = module.profile(model, precision=precision, threads=threads, runs=runs, device=device)
     return profile

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from edge_mtl.backends.profiling import LayerProfile, LayerTime
-from edge_mtl.backends.tensorrt import TensorRtBackend, open_plan
+from edge_mtl.backends.tensorrt.backend import TensorRtBackend
+from edge_mtl.backends.tensorrt.opening import open_plan
 
 __all__ = ["collector", "profile", "profile_backend"]
 

@@ -16,7 +16,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
-from edge_mtl.backends import Backend, BackendInfo, CompiledGraph, TensorSpec
+from edge_mtl.backends import Backend, BackendInfo, CompiledGraph, OpenOptions, TensorSpec
 from edge_mtl.backends.forks import never_free_in_children
 from edge_mtl.backends.int8_saturation import keep_exact, products_saturate
 from edge_mtl.backends.threads import default_threads
@@ -31,9 +31,9 @@ _FATAL_ONLY = 4
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 
 
-def open_graph(model: bytes, *, threads: int | None, precision: str, compiled: CompiledGraph | None) -> Backend:
+def open_graph(model: bytes, options: OpenOptions) -> Backend:
     """See `edge_mtl.backends.open_backend`."""
-    return OnnxRuntimeBackend(model, threads=threads, precision=precision, compiled=compiled)
+    return OnnxRuntimeBackend(model, threads=options.threads, precision=options.precision, compiled=options.compiled)
 
 
 def compile_graph(model: bytes, *, precision: str) -> CompiledGraph | None:

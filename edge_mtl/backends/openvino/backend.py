@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.backends import Backend, BackendInfo, CompiledGraph, TensorSpec
+from edge_mtl.backends import Backend, BackendInfo, CompiledGraph, OpenOptions, TensorSpec
 from edge_mtl.backends.forks import never_free_in_children
 from edge_mtl.backends.int8_saturation import products_saturate, saturating_weights
 from edge_mtl.backends.threads import default_threads
@@ -77,14 +77,14 @@ def _core() -> Any:
     return ov.Core()
 
 
-def open_graph(model: bytes, *, threads: int | None, precision: str, compiled: CompiledGraph | None) -> Backend:
-    """See `edge_mtl.backends.open_backend`. BackendUnavailable also for integers that would saturate here."""
-    if products_saturate() and saturating_weights(model):
+def open_graph(model: bytes, options: OpenOptions) -> Backend:
+    """See `edge_mtl.backends.open_backend`. BackendUnavailable also for integers that would saturate here, if guarded."""
+    if options.guarded and products_saturate() and saturating_weights(model):
         raise BackendUnavailable(
             f"openvino {_VERSION} adds products of bytes in 16 bits on this processor, where the 8-bit weights of this graph "
             'saturate. Take weights of 7 bits (weights.reduce_range = "auto" or "always" in the recipe) or backend onnxruntime.'
         )
-    return OpenVinoBackend(model, threads=threads, precision=precision, compiled=compiled)
+    return OpenVinoBackend(model, threads=options.threads, precision=options.precision, compiled=options.compiled)
 
 
 def compile_graph(model: bytes, *, precision: str) -> CompiledGraph | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.backends.onnxruntime import OnnxRuntimeBackend, ort, session_options
+from edge_mtl.backends.onnxruntime.backend import OnnxRuntimeBackend, ort, session_options
 from edge_mtl.backends.profiling import LayerProfile, LayerTime
 from edge_mtl.backends.threads import default_threads
 from edge_mtl.errors import BundleError, InferenceError

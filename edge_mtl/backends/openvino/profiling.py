@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.backends.openvino import OpenVinoBackend, _core, _floats, _options, ov
+from edge_mtl.backends.openvino.backend import OpenVinoBackend, _core, _floats, _options, ov
 from edge_mtl.backends.profiling import LayerProfile, LayerTime
 from edge_mtl.backends.threads import default_threads
 from edge_mtl.errors import BundleError, InferenceError

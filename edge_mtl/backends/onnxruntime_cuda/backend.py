@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-# See edge_mtl.backends.onnxruntime: without this the official builds report to their maker.
+# See edge_mtl.backends.onnxruntime.backend: without this the official builds report to their maker.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
-from edge_mtl.backends import Backend, BackendInfo, TensorSpec
+from edge_mtl.backends import Backend, BackendInfo, OpenOptions, TensorSpec
 from edge_mtl.backends.forks import never_free_in_children
-from edge_mtl.backends.onnxruntime import first_line, tensor_spec
+from edge_mtl.backends.onnxruntime.backend import first_line, tensor_spec
 from edge_mtl.cuda import Cuda, CudaError, CudaOutOfMemory, Stream, installed_binding, open_cuda
 from edge_mtl.cuda.errors import STICKY
 from edge_mtl.cuda.letterbox import DeviceFrame, LetterboxKernel
@@ -48,9 +48,9 @@ _FULL = ("out of memory", "Failed to allocate memory", "CUDA_ERROR_OUT_OF_MEMORY
 _LOG = logging.getLogger("edge_mtl")
 
 
-def open_graph(model: bytes, *, precision: str, device: int) -> Backend:
+def open_graph(model: bytes, options: OpenOptions) -> Backend:
     """See `edge_mtl.backends.open_backend`."""
-    return OnnxRuntimeCudaBackend(model, precision=precision, device=device)
+    return OnnxRuntimeCudaBackend(model, precision=options.precision, device=options.device)
 
 
 class OnnxRuntimeCudaBackend:
