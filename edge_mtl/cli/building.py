@@ -139,6 +139,12 @@ def export(
         Path | None,
         typer.Option("--onnx", metavar="FILE", help="The reference ONNX: frames in, maps out.", show_default=False),
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights", metavar="FILE", help="The trained weights as safetensors, to train from.", show_default=False
+        ),
+    ] = None,
     triton: Annotated[
         Path | None, typer.Option("--triton", metavar="DIR", help="Write a model repository of Triton.", show_default=False)
     ] = None,
@@ -155,11 +161,20 @@ def export(
 
     The graph takes uint8 frames (1, H, W, 3) in RGB of the network's size and gives maps of that size.
     """
-    if onnx is None and triton is None:
-        raise UsageError("expected --onnx FILE or --triton DIR; found neither.")
+    if onnx is None and weights is None and triton is None:
+        raise UsageError("expected --onnx FILE, --weights FILE or --triton DIR; found none of them.")
     if triton is None and (plan or fp16 or max_batch > 1):
         raise UsageError("--plan, --fp16 and --max-batch are for --triton DIR, which was not given.")
     from edge_mtl.commands.export import run
 
     runtime: Literal["onnxruntime", "tensorrt"] = "tensorrt" if plan else "onnxruntime"
-    run(Terminal(json_output=json), bundle, onnx=onnx, triton=triton, runtime=runtime, half=fp16, max_batch=max_batch)
+    run(
+        Terminal(json_output=json),
+        bundle,
+        onnx=onnx,
+        weights=weights,
+        triton=triton,
+        runtime=runtime,
+        half=fp16,
+        max_batch=max_batch,
+    )

@@ -1,4 +1,4 @@
-"""`edge-mtl export`: a bundle for other runtimes: the plain ONNX graph, or a model repository of Triton.
+"""`edge-mtl export`: a bundle for others: the reference ONNX, the trained weights, or a model repository of Triton.
 
 Knows where things are written; what is written is made in edge_mtl.builder.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge_mtl.backends.tensorrt.api import find_library
 from edge_mtl.builder.triton import Runtime, write_triton
-from edge_mtl.bundle import REFERENCE_ONNX, find
+from edge_mtl.bundle import REFERENCE_ONNX, WEIGHTS, find
 from edge_mtl.commands.terminal import Terminal
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
@@ -22,6 +22,7 @@ def run(
     path: Path | None,
     *,
     onnx: Path | None = None,
+    weights: Path | None = None,
     triton: Path | None = None,
     runtime: Runtime = "onnxruntime",
     half: bool = False,
@@ -30,20 +31,22 @@ def run(
     """Write what was asked for.
 
     Raises:
-        BundleError: there is no bundle, or its graph was altered.
+        BundleError: there is no bundle, it was altered, or it holds no weights but those in its graphs.
         BuildError: something is there already or cannot be written.
         BackendUnavailable: a package or TensorRT is missing.
     """
     bundle = find(path)
     written: dict[str, int] = {}
     remarks: list[str] = []
-    if onnx is not None:
-        payload = bundle.read(REFERENCE_ONNX)
+    for name, target in ((REFERENCE_ONNX, onnx), (WEIGHTS, weights)):
+        if target is None:
+            continue
+        payload = bundle.read(name)
         try:
-            write_atomic(onnx, payload)
+            write_atomic(target, payload)
         except OSError as exc:
-            raise BuildError(f"{onnx} cannot be written ({exc.strerror or exc}).") from exc
-        written[str(onnx)] = len(payload)
+            raise BuildError(f"{target} cannot be written ({exc.strerror or exc}).") from exc
+        written[str(target)] = len(payload)
     if triton is not None:
         library = find_library("tensorrt") if runtime == "tensorrt" else None
         with terminal.steps() as step:
