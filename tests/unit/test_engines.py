@@ -32,7 +32,7 @@ def record_of(bundle: Bundle, payload: bytes = PAYLOAD, **changes: object) -> En
         "backend": "onnxruntime",
         "runtime_version": "1.0",
         "device": fingerprint(),
-        "graph_sha256": bundle.manifest.files[OPTIMIZED_ONNX].sha256,
+        "graph_sha256": bundle.entry(OPTIMIZED_ONNX).sha256,
         "options": {"threads": None},
         "latency_ms": 10.0,
         "ratio": 2.0,
@@ -42,7 +42,8 @@ def record_of(bundle: Bundle, payload: bytes = PAYLOAD, **changes: object) -> En
     named = ("backend", "runtime_version", "device", "precision", "graph_sha256", "options")
     key = engine_key(**{name: values[name] for name in named})
     digest = sha256_bytes(payload)
-    return EngineRecord(key=key, file=engine_file(key, digest), sha256=digest, size=len(payload), **values)
+    file = engine_file(key, digest, str(values["backend"]))
+    return EngineRecord(key=key, file=file, sha256=digest, size=len(payload), **values)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from rclpy.lifecycle import TransitionCallbackReturn as Return
 from rclpy.parameter import Parameter as RosParameter
 from std_srvs.srv import Trigger
 
-from edge_mtl.backends import DEVICES
+from edge_mtl.backends import spec_of
 from edge_mtl.device import fingerprint
 from edge_mtl.engine import Engine
 from edge_mtl.errors import EdgeMtlError
@@ -303,7 +303,7 @@ class PerceptionNode(LifecycleNode):
         worker = self._worker
         rate_hz, p50_ms, p95_ms = worker.latencies.summary(now_s)
         busy_s, engine = worker.busy_since_s, worker.engine
-        machine = self._machine.state(on_gpu=engine is not None and DEVICES[engine.info.backend] != "cpu")
+        machine = self._machine.state(on_gpu=engine is not None and spec_of(engine.info.backend).device != "cpu")
         worker.throttled = machine.throttled
         camera_age_s, intake = self._cameras.age_s(), self._intake
         image_s = None if intake is None else intake.image_s
