@@ -20,8 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle, write_bundle
-from edge_mtl.manifest import InputSpec, task_descriptions
-from edge_mtl.tasks import DEPTH, NORMALS, NYU13_CLASSES, SEGMENTATION, TASK_NAMES, VOID
+from edge_mtl.manifest import InputSpec
+from edge_mtl.tasks import DEPTH, NORMALS, NYU13_CLASSES, NYU_TASKS, SEGMENTATION, TASK_NAMES, VOID, ordered
 
 HEIGHT, WIDTH = 64, 96
 OPSET, IR_VERSION = 20, 10
@@ -132,7 +132,7 @@ def make_bundle(
         Path(path),
         fill,
         name="tiny",
-        tasks=task_descriptions(tuple(tasks)),
+        tasks=ordered({name: NYU_TASKS[name] for name in tasks}),
         input=InputSpec(height, width),
         canonical_intrinsics=canonical_intrinsics(height, width),
         provenance={"dataset": "random images", "dataset_licence": "none needed", "command": "tests/bundles.py"},

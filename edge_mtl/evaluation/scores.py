@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ Array = np.ndarray
 
 _RESAMPLES = 1000
 _PERCENTILES = (2.5, 97.5)
-_NO_TASKS: Specs = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ class Score:
     details: Mapping[str, Any] = field(default_factory=dict)
     bad_values: int = 0
     frames: tuple[FrameScore, ...] = ()
-    specs: Specs = _NO_TASKS
+    specs: Specs = field(default_factory=dict)
 
 
 class Scorer:

@@ -22,7 +22,9 @@ from hypothesis import strategies as st
 
 from edge_mtl import InferenceError, Prediction, Timing
 from edge_mtl.image.frames import Intrinsics
+from edge_mtl.tasks import NYU_TASKS, DepthMap
 
+DEPTH: Any = NYU_TASKS["depth"]
 SIDE = 4
 MOMENTS = st.sampled_from([0.0, 0.0, 0.0005, 0.002])
 STEPS = st.lists(
@@ -55,9 +57,7 @@ class GreyEngine:
             self._plan.failures -= 1
             raise InferenceError("the runtime failed")
         return Prediction(
-            segmentation=None,
-            depth=seen.astype(np.float32) @ np.array([1.0, 256.0, 0.0], np.float32),
-            normals=None,
+            results={"depth": DepthMap(DEPTH, seen.astype(np.float32) @ np.array([1.0, 256.0, 0.0], np.float32))},
             timing=Timing(),
             intrinsics=Intrinsics(1, 1, 0, 0),
             intrinsics_assumed=True,
