@@ -308,7 +308,7 @@ def test_an_engine_that_cannot_take_over_is_closed(bundle: Bundle) -> None:
     from edge_mtl_ros.perception_node import PerceptionNode
     from edge_mtl_ros.settings import Settings
 
-    def fails(_: Engine) -> None:
+    def fails(_: Engine, wanted: Settings) -> None:
         raise RuntimeError("no publisher can be made")
 
     engine = Engine(bundle, threads=1)

@@ -77,8 +77,7 @@ class Kept:
         return frozenset({"depth"} if self.listening else ())
 
     def publish(self, wanted: frozenset[str], answer: Answer) -> None:
-        assert answer.depth is not None
-        self.answers.append((answer.header, set(answer.depth.ravel().astype(int).tolist())))
+        self.answers.append((answer.header, set(answer.prediction["depth"].depth_m.ravel().astype(int).tolist())))
 
 
 def grey_message(number: int, *, broken: bool) -> Any:

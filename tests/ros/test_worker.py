@@ -38,13 +38,13 @@ class Published:
         self.topics = {"segmentation", "depth", "normals", "points"}
         self.answers: list[tuple[frozenset[str], Any]] = []
 
-    def wanted(self, *, points: bool, normals: bool) -> frozenset[str]:
-        left_out = {"points"} - ({"points"} if points else set()) | (set() if normals else {"normals"})
+    def wanted(self, *, points: bool, vectors: bool) -> frozenset[str]:
+        left_out = {"points"} - ({"points"} if points else set()) | (set() if vectors else {"normals"})
         return frozenset(self.topics - left_out)
 
     def publish(self, wanted: frozenset[str], answer: Answer) -> None:
-        assert answer.depth is not None
-        self.answers.append((wanted, (answer.header, answer.depth.shape, answer.intrinsics, answer.rgb().shape)))
+        shape = answer.prediction["depth"].depth_m.shape
+        self.answers.append((wanted, (answer.header, shape, answer.prediction.intrinsics, answer.rgb().shape)))
 
 
 class Quiet:
@@ -64,7 +64,12 @@ class Bench:
     """A worker and all it needs."""
 
     def __init__(
-        self, bundle: Bundle, settings: Settings, *, reopen: Callable[[], Engine] | None = None, **engine: Any
+        self,
+        bundle: Bundle,
+        settings: Settings,
+        *,
+        reopen: Callable[[], Engine] | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.slot: LatestFrameQueue[Any] = LatestFrameQueue()
         self.published, self.given_up = Published(), []
@@ -76,7 +81,7 @@ class Bench:
             reopen=reopen or (lambda: Engine(bundle, threads=1)),
             give_up=self.given_up.append,
         )
-        self.worker.exchange(Engine(bundle, threads=1, **engine), self.published)
+        self.worker.exchange(engine or Engine(bundle, threads=1), self.published)
         self.worker.start()
 
     def send(self, number: int, **size: int) -> None:
@@ -324,7 +329,8 @@ def test_nobody_listening_costs_no_prediction(tiny_bundle: Bundle) -> None:
 
 
 def test_maps_of_the_networks_size_have_no_bars_and_their_camera_fits(tiny_bundle: Bundle) -> None:
-    bench = Bench(tiny_bundle, Settings(output_size="network"), output_size="network")
+    settings = Settings(bundle=str(tiny_bundle.path), output_size="network", threads=1)
+    bench = Bench(tiny_bundle, settings, engine=load_engine(settings, progress=lambda *_: None))
     bench.send(1, height=120, width=120)  # the network is 64x96: bars left and right
     header, shape, intrinsics, rgb = bench.published.answers[0][1]
     assert header == "header 1"

@@ -23,7 +23,6 @@ from edge_mtl.backends import DEVICES
 from edge_mtl.device import fingerprint
 from edge_mtl.engine import Engine
 from edge_mtl.errors import EdgeMtlError
-from edge_mtl.tasks import DEPTH
 from edge_mtl_ros.cameras import CameraKeeper
 from edge_mtl_ros.frame_queue import LatestFrameQueue
 from edge_mtl_ros.heartbeat import Heartbeat
@@ -40,12 +39,12 @@ from edge_mtl_ros.worker import Worker
 
 __all__ = ["PerceptionNode"]
 
-_LOADED = ("bundle", "backend", "precision", "threads", "build", "self_test", "output_size")
-"""Parameters that an engine is loaded with."""
+_LOADED = ("bundle", "backend", "precision", "threads", "build", "self_test", "output_size", "points_labels")
+"""Parameters that an engine and its outputs are made with."""
 
 
 class PerceptionNode(LifecycleNode):
-    """Publishes segmentation, depth and normals of one camera.
+    """Publishes what the tasks of a bundle say of one camera.
 
     Args:
         stop: set when the process should end; loading looks at it.
@@ -162,7 +161,7 @@ class PerceptionNode(LifecycleNode):
         self._active_s = time.monotonic()
         super().on_activate(state)
         if self._outputs is not None:
-            self._outputs.send_labels()
+            self._outputs.send_latched()
         compressed = self._settings.image_transport == "compressed"
         self._intake = Intake(self, self._slot, self._cameras, compressed=compressed, on_incompatible=self._mismatches.add)
 
@@ -188,15 +187,15 @@ class PerceptionNode(LifecycleNode):
         if engine is not None:
             engine.close()
 
-    def _outputs_for(self, engine: Engine) -> Outputs:
-        """What publishes an engine's maps: what is there, where it fits, so that no subscriber has to find it anew."""
-        classes = engine.predict(_blank(engine)).classes
-        if self._outputs is not None and self._outputs.fit(engine.info.tasks, classes):
+    def _outputs_for(self, engine: Engine, wanted: Settings) -> Outputs:
+        """What publishes an engine's results: the present outputs where they fit, so that subscribers stay connected."""
+        results = engine.predict(_blank(engine)).results
+        if self._outputs is not None and self._outputs.fit(results, points_labels=wanted.points_labels):
             return self._outputs
         return Outputs(
             self,
-            tasks=engine.info.tasks,
-            classes=classes,
+            results,
+            points_labels=wanted.points_labels,
             points_normals=self._settings.points_normals,
             on_incompatible=self._mismatches.add,
         )
@@ -240,10 +239,10 @@ class PerceptionNode(LifecycleNode):
         """Let an engine take over between two frames; where that fails it is closed and all stays as it was."""
         before, outputs = self._outputs, None
         try:
-            outputs = self._outputs_for(engine)
+            outputs = self._outputs_for(engine, wanted)
             if outputs is not before and self._active_s is not None:
                 outputs.activate()
-                outputs.send_labels()
+                outputs.send_latched()
             previous = self._worker.exchange(engine, outputs)
         except Exception:
             if outputs is not None and outputs is not before:
@@ -302,14 +301,14 @@ class PerceptionNode(LifecycleNode):
         now_s = time.monotonic()
         worker = self._worker
         rate_hz, p50_ms, p95_ms = worker.latencies.summary(now_s)
-        busy_s, engine = worker.busy_since_s, worker.engine
+        busy_s, engine, outputs = worker.busy_since_s, worker.engine, self._outputs
         machine = self._machine.state(on_gpu=engine is not None and DEVICES[engine.info.backend] != "cpu")
         worker.throttled = machine.throttled
         camera_age_s, intake = self._cameras.age_s(), self._intake
         image_s = None if intake is None else intake.image_s
         scale, scale_ok = _NO_CAMERA, False
-        if engine is not None and DEPTH not in engine.info.tasks:
-            scale, scale_ok = "this bundle has no depth", True
+        if outputs is not None and not outputs.metric:
+            scale, scale_ok = "nothing that this bundle predicts is in metres", True
         elif camera_age_s is not None:
             scale, scale_ok = worker.camera_text or _NO_CAMERA, worker.camera_ok
         return report(

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from edge_mtl.cuda.errors import CudaError
 from edge_mtl.engine import Engine
 from edge_mtl.errors import EdgeMtlError, FrameError, InferenceError
-from edge_mtl.image.frames import Intrinsics, letterbox
+from edge_mtl.image.frames import Channels
 from edge_mtl.prediction import Prediction
 from edge_mtl.ros import decode_compressed, decode_image
 from edge_mtl.tasks.stability import TemporalFilter
@@ -42,30 +43,25 @@ _REST_MAX_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is published for one frame. Arrays may be views; they are valid during the call.
+    """What is published for one frame.
 
     Attributes:
         header: the input's own, unchanged.
-        camera: of the frame; None where none is known.
-        intrinsics: of the maps, in their pixels.
+        camera: of the frame.
+        prediction: the results by task, and the camera of their maps.
         rgb: makes the (H, W, 3) uint8 RGB image at the size of the maps.
-        confidence: makes (H, W) float32 in 0..1, or None.
     """
 
     header: Any
     camera: CameraInUse
-    intrinsics: Intrinsics
-    segmentation: Array | None
-    depth: Array | None
-    normals: Array | None
-    confidence: Callable[[], Array | None]
+    prediction: Prediction
     rgb: Callable[[], Array]
 
 
 class Publishing(Protocol):
     """Where answers go."""
 
-    def wanted(self, *, points: bool, normals: bool) -> frozenset[str]: ...
+    def wanted(self, *, points: bool, vectors: bool) -> frozenset[str]: ...
     def publish(self, wanted: frozenset[str], answer: Answer) -> None: ...
 
 
@@ -208,9 +204,9 @@ class Worker:
             return "stopped"
         settings, step, now_s = self._settings(), self.degradation.step, time.monotonic()
         points = settings.points and step.points and self._points_due(settings, now_s)
-        wanted = self._publishing.wanted(points=points, normals=step.normals)
+        wanted = self._publishing.wanted(points=points, vectors=step.vectors)
         if not wanted:
-            listened = self.degradation.level and self._publishing.wanted(points=settings.points, normals=True)
+            listened = self.degradation.level and self._publishing.wanted(points=settings.points, vectors=True)
             return "shed" if listened else "unsubscribed"
         message = ticket.item
         try:
@@ -235,7 +231,8 @@ class Worker:
         else:
             self._filter = None
         self.bad_values = prediction.bad_values
-        self._publishing.publish(wanted, _answer(message.header, frame, channels, camera, prediction, self._engine))
+        shown = partial(_rgb, frame, channels, prediction.map_size)
+        self._publishing.publish(wanted, Answer(message.header, camera, prediction, shown))
         if "points" in wanted:
             self._points_s = now_s
         sent_s = time.monotonic()
@@ -254,7 +251,7 @@ class Worker:
             took = "" if latency_s is None else f" ({latency_s * 1e3:.0f} ms per frame)"
             self._log.warning(f"work done from now on: {self.degradation.step.text}{took}")
 
-    def _decoded(self, message: Any) -> tuple[Array, Any]:
+    def _decoded(self, message: Any) -> tuple[Array, Channels]:
         if hasattr(message, "encoding"):
             return decode_image(message.encoding, message.height, message.width, message.step, message.data)
         return decode_compressed(message.format, message.data)
@@ -285,33 +282,11 @@ class Worker:
         return "failed"
 
 
-def _answer(header: Any, frame: Array, channels: str, camera: CameraInUse, prediction: Prediction, engine: Engine) -> Answer:
-    """The maps without the bars of the letterbox, which maps of the network's size have."""
-    rows = columns = slice(None)
-    intrinsics = prediction.intrinsics
-    if prediction.map_size != prediction.frame_size:
-        box = letterbox(prediction.frame_size, engine.info.input_size)
-        rows, columns = box.rows, box.columns
-        intrinsics = replace(intrinsics, cx=intrinsics.cx - box.left, cy=intrinsics.cy - box.top)
+def _rgb(frame: Array, channels: Channels, size: tuple[int, int]) -> Array:
+    """(H, W, 3) uint8 RGB of a frame at another size (height, width)."""
+    import cv2
 
-    def cut(values: Array | None) -> Array | None:
-        return None if values is None else values[rows, columns]
-
-    def rgb() -> Array:
-        import cv2
-
-        shown = frame if channels == "rgb" else frame[..., ::-1]
-        height, width = next(m for m in (cut(prediction.depth), cut(prediction.segmentation), shown) if m is not None).shape[:2]
-        same = shown.shape[:2] == (height, width)
-        return shown if same else cv2.resize(np.ascontiguousarray(shown), (width, height), interpolation=cv2.INTER_AREA)
-
-    return Answer(
-        header=header,
-        camera=camera,
-        intrinsics=intrinsics,
-        segmentation=cut(prediction.segmentation),
-        depth=cut(prediction.depth),
-        normals=cut(prediction.normals),
-        confidence=lambda: cut(prediction.confidence),
-        rgb=rgb,
-    )
+    shown = frame if channels == "rgb" else frame[..., ::-1]
+    if shown.shape[:2] == size:
+        return shown
+    return cv2.resize(np.ascontiguousarray(shown), size[::-1], interpolation=cv2.INTER_AREA)
