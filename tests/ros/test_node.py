@@ -153,7 +153,7 @@ def test_a_subscriber_with_an_incompatible_qos_is_reported(partner: Partner) -> 
     partner.listen("depth", transient=True)  # the maps are volatile
     wait_until(lambda: "DURABILITY" in partner.values().get("message", ""), "a report of the mismatch")
     assert "~/depth" in partner.values()["message"]
-    time.sleep(3.5)  # longer than what is told is believed without a look
+    time.sleep(3.5)  # longer than a report is believed without a look
     assert "~/depth" in partner.values()["message"]
     partner.forget()
     wait_until(lambda: "DURABILITY" not in partner.values()["message"], "the end of the report")

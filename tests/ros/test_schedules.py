@@ -1,7 +1,7 @@
-"""The whole path of a frame under random schedules: stamps, slot, worker thread, engines that fail and are exchanged.
+"""The whole path of a frame under random schedules: stamps, queue, worker thread, engines that fail and are exchanged.
 
-The engine's depth is made of the image, and every image is of one grey, so that what was published can be told from
-what its header says.
+The engine's depth is made of the image, and every image is of one grey, so that what was published can be
+compared with its header.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ STEPS = st.lists(
 
 
 class GreyEngine:
-    """Answers the depth that the image's grey tells; fails and takes its time as its plan says."""
+    """Answers the depth that the image's grey encodes; fails and takes its time as its plan says."""
 
     def __init__(self, plan: SimpleNamespace) -> None:
         self.info = SimpleNamespace(input_size=(SIDE, SIDE))
@@ -90,11 +90,11 @@ def grey_message(number: int, *, broken: bool) -> Any:
 @settings(max_examples=120, deadline=None)
 def test_no_frame_goes_out_twice_late_or_under_another_header(steps: list[tuple[Any, ...]], max_age_s: float) -> None:
     plan, kept = SimpleNamespace(seconds=0.0, failures=0), Kept()
-    slot: LatestFrameQueue[Any] = LatestFrameQueue(max_age_s=max_age_s)
+    queue: LatestFrameQueue[Any] = LatestFrameQueue(max_age_s=max_age_s)
     order = StampOrder()
     quiet = SimpleNamespace(info=len, warning=len, error=len)
     worker = Worker(
-        slot,
+        queue,
         CameraKeeper(),
         settings=Settings,
         log=quiet,
@@ -113,9 +113,9 @@ def test_no_frame_goes_out_twice_late_or_under_another_header(steps: list[tuple[
                     if order.accept(number):
                         if kind != "broken":
                             sent.add(number)
-                        slot.offer(grey_message(number, broken=kind == "broken"))
+                        queue.offer(grey_message(number, broken=kind == "broken"))
                     else:
-                        slot.leave_out("stale_stamp")
+                        queue.leave_out("stale_stamp")
                 case ("fail", count):
                     plan.failures = count
                 case ("slow", seconds):
@@ -129,10 +129,10 @@ def test_no_frame_goes_out_twice_late_or_under_another_header(steps: list[tuple[
                     kept.listening = False
                 case ("listen",):
                     kept.listening = True
-            assert slot.counts().exact
+            assert queue.counts().exact
     finally:
         assert worker.stop()
-    counts = slot.counts()
+    counts = queue.counts()
     assert counts.exact
     assert counts.waiting == counts.working == 0
     headers = [header for header, _ in kept.answers]

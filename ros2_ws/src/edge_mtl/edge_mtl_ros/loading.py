@@ -73,12 +73,12 @@ def load_engine(settings: Settings, *, progress: Progress) -> Engine:
     )
 
 
-def close_engine(engine: Engine, *, told: Callable[[str], Any]) -> None:
-    """Free an engine that was replaced; where that fails it is told, as it is no fault of the one that runs."""
+def close_engine(engine: Engine, *, on_error: Callable[[str], Any]) -> None:
+    """Free an engine that was replaced; where that fails it is reported, and the one that runs is not disturbed."""
     try:
         engine.close()
     except Exception as exc:
-        told(f"an engine that is not used any more could not be closed: {exc}")
+        on_error(f"an engine that is not used any more could not be closed: {exc}")
 
 
 def _has_engine(bundle: Bundle, settings: Settings) -> bool:

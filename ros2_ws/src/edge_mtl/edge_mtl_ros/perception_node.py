@@ -1,6 +1,6 @@
 """The lifecycle node: parameters, transitions, diagnostics and the reload service.
 
-Knows ROS; what comes in is in `intake`, what happens to a frame in `worker`, what is published in `outputs`. Resources are
+Knows ROS; what comes in is in `subscriber`, what happens to a frame in `worker`, what is published in `outputs`. Resources are
 made in on_configure and freed in on_cleanup; frames are taken while active only. Messages of the camera come from the
 receiver's thread, predictions are made in the worker's, everything else runs in the executor's one thread.
 """
@@ -30,11 +30,11 @@ from edge_mtl_ros.loading import Interrupted, close_engine, load_engine
 from edge_mtl_ros.machine import Machine
 from edge_mtl_ros.outputs import Outputs
 from edge_mtl_ros.parameters import descriptor
-from edge_mtl_ros.qos_monitor import Mismatches
+from edge_mtl_ros.qos_monitor import QosMonitor
 from edge_mtl_ros.reloading import Loading
 from edge_mtl_ros.report import Report, Snapshot, report
 from edge_mtl_ros.settings import PARAMETERS, Settings
-from edge_mtl_ros.subscriber import Intake
+from edge_mtl_ros.subscriber import CameraSubscriber
 from edge_mtl_ros.worker import Worker
 
 __all__ = ["PerceptionNode"]
@@ -61,10 +61,10 @@ class PerceptionNode(LifecycleNode):
             self.declare_parameter(parameter.name, parameter.default, descriptor(parameter))
         self._settings = Settings.of(self._values())
         self.add_on_set_parameters_callback(self._judge_parameters)
-        self._slot: LatestFrameQueue[Any] = LatestFrameQueue(max_age_s=self._settings.max_age_s)
+        self._queue: LatestFrameQueue[Any] = LatestFrameQueue(max_age_s=self._settings.max_age_s)
         self._cameras = CameraKeeper()
         self._worker = Worker(
-            self._slot,
+            self._queue,
             self._cameras,
             settings=lambda: self._settings,
             log=self.get_logger(),
@@ -73,12 +73,12 @@ class PerceptionNode(LifecycleNode):
         )
         self._loaded = self._settings
         self._outputs: Outputs | None = None
-        self._intake: Intake | None = None
+        self._subscriber: CameraSubscriber | None = None
         self.activity = self._failure = self._reload_failure = ""
         self._finalized = False
         self._logged = ("", 0.0)
         self._active_s: float | None = None
-        self._mismatches = Mismatches(self)
+        self._qos_monitor = QosMonitor(self)
         self._machine = Machine()
         self._reloading = False
         self.create_service(Trigger, "~/reload", self._reload)
@@ -163,7 +163,9 @@ class PerceptionNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.send_latched()
         compressed = self._settings.image_transport == "compressed"
-        self._intake = Intake(self, self._slot, self._cameras, compressed=compressed, on_incompatible=self._mismatches.add)
+        self._subscriber = CameraSubscriber(
+            self, self._queue, self._cameras, compressed=compressed, on_incompatible=self._qos_monitor.add
+        )
 
     def _deactivate(self, state: Any) -> None:
         self._quiet()
@@ -171,8 +173,8 @@ class PerceptionNode(LifecycleNode):
 
     def _quiet(self) -> None:
         """No more frames in, no more answers out."""
-        intake, self._intake = self._intake, None
-        if intake is not None and not intake.close():
+        subscriber, self._subscriber = self._subscriber, None
+        if subscriber is not None and not subscriber.close():
             self.get_logger().error("receiving did not end within 2 s")
         if not self._worker.stop():
             self.get_logger().error("the frame being worked on did not end within 3 s")
@@ -197,7 +199,7 @@ class PerceptionNode(LifecycleNode):
             results,
             points_labels=wanted.points_labels,
             points_normals=self._settings.points_normals,
-            on_incompatible=self._mismatches.add,
+            on_incompatible=self._qos_monitor.add,
         )
 
     def _announce(self, engine: Engine) -> None:
@@ -247,13 +249,13 @@ class PerceptionNode(LifecycleNode):
         except Exception:
             if outputs is not None and outputs is not before:
                 outputs.destroy()
-            close_engine(engine, told=self.get_logger().error)
+            close_engine(engine, on_error=self.get_logger().error)
             raise
         self._outputs, self._loaded = outputs, wanted
         if before is not None and before is not outputs:
             before.destroy()
         if previous is not None:
-            close_engine(previous, told=self.get_logger().error)
+            close_engine(previous, on_error=self.get_logger().error)
         self._announce(engine)
 
     def _restore_parameters(self) -> None:
@@ -293,7 +295,7 @@ class PerceptionNode(LifecycleNode):
             self._settings = Settings.of(values)
         except ValueError as exc:
             return SetParametersResult(successful=False, reason=str(exc))
-        self._slot.max_age_s = self._settings.max_age_s
+        self._queue.max_age_s = self._settings.max_age_s
         return SetParametersResult(successful=True)
 
     def _report(self) -> Report:
@@ -304,8 +306,8 @@ class PerceptionNode(LifecycleNode):
         busy_s, engine, outputs = worker.busy_since_s, worker.engine, self._outputs
         machine = self._machine.state(on_gpu=engine is not None and DEVICES[engine.info.backend] != "cpu")
         worker.throttled = machine.throttled
-        camera_age_s, intake = self._cameras.age_s(), self._intake
-        image_s = None if intake is None else intake.image_s
+        camera_age_s, subscriber = self._cameras.age_s(), self._subscriber
+        image_s = None if subscriber is None else subscriber.image_s
         scale, scale_ok = _NO_CAMERA, False
         if outputs is not None and not outputs.metric:
             scale, scale_ok = "nothing that this bundle predicts is in metres", True
@@ -318,7 +320,7 @@ class PerceptionNode(LifecycleNode):
                 failure=self._failure or worker.failure,
                 reload_failure=self._reload_failure,
                 engine=None if engine is None else engine.info,
-                counts=self._slot.counts(),
+                counts=self._queue.counts(),
                 rate_hz=rate_hz,
                 p50_ms=p50_ms,
                 p95_ms=p95_ms,
@@ -334,8 +336,8 @@ class PerceptionNode(LifecycleNode):
                 scale_ok=scale_ok,
                 step=worker.degradation.step.text,
                 step_level=worker.degradation.level,
-                incompatible=self._mismatches.present(),
-                time_jumps=0 if intake is None else intake.time_jumps,
+                incompatible=self._qos_monitor.present(),
+                time_jumps=0 if subscriber is None else subscriber.time_jumps,
                 bad_values=worker.bad_values,
                 last_rejection=worker.last_rejection,
                 machine=machine,

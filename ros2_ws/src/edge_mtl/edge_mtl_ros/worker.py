@@ -35,7 +35,7 @@ __all__ = ["Answer", "Log", "Publishing", "Worker"]
 Array = np.ndarray
 _POLL_S = 0.5
 _END_S = 3.0
-"""How long a frame may go on after the node was told to stop."""
+"""How long a frame may take after `stop`."""
 _EXCHANGE_S = 10.0
 """How long another engine waits for the frame of the one before."""
 _REST_MAX_S = 1.0
@@ -74,10 +74,10 @@ class Log(Protocol):
 
 
 class Worker:
-    """Predicts frames of a slot with an engine that may be exchanged between two frames.
+    """Predicts frames of a queue with an engine that may be exchanged between two frames.
 
     Args:
-        slot: where frames come from.
+        queue: where frames come from.
         cameras: what scales the depth.
         settings: asked for each frame, so that changes take effect at the next one.
         log: for failures.
@@ -91,7 +91,7 @@ class Worker:
 
     def __init__(
         self,
-        slot: LatestFrameQueue[Any],
+        queue: LatestFrameQueue[Any],
         cameras: CameraKeeper,
         *,
         settings: Callable[[], Settings],
@@ -99,7 +99,7 @@ class Worker:
         reopen: Callable[[], Engine],
         give_up: Callable[[str], None],
     ) -> None:
-        self._slot, self._cameras, self._settings = slot, cameras, settings
+        self._queue, self._cameras, self._settings = queue, cameras, settings
         self._log, self._reopen, self._give_up = log, reopen, give_up
         self._frame = threading.Lock()
         self._engine: Engine | None = None
@@ -136,7 +136,7 @@ class Worker:
             raise InferenceError("The frame being worked on does not end: the runtime hangs. End the process.")
         try:
             previous, self._engine, self._publishing = self._engine, engine, publishing
-            self._begin_anew()
+            self._reset()
             return previous
         finally:
             self._frame.release()
@@ -148,16 +148,16 @@ class Worker:
         if self._thread is not None and self._thread.is_alive():
             return
         self._overdue = False
-        self._begin_anew()
+        self._reset()
         self._stopping.clear()
-        self._slot.open()
+        self._queue.open()
         self._thread = threading.Thread(target=self._run, name="edge_mtl-worker", daemon=True)
         self._thread.start()
 
     def stop(self, *, timeout_s: float = _END_S) -> bool:
         """Take no more frames and wait for the present one. Returns whether the thread ended in time."""
         self._stopping.set()
-        self._slot.close()
+        self._queue.close()
         thread = self._thread
         if thread is None:
             return True
@@ -168,37 +168,37 @@ class Worker:
             self._thread, self._filter = None, None
         return not self._overdue
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         """Forget what the frames before have said; no frame is being worked on."""
         self._filter, self.degradation = None, Degradation()
         self.failure, self.bad_values = "", 0
 
     def _hung(self) -> bool:
-        """Whether the thread did not end when it was told to stop, and is still there."""
+        """Whether the thread did not end at `stop`, and is still there."""
         return self._overdue and self._thread is not None and self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            ticket = self._slot.take(_POLL_S)
-            if ticket is None:
+            handle = self._queue.take(_POLL_S)
+            if handle is None:
                 continue
             self.busy_since_s = started_s = time.monotonic()
             outcome: Outcome = "failed"
             try:
                 with self._frame:
-                    outcome = self._one(ticket)
-                    self._degrade(ticket, outcome)
+                    outcome = self._one(handle)
+                    self._degrade(handle, outcome)
             except Exception as exc:  # a fault of ours must not end the thread without a word
-                self._log.error(f"frame {ticket.number}: {type(exc).__name__}: {exc}")
+                self._log.error(f"frame {handle.number}: {type(exc).__name__}: {exc}")
                 self.failure = f"internal error, {type(exc).__name__}: {exc}"
             finally:
                 self.busy_since_s = None
                 self._free_s = time.monotonic()
-                self._slot.finish(ticket, outcome)
+                self._queue.finish(handle, outcome)
             if not self.degradation.step.full_rate:
                 self._stopping.wait(min(time.monotonic() - started_s, _REST_MAX_S))
 
-    def _one(self, ticket: FrameHandle[Any]) -> Outcome:
+    def _one(self, handle: FrameHandle[Any]) -> Outcome:
         """One frame, from message to published maps."""
         if self._engine is None or self._publishing is None:
             return "stopped"
@@ -208,7 +208,7 @@ class Worker:
         if not wanted:
             listened = self.degradation.level and self._publishing.wanted(points=settings.points, vectors=True)
             return "shed" if listened else "unsubscribed"
-        message = ticket.item
+        message = handle.item
         try:
             frame, channels = self._decoded(message)
             camera = self._cameras.of_image(frame.shape[1], frame.shape[0], rectified=settings.rectified)
@@ -236,16 +236,16 @@ class Worker:
         if "points" in wanted:
             self._points_s = now_s
         sent_s = time.monotonic()
-        latency_s = sent_s - ticket.arrived_s
-        queued_s = max(0.0, self._free_s - ticket.offered_s)  # behind the frame before
+        latency_s = sent_s - handle.arrived_s
+        queued_s = max(0.0, self._free_s - handle.offered_s)  # behind the frame before
         self.latencies.add(sent_s, latency_s)
         self.predicting.add(sent_s, predict_s)
         self.overheads.add(sent_s, latency_s - queued_s - predict_s)
         return "published"
 
-    def _degrade(self, ticket: FrameHandle[Any], outcome: Outcome) -> None:
+    def _degrade(self, handle: FrameHandle[Any], outcome: Outcome) -> None:
         """Decide which work is left out from the next frame on."""
-        latency_s = time.monotonic() - ticket.arrived_s if outcome == "published" else None
+        latency_s = time.monotonic() - handle.arrived_s if outcome == "published" else None
         self.degradation.budget_s = self._settings().latency_budget_ms / 1e3
         if self.degradation.observe(latency_s, throttled=self.throttled):
             took = "" if latency_s is None else f" ({latency_s * 1e3:.0f} ms per frame)"
@@ -260,7 +260,7 @@ class Worker:
         return settings.points_rate_hz <= 0 or now_s - self._points_s >= 1.0 / settings.points_rate_hz
 
     def _failed(self, error: EdgeMtlError) -> Outcome:
-        """The runtime failed: go on, open it again, or give up."""
+        """The runtime failed: continue, open it again, or give up."""
         remedy = self.faults.failed(lost=isinstance(error, CudaError) and error.sticky)
         self.failure = f"inference failed: {error}"
         self._log.error(f"{self.failure} ({remedy.replace('_', ' ')})")
@@ -275,7 +275,7 @@ class Worker:
                 self._log.error(f"the engine cannot be opened again: {exc}")
                 remedy = "give_up"
             else:
-                close_engine(broken, told=self._log.error)
+                close_engine(broken, on_error=self._log.error)
         if remedy == "give_up":
             self._stopping.set()
             self._give_up(self.failure)
