@@ -8,8 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from edge_mtl_ros.frame_queue import FrameHandle, LatestFrameQueue
-from edge_mtl_ros.stamps import JUMP_NS, StampOrder
+from edge_mtl_ros.frame_queue import JUMP_NS, FrameHandle, LatestFrameQueue, StampOrder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

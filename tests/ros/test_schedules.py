@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 from edge_mtl_ros.cameras import CameraKeeper
-from edge_mtl_ros.frame_queue import LatestFrameQueue
+from edge_mtl_ros.frame_queue import LatestFrameQueue, StampOrder
 from edge_mtl_ros.settings import Settings
-from edge_mtl_ros.stamps import StampOrder
 from edge_mtl_ros.worker import Answer, Worker
 from hypothesis import given, settings
 from hypothesis import strategies as st

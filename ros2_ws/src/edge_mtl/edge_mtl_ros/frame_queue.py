@@ -1,4 +1,4 @@
-"""The newest frame waits, older ones are dropped, and every frame is accounted for.
+"""The newest frame waits, older ones are dropped, and every frame is accounted for; and which stamps may follow which.
 
 Knows threads and counting; knows nothing about images or ROS. Any number of threads may offer, one worker takes. At every
 instant: received = published + dropped + rejected + waiting + working.
@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
-__all__ = ["Counts", "FrameHandle", "LatestFrameQueue", "Outcome"]
+__all__ = ["Counts", "FrameHandle", "LatestFrameQueue", "Outcome", "StampOrder"]
 
 T = TypeVar("T")
 Outcome = Literal["published", "rejected", "replaced", "aged", "unsubscribed", "shed", "failed", "stale_stamp", "stopped"]
 _DROPS: tuple[Outcome, ...] = ("replaced", "aged", "unsubscribed", "shed", "failed", "stale_stamp", "stopped")
+JUMP_NS = 1_000_000_000
+"""A stamp this far behind its predecessor is a clock set back (a bag that starts over), not a late frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,3 +183,28 @@ class LatestFrameQueue(Generic[T]):
         if self._waiting is not None:
             self._waiting = None
             self._stats.close(reason)
+
+
+class StampOrder:
+    """Judges the stamps of one stream: no duplicate, no straggler; a clock that was set back starts a new timeline.
+
+    Ages are not measured by stamps: they are taken from the monotonic clock.
+
+    Attributes:
+        jumps: how often time jumped back.
+    """
+
+    def __init__(self) -> None:
+        self._last_ns: int | None = None
+        self.jumps = 0
+
+    def accept(self, stamp_ns: int) -> bool:
+        """Whether a frame of this stamp may be published after those before it. Zero means unstamped: always."""
+        if stamp_ns == 0:
+            return True
+        if self._last_ns is not None and stamp_ns <= self._last_ns:
+            if self._last_ns - stamp_ns < JUMP_NS:
+                return False
+            self.jumps += 1
+        self._last_ns = stamp_ns
+        return True

@@ -12,11 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rcl_interfaces.msg import SetParametersResult
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode
 from rclpy.lifecycle import TransitionCallbackReturn as Return
-from rclpy.parameter import Parameter as RosParameter
 from std_srvs.srv import Trigger
 
 from edge_mtl.backends import DEVICES
@@ -29,11 +27,11 @@ from edge_mtl_ros.heartbeat import Heartbeat
 from edge_mtl_ros.loading import Interrupted, close_engine, load_engine
 from edge_mtl_ros.machine import Machine
 from edge_mtl_ros.outputs import Outputs
-from edge_mtl_ros.parameters import descriptor
+from edge_mtl_ros.parameters import NodeParameters
 from edge_mtl_ros.qos_monitor import QosMonitor
 from edge_mtl_ros.reloading import Loading
 from edge_mtl_ros.report import Report, Snapshot, report
-from edge_mtl_ros.settings import PARAMETERS, Settings
+from edge_mtl_ros.settings import Settings
 from edge_mtl_ros.subscriber import CameraSubscriber
 from edge_mtl_ros.worker import Worker
 
@@ -57,11 +55,9 @@ class PerceptionNode(LifecycleNode):
         super().__init__("perception_node", **options)
         self.exit_code = 0
         self._stop = stop
-        for parameter in PARAMETERS:
-            self.declare_parameter(parameter.name, parameter.default, descriptor(parameter))
-        self._settings = Settings.of(self._values())
-        self.add_on_set_parameters_callback(self._judge_parameters)
-        self._queue: LatestFrameQueue[Any] = LatestFrameQueue(max_age_s=self._settings.max_age_s)
+        self._queue: LatestFrameQueue[Any] = LatestFrameQueue()
+        self._own_parameters = NodeParameters(self, on_change=self._apply)
+        self._apply(self._settings)
         self._cameras = CameraKeeper()
         self._worker = Worker(
             self._queue,
@@ -225,7 +221,7 @@ class PerceptionNode(LifecycleNode):
         except Exception as exc:
             self._reload_failure = f"reload failed, going on with {self._loaded.bundle or 'the demo bundle'}: {exc}"
             self.get_logger().error(self._reload_failure)
-            self._restore_parameters()
+            self._own_parameters.restore(self._loaded, _LOADED)
             response.success, response.message = False, f"{exc} The running engine was kept."
         else:
             self._reload_failure = ""
@@ -258,11 +254,6 @@ class PerceptionNode(LifecycleNode):
             close_engine(previous, on_error=self.get_logger().error)
         self._announce(engine)
 
-    def _restore_parameters(self) -> None:
-        """Let the parameters name what runs."""
-        running = [RosParameter(name, value=getattr(self._loaded, name)) for name in _LOADED]
-        self.set_parameters_atomically(running)
-
     def _reopen(self) -> Engine:
         """The engine that runs, once more; called from the worker's thread."""
         try:
@@ -285,18 +276,12 @@ class PerceptionNode(LifecycleNode):
             self._logged = text, time.monotonic()
             self.get_logger().info(counted)
 
-    def _values(self) -> dict[str, Any]:
-        return {parameter.name: self.get_parameter(parameter.name).value for parameter in PARAMETERS}
+    @property
+    def _settings(self) -> Settings:
+        return self._own_parameters.settings
 
-    def _judge_parameters(self, changes: list[RosParameter]) -> SetParametersResult:
-        """All of a change or nothing."""
-        values = self._values() | {change.name: change.value for change in changes}
-        try:
-            self._settings = Settings.of(values)
-        except ValueError as exc:
-            return SetParametersResult(successful=False, reason=str(exc))
-        self._queue.max_age_s = self._settings.max_age_s
-        return SetParametersResult(successful=True)
+    def _apply(self, settings: Settings) -> None:
+        self._queue.max_age_s = settings.max_age_s
 
     def _report(self) -> Report:
         """What /diagnostics says now; called from the heartbeat's thread."""

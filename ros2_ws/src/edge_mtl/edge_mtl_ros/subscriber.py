@@ -14,9 +14,8 @@ from edge_mtl.errors import FrameError
 from edge_mtl.ros import camera_of
 from edge_mtl_ros.cameras import CameraKeeper
 from edge_mtl_ros.events import Incompatible
-from edge_mtl_ros.frame_queue import LatestFrameQueue
+from edge_mtl_ros.frame_queue import LatestFrameQueue, StampOrder
 from edge_mtl_ros.receiving import Input, Receiver
-from edge_mtl_ros.stamps import StampOrder
 
 __all__ = ["CameraSubscriber"]
 
