@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,6 +19,9 @@ from edge_mtl.ros import class_topics, task_topics
 from edge_mtl.tasks import NYU_TASKS, VOID, Specs, read_tasks
 from edge_mtl.tasks.points import cloud_maps
 from tests.bundles import dense_model, make_bundle, make_image
+
+if TYPE_CHECKING:
+    from tests.ros.harness import Partner
 
 LANES = {"kind": "labels", "classes": ["road", "line", "curb"], "colours": [[9, 8, 7], [1, 2, 3], [250, 0, 0]]}
 HEIGHT, WIDTH = 96, 128
@@ -93,6 +98,12 @@ def test_a_cloud_takes_the_labels_that_are_named_else_segmentation_else_the_firs
         cloud_maps({name: results[name] for name in every}, labels="depth")
 
 
+def _says(partner: Partner, frame: np.ndarray, text: str) -> bool:
+    partner.send(frame, time.time_ns())
+    time.sleep(0.1)
+    return text in partner.values().get("message", "")
+
+
 class TestInTheNode:
     """Over DDS."""
 
@@ -107,27 +118,31 @@ class TestInTheNode:
 
         from tests.ros.harness import Partner, array_of, running, stamp_ns, wait_until
 
-        specs = read_tasks({"depth": {"kind": "depth"}, "rim": {"kind": "edges"}})
+        specs = read_tasks({"range": {"kind": "depth"}, "rim": {"kind": "edges"}})
         bundle = bundle_of(tmp_path / "edges", specs)
         environment = ros_environment | {"PYTHONPATH": f"{plugin}:{ros_environment['PYTHONPATH']}"}
         arguments = ("-p", f"bundle:={bundle.path}", "-p", "threads:=1", "-p", "output_size:=network")
         with running(environment, tmp_path / "log", *arguments), Engine(bundle, threads=1, output_size="content") as engine:
             partner = Partner()
             try:
-                partner.listen("rim", "rim/none", "depth")
+                partner.listen("rim", "rim/none", "range")
                 partner.listen("rim/share", kind=String)
                 partner.wait_connected()
                 frame = make_image(3, height=90, width=90)
                 rim = partner.send_until("rim", frame)[0]
                 share = wait_until(lambda: partner.received["rim/share"], "the text")[0]
-                depth = wait_until(lambda: partner.received["depth"], "the depth")[0]
+                distance = wait_until(lambda: partner.received["range"], "the depth")[0]
                 expected = engine.predict(frame)["rim"].edges
                 assert rim.encoding == "mono8"
                 assert np.array_equal(array_of(rim), np.rint(expected * 255))
                 assert share.data == f"{(expected > 0.5).mean():.4f}"
-                assert stamp_ns(rim) == stamp_ns(depth)
+                assert stamp_ns(rim) == stamp_ns(distance)
                 assert partner.received["rim/none"] == []
-                assert partner.values()["last_rejection"] == ""
+                said = wait_until(lambda: partner.values().get("message", ""), "diagnostics")
+                assert "no camera_info has come" in said  # a task in metres, whatever its name
+                assert "internal error" not in said  # what nobody listens to is not made
+                partner.listen("rim/broken")
+                wait_until(lambda: _says(partner, frame, "no attribute 'nothing'"), "a topic that cannot be made")
             finally:
                 partner.close()
 

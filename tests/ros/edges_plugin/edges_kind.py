@@ -60,6 +60,7 @@ class Edges(DenseKind[TaskSpec, EdgeMap]):
             Topic(spec.name, "mono8", lambda result: np.rint(result.edges * 255).astype(np.uint8)),
             Topic(f"{spec.name}/share", "", lambda result: f"{(result.edges > 0.5).mean():.4f}"),
             Topic(f"{spec.name}/none", "mono8", lambda result: None),
+            Topic(f"{spec.name}/broken", "mono8", lambda result: result.edges / result.nothing),
         )
 
 
