@@ -20,7 +20,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle, write_bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, WEIGHTS, Bundle, write_bundle
 from edge_mtl.manifest import InputSpec
 from edge_mtl.tasks import (
     DEPTH,
@@ -103,6 +103,20 @@ def paint(depth_m: np.ndarray, normals: np.ndarray) -> np.ndarray:
     return np.dstack([depth_m * 51.0, (slope + 1.0) * 127.5]).round().clip(0, 255).astype(np.uint8)
 
 
+def safetensors(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
+    """A safetensors file of float32 and int64 arrays, written by hand: its package is not needed to run the tests."""
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    payload = b""
+    for name, value in tensors.items():
+        kind = {np.dtype(np.float32): "F32", np.dtype(np.int64): "I64"}[value.dtype]
+        end = len(payload) + value.nbytes
+        header[name] = {"dtype": kind, "shape": list(value.shape), "data_offsets": [len(payload), end]}
+        payload += value.tobytes()
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + payload
+
+
 def reference(model: bytes, frame: np.ndarray) -> dict[str, np.ndarray]:
     """Outputs of a host-placement `model` for a network-sized frame, by ONNX's own evaluator: no runtime involved."""
     planes = np.ascontiguousarray(frame.transpose(2, 0, 1)[None]).astype(np.float32)
@@ -124,6 +138,7 @@ def make_bundle(
     plain: bytes | None = None,
     deploy: bytes | None = None,
     placement: str = "host",
+    whole: bool = False,
     replace: bool = False,
 ) -> Bundle:
     """Write a complete bundle to `path`: both graphs, calibration, evaluation and golden frames.
@@ -133,6 +148,7 @@ def make_bundle(
         calibration, evaluation, golden: how many frames of each.
         plain, deploy: graphs to store in place of the tiny network's; golden outputs come from `deploy`.
         placement: "graph" leaves the optimized ONNX out, so that an engine runs the plain one.
+        whole: whether the graphs lie there as files of their own, as in bundles before 0.2, and no weights beside them.
     """
     network = {"tasks": tuple(tasks), "height": height, "width": width, "seed": seed}
     deploy_model = host_model(**network) if deploy is None else deploy
@@ -142,6 +158,8 @@ def make_bundle(
         (folder / REFERENCE_ONNX).write_bytes(plain_model)
         if placement == "host":
             (folder / OPTIMIZED_ONNX).write_bytes(deploy_model)
+        if not whole:
+            (folder / WEIGHTS).write_bytes(safetensors(_network(tuple(tasks), height, width, seed)[1]))
         for name in ("calibration", "evaluation", "golden"):
             (folder / name).mkdir()
         for index in range(calibration):

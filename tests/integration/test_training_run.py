@@ -15,6 +15,7 @@ import cv2
 import evaluate as evaluate_script
 import export as export_script
 import numpy as np
+import onnx
 import pytest
 import torch
 from mtl.bundle_frames import DEPTH_UNITS_PER_M
@@ -34,6 +35,7 @@ from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.engine import Engine
 from edge_mtl.evaluation.metrics import HIGHER_IS_BETTER, angles_deg
 from edge_mtl.tasks import TASK_NAMES
+from edge_mtl.weights.store import PARTS
 
 REPOSITORY = Path(__file__).parents[2]
 STAGES = "[{height=32, width=64, steps=3, batch=2}, {height=64, width=96, steps=3, batch=2}]"
@@ -204,7 +206,23 @@ def test_training_survives_kill_9_and_ends_in_a_complete_bundle(rooms: Path, tmp
     assert "resumed at step" in done.stdout
     folder = tmp_path / "bundles" / "trial"
     assert f"next: edge-mtl build-engine {folder} --int8" in done.stdout.replace("\n", "")
-    check_bundle(Bundle.open(folder))
+    bundle = Bundle.open(folder)
+    check_bundle(bundle)
+    check_weights(bundle, tmp_path / "runs" / "trial" / "best.safetensors")
+
+
+def check_weights(bundle: Bundle, checkpoint: Path) -> None:
+    """The bundle holds what the checkpoint holds, once: the graphs' files are small beside it."""
+    ours, description = load_weights(bundle.path)
+    trained, told = load_weights(checkpoint)
+    assert ours.keys() == trained.keys()
+    assert all(torch.equal(ours[name], value) for name, value in trained.items())
+    assert description["size"] == told["size"]
+    assert not {"folder", "data", "init"} & {*description["config"], *description["config"]["model"]}, "no path of this machine"
+    for name in (REFERENCE_ONNX, OPTIMIZED_ONNX):
+        inside = sum(len(tensor.raw_data) for tensor in onnx.load_from_string(bundle.read(name)).graph.initializer)
+        bare = bundle.entry(name).size - inside
+        assert bundle.manifest.files[name + PARTS].size - bare < 0.25 * inside, name
 
 
 def check_bundle(bundle: Bundle) -> None:

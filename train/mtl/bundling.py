@@ -11,13 +11,13 @@ from typing import Any
 
 from rich.console import Console
 
-from edge_mtl.bundle import CALIBRATION, EVALUATION, GOLDEN, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle, write_bundle
+from edge_mtl.bundle import CALIBRATION, EVALUATION, GOLDEN, OPTIMIZED_ONNX, REFERENCE_ONNX, WEIGHTS, Bundle, write_bundle
 from edge_mtl.errors import BundleError
 from edge_mtl.manifest import InputSpec, task_descriptions
 from edge_mtl.quantization.learned import QAT_MODEL
 from mtl.bundle_card import DATASETS, Trained, measure, provenance
 from mtl.bundle_frames import spread, write_calibration, write_evaluation, write_golden
-from mtl.checkpoint import CheckpointError, load_weights
+from mtl.checkpoint import CheckpointError, load_weights, save_weights
 from mtl.config import ConfigError, apply_overrides, as_written, describe, parse_config
 from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.frame import FrameSource
@@ -106,6 +106,7 @@ def export_bundle(
         console.print(f"exporting {REFERENCE_ONNX} and {OPTIMIZED_ONNX} at {size[0]}x{size[1]}", highlight=False)
         export_plain(trained.model, folder / REFERENCE_ONNX, height=size[0], width=size[1])
         export_deploy(trained.model, folder / OPTIMIZED_ONNX, height=size[0], width=size[1])
+        save_weights(folder / WEIGHTS, trained.model.state_dict(), _model_description(trained))
         if trained.fine_tuned is not None:
             console.print(f"writing {QAT_MODEL}, the graph that INT8 is made from", highlight=False)
             (folder / QAT_MODEL).write_bytes(trained.fine_tuned.graph())
@@ -136,6 +137,13 @@ def export_bundle(
     megabytes = sum(entry.size for entry in bundle.manifest.files.values()) / 1e6
     console.print(f"bundle: {bundle.path} ({len(bundle.manifest.files)} files, {megabytes:.1f} MB)", highlight=False)
     return bundle
+
+
+def _model_description(trained: Trained) -> dict[str, Any]:
+    """What rebuilds the model for its weights, and no path of the machine that trained it."""
+    written = describe(trained.settings)
+    model = {key: value for key, value in written["model"].items() if key not in ("init", "init_part", "pretrained")}
+    return {"config": {"model": model, "stages": written["stages"]}, "size": list(trained.size)}
 
 
 def _camera(settings: RunSettings, size: tuple[int, int], frames: FrameSource) -> Intrinsics:
