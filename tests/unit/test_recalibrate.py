@@ -19,12 +19,12 @@ from edge_mtl import Engine, files
 from edge_mtl.builder import pipeline
 from edge_mtl.builder.recalibrate import recalibrate
 from edge_mtl.bundle import Bundle, find, new_revision
+from edge_mtl.calibration.source import open_calibration_source
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.engine_store.revision import KEPT_REVISIONS, changing, commit, copy_engines, history, repair, rollback
 from edge_mtl.errors import AccuracyError, BundleError, CalibrationError, EdgeMtlError
 from edge_mtl.evaluation.budget import Budget
 from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL
-from edge_mtl.sources.folders import dataset_source
 from tests.bundles import write_image
 from tests.command_line import assert_failed, edge_mtl
 from tests.unit.test_frame_choice import scene
@@ -55,7 +55,7 @@ def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(bundle: Bundle, images: Path, **options: Any) -> Any:
     options = {"budget": LOOSE, "engines": False, "embedding": "colour", "threads": 1, **options}
-    return recalibrate(bundle.path, dataset_source(images), **options)
+    return recalibrate(bundle.path, open_calibration_source(images), **options)
 
 
 def beside(bundle: Bundle) -> list[str]:
@@ -229,7 +229,7 @@ from pathlib import Path
 from edge_mtl import files
 from edge_mtl.builder import pipeline, recalibrate
 from edge_mtl.engine_store import revision
-from edge_mtl.sources.folders import dataset_source
+from edge_mtl.calibration.source import open_calibration_source
 from edge_mtl.evaluation.budget import Budget
 
 name, count = sys.argv[3], int(sys.argv[4])
@@ -260,7 +260,7 @@ loose = Budget({"miou": 0.3, "rel": 0.3, "normal": 20, "classes": 0.3, "depth": 
 if sys.argv[2] == "rollback":
     revision.rollback(Path(sys.argv[1]))
 else:
-    source = dataset_source(Path(sys.argv[2]))
+    source = open_calibration_source(Path(sys.argv[2]))
     recalibrate.recalibrate(
         Path(sys.argv[1]), source, budget=loose, engines=False, embedding="colour", threads=1, progress=progress
     )

@@ -12,6 +12,7 @@ from edge_mtl.builder import pipeline
 from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.builder.recalibrate import recalibrate
 from edge_mtl.bundle import DEMO_BUNDLE, OPTIMIZED_ONNX, Bundle
+from edge_mtl.calibration.source import open_calibration_source
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.engine_store.revision import rollback
 from edge_mtl.errors import BuildError, BundleError
@@ -22,7 +23,6 @@ from edge_mtl.quantization.layers import without_layers
 from edge_mtl.quantization.learned import OWN_RECIPE, int8_recipe
 from edge_mtl.quantization.quantize import CPU_MODEL
 from edge_mtl.quantization.recipes import Recipe, load_recipe
-from edge_mtl.sources.folders import dataset_source
 from tests.bundles import write_image
 from tests.command_line import assert_failed, edge_mtl
 from tests.unit.test_frame_choice import scene
@@ -111,7 +111,7 @@ def test_a_recipe_that_calibrated_a_bundle_travels_with_it_and_goes_with_the_rev
     path = written(tmp_path)
     done = recalibrate(
         own_bundle.path,
-        dataset_source(images),
+        open_calibration_source(images),
         recipe=path,
         budget=LOOSE,
         backend="onnxruntime",
@@ -127,7 +127,7 @@ def test_a_recipe_that_calibrated_a_bundle_travels_with_it_and_goes_with_the_rev
     (again,) = quantized_subjects(done.bundle, portable=True, threads=1)
     assert again.model == done.bundle.read(CPU_MODEL)
 
-    kept = recalibrate(own_bundle.path, dataset_source(images), count=4, budget=LOOSE, embedding="colour", threads=1)
+    kept = recalibrate(own_bundle.path, open_calibration_source(images), count=4, budget=LOOSE, embedding="colour", threads=1)
     assert kept.build is not None
     assert {row.backend for row in kept.build.rows} == {"onnxruntime"}
     assert kept.build.record.options["recipe_digest"] == recipe.digest
@@ -145,7 +145,7 @@ def test_a_recipe_that_calibrated_a_bundle_travels_with_it_and_goes_with_the_rev
 def test_a_bundle_is_not_calibrated_by_a_recipe_that_its_gate_cannot_run(own_bundle: Bundle, tmp_path: Path) -> None:
     path = written(tmp_path, 'name = "mine"\ntargets = ["tensorrt"]')
     with pytest.raises(BuildError, match='Add "onnxruntime" to its targets'):
-        recalibrate(own_bundle.path, dataset_source(tmp_path), recipe=path, threads=1)
+        recalibrate(own_bundle.path, open_calibration_source(tmp_path), recipe=path, threads=1)
     assert Bundle.open(own_bundle.path).digest == own_bundle.digest
 
 
