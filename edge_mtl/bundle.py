@@ -18,7 +18,7 @@ from typing import Any
 from edge_mtl.errors import BundleError
 from edge_mtl.files import atomic_directory, sha256_bytes, sha256_file
 from edge_mtl.manifest import FileEntry, InputSpec, Manifest
-from edge_mtl.tasks import TASK_NAMES
+from edge_mtl.tasks import Specs
 from edge_mtl.weights.store import WEIGHTS, assemble_file, store_once
 
 __all__ = [
@@ -93,8 +93,8 @@ class Bundle:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks this bundle predicts, in the usual order."""
-        return tuple(name for name in TASK_NAMES if name in self.manifest.tasks)
+        """Names of the tasks this bundle predicts, in the order of reports."""
+        return tuple(self.manifest.tasks)
 
     def has(self, relative: str) -> bool:
         """Whether `read` can give `relative`."""
@@ -200,7 +200,7 @@ def write_bundle(
     fill: Callable[[Path], None],
     *,
     name: str,
-    tasks: Mapping[str, Mapping[str, Any]],
+    tasks: Specs,
     input: InputSpec,
     canonical_intrinsics: tuple[float, float, float, float],
     provenance: Mapping[str, Any],

@@ -13,27 +13,24 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from edge_mtl import bundle as bundles
-from edge_mtl.backends import DEVICES, Backend
+from edge_mtl.backends import Backend, spec_of
 from edge_mtl.backends.selection import AUTO, parse_device
-from edge_mtl.cuda.arrays import DeviceArray, is_on_device
-from edge_mtl.cuda.letterbox import DeviceFrame, check_device_frame
 from edge_mtl.engine_store.resolve import ResolvedEngine, resolve_engine
-from edge_mtl.errors import EngineClosed, FrameError
-from edge_mtl.image.buffer_pool import BufferPool
-from edge_mtl.image.frames import Channels, Intrinsics, Letterbox, check_frame, letterbox, prepare
-from edge_mtl.io_spec import EngineInfo, canonical_camera, class_names, placement
+from edge_mtl.errors import EngineClosed
+from edge_mtl.image.frames import Channels, Intrinsics
+from edge_mtl.inference_pipeline import InferencePipeline, Prepared
+from edge_mtl.io_spec import EngineInfo, canonical_camera
 from edge_mtl.prediction import Prediction, Timing
-from edge_mtl.tasks.postprocess import OutputSize, camera_change, finish
+from edge_mtl.tasks.areas import OutputSize
 
 if TYPE_CHECKING:
     from edge_mtl.evaluation.self_test import SelfTestReport
@@ -45,19 +42,6 @@ Array = np.ndarray
 SelfTest = Literal["load", "build", "off"]
 _END: Any = object()
 _LOG = logging.getLogger("edge_mtl")
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A frame on its way: the network's input, an array or a DeviceFrame, and the geometry to come back."""
-
-    feed: Any
-    box: Letterbox
-    network_camera: Intrinsics
-    map_camera: Intrinsics
-    assumed: bool
-    arrived_s: float
-    prepare_s: float
 
 
 class Engine:
@@ -84,13 +68,14 @@ class Engine:
 
         Args:
             bundle: a folder; by default $EDGE_MTL_BUNDLE, the newest in ./bundles, or the demo bundle.
-            backend: "onnxruntime", "openvino", "onnxruntime-cuda", "tensorrt" or "auto". A named one is used or refused,
-                never replaced.
+            backend: "onnxruntime", "openvino", "onnxruntime-cuda", "tensorrt", the name of a plug-in, or "auto". A named one
+                is used or refused, never replaced.
             precision: "fp32", "bf16", "fp16", "int8", "int8+bf16", "int8+fp16" or "auto"; likewise. "fp32" and "tf32",
                 which is FP32 with rounded products for ONNX Runtime on a GPU, need no built engine.
             device: "cpu", "cuda", "cuda:1" (the second GPU) or "auto"; likewise.
             threads: worker threads of the runtime; by default one per physical core.
-            output_size: "frame" for maps of the frame's size, "network" for the network's, which is faster.
+            output_size: "frame" for maps of the frame's size, "network" for the network's, which is faster, with unknown bars
+                where the frame has another shape; "content" for those without the bars.
             self_test: compare with the bundle's golden answers: "load" one frame, which is also the warm-up; "build" every
                 frame, as when an engine is built; "off" none. A built engine must also do as well as when it was built.
             build_missing: build an engine of the named precision if there is none; takes minutes.
@@ -108,15 +93,11 @@ class Engine:
         _check_option("output_size", output_size, get_args(OutputSize))
         _check_option("self_test", self_test, get_args(SelfTest))
         self._bundle = bundle if isinstance(bundle, bundles.Bundle) else bundles.find(bundle)
-        self._output_size: OutputSize = output_size
-        self._pool = BufferPool()
         self._pid = os.getpid()
         self._lock = threading.RLock()  # a signal handler may close the engine while this thread holds the lock
         self._running = 0
         self._closed = False
-        manifest = self._bundle.manifest
-        self._network = (manifest.input.height, manifest.input.width)
-        self._canonical, self._classes = canonical_camera(self._bundle), class_names(self._bundle)
+        canonical_camera(self._bundle.manifest)  # refused before a runtime is loaded
         choice = resolve_engine(
             self._bundle,
             backend=backend,
@@ -128,9 +109,9 @@ class Engine:
             device=index,
         )
         self._backend: Backend = choice.open(threads=threads, device=index)
-        self._workers = 2 if DEVICES[choice.backend] == "cuda" else 1
+        self._workers = 2 if spec_of(choice.backend).device == "cuda" else 1
         try:
-            self._placement = placement(self._backend, self._bundle)
+            self._pipeline = InferencePipeline(self._backend, self._bundle.manifest, output_size=output_size)
             report = self._run_self_test(self_test, choice)
         except BaseException:
             self.close()
@@ -154,7 +135,7 @@ class Engine:
             EngineClosed: after close(), or in a forked child.
         """
         with self._in_use():
-            prepared = self._prepare(frame, channels, intrinsics)
+            prepared = self._pipeline.prepare(frame, channels=channels, intrinsics=intrinsics)
             outputs, infer_s = self._infer(prepared)
             return self._finish(prepared, outputs, infer_s)
 
@@ -178,7 +159,7 @@ class Engine:
         """
         iterator = iter(frames)
         worker = ThreadPoolExecutor(self._workers, thread_name_prefix="edge_mtl-infer")
-        running: deque[tuple[Array, _Prepared, Future[tuple[dict[str, Array], float]]]] = deque()
+        running: deque[tuple[Array, Prepared, Future[tuple[Mapping[str, Array], float]]]] = deque()
         try:
             while True:
                 self._refuse_in_child()  # before waiting for a worker that does not exist there
@@ -191,7 +172,7 @@ class Engine:
                     if frame is _END:
                         ended = True
                     else:
-                        prepared = self._prepare(frame, channels, intrinsics)
+                        prepared = self._pipeline.prepare(frame, channels=channels, intrinsics=intrinsics)
                         running.append((frame, prepared, worker.submit(self._infer_in_use, prepared)))
                 except Exception as exc:
                     failure = exc
@@ -248,52 +229,18 @@ class Engine:
         if os.getpid() != self._pid:
             raise EngineClosed("This engine was inherited by a forked process, which cannot use it. Open one there.")
 
-    def _prepare(self, frame: Array, channels: Channels, intrinsics: Intrinsics | Sequence[float] | Array | None) -> _Prepared:
-        arrived_s = time.perf_counter()
-        if channels not in ("rgb", "bgr"):
-            raise FrameError(f'channels should be "rgb" or "bgr"; found {channels!r}')
-        on_gpu = check_device_frame(frame) if is_on_device(frame) else None
-        if on_gpu is not None and not self._backend.info.device_frames:
-            place = self._backend.info.device
-            raise FrameError(f"the frame is on a GPU and this engine, on {place}, takes none. Copy it to the host first.")
-        checked = check_frame(frame) if on_gpu is None else on_gpu
-        box = letterbox((checked.shape[0], checked.shape[1]), self._network)
-        assumed = intrinsics is None
-        network_camera = self._canonical if intrinsics is None else box.to_network(Intrinsics.of(intrinsics))
-        if self._output_size == "network":
-            map_camera = network_camera
-        else:
-            map_camera = box.to_frame(network_camera) if intrinsics is None else Intrinsics.of(intrinsics)
-        if isinstance(checked, DeviceArray):
-            return _Prepared(
-                DeviceFrame(checked, box, channels),
-                box,
-                network_camera,
-                map_camera,
-                assumed,
-                arrived_s,
-                time.perf_counter() - arrived_s,
-            )
-        if self._placement == "host":
-            feed = self._pool.take((1, 3, *self._network), np.float32)
-        else:
-            feed = self._pool.take((1, *self._network, 3), np.uint8)
-        prepare(checked, box, feed[0], channels=channels)
-        return _Prepared(feed, box, network_camera, map_camera, assumed, arrived_s, time.perf_counter() - arrived_s)
-
-    def _infer(self, prepared: _Prepared) -> tuple[dict[str, Array], float]:
+    def _infer(self, prepared: Prepared) -> tuple[Mapping[str, Array], float]:
         started_s = time.perf_counter()
-        outputs = self._backend.run({"image": prepared.feed})
+        outputs = self._pipeline.infer(prepared)
         return outputs, time.perf_counter() - started_s
 
-    def _infer_in_use(self, prepared: _Prepared) -> tuple[dict[str, Array], float]:
+    def _infer_in_use(self, prepared: Prepared) -> tuple[Mapping[str, Array], float]:
         with self._in_use():
             return self._infer(prepared)
 
-    def _finish(self, prepared: _Prepared, outputs: dict[str, Array], infer_s: float) -> Prediction:
+    def _finish(self, prepared: Prepared, outputs: Mapping[str, Array], infer_s: float) -> Prediction:
         started_s = time.perf_counter()
-        change = None if prepared.assumed else camera_change(prepared.network_camera, self._canonical)
-        maps = finish(outputs, prepared.box, output_size=self._output_size, change=change, pool=self._pool)
+        answer = self._pipeline.finish(prepared, outputs)
         ended_s = time.perf_counter()
         timing = Timing(
             prepare=prepared.prepare_s,
@@ -302,16 +249,12 @@ class Engine:
             total=ended_s - prepared.arrived_s,
         )
         return Prediction(
-            segmentation=maps.segmentation,
-            depth=maps.depth,
-            normals=maps.normals,
+            results=answer.results,
             timing=timing,
             intrinsics=prepared.map_camera,
             intrinsics_assumed=prepared.assumed,
             frame_size=prepared.box.frame,
-            classes=self._classes,
-            bad_values=maps.bad_values,
-            make_confidence=maps.confidence,
+            bad_values=answer.bad_values,
         )
 
     def _run_self_test(self, wanted: SelfTest, choice: ResolvedEngine) -> SelfTestReport | None:
@@ -328,13 +271,13 @@ class Engine:
             name=manifest.name,
             revision=manifest.revision,
             tasks=self._bundle.tasks,
-            input_size=self._network,
+            input_size=(manifest.input.height, manifest.input.width),
             backend=used.name,
             runtime_version=used.version,
             device=used.device,
             threads=used.threads,
             precision=used.precision,
-            placement=self._placement,
+            placement=self._pipeline.placement,
             engine_key=choice.key,
             reason=choice.reason,
             self_test=report,

@@ -1,38 +1,120 @@
-"""Whole frames through a loaded graph: image in, maps out, by the same functions as `Engine`. Knows no files.
-
-This is what latencies are measured on and accuracies are computed from, for graphs of either placement.
-"""
+"""Whole frames through a loaded graph: image in, results out. The one way of `Engine`, evaluation, benchmarks and self-test."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from edge_mtl.backends import Backend
+from edge_mtl.cuda.arrays import DeviceArray, is_on_device
+from edge_mtl.cuda.letterbox import DeviceFrame, check_device_frame
+from edge_mtl.errors import FrameError
 from edge_mtl.image.buffer_pool import BufferPool
-from edge_mtl.image.frames import Intrinsics, letterbox, prepare
+from edge_mtl.image.frames import Channels, Intrinsics, Letterbox, check_frame, letterbox, prepare
+from edge_mtl.io_spec import canonical_camera, placement
 from edge_mtl.manifest import Manifest
-from edge_mtl.tasks.postprocess import Maps, camera_change, finish
+from edge_mtl.tasks.areas import OutputSize, camera_change
+from edge_mtl.tasks.finishing import Answer, finish
 
-__all__ = ["InferencePipeline"]
+__all__ = ["InferencePipeline", "Prepared"]
 
 Array = np.ndarray
+Camera = Intrinsics | Sequence[float] | Array
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A frame on its way: the network's input, an array or a DeviceFrame, and the geometry to come back.
+
+    Attributes:
+        feed: what the runtime takes.
+        box: how the frame was letterboxed.
+        network_camera, map_camera: the camera in pixels of the network's input and of the results.
+        assumed: no camera was given.
+        arrived_s, prepare_s: clock when the frame came, and seconds until it was prepared.
+    """
+
+    feed: Any
+    box: Letterbox
+    network_camera: Intrinsics
+    map_camera: Intrinsics
+    assumed: bool
+    arrived_s: float
+    prepare_s: float
 
 
 class InferencePipeline:
-    """A loaded graph and the buffers around it. Not for several threads."""
+    """A loaded graph and the steps around it: `prepare`, `infer`, `finish`, or a call for all three.
 
-    def __init__(self, backend: Backend, manifest: Manifest) -> None:
-        self._backend = backend
+    Several threads may use one pipeline as far as the backend allows; memory is reused once nobody holds it.
+
+    Args:
+        backend: a loaded graph of the bundle, of either placement.
+        manifest: of the bundle.
+        output_size: "frame" for maps of the frame's size, "network" for the network's, "content" for those without bars.
+    Raises:
+        BundleError: the graph's inputs and outputs are not those of the manifest's tasks and input size.
+    """
+
+    def __init__(self, backend: Backend, manifest: Manifest, *, output_size: OutputSize = "network") -> None:
+        self._backend, self._tasks, self._output_size = backend, manifest.tasks, output_size
         self._network = (manifest.input.height, manifest.input.width)
-        self._canonical = Intrinsics.of(manifest.canonical_intrinsics)
+        self.placement = placement(backend, manifest)
+        self._canonical = canonical_camera(manifest)
+        self._feed = next(iter(backend.inputs))
         self._pool = BufferPool()
-        self._feed, spec = next(iter(backend.inputs.items()))
-        self._input = np.zeros(spec.shape, spec.dtype)
 
-    def __call__(self, frame: Array, intrinsics: tuple[float, float, float, float] | None = None) -> Maps:
-        """(H, W, 3) uint8 RGB -> maps at network size, of the canonical camera unless `intrinsics` of the frame are given."""
-        box = letterbox((frame.shape[0], frame.shape[1]), self._network)
-        prepare(frame, box, self._input[0])
-        outputs = self._backend.run({self._feed: self._input})
-        change = None if intrinsics is None else camera_change(box.to_network(Intrinsics.of(intrinsics)), self._canonical)
-        return finish(outputs, box, output_size="network", change=change, pool=self._pool)
+    def __call__(self, frame: Array, intrinsics: Camera | None = None) -> Answer:
+        """(H, W, 3) uint8 RGB -> results, of the canonical camera unless `intrinsics` of the frame are given."""
+        prepared = self.prepare(frame, intrinsics=intrinsics)
+        return self.finish(prepared, self.infer(prepared))
+
+    def prepare(self, frame: Any, *, channels: Channels = "rgb", intrinsics: Camera | None = None) -> Prepared:
+        """Check and letterbox a frame, see `Engine.predict`. Raises FrameError."""
+        arrived_s = time.perf_counter()
+        if channels not in ("rgb", "bgr"):
+            raise FrameError(f'channels should be "rgb" or "bgr"; found {channels!r}')
+        on_gpu = check_device_frame(frame) if is_on_device(frame) else None
+        if on_gpu is not None and not self._backend.info.device_frames:
+            place = self._backend.info.device
+            raise FrameError(f"the frame is on a GPU and this engine, on {place}, takes none. Copy it to the host first.")
+        checked = check_frame(frame) if on_gpu is None else on_gpu
+        box = letterbox((checked.shape[0], checked.shape[1]), self._network)
+        assumed = intrinsics is None
+        network_camera = self._canonical if intrinsics is None else box.to_network(Intrinsics.of(intrinsics))
+        if self._output_size == "frame":
+            map_camera = box.to_frame(network_camera) if intrinsics is None else Intrinsics.of(intrinsics)
+        else:
+            map_camera = network_camera
+        if self._output_size == "content":
+            map_camera = replace(map_camera, cx=map_camera.cx - box.left, cy=map_camera.cy - box.top)
+        feed: Any
+        if isinstance(checked, DeviceArray):
+            feed = DeviceFrame(checked, box, channels)
+        else:
+            host = self.placement == "host"
+            shape = (1, 3, *self._network) if host else (1, *self._network, 3)
+            feed = self._pool.take(shape, np.float32 if host else np.uint8)
+            prepare(checked, box, feed[0], channels=channels)
+        return Prepared(feed, box, network_camera, map_camera, assumed, arrived_s, time.perf_counter() - arrived_s)
+
+    def infer(self, prepared: Prepared) -> Mapping[str, Array]:
+        """Outputs of the graph by name. Raises InferenceError."""
+        return self._backend.run({self._feed: prepared.feed})
+
+    def finish(self, prepared: Prepared, outputs: Mapping[str, Array]) -> Answer:
+        """From outputs to results."""
+        change = None if prepared.assumed else camera_change(prepared.network_camera, self._canonical)
+        return finish(
+            self._tasks,
+            outputs,
+            prepared.box,
+            placement=self.placement,
+            output_size=self._output_size,
+            change=change,
+            pool=self._pool,
+        )

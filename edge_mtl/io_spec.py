@@ -1,26 +1,23 @@
-"""What an engine is held to: its graph fits what the bundle says, and it tells what it runs.
-
-Knows a bundle's manifest and a backend's inputs and outputs; knows nothing about frames.
-"""
+"""Inputs and outputs of an engine's graph against what the bundle says, and what an engine says of itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from edge_mtl.backends import Backend
-from edge_mtl.bundle import Bundle
 from edge_mtl.errors import BundleError, FrameError
-from edge_mtl.image.frames import OUTPUT_STRIDE, Intrinsics
-from edge_mtl.tasks import NORMALS, NYU13_CLASSES, SEGMENTATION, TASKS
-from edge_mtl.tasks.postprocess import HOST_OUTPUTS
+from edge_mtl.image import OUTPUT_STRIDE
+from edge_mtl.image.frames import Intrinsics
+from edge_mtl.manifest import Manifest
+from edge_mtl.tasks import Placement, Specs, kind_of
 
 if TYPE_CHECKING:
     from edge_mtl.evaluation.self_test import SelfTestReport
 
-__all__ = ["EngineInfo", "canonical_camera", "class_names", "placement"]
+__all__ = ["EngineInfo", "canonical_camera", "graph_outputs", "placement"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ class EngineInfo:
     device: str
     threads: int
     precision: str
-    placement: Literal["host", "graph"]
+    placement: Placement
     engine_key: str | None
     reason: str
     self_test: SelfTestReport | None
@@ -60,46 +57,40 @@ class EngineInfo:
     loading: str
 
 
-def placement(backend: Backend, bundle: Bundle) -> Literal["host", "graph"]:
+def placement(backend: Backend, manifest: Manifest) -> Placement:
     """Where the graph leaves pre- and post-processing, read from its inputs and outputs.
 
     Raises:
-        BundleError: they are not those of the bundle's tasks and input size.
+        BundleError: they are not those of the manifest's tasks and input size.
     """
-    height, width = bundle.manifest.input.height, bundle.manifest.input.width
+    size = (manifest.input.height, manifest.input.width)
     found = {name: (spec.shape, str(spec.dtype)) for name, spec in backend.inputs.items()}
     answers = {name: spec.shape for name, spec in backend.outputs.items()}
-    cells = (height // OUTPUT_STRIDE, width // OUTPUT_STRIDE)
-    host = {HOST_OUTPUTS[task]: (1, TASKS[task].channels, *cells) for task in bundle.tasks}
-    graph = {task: (1, height, width, 3) if task == NORMALS else (1, height, width) for task in bundle.tasks}
-    if height % OUTPUT_STRIDE == 0 and width % OUTPUT_STRIDE == 0:
-        if found == {"image": ((1, 3, height, width), "float32")} and answers == host:
-            return "host"
-        if found == {"image": ((1, height, width, 3), "uint8")} and answers == graph:
-            return "graph"
+    inputs: Mapping[Placement, Mapping[str, tuple[tuple[int, ...], str]]] = {
+        "host": {"image": ((1, 3, *size), "float32")},
+        "graph": {"image": ((1, *size, 3), "uint8")},
+    }
+    if size[0] % OUTPUT_STRIDE == 0 and size[1] % OUTPUT_STRIDE == 0:
+        for place, expected in inputs.items():
+            if found == expected and answers == graph_outputs(manifest.tasks, size, place):
+                return place
     raise BundleError(
-        f"{bundle.path}: a graph for {', '.join(bundle.tasks)} at {height}x{width} was expected; found inputs {found} "
+        f"{manifest.name}: a graph for {', '.join(manifest.tasks)} at {size[0]}x{size[1]} was expected; found inputs {found} "
         f"and outputs {answers}. Export the bundle again."
     )
 
 
-def canonical_camera(bundle: Bundle) -> Intrinsics:
+def graph_outputs(specs: Specs, size: tuple[int, int], place: Placement) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all outputs of a graph for `specs` whose input is `size` (height, width)."""
+    found: dict[str, tuple[int, ...]] = {}
+    for spec in specs.values():
+        found |= kind_of(spec).outputs(spec, size, place)
+    return found
+
+
+def canonical_camera(manifest: Manifest) -> Intrinsics:
     """The camera that predictions in network space are of. Raises BundleError: the manifest names none."""
     try:
-        return Intrinsics(*bundle.manifest.canonical_intrinsics)
+        return Intrinsics(*manifest.canonical_intrinsics)
     except FrameError as exc:
-        raise BundleError(f"{bundle.path}: canonical_intrinsics are no camera ({exc}). Export the bundle again.") from exc
-
-
-def class_names(bundle: Bundle) -> tuple[str, ...]:
-    """Of segmentation, by index. Raises BundleError: not as many as the network tells apart, or no names."""
-    described = bundle.manifest.tasks.get(SEGMENTATION, {})
-    names = described.get("classes", NYU13_CLASSES) if isinstance(described, Mapping) else None
-    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise BundleError(f"{bundle.path}: classes of segmentation should be a list of names. Export the bundle again.")
-    if len(names) != TASKS[SEGMENTATION].channels:
-        raise BundleError(
-            f"{bundle.path} names {len(names)} classes; the network tells {TASKS[SEGMENTATION].channels} apart. "
-            "Export the bundle again."
-        )
-    return tuple(names)
+        raise BundleError(f"{manifest.name}: canonical_intrinsics are not a camera ({exc}). Export the bundle again.") from exc

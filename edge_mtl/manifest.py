@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from edge_mtl.errors import BundleError
-from edge_mtl.tasks import DEPTH, NORMALS, NYU13_CLASSES, SEGMENTATION, TASK_NAMES, VOID
+from edge_mtl.tasks import Specs, describe_tasks, read_tasks
 
-__all__ = ["FORMAT_VERSION", "FileEntry", "InputSpec", "Manifest", "task_descriptions"]
+__all__ = ["FORMAT_VERSION", "FileEntry", "InputSpec", "Manifest"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of new manifests. Format 1, which is read too, knew three tasks and no kinds."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_READ = (1, FORMAT_VERSION)
 _REQUIRED = ("tasks", "input", "files")
 
 
@@ -51,7 +53,7 @@ class Manifest:
         name: of the bundle.
         revision: 1 for a new bundle; a recalibration or verification that is written back is one more than the highest kept.
         parent: the revision that this one was made from; 0 for a new bundle, and where it was not written down.
-        tasks: description per task, a subset of segmentation, depth and normals.
+        tasks: by name, in the order of reports.
         input: what the network takes.
         canonical_intrinsics: (fx, fy, cx, cy) in pixels of the network's input; see docs/decisions/0002.
         files: digest and size by path relative to the bundle, "/" as separator.
@@ -66,7 +68,7 @@ class Manifest:
 
     name: str
     revision: int
-    tasks: Mapping[str, Mapping[str, Any]]
+    tasks: Specs
     input: InputSpec
     canonical_intrinsics: tuple[float, float, float, float]
     files: Mapping[str, FileEntry]
@@ -80,7 +82,7 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """The manifest as it is stored: sorted, indented JSON."""
-        content = {"format_version": FORMAT_VERSION, **asdict(self)}
+        content = {"format_version": FORMAT_VERSION, **asdict(self), "tasks": describe_tasks(self.tasks)}
         return (json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
 
     @classmethod
@@ -93,9 +95,9 @@ class Manifest:
         if not isinstance(content, dict):
             raise BundleError(f"{source} should hold a JSON object, found {type(content).__name__}.")
         version = content.get("format_version")
-        if version != FORMAT_VERSION:
+        if version not in _READ:
             raise BundleError(
-                f"{source} has format_version {version!r}; this edge_mtl reads {FORMAT_VERSION}. "
+                f"{source} has format_version {version!r}; this edge_mtl reads {' and '.join(map(str, _READ))}. "
                 "Install a matching edge_mtl or export the bundle again."
             )
         try:
@@ -105,23 +107,8 @@ class Manifest:
             raise BundleError(f"{source} is not a valid manifest: {what}. Export the bundle again.") from exc
 
 
-def task_descriptions(tasks: tuple[str, ...], *, depth_range_m: tuple[float, float] = (0.0, 10.0)) -> dict[str, dict[str, Any]]:
-    """The manifest's `tasks` entry for a network that predicts `tasks`."""
-    every: dict[str, dict[str, Any]] = {
-        SEGMENTATION: {"classes": list(NYU13_CLASSES), "void": VOID},
-        DEPTH: {"unit": "m", "along": "z", "range_m": list(depth_range_m)},
-        NORMALS: {"frame": "camera: x right, y down, z forward; unit length, facing the camera"},
-    }
-    return {name: every[name] for name in TASK_NAMES if name in tasks}
-
-
 def _manifest(content: Mapping[str, Any]) -> Manifest:
-    tasks = _object(content, "tasks")
-    if not tasks or not set(tasks) <= set(TASK_NAMES) or not all(isinstance(value, dict) for value in tasks.values()):
-        raise ValueError(f"tasks should describe some of {', '.join(TASK_NAMES)}; found {_short(tasks)}")
-    classes = tasks.get(SEGMENTATION, {}).get("classes", ["any"])
-    if not isinstance(classes, list) or not 0 < len(classes) <= VOID or not all(isinstance(one, str) for one in classes):
-        raise ValueError(f"classes of segmentation should be a list of 1 to {VOID} names; found {_short(classes)}")
+    tasks = read_tasks(_object(content, "tasks"))
     given = _object(content, "input")
     height, width = int(given["height"]), int(given["width"])
     if not (0 < height <= 8192 and 0 < width <= 8192):

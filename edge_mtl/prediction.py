@@ -1,26 +1,23 @@
-"""What an Engine answers: three maps of one frame, when it took what, and views of them.
-
-Knows maps, units and the camera they belong to; knows nothing about how they were made.
-"""
+"""What an Engine answers: the results of one frame by task, when it took what, and views of them."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from dataclasses import InitVar, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any
 
 import numpy as np
 
 from edge_mtl.errors import BundleError, FrameError
 from edge_mtl.image.frames import Intrinsics, check_frame
-from edge_mtl.tasks import NYU13_CLASSES, VOID
+from edge_mtl.tasks import DepthMap, LabelMap, NormalMap, Result
+from edge_mtl.tasks.kind import Once
+from edge_mtl.tasks.points import cloud_maps, first_of, main_labels
 
 __all__ = ["PointCloud", "Prediction", "Timing"]
 
 Array = np.ndarray
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,80 +57,84 @@ class PointCloud:
     normals: Array | None
 
 
-class _Once(Generic[T]):
-    """A value made when it is first asked for, once, whichever thread asks."""
-
-    __slots__ = ("_lock", "_make", "_value")
-
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make: Callable[[], T] | None = make
-        self._lock = threading.Lock()
-
-    def get(self) -> T:
-        with self._lock:
-            if self._make is not None:
-                self._value = self._make()
-                self._make = None
-            return self._value
-
-
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Prediction:
-    """The maps of one frame. A task that the bundle does not have is None; what is unknown is VOID or NaN.
+    """The results of one frame, by task: `prediction["segmentation"].labels`. What is unknown is void or NaN.
 
     Attributes:
-        segmentation: (H, W) uint8, class index, 255 void.
-        depth: (H, W) float32 metres along z, NaN where unknown.
-        normals: (H, W, 3) float32 unit, camera frame (x right, y down, z forward), facing the camera; NaN where unknown.
+        results: by task, in the bundle's order; what a result holds depends on its kind, see `edge_mtl.tasks`.
         timing: seconds per stage.
-        intrinsics: the camera of these maps, in their pixels.
-        intrinsics_assumed: none was given: `depth` is right only up to a factor, and `intrinsics` is the network's.
+        intrinsics: the camera of these results, in the pixels of their maps.
+        intrinsics_assumed: none was given: distances are right only up to a factor, and `intrinsics` is the network's.
         frame_size: (height, width) of the frame, whatever the size of the maps.
-        classes: names by class index.
         bad_values: places where the network answered NaN, Inf or no positive depth; they are NaN or void here.
     """
 
-    segmentation: Array | None
-    depth: Array | None
-    normals: Array | None
+    results: Mapping[str, Result]
     timing: Timing
     intrinsics: Intrinsics
     intrinsics_assumed: bool
     frame_size: tuple[int, int]
-    classes: tuple[str, ...] = NYU13_CLASSES
     bad_values: int = 0
-    make_confidence: InitVar[Callable[[], Array] | None] = None
-    _confidence: _Once[Array] | None = field(init=False, default=None)
-    _consistency: _Once[Array | None] = field(init=False)
+    _consistency: Once[Array | None] = field(init=False)
 
-    def __post_init__(self, make_confidence: Callable[[], Array] | None) -> None:
-        # Lazy fields of a frozen class are set once, here.
-        if make_confidence is not None:
-            object.__setattr__(self, "_confidence", _Once(make_confidence))
+    def __post_init__(self) -> None:
         # Not a bound method: a reference cycle would keep the maps until the garbage collector comes by.
-        make = partial(_disagreement, self.depth, self.normals, self.intrinsics)
-        object.__setattr__(self, "_consistency", _Once(make))
+        depth, normals = first_of(self.results, DepthMap), first_of(self.results, NormalMap)
+        make = partial(_disagreement, depth, normals, self.intrinsics)
+        object.__setattr__(self, "_consistency", Once(make))  # a lazy field of a frozen class is set once, here
+
+    def __getitem__(self, task: str) -> Any:
+        """The result of a task. Raises BundleError naming the tasks there are."""
+        try:
+            return self.results[task]
+        except KeyError:
+            raise BundleError(f"This bundle has no task {task!r}; it predicts {', '.join(self.results)}.") from None
 
     def __repr__(self) -> str:
-        maps = [name for name in ("segmentation", "depth", "normals") if getattr(self, name) is not None]
         height, width = self.map_size
-        return f"Prediction({', '.join(maps)}; {height}x{width}; {self.timing.total * 1e3:.1f} ms)"
+        return f"Prediction({', '.join(self.results)}; {height}x{width}; {self.timing.total * 1e3:.1f} ms)"
 
     @property
     def map_size(self) -> tuple[int, int]:
         """(height, width) of the maps."""
-        for maps in (self.segmentation, self.depth, self.normals):
-            if maps is not None:
-                return maps.shape[0], maps.shape[1]
-        return self.frame_size
+        return next((size for result in self.results.values() if (size := result.map_size) is not None), self.frame_size)
+
+    @property
+    def segmentation(self) -> Array | None:
+        """(H, W) uint8 class index, 255 void, of the task of that name; None without it."""
+        result = self.results.get("segmentation")
+        return result.labels if isinstance(result, LabelMap) else None
+
+    @property
+    def depth(self) -> Array | None:
+        """(H, W) float32 metres along z, NaN where unknown, of the task of that name; None without it."""
+        result = self.results.get("depth")
+        return result.depth_m if isinstance(result, DepthMap) else None
+
+    @property
+    def normals(self) -> Array | None:
+        """(H, W, 3) float32 unit, camera frame (x right, y down, z forward), facing the camera; NaN where unknown.
+
+        Of the task of that name; None without it.
+        """
+        result = self.results.get("normals")
+        return result.normals if isinstance(result, NormalMap) else None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names by class index of `segmentation`, else of the first task with classes; empty without one."""
+        labels = main_labels(self.results)
+        return () if labels is None else labels.classes
 
     @property
     def confidence(self) -> Array | None:
-        """(H, W) float32 in 0..1: softmax at the predicted class; computed when first asked for.
+        """(H, W) float32 in 0..1: softmax at the class that `segmentation` chose; computed when first asked for.
 
-        None without segmentation, or where the engine's graph ends in labels.
+        None without that task, or where the engine's graph ends in labels.
         """
-        return None if self._confidence is None else self._confidence.get()
+        labels = main_labels(self.results)
+        return None if labels is None else labels.confidence
 
     @property
     def consistency(self) -> Array | None:
@@ -156,19 +157,25 @@ class Prediction:
         """
         from edge_mtl.image.geometry import points_of_depth
 
-        if self.depth is None:
+        maps = cloud_maps(self.results)
+        if maps is None:
             raise BundleError("A point cloud needs depth, which this bundle does not predict. Use a bundle with that task.")
         if step < 1:
             raise ValueError(f"step should be at least 1; found {step}")
         colours = None if frame is None else self._fitting(frame)
         every = (slice(None, None, step), slice(None, None, step))
-        known = np.isfinite(self.depth[every])
-        cameras_points = points_of_depth(self.depth, self.intrinsics)[every][known]
+        known = np.isfinite(maps.depth.depth_m[every])
+        points = points_of_depth(maps.depth.depth_m, self.intrinsics)[every][known]
 
         def chosen(values: Array | None) -> Array | None:
             return None if values is None else values[every][known]
 
-        return PointCloud(cameras_points, chosen(self.segmentation), chosen(colours), chosen(self.normals))
+        return PointCloud(
+            points,
+            chosen(None if maps.labels is None else maps.labels.labels),
+            chosen(colours),
+            chosen(None if maps.normals is None else maps.normals.normals),
+        )
 
     def overlay(self, frame: Array, *, opacity: float = 0.55) -> Array:
         """(H, W, 3) uint8 RGB: the classes in colour over the frame.
@@ -181,9 +188,11 @@ class Prediction:
         """
         from edge_mtl.image.colour import blend, colour_labels
 
-        if self.segmentation is None:
+        labels = main_labels(self.results)
+        if labels is None:
             raise BundleError("An overlay needs segmentation, which this bundle does not predict.")
-        return blend(self._fitting(frame), colour_labels(self.segmentation), opacity=opacity)
+        colours = colour_labels(labels.labels, palette=labels.spec.palette)
+        return blend(self._fitting(frame), colours, opacity=opacity)
 
     def depth_image(self, *, range_m: tuple[float, float] | None = None) -> Array:
         """(H, W, 3) uint8 RGB: depth in colour, black where unknown; `range_m` are the ends of the scale."""
@@ -211,12 +220,12 @@ class Prediction:
             frame: (H, W, 3) uint8 RGB of the maps' size.
         """
         from edge_mtl.image.panel import column, legend, panel
+        from edge_mtl.tasks.drawing import legend_entries, tiles
 
-        image = panel(self._fitting(frame), self, title=title, classes=self.classes)
-        if self.segmentation is None:
-            return image
-        present = [int(index) for index in np.unique(self.segmentation) if index != VOID and index < len(self.classes)]
-        return column([image, legend(present, image.shape[1], classes=self.classes)], gap=0)
+        checked = self._fitting(frame)
+        image = panel(checked, tiles(checked, self.results), title=title)
+        entries = legend_entries(self.results)
+        return column([image, legend(entries, image.shape[1])], gap=0) if entries else image
 
     def _fitting(self, frame: Array) -> Array:
         checked = check_frame(frame)
@@ -228,7 +237,7 @@ class Prediction:
         return checked
 
 
-def _disagreement(depth: Array | None, normals: Array | None, camera: Intrinsics) -> Array | None:
+def _disagreement(depth: DepthMap | None, normals: NormalMap | None, camera: Intrinsics) -> Array | None:
     from edge_mtl.tasks.consistency import depth_normal_angle
 
-    return None if depth is None or normals is None else depth_normal_angle(depth, normals, camera)
+    return None if depth is None or normals is None else depth_normal_angle(depth.depth_m, normals.normals, camera)

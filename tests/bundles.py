@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,13 +21,47 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, WEIGHTS, Bundle, write_bundle
-from edge_mtl.manifest import InputSpec, task_descriptions
-from edge_mtl.tasks import DEPTH, NORMALS, NYU13_CLASSES, SEGMENTATION, TASK_NAMES, VOID
+from edge_mtl.manifest import InputSpec
+from edge_mtl.tasks import (
+    DEPTH,
+    NORMALS,
+    NYU_TASKS,
+    SEGMENTATION,
+    TASK_NAMES,
+    VOID,
+    DepthMap,
+    LabelMap,
+    NormalMap,
+    Result,
+    Specs,
+    TaskSpec,
+    kind_of,
+    ordered,
+)
+from edge_mtl.tasks.finishing import Answer
 
 HEIGHT, WIDTH = 64, 96
 OPSET, IR_VERSION = 20, 10
 HOST_OUTPUTS = {SEGMENTATION: "segmentation_logits", DEPTH: "depth_quarter", NORMALS: "normals_quarter"}
-CHANNELS = {SEGMENTATION: len(NYU13_CLASSES), DEPTH: 1, NORMALS: 3}
+CHANNELS = {SEGMENTATION: 13, DEPTH: 1, NORMALS: 3}
+
+
+def study_specs(tasks: Sequence[str] = TASK_NAMES) -> dict[str, TaskSpec]:
+    """Some of the study's three tasks."""
+    return {name: NYU_TASKS[name] for name in TASK_NAMES if name in tasks}
+
+
+def answer_of(maps: Mapping[str, Any], *, bad_values: int = 0, confidence: Any = None) -> Answer:
+    """Maps by the names of the study's tasks as the answer of a graph; a map that is None is left out."""
+    made: dict[str, Result] = {}
+    for name, values in maps.items():
+        if name == SEGMENTATION and values is not None:
+            made[name] = LabelMap(NYU_TASKS[name], values, confidence)
+        elif name == DEPTH and values is not None:
+            made[name] = DepthMap(NYU_TASKS[name], values)
+        elif name == NORMALS and values is not None:
+            made[name] = NormalMap(NYU_TASKS[name], values)
+    return Answer(made, bad_values)
 
 
 def canonical_intrinsics(height: int = HEIGHT, width: int = WIDTH) -> tuple[float, float, float, float]:
@@ -51,6 +86,22 @@ def host_model(*, tasks: Sequence[str] = TASK_NAMES, height: int = HEIGHT, width
 def graph_model(*, tasks: Sequence[str] = TASK_NAMES, height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> bytes:
     """model.onnx: uint8 (1, H, W, 3) RGB in, full-resolution maps out; the same network."""
     return _plain_graph(_network(tuple(tasks), height, width, seed, source="planes"), tasks, height, width)
+
+
+def dense_model(specs: Specs, *, height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> bytes:
+    """As `host_model`, for tasks of any dense kinds, each with random weights; what kinds need positive is made so."""
+    nodes, constants, outputs = _trunk("image"), dict(_trunk_weights(seed)), []
+    random = np.random.default_rng(seed + 2)
+    for spec in specs.values():
+        ((output, shape),) = kind_of(spec).outputs(spec, (height, width), "host").items()
+        constants[f"{output}.weight"] = random.normal(0, 1, (shape[1], 16, 1, 1)).astype(np.float32)
+        raw = f"{output}_raw" if kind_of(spec).metric_scale else output
+        nodes.append(helper.make_node("Conv", ["features", f"{output}.weight"], [raw], name=f"/{output}/head"))
+        if raw != output:
+            nodes.append(helper.make_node("Softplus", [raw], [output], name=f"/{output}/softplus"))
+        outputs.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, list(shape)))
+    image_in = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, height, width])
+    return _model(nodes, [image_in], outputs, constants)
 
 
 def transparent_model(*, height: int = HEIGHT, width: int = WIDTH, placement: str = "host") -> bytes:
@@ -97,6 +148,7 @@ def make_bundle(
     path: Path,
     *,
     tasks: Sequence[str] = TASK_NAMES,
+    specs: Specs | None = None,
     height: int = HEIGHT,
     width: int = WIDTH,
     seed: int = 0,
@@ -113,6 +165,7 @@ def make_bundle(
 
     Args:
         tasks: any subset of the three.
+        specs: of any kinds, in place of `tasks`, with their graphs as `plain` and `deploy`.
         calibration, evaluation, golden: how many frames of each.
         plain, deploy: graphs to store in place of the tiny network's; golden outputs come from `deploy`.
         placement: "graph" leaves the optimized ONNX out, so that an engine runs the plain one.
@@ -150,7 +203,7 @@ def make_bundle(
         Path(path),
         fill,
         name="tiny",
-        tasks=task_descriptions(tuple(tasks)),
+        tasks=ordered(study_specs(tasks) if specs is None else specs),
         input=InputSpec(height, width),
         canonical_intrinsics=canonical_intrinsics(height, width),
         provenance={"dataset": "random images", "dataset_licence": "none needed", "command": "tests/bundles.py"},

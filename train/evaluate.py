@@ -28,13 +28,15 @@ if TYPE_CHECKING:
     from mtl.datasets.frame import FrameSource
     from mtl.evaluation_targets import Chosen, EvaluationTarget, FrameChoice
 
+    from edge_mtl.tasks import Specs
+
 Metrics = dict[str, float | None]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, measure, print; the exit code."""
-    asked = _parser().parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    asked = _parser().parse_args(_with_save(sys.argv[1:] if arguments is None else arguments))
+    console = Console(width=None if sys.stdout.isatty() else 160, stderr=asked.json)
     try:
         opencv.require()
         from mtl.evaluation_targets import FrameChoice
@@ -45,13 +47,18 @@ def main(arguments: list[str] | None = None) -> int:
         single = measure(asked.single, frames=frames, weights="last", engines=False, opened=opened)
         metrics = measure(asked.models, frames=frames, weights=asked.weights, engines=asked.engines, opened=opened)
         records = recorded(asked.models, average=asked.average)
-        _report(metrics, single, records, split=asked.split, console=console)
+        specs = {name: spec for source in opened.values() for name, spec in source.tasks.items()}
+        _report(metrics, single, records, specs, split=asked.split, console=console)
         if asked.out is not None:
             _write_report(asked, {**{f"single: {name}": one for name, one in single.items()}, **metrics}, records, console)
-        if asked.json is not None:
+        if asked.save is not None or asked.json:
             numbers = {"metrics": metrics, "single": single, "recorded_on_validation": records}
             models = list(map(str, asked.models))
-            _write(asked.json, {"models": models, "split": asked.split, **conditions.describe(), **numbers})
+            text = _text({"models": models, "split": asked.split, **conditions.describe(), **numbers})
+            if asked.save is not None:
+                _write(asked.save, text)
+            if asked.json:
+                sys.stdout.write(text)
     except EdgeMtlError as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return error.exit_code
@@ -86,7 +93,7 @@ def measure(
             if request not in opened:
                 opened[request] = request.open(workers=subject.data.workers, progress=True)
             source, canonical = opened[request], subject.data.canonical
-            found = evaluate(subject.predict, source, size=subject.size, tasks=subject.tasks, canonical=canonical)
+            found = evaluate(subject.predict, source, subject.specs, size=subject.size, canonical=canonical)
             own: Metrics = {key: value if value == value else None for key, value in found.items()}
             about = {STEP: subject.step, EPOCH: subject.epoch, PARAMETERS: subject.parameters}
             measured[_name(subject, named[path], alone=len(models) == 1)] = {**own, **about}
@@ -116,18 +123,20 @@ def _report(
     metrics: Mapping[str, Metrics],
     single: Mapping[str, Metrics],
     records: Mapping[str, Metrics],
+    specs: Specs,
     *,
     split: str,
     console: Console,
 ) -> None:
     from mtl.study.columns import DELTA_M, study_table
     from mtl.study.delta import delta_m
+    from mtl.tasks.columns import one_metric
 
     baseline: dict[str, float] = {}
     for one in single.values():
         baseline.update({key: value for key, value in one.items() if value is not None})
     for one in metrics.values() if baseline else ():
-        one[DELTA_M] = delta_m({key: value for key, value in one.items() if value is not None}, baseline)
+        one[DELTA_M] = delta_m({key: value for key, value in one.items() if value is not None}, baseline, by=one_metric(specs))
     rows = {**{f"single: {name}": one for name, one in single.items()}, **metrics}
     console.print(study_table(rows, title=f"{split} frames"))
     if records:
@@ -172,11 +181,26 @@ def _name(subject: EvaluationTarget, own: str, *, alone: bool) -> str:
     return f"{own} {subject.name}".strip()
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
+def _text(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, sort_keys=True) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
     try:
-        write_atomic(path, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+        write_atomic(path, text.encode())
     except OSError as exc:
         raise BuildError(f"{path} could not be written: {exc.strerror}") from exc
+
+
+def _with_save(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `--save FILE.json` for what was `--json FILE.json` until 0.2; that goes away in 0.3."""
+    found = list(arguments)
+    for place, word in enumerate(found):
+        follows = found[place + 1] if place + 1 < len(found) else ""
+        if word.startswith("--json=") or (word == "--json" and follows.endswith(".json")):
+            found[place] = word.replace("--json", "--save", 1)
+            print("evaluate: `--json FILE` is now `--save FILE`; the old name goes away in 0.3", file=sys.stderr)
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -193,7 +217,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", type=size_argument, metavar="HxW", help="size rooms are rendered at (default: the network's)")
     parser.add_argument("--engines", action="store_true", help="measure the bundle's engines on this machine too")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write a report there: table, gradients' cosines, numbers")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the numbers there as JSON")
+    parser.add_argument("--json", action="store_true", help="JSON on standard output, and nothing else there")
     return parser
 
 

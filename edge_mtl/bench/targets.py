@@ -23,7 +23,7 @@ from edge_mtl.bundle import REFERENCE_ONNX, Bundle
 from edge_mtl.engine import Engine
 from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.prediction import Timing
-from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
+from edge_mtl.tasks import Result
 
 __all__ = ["BatchTarget", "BenchmarkRow", "BenchmarkTarget", "EngineTarget", "Facts", "GraphTarget"]
 
@@ -72,13 +72,13 @@ class BenchmarkTarget(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
-    def maps(self, frame: Array, intrinsics: Camera | None) -> Mapping[str, Array | None]:
+    def results(self, frame: Array, intrinsics: Camera | None) -> Mapping[str, Result]:
         """By task, what is predicted of an (H, W, 3) uint8 frame of network size; only for those that say they can."""
         raise NotImplementedError(f"{self.name} does not finish frames")
 
     @property
     def can_finish(self) -> bool:
-        """Whether `maps` works."""
+        """Whether `results` works."""
         return True
 
     def stream(self, count: int) -> None:
@@ -130,9 +130,8 @@ class EngineTarget(BenchmarkTarget):
     def can_stream(self) -> bool:
         return True
 
-    def maps(self, frame: Array, intrinsics: Camera | None) -> Mapping[str, Array | None]:
-        found = self.engine.predict(frame, intrinsics=intrinsics)
-        return {SEGMENTATION: found.segmentation, DEPTH: found.depth, NORMALS: found.normals}
+    def results(self, frame: Array, intrinsics: Camera | None) -> Mapping[str, Result]:
+        return self.engine.predict(frame, intrinsics=intrinsics).results
 
 
 class GraphTarget(BenchmarkTarget):
@@ -185,9 +184,8 @@ class GraphTarget(BenchmarkTarget):
         self._ended_s = time.perf_counter()
         return outputs
 
-    def maps(self, frame: Array, intrinsics: Camera | None) -> Mapping[str, Array | None]:
-        found = self._path(frame, intrinsics)
-        return {SEGMENTATION: found.segmentation, DEPTH: found.depth, NORMALS: found.normals}
+    def results(self, frame: Array, intrinsics: Camera | None) -> Mapping[str, Result]:
+        return self._path(frame, intrinsics).results
 
     @property
     def facts(self) -> Facts:

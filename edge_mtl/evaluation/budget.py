@@ -1,80 +1,91 @@
-"""The accuracy check: what a graph may lose against FP32, per head, and whether it stays within that.
+"""The accuracy check: what a graph may lose against FP32, per task, and whether it stays within that.
 
-Knows scores and budgets; knows nothing about frames, graphs or files. Two questions are asked: does it lose accuracy on
+Two questions are asked: does it lose accuracy on
 labelled frames, and does it stray from FP32's own answers? The second needs no labels and sees more: where FP32 itself
-is 25 degrees off, a broken scale that moves normals by 3 hardly shows in the mean error. `edge-mtl verify`, `calibrate`,
-`recalibrate` and `build-engine --max-drop` all ask here.
+is 25 degrees off, a broken scale that moves normals by 3 hardly shows in the mean error. `edge-mtl verify`, `calibrate`
+and `build-engine --max-drop` all ask here.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edge_mtl.errors import AccuracyError
-from edge_mtl.evaluation.scores import DROPS, Drop, Score, drops
+from edge_mtl.evaluation.scores import Limit, Score, drops, limits
+from edge_mtl.tasks import KINDS, BudgetItem, Specs
 
 __all__ = ["DEFAULT_BUDGET", "Budget", "Check", "Verdict", "judge"]
-
-_AGREEMENT: Mapping[str, tuple[str, str]] = {
-    "classes": ("argmax_agreement", "segmentation"),
-    "depth": ("depth_relative_difference", "depth"),
-    "angle": ("normal_angle_deg", "normals"),
-}
-_HEADS: Mapping[str, str] = {"miou": "segmentation", "rel": "depth", "normal": "normals"}
-_LIMITS: Mapping[str, float] = {"miou": 1.0, "rel": 10.0, "normal": 180.0, "classes": 1.0, "depth": 10.0, "angle": 180.0}
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much worse than FP32 a graph may be.
+    """How much worse than FP32 a graph may be, by budget; what is not given keeps the default of its kind.
 
     Attributes:
-        miou: loss of mean IoU, 0..1.
-        rel: rise of the mean relative depth error, as a share of the true depth.
-        normal: rise of the mean angle to the true normals, degrees.
-        classes: share of pixels whose class may differ from FP32's; this and the next two need no labels.
-        depth: mean relative difference from FP32's depth.
-        angle: mean angle to FP32's normals, degrees.
+        given: limits by name: "miou", or "lane.miou" for one of several tasks of a kind. Which budgets a task has, in which
+            unit and up to which limit, its kind says: see `edge_mtl.tasks.kind.BudgetItem`.
     """
 
-    miou: float = 0.01
-    rel: float = 0.02
-    normal: float = 0.5
-    classes: float = 0.05
-    depth: float = 0.05
-    angle: float = 3.0
+    given: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, most in _LIMITS.items():
-            value = getattr(self, name)
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and 0.0 <= value <= most):
-                raise ValueError(f"{name} should be a number from 0 to {most:g}; found {value!r}")
+        for name, value in self.given.items():
+            item = _item(name)
+            if not (isinstance(value, (int, float)) and math.isfinite(value) and 0.0 <= value <= item.most):
+                raise ValueError(f"{name} should be a number from 0 to {item.most:g}; found {value!r}")
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """From "miou=0.01,rel=0.02,normal=0.5"; what is not named keeps its default.
+        """From "miou=0.01,depth.rel=0.02"; what is not named keeps its default.
 
         Raises:
-            ValueError: a name that is no budget, one that occurs twice, or no number.
+            ValueError: a name that no kind has, one that occurs twice, or no number.
         """
         given: dict[str, float] = {}
-        known = [item.name for item in fields(cls)]
         for part in (part.strip() for part in text.split(",")):
             name, separator, value = part.partition("=")
-            if name not in known or not separator or name in given:
-                raise ValueError(f"budgets should look like miou=0.01,rel=0.02 with any of {', '.join(known)}; found {part!r}")
+            if not separator or name in given or name.rpartition(".")[2] not in _items():
+                known = ", ".join(_items())
+                raise ValueError(f"budgets should look like miou=0.01,depth.rel=0.02 with any of {known}; found {part!r}")
             try:
                 given[name] = float(value)
             except ValueError as exc:
                 raise ValueError(f"the budget {name} should be a number; found {value!r}") from exc
-        return cls(**given)
+        return cls(given)
 
-    def to_dict(self) -> dict[str, float]:
-        """Plain values for JSON."""
-        return asdict(self)
+    def allowed(self, limit: Limit) -> float:
+        """For one budget of one task: given for it, given for its kind, or the kind's default."""
+        own, of_kind = f"{limit.spec.name}.{limit.item.name}", limit.item.name
+        return self.given.get(own, self.given.get(of_kind, limit.item.default))
+
+    def check(self, specs: Specs) -> None:
+        """Raises AccuracyError where a limit is given for a task that is not among `specs`."""
+        every = (*limits(specs, labelled=True), *limits(specs, labelled=False))
+        for name in self.given:
+            task, _, item = name.rpartition(".")
+            known = {f"{limit.spec.name}.{limit.item.name}" for limit in every}
+            if task and f"{task}.{item}" not in known:
+                raise AccuracyError(f"There is no budget {name}; this bundle has {', '.join(sorted(known))}.")
+
+    def to_dict(self, specs: Specs) -> dict[str, float]:
+        """Every limit by its key, plain values for JSON."""
+        every = (*limits(specs, labelled=True), *limits(specs, labelled=False))
+        return {limit.key: self.allowed(limit) for limit in every}
+
+
+def _items() -> dict[str, BudgetItem]:
+    return {item.name: item for kind in KINDS.values() for item in kind.budgets}
+
+
+def _item(name: str) -> BudgetItem:
+    """Of a name, with or without its task. Raises ValueError where no kind has it."""
+    try:
+        return _items()[name.rpartition(".")[2]]
+    except KeyError:
+        raise ValueError(f"there is no budget {name!r}; kinds of tasks have {', '.join(_items())}") from None
 
 
 DEFAULT_BUDGET = Budget()
@@ -109,21 +120,14 @@ class Check:
         """Whether the budget lies within the interval, so that other frames could have decided otherwise."""
         return self.low is not None and self.high is not None and self.low <= self.allowed <= self.high
 
+    @property
+    def unit(self) -> str:
+        """Of what was found: "points" or "°"."""
+        return _item(self.name).unit
+
     def describe(self) -> str:
         """For messages: what was found and what is allowed."""
-        if self.name in ("normal", "angle"):
-            found, allowed = f"{self.found:.2f}°", f"{self.allowed:g}°"
-        else:
-            found, allowed = f"{100 * self.found:.2f} points", f"{100 * self.allowed:g}"
-        what = {
-            "miou": "mIoU fell by",
-            "rel": "relative depth error rose by",
-            "normal": "angle to the true normals rose by",
-            "classes": "classes that differ from FP32:",
-            "depth": "difference from FP32's depth:",
-            "angle": "angle to FP32's normals:",
-        }[self.name]
-        return f"{self.head}: {what} {found}, at most {allowed} allowed"
+        return f"{self.head}: {_item(self.name).describe(self.found, self.allowed)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,24 +185,25 @@ def judge(reference: Score, candidate: Score, *, name: str, budget: Budget = DEF
         reference: of the FP32 graph.
         name: of the candidate, for messages.
     """
-    found = drops(reference, candidate)
-    agreed = {name: candidate.agreement[metric] for name, (metric, _) in _AGREEMENT.items() if metric in candidate.agreement}
-    missing = {_HEADS[name] for name, (metric, _) in DROPS.items() if metric in reference.accuracy and name not in found}
-    missing |= {head for name, (metric, head) in _AGREEMENT.items() if metric in reference.agreement and name not in agreed}
-    flaws = [f"there is no usable {head}" for head in sorted(missing)]
+    specs, found = reference.specs, drops(reference, candidate)
+    budget.check(specs)
+    checks, flaws = [], set()
+    for limit in limits(specs, labelled=True):
+        if limit.key in found:
+            drop = found[limit.key]
+            checks.append(Check(limit.key, limit.spec.name, drop.value, budget.allowed(limit), drop.low, drop.high))
+        elif limit.measure_key in reference.accuracy:
+            flaws.add(f"there is no usable {limit.spec.name}")
+    for limit in limits(specs, labelled=False):
+        if limit.measure_key in candidate.agreement:
+            agreed = candidate.agreement[limit.measure_key]
+            different = 1.0 - agreed if limit.measure.higher_is_better else agreed
+            checks.append(Check(limit.key, limit.spec.name, different, budget.allowed(limit)))
+        elif limit.measure_key in reference.agreement:
+            flaws.add(f"there is no usable {limit.spec.name}")
+    reasons = sorted(flaws)
     if candidate.bad_values > reference.bad_values:
-        flaws.append(f"{candidate.bad_values - reference.bad_values} values are not finite, or depths not positive")
+        reasons.append(f"{candidate.bad_values - reference.bad_values} values are not finite, or depths not positive")
     if not reference.frames:
-        flaws.append("there are no frames to judge it on")
-    checks = [_accuracy_check(name, drop, budget) for name, drop in found.items()]
-    checks += [_agreement_check(name, value, budget) for name, value in agreed.items()]
-    return Verdict(name, bool(found), tuple(checks), tuple(flaws))
-
-
-def _accuracy_check(name: str, drop: Drop, budget: Budget) -> Check:
-    return Check(name, _HEADS[name], drop.value, getattr(budget, name), drop.low, drop.high)
-
-
-def _agreement_check(name: str, value: float, budget: Budget) -> Check:
-    found = 1.0 - value if name == "classes" else value
-    return Check(name, _AGREEMENT[name][1], found, getattr(budget, name))
+        reasons.append("there are no frames to judge it on")
+    return Verdict(name, bool(found), tuple(checks), tuple(reasons))

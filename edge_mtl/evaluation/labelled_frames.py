@@ -10,28 +10,25 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 
 from edge_mtl.bundle import EVALUATION, Bundle
-from edge_mtl.calibration.frames import decode_image, letterbox_image
 from edge_mtl.errors import BundleError
 from edge_mtl.evaluation.scores import Score, Scorer
 from edge_mtl.files import sha256_bytes
-from edge_mtl.image.frames import Intrinsics, letterbox
+from edge_mtl.image.frames import Intrinsics, letterbox, letterbox_image
 from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.manifest import InputSpec
-from edge_mtl.sources.media import IMAGE_SUFFIXES
-from edge_mtl.tasks import DEPTH, NORMALS, NYU13_CLASSES, SEGMENTATION, VOID
+from edge_mtl.sources.images import IMAGE_SUFFIXES, decode_image
+from edge_mtl.tasks import Specs, kind_of, truth_endings
 
 __all__ = ["LabelledFrame", "LabelledSet", "Score", "evaluate", "evaluation_frames", "labelled_folder", "labelled_set"]
 
 Array = np.ndarray
 
-_DEPTH_UNIT_M = 1.0 / 5000.0
 _INTRINSICS = "intrinsics.json"
-_TARGET_ENDINGS = (".label.png", ".depth.png", ".normals.png")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +38,19 @@ class LabelledFrame:
     Attributes:
         frame: (H, W, 3) uint8 RGB, network size.
         intrinsics: (fx, fy, cx, cy) of the frame; None where unknown.
-        targets: segmentation (H, W) uint8, depth (H, W) float32 metres with 0 invalid, normals (H, W, 3) float32 with
-            zeros invalid; only what there is.
+        targets: truth by task, as its kind reads it (`Kind.read_truth`); only what there is.
         name: of the frame's file, without its suffix.
     """
 
     frame: Array
     intrinsics: tuple[float, float, float, float] | None
-    targets: Mapping[str, Array]
+    targets: Mapping[str, Any]
     name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledSet:
-    """Frames and their truths as files: NAME.jpg, NAME.label.png, NAME.depth.png, NAME.normals.png, intrinsics.json.
+    """Frames and their truths as files: NAME.jpg, beside it what each kind reads (NAME.depth.png), and intrinsics.json.
 
     Iterating reads them one after the other; BundleError where a file was altered or cannot be decoded.
 
@@ -65,6 +61,7 @@ class LabelledSet:
         read: bytes of a file by name.
         where: the folder, for messages.
         size: of the network's input; frames of another size are letterboxed as at run time, and their truths with them.
+        tasks: whose truths are read.
     """
 
     source: str
@@ -73,6 +70,7 @@ class LabelledSet:
     read: Callable[[str], bytes]
     where: Path
     size: InputSpec
+    tasks: Specs
 
     def __len__(self) -> int:
         return len(self.images)
@@ -84,33 +82,21 @@ class LabelledSet:
             frame = decode_image(self.read(name))
             if frame is None:
                 raise BundleError(f"{self.where / name} is no image. {_AGAIN}")
-            yield self._fitted(LabelledFrame(frame, cameras.get(stem), self._targets(stem, frame.shape[:2]), stem))
+            size = (frame.shape[0], frame.shape[1])
+            yield self._fitted(LabelledFrame(frame, cameras.get(stem), self._truths(stem, size), stem))
 
     def digest(self) -> str:
         """SHA-256 over names and contents of all files: what the numbers were measured on."""
         lines = (f"{name} {sha256_bytes(self.read(name))}\n" for name in sorted(self.files))
         return sha256_bytes("".join(lines).encode())
 
-    def _targets(self, stem: str, size: tuple[int, ...]) -> dict[str, Array]:
-        targets: dict[str, Array] = {}
-        if (label := self._target(f"{stem}.label.png", size)) is not None:
-            targets[SEGMENTATION] = label
-        if (depth := self._target(f"{stem}.depth.png", size)) is not None:
-            targets[DEPTH] = depth.astype(np.float32) * np.float32(_DEPTH_UNIT_M)
-        if (normals := self._target(f"{stem}.normals.png", (*size, 3))) is not None:
-            known = normals.any(axis=2, keepdims=True)
-            targets[NORMALS] = np.where(known, (normals[..., ::-1].astype(np.float32) - 128.0) / 127.0, 0.0)
-        return targets
-
-    def _target(self, name: str, shape: tuple[int, ...]) -> Array | None:
-        if name not in self.files:
-            return None
-        array = cv2.imdecode(np.frombuffer(self.read(name), np.uint8), cv2.IMREAD_UNCHANGED)
-        if array is None:
-            raise BundleError(f"{self.where / name} is no image. {_AGAIN}")
-        if array.shape != shape:
-            raise BundleError(f"{self.where / name} should have the shape {shape} of its frame; found {array.shape}. {_AGAIN}")
-        return array
+    def _truths(self, stem: str, size: tuple[int, int]) -> dict[str, Any]:
+        found = {}
+        for name, spec in self.tasks.items():
+            truth = kind_of(spec).read_truth(spec, stem, size, _Files(self))
+            if truth is not None:
+                found[name] = truth
+        return found
 
     def _fitted(self, item: LabelledFrame) -> LabelledFrame:
         """The frame at network size, letterboxed as at run time; truths by nearest pixel, unknown in the bars."""
@@ -119,11 +105,9 @@ class LabelledSet:
         if frame == network:
             return item
         box = letterbox(frame, network)
-        targets = {}
-        for task, truth in item.targets.items():
-            fitted = np.full((*network, *truth.shape[2:]), VOID if task == SEGMENTATION else 0, truth.dtype)
-            fitted[box.rows, box.columns] = cv2.resize(truth, box.content[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-            targets[task] = fitted
+        targets = {
+            name: kind_of(self.tasks[name]).fit_truth(self.tasks[name], truth, box) for name, truth in item.targets.items()
+        }
         camera = None if item.intrinsics is None else box.to_network(Intrinsics.of(item.intrinsics)).as_tuple()
         return LabelledFrame(letterbox_image(item.frame, self.size), camera, targets, item.name)
 
@@ -143,15 +127,16 @@ def labelled_set(bundle: Bundle) -> LabelledSet:
     files = frozenset(name.removeprefix(prefix) for name in bundle.list(EVALUATION))
     return LabelledSet(
         source="bundle",
-        images=_images(files),
+        images=_images(files, bundle.manifest.tasks),
         files=files,
         read=lambda name: bundle.read(f"{prefix}{name}"),
         where=bundle.path / EVALUATION,
         size=bundle.manifest.input,
+        tasks=bundle.manifest.tasks,
     )
 
 
-def labelled_folder(folder: Path, size: InputSpec) -> LabelledSet:
+def labelled_folder(folder: Path, size: InputSpec, tasks: Specs) -> LabelledSet:
     """The frames directly in `folder`, with the truths beside them; images without truth are fine too.
 
     Raises:
@@ -161,11 +146,11 @@ def labelled_folder(folder: Path, size: InputSpec) -> LabelledSet:
         files = frozenset(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     except OSError as exc:
         raise BundleError(f"{folder} cannot be read ({exc.strerror}): a folder of frames to measure on was expected.") from exc
-    images = _images(files)
+    images = _images(files, tasks)
     if not images:
         raise BundleError(
             f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}): frames to measure on were expected, "
-            "with NAME.label.png, NAME.depth.png and NAME.normals.png beside NAME.jpg where they are labelled."
+            f"with {', '.join(f'NAME{ending}' for ending in truth_endings(tasks))} beside NAME.jpg where they are labelled."
         )
 
     def read(name: str) -> bytes:
@@ -174,7 +159,7 @@ def labelled_folder(folder: Path, size: InputSpec) -> LabelledSet:
         except OSError as exc:
             raise BundleError(f"{folder / name} cannot be read ({exc.strerror or exc}).") from exc
 
-    return LabelledSet(folder.resolve().name or "folder", images, files, read, folder, size)
+    return LabelledSet(folder.resolve().name or "folder", images, files, read, folder, size, tasks)
 
 
 def evaluation_frames(bundle: Bundle) -> Iterator[LabelledFrame]:
@@ -202,8 +187,7 @@ def evaluate(
         One score per name; empty mappings where there are no labelled frames. Metrics without a valid pixel are left out.
     """
     chosen = labelled_set(bundle) if frames is None else frames
-    described = bundle.manifest.tasks.get(SEGMENTATION, {}).get("classes", NYU13_CLASSES)
-    scorers = {name: Scorer(bundle.tasks, classes=len(described)) for name in paths}
+    scorers = {name: Scorer(bundle.manifest.tasks) for name in paths}
     for number, item in enumerate(chosen):
         expected = paths[reference](item.frame, item.intrinsics)
         scorers[reference].update(item.name, expected, item.targets, expected)
@@ -215,9 +199,26 @@ def evaluate(
     return {name: scorer.score() for name, scorer in scorers.items()}
 
 
-def _images(files: frozenset[str]) -> tuple[str, ...]:
-    found = (name for name in files if name.lower().endswith(IMAGE_SUFFIXES) and not name.endswith(_TARGET_ENDINGS))
-    return tuple(sorted(found))
+def _images(files: frozenset[str], specs: Specs) -> tuple[str, ...]:
+    endings = truth_endings(specs)
+    return tuple(sorted(name for name in files if name.lower().endswith(IMAGE_SUFFIXES) and not name.endswith(endings)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """The files of a set, as kinds read them."""
+
+    owner: LabelledSet
+
+    @property
+    def names(self) -> frozenset[str]:
+        return self.owner.files
+
+    def read(self, name: str) -> bytes:
+        return self.owner.read(name)
+
+    def where(self, name: str) -> str:
+        return str(self.owner.where / name)
 
 
 _AGAIN = "Export the bundle again, or mend the folder."

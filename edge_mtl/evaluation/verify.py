@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.backends import available, none_usable, open_backend
+from edge_mtl.backends import BACKENDS, available, open_backend
+from edge_mtl.backends.reference import REFERENCE_RUNTIME, reference_runtime
 from edge_mtl.backends.selection import check_named
 from edge_mtl.bundle import CALIBRATION, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.calibration.frame_features import thumbnail
@@ -31,8 +32,7 @@ from edge_mtl.evaluation.worst_frames import CARD, WorstFrame, describe, draw, w
 from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.quantization.learned import int8_graph, int8_recipe
 from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, calibrate, insert_qdq, portable_bits
-from edge_mtl.quantization.recipes import Recipe, Target
-from edge_mtl.tasks import NYU13_CLASSES, SEGMENTATION
+from edge_mtl.quantization.recipes import Recipe
 
 __all__ = [
     "REFERENCE",
@@ -53,7 +53,6 @@ REFERENCE = "fp32"
 """Name of the reference in scores and cards."""
 
 _NOISE_FRAMES = 4
-_SIMULATOR = "onnxruntime"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,7 @@ def verify(
         refuse_calibrated(bundle, {item.name: thumbnail(item.frame) for item in frames})
     place = store or EngineStore(bundle)
     subjects = engine_graphs(bundle, place, backend=backend)
-    if backend in ("auto", _SIMULATOR):
+    if backend in ("auto", REFERENCE_RUNTIME):
         subjects += bundle_graphs(bundle)
     if not any(subject.integers for subject in subjects):
         subjects += quantized_subjects(bundle, backend=backend, recipe=recipe, threads=threads, progress=progress)
@@ -177,7 +176,6 @@ def verify_graphs(
     if not len(chosen):
         raise BundleError(f"{bundle.path} has no evaluation frames: give a folder of frames to measure on with --data DIR.")
     report = progress or _silent
-    classes = bundle.manifest.tasks.get(SEGMENTATION, {}).get("classes", NYU13_CLASSES)
     with ExitStack() as stack:
         reference = _reference(bundle)
         paths = {REFERENCE: _open(reference, bundle, threads, stack)}
@@ -192,7 +190,7 @@ def verify_graphs(
         labelled = bool(scores[REFERENCE].accuracy)
         verdicts = {name: judge(scores[REFERENCE], score, name=name, budget=budget) for name, score in others.items()}
         worst = worst_frames(scores[REFERENCE], others, budget=budget, labelled=labelled, count=images)
-        drawn = _draw(worst, chosen, paths, classes, report)
+        drawn = _draw(worst, chosen, paths, report)
     few = [item.frame for item in chosen][:: max(1, len(chosen) // _NOISE_FRAMES)][:_NOISE_FRAMES] if noise and subjects else []
     sqnr = _noise(bundle, [subject for subject in subjects if subject.name in paths], few, threads, report) if noise else {}
     named = {f"{CARD}/worst-{number}.jpg": item for number, item in enumerate(worst)}
@@ -206,7 +204,6 @@ def verify_graphs(
         verdicts,
         reference=REFERENCE,
         budget=budget,
-        classes=classes,
         sqnr=sqnr,
         worst=named,
         measured=measured,
@@ -229,10 +226,10 @@ def engine_graphs(bundle: Bundle, store: EngineStore, *, backend: str = "auto") 
 
 def bundle_graphs(bundle: Bundle) -> list[EvaluatedGraph]:
     """The quantized graphs that `bundle` brings along, run in ONNX Runtime, which does what any runtime should do with them."""
-    if not available()[_SIMULATOR].usable:
+    if not available()[REFERENCE_RUNTIME].usable:
         return []
     names = [name for name in (TENSORRT_MODEL, CPU_MODEL) if bundle.has(name)]
-    return [EvaluatedGraph(_SIMULATOR, "int8", bundle.read(name), True, label=name) for name in names]
+    return [EvaluatedGraph(REFERENCE_RUNTIME, "int8", bundle.read(name), True, label=name) for name in names]
 
 
 def quantized_subjects(
@@ -260,13 +257,16 @@ def quantized_subjects(
         settings = chosen.calibration
         frames = load_calibration(bundle, count=settings.frames, unreadable_share=settings.unreadable_share).frames
     calibrated = calibrate(graph, frames, recipe=chosen, threads=threads, progress=progress)
-    targets: tuple[Target, ...] = ("onnxruntime", "openvino")
     bits = portable_bits(chosen) if portable else None
-    here = available()
+    styles = {
+        name: BACKENDS[name].qdq
+        for name, found in available().items()
+        if found.usable and backend in ("auto", name) and BACKENDS[name].device == "cpu"
+    }
     return [
-        EvaluatedGraph(target, "int8", insert_qdq(graph, calibrated, recipe=chosen, target=target, bits=bits), True)
-        for target in targets
-        if here[target].usable and backend in ("auto", target) and target in chosen.targets
+        EvaluatedGraph(name, "int8", insert_qdq(graph, calibrated, recipe=chosen, target=style.name, bits=bits), True)
+        for name, style in styles.items()
+        if style is not None and style.name in chosen.targets
     ]
 
 
@@ -301,11 +301,8 @@ def _silent(step: str, done: int, total: int) -> None:
 
 
 def _reference(bundle: Bundle) -> EvaluatedGraph:
-    """FP32 in ONNX Runtime where it is here: what anyone can run."""
-    here = available()
-    runtime = "onnxruntime" if here["onnxruntime"].usable else "openvino"
-    if not here[runtime].usable:
-        raise none_usable(here)
+    """FP32 in the reference runtime where it is here: what anyone can run."""
+    runtime = reference_runtime(available())
     graph = OPTIMIZED_ONNX if bundle.has(OPTIMIZED_ONNX) else REFERENCE_ONNX
     return EvaluatedGraph(runtime, "fp32", bundle.read(graph), False, label=REFERENCE)
 
@@ -319,7 +316,6 @@ def _draw(
     worst: Sequence[WorstFrame],
     frames: LabelledSet,
     paths: Mapping[str, InferencePipeline],
-    classes: Sequence[str],
     progress: Progress,
 ) -> list[bytes]:
     wanted = {item.frame: item for item in worst}
@@ -329,7 +325,7 @@ def _draw(
             entry = wanted[item.name]
             before = paths[REFERENCE](item.frame, item.intrinsics)
             after = paths[entry.graph](item.frame, item.intrinsics)
-            drawn[item.name] = draw(item.frame, before, after, entry, classes=classes)
+            drawn[item.name] = draw(item.frame, before, after, entry)
             progress("worst", len(drawn), len(wanted))
     return [drawn[item.frame] for item in worst]
 

@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_mtl.tasks import NYU13_PALETTE, VOID
+from edge_mtl.image import VOID
 
 __all__ = ["blend", "colour_depth", "colour_labels", "colour_normals", "depth_range", "depth_scale"]
 
 Image = NDArray[np.uint8]
 
 
-def colour_labels(labels: NDArray[np.uint8], *, palette: NDArray[np.uint8] = NYU13_PALETTE) -> Image:
-    """Class indices (H, W) uint8 to their colours; void and unknown classes are black."""
+def colour_labels(labels: NDArray[np.uint8], *, palette: NDArray[np.uint8]) -> Image:
+    """Class indices (H, W) uint8 to their colours, `palette` (C, 3) uint8 RGB; void and unknown classes are black."""
     table = np.zeros((256, 3), np.uint8)
     table[: min(len(palette), VOID)] = palette[:VOID]
     return np.dstack([cv2.LUT(labels, table[:, channel]) for channel in range(3)])

@@ -6,17 +6,15 @@ Knows layout; knows nothing about engines or files. Everything is (H, W, 3) uint
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_mtl.image.colour import blend, colour_depth, colour_labels, colour_normals, depth_range, depth_scale
+from edge_mtl.image.colour import blend, colour_depth, colour_labels, depth_scale
 from edge_mtl.image.lettering import Colour, put_text, text_width
-from edge_mtl.tasks import NYU13_CLASSES, NYU13_PALETTE
 
-__all__ = ["BACKGROUND", "FAINT", "INK", "Maps", "column", "fit", "legend", "map_tiles", "overlay", "panel", "row", "titled"]
+__all__ = ["BACKGROUND", "FAINT", "INK", "column", "draw_depth", "draw_labels", "fit", "legend", "panel", "row", "titled"]
 
 Image = NDArray[np.uint8]
 
@@ -30,20 +28,9 @@ _MIN_REGION_SHARE = 0.012
 _PANEL_WIDTH = 640
 
 
-class Maps(Protocol):
-    """What a panel shows: a Prediction, or true maps. None for a task that is not there."""
-
-    @property
-    def segmentation(self) -> NDArray[np.uint8] | None: ...
-    @property
-    def depth(self) -> NDArray[np.float32] | None: ...
-    @property
-    def normals(self) -> NDArray[np.float32] | None: ...
-
-
-def overlay(frame: Image, labels: NDArray[np.uint8], *, classes: Sequence[str] = NYU13_CLASSES) -> Image:
+def draw_labels(frame: Image, labels: NDArray[np.uint8], *, classes: Sequence[str], palette: NDArray[np.uint8]) -> Image:
     """The frame with its classes in colour, their borders drawn and their names written on the larger regions."""
-    image = blend(frame, colour_labels(labels))
+    image = blend(frame, colour_labels(labels, palette=palette))
     edges = cv2.morphologyEx(labels, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8)) > 0
     image[edges] = (image[edges] * 0.45).astype(np.uint8)
     size = int(np.clip(labels.shape[0] / 20, 12, 40))
@@ -52,44 +39,16 @@ def overlay(frame: Image, labels: NDArray[np.uint8], *, classes: Sequence[str] =
     return image
 
 
-def map_tiles(
-    frame: Image,
-    maps: Maps,
-    *,
-    classes: Sequence[str] = NYU13_CLASSES,
-    range_m: tuple[float, float] | None = None,
-) -> list[tuple[str, Image]]:
-    """(title, image) of each map that is there: segmentation over the frame, depth with its scale, normals.
-
-    Args:
-        range_m: ends of the depth scale in metres; by default those of this depth map.
-    """
-    tiles: list[tuple[str, Image]] = []
-    if maps.segmentation is not None:
-        tiles.append(("segmentation", overlay(frame, maps.segmentation, classes=classes)))
-    if maps.depth is not None:
-        near, far = depth_range(maps.depth) if range_m is None else range_m
-        tiles.append(("depth", _with_scale(colour_depth(maps.depth, (near, far)), near, far)))
-    if maps.normals is not None:
-        tiles.append(("surface normals", colour_normals(maps.normals)))
-    return tiles
+def draw_depth(depth_m: NDArray[np.float32], range_m: tuple[float, float]) -> Image:
+    """Depth in colour, with the colour bar and its two ends (metres) in the lower left corner."""
+    return _with_scale(colour_depth(depth_m, range_m), *range_m)
 
 
-def panel(
-    frame: Image,
-    maps: Maps,
-    *,
-    title: str = "",
-    classes: Sequence[str] = NYU13_CLASSES,
-    range_m: tuple[float, float] | None = None,
-) -> Image:
-    """The frame and its maps as one image: two by two, or side by side where there are fewer than three maps."""
+def panel(frame: Image, tiles: Sequence[tuple[str, Image]], *, title: str = "") -> Image:
+    """The frame and titled drawings as one image: two by two where there are three, else side by side."""
     width = min(_PANEL_WIDTH, frame.shape[1]) if frame.shape[1] >= 320 else 320
     small = fit(frame, width)
-    tiles = [("frame", small)]
-    for name, image in map_tiles(frame, maps, classes=classes, range_m=range_m):
-        tiles.append((name, fit(image, width)))
-    boxes = [titled(image, name) for name, image in tiles]
+    boxes = [titled(small, "frame"), *(titled(fit(image, width), name) for name, image in tiles)]
     rows = [row(boxes[start : start + 2]) for start in range(0, len(boxes), 2)] if len(boxes) == 4 else [row(boxes)]
     header = [_line(rows[0].shape[1], title)] if title else []
     return _bordered(column([*header, *rows]))
@@ -103,19 +62,18 @@ def titled(image: Image, title: str, note: str = "") -> Image:
     return np.vstack([strip, image])
 
 
-def legend(present: Iterable[int], width: int, *, classes: Sequence[str] = NYU13_CLASSES) -> Image:
-    """Colour and name of each class index in `present`, wrapped to `width`."""
+def legend(entries: Iterable[tuple[str, Colour]], width: int) -> Image:
+    """Colour and name of each entry, wrapped to `width`."""
     size, swatch, height = 17, 18, 30
     lines = [np.full((height, width, 3), BACKGROUND, np.uint8)]
     x = 0
-    for index in present:
-        entry = swatch + 7 + text_width(classes[index], size=size) + 20
+    for name, colour in entries:
+        entry = swatch + 7 + text_width(name, size=size) + 20
         if x + entry > width and x:
             lines.append(np.full((height, width, 3), BACKGROUND, np.uint8))
             x = 0
-        colour = tuple(int(value) for value in NYU13_PALETTE[index % len(NYU13_PALETTE)])
         cv2.rectangle(lines[-1], (x, 6), (x + swatch - 1, 6 + swatch - 1), colour, cv2.FILLED)
-        put_text(lines[-1], classes[index], (x + swatch + 7, 21), size=size, colour=INK)
+        put_text(lines[-1], name, (x + swatch + 7, 21), size=size, colour=INK)
         x += entry
     return np.vstack(lines)
 

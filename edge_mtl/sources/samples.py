@@ -6,8 +6,10 @@ Knows where samples are; knows nothing about engines or drawing.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +17,10 @@ from numpy.typing import NDArray
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import FrameError
 from edge_mtl.evaluation.labelled_frames import LabelledFrame, evaluation_frames
-from edge_mtl.sources.media import read_image
+from edge_mtl.sources.images import read_image
+from edge_mtl.tasks import LabelsSpec, Specs
 
-__all__ = ["Sample", "Truth", "photograph", "rooms"]
+__all__ = ["Sample", "photograph", "rooms"]
 
 _BLACK = 24
 """Bars are black, but not quite once a JPEG encoder has seen them."""
@@ -29,22 +32,14 @@ _FOCAL_PX, _CENTRE_PX, _OFFSET_PX, _BASELINE_M = 994.978, (311.193, 254.877), 31
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Truth:
-    """Maps known beforehand: labels (H, W) uint8, depth (H, W) float32 m, normals (H, W, 3) float32; 0 is unknown."""
-
-    segmentation: NDArray[np.uint8] | None = None
-    depth: NDArray[np.float32] | None = None
-    normals: NDArray[np.float32] | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """A frame (H, W, 3) uint8 RGB with its camera (fx, fy, cx, cy) and what is known about it."""
+    """A frame (H, W, 3) uint8 RGB with its camera (fx, fy, cx, cy) and what is known about it, by task, as its kind reads
+    truth."""
 
     title: str
     pixels: NDArray[np.uint8]
     intrinsics: tuple[float, float, float, float] | None
-    truth: Truth
+    truths: Mapping[str, Any]
 
 
 def rooms(bundle: Bundle, count: int) -> list[Sample]:
@@ -54,11 +49,12 @@ def rooms(bundle: Bundle, count: int) -> list[Sample]:
         BundleError: a file is altered or not what it should be.
     """
     every = [_room(f"room {index}", item) for index, item in enumerate(evaluation_frames(bundle))]
-    richest = sorted(range(len(every)), key=lambda index: (-_richness(every[index].truth), index))[:count]
+    labels = [name for name, spec in bundle.manifest.tasks.items() if isinstance(spec, LabelsSpec)]
+    richest = sorted(range(len(every)), key=lambda index: (-_richness(every[index].truths, labels), index))[:count]
     return [every[index] for index in sorted(richest)]
 
 
-def photograph() -> Sample | None:
+def photograph(tasks: Specs) -> Sample | None:
     """The garage photograph in scikit-image's package data; None where scikit-image or the file is not installed."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
@@ -72,7 +68,7 @@ def photograph() -> Sample | None:
         "photograph",
         pixels,
         (_FOCAL_PX, _FOCAL_PX, *_CENTRE_PX),
-        Truth(depth=_stereo_depth(folder / _DISPARITY, pixels.shape[:2])),
+        {name: _stereo_depth(folder / _DISPARITY, pixels.shape[:2]) for name, spec in tasks.items() if spec.kind == "depth"},
     )
 
 
@@ -97,12 +93,14 @@ def _room(title: str, item: LabelledFrame) -> Sample:
     if camera is not None:
         camera = camera[0], camera[1], camera[2] - columns[0], camera[3] - rows[0]
     targets = {task: target[inside] for task, target in item.targets.items()}
-    return Sample(title, np.ascontiguousarray(item.frame[inside]), camera, Truth(**targets))
+    return Sample(title, np.ascontiguousarray(item.frame[inside]), camera, targets)
 
 
-def _richness(truth: Truth) -> int:
+def _richness(truths: Mapping[str, Any], labels: Sequence[str]) -> int:
     """Number of classes that cover at least 1 % of the frame."""
-    if truth.segmentation is None:
-        return 0
-    counts = np.bincount(truth.segmentation.ravel(), minlength=256)[:255]
-    return int((counts >= 0.01 * truth.segmentation.size).sum())
+    found = 0
+    for name in labels:
+        if name in truths:
+            counts = np.bincount(truths[name].ravel(), minlength=256)[:255]
+            found += int((counts >= 0.01 * truths[name].size).sum())
+    return found

@@ -1,79 +1,170 @@
-"""The three tasks: names, channels, classes, palette, units. Knows nothing about networks or files."""
+"""Kinds of tasks and the tasks of a bundle: what differs between labels, depth, normals and kinds that are added.
+
+A bundle names its tasks; each has a kind, and `kind_of` gives the object that knows all about it. Importing this package
+loads no runtime, no torch and no OpenCV.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Any
 
-import numpy as np
+from edge_mtl.image import VOID
+from edge_mtl.tasks.depth import Depth, DepthMap
+from edge_mtl.tasks.kind import BudgetItem, DenseKind, Kind, Measure, Metric, Placement, Result, TaskSpec, Topic, check_name
+from edge_mtl.tasks.labels import LabelMap, Labels, LabelsSpec
+from edge_mtl.tasks.normals import NormalMap, Normals
+from edge_mtl.tasks.nyu13 import NYU13_CLASSES, NYU13_PALETTE
 
-__all__ = ["DEPTH", "NORMALS", "NYU13_CLASSES", "NYU13_PALETTE", "SEGMENTATION", "TASKS", "TASK_NAMES", "VOID", "TaskSpec"]
+__all__ = [
+    "KINDS",
+    "NYU13_CLASSES",
+    "NYU13_PALETTE",
+    "NYU_TASKS",
+    "VOID",
+    "BudgetItem",
+    "DenseKind",
+    "DepthMap",
+    "Kind",
+    "LabelMap",
+    "LabelsSpec",
+    "Measure",
+    "Metric",
+    "NormalMap",
+    "Placement",
+    "Result",
+    "Specs",
+    "TaskSpec",
+    "Topic",
+    "describe_tasks",
+    "headlines",
+    "kind_of",
+    "measure_names",
+    "measure_of",
+    "ordered",
+    "read_tasks",
+    "register",
+    "scoped",
+    "truth_endings",
+]
 
-SEGMENTATION = "segmentation"
-DEPTH = "depth"
-NORMALS = "normals"
+Specs = Mapping[str, TaskSpec]
+"""The tasks of a bundle by name, in its order."""
 
-VOID = 255
-"""Label of a pixel without a class: unlabelled ground truth, or padding."""
+_KINDS: dict[str, Kind[Any, Any]] = {}
+KINDS: Mapping[str, Kind[Any, Any]] = MappingProxyType(_KINDS)
+"""Every kind by name; `register` adds one."""
 
-NYU13_CLASSES: tuple[str, ...] = (
-    "bed",
-    "books",
-    "ceiling",
-    "chair",
-    "floor",
-    "furniture",
-    "objects",
-    "picture",
-    "sofa",
-    "table",
-    "tv",
-    "wall",
-    "window",
-)
-"""The 13 classes of NYUv2, in label order (Couprie et al. 2013, arXiv:1301.3572)."""
-
-NYU13_PALETTE: np.ndarray = np.array(
-    [
-        (0, 0, 255),
-        (232, 88, 47),
-        (0, 217, 0),
-        (148, 0, 240),
-        (222, 241, 23),
-        (255, 205, 205),
-        (0, 223, 228),
-        (106, 135, 204),
-        (116, 28, 41),
-        (240, 35, 235),
-        (0, 166, 156),
-        (249, 139, 0),
-        (225, 229, 194),
-    ],
-    dtype=np.uint8,
-)
-"""(13, 3) uint8 RGB, one colour per class; the conventional colours of NYU-13 pictures."""
-NYU13_PALETTE.setflags(write=False)
+ENTRY_POINTS = "edge_mtl.kinds"
+"""Distributions name kinds of their own in this group of entry points; each is an instance of `Kind`."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskSpec:
-    """What one head predicts.
+def register(kind: Kind[Any, Any]) -> None:
+    """Add a kind. Raises ValueError where another one has its name, or one of its measures or budgets."""
+    if _KINDS.get(kind.name) is kind:
+        return
+    if kind.name in _KINDS:
+        raise ValueError(f"there is a kind {kind.name!r} already: {type(_KINDS[kind.name]).__name__}")
+    for other in _KINDS.values():
+        if shared := _names(kind) & _names(other):
+            raise ValueError(f"{', '.join(sorted(shared))} of the kind {kind.name!r} is taken by the kind {other.name!r}")
+    _KINDS[kind.name] = kind
 
-    Attributes:
-        name: key of the task in manifests, checkpoints and predictions.
-        channels: channels of the head's output map.
-        unit: unit of the values, empty for classes.
+
+def kind_of(spec: TaskSpec) -> Kind[Any, Any]:
+    """The kind of a task. Raises KeyError where it was not registered."""
+    return _KINDS[spec.kind]
+
+
+def read_tasks(entries: Mapping[str, Any]) -> dict[str, TaskSpec]:
+    """Tasks from the manifest's `tasks`. Entries without "kind" are of format 1, whose three names are their kinds.
+
+    Raises:
+        ValueError: an entry is not what its kind expects; the message names it.
     """
+    if not entries:
+        raise ValueError("tasks should describe at least one task; found none")
+    found = {}
+    for name, entry in entries.items():
+        check_name(name)
+        if not isinstance(entry, Mapping):
+            raise ValueError(f"the task {name} should be an object; found {type(entry).__name__}")
+        kind = entry.get("kind", _FORMAT_1.get(name))
+        if kind not in _KINDS:
+            _load_entry_points()
+        if kind not in _KINDS:
+            raise ValueError(
+                f"the task {name} is of the kind {kind!r}; this edge_mtl knows {', '.join(_KINDS)}. Install the kind"
+            )
+        found[name] = _KINDS[kind].spec(name, entry)
+    return ordered(found)
 
-    name: str
-    channels: int
-    unit: str
+
+def describe_tasks(specs: Specs) -> dict[str, dict[str, Any]]:
+    """The manifest's `tasks`, format 2."""
+    return {name: {"kind": spec.kind, **kind_of(spec).describe(spec)} for name, spec in specs.items()}
 
 
-TASKS: dict[str, TaskSpec] = {
-    SEGMENTATION: TaskSpec(SEGMENTATION, len(NYU13_CLASSES), ""),
-    DEPTH: TaskSpec(DEPTH, 1, "m"),
-    NORMALS: TaskSpec(NORMALS, 3, "unit vector"),
-}
+def ordered(specs: Specs) -> dict[str, TaskSpec]:
+    """In the order of reports: by kind as registered, then as given."""
+    order = {kind: place for place, kind in enumerate(_KINDS)}
+    return dict(sorted(specs.items(), key=lambda item: order.get(item[1].kind, len(order))))
 
-TASK_NAMES: tuple[str, ...] = tuple(TASKS)
-"""Every task, in the order used for tables and concatenations."""
+
+def scoped(specs: Specs, spec: TaskSpec, name: str) -> str:
+    """The key of a measure or budget of `spec` in reports: its own name, or "task.name" where several tasks share the kind."""
+    alone = sum(other.kind == spec.kind for other in specs.values()) == 1
+    return name if alone else f"{spec.name}.{name}"
+
+
+def measure_names(specs: Specs, *, agreement: bool = False) -> dict[str, Measure]:
+    """The measures of several tasks by their keys in reports, against truth or against FP32's answers."""
+    found = {}
+    for spec in specs.values():
+        kind = kind_of(spec)
+        for measure in kind.agreements if agreement else kind.measures:
+            found[scoped(specs, spec, measure.name)] = measure
+    return found
+
+
+def measure_of(key: str) -> Measure | None:
+    """The measure that a key in a report stands for, whatever its task; None where no kind has it."""
+    name = key.rpartition(".")[2]
+    found = (measure for kind in KINDS.values() for measure in (*kind.measures, *kind.agreements) if measure.name == name)
+    return next(found, None)
+
+
+def headlines(*reports: Mapping[str, float]) -> dict[str, Measure]:
+    """The measures by key that tables show, as far as one of several reports has them, in the order of kinds."""
+    every = {key: measure for report in reports for key in report if (measure := measure_of(key)) is not None}
+    shown = [measure for kind in KINDS.values() for measure in (*kind.measures, *kind.agreements) if measure.headline]
+    return {key: measure for measure in shown for key, found in every.items() if found is measure}
+
+
+def truth_endings(specs: Specs) -> tuple[str, ...]:
+    """Endings of the truth files of all tasks, so that they are not taken for frames."""
+    return tuple(ending for spec in specs.values() for ending in kind_of(spec).truth_endings(spec))
+
+
+def _names(kind: Kind[Any, Any]) -> set[str]:
+    measures: Iterable[Measure] = (*kind.measures, *kind.agreements)
+    return {measure.name for measure in measures} | {item.name for item in kind.budgets}
+
+
+def _load_entry_points() -> None:
+    for point in entry_points(group=ENTRY_POINTS):
+        register(point.load())
+
+
+for _kind in (Labels(), Depth(), Normals()):
+    register(_kind)
+
+_FORMAT_1 = {"segmentation": "labels", "depth": "depth", "normals": "normals"}
+
+NYU_TASKS: Specs = MappingProxyType(read_tasks({"segmentation": {}, "depth": {}, "normals": {}}))
+"""The three tasks of the study: NYU-13 classes, metric depth, surface normals."""
+
+SEGMENTATION, DEPTH, NORMALS = NYU_TASKS
+TASK_NAMES = tuple(NYU_TASKS)

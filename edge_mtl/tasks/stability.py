@@ -8,7 +8,6 @@ itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -17,7 +16,7 @@ import numpy as np
 from edge_mtl.errors import FrameError
 from edge_mtl.image.frames import check_frame
 from edge_mtl.prediction import Prediction
-from edge_mtl.tasks import VOID
+from edge_mtl.tasks import VOID, DepthMap, LabelMap, NormalMap, Result
 
 __all__ = ["Stability", "StabilityMeter", "TemporalFilter", "still_pixels"]
 
@@ -102,17 +101,17 @@ class StabilityMeter:
         still = _enlarged(still_pixels(before, grey), prediction.map_size)
         self._pairs += 1
         self._still.add(still.astype(np.float32))
-        if prediction.segmentation is not None and last.segmentation is not None:
-            known = still & (prediction.segmentation != VOID) & (last.segmentation != VOID)
-            self._labels.add((prediction.segmentation != last.segmentation)[known])
-        if prediction.depth is not None and last.depth is not None:
-            known = still & (prediction.depth > 0) & (last.depth > 0)
-            self._depth.add(np.abs(np.log(prediction.depth[known]) - np.log(last.depth[known])))
-        if prediction.normals is not None and last.normals is not None:
-            first, second = prediction.normals[still], last.normals[still]
-            apart, along = np.linalg.norm(first - second, axis=1), np.linalg.norm(first + second, axis=1)
-            angle = np.degrees(2.0 * np.arctan2(apart, along))
-            self._normals.add(angle[np.isfinite(angle)])
+        for name, result in prediction.results.items():
+            before_it = last.results.get(name)
+            if isinstance(result, LabelMap) and isinstance(before_it, LabelMap):
+                known = still & (result.labels != VOID) & (before_it.labels != VOID)
+                self._labels.add((result.labels != before_it.labels)[known])
+            elif isinstance(result, DepthMap) and isinstance(before_it, DepthMap):
+                known = still & (result.depth_m > 0) & (before_it.depth_m > 0)
+                self._depth.add(np.abs(np.log(result.depth_m[known]) - np.log(before_it.depth_m[known])))
+            elif isinstance(result, NormalMap) and isinstance(before_it, NormalMap):
+                angle = angles_between(result.normals[still], before_it.normals[still])
+                self._normals.add(angle[np.isfinite(angle)])
 
     def compute(self) -> Stability:
         """What was measured so far."""
@@ -121,11 +120,12 @@ class StabilityMeter:
 
 
 class TemporalFilter:
-    """Smooths the three maps where the image stands still; call it with every frame of one stream, in order.
+    """Smooths maps where the image stands still; call it with every frame of one stream, in order.
 
     Classes change by a majority vote (Boyer & Moore 1991): a class must outweigh the votes of the one that stands. Depth (its
     logarithm) and normals are exponential means, restarted where the new value differs too much to be noise. Where the
-    image moved, the newest answer is taken as it is, and its pixel begins anew. One thread at a time.
+    image moved, the newest answer is taken as it is, and its pixel starts again. Results of other kinds pass as they are. One
+    thread at a time.
 
     Args:
         weight: of the newest frame in the means, in 0..1; 1 filters nothing.
@@ -145,10 +145,8 @@ class TemporalFilter:
     def reset(self) -> None:
         """Forget the past, as at a cut."""
         self._grey: Array | None = None
-        self._labels: Array | None = None
-        self._strength: Array | None = None
-        self._log_depth: Array | None = None
-        self._normals: Array | None = None
+        self._size: tuple[int, int] | None = None
+        self._past: dict[str, _Votes | _DepthMean | _NormalMean] = {}
 
     def __call__(self, frame: Array, prediction: Prediction) -> Prediction:
         """The prediction with its maps smoothed; confidence, camera and timing are those of the newest frame.
@@ -161,52 +159,82 @@ class TemporalFilter:
         checked = check_frame(frame)
         if checked.shape[:2] != prediction.frame_size:
             raise FrameError(f"the frame predicted was {prediction.frame_size}; found {checked.shape[:2]}")
-        grey = reduced_grey(checked)
+        grey, size = reduced_grey(checked), prediction.map_size
         before, self._grey = self._grey, grey
-        if before is None or before.shape != grey.shape or self._shape() not in (None, prediction.map_size):
-            self._labels = self._strength = self._log_depth = self._normals = None
-            still = np.zeros(prediction.map_size, bool)
+        if before is None or before.shape != grey.shape or self._size != size:
+            self._past = {}
+            still = np.zeros(size, bool)
         else:
-            still = _enlarged(still_pixels(before, grey), prediction.map_size)
-        return replace(
-            prediction,
-            segmentation=None if prediction.segmentation is None else self._vote(prediction.segmentation, still),
-            depth=None if prediction.depth is None else self._mean_depth(prediction.depth, still),
-            normals=None if prediction.normals is None else self._mean_normals(prediction.normals, still),
-            make_confidence=_confidence_of(prediction),
-        )
+            still = _enlarged(still_pixels(before, grey), size)
+        self._size = size
+        return replace(prediction, results={name: self._smooth(result, still) for name, result in prediction.results.items()})
 
-    def _shape(self) -> tuple[int, int] | None:
-        for past in (self._labels, self._log_depth, self._normals):
-            if past is not None:
-                return past.shape[0], past.shape[1]
-        return None
+    def _smooth(self, result: Result, still: Array) -> Result:
+        name = result.spec.name
+        if isinstance(result, LabelMap):
+            votes = self._past.setdefault(name, _Votes(self._votes))
+            assert isinstance(votes, _Votes)
+            return LabelMap(result.spec, votes.add(result.labels, still), result.confidence_maker)
+        if isinstance(result, DepthMap):
+            depth = self._past.setdefault(name, _DepthMean(self._weight))
+            assert isinstance(depth, _DepthMean)
+            return DepthMap(result.spec, depth.add(result.depth_m, still))
+        if isinstance(result, NormalMap):
+            normals = self._past.setdefault(name, _NormalMean(self._weight))
+            assert isinstance(normals, _NormalMean)
+            return NormalMap(result.spec, normals.add(result.normals, still))
+        return result
 
-    def _vote(self, labels: Array, still: Array) -> Array:
-        if self._labels is None or self._strength is None:
-            self._labels, self._strength = labels.copy(), np.ones(labels.shape, np.uint8)
+
+class _Votes:
+    """The standing class of every pixel, and how many frames speak for it."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._standing: Array | None = None
+        self._strength: Array | None = None
+
+    def add(self, labels: Array, still: Array) -> Array:
+        if self._standing is None or self._strength is None:
+            self._standing, self._strength = labels.copy(), np.ones(labels.shape, np.uint8)
             return labels
-        standing, strength = self._labels, self._strength
+        standing, strength = self._standing, self._strength
         agrees = labels == standing
-        strength = np.where(agrees, np.minimum(strength + 1, self._votes), strength - 1).astype(np.uint8)
+        strength = np.where(agrees, np.minimum(strength + 1, self._most), strength - 1).astype(np.uint8)
         replaced = ~still | (strength == 0) | (standing == VOID) | (labels == VOID)
-        self._labels = np.where(replaced, labels, standing).astype(np.uint8)
+        self._standing = np.where(replaced, labels, standing).astype(np.uint8)
         self._strength = np.where(replaced, np.uint8(1), strength)
-        return self._labels.copy()
+        return self._standing.copy()
 
-    def _mean_depth(self, depth_m: Array, still: Array) -> Array:
+
+class _DepthMean:
+    """An exponential mean of the logarithm of depth."""
+
+    def __init__(self, weight: float) -> None:
+        self._weight = weight
+        self._past: Array | None = None
+
+    def add(self, depth_m: Array, still: Array) -> Array:
         with np.errstate(invalid="ignore", divide="ignore"):
             newest = np.log(depth_m)
-        past, mean = self._log_depth, newest
+        past, mean = self._past, newest
         if past is not None:
             with np.errstate(invalid="ignore"):
                 kept = still & (np.abs(newest - past) < _DEPTH_GATE)  # false where either is unknown
                 mean = np.where(kept, past + np.float32(self._weight) * (newest - past), newest)
-        self._log_depth = mean
+        self._past = mean
         return np.exp(mean)
 
-    def _mean_normals(self, normals: Array, still: Array) -> Array:
-        past, mean = self._normals, normals
+
+class _NormalMean:
+    """An exponential mean of normals, brought to unit length."""
+
+    def __init__(self, weight: float) -> None:
+        self._weight = weight
+        self._past: Array | None = None
+
+    def add(self, normals: Array, still: Array) -> Array:
+        past, mean = self._past, normals
         if past is not None:
             with np.errstate(invalid="ignore"):
                 kept = still & ((past * normals).sum(axis=2) > _NORMAL_GATE)
@@ -214,14 +242,14 @@ class TemporalFilter:
             with np.errstate(invalid="ignore", divide="ignore"):
                 mixed /= np.linalg.norm(mixed, axis=2, keepdims=True)
             mean = np.where(kept[..., None], mixed, normals)
-        self._normals = mean.copy() if mean is normals else mean
-        return self._normals.copy()
+        self._past = mean.copy() if mean is normals else mean
+        return self._past.copy()
 
 
-def _confidence_of(prediction: Prediction) -> Callable[[], Array] | None:
-    """The confidence of the newest frame, still not computed before somebody asks."""
-    lazy = prediction._confidence  # to ask through the property would compute it
-    return None if lazy is None else lazy.get
+def angles_between(first: Array, second: Array) -> Array:
+    """(N,) degrees between unit vectors (N, 3), with the precision of single floats near 0 as well."""
+    apart, along = np.linalg.norm(first - second, axis=1), np.linalg.norm(first + second, axis=1)
+    return np.degrees(2.0 * np.arctan2(apart, along))
 
 
 class _Mean:

@@ -7,19 +7,12 @@ from typing import Any
 
 from edge_mtl.bench.conditions import disturbed
 from edge_mtl.bench.statistics import FEWEST_SAMPLES
+from edge_mtl.tasks import headlines
 
-__all__ = ["METRICS", "columns", "conditions", "headline", "sentences", "subject"]
+__all__ = ["columns", "conditions", "headline", "sentences", "subject"]
 
 Report = Mapping[str, Any]
 Row = Mapping[str, Any]
-
-METRICS = (
-    ("miou", "Classes, mIoU", True),
-    ("depth_rel", "BenchmarkConfig, mean relative error", False),
-    ("normal_mean_deg", "Normals, mean error in degrees", False),
-)
-"""Metric, its title, whether more is better."""
-_SHORT = {"miou": "mIoU", "depth_rel": "depth error", "normal_mean_deg": "normals °"}
 
 
 Table = tuple[list[str], list[list[str]]]
@@ -63,7 +56,10 @@ def columns(report: Report) -> tuple[Table, Table]:
         (f"age p50 ms at {paced or 0:g} Hz", lambda row: f"{row['paced']['age']['p50_ms']:.1f}"),
         ("age p99", lambda row: f"{row['paced']['age']['p99_ms']:.1f}"),
         ("missed", lambda row: f"{row['paced']['missed']} of {row['paced']['frames']}"),
-        *((_SHORT[metric], lambda row, metric=metric: f"{row['accuracy'][metric]:.3f}") for metric, _, _ in METRICS),
+        *(
+            (measure.title, lambda row, key=key, measure=measure: measure.show(row["accuracy"][key]))
+            for key, measure in headlines(*(row.get("accuracy") or {} for row in rows)).items()
+        ),
     ]
     return _table(rows, time), _table(rows, other)
 

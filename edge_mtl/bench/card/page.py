@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from edge_mtl.bench.card.facts import METRICS, columns, conditions, headline, sentences, subject
+from edge_mtl.bench.card.facts import columns, conditions, headline, sentences, subject
 from edge_mtl.bench.card.plots import accuracy_plot, bars, gain_plot, latency_plot, stage_plot
 from edge_mtl.bench.card.theme import COLOURS, VARIABLES, shapes
+from edge_mtl.tasks import headlines
 
 __all__ = ["document", "to_html"]
 
@@ -110,11 +111,14 @@ def _figure(svg: str, caption: str) -> str:
 
 
 def _accuracy(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    known = [entry for entry in METRICS if any(entry[0] in row["accuracy"] for row in rows)]
+    known = headlines(*(row["accuracy"] for row in rows))
     if not known:
         return []
     frames = max(int(row["accuracy"].get("frames", 0)) for row in rows)
-    plots = "".join(f"<figure>{accuracy_plot(rows, name, title, higher_is_better=up)}</figure>" for name, title, up in known)
+    plots = "".join(
+        f"<figure>{accuracy_plot(rows, key, measure.label, higher_is_better=measure.higher_is_better)}</figure>"
+        for key, measure in known.items()
+    )
     keys = "".join(
         f'<span><i style="background:var(--c{number % COLOURS})"></i>{escape(row["name"])}</span>'
         for number, row in enumerate(rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +18,9 @@ from edge_mtl.evaluation.labelled_frames import LabelledFrame
 from edge_mtl.evaluation.scores import Score, Scorer
 from edge_mtl.image.buffer_pool import BufferPool
 from edge_mtl.image.frames import Intrinsics, letterbox
-from edge_mtl.tasks import NYU13_CLASSES, SEGMENTATION
-from edge_mtl.tasks.postprocess import HOST_OUTPUTS, CameraChange, Maps, camera_change, finish
+from edge_mtl.tasks import kind_of
+from edge_mtl.tasks.areas import CameraChange, camera_change
+from edge_mtl.tasks.finishing import Answer, finish, host_outputs
 
 __all__ = ["Measured", "ReferenceEvaluator"]
 
@@ -48,8 +50,8 @@ class _Kept:
     item: LabelledFrame
     change: CameraChange | None
     outputs: Outputs
-    maps: Maps
-    targets: Mapping[str, Array]
+    answer: Answer
+    targets: Mapping[str, Any]
 
 
 class ReferenceEvaluator:
@@ -74,9 +76,9 @@ class ReferenceEvaluator:
         stride: int = 1,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
-        self._tasks = bundle.tasks
-        self._classes = len(bundle.manifest.tasks.get(SEGMENTATION, {}).get("classes", NYU13_CLASSES))
+        self._tasks = bundle.manifest.tasks
         self._size = (bundle.manifest.input.height, bundle.manifest.input.width)
+        self._outputs = host_outputs(self._tasks, self._size)
         self._canonical = Intrinsics.of(bundle.manifest.canonical_intrinsics)
         self._stride, self._pool = stride, BufferPool()
         self._kept: list[_Kept] = []
@@ -86,9 +88,9 @@ class ReferenceEvaluator:
         for number, item in enumerate(chosen):
             outputs = {name: np.array(value) for name, value in run(self._planes(item.frame)).items()}
             change = None if item.intrinsics is None else camera_change(Intrinsics.of(item.intrinsics), self._canonical)
-            maps = self._finished(outputs, change, BufferPool())
-            thinned = {task: truth[::stride, ::stride] for task, truth in item.targets.items()}
-            self._kept.append(_Kept(item, change, outputs, maps, thinned))
+            answer = self._finished(outputs, change, BufferPool())
+            thinned = {task: kind_of(self._tasks[task]).thin_truth(truth, stride) for task, truth in item.targets.items()}
+            self._kept.append(_Kept(item, change, outputs, answer, thinned))
             if progress is not None:
                 progress("reference", number + 1, len(chosen))
         self._power = self._powers()
@@ -106,15 +108,15 @@ class ReferenceEvaluator:
 
     def measure(self, answers: Callable[[int], Outputs]) -> Measured:
         """Score the answers to every frame; `answers` is called with the frame's number."""
-        scorer = Scorer(self._tasks, classes=self._classes)
+        scorer = Scorer(self._tasks)
         noise = dict.fromkeys(self._power, 0.0)
         for number, kept in enumerate(self._kept):
             outputs = answers(number)
             for task in noise:
-                difference = outputs[HOST_OUTPUTS[task]].astype(np.float64) - kept.outputs[HOST_OUTPUTS[task]]
-                noise[task] += float(np.square(difference).sum())
+                for name in self._outputs[task]:
+                    noise[task] += float(np.square(outputs[name].astype(np.float64) - kept.outputs[name]).sum())
             found = self._finished(outputs, kept.change, self._pool)
-            scorer.update(kept.item.name or str(number), found, kept.targets, kept.maps)
+            scorer.update(kept.item.name or str(number), found, kept.targets, kept.answer)
         return Measured(scorer.score(), {task: _decibels(self._power[task], noise[task]) for task in noise})
 
     def _planes(self, frame: Array) -> Array:
@@ -122,26 +124,23 @@ class ReferenceEvaluator:
             raise BuildError(f"a frame should have {self._size[0]}x{self._size[1]} pixels; found {frame.shape[:2]}")
         return np.ascontiguousarray(frame.transpose(2, 0, 1)[None]).astype(np.float32)
 
-    def _finished(self, outputs: Outputs, change: CameraChange | None, pool: BufferPool) -> Maps:
+    def _finished(self, outputs: Outputs, change: CameraChange | None, pool: BufferPool) -> Answer:
         box = letterbox(self._size, self._size)
-        maps = finish(outputs, box, output_size="network", change=change, pool=pool)
+        answer = finish(self._tasks, outputs, box, placement="host", output_size="network", change=change, pool=pool)
         if self._stride == 1:
-            return maps
-        every = (slice(None, None, self._stride),) * 2
-        return Maps(
-            segmentation=None if maps.segmentation is None else maps.segmentation[every],
-            depth=None if maps.depth is None else maps.depth[every],
-            normals=None if maps.normals is None else maps.normals[every],
-            confidence=None,
-            bad_values=maps.bad_values,
-        )
+            return answer
+        results = answer.results.items()
+        thinned = {task: kind_of(result.spec).thin(result, self._stride) for task, result in results}
+        return Answer(thinned, answer.bad_values)
 
     def _powers(self) -> dict[str, float]:
         powers = {}
-        for task in self._tasks:
-            stacked = np.concatenate([kept.outputs[HOST_OUTPUTS[task]] for kept in self._kept]).astype(np.float64)
-            centred = stacked - stacked.mean(axis=(0, 2, 3), keepdims=True)
-            powers[task] = float(np.square(centred).sum())
+        for task, names in self._outputs.items():
+            powers[task] = 0.0
+            for name in names:
+                stacked = np.concatenate([kept.outputs[name] for kept in self._kept]).astype(np.float64)
+                centred = stacked - stacked.mean(axis=(0, *range(2, stacked.ndim)), keepdims=True)
+                powers[task] += float(np.square(centred).sum())
         return powers
 
 

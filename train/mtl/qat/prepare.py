@@ -19,7 +19,7 @@ from edge_mtl.onnx_graph.model import GraphIndex, parse
 from edge_mtl.quantization.learned import Learned, write_learned
 from edge_mtl.quantization.placement import place
 from edge_mtl.quantization.quantize import calibrate, equalized
-from edge_mtl.quantization.recipes import CPU_INT8, TENSORRT_INT8, CrossLayerEqualization, Recipe, Target, load_recipe
+from edge_mtl.quantization.recipes import CrossLayerEqualization, Recipe, Target, load_recipe, recipe_for
 from mtl.bundle_frames import network_image, spread
 from mtl.checkpoint import start_from
 from mtl.datasets.sources import train_frames
@@ -37,7 +37,7 @@ def recipe_of(settings: RunSettings) -> Recipe:
     qat = settings.qat
     if qat.recipe:
         return load_recipe(Path(qat.recipe))
-    return load_recipe(TENSORRT_INT8 if qat.target == "tensorrt" else CPU_INT8)
+    return recipe_for(qat.target, load_recipe())
 
 
 def prepared_network(settings: RunSettings) -> QatNetwork:
@@ -55,7 +55,7 @@ def prepared_network(settings: RunSettings) -> QatNetwork:
     frames = train_frames(settings.data, stage).open(workers=settings.data.workers, progress=True)
     images = [network_image(frames, index, size) for index in spread(settings.qat.calibration, len(frames))]
     graph = with_ranges(_deployed(model, size), images, recipe=recipe_of(settings), target=settings.qat.target)
-    network = QatNetwork(graph, tasks=model.tasks, mean=model.mean, std=model.std, mode=settings.qat.ranges)
+    network = QatNetwork(graph, specs=model.specs, mean=model.mean, std=model.std, mode=settings.qat.ranges)
     if settings.qat.teacher:
         network.learn_from_itself()
     return network
@@ -64,7 +64,7 @@ def prepared_network(settings: RunSettings) -> QatNetwork:
 def resumed_network(settings: RunSettings, state: Mapping[str, Tensor]) -> QatNetwork:
     """The network of a checkpoint of such a run, with its weights. Raises BuildError as `QatNetwork.from_state`."""
     shell = model_from(settings, pretrained=False)
-    return QatNetwork.from_state(state, tasks=shell.tasks, mean=shell.mean, std=shell.std, mode=settings.qat.ranges)
+    return QatNetwork.from_state(state, specs=shell.specs, mean=shell.mean, std=shell.std, mode=settings.qat.ranges)
 
 
 def with_ranges(deploy: bytes, images: Sequence[np.ndarray], *, recipe: Recipe, target: Target) -> bytes:

@@ -1,0 +1,264 @@
+"""The kind "depth": metres along z, one per pixel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from edge_mtl.tasks.kind import BudgetItem, DenseKind, Measure, Result, TaskSpec, Topic, TruthFiles
+from edge_mtl.tasks.label_metric import same_shape
+
+if TYPE_CHECKING:
+    from edge_mtl.image.buffer_pool import BufferPool
+    from edge_mtl.image.frames import Letterbox
+    from edge_mtl.tasks.areas import CameraChange, MapArea
+
+__all__ = ["TRUTH_UNITS_PER_M", "Depth", "DepthMap", "DepthMetric", "DepthSpec"]
+
+Array = np.ndarray
+
+TRUTH_UNITS_PER_M = 5000.0
+"""Depth beside labelled frames is stored as 16-bit integers, 0.2 mm each, which reach 13.1 m; 0 is unknown, or farther."""
+
+
+@dataclass(frozen=True, slots=True)
+class DepthSpec(TaskSpec):
+    """A task of depth.
+
+    Attributes:
+        range_m: the nearest and farthest distance it was made for.
+    """
+
+    range_m: tuple[float, float] = (0.0, 10.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DepthMap(Result):
+    """Distances of one frame.
+
+    Attributes:
+        depth_m: (H, W) float32 metres along z, NaN where unknown.
+    """
+
+    spec: DepthSpec
+    depth_m: Array
+
+    @property
+    def map_size(self) -> tuple[int, int] | None:
+        return self.depth_m.shape[0], self.depth_m.shape[1]
+
+
+class Depth(DenseKind[DepthSpec, DepthMap]):
+    """See the module."""
+
+    name: ClassVar[str] = "depth"
+    result: ClassVar[type[Result]] = DepthMap
+    measures = (
+        Measure("depth_abs_m", "depth m", "Depth, mean absolute error in metres", False, 1.0, 3, " m"),
+        Measure("depth_rel", "depth %", "Depth, mean relative error", False, 100.0, 1, "", True),
+        Measure("depth_rmse_m", "depth RMSE m", "Depth, RMSE in metres", False, 1.0, 3, " m"),
+        Measure("depth_delta1", "depth within 1.25 %", "Depth within a factor 1.25", True, 100.0, 1),
+    )
+    agreements = (Measure("depth_relative_difference", "depth %", "Depth, mean difference", False, 100.0, 1, " %", True),)
+    budgets = (
+        BudgetItem("rel", "depth_rel", True, 0.02, 10.0, "relative depth error rose by"),
+        BudgetItem("depth", "depth_relative_difference", False, 0.05, 10.0, "difference from FP32's depth:"),
+    )
+    tolerances: ClassVar[Mapping[str, Mapping[str, float]]] = {
+        "fp32": {"depth_relative_difference": 0.002},
+        "tf32": {"depth_relative_difference": 0.003},
+        "bf16": {"depth_relative_difference": 0.01},
+        "fp16": {"depth_relative_difference": 0.003},
+        "int8": {"depth_relative_difference": 0.05},
+        "int8+bf16": {"depth_relative_difference": 0.02},
+        "int8+fp16": {"depth_relative_difference": 0.05},
+    }
+    drift: ClassVar[Mapping[str, float]] = {"depth_relative_difference": 0.002}
+    rounding: ClassVar[Mapping[str, float]] = {"depth_relative_difference": 0.005}
+    metric_scale = True
+    viewed_as = "depth"
+
+    def spec(self, name: str, entry: Mapping[str, Any]) -> DepthSpec:
+        if entry.get("unit", "m") != "m" or entry.get("along", "z") != "z":
+            raise ValueError(f"{name} should be in unit m along z; found {entry.get('unit')!r} along {entry.get('along')!r}")
+        found = entry.get("range_m", [0.0, 10.0])
+        numbers = isinstance(found, list) and len(found) == 2 and all(isinstance(value, (int, float)) for value in found)
+        if not numbers or not 0.0 <= found[0] < found[1] < math.inf:
+            raise ValueError(f"range_m of {name} should be two distances, the nearer first; found {str(found)[:80]}")
+        return DepthSpec(name, self.name, (float(found[0]), float(found[1])))
+
+    def describe(self, spec: DepthSpec) -> dict[str, Any]:
+        return {"unit": "m", "along": "z", "range_m": list(spec.range_m)}
+
+    def channels(self, spec: DepthSpec) -> int:
+        return 1
+
+    def finished_shape(self, spec: DepthSpec, size: tuple[int, int]) -> tuple[int, ...]:
+        return size
+
+    def finish(
+        self, spec: DepthSpec, outputs: Mapping[str, Array], area: MapArea, change: CameraChange | None, pool: BufferPool
+    ) -> tuple[DepthMap, int]:
+        """Bilinear with half-pixel centres; what is not a positive distance is NaN."""
+        source = outputs[spec.name][0] if area.placement == "graph" else outputs[self.host_output(spec)][0, 0]
+        plane, bad = area.cropped(source), 0
+        if not (float(plane.min()) > 0 and math.isfinite(float(plane.max()))):  # false for NaN as well
+            flawed = ~(np.isfinite(plane) & (plane > 0))
+            bad = int(flawed.sum())
+            plane = np.where(flawed, np.float32(np.nan), plane)
+        if change is not None:
+            plane = plane * np.float32(change.depth_factor)
+        return DepthMap(spec, area.placed(area.resized(plane, pool), np.nan, pool)), bad
+
+    def thin(self, result: DepthMap, step: int) -> DepthMap:
+        return DepthMap(result.spec, result.depth_m[::step, ::step])
+
+    def resize(self, result: DepthMap, size: tuple[int, int]) -> DepthMap:
+        import cv2
+
+        return DepthMap(result.spec, cv2.resize(result.depth_m, size[::-1], interpolation=cv2.INTER_LINEAR))
+
+    def of_truth(self, spec: DepthSpec, truth: Array) -> DepthMap:
+        return DepthMap(spec, np.where(np.isfinite(truth) & (truth > 0), truth, np.float32(np.nan)))
+
+    def metric(self, spec: DepthSpec) -> DepthMetric:
+        return DepthMetric()
+
+    def resample(self, spec: DepthSpec, statistics: Sequence[Any], weights: Array) -> dict[str, Array]:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            sums = weights @ np.array(statistics, np.float64).reshape(-1, 2)
+            return {"depth_rel": sums[:, 0] / sums[:, 1]}
+
+    def agreement(self, spec: DepthSpec, found: DepthMap, reference: DepthMap) -> dict[str, float]:
+        """depth_relative_difference: mean |a - b| / b over pixels that both know."""
+        metric = DepthMetric()
+        metric.update(found, reference.depth_m)
+        return {"depth_relative_difference": metric.compute()["depth_rel"]}
+
+    def read_truth(self, spec: DepthSpec, stem: str, size: tuple[int, int], files: TruthFiles) -> Array | None:
+        """(H, W) float32 metres, 0 unknown; stored as 16-bit integers of 0.2 mm."""
+        from edge_mtl.tasks.truth import read_map
+
+        stored = read_map(f"{stem}{self.truth_endings(spec)[0]}", size, files)
+        return None if stored is None else stored.astype(np.float32) * np.float32(1.0 / TRUTH_UNITS_PER_M)
+
+    def write_truth(self, spec: DepthSpec, truth: Array) -> dict[str, bytes]:
+        from edge_mtl.image.encoding import encode_png
+
+        units, far = np.rint(truth * np.float32(TRUTH_UNITS_PER_M)), np.iinfo(np.uint16).max
+        return {self.truth_endings(spec)[0]: encode_png(np.where(units > far, 0, units).astype(np.uint16))}
+
+    def fit_truth(self, spec: DepthSpec, truth: Array, box: Letterbox) -> Array:
+        from edge_mtl.tasks.truth import fit_map
+
+        return fit_map(truth, box, 0)
+
+    def thin_truth(self, truth: Array, step: int) -> Array:
+        return truth[::step, ::step]
+
+    def draw(self, spec: DepthSpec, frame: Array, result: DepthMap, *, scale: Any = None) -> Array:
+        """Warm is near, cold is far, with the scale in the lower left corner."""
+        from edge_mtl.image.panel import draw_depth
+
+        return draw_depth(result.depth_m, self.scale(spec, result) if scale is None else scale)
+
+    def colours(self, spec: DepthSpec, result: DepthMap, *, scale: Any = None) -> Array:
+        from edge_mtl.image.colour import colour_depth
+
+        return colour_depth(result.depth_m, scale)
+
+    def words(self, spec: DepthSpec) -> str:
+        return "metric depth"
+
+    def note(self, values: Mapping[str, float]) -> str:
+        error = values["depth_rel"]
+        return f"error {100 * error:.0f} %" if math.isfinite(error) else ""
+
+    def scale(self, spec: DepthSpec, result: DepthMap, *, margin: float = 0.0) -> tuple[float, float]:
+        """(nearest, farthest) in metres without the outermost 2 %."""
+        from edge_mtl.image.colour import depth_range
+
+        near, far = depth_range(result.depth_m)
+        return near * (1.0 - margin), far * (1.0 + margin)
+
+    def summary(self, spec: DepthSpec, result: DepthMap) -> dict[str, Any]:
+        """nearest_m, median_m and farthest_m of the known pixels, without the outermost 2 %; empty where none is known."""
+        known = result.depth_m[np.isfinite(result.depth_m)]
+        if known.size == 0:
+            return {}
+        near, middle, far = (round(float(value), 4) for value in np.percentile(known, (2, 50, 98)))
+        return {"nearest_m": near, "median_m": middle, "farthest_m": far}
+
+    def arrays(self, spec: DepthSpec, result: DepthMap) -> dict[str, Array]:
+        return {spec.name: result.depth_m}
+
+    def images(self, spec: DepthSpec, result: DepthMap) -> dict[str, bytes]:
+        from edge_mtl.image.colour import colour_depth
+        from edge_mtl.image.encoding import encode_depth, encode_image
+
+        coloured = encode_image(colour_depth(result.depth_m))
+        return {f"{spec.name}.png": encode_depth(result.depth_m), f"{spec.name}-colour.png": coloured}
+
+    def topics(self, spec: DepthSpec) -> tuple[Topic, ...]:
+        return (Topic(spec.name, "32FC1", lambda result: result.depth_m),)
+
+
+class DepthMetric:
+    """Errors of metric depth as global means over valid pixels (not means of per-image means).
+
+    Definitions: LibMTL's NYUv2 example, after Eigen & Fergus 2015. A pixel without a finite prediction is counted in
+    `missing` (there everything becomes NaN).
+    """
+
+    def __init__(self) -> None:
+        self._sums = np.zeros(4, np.float64)
+        self._count = 0
+        self.missing = 0
+        """Valid target pixels for which nothing finite was predicted; excluded from the errors."""
+
+    def update(self, result: DepthMap, truth: Array) -> None:
+        """Add a result and its truth, (..., H, W) metres; what is not above 0 is unknown."""
+        self.add(result.depth_m, truth)
+
+    def add(self, predicted: Array, target: Array, valid: Array | None = None) -> None:
+        """Add depth maps of equal shape in metres.
+
+        Args:
+            predicted: depth; NaN or Inf where unknown. A depth of 0 or below is an answer, and a wrong one.
+            target: true depth; 0, negative, NaN or Inf where invalid.
+            valid: bool, which pixels count besides (default: all).
+        """
+        same_shape(predicted, target)
+        guess, truth = np.asarray(predicted, np.float64), np.asarray(target, np.float64)
+        known = np.isfinite(truth) & (truth > 0)
+        if valid is not None:
+            known &= np.asarray(valid, bool)
+        answered = known & np.isfinite(guess)
+        self.missing += int(known.sum()) - int(answered.sum())
+        guess, truth = guess[answered], truth[answered]
+        error = np.abs(guess - truth)
+        near = (guess < 1.25 * truth) & (truth < 1.25 * guess)
+        self._sums += (error.sum(), (error / truth).sum(), (error * error).sum(), near.sum())
+        self._count += guess.size
+
+    def compute(self) -> dict[str, float]:
+        """depth_abs_m, depth_rel (share of the true depth), depth_rmse_m, depth_delta1 (share within a factor 1.25)."""
+        mean = self._sums / self._count if self._count else np.full(4, np.nan)
+        absolute, relative, square, near = (float(value) for value in mean)
+        return {
+            "depth_abs_m": absolute,
+            "depth_rel": relative,
+            "depth_rmse_m": float(np.sqrt(square)),
+            "depth_delta1": near,
+        }
+
+    def statistics(self) -> tuple[float, int]:
+        """Sum of |error| / truth, and pixels."""
+        return float(self._sums[1]), self._count
+
+    def details(self) -> dict[str, Any]:
+        return {}

@@ -1,0 +1,74 @@
+"""From a graph's outputs to the results of all tasks of a bundle: the only home of post-processing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_mtl.errors import InferenceError
+from edge_mtl.image.buffer_pool import BufferPool
+from edge_mtl.image.frames import Letterbox
+from edge_mtl.tasks import Placement, Result, Specs, kind_of
+from edge_mtl.tasks.areas import CameraChange, MapArea, OutputSize
+
+__all__ = ["Answer", "finish", "host_outputs"]
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """What a graph answers for one frame.
+
+    Attributes:
+        results: by task, in the bundle's order.
+        bad_values: places where the network's answer cannot be used (NaN, Inf, a depth that is not positive).
+    """
+
+    results: Mapping[str, Result]
+    bad_values: int = 0
+
+    def __getitem__(self, task: str) -> Result:
+        return self.results[task]
+
+
+def finish(
+    specs: Specs,
+    outputs: Mapping[str, Array],
+    box: Letterbox,
+    *,
+    placement: Placement,
+    output_size: OutputSize,
+    change: CameraChange | None,
+    pool: BufferPool,
+) -> Answer:
+    """Turn the outputs of a graph of either placement into results.
+
+    Args:
+        outputs: by name, batch 1; the arrays may become part of the results.
+        box: how the frame was letterboxed.
+        output_size: "frame" resamples the content to the frame's size, "network" keeps the network's with unknown bars,
+            "content" the network's without them.
+        change: from `camera_change`.
+        pool: where results and working memory come from.
+    Raises:
+        InferenceError: an output is missing.
+    """
+    size = box.network
+    missing = [name for spec in specs.values() for name in kind_of(spec).outputs(spec, size, placement) if name not in outputs]
+    if missing:
+        raise InferenceError(f"The graph gives no {', '.join(missing)}; found {', '.join(outputs)}. Export the bundle again.")
+    area = MapArea.of(box, output_size, placement)
+    results: dict[str, Result] = {}
+    bad = 0
+    for name, spec in specs.items():
+        results[name], flaws = kind_of(spec).finish(spec, outputs, area, change, pool)
+        bad += flaws
+    return Answer(results, bad)
+
+
+def host_outputs(specs: Specs, size: tuple[int, int]) -> dict[str, tuple[str, ...]]:
+    """By task, the names of its outputs in a graph that leaves post-processing to the host."""
+    return {name: tuple(kind_of(spec).outputs(spec, size, "host")) for name, spec in specs.items()}

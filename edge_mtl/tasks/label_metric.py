@@ -1,0 +1,142 @@
+"""How good labels are: a confusion matrix, mean IoU, pixel accuracy, and the calibration error of the confidence.
+
+Definitions: LibMTL's NYUv2 example (Lin & Zhang 2023, JMLR 24(209)), equal to torchmetrics where it has them. They differ
+from LibMTL's only in what it leaves undefined: a class neither predicted nor present is left out of the mean IoU (there the
+mean is NaN).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from edge_mtl.tasks.labels import LabelMap
+
+__all__ = ["CalibrationCurve", "LabelMetric", "resampled"]
+
+Array = np.ndarray
+_BINS = 15
+
+
+class LabelMetric:
+    """Global confusion matrix; rows are true classes, columns predicted ones.
+
+    Args:
+        classes: how many there are.
+        ignored: classes that the mean IoU leaves out.
+        names: of the classes, for `details`; by default their numbers.
+    """
+
+    def __init__(self, *, classes: int, ignored: Sequence[int] = (), names: Sequence[str] = ()) -> None:
+        self.classes, self._ignored = classes, list(ignored)
+        self._names = tuple(names) or tuple(map(str, range(classes)))
+        self._counts = np.zeros((classes, classes + 1), np.int64)
+        self._curve = CalibrationCurve()
+
+    def update(self, result: LabelMap, truth: Array) -> None:
+        """Add a result and its truth, (..., H, W) integer class indices; 255 is void."""
+        self.add(result.labels, truth)
+        if result.confidence_maker is not None:
+            self._curve.add(result.confidence_maker(), result.labels, truth, classes=self.classes)
+
+    def add(self, predicted: Array, target: Array) -> None:
+        """Add labels of equal shape.
+
+        Args:
+            predicted: integer class indices; anything outside 0..classes-1 counts as a wrong answer.
+            target: integer class indices; pixels outside 0..classes-1 (void: 255 or -1) do not count.
+        """
+        same_shape(predicted, target)
+        truth = np.asarray(target).astype(np.int64).ravel()
+        guess = np.asarray(predicted).astype(np.int64).ravel()
+        valid = (truth >= 0) & (truth < self.classes)
+        truth, guess = truth[valid], guess[valid]
+        guess = np.where((guess >= 0) & (guess < self.classes), guess, self.classes)
+        width = self.classes + 1
+        self._counts += np.bincount(truth * width + guess, minlength=self._counts.size).reshape(self._counts.shape)
+
+    @property
+    def confusion(self) -> Array:
+        """(classes, classes) int64, a copy."""
+        return self._counts[:, : self.classes].copy()
+
+    def class_iou(self) -> Array:
+        """(classes,) float64 intersection over union; NaN for a class neither predicted nor present."""
+        hit = np.diag(self._counts).astype(np.float64)
+        union = self._counts.sum(axis=1) + self._counts[:, : self.classes].sum(axis=0) - hit
+        return np.divide(hit, union, out=np.full(self.classes, np.nan), where=union > 0)
+
+    def compute(self) -> dict[str, float]:
+        """miou (mean over classes that occur, but for ignored ones) and pixel_accuracy, both 0..1."""
+        iou = self.class_iou()
+        iou[self._ignored] = np.nan
+        seen = ~np.isnan(iou)
+        hits, total = int(np.trace(self._counts[:, : self.classes])), int(self._counts.sum())
+        return {
+            "miou": float(iou[seen].mean()) if seen.any() else float("nan"),
+            "pixel_accuracy": hits / total if total else float("nan"),
+        }
+
+    def statistics(self) -> tuple[Array, Array]:
+        """The confusion, and of every true class the pixels for which no class was given: (C, C) and (C,) int64."""
+        return self.confusion, self._counts[:, self.classes].copy()
+
+    def details(self) -> dict[str, Any]:
+        """class_iou by name, of classes that occur or are predicted; ece where there was a confidence."""
+        if not self._counts.any():
+            return {}
+        found: dict[str, Any] = {
+            "class_iou": {
+                name: float(value) for name, value in zip(self._names, self.class_iou(), strict=True) if np.isfinite(value)
+            }
+        }
+        error = self._curve.error()
+        return found if error is None else found | {"ece": error}
+
+
+def resampled(statistics: Sequence[tuple[Array, Array]], weights: Array, ignored: Sequence[int]) -> Array:
+    """(R,) mean IoU of R draws of F frames: `statistics` as `LabelMetric.statistics`, `weights` (R, F)."""
+    counts = np.stack([confusion for confusion, _ in statistics]).astype(np.float64)
+    lost = np.stack([elsewhere for _, elsewhere in statistics]).astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drawn = np.tensordot(weights, counts, axes=1)
+        hit = np.diagonal(drawn, axis1=1, axis2=2)
+        union = drawn.sum(axis=1) + drawn.sum(axis=2) + weights @ lost - hit
+        iou = np.where(union > 0, hit / union, np.nan)
+        iou[:, list(ignored)] = np.nan
+        seen = np.isfinite(iou)
+        mean: Array = np.where(seen, iou, 0).sum(axis=1) / seen.sum(axis=1)
+    return mean
+
+
+class CalibrationCurve:
+    """How often answers of each confidence are right, in bins of equal width."""
+
+    def __init__(self) -> None:
+        self._count, self._confidence, self._right = np.zeros(_BINS), np.zeros(_BINS), np.zeros(_BINS)
+
+    def add(self, confidence: Array, predicted: Array, target: Array, *, classes: int) -> None:
+        """Add a frame: (H, W) float32 in 0..1, (H, W) integer classes, (H, W) true ones; void does not count."""
+        known = target < classes
+        sure, right = confidence[known], (predicted == target)[known]
+        where = np.clip((sure * _BINS).astype(np.intp), 0, _BINS - 1)
+        self._count += np.bincount(where, minlength=_BINS)
+        self._confidence += np.bincount(where, sure, _BINS)
+        self._right += np.bincount(where, right, _BINS)
+
+    def error(self) -> float | None:
+        """Expected calibration error of the chosen class: the mean gap between confidence and share of right answers.
+
+        Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3.
+        """
+        total = self._count.sum()
+        return float(np.abs(self._confidence - self._right).sum() / total) if total else None
+
+
+def same_shape(predicted: Array, target: Array) -> None:
+    """Raises ValueError where two arrays differ in shape."""
+    if np.shape(predicted) != np.shape(target):
+        raise ValueError(f"predicted and target should have one shape; found {np.shape(predicted)} and {np.shape(target)}")

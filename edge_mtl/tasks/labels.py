@@ -1,0 +1,348 @@
+"""The kind "labels": one class per pixel, 2 to 255 classes; every task of this kind has classes of its own."""
+
+from __future__ import annotations
+
+import colorsys
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from edge_mtl.image import VOID
+from edge_mtl.tasks.kind import BudgetItem, ClassTopic, DenseKind, Measure, Once, Result, TaskSpec, Topic, TruthFiles
+from edge_mtl.tasks.label_metric import LabelMetric, resampled
+from edge_mtl.tasks.nyu13 import NYU13_CLASSES, NYU13_PALETTE
+
+if TYPE_CHECKING:
+    from edge_mtl.image.buffer_pool import BufferPool
+    from edge_mtl.image.frames import Letterbox
+    from edge_mtl.tasks.areas import CameraChange, MapArea
+
+__all__ = ["LabelMap", "Labels", "LabelsSpec", "confidence_bytes", "generated_palette"]
+
+Array = np.ndarray
+Colour = tuple[int, int, int]
+_GOLDEN_RATIO = 0.618033988749895
+
+
+@dataclass(frozen=True, slots=True)
+class LabelsSpec(TaskSpec):
+    """A task of labels.
+
+    Attributes:
+        classes: names by index.
+        colours: RGB by index, as given; empty for those of `palette`.
+        ignored: indices of classes that the mean over classes leaves out.
+    """
+
+    classes: tuple[str, ...]
+    colours: tuple[Colour, ...] = ()
+    ignored: tuple[int, ...] = ()
+
+    @property
+    def palette(self) -> Array:
+        """(C, 3) uint8 RGB: the colours given, those of NYU-13, or generated ones."""
+        if self.colours:
+            return np.array(self.colours, np.uint8)
+        return NYU13_PALETTE if self.classes == NYU13_CLASSES else generated_palette(len(self.classes))
+
+
+@lru_cache(maxsize=16)
+def generated_palette(count: int) -> Array:
+    """(count, 3) uint8 RGB: hues a golden ratio apart, so that a class keeps its colour however many follow. Read-only."""
+    hues = [(index * _GOLDEN_RATIO) % 1.0 for index in range(count)]
+    tones = [(0.65 + 0.3 * (index % 2), 0.95 - 0.2 * (index % 3)) for index in range(count)]
+    rgb = [colorsys.hsv_to_rgb(hue, saturation, value) for hue, (saturation, value) in zip(hues, tones, strict=True)]
+    palette = np.round(np.array(rgb) * 255.0).astype(np.uint8)
+    palette.setflags(write=False)
+    return palette
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelMap(Result):
+    """Classes of one frame.
+
+    Attributes:
+        labels: (H, W) uint8, class index, 255 where unknown.
+        confidence: (H, W) float32 in 0..1, softmax at the chosen class, computed when first asked for; None where the
+            engine's graph ends in labels.
+    """
+
+    spec: LabelsSpec
+    labels: Array
+    make_confidence: InitVar[Callable[[], Array] | None] = None
+    _confidence: Once[Array] | None = field(init=False, default=None, repr=False)
+
+    def __post_init__(self, make_confidence: Callable[[], Array] | None) -> None:
+        if make_confidence is not None:  # a lazy field of a frozen class is set once, here
+            object.__setattr__(self, "_confidence", Once(make_confidence))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names by index."""
+        return self.spec.classes
+
+    @property
+    def confidence(self) -> Array | None:
+        """See the class."""
+        return None if self._confidence is None else self._confidence.get()
+
+    @property
+    def confidence_maker(self) -> Callable[[], Array] | None:
+        """What computes `confidence`, for results made from this one."""
+        return None if self._confidence is None else self._confidence.get
+
+    @property
+    def map_size(self) -> tuple[int, int] | None:
+        return self.labels.shape[0], self.labels.shape[1]
+
+
+class Labels(DenseKind[LabelsSpec, LabelMap]):
+    """See the module."""
+
+    name: ClassVar[str] = "labels"
+    result: ClassVar[type[Result]] = LabelMap
+    suffix: ClassVar[str] = "logits"
+    measures = (
+        Measure("miou", "mIoU %", "Classes, mIoU", True, 100.0, 1, "", True),
+        Measure("pixel_accuracy", "pixels %", "Classes, pixels right", True, 100.0, 1),
+    )
+    agreements = (Measure("argmax_agreement", "classes %", "Classes that agree", True, 100.0, 1, " %", True),)
+    budgets = (
+        BudgetItem("miou", "miou", True, 0.01, 1.0, "mIoU fell by"),
+        BudgetItem("classes", "argmax_agreement", False, 0.05, 1.0, "classes that differ from FP32:"),
+    )
+    tolerances: ClassVar[Mapping[str, Mapping[str, float]]] = {
+        "fp32": {"argmax_agreement": 0.998},
+        "tf32": {"argmax_agreement": 0.995},
+        "bf16": {"argmax_agreement": 0.97},
+        "fp16": {"argmax_agreement": 0.995},
+        "int8": {"argmax_agreement": 0.90},
+        "int8+bf16": {"argmax_agreement": 0.95},
+        "int8+fp16": {"argmax_agreement": 0.90},
+    }
+    drift: ClassVar[Mapping[str, float]] = {"argmax_agreement": 0.002}
+    rounding: ClassVar[Mapping[str, float]] = {"argmax_agreement": 0.005}
+    viewed_as = "labels"
+
+    def spec(self, name: str, entry: Mapping[str, Any]) -> LabelsSpec:
+        classes = entry.get("classes", list(NYU13_CLASSES))
+        if not isinstance(classes, list) or not 0 < len(classes) <= VOID or not all(isinstance(one, str) for one in classes):
+            raise ValueError(f"classes of {name} should be a list of 1 to {VOID} names; found {_short(classes)}")
+        if entry.get("void", VOID) != VOID:
+            raise ValueError(f"void of {name} should be {VOID}; found {_short(entry['void'])}")
+        left_out = entry.get("ignore_in_mean", [])
+        if not isinstance(left_out, list) or not set(map(str, left_out)) <= set(classes):
+            raise ValueError(f"ignore_in_mean of {name} should name some of its classes; found {_short(left_out)}")
+        ignored = tuple(index for index, one in enumerate(classes) if one in left_out)
+        return LabelsSpec(name, self.name, tuple(classes), _colours(name, entry.get("colours"), len(classes)), ignored)
+
+    def describe(self, spec: LabelsSpec) -> dict[str, Any]:
+        found: dict[str, Any] = {"classes": list(spec.classes), "void": VOID}
+        if spec.colours:
+            found["colours"] = [list(colour) for colour in spec.colours]
+        if spec.ignored:
+            found["ignore_in_mean"] = [spec.classes[index] for index in spec.ignored]
+        return found
+
+    def channels(self, spec: LabelsSpec) -> int:
+        return len(spec.classes)
+
+    def finished_shape(self, spec: LabelsSpec, size: tuple[int, int]) -> tuple[int, ...]:
+        return size
+
+    def finish(
+        self, spec: LabelsSpec, outputs: Mapping[str, Array], area: MapArea, change: CameraChange | None, pool: BufferPool
+    ) -> tuple[LabelMap, int]:
+        """Bilinear logits with half-pixel centres, then argmax; labels of a graph by the nearest pixel."""
+        if area.placement == "graph":
+            return LabelMap(spec, _placed_labels(outputs[spec.name][0], area, pool)), 0
+        logits, unknown, flaws = area.cropped(outputs[self.host_output(spec)][0]), None, 0
+        if not math.isfinite(float(logits.sum())):
+            flawed = ~np.isfinite(logits).all(axis=0)
+            flaws = int(flawed.sum())
+            unknown = area.resized(flawed.astype(np.float32), pool) > 0 if flawed.any() else None
+            logits = np.nan_to_num(logits, nan=0.0, posinf=0.0, neginf=0.0)
+        from edge_mtl.image.upsample import upsampled_argmax
+
+        labels = upsampled_argmax(logits, area.size, pool=pool)
+        if unknown is not None:
+            labels[unknown] = VOID
+
+        def confidence() -> Array:
+            result = _confidence(logits, area, pool)
+            if unknown is not None:
+                result[unknown] = 0.0
+            return area.placed(result, 0.0, pool)
+
+        return LabelMap(spec, area.placed(labels, VOID, pool), confidence), flaws
+
+    def thin(self, result: LabelMap, step: int) -> LabelMap:
+        return LabelMap(result.spec, result.labels[::step, ::step])
+
+    def resize(self, result: LabelMap, size: tuple[int, int]) -> LabelMap:
+        import cv2
+
+        return LabelMap(result.spec, cv2.resize(result.labels, size[::-1], interpolation=cv2.INTER_NEAREST))
+
+    def of_truth(self, spec: LabelsSpec, truth: Array) -> LabelMap:
+        return LabelMap(spec, truth)
+
+    def metric(self, spec: LabelsSpec) -> LabelMetric:
+        return LabelMetric(classes=len(spec.classes), ignored=spec.ignored, names=spec.classes)
+
+    def resample(self, spec: LabelsSpec, statistics: Sequence[Any], weights: Array) -> dict[str, Array]:
+        return {"miou": resampled(statistics, weights, spec.ignored)}
+
+    def agreement(self, spec: LabelsSpec, found: LabelMap, reference: LabelMap) -> dict[str, float]:
+        """argmax_agreement: share of pixels with the same class, 0..1."""
+        if found.labels.shape != reference.labels.shape:
+            shapes = f"{found.labels.shape} and {reference.labels.shape}"
+            raise ValueError(f"two maps of one frame should have one shape; found {shapes}")
+        return {"argmax_agreement": float((found.labels == reference.labels).mean())}
+
+    def truth_endings(self, spec: LabelsSpec) -> tuple[str, ...]:
+        return (".label.png",) if spec.name == "segmentation" else (f".{spec.name}.png",)
+
+    def read_truth(self, spec: LabelsSpec, stem: str, size: tuple[int, int], files: TruthFiles) -> Array | None:
+        """(H, W) uint8 class indices, 255 void."""
+        from edge_mtl.tasks.truth import read_map
+
+        return read_map(f"{stem}{self.truth_endings(spec)[0]}", size, files)
+
+    def write_truth(self, spec: LabelsSpec, truth: Array) -> dict[str, bytes]:
+        from edge_mtl.image.encoding import encode_png
+
+        return {self.truth_endings(spec)[0]: encode_png(truth)}
+
+    def fit_truth(self, spec: LabelsSpec, truth: Array, box: Letterbox) -> Array:
+        from edge_mtl.tasks.truth import fit_map
+
+        return fit_map(truth, box, VOID)
+
+    def thin_truth(self, truth: Array, step: int) -> Array:
+        return truth[::step, ::step]
+
+    def draw(self, spec: LabelsSpec, frame: Array, result: LabelMap, *, scale: Any = None) -> Array:
+        """The frame with its classes in colour, their borders drawn and their names on the larger regions."""
+        from edge_mtl.image.panel import draw_labels
+
+        return draw_labels(frame, result.labels, classes=spec.classes, palette=spec.palette)
+
+    def colours(self, spec: LabelsSpec, result: LabelMap, *, scale: Any = None) -> Array:
+        from edge_mtl.image.colour import colour_labels
+
+        return colour_labels(np.ascontiguousarray(result.labels), palette=spec.palette)
+
+    def words(self, spec: LabelsSpec) -> str:
+        return f"{len(spec.classes)} classes" if spec.name == "segmentation" else f"{spec.name} ({len(spec.classes)} classes)"
+
+    def note(self, values: Mapping[str, float]) -> str:
+        share = values["pixel_accuracy"]
+        return f"{100 * share:.0f} % of pixels right" if math.isfinite(share) else ""
+
+    def draw_difference(self, spec: LabelsSpec, frame: Array, found: LabelMap, reference: LabelMap) -> tuple[str, Array] | None:
+        differs = frame.copy()
+        differs[reference.labels != found.labels] = (255, 40, 40)
+        return "classes that differ", differs
+
+    def legend(self, spec: LabelsSpec, result: LabelMap) -> tuple[tuple[str, Colour], ...]:
+        present = [int(index) for index in np.unique(result.labels) if index < len(spec.classes)]
+        palette = spec.palette
+        return tuple((spec.classes[index], (int(c[0]), int(c[1]), int(c[2]))) for index in present for c in (palette[index],))
+
+    def summary(self, spec: LabelsSpec, result: LabelMap) -> dict[str, Any]:
+        """shares: of the pixels of each class that occurs, 0..1."""
+        counts = np.bincount(result.labels.ravel(), minlength=VOID + 1).tolist()
+        shares = {name: round(counts[index] / result.labels.size, 6) for index, name in enumerate(spec.classes)}
+        return {"shares": {name: share for name, share in shares.items() if share}}
+
+    def arrays(self, spec: LabelsSpec, result: LabelMap) -> dict[str, Array]:
+        confidence = result.confidence
+        name = "confidence" if spec.name == "segmentation" else f"{spec.name}_confidence"
+        return {spec.name: result.labels} | ({} if confidence is None else {name: confidence})
+
+    def images(self, spec: LabelsSpec, result: LabelMap) -> dict[str, bytes]:
+        from edge_mtl.image.encoding import encode_labels
+
+        return {f"{spec.name}.png": encode_labels(result.labels, palette=spec.palette)}
+
+    def topics(self, spec: LabelsSpec) -> tuple[Topic, ...]:
+        """Labels, colours, confidence in 0..255, and the classes as JSON for those who join."""
+        below = _below(spec)
+        return (
+            Topic(spec.name, "mono8", lambda result: result.labels),
+            Topic(f"{spec.name}/color", "rgb8", lambda result: self.colours(spec, result)),
+            Topic(f"{below}confidence", "mono8", confidence_bytes),
+            Topic(f"{below}labels_json", "", lambda _: _classes_json(spec), latched=True),
+        )
+
+    def class_topic(self, spec: LabelsSpec) -> ClassTopic | None:
+        return ClassTopic(f"{_below(spec)}labels", spec.classes)
+
+
+def confidence_bytes(result: LabelMap) -> Array | None:
+    """(H, W) uint8, 0..255 for a confidence of 0..1; None where the result has none."""
+    values = result.confidence
+    return None if values is None else np.rint(values * np.float32(255.0)).astype(np.uint8)
+
+
+def _below(spec: LabelsSpec) -> str:
+    """Where its topics begin: "segmentation" keeps the names without a task's."""
+    return "" if spec.name == "segmentation" else f"{spec.name}/"
+
+
+def _classes_json(spec: LabelsSpec) -> str:
+    palette = spec.palette
+    entries = [{"id": index, "name": name, "color": palette[index].tolist()} for index, name in enumerate(spec.classes)]
+    return json.dumps({"classes": entries, "unlabelled": VOID})
+
+
+def _placed_labels(labels: Array, area: MapArea, pool: BufferPool) -> Array:
+    import cv2
+
+    part = area.cropped(labels)
+    if part.shape != area.size:
+        part = cv2.resize(part, area.size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return area.placed(part, VOID, pool)
+
+
+def _confidence(logits: Array, area: MapArea, pool: BufferPool) -> Array:
+    """Softmax of the upsampled logits at the winning class: 1 / sum of exp(logit - largest), (H, W) float32."""
+    import cv2
+
+    best = area.resized(logits[0], pool).copy()
+    for plane in logits[1:]:
+        cv2.max(best, area.resized(plane, pool), dst=best)
+    total = pool.take(area.size)
+    total.fill(0.0)
+    for plane in logits:
+        share = pool.take(area.size)
+        cv2.subtract(area.resized(plane, pool), best, dst=share)
+        cv2.exp(share, dst=share)
+        cv2.add(total, share, dst=total)
+    cv2.divide(1.0, total, dst=total)
+    return total
+
+
+def _colours(task: str, given: Any, classes: int) -> tuple[Colour, ...]:
+    if given is None:
+        return ()
+    fits = isinstance(given, list) and len(given) == classes
+    if not fits or not all(isinstance(c, list) and len(c) == 3 and all(_byte(value) for value in c) for c in given):
+        wanted = f"[r, g, b] of 0 to 255 for each of {classes} classes"
+        raise ValueError(f"colours of {task} should be {wanted}; found {_short(given)}")
+    return tuple((c[0], c[1], c[2]) for c in given)
+
+
+def _byte(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
