@@ -35,7 +35,7 @@ help:
 	@echo "make train   train a small model on rooms (python train/train.py) in the development environment"
 
 demo: $(DEMO_VENV)/.ready
-	$(DEMO_BIN)/edge-mtl demo --out out/demo.png
+	$(DEMO_BIN)/edge-mtl demo --save out/demo.png
 
 # Tests that train run in a process of their own, as training does in use.
 test: test-sdk test-training

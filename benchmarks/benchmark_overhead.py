@@ -27,8 +27,7 @@ from edge_mtl.bench.targets import GraphTarget
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
-from edge_mtl.tasks import TASKS
-from edge_mtl.tasks.postprocess import HOST_OUTPUTS
+from edge_mtl.io_spec import graph_outputs
 
 MOST = 0.01
 """Share of the delay that the benchmark may add."""
@@ -42,8 +41,8 @@ class KnownDelay:
         self.info = BackendInfo("known delay", "1", "cpu", "fp32", 1)
         self.inputs: Mapping[str, TensorSpec] = {"image": TensorSpec((1, 3, height, width), np.dtype("float32"))}
         self.outputs = {
-            HOST_OUTPUTS[task]: TensorSpec((1, TASKS[task].channels, height // 4, width // 4), np.dtype("float32"))
-            for task in bundle.tasks
+            name: TensorSpec(shape, np.dtype("float32"))
+            for name, shape in graph_outputs(bundle.manifest.tasks, (height, width), "host").items()
         }
         self._answers = {name: np.ones(spec.shape, spec.dtype) for name, spec in self.outputs.items()}
         self._delay_s = delay_s

@@ -26,9 +26,8 @@ from unittest import mock
 import numpy as np
 from conditions import Conditions
 
-from edge_mtl.backends import Backend, available, int8_saturation, open_backend
-from edge_mtl.backends.onnxruntime import OnnxRuntimeBackend
-from edge_mtl.backends.saturation_test import open_unguarded
+from edge_mtl.backends import Backend, available, int8_saturation, open_backend, open_unguarded
+from edge_mtl.backends.onnxruntime.backend import OnnxRuntimeBackend
 from edge_mtl.bench.latency import measure_interleaved
 from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import OWN_FRAMES, load_calibration

@@ -81,7 +81,7 @@ def profile_onnxruntime(model: bytes, planes: np.ndarray, *, runs: int) -> dict[
 
 def profile_openvino(model: bytes, planes: np.ndarray, *, floats: str, runs: int) -> dict[str, tuple[float, int]]:
     """The same of OpenVINO; nodes that were fused into others take no time and are left out."""
-    from edge_mtl.backends.openvino import _core, ov
+    from edge_mtl.backends.openvino.backend import _core, ov
 
     core = _core()
     settings = {"INFERENCE_PRECISION_HINT": floats, "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "PERF_COUNT": True}

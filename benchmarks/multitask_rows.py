@@ -26,8 +26,8 @@ from edge_mtl.bundle import Bundle
 from edge_mtl.errors import BackendUnavailable
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.inference_pipeline import InferencePipeline
-from edge_mtl.manifest import Manifest, task_descriptions
-from edge_mtl.tasks import TASK_NAMES
+from edge_mtl.manifest import Manifest
+from edge_mtl.tasks import NYU_TASKS, TASK_NAMES
 
 __all__ = ["measure"]
 
@@ -121,7 +121,7 @@ def _open(one: Exported, kind: Kind, bundle: Bundle, threads: int, stack: contex
     described = Manifest(
         name=kind.network,
         revision=1,
-        tasks=task_descriptions(one.tasks),
+        tasks={task: NYU_TASKS[task] for task in one.tasks},
         input=manifest.input,
         canonical_intrinsics=manifest.canonical_intrinsics,
         files={},

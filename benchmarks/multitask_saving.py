@@ -31,7 +31,7 @@ from work_folder import WorkFolder
 
 from edge_mtl.bundle import find
 from edge_mtl.calibration.frames import load_calibration
-from edge_mtl.commands.terminal import Terminal
+from edge_mtl.cli.terminal import Terminal
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
 

@@ -97,7 +97,7 @@ class NncfRuntime:
 
     def __init__(self, quantized: bytes, *, threads: int, floats: Floats) -> None:
         _expect("openvino")
-        from edge_mtl.backends.openvino import ov  # imported without its telemetry
+        from edge_mtl.backends.openvino.backend import ov  # imported without its telemetry
 
         options = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -150,7 +150,7 @@ def quantized_by_nncf(model: bytes, frames: Sequence[Array]) -> bytes:
     _expect("openvino")
     _expect("nncf")
     os.environ.setdefault("NNCF_CI", "1")  # NNCF reports its use over the network unless this says that nobody uses it
-    from edge_mtl.backends.openvino import ov  # imported without its telemetry
+    from edge_mtl.backends.openvino.backend import ov  # imported without its telemetry
 
     import nncf  # isort: skip
 

@@ -33,7 +33,7 @@ from work_folder import WorkFolder
 from edge_mtl.bench.interleaved import run_interleaved
 from edge_mtl.bench.statistics import distribution
 from edge_mtl.bundle import REFERENCE_ONNX, Bundle
-from edge_mtl.commands.terminal import Terminal
+from edge_mtl.cli.terminal import Terminal
 from edge_mtl.errors import BuildError, EdgeMtlError
 from edge_mtl.evaluation.budget import DEFAULT_BUDGET, judge
 from edge_mtl.evaluation.labelled_frames import Score, evaluate, evaluation_frames

@@ -11,8 +11,8 @@ from typing import Any
 from edge_mtl.backends.profiling import profile_graph
 from edge_mtl.bench.layer_groups import LayerGroupMap
 from edge_mtl.bench.op_types import kind_of
+from edge_mtl.bench.profile import by_kind
 from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
-from edge_mtl.commands.profile import by_kind
 
 __all__ = ["AIMS", "OUTSIDE", "frame_by_kind", "reasons", "time_by_kind"]
 

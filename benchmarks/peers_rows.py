@@ -16,7 +16,7 @@ from kept_code import compiled
 from peer_runtimes import NncfRuntime, TorchRuntime, load_network, nncf_version, quantized_by_nncf
 from work_folder import WorkFolder
 
-from edge_mtl.backends import DEVICES, Backend, available, open_backend
+from edge_mtl.backends import Backend, available, open_backend, spec_of
 from edge_mtl.builder.candidate_graphs import candidate_graphs
 from edge_mtl.builder.candidates import Candidate, candidates, with_weight_bits
 from edge_mtl.bundle import REFERENCE_ONNX, Bundle
@@ -105,7 +105,7 @@ def ours(
             left_out.append(f"our {precision}: {error}")
             continue
         tried = with_weight_bits(tried, int8_recipe(bundle).weights.reduce_range, fingerprint())
-        tried = tuple(candidate for candidate in tried if DEVICES[candidate.backend] == "cpu")
+        tried = tuple(candidate for candidate in tried if spec_of(candidate.backend).device == "cpu")
         decided_by = {"bundle": bundle.digest, "recipe": int8_recipe(bundle).digest}
         places = {item: work.place(f"ours.{item.backend}.{_family(item)}.onnx", decided_by) for item in tried}
         if not all(path.is_file() for path in places.values()):

@@ -34,7 +34,7 @@ from work_folder import WorkFolder
 from edge_mtl.bench.compare import compare, read
 from edge_mtl.bench.conditions import MOST_STOLEN, disturbed
 from edge_mtl.bundle import find
-from edge_mtl.commands.terminal import Terminal
+from edge_mtl.cli.terminal import Terminal
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
 
@@ -140,7 +140,7 @@ def markdown(content: Mapping[str, Any]) -> str:
 def one_run(asked: argparse.Namespace, file: Path) -> int:
     """Measure once into `file`; the exit code, what went wrong printed."""
     command = [sys.executable, "-m", "edge_mtl.cli", "benchmark", str(asked.bundle), "--threads", str(asked.threads)]
-    command += ["--duration", str(asked.duration), *asked.options.split(), "--out", str(file.resolve())]
+    command += ["--duration", str(asked.duration), *asked.options.split(), "--save", str(file.resolve())]
     root = str(Path(__file__).resolve().parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -71,9 +71,9 @@ def _measure_here(request: dict[str, object], empty: int) -> dict[str, int]:
     import numpy as np
     from kept_code import compiled_file
 
-    from edge_mtl.backends import CompiledGraph, open_backend
+    from edge_mtl.backends import CompiledGraph, open_backend, spec_of
 
-    importlib.import_module(f"edge_mtl.backends.{request['backend']}")
+    importlib.import_module(spec_of(str(request["backend"])).module)
     runtime = _status("VmRSS")
     opened = []
     for path in map(Path, request["graphs"]):  # type: ignore[call-overload]

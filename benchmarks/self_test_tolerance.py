@@ -26,10 +26,10 @@ import numpy as np
 from conditions import Conditions
 from rendered_rooms import open_rooms
 
-from edge_mtl.backends import DEVICES, available, open_backend
+from edge_mtl.backends import available, open_backend, spec_of
 from edge_mtl.builder.candidates import candidates
 from edge_mtl.bundle import GOLDEN, OPTIMIZED_ONNX, Bundle
-from edge_mtl.calibration.frames import decode_image, load_calibration
+from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.device import fingerprint
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import AccuracyError, BuildError, EdgeMtlError
@@ -40,6 +40,7 @@ from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.onnx_graph.model import import_onnx
 from edge_mtl.quantization.learned import int8_graph, int8_recipe
 from edge_mtl.quantization.quantize import calibrate, insert_qdq
+from edge_mtl.sources.images import decode_image
 
 Array = np.ndarray
 
@@ -118,12 +119,12 @@ def graphs(bundle: Bundle, deploy: bytes, int8: Mapping[tuple[str, int], bytes])
         for candidate in found:
             integer = candidate.precision.startswith("int8")
             itself = candidate.precision == "fp32" and candidate.backend == "onnxruntime"
-            if not itself and DEVICES[candidate.backend] == "cpu":
+            if not itself and spec_of(candidate.backend).device == "cpu":
                 model = int8[candidate.backend, candidate.weight_bits] if integer else deploy
                 yield candidate.name, model, candidate.backend, candidate.precision
     store = EngineStore(bundle)
     for record in store.find():
-        if DEVICES[record.backend] != "cpu" and store.mismatch(record) is None and record.backend in store.runtimes:
+        if spec_of(record.backend).device != "cpu" and store.mismatch(record) is None and record.backend in store.runtimes:
             yield f"{record.precision} on {record.backend}", store.load(record), record.backend, record.precision
 
 

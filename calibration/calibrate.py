@@ -20,12 +20,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from edge_mtl import opencv
 from edge_mtl.cli import main as edge_mtl
 from edge_mtl.cli.arguments import MAX_DROP, UsageError, parse_budget
-from edge_mtl.commands.terminal import Terminal
+from edge_mtl.cli.terminal import Terminal
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import sha256_bytes
 
 if TYPE_CHECKING:
-    from edge_mtl.sources.recordings import FrameSource
+    from edge_mtl.sources.frame_source import FrameSource
 
 
 def main(arguments: list[str]) -> int:
@@ -43,21 +43,21 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--recipe", type=Path, help="how to quantize, TOML (default: the bundle's own, else the package's)")
     parser.add_argument("--out", type=Path, help="only write the chosen frames there, as images")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="JSON on standard output, and nothing else there")
+    parser.add_argument("--quiet", action="store_true", help="no progress and no remarks")
     asked = parser.parse_args(arguments)
-    terminal = Terminal(json_output=asked.json)
+    terminal = Terminal(json_output=asked.json, quiet=asked.quiet)
     try:
         opencv.require()
-        from edge_mtl.commands.calibrate import write_choice
-        from edge_mtl.commands.recalibrate import ChoiceOptions, run_source
+        from edge_mtl.cli.calibrate import SamplingOptions, calibrate_with, write_choice
 
-        options = ChoiceOptions(asked.count, asked.seed, asked.embedding)
+        options = SamplingOptions(asked.count, asked.seed, asked.embedding)
         budget = parse_budget(asked.max_drop)
         source = train_split(asked.config, asked.pool)
         if asked.out is not None:
             write_choice(terminal, asked.bundle, source, options, asked.out, threads=asked.threads)
         else:
-            run_source(
+            calibrate_with(
                 terminal,
                 asked.bundle,
                 source,
@@ -85,7 +85,7 @@ def train_split(config: Path, pool: int) -> FrameSource:
     from mtl.config import describe, load_config
     from mtl.datasets.sources import train_frames
 
-    from edge_mtl.sources.recordings import given_frames
+    from edge_mtl.calibration.source import given_frames
 
     settings = load_config(config)
     stage = settings.stages[-1]

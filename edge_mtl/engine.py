@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from edge_mtl import bundle as bundles
-from edge_mtl.backends import DEVICES, Backend
+from edge_mtl.backends import Backend, spec_of
 from edge_mtl.backends.selection import AUTO, parse_device
 from edge_mtl.engine_store.resolve import ResolvedEngine, resolve_engine
 from edge_mtl.errors import EngineClosed
@@ -68,8 +68,8 @@ class Engine:
 
         Args:
             bundle: a folder; by default $EDGE_MTL_BUNDLE, the newest in ./bundles, or the demo bundle.
-            backend: "onnxruntime", "openvino", "onnxruntime-cuda", "tensorrt" or "auto". A named one is used or refused,
-                never replaced.
+            backend: "onnxruntime", "openvino", "onnxruntime-cuda", "tensorrt", the name of a plug-in, or "auto". A named one
+                is used or refused, never replaced.
             precision: "fp32", "bf16", "fp16", "int8", "int8+bf16", "int8+fp16" or "auto"; likewise. "fp32" and "tf32",
                 which is FP32 with rounded products for ONNX Runtime on a GPU, need no built engine.
             device: "cpu", "cuda", "cuda:1" (the second GPU) or "auto"; likewise.
@@ -109,7 +109,7 @@ class Engine:
             device=index,
         )
         self._backend: Backend = choice.open(threads=threads, device=index)
-        self._workers = 2 if DEVICES[choice.backend] == "cuda" else 1
+        self._workers = 2 if spec_of(choice.backend).device == "cuda" else 1
         try:
             self._pipeline = InferencePipeline(self._backend, self._bundle.manifest, output_size=output_size)
             report = self._run_self_test(self_test, choice)

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never half of it. Knows nothing about bundles."""
+"""Writing files so that a reader sees the old content or the new, never half of it; places checked before long work."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ import contextlib
 import ctypes
 import errno
 import hashlib
+import math
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
+from typing import Any
+
+from edge_mtl.errors import BuildError
 
 __all__ = [
     "TEMPORARY_PREFIX",
     "atomic_directory",
     "exchange",
+    "plain",
+    "require_file_names",
+    "require_writable",
     "sha256_bytes",
     "sha256_file",
     "sweep_temporaries",
@@ -132,6 +140,40 @@ def sweep_temporaries(folder: Path, *, older_than_s: float = 3600.0) -> list[Pat
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
                 removed.append(entry)
     return removed
+
+
+def plain(content: Any) -> Any:
+    """`content` made of what JSON has: dataclasses become objects, tuples lists, NaN and infinity null, paths text."""
+    if is_dataclass(content) and not isinstance(content, type):
+        return plain(asdict(content))
+    if isinstance(content, Mapping):
+        return {str(key): plain(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple, set, frozenset)):
+        return [plain(value) for value in content]
+    if isinstance(content, (bool, str, int)) or content is None:
+        return content
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if hasattr(content, "tolist"):
+        return plain(content.tolist())
+    return str(content)
+
+
+def require_file_names(*paths: Path | None) -> None:
+    """Raises OSError where one of `paths` is a folder: found out before minutes of measuring."""
+    for path in paths:
+        if path is not None and path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "expected a file name, found a folder", str(path))
+
+
+def require_writable(folder: Path) -> None:
+    """Make `folder` and try to write into it. Raises BuildError where that does not work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as exc:
+        raise BuildError(f"{folder} cannot be written to ({exc.strerror or exc}). Choose another folder: --out DIR") from exc
 
 
 def sha256_bytes(payload: bytes) -> str:

@@ -1,6 +1,6 @@
 """Put a virtual rubber duck on the floor or the table of an image: right perspective, hidden by what stands before it.
 
-    python examples/ar_placement.py room.jpg --out placed.png
+    python examples/ar_placement.py room.jpg --save placed.png
     python examples/ar_placement.py tour.mp4 --frame 120 --on table --intrinsics 525,525,319.5,239.5
 
 Segmentation says what is floor, normals and depth say where the plane is, depth says what is nearer than the duck.
@@ -116,7 +116,10 @@ def region(pose: Pose, prediction: Prediction) -> tuple[slice, slice]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="an image or a video")
-    parser.add_argument("--out", type=Path, default=Path("out/placed.png"))
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE", default=Path("out/placed.png"), help="the image (default: %(default)s)"
+    )
+    parser.add_argument("--out", dest="save", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # until 0.3
     parser.add_argument("--frame", type=int, default=0, help="of a video, counted from 0")
     parser.add_argument("--on", choices=("auto", "floor", "table", "bed", "furniture"), default="auto")
     parser.add_argument("--at", help="pixel column,row to stand on, instead of where there is most room")
@@ -141,8 +144,8 @@ def main(arguments: list[str] | None = None) -> None:
     foot, room_m = free_spot(plane, prediction, at=at)
     pose = stand_on(plane, foot, asked.size if at else min(asked.size, max(0.08, 1.2 * room_m)))
     _, png = cv2.imencode(".png", place(frame, prediction, plane, pose)[:, :, ::-1])
-    write_atomic(asked.out, png.tobytes())
-    print(f"on the {name}, {np.linalg.norm(foot):.2f} m away, {pose.height_m:.2f} m high: {asked.out}")
+    write_atomic(asked.save, png.tobytes())
+    print(f"on the {name}, {np.linalg.norm(foot):.2f} m away, {pose.height_m:.2f} m high: {asked.save}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from edge_mtl.errors import FrameError
-from edge_mtl.sources.media import open_source
+from edge_mtl.sources.open_source import open_source
 
 
 def frame_of(source: str, number: int) -> np.ndarray:
@@ -17,7 +17,7 @@ def frame_of(source: str, number: int) -> np.ndarray:
         raise SystemExit(f"--frame should be 0 or more; found {number}")
     count = 0
     try:
-        for count, frame in enumerate(open_source(source).frames, 1):
+        for count, frame in enumerate(open_source(source).frames(), 1):
             if count == number + 1:
                 return frame.pixels
     except FrameError as error:

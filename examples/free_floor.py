@@ -1,6 +1,6 @@
 """Where can the robot drive? The floor that is surely free, and how far it reaches in every direction.
 
-    python examples/free_floor.py room.jpg --out out/floor.png --intrinsics 525,525,319.5,239.5
+    python examples/free_floor.py room.jpg --save out/floor.png --intrinsics 525,525,319.5,239.5
 
 A pixel is free floor if three things agree: the class says floor, the normal points up, and the point lies on the plane of
 the floor. Of that, what the robot can reach without a gap counts, less its own radius.
@@ -91,7 +91,10 @@ def paint(frame: np.ndarray, free: np.ndarray) -> np.ndarray:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="an image or a video")
-    parser.add_argument("--out", type=Path, default=Path("out/floor.png"))
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE", default=Path("out/floor.png"), help="the image (default: %(default)s)"
+    )
+    parser.add_argument("--out", dest="save", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # until 0.3
     parser.add_argument("--frame", type=int, default=0, help="of a video, counted from 0")
     parser.add_argument("--radius", type=float, default=0.2, help="of the robot in metres")
     parser.add_argument("--intrinsics", help="fx,fy,cx,cy of the camera; without it distances are right up to a factor")
@@ -110,8 +113,8 @@ def main(arguments: list[str] | None = None) -> None:
     for bearing, metres in zip(*reach_m(prediction, free, plane, radius_m=asked.radius), strict=True):
         print(f"{bearing:+6.1f} degrees {metres:5.2f} m {'#' * round(8 * metres)}")
     _, png = cv2.imencode(".png", paint(frame, free)[:, :, ::-1])
-    write_atomic(asked.out, png.tobytes())
-    print(f"free floor: {free.mean():.0%} of the image, in {asked.out}")
+    write_atomic(asked.save, png.tobytes())
+    print(f"free floor: {free.mean():.0%} of the image, in {asked.save}")
 
 
 if __name__ == "__main__":

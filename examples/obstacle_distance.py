@@ -17,7 +17,7 @@ from planes import ahead_and_right, find_plane
 
 from edge_mtl import Engine, Prediction
 from edge_mtl.image.geometry import points_of_depth
-from edge_mtl.sources.media import open_source
+from edge_mtl.sources.open_source import open_source
 
 NO_OBSTACLE = ("floor", "ceiling")
 LEAST_CONFIDENCE, LEAST_SHARE = 0.5, 0.003
@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     camera = [float(value) for value in asked.intrinsics.split(",")] if asked.intrinsics else None
     with Engine(asked.bundle, precision=asked.precision) as engine:
-        for frame in open_source(asked.source).frames:
+        for frame in open_source(asked.source).frames():
             print(frame.name)
             for obstacle in obstacles(engine.predict(frame.pixels, intrinsics=camera)):
                 side = "right" if obstacle.bearing_deg > 0 else "left"

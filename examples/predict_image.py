@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_mtl import Engine
-from edge_mtl.sources.media import read_image
+from edge_mtl.sources.images import read_image
 
 image = read_image(Path(sys.argv[1]))  # (H, W, 3) uint8 RGB
 

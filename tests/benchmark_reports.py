@@ -13,7 +13,7 @@ from edge_mtl.bench.fixed_rate import FixedRateRow
 from edge_mtl.bench.interleaved import WarmUp
 from edge_mtl.bench.report import BenchmarkReport, BenchmarkRow, Memory, StartUp, differences
 from edge_mtl.bench.statistics import Interval, distribution, ratio_interval, verdict
-from edge_mtl.commands.terminal import plain
+from edge_mtl.files import plain
 
 BASELINE = "fp32 on onnxruntime, plain"
 EVIL = 'int8 on <b>"openvino"</b> & more'

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,12 +22,46 @@ from onnx.reference import ReferenceEvaluator
 
 from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle, write_bundle
 from edge_mtl.manifest import InputSpec
-from edge_mtl.tasks import DEPTH, NORMALS, NYU13_CLASSES, NYU_TASKS, SEGMENTATION, TASK_NAMES, VOID, Specs, kind_of, ordered
+from edge_mtl.tasks import (
+    DEPTH,
+    NORMALS,
+    NYU_TASKS,
+    SEGMENTATION,
+    TASK_NAMES,
+    VOID,
+    DepthMap,
+    LabelMap,
+    NormalMap,
+    Result,
+    Specs,
+    TaskSpec,
+    kind_of,
+    ordered,
+)
+from edge_mtl.tasks.finishing import Answer
 
 HEIGHT, WIDTH = 64, 96
 OPSET, IR_VERSION = 20, 10
 HOST_OUTPUTS = {SEGMENTATION: "segmentation_logits", DEPTH: "depth_quarter", NORMALS: "normals_quarter"}
-CHANNELS = {SEGMENTATION: len(NYU13_CLASSES), DEPTH: 1, NORMALS: 3}
+CHANNELS = {SEGMENTATION: 13, DEPTH: 1, NORMALS: 3}
+
+
+def specs(tasks: Sequence[str] = TASK_NAMES) -> dict[str, TaskSpec]:
+    """Some of the study's three tasks."""
+    return {name: NYU_TASKS[name] for name in TASK_NAMES if name in tasks}
+
+
+def answer_of(maps: Mapping[str, Any], *, bad_values: int = 0, confidence: Any = None) -> Answer:
+    """Maps by the names of the study's tasks as the answer of a graph; a map that is None is left out."""
+    made: dict[str, Result] = {}
+    for name, values in maps.items():
+        if name == SEGMENTATION and values is not None:
+            made[name] = LabelMap(NYU_TASKS[name], values, confidence)
+        elif name == DEPTH and values is not None:
+            made[name] = DepthMap(NYU_TASKS[name], values)
+        elif name == NORMALS and values is not None:
+            made[name] = NormalMap(NYU_TASKS[name], values)
+    return Answer(made, bad_values)
 
 
 def canonical_intrinsics(height: int = HEIGHT, width: int = WIDTH) -> tuple[float, float, float, float]:
@@ -99,7 +134,7 @@ def make_bundle(
     path: Path,
     *,
     tasks: Sequence[str] = TASK_NAMES,
-    specs: Specs | None = None,
+    of_kinds: Specs | None = None,
     height: int = HEIGHT,
     width: int = WIDTH,
     seed: int = 0,
@@ -115,7 +150,7 @@ def make_bundle(
 
     Args:
         tasks: any subset of the three.
-        specs: of any kinds, in place of `tasks`, with their graphs as `plain` and `deploy`.
+        of_kinds: tasks of any kinds, in place of `tasks`, with their graphs as `plain` and `deploy`.
         calibration, evaluation, golden: how many frames of each.
         plain, deploy: graphs to store in place of the tiny network's; golden outputs come from `deploy`.
         placement: "graph" leaves the optimized ONNX out, so that an engine runs the plain one.
@@ -150,7 +185,7 @@ def make_bundle(
         Path(path),
         fill,
         name="tiny",
-        tasks=ordered({name: NYU_TASKS[name] for name in tasks} if specs is None else specs),
+        tasks=specs(tasks) if of_kinds is None else ordered(of_kinds),
         input=InputSpec(height, width),
         canonical_intrinsics=canonical_intrinsics(height, width),
         provenance={"dataset": "random images", "dataset_licence": "none needed", "command": "tests/bundles.py"},

@@ -16,6 +16,8 @@ from edge_mtl.cli import app
 ROOT = Path(__file__).resolve().parents[1]
 GROUP: Any = typer.main.get_command(app)
 COMMANDS: dict[str, Any] = GROUP.commands
+PRESENT = {name: command for name, command in COMMANDS.items() if not command.hidden}
+"""Without the old names."""
 DOCUMENTS = sorted(
     path
     for pattern in ("*.md", "docs/*.md", "docs/guides/*.md", "docs/decisions/*.md", "benchmarks/*.md")

@@ -33,8 +33,8 @@ Metrics = dict[str, float | None]
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, measure, print; the exit code."""
-    asked = _parser().parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    asked = _parser().parse_args(_with_save(sys.argv[1:] if arguments is None else arguments))
+    console = Console(width=None if sys.stdout.isatty() else 160, stderr=asked.json)
     try:
         opencv.require()
         from mtl.evaluation_targets import FrameChoice
@@ -48,10 +48,14 @@ def main(arguments: list[str] | None = None) -> int:
         _report(metrics, single, records, split=asked.split, console=console)
         if asked.out is not None:
             _write_report(asked, {**{f"single: {name}": one for name, one in single.items()}, **metrics}, records, console)
-        if asked.json is not None:
+        if asked.save is not None or asked.json:
             numbers = {"metrics": metrics, "single": single, "recorded_on_validation": records}
             models = list(map(str, asked.models))
-            _write(asked.json, {"models": models, "split": asked.split, **conditions.describe(), **numbers})
+            text = _text({"models": models, "split": asked.split, **conditions.describe(), **numbers})
+            if asked.save is not None:
+                _write(asked.save, text)
+            if asked.json:
+                sys.stdout.write(text)
     except EdgeMtlError as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return error.exit_code
@@ -172,11 +176,26 @@ def _name(subject: EvaluationTarget, own: str, *, alone: bool) -> str:
     return f"{own} {subject.name}".strip()
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
+def _text(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, sort_keys=True) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
     try:
-        write_atomic(path, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+        write_atomic(path, text.encode())
     except OSError as exc:
         raise BuildError(f"{path} could not be written: {exc.strerror}") from exc
+
+
+def _with_save(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `--save FILE.json` for what was `--json FILE.json` until 0.2; that goes away in 0.3."""
+    found = list(arguments)
+    for place, word in enumerate(found):
+        follows = found[place + 1] if place + 1 < len(found) else ""
+        if word.startswith("--json=") or (word == "--json" and follows.endswith(".json")):
+            found[place] = word.replace("--json", "--save", 1)
+            print("evaluate: `--json FILE` is now `--save FILE`; the old name goes away in 0.3", file=sys.stderr)
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -193,7 +212,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", type=size_argument, metavar="HxW", help="size rooms are rendered at (default: the network's)")
     parser.add_argument("--engines", action="store_true", help="measure the bundle's engines on this machine too")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write a report there: table, gradients' cosines, numbers")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the numbers there as JSON")
+    parser.add_argument("--json", action="store_true", help="JSON on standard output, and nothing else there")
     return parser
 
 

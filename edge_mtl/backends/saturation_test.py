@@ -9,10 +9,10 @@ from contextlib import closing
 
 import numpy as np
 
-from edge_mtl.backends import Backend, open_backend
+from edge_mtl.backends import open_unguarded
 from edge_mtl.onnx_graph.model import import_onnx
 
-__all__ = ["adds_exactly", "hardest_layer", "open_unguarded"]
+__all__ = ["adds_exactly", "hardest_layer"]
 
 _CHANNELS, _SIDE = 32, 8
 _BRIGHTEST = 255
@@ -31,15 +31,6 @@ def adds_exactly(runtime: str, *, weight: int = 127) -> bool:
         found = opened.run({"x": np.full((1, _CHANNELS, _SIDE, _SIDE), _BRIGHTEST, np.float32)})["y"]
     expected = _BRIGHTEST * weight * _CHANNELS
     return bool((np.abs(found - expected) <= 1e-4 * expected).all())
-
-
-def open_unguarded(runtime: str, model: bytes, *, threads: int) -> Backend:
-    """An INT8 graph in `runtime`, also where its backend refuses what it would compute wrongly. Raises as `open_backend`."""
-    if runtime != "openvino":
-        return open_backend(runtime, model, threads=threads, precision="int8")
-    from edge_mtl.backends.openvino import OpenVinoBackend
-
-    return OpenVinoBackend(model, threads=threads, precision="int8")
 
 
 def hardest_layer(weight: int) -> bytes:

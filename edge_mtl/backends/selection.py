@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edge_mtl.backends import DEVICES, Availability
+from edge_mtl.backends import BACKENDS, Availability, spec_of
 from edge_mtl.cuda.gpus import Gpu, gpus
 from edge_mtl.errors import BackendUnavailable
 
-__all__ = ["AUTO", "check_any", "check_named", "on_kind", "parse_device", "resolve_gpu"]
+__all__ = ["AUTO", "check_any", "check_known", "check_named", "on_kind", "parse_device", "resolve_gpu"]
 
 AUTO = "auto"
 
@@ -36,19 +36,25 @@ def on_kind(found: Mapping[str, Availability], kind: str) -> dict[str, Availabil
     """`found`, where backends of another kind of device than `kind` are not usable; each says so."""
     if kind == AUTO:
         return dict(found)
-    others = f"does not run on {kind}. Choose {AUTO} or one of: {', '.join(name for name in found if DEVICES[name] == kind)}"
+    there = ", ".join(name for name in found if spec_of(name).device == kind)
+    others = f"does not run on {kind}. Choose {AUTO} or one of: {there}"
     return {
-        name: entry if DEVICES[name] == kind else Availability(False, "", f"{name} {others}", entry.extra)
+        name: entry if spec_of(name).device == kind else Availability(False, "", f"{name} {others}", entry.extra)
         for name, entry in found.items()
     }
+
+
+def check_known(backend: str) -> None:
+    """Raises BackendUnavailable where a backend was named that does not exist, with what may be named."""
+    if backend not in (AUTO, *BACKENDS):
+        raise BackendUnavailable(f"Unknown backend {backend!r}. Choose {AUTO} or one of: {', '.join(BACKENDS)}")
 
 
 def check_named(found: Mapping[str, Availability], backend: str) -> None:
     """Raises BackendUnavailable where a backend was named that does not exist or is not usable here."""
     if backend == AUTO:
         return
-    if backend not in found:
-        raise BackendUnavailable(f"Unknown backend {backend!r}. Choose {AUTO} or one of: {', '.join(found)}")
+    check_known(backend)
     if not found[backend].usable:
         raise BackendUnavailable(found[backend].reason)
 
@@ -56,5 +62,5 @@ def check_named(found: Mapping[str, Availability], backend: str) -> None:
 def check_any(found: Mapping[str, Availability], kind: str) -> None:
     """Raises BackendUnavailable where nothing runs on the kind of device asked for; says why, for each backend of it."""
     if kind != AUTO and not any(entry.usable for entry in found.values()):
-        reasons = "; ".join(f"{name}: {entry.reason}" for name, entry in found.items() if DEVICES[name] == kind)
+        reasons = "; ".join(f"{name}: {entry.reason}" for name, entry in found.items() if spec_of(name).device == kind)
         raise BackendUnavailable(f"Nothing here runs on {kind}. {reasons}")

@@ -13,7 +13,7 @@ from itertools import cycle, islice
 
 import numpy as np
 
-from edge_mtl.backends import TAKES_GRAPHS, Backend, open_backend
+from edge_mtl.backends import Backend, open_backend, spec_of
 from edge_mtl.bench.targets import BatchTarget, Facts
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError
@@ -58,7 +58,7 @@ def batch_line_up(
     """
     frames = list(islice(cycle([item.frame for item in islice(evaluation_frames(bundle), batch)] or [frame]), batch))
     for graph in graphs:
-        if graph.backend not in TAKES_GRAPHS:
+        if not spec_of(graph.backend).takes_graphs:
             raise BackendUnavailable(
                 f"--batch {batch}: {graph.name} runs a plan, which was built for one frame at a time. "
                 "Name another backend with --backend, or leave --batch away."

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.backends import DEVICES, open_backend
+from edge_mtl.backends import open_backend, spec_of
+from edge_mtl.backends.reference import REFERENCE_RUNTIME
 from edge_mtl.backends.selection import AUTO, parse_device, resolve_gpu
 from edge_mtl.bench.batches import ALONE, Graph, batch_line_up
 from edge_mtl.bench.targets import BenchmarkTarget, EngineTarget, GraphTarget
@@ -28,7 +29,7 @@ from edge_mtl.evaluation.labelled_frames import evaluation_frames
 __all__ = ["BASELINE", "TargetFilter", "collect_targets", "find_bundles", "first_frame", "planned"]
 
 Array = np.ndarray
-BASELINE = "fp32 on onnxruntime, plain"
+BASELINE = f"fp32 on {REFERENCE_RUNTIME}, plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,35 +51,35 @@ class TargetFilter:
     device: str = AUTO
 
 
-def find_bundles(wanted: TargetFilter) -> tuple[Bundle, ...]:
+def find_bundles(targets: TargetFilter) -> tuple[Bundle, ...]:
     """The bundles, opened. Raises BundleError."""
-    return tuple(find(path) for path in wanted.bundles) or (find(None),)
+    return tuple(find(path) for path in targets.bundles) or (find(None),)
 
 
-def planned(bundles: Sequence[Bundle], wanted: TargetFilter) -> dict[str, Any]:
+def planned(bundles: Sequence[Bundle], targets: TargetFilter) -> dict[str, Any]:
     """What `collect_targets` is going to open, before anything is loaded: "baseline", "frame_size", "rows" ("name", "batch").
 
     As in the benchmark's JSON. Raises as `collect_targets` does.
     """
     names: list[str] = []
-    kind, index = parse_device(wanted.device)
+    kind, index = parse_device(targets.device)
     for bundle, prefix in zip(bundles, _prefixes(bundles), strict=True):
         names.append(f"{prefix}{BASELINE}")
-        for backend, precision, record in _records(EngineStore(bundle, gpu=resolve_gpu(index)), wanted):
+        for backend, precision, record in _records(EngineStore(bundle, gpu=resolve_gpu(index)), targets):
             found: ResolvedEngine | EngineRecord = record or resolve_engine(
-                bundle, backend=backend, precision=precision, threads=wanted.threads, kind=kind, device=index
+                bundle, backend=backend, precision=precision, threads=targets.threads, kind=kind, device=index
             )
             names.append(f"{prefix}{found.precision} on {found.backend}")
-    names = [each for name in dict.fromkeys(names) for each in ((name,) if wanted.batch == 1 else (name, f"{name}{ALONE}"))]
+    names = [each for name in dict.fromkeys(names) for each in ((name,) if targets.batch == 1 else (name, f"{name}{ALONE}"))]
     size = bundles[0].manifest.input
     return {
         "baseline": names[0],
         "frame_size": [size.height, size.width],
-        "rows": [{"name": name, "batch": wanted.batch} for name in names],
+        "rows": [{"name": name, "batch": targets.batch} for name in names],
     }
 
 
-def collect_targets(bundles: Sequence[Bundle], wanted: TargetFilter, stack: contextlib.ExitStack) -> list[BenchmarkTarget]:
+def collect_targets(bundles: Sequence[Bundle], targets: TargetFilter, stack: contextlib.ExitStack) -> list[BenchmarkTarget]:
     """Open all of them; the first is the baseline. `stack` closes them.
 
     Raises:
@@ -87,12 +88,12 @@ def collect_targets(bundles: Sequence[Bundle], wanted: TargetFilter, stack: cont
     subjects: list[BenchmarkTarget] = []
     for bundle, prefix in zip(bundles, _prefixes(bundles), strict=True):
         frame = first_frame(bundle)
-        if wanted.batch != 1:
-            for several in batch_line_up(bundle, frame, wanted.batch, wanted.threads, _graphs(bundle, wanted, prefix)):
+        if targets.batch != 1:
+            for several in batch_line_up(bundle, frame, targets.batch, targets.threads, _graphs(bundle, targets, prefix)):
                 stack.callback(several.close)
                 subjects.append(several)
             continue
-        for subject in (_plain(bundle, frame, wanted, prefix), *_engines(bundle, frame, wanted, prefix)):
+        for subject in (_plain(bundle, frame, targets, prefix), *_engines(bundle, frame, targets, prefix)):
             stack.callback(subject.close)
             subjects.append(subject)
     return subjects
@@ -113,22 +114,22 @@ def first_frame(bundle: Bundle) -> Array:
     return np.full((bundle.manifest.input.height, bundle.manifest.input.width, 3), 128, np.uint8) if found is None else found
 
 
-def _plain(bundle: Bundle, frame: Array, wanted: TargetFilter, prefix: str) -> BenchmarkTarget:
+def _plain(bundle: Bundle, frame: Array, targets: TargetFilter, prefix: str) -> BenchmarkTarget:
     """The baseline: model.onnx in FP32 with ONNX Runtime, as anyone can run it."""
     model = bundle.read(REFERENCE_ONNX)
     started = time.perf_counter()
-    backend = open_backend("onnxruntime", model, threads=wanted.threads)
+    backend = open_backend(REFERENCE_RUNTIME, model, threads=targets.threads)
     load_s = time.perf_counter() - started
     return GraphTarget(f"{prefix}{BASELINE}", bundle, backend, frame, load_s=load_s, size_bytes=len(model))
 
 
-def _engines(bundle: Bundle, frame: Array, wanted: TargetFilter, prefix: str) -> Iterator[BenchmarkTarget]:
+def _engines(bundle: Bundle, frame: Array, targets: TargetFilter, prefix: str) -> Iterator[BenchmarkTarget]:
     """Every engine that was asked for and this device can run, fastest first; without any, what an Engine runs then."""
-    store = EngineStore(bundle, gpu=resolve_gpu(parse_device(wanted.device)[1]))
+    store = EngineStore(bundle, gpu=resolve_gpu(parse_device(targets.device)[1]))
     seen: set[str] = set()
-    for backend, precision, record in _records(store, wanted):
+    for backend, precision, record in _records(store, targets):
         if record is None:
-            subject = _by_engine(bundle, frame, wanted, prefix, backend, precision)
+            subject = _by_engine(bundle, frame, targets, prefix, backend, precision)
             if subject.name not in seen:
                 seen.add(subject.name)
                 yield subject
@@ -138,34 +139,34 @@ def _engines(bundle: Bundle, frame: Array, wanted: TargetFilter, prefix: str) ->
         name = f"{prefix}{record.precision} on {record.backend}"
         if name not in seen:
             seen.add(name)
-            yield _built(bundle, frame, wanted, name, store, record)
+            yield _built(bundle, frame, targets, name, store, record)
 
 
-def _records(store: EngineStore, wanted: TargetFilter) -> Iterator[tuple[str, str, EngineRecord | None]]:
+def _records(store: EngineStore, targets: TargetFilter) -> Iterator[tuple[str, str, EngineRecord | None]]:
     """By backend and precision that were asked for, engines that fit this device, fastest first; None where there are none."""
-    kind, _ = parse_device(wanted.device)
-    for backend in wanted.backends:
-        for precision in wanted.precisions:
+    kind, _ = parse_device(targets.device)
+    for backend in targets.backends:
+        for precision in targets.precisions:
             found = [
                 record
                 for record in store.find(precision=precision, backend=backend)
-                if kind in (AUTO, DEVICES.get(record.backend))
+                if kind in (AUTO, spec_of(record.backend).device)
             ]
             usable = [record for record in found if store.mismatch(record) is None and record.backend in store.runtimes]
             for record in usable or (None,):
                 yield backend, precision, record
 
 
-def _graphs(bundle: Bundle, wanted: TargetFilter, prefix: str) -> Iterator[Graph]:
+def _graphs(bundle: Bundle, targets: TargetFilter, prefix: str) -> Iterator[Graph]:
     """The same as graphs of one frame, the baseline first."""
-    yield Graph(f"{prefix}{BASELINE}", "onnxruntime", "fp32", bundle.read(REFERENCE_ONNX))
-    store = EngineStore(bundle, gpu=resolve_gpu(parse_device(wanted.device)[1]))
+    yield Graph(f"{prefix}{BASELINE}", REFERENCE_RUNTIME, "fp32", bundle.read(REFERENCE_ONNX))
+    store = EngineStore(bundle, gpu=resolve_gpu(parse_device(targets.device)[1]))
     seen: set[str] = set()
-    for backend, precision, record in _records(store, wanted):
+    for backend, precision, record in _records(store, targets):
         if record is None:
-            kind, index = parse_device(wanted.device)
+            kind, index = parse_device(targets.device)
             chosen = resolve_engine(
-                bundle, backend=backend, precision=precision, threads=wanted.threads, kind=kind, device=index
+                bundle, backend=backend, precision=precision, threads=targets.threads, kind=kind, device=index
             )
             graph = Graph(f"{prefix}{chosen.precision} on {chosen.backend}", chosen.backend, chosen.precision, chosen.model)
         else:
@@ -177,9 +178,9 @@ def _graphs(bundle: Bundle, wanted: TargetFilter, prefix: str) -> Iterator[Graph
 
 
 def _by_engine(
-    bundle: Bundle, frame: Array, wanted: TargetFilter, prefix: str, backend: str, precision: str
+    bundle: Bundle, frame: Array, targets: TargetFilter, prefix: str, backend: str, precision: str
 ) -> BenchmarkTarget:
-    engine = Engine(bundle, backend=backend, precision=precision, device=wanted.device, threads=wanted.threads)
+    engine = Engine(bundle, backend=backend, precision=precision, device=targets.device, threads=targets.threads)
     graph = OPTIMIZED_ONNX if engine.info.placement == "host" else REFERENCE_ONNX
     return EngineTarget(
         f"{prefix}{engine.info.precision} on {engine.info.backend}",
@@ -191,12 +192,12 @@ def _by_engine(
 
 
 def _built(
-    bundle: Bundle, frame: Array, wanted: TargetFilter, name: str, store: EngineStore, record: EngineRecord
+    bundle: Bundle, frame: Array, targets: TargetFilter, name: str, store: EngineStore, record: EngineRecord
 ) -> BenchmarkTarget:
     preferred = store.select(precision=record.precision, backend=record.backend).record
     if preferred is not None and preferred.key == record.key:
         engine = Engine(
-            bundle, backend=record.backend, precision=record.precision, device=wanted.device, threads=wanted.threads
+            bundle, backend=record.backend, precision=record.precision, device=targets.device, threads=targets.threads
         )
         return EngineTarget(name, bundle, engine, frame, size_bytes=record.size)
     # An Engine would take a faster one: this one is timed without it.
@@ -204,10 +205,10 @@ def _built(
     opened = open_backend(
         record.backend,
         store.load(record),
-        threads=wanted.threads,
+        threads=targets.threads,
         precision=record.precision,
         compiled=store.compiled.load(record)[0],
-        device=parse_device(wanted.device)[1],
+        device=parse_device(targets.device)[1],
     )
     load_s = time.perf_counter() - started
     return GraphTarget(name, bundle, opened, frame, load_s=load_s, key=record.key, size_bytes=record.size)

@@ -11,15 +11,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from edge_mtl.bench.conditions import disturbed
 from edge_mtl.bench.statistics import FEWEST_SAMPLES, Interval
-from edge_mtl.errors import BundleError
+from edge_mtl.errors import BundleError, RegressionError
 
-__all__ = ["THRESHOLD", "Change", "Comparison", "check_comparable", "compare", "read"]
+__all__ = ["THRESHOLD", "Change", "Comparison", "check_comparable", "compare", "judge", "read"]
 
 THRESHOLD = 0.05
 """Share by which repeated runs of one benchmark on one noisy machine are expected to agree."""
@@ -75,6 +75,29 @@ class Comparison:
     def regressions(self) -> tuple[str, ...]:
         """Names of rows that became slower, and of those that the second run does not have any more."""
         return (*(change.name for change in self.slower), *self.only_before)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Values for JSON."""
+        return {**asdict(self), "regressions": list(self.regressions)}
+
+
+def judge(found: Comparison) -> None:
+    """Raises RegressionError where a row became slower or is gone."""
+    sentences = []
+    if found.slower:
+        worst = min((change.change for change in found.slower), key=lambda change: change.value)
+        names = ", ".join(change.name for change in found.slower)
+        sentences.append(
+            f"slower than before against {found.baseline}: {names}; worst {worst.value:.3f}× "
+            f"({worst.low:.3f} to {worst.high:.3f}), at least {1 / (1 + found.threshold):.3f}× was expected."
+        )
+    if found.only_before:
+        sentences.append(
+            f"not measured any more, which counts as slower: {', '.join(found.only_before)}. "
+            "Build what is missing with edge-mtl build-engine, or measure both with the same options."
+        )
+    if sentences:
+        raise RegressionError(" ".join(sentences))
 
 
 def read(path: Path) -> dict[str, Any]:

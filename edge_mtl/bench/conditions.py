@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_mtl import opencv
+from edge_mtl.backends import BACKENDS
 from edge_mtl.bench.sensors.nvml import Nvml
 from edge_mtl.bench.sensors.state import processor_shares, read_state, throttling
 from edge_mtl.device import fingerprint
@@ -25,10 +26,6 @@ __all__ = ["MOST_STOLEN", "Conditions", "commit", "disturbed"]
 MOST_STOLEN = 0.1
 """Share of the processors' time that others may take during a benchmark: guests of the same host, processes of the machine."""
 
-_PACKAGES = (
-    *("edge-mtl", "numpy", *opencv.DISTRIBUTIONS, "onnxruntime", "onnxruntime-gpu", "openvino"),
-    *("tensorrt", "tensorrt-rtx", "pycuda", "onnx", "torch"),
-)
 _GIT_TIMEOUT_S = 30
 
 
@@ -54,7 +51,7 @@ class Conditions:
             "commit": commit(),
             "command": self._command,
             "device": {**device.to_dict(), "description": device.describe(), "key": device.key},
-            "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+            "versions": {name: version for name in _packages() if (version := _version(name))},
             "state": {"before": self._before.to_dict(), "after": after.to_dict()},
             "throttling": list(throttling(self._before, after)),
         }
@@ -109,6 +106,13 @@ def _git(git: str, folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _packages() -> tuple[str, ...]:
+    """Distributions whose versions are named, those of every runtime among them."""
+    runtimes = [name for spec in BACKENDS.values() for names in spec.packages.values() for name in names]
+    listed = ("edge-mtl", "numpy", *opencv.DISTRIBUTIONS, *runtimes, "pycuda", "onnx", "torch")
+    return tuple(dict.fromkeys(name.replace("_", "-") for name in listed))
 
 
 def _version(package: str) -> str | None:

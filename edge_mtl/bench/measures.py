@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -19,11 +19,13 @@ from edge_mtl.bench.sensors.nvml import Nvml
 from edge_mtl.bench.sensors.sources import EnergySource
 from edge_mtl.bench.statistics import median_interval
 from edge_mtl.bench.targets import BenchmarkTarget
-from edge_mtl.commands.terminal import Step
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.evaluation.metrics import TaskMetrics
 
-__all__ = ["add_accuracy", "add_energy", "add_fixed_rate", "add_footprints", "add_streams"]
+__all__ = ["Step", "add_accuracy", "add_energy", "add_fixed_rate", "add_footprints", "add_streams"]
+
+Step = Callable[[str, int, int], None]
+"""Reports progress: (what is being done, how many are done, of how many); 0 of 0 where nothing can be counted."""
 
 _RECORDING_S, _FEWEST_FRAMES, _MOST_FRAMES = 0.5, 6, 64
 _STREAM_ROUNDS = 6

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from edge_mtl.backends import DEVICES
+from edge_mtl.backends import spec_of
+from edge_mtl.backends.reference import REFERENCE_RUNTIME
 from edge_mtl.bench.latency import LatencyReport
 from edge_mtl.builder.candidate_builds import BASELINE, CandidateBuild
 from edge_mtl.builder.report import BuildReport, BuildRow
@@ -48,7 +49,7 @@ def engine_record(
         options[_GRAPH] = REFERENCE_ONNX
     if build.plan is not None:
         options |= asked.key_values() | {"library": build.plan.library}
-    gpu = store.gpu if DEVICES[candidate.backend] == "cuda" else None
+    gpu = store.gpu if spec_of(candidate.backend).device == "cuda" else None
     key = engine_key(
         backend=candidate.backend,
         runtime_version=version,
@@ -86,7 +87,7 @@ def engine_record(
 
 def _has_bits(build: CandidateBuild) -> bool:
     """Whether the build chose the bits of its weights."""
-    return build.quantized and DEVICES[build.candidate.backend] == "cpu"
+    return build.quantized and spec_of(build.candidate.backend).device == "cpu"
 
 
 def baseline_row(baseline: CandidateBuild, name: str, bundle: Bundle, timed: LatencyReport) -> BuildRow:
@@ -188,7 +189,7 @@ def warnings_of(
 def reused(store: EngineStore, record: EngineRecord, frames: CalibrationSet | None, seconds: float) -> BuildReport:
     baseline = BuildRow(
         precision="fp32",
-        backend="onnxruntime",
+        backend=REFERENCE_RUNTIME,
         reason="FP32 as anyone can run it",
         baseline=True,
         latency_ms=record.baseline_latency_ms,

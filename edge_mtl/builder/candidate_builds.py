@@ -7,20 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import cast
 
-from edge_mtl.backends import DEVICES, Backend, CompiledGraph, available, compile_graph, open_backend
-from edge_mtl.backends.tensorrt.api import find_library
+from edge_mtl.backends import Backend, CompiledGraph, available, compile_graph, open_backend, spec_of
+from edge_mtl.backends.reference import reference_runtime
 from edge_mtl.bench.latency import LatencyReport, measure_interleaved
 from edge_mtl.builder.candidates import Candidate
-from edge_mtl.builder.tensorrt.builder import PlanReport, build_plan
-from edge_mtl.builder.tensorrt.options import PlanOptions, PlanPrecision
+from edge_mtl.builder.converters import BuiltPlan, converter_of
+from edge_mtl.builder.tensorrt.options import PlanOptions
 from edge_mtl.bundle import GOLDEN, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
-from edge_mtl.cuda import CudaError, current_gpu
+from edge_mtl.cuda import CudaError
 from edge_mtl.engine_store.engines import EngineStore
-from edge_mtl.engine_store.sidecars import PLAN_BACKENDS
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError, BundleError, InferenceError
 from edge_mtl.evaluation.budget import DEFAULT_BUDGET, Budget, Verdict, judge
 from edge_mtl.evaluation.exact_arithmetic import require_exact
@@ -55,7 +53,7 @@ class CandidateBuild:
 
     candidate: Candidate
     model: bytes
-    plan: PlanReport | None = None
+    plan: BuiltPlan | None = None
     compiled: CompiledGraph | None = None
     backend: Backend | None = None
     path: InferencePipeline | None = None
@@ -78,21 +76,20 @@ class CandidateBuild:
 def build_candidate_plan(
     build: CandidateBuild, store: EngineStore, asked: PlanOptions, progress: Progress, *, device: int = 0
 ) -> None:
-    """What TensorRT makes of a graph for the GPU `device`; a failure is the candidate's, and others go on."""
+    """What a runtime that takes no graphs makes of one for the GPU `device`; a failure is the candidate's, others go on."""
     candidate = build.candidate
-    if candidate.backend not in PLAN_BACKENDS:
+    converter = converter_of(candidate.backend)
+    if converter is None:
         return
-    options = replace(asked, precision=cast(PlanPrecision, candidate.precision))
     try:
-        with current_gpu(device):
-            build.plan = build_plan(
-                find_library(),
-                build.model,
-                options,
-                cache_folder=store.timings,
-                device=device,
-                progress=partial(progress, "plan"),
-            )
+        build.plan = converter.convert(
+            build.model,
+            precision=candidate.precision,
+            asked=asked,
+            cache_folder=store.timings,
+            device=device,
+            progress=partial(progress, "plan"),
+        )
     except (BackendUnavailable, BuildError, CudaError) as exc:
         build.failure = exc
 
@@ -115,7 +112,7 @@ def open_and_test(build: CandidateBuild, bundle: Bundle, threads: int | None, st
         if backend.info.loading != "compiled code":
             build.compiled = None
         build.self_test = run_self_test(backend, bundle)
-        if build.quantized and DEVICES[candidate.backend] == "cpu":
+        if build.quantized and spec_of(candidate.backend).device == "cpu":
             require_exact(backend, build.model, bundle, threads=threads)
     except (AccuracyError, BackendUnavailable, InferenceError) as exc:
         build.failure = exc
@@ -146,9 +143,9 @@ def nothing_passed(builds: Sequence[CandidateBuild]) -> Exception:
 
 
 def open_baseline(bundle: Bundle, threads: int | None, stack: ExitStack) -> tuple[CandidateBuild, str]:
-    """FP32 of the reference ONNX, in ONNX Runtime where it is here: what anyone can run without this package."""
+    """FP32 of the reference ONNX, in the reference runtime where it is here: what anyone can run without this package."""
     name = REFERENCE_ONNX if bundle.has(REFERENCE_ONNX) else OPTIMIZED_ONNX
-    runtime = "onnxruntime" if available()["onnxruntime"].usable else "openvino"
+    runtime = reference_runtime(available())
     build = CandidateBuild(Candidate(runtime, "fp32"), bundle.read(name))
     backend = stack.enter_context(closing(open_backend(runtime, build.model, threads=threads, precision="fp32")))
     build.backend, build.path = backend, InferencePipeline(backend, bundle.manifest)

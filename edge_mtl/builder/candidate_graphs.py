@@ -1,4 +1,4 @@
-"""The graph of every candidate: quantized once for each kind of runtime, halved where the graph decides that.
+"""The graph of every candidate: quantized once for each Q/DQ style, halved where the graph decides that.
 
 Knows recipes, quantization and precisions; runs nothing but calibration, and knows nothing about engines.
 """
@@ -9,22 +9,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from glob import escape
 
-from edge_mtl.backends import DEVICES
+from edge_mtl.backends import spec_of, style_of
 from edge_mtl.builder.candidates import DEPTHWISE, Candidate, target_of
+from edge_mtl.builder.converters import converter_of
 from edge_mtl.builder.tensorrt.half import to_half
-from edge_mtl.builder.tensorrt.images import with_casts_at_the_ends
 from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.calibration.frames import OWN_FRAMES, CalibrationSet
-from edge_mtl.engine_store.sidecars import PLAN_BACKENDS
 from edge_mtl.errors import BuildError
 from edge_mtl.onnx_graph.allowlist import check_graph
 from edge_mtl.onnx_graph.model import GraphIndex, attribute, facts, parse
 from edge_mtl.quantization.layers import layer_name
 from edge_mtl.quantization.learned import int8_graph
 from edge_mtl.quantization.quantize import Calibrated, calibrate, insert_qdq
-from edge_mtl.quantization.recipes import TENSORRT_INT8, LayerOverride, Recipe, load_recipe
+from edge_mtl.quantization.recipes import LayerOverride, Recipe, recipe_for
 
-__all__ = ["CandidateGraphs", "candidate_graphs", "named_by", "plan_recipe"]
+__all__ = ["CandidateGraphs", "candidate_graphs", "named_by"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -51,8 +50,8 @@ def candidate_graphs(
 
     Args:
         frames: for ranges; not needed where nothing is quantized.
-        recipe: for processors, and for TensorRT if it names that among its targets.
-        weak: TensorRT chooses among types by itself: its graphs stay in full precision.
+        recipe: for all of them but those whose style it does not name and the package has a recipe for: see `recipe_for`.
+        weak: what makes plans chooses among types by itself: its graphs stay in full precision.
     Raises:
         BuildError: a graph does not hold the integers or halves that were asked for.
         CalibrationError, BackendUnavailable: as their parts say.
@@ -63,18 +62,21 @@ def candidate_graphs(
     check_graph(source, name=f"the graph of {bundle.path} that INT8 is made from")
     quantized = [(item.backend, item.weight_bits) for item in tried if item.precision.startswith("int8")]
     wanted = list(dict.fromkeys(quantized)) if frames is not None else []
-    ranges: dict[bool, Calibrated] = {}
+    recipes = {target: recipe_for(target, recipe) for target in (target_of(backend) for backend, _ in wanted)}
+    ranges: dict[str, Calibrated] = {}  # by digest of the recipe
     integers: dict[tuple[str, int], bytes] = {}
-    for number, (target, bits) in enumerate(wanted):
-        plan = target in PLAN_BACKENDS
-        chosen = plan_recipe(recipe) if plan else recipe
-        if plan not in ranges and frames is not None:
-            ranges[plan] = calibrate(source, frames.frames, recipe=chosen, threads=threads, progress=progress)
-        emitted = insert_qdq(source, ranges[plan], recipe=chosen, target=target_of(target), bits=None if plan else bits)
-        integers[target, bits] = emitted
+    for number, (backend, bits) in enumerate(wanted):
+        target, chosen = target_of(backend), recipes[target_of(backend)]
+        if chosen.digest not in ranges and frames is not None:
+            alike = dict.fromkeys((*chosen.targets, *(other for other, known in recipes.items() if known == chosen)))
+            together = replace(chosen, targets=tuple(alike))
+            ranges[chosen.digest] = calibrate(source, frames.frames, recipe=together, threads=threads, progress=progress)
+        fixed = bits if spec_of(backend).device == "cpu" else None
+        emitted = insert_qdq(source, ranges[chosen.digest], recipe=chosen, target=target, bits=fixed)
+        integers[backend, bits] = emitted
         found = facts(emitted, name="the quantized graph")
         if found.integer_layers == 0:
-            raise BuildError(f"INT8 was asked for, but the graph for {target} has {found.describe()}. Check the recipe.")
+            raise BuildError(f"INT8 was asked for, but the graph for {backend} has {found.describe()}. Check the recipe.")
         progress("quantize", number + 1, len(wanted))
     graphs: dict[Candidate, bytes] = {}
     for item in tried:
@@ -86,18 +88,22 @@ def candidate_graphs(
             kept = _depthwise_in_floats(source)
             if not kept or frames is None:
                 continue
-            chosen = plan_recipe(recipe)
-            graph = insert_qdq(source, ranges[True], recipe=replace(chosen, layers=(*chosen.layers, *kept)), target="tensorrt")
+            target = target_of(item.backend)
+            chosen = recipes[target]
+            changed = replace(chosen, layers=(*chosen.layers, *kept))
+            graph = insert_qdq(source, ranges[chosen.digest], recipe=changed, target=target)
         else:
             graph = integers[item.backend, item.weight_bits] if item.precision.startswith("int8") else deploy
         graphs[item] = to_half(graph, name="the graph") if _halved(item, weak=weak) else graph
-    return CandidateGraphs(graphs, ranges.get(False))
+    on_cpu = any(spec_of(backend).device == "cpu" for backend, _ in wanted)
+    return CandidateGraphs(graphs, ranges.get(recipe.digest) if on_cpu else None)
 
 
 def _plain(bundle: Bundle, candidate: Candidate) -> bytes:
     graph = bundle.read(REFERENCE_ONNX)
     check_graph(graph, name=str(bundle.path / REFERENCE_ONNX))
-    return with_casts_at_the_ends(graph, name=REFERENCE_ONNX) if candidate.backend in PLAN_BACKENDS else graph
+    converter = converter_of(candidate.backend)
+    return graph if converter is None else converter.prepare(graph, name=REFERENCE_ONNX)
 
 
 def _depthwise_in_floats(source: bytes) -> tuple[LayerOverride, ...]:
@@ -108,21 +114,17 @@ def _depthwise_in_floats(source: bytes) -> tuple[LayerOverride, ...]:
     return tuple(LayerOverride(escape(name), precision="float") for name in names)
 
 
-def plan_recipe(recipe: Recipe) -> Recipe:
-    """The recipe given if it is one for TensorRT, else that of the package: processors and GPUs want different integers."""
-    return recipe if "tensorrt" in recipe.targets else load_recipe(TENSORRT_INT8)
-
-
-def named_by(recipe: Recipe, tried: Sequence[Candidate], *, plans: bool = False) -> tuple[Candidate, ...]:
+def named_by(recipe: Recipe, tried: Sequence[Candidate], *, others: bool = False) -> tuple[Candidate, ...]:
     """`tried` without the INT8 graphs of runtimes that the recipe is not for.
 
     Args:
-        plans: whether those of TensorRT stay all the same, see `plan_recipe`.
+        others: whether those stay all the same that the package has another recipe for, see `recipe_for`.
     Raises:
         BuildError: none of the INT8 graphs is left.
     """
     integers = {candidate.backend for candidate in tried if candidate.precision.startswith("int8")}
-    known = {backend for backend in integers if target_of(backend) in recipe.targets or (plans and backend in PLAN_BACKENDS)}
+    styles = {backend: style_of(target_of(backend)) for backend in integers}
+    known = {backend for backend, style in styles.items() if style.name in recipe.targets or (others and style.recipe)}
     if integers and not known:
         raise BuildError(
             f"The recipe {recipe.name} is for {', '.join(recipe.targets)}; INT8 can be built here for "
@@ -132,7 +134,8 @@ def named_by(recipe: Recipe, tried: Sequence[Candidate], *, plans: bool = False)
 
 
 def _halved(candidate: Candidate, *, weak: bool) -> bool:
-    """Whether half precision is written into the graph; OpenVINO takes it as an option instead."""
-    if weak and candidate.backend in PLAN_BACKENDS:
+    """Whether half precision is written into the graph; other runtimes take it as an option instead."""
+    spec = spec_of(candidate.backend)
+    if weak and not spec.takes_graphs:
         return False
-    return DEVICES[candidate.backend] == "cuda" and candidate.precision in ("fp16", "int8+fp16")
+    return spec.halves_in_graph and candidate.precision in ("fp16", "int8+fp16")

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from edge_mtl.backends import DEVICES, Availability, none_usable
+from edge_mtl.backends import BACKENDS, Availability, BackendSpec, none_usable, spec_of
+from edge_mtl.backends.selection import AUTO, check_known
+from edge_mtl.backends.spec import DEPTHWISE
 from edge_mtl.device import DeviceFingerprint
 from edge_mtl.errors import BackendUnavailable, BuildError
 from edge_mtl.quantization.recipes import ReduceRange, Target
@@ -16,13 +18,6 @@ __all__ = ["BUILDABLE", "DEPTHWISE", "BuildPrecision", "Candidate", "candidates"
 
 BuildPrecision = Literal["fp32", "bf16", "fp16", "int8"]
 BUILDABLE: tuple[str, ...] = ("fp32", "bf16", "fp16", "int8")
-
-AUTO = "auto"
-_TRIED_BY_AUTO = ("fp32", "bf16", "int8")
-"""Half precision is left out: on CPUs that have it, bfloat16 was never slower and keeps the range of FP32."""
-
-DEPTHWISE = "depthwise convolutions"
-"""Among a candidate's `float_blocks`: every convolution that looks at one channel at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +51,6 @@ class Candidate:
         return (*kept, "reference ONNX") if self.plain else kept
 
 
-_ON_GPU: Mapping[str, Mapping[str, tuple[Candidate, ...]]] = {
-    "tensorrt": {
-        "fp32": (Candidate("tensorrt", "fp32"), Candidate("tensorrt", "fp32", plain=True)),
-        "fp16": (Candidate("tensorrt", "fp16"), Candidate("tensorrt", "fp16", plain=True)),
-        "int8": (
-            Candidate("tensorrt", "int8+fp16"),
-            Candidate("tensorrt", "int8+fp16", (DEPTHWISE,)),
-            Candidate("tensorrt", "fp16"),
-            Candidate("tensorrt", "fp16", plain=True),
-            Candidate("tensorrt", "fp32"),
-        ),
-    },
-    "onnxruntime-cuda": {
-        "fp32": (Candidate("onnxruntime-cuda", "fp32"), Candidate("onnxruntime-cuda", "fp32", plain=True)),
-        "fp16": (Candidate("onnxruntime-cuda", "fp16"), Candidate("onnxruntime-cuda", "fp16", plain=True)),
-    },
-}
-"""By what was asked for. INT8 is timed beside half and full precision: transformers in INT8 have run slower than in FP16, so
-that must show. The reference ONNX is timed beside the rewritten one, because compilers for GPUs know patterns that rewriting
-may hide, and its maps are finished on the GPU. Depthwise convolutions in INT8 made plans of TensorRT for RTX twice as large
-(see docs/decisions/0010), so INT8 is tried without them, too. ONNX Runtime has few integer kernels on GPUs."""
-
-
 def candidates(
     precision: str, *, backend: str, available: Mapping[str, Availability], device: DeviceFingerprint
 ) -> tuple[Candidate, ...]:
@@ -94,31 +66,42 @@ def candidates(
     """
     if precision not in (AUTO, *BUILDABLE):
         raise BuildError(f"Unknown precision {precision!r}. Choose {AUTO} or one of: {', '.join(BUILDABLE)}")
-    if backend != AUTO and backend not in available:
-        raise BackendUnavailable(f"Unknown backend {backend!r}. Choose {AUTO} or one of: {', '.join(available)}")
+    check_known(backend)
     if backend != AUTO and not available[backend].usable:
         raise BackendUnavailable(available[backend].reason)
-    names = [name for name, found in available.items() if found.usable and backend in (AUTO, name)]
-    if not names:
+    specs = [BACKENDS[name] for name, found in available.items() if found.usable and backend in (AUTO, name)]
+    if not specs:
         raise none_usable(available)
-    found = tuple(candidate for name in names for candidate in _of_runtime(name, precision, device))
+    found = tuple(dict.fromkeys(candidate for spec in specs for candidate in _of_runtime(spec, precision, device)))
     if found:
         return with_weight_bits(found, "auto", device)
-    if backend in _ON_GPU:
-        raise BuildError(f"{backend} builds {', '.join(_ON_GPU[backend])}; {precision} was asked for. Choose one of those.")
+    raise _nothing_to_build(specs, precision, available, device)
+
+
+def _nothing_to_build(
+    specs: Sequence[BackendSpec], precision: str, available: Mapping[str, Availability], device: DeviceFingerprint
+) -> BuildError | BackendUnavailable:
+    """Why none of the runtimes asked for builds `precision`, and which one does."""
+    if all(spec.device != "cpu" for spec in specs):
+        listed = "; ".join(f"{spec.name} builds {', '.join(spec.builds)}" for spec in specs)
+        return BuildError(f"{listed}; {precision} was asked for. Choose one of those.")
     if not _in_hardware(precision, device):
-        raise BuildError(
+        return BuildError(
             f"This processor does not compute in {precision} ({device.describe()}). "
             "Build another precision: edge-mtl build-engine --int8"
         )
-    if available["openvino"].usable:
-        raise BuildError(
-            f"ONNX Runtime does not compute in {precision} on a CPU; OpenVINO does. "
-            f"Run: edge-mtl build-engine --{precision} --backend openvino, or build --int8"
+    asked = " and ".join(spec.title for spec in specs if spec.device == "cpu")
+    known = [BACKENDS[name] for name in available if name in BACKENDS]
+    able = [spec for spec in known if spec.device == "cpu" and precision in spec.builds and spec not in specs]
+    said = f"{asked} does not compute in {precision} on a CPU"
+    here = next((spec for spec in able if available[spec.name].usable), None)
+    if here is not None:
+        return BuildError(
+            f"{said}; {here.title} does. Run: edge-mtl build-engine --{precision} --backend {here.name}, or build --int8"
         )
-    raise BackendUnavailable(
-        f"ONNX Runtime does not compute in {precision} on a CPU; OpenVINO does. {available['openvino'].reason} Or build --int8"
-    )
+    if able:
+        return BackendUnavailable(f"{said}; {able[0].title} does. {available[able[0].name].reason} Or build --int8")
+    return BuildError(f"{said}, and nothing else does. Build another precision: edge-mtl build-engine --int8")
 
 
 def with_weight_bits(tried: Sequence[Candidate], mode: ReduceRange, device: DeviceFingerprint) -> tuple[Candidate, ...]:
@@ -129,7 +112,7 @@ def with_weight_bits(tried: Sequence[Candidate], mode: ReduceRange, device: Devi
     """
     found: list[Candidate] = []
     for candidate in tried:
-        if candidate.precision.startswith("int8") and DEVICES[candidate.backend] == "cpu":
+        if candidate.precision.startswith("int8") and spec_of(candidate.backend).device == "cpu":
             bits_here = weight_bits(mode, target_of(candidate.backend), device)
             found += [replace(candidate, weight_bits=bits) for bits in bits_here]
         else:
@@ -138,32 +121,26 @@ def with_weight_bits(tried: Sequence[Candidate], mode: ReduceRange, device: Devi
 
 
 def target_of(backend: str) -> Target:
-    """Whose emission the integers of a backend are written for."""
-    targets: Mapping[str, Target] = {"openvino": "openvino", "tensorrt": "tensorrt"}
-    return targets.get(backend, "onnxruntime")
+    """The Q/DQ style of a backend. Raises BuildError for one that no INT8 graphs are built for."""
+    style = spec_of(backend).qdq
+    if style is None:
+        able = ", ".join(name for name, spec in BACKENDS.items() if spec.qdq is not None)
+        raise BuildError(f"No INT8 graphs are built for {backend}. Choose one of: {able}")
+    return style.name
 
 
-def _of_runtime(backend: str, precision: str, device: DeviceFingerprint) -> list[Candidate]:
-    """What a runtime builds for the precision asked for, each once."""
-    on_gpu = _ON_GPU.get(backend)
-    if on_gpu is not None:
-        found = [candidate for each in (on_gpu if precision == AUTO else (precision,)) for candidate in on_gpu.get(each, ())]
-    else:
-        found = [
-            Candidate(backend, kind)
-            for each in (_TRIED_BY_AUTO if precision == AUTO else (precision,))
-            for kind in _precisions(backend, each, device)
-        ]
-    return list(dict.fromkeys(found))
-
-
-def _precisions(backend: str, precision: str, device: DeviceFingerprint) -> tuple[str, ...]:
-    if backend == "onnxruntime":
-        return (precision,) if precision in ("fp32", "int8") else ()
-    if precision == "int8":
-        return ("int8", "int8+bf16") if device.has_bf16 else ("int8",)
-    return (precision,) if _in_hardware(precision, device) else ()
+def _of_runtime(spec: BackendSpec, precision: str, device: DeviceFingerprint) -> list[Candidate]:
+    """What is built for a runtime where `precision` was asked for."""
+    asked = (spec.tried_by_auto or tuple(spec.builds)) if precision == AUTO else (precision,)
+    return [
+        Candidate(spec.name, variant.precision, variant.float_blocks, variant.plain)
+        for each in asked
+        for variant in spec.builds.get(each, ())
+        if spec.device != "cpu" or _in_hardware(variant.precision, device)
+    ]
 
 
 def _in_hardware(precision: str, device: DeviceFingerprint) -> bool:
-    return {"bf16": device.has_bf16, "fp16": device.has_fp16}.get(precision, True)
+    """Whether the processor has what floating-point layers compute in; "int8+bf16" is two precisions."""
+    has = {"bf16": device.has_bf16, "fp16": device.has_fp16}
+    return all(has.get(part, True) for part in precision.split("+"))

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge_mtl.backends import DEVICES, available
+from edge_mtl.backends import available, spec_of
 from edge_mtl.backends.selection import check_any, on_kind, parse_device, resolve_gpu
 from edge_mtl.builder.build_records import (
     baseline_row,
@@ -36,7 +36,7 @@ from edge_mtl.builder.candidate_builds import (
     score_builds,
     time_builds,
 )
-from edge_mtl.builder.candidate_graphs import candidate_graphs, named_by, plan_recipe
+from edge_mtl.builder.candidate_graphs import candidate_graphs, named_by
 from edge_mtl.builder.candidates import AUTO, Candidate, candidates, with_weight_bits
 from edge_mtl.builder.report import BuildReport
 from edge_mtl.builder.search import propose
@@ -44,12 +44,12 @@ from edge_mtl.builder.tensorrt.options import PlanOptions
 from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import CalibrationSet, load_calibration
 from edge_mtl.engine_store.engines import EngineStore
-from edge_mtl.engine_store.sidecars import PLAN_BACKENDS, EngineRecord
+from edge_mtl.engine_store.sidecars import EngineRecord
 from edge_mtl.errors import BuildError, BundleError
 from edge_mtl.evaluation.budget import DEFAULT_BUDGET, Budget
 from edge_mtl.onnx_graph.model import import_onnx
 from edge_mtl.quantization.learned import OWN_RECIPE, QAT_MODEL, int8_recipe
-from edge_mtl.quantization.recipes import Recipe, load_recipe
+from edge_mtl.quantization.recipes import Recipe, load_recipe, recipe_for
 
 __all__ = ["SEARCH_S", "Progress", "build_engine"]
 
@@ -89,8 +89,8 @@ def build_engine(
     Args:
         precision: "int8", "bf16", "fp16" or "fp32"; INT8 engines may compute what is left in floating point as bfloat16, on
             TensorRT as float16, where INT8 must also be faster than half and full precision or it is not the one chosen.
-        "auto" tries
-            all that this machine has, and INT8 with some blocks in floating point, and takes the fastest within the budget.
+            "auto" tries all that this machine has, and INT8 with some blocks in floating point, and takes the fastest within
+            the budget.
         backend: "auto" tries every runtime that is here, a name only that one.
         device: "cpu", "cuda" or "cuda:1" (the second GPU) tries only what runs there; "auto" all, on the first GPU.
         calibration: folder of images for INT8 ranges; the bundle's frames when not given.
@@ -120,7 +120,7 @@ def build_engine(
     if recipe is not None:
         tried = named_by(recipe, tried)
     elif bundle.has(OWN_RECIPE):
-        tried = named_by(int8_recipe(bundle), tried, plans=True)
+        tried = named_by(int8_recipe(bundle), tried, others=True)
     integers = any(candidate.precision.startswith("int8") for candidate in tried)
     chosen_recipe = recipe or (int8_recipe(bundle) if integers else load_recipe())
     tried = with_weight_bits(tried, chosen_recipe.weights.reduce_range, place.device)
@@ -134,8 +134,8 @@ def build_engine(
             unreadable_share=chosen_recipe.calibration.unreadable_share,
         )
     request = _request(bundle, precision, backend, threads, frames, chosen_recipe)
-    if frames is not None and any(candidate.backend in PLAN_BACKENDS for candidate in tried):
-        request["plan_recipe_digest"] = plan_recipe(chosen_recipe).digest
+    if frames is not None and (digests := _digests_of_plans(tried, chosen_recipe)):
+        request["plan_recipe_digest"] = " ".join(digests)
     asked = plan_options or PlanOptions()
     with place.building(waiting=partial(report, "wait", 0, 1)) as waited:
         if waited and (found := _built_meanwhile(place, request, start)) is not None:
@@ -149,7 +149,7 @@ def build_engine(
                 found_by_search = propose(
                     bundle,
                     frames,
-                    [candidate for candidate in tried if DEVICES[candidate.backend] == "cpu"],
+                    [candidate for candidate in tried if spec_of(candidate.backend).device == "cpu"],
                     recipe=chosen_recipe,
                     calibrated=models.calibrated,
                     budget=budget,
@@ -213,6 +213,13 @@ def _request(
         if bundle.has(QAT_MODEL):
             options["fine_tuned"] = bundle.manifest.files[QAT_MODEL].sha256
     return options
+
+
+def _digests_of_plans(tried: Sequence[Candidate], recipe: Recipe) -> tuple[str, ...]:
+    """The recipes that INT8 plans are made by where `recipe` was chosen."""
+    specs = [spec_of(candidate.backend) for candidate in tried]
+    styles = [spec.qdq.name for spec in specs if spec.qdq is not None and not spec.takes_graphs]
+    return tuple(dict.fromkeys(recipe_for(style, recipe).digest for style in styles))
 
 
 def _built_meanwhile(store: EngineStore, request: Mapping[str, Any], start: float) -> EngineRecord | None:

@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 
 from edge_mtl.backends import available
+from edge_mtl.backends.reference import CPU_STYLE, GPU_STYLE, REFERENCE_RUNTIME
 from edge_mtl.backends.selection import check_named
 from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.builder.report import BuildReport
 from edge_mtl.bundle import CALIBRATION, ENGINES, Bundle
-from edge_mtl.calibration.frames import decode_image
 from edge_mtl.calibration.sampling import Chosen, Embedding, choose_frames, encode_frames
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.engine_store.revision import changing, commit
@@ -39,8 +39,9 @@ from edge_mtl.evaluation.verify import (
 from edge_mtl.files import TEMPORARY_PREFIX
 from edge_mtl.quantization.learned import OWN_RECIPE, QAT_MODEL, int8_graph, int8_recipe
 from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, quantize
-from edge_mtl.quantization.recipes import TENSORRT_INT8, Recipe, load_recipe, read_recipe
-from edge_mtl.sources.recordings import FrameSource
+from edge_mtl.quantization.recipes import Recipe, load_recipe, read_recipe, recipe_for
+from edge_mtl.sources.frame_source import FrameSource
+from edge_mtl.sources.images import decode_image
 
 __all__ = ["Recalibration", "recalibrate"]
 
@@ -49,7 +50,6 @@ Progress = Callable[[str, int, int], None]
 """Called with the step, units done and in all; the steps are those of choosing, quantizing, verifying and building."""
 
 _SPARE = 8
-_SIMULATOR = "onnxruntime"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def recalibrate(
         frames = [image for payload in files.values() if (image := decode_image(payload)) is not None]
         source_graph = int8_graph(bundle, own_frames=False)
         models = quantize(source_graph, frames, recipes=_recipes(rules), threads=threads, progress=report)
-        subjects = [EvaluatedGraph(_SIMULATOR, "int8", model, True, label=name) for name, model in models.items()]
+        subjects = [EvaluatedGraph(REFERENCE_RUNTIME, "int8", model, True, label=name) for name, model in models.items()]
         field = _field(bundle, subjects, chosen, spare, budget or DEFAULT_BUDGET, threads, report)
         _require(field, budget)
         labelled = None
@@ -178,18 +178,18 @@ def _require(found: Verification, budget: Budget | None) -> None:
 
 def _recipe_file(path: Path) -> bytes:
     """The bytes of a recipe that a bundle can be calibrated by. Raises BuildError."""
-    if "onnxruntime" not in (found := load_recipe(path)).targets:
+    if CPU_STYLE not in (found := load_recipe(path)).targets:
         raise BuildError(
             f"recipe {path} is for {', '.join(found.targets)}: the INT8 graph that a bundle is judged by runs in ONNX Runtime. "
-            'Add "onnxruntime" to its targets.'
+            f'Add "{CPU_STYLE}" to its targets.'
         )
     return path.read_bytes()
 
 
 def _recipes(rules: Recipe) -> dict[str, Recipe]:
     """What the two graphs of a bundle are made by; both equalise alike, for one pass over the frames serves them."""
-    plan = rules if "tensorrt" in rules.targets else replace(load_recipe(TENSORRT_INT8), equalisation=rules.equalisation)
-    return {TENSORRT_MODEL: replace(plan, targets=("tensorrt",)), CPU_MODEL: replace(rules, targets=("onnxruntime",))}
+    plan = replace(recipe_for(GPU_STYLE, rules), equalisation=rules.equalisation)
+    return {TENSORRT_MODEL: replace(plan, targets=(GPU_STYLE,)), CPU_MODEL: replace(rules, targets=(CPU_STYLE,))}
 
 
 @contextmanager
@@ -234,7 +234,7 @@ def _before(bundle: Bundle, frames: Sequence[Array], threads: int | None, progre
     """Agreement with FP32 of the CPU graph as the bundle was calibrated so far; for the report only, so it never fails it."""
     try:
         subjects = [subject for subject in bundle_graphs(bundle) if subject.name == CPU_MODEL] or quantized_subjects(
-            bundle, backend=_SIMULATOR, portable=True, threads=threads, progress=progress
+            bundle, backend=REFERENCE_RUNTIME, portable=True, threads=threads, progress=progress
         )
     except CalibrationError:
         return {}

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edge_mtl.backends import open_backend
+from edge_mtl.backends.reference import REFERENCE_RUNTIME
 from edge_mtl.builder.candidates import Candidate, target_of
 from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import OWN_FRAMES, CalibrationSet
@@ -191,7 +192,7 @@ class _Judge:
     def __init__(self, setting: _Setting, frames: Sequence[LabelledFrame], budget: Budget) -> None:
         self._setting, self._budget = setting, budget
         with contextlib.closing(
-            open_backend("onnxruntime", setting.bundle.read(OPTIMIZED_ONNX), threads=setting.threads)
+            open_backend(REFERENCE_RUNTIME, setting.bundle.read(OPTIMIZED_ONNX), threads=setting.threads)
         ) as floats:
             feed = next(iter(floats.inputs))
             self._yardstick = ReferenceEvaluator(

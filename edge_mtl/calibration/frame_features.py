@@ -9,18 +9,17 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from edge_mtl.backends.reference import import_reference
 from edge_mtl.backends.threads import default_threads
-from edge_mtl.calibration.frames import letterbox_image
-from edge_mtl.errors import BackendUnavailable, BuildError
+from edge_mtl.errors import BuildError
 from edge_mtl.files import sha256_bytes, sweep_temporaries, write_atomic
-from edge_mtl.image.frames import letterbox
+from edge_mtl.image.frames import letterbox, letterbox_image
 from edge_mtl.manifest import InputSpec
 from edge_mtl.onnx_graph.model import GraphIndex, import_onnx, parse
 
@@ -122,10 +121,7 @@ def network_embedder(deploy_model: bytes, *, threads: int | None = None) -> Embe
     onnx = import_onnx()
     model = parse(deploy_model, name="the optimized ONNX")
     tensor, channels = _deepest(GraphIndex(model))
-    try:
-        runtime = import_module("onnxruntime")
-    except ImportError as exc:
-        raise BackendUnavailable('Embedding frames needs ONNX Runtime: pip install "edge-mtl[cpu]"') from exc
+    runtime = import_reference("Embedding frames")
     outputs = {value.name for value in model.graph.output}
     del model.graph.output[:]
     model.graph.output.append(onnx.helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, None))

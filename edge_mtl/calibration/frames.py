@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from edge_mtl.bundle import CALIBRATION, Bundle
+from edge_mtl.calibration.frame_features import thumbnail
+from edge_mtl.calibration.leakage import refuse_held_out
 from edge_mtl.errors import CalibrationError
 from edge_mtl.files import sha256_bytes
-from edge_mtl.image.frames import letterbox, prepare_pixels
-from edge_mtl.manifest import InputSpec
-from edge_mtl.sources.media import IMAGE_SUFFIXES
+from edge_mtl.image.frames import letterbox_image
+from edge_mtl.sources.images import IMAGE_SUFFIXES, decode_image
 
-__all__ = ["OWN_FRAMES", "CalibrationSet", "decode_image", "letterbox_image", "load_calibration"]
+__all__ = ["OWN_FRAMES", "CalibrationSet", "load_calibration"]
 
 Array = np.ndarray
 
@@ -68,9 +68,6 @@ def load_calibration(bundle: Bundle, folder: Path | None = None, *, count: int, 
     if not names:
         raise CalibrationError(f"{where}. Give a folder of images like those the device will see: --calibration DIR")
     chosen = [names[index] for index in np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int)]
-    from edge_mtl.calibration.frame_features import thumbnail
-    from edge_mtl.calibration.leakage import refuse_held_out  # which knows images through this module
-
     frames, seen, skipped = [], {}, []
     for name in chosen:
         image = decode_image(_read(bundle, name))
@@ -93,27 +90,6 @@ def load_calibration(bundle: Bundle, folder: Path | None = None, *, count: int, 
     refuse_held_out(bundle, seen)
     digest = sha256_bytes(b"".join(np.ascontiguousarray(frame).tobytes() for frame in frames))
     return CalibrationSet(tuple(frames), OWN_FRAMES if folder is None else folder.name, digest, tuple(skipped))
-
-
-def decode_image(payload: bytes) -> Array | None:
-    """(H, W, 3) uint8 RGB of an encoded image; None if it cannot be decoded."""
-    if not payload:
-        return None
-    try:
-        image = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        return None
-    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def letterbox_image(image: Array, size: InputSpec) -> Array:
-    """(H, W, 3) uint8 RGB of the network's size: what the network sees of `image` at run time."""
-    network = (size.height, size.width)
-    if image.shape[:2] == network:
-        return image
-    pixels = np.zeros((*network, 3), np.uint8)
-    prepare_pixels(image, letterbox((image.shape[0], image.shape[1]), network), pixels)
-    return pixels
 
 
 def _read(bundle: Bundle, name: str | Path) -> bytes:

@@ -13,8 +13,8 @@ import numpy as np
 
 from edge_mtl.bundle import CALIBRATION, EVALUATION, GOLDEN, Bundle
 from edge_mtl.calibration.frame_features import thumbnail
-from edge_mtl.calibration.frames import IMAGE_SUFFIXES, decode_image
 from edge_mtl.errors import CalibrationError
+from edge_mtl.sources.images import IMAGE_SUFFIXES, decode_image
 
 __all__ = ["NEAR", "HeldOut", "held_out", "leakage_error", "refuse_calibrated", "refuse_held_out"]
 

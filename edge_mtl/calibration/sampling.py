@@ -27,13 +27,13 @@ from edge_mtl.calibration.frame_features import (
     network_embedder,
     unreadable,
 )
-from edge_mtl.calibration.frames import decode_image, letterbox_image
 from edge_mtl.calibration.leakage import NEAR, held_out, leakage_error
 from edge_mtl.engine_store.engines import cache_folder
 from edge_mtl.errors import BuildError, CalibrationError, FrameError
 from edge_mtl.files import sha256_bytes
-from edge_mtl.image.frames import check_frame
-from edge_mtl.sources.recordings import FrameSource
+from edge_mtl.image.frames import check_frame, letterbox_image
+from edge_mtl.sources.frame_source import FrameSource
+from edge_mtl.sources.images import decode_image
 
 __all__ = ["Chosen", "Dropped", "Embedding", "choose_frames", "encode_frames", "farthest_first"]
 
@@ -226,7 +226,7 @@ def _looks(source: FrameSource, bundle: Bundle, embedder: Embedder, cache: Path,
         for number, still in enumerate(source.stills()):
             if number >= known:
                 try:
-                    entry = look(still.name, check_frame(still.load()), size, embedder)
+                    entry = look(still.name, check_frame(still.load().pixels), size, embedder)
                 except FrameError as exc:
                     entry = unreadable(still.name, str(exc), embedder)
                 looks.append(entry)
@@ -289,7 +289,7 @@ def _read(source: FrameSource, bundle: Bundle, wanted: Sequence[int], progress: 
     for number, still in enumerate(source.stills()):
         if number in numbers:
             try:
-                pixels[number] = letterbox_image(check_frame(still.load()), bundle.manifest.input)
+                pixels[number] = letterbox_image(check_frame(still.load().pixels), bundle.manifest.input)
             except FrameError as exc:
                 raise CalibrationError(f"{source.name}: {still.name} can no longer be read: {exc}. Run it again.") from exc
             progress("read", len(pixels), len(numbers))

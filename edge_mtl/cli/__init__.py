@@ -1,7 +1,39 @@
-"""`edge-mtl`: parse, call, print. What the commands do is in edge_mtl.commands and the modules it calls."""
+"""`edge-mtl`: one module per command, which declares it, calls what does the work, and prints what came out."""
 
-from edge_mtl.cli import building, running, measuring, accuracy  # isort: skip  # registers commands, in the order of --help
+from edge_mtl.cli import (  # isort: skip  # registers commands, in the order of --help
+    build_engine,
+    engines,
+    export,
+    predict,
+    inspect,
+    doctor,
+    benchmark,
+    demo,
+    compare,
+    profile,
+    verify,
+    calibrate,
+    sensitivity,
+    old_commands,
+)
 from edge_mtl.cli.application import app
 from edge_mtl.cli.process import main
 
-__all__ = ["accuracy", "app", "building", "main", "measuring", "running"]
+__all__ = [
+    "app",
+    "benchmark",
+    "build_engine",
+    "calibrate",
+    "compare",
+    "demo",
+    "doctor",
+    "engines",
+    "export",
+    "inspect",
+    "main",
+    "old_commands",
+    "predict",
+    "profile",
+    "sensitivity",
+    "verify",
+]

@@ -9,7 +9,7 @@ from typer.core import TyperCommand
 
 from edge_mtl import opencv
 from edge_mtl.cli.arguments import block
-from edge_mtl.commands.terminal import DEBUG_VARIABLE
+from edge_mtl.cli.terminal import DEBUG_VARIABLE
 
 __all__ = ["app"]
 
@@ -19,7 +19,7 @@ _EPILOG = "\n\n".join(
             "Examples:",
             "edge-mtl demo                     build, predict, draw an image, benchmark",
             "edge-mtl build-engine --int8      an engine for this device",
-            "edge-mtl infer room.jpg           use it",
+            "edge-mtl predict room.jpg         use it",
         ),
         block(
             "Exit codes:",
@@ -67,8 +67,8 @@ app = _Application(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(asked: bool) -> None:
+    if asked:
         from edge_mtl import __version__
 
         typer.echo(f"edge-mtl {__version__}")

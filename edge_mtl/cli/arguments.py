@@ -1,13 +1,20 @@
-"""Arguments and options that several commands share, and the checks of their values. Starts nothing."""
+"""Arguments and options that several commands share, with one meaning each, and the checks of their values.
+
+An option means the same everywhere: --out is a folder, --save a file, --json prints JSON. Importing this starts no runtime.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+
+from edge_mtl.tasks import KINDS, BudgetItem
 
 if TYPE_CHECKING:
     from edge_mtl.calibration.sampling import Embedding
@@ -16,31 +23,54 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_DROP",
     "BackendOption",
+    "Bf16Option",
     "BundleArgument",
     "BundleOption",
     "CountOption",
     "DeviceOption",
     "EmbeddingOption",
+    "EngineOptions",
     "EveryOption",
+    "Fp16Option",
+    "Fp32Option",
+    "Int8Option",
     "JsonOption",
+    "LimitOption",
     "MaxDropOption",
     "PrecisionOption",
+    "QuietOption",
     "RecipeOption",
     "SeedOption",
     "ThreadsOption",
+    "ThresholdOption",
     "TopicOption",
     "UsageError",
     "block",
     "check_backend",
     "check_choice",
     "check_precision",
+    "named_precisions",
     "parse_budget",
     "parse_embedding",
+    "parse_intrinsics",
+    "parse_names",
+    "the_precision",
 ]
 
 
 class UsageError(Exception):
     """The arguments fit the command's types but make no sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Which engine a command is asked to use: where the bundle is, and what to run it with."""
+
+    bundle: Path | None
+    backend: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    device: str = "auto"
 
 
 def check_backend(name: str) -> str:
@@ -78,7 +108,7 @@ BackendOption = Annotated[
     typer.Option(
         "--backend",
         metavar="NAME",
-        help="auto, onnxruntime, openvino, onnxruntime-cuda or tensorrt.",
+        help="auto, or a runtime by name: onnxruntime, openvino, onnxruntime-cuda, tensorrt, or a plug-in's.",
         callback=check_backend,
     ),
 ]
@@ -102,14 +132,41 @@ ThreadsOption = Annotated[
     typer.Option("--threads", metavar="N", min=1, max=1024, help="Threads of the runtime; default: one per physical core."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress and no remarks; results, warnings and errors stay.")]
+Int8Option = Annotated[bool, typer.Option("--int8", help="--precision int8: 8-bit integers, calibrated.")]
+Fp32Option = Annotated[bool, typer.Option("--fp32", help="--precision fp32: full precision.")]
+Fp16Option = Annotated[bool, typer.Option("--fp16", help="--precision fp16: half precision.")]
+Bf16Option = Annotated[bool, typer.Option("--bf16", help="--precision bf16: bfloat16, where the processor has it.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Stop after this many frames.")]
+
+ThresholdOption = Annotated[
+    float,
+    typer.Option(
+        "--threshold",
+        metavar="SHARE",
+        min=0.0,
+        max=0.99,
+        help="How much slower, against the reference of its own run, is still fine: 0.05 is five per cent.",
+    ),
+]
+
+
+def _budgets(*, labelled: bool) -> list[BudgetItem]:
+    return [item for kind in KINDS.values() for item in kind.budgets if item.labelled is labelled]
+
+
+def _named(items: list[BudgetItem]) -> str:
+    return ", ".join(f"{item.name} ({'degrees' if item.unit == '°' else 'a share'})" for item in items)
+
 
 _MAX_DROP_HELP = (
-    "What a graph may lose against FP32 where frames are labelled: miou (0..1), rel (share of the true depth), normal "
-    "(degrees); and by how much it may differ from FP32 anywhere: classes and depth (shares), angle (degrees). What is not "
-    "named keeps its default. none: any loss is taken, with a warning."
+    f"What a graph may lose against FP32 where frames are labelled: {_named(_budgets(labelled=True))}; and by how much it may "
+    f"differ from FP32 anywhere: {_named(_budgets(labelled=False))}. TASK.NAME is of one task only. What is not named keeps "
+    "its default. none: any loss is taken, with a warning."
 )
 MaxDropOption = Annotated[str, typer.Option("--max-drop", metavar="LIST", help=_MAX_DROP_HELP)]
-MAX_DROP = "miou=0.01,rel=0.02,normal=0.5,classes=0.05,depth=0.05,angle=3"
+MAX_DROP = ",".join(f"{item.name}={item.default:g}" for item in (*_budgets(labelled=True), *_budgets(labelled=False)))
+"""The defaults of all kinds, as help shows them."""
 CountOption = Annotated[
     int | None, typer.Option("--count", metavar="N", min=1, max=4096, help="Frames to choose; default: as the recipe says.")
 ]
@@ -134,10 +191,51 @@ def block(title: str, *lines: str) -> str:
     return "\n".join(("\b", title, *(f"  {line}" for line in lines)))
 
 
+def named_precisions(*, int8: bool, fp32: bool, fp16: bool, bf16: bool) -> list[str]:
+    """The precisions whose short forms were given."""
+    given = (("int8", int8), ("fp32", fp32), ("fp16", fp16), ("bf16", bf16))
+    return [name for name, chosen in given if chosen]
+
+
+def the_precision(precision: str, *, int8: bool, fp32: bool, fp16: bool, bf16: bool) -> str:
+    """What --precision or a short form of it says. Raises UsageError where both do, and do not agree."""
+    chosen = named_precisions(int8=int8, fp32=fp32, fp16=fp16, bf16=bf16)
+    if precision != "auto" and precision not in chosen:
+        chosen.append(precision)
+    if len(chosen) > 1:
+        raise UsageError(f"expected one precision; found {' and '.join(chosen)}.")
+    return chosen[0] if chosen else "auto"
+
+
+def parse_names(option: str, text: str) -> tuple[str, ...]:
+    """Names with commas between, each once. Raises UsageError where one is empty."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if not all(names):
+        raise UsageError(f"{option} expects names with commas between; found {text!r}.")
+    return names
+
+
+def parse_intrinsics(text: str | None) -> tuple[float, float, float, float] | None:
+    """(fx, fy, cx, cy) from four numbers with commas between. Raises UsageError where they make no camera."""
+    if text is None:
+        return None
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != 4 or not all(map(math.isfinite, values)) or min(values[:2]) <= 0:
+        raise UsageError(
+            f"--intrinsics expects fx,fy,cx,cy in pixels with fx, fy > 0, such as 525,525,319.5,239.5; found {text!r}."
+        )
+    return cast("tuple[float, float, float, float]", values)
+
+
 def parse_budget(text: str) -> Budget | None:
     """What --max-drop says; None for "none". Raises UsageError."""
-    from edge_mtl.evaluation.budget import Budget
+    from edge_mtl.evaluation.budget import DEFAULT_BUDGET, Budget
 
+    if text == MAX_DROP:
+        return DEFAULT_BUDGET
     if text.strip().lower() == "none":
         return None
     try:

@@ -14,7 +14,7 @@ import typer
 
 from edge_mtl.cli.application import app
 from edge_mtl.cli.arguments import UsageError
-from edge_mtl.commands.terminal import DEBUG_VARIABLE, debugging, one_line, own_streams
+from edge_mtl.cli.terminal import DEBUG_VARIABLE, debugging, one_line, own_streams
 from edge_mtl.errors import EdgeMtlError
 
 __all__ = ["main"]

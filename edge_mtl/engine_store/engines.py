@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_mtl.backends import available
+from edge_mtl.backends.selection import check_known
 from edge_mtl.bundle import ENGINES, OPTIMIZED_ONNX, Bundle
 from edge_mtl.cuda.gpus import Gpu, gpus
 from edge_mtl.device import DeviceFingerprint, fingerprint
@@ -156,8 +157,9 @@ class EngineStore:
 
         Raises:
             EngineMismatch: there are engines of what was asked for, but all are stale; says why and how to rebuild.
-            BackendUnavailable: `backend` is named and not here.
+            BackendUnavailable: `backend` is named and not here, or unknown.
         """
+        check_known(backend)
         if backend != AUTO and backend not in self.runtimes:
             raise BackendUnavailable(f"{backend} is not installed here. Run: edge-mtl doctor")
         found = self.find(precision=precision, backend=backend)

@@ -12,26 +12,24 @@ from typing import Any
 
 from edge_mtl.backends import (
     BACKENDS,
-    DEVICES,
     PRECISIONS,
-    TAKES_GRAPHS,
     Availability,
     Backend,
     CompiledGraph,
     available,
     none_usable,
     open_backend,
+    spec_of,
 )
-from edge_mtl.backends.selection import AUTO, check_any, on_kind, resolve_gpu
+from edge_mtl.backends.selection import AUTO, check_any, check_known, on_kind, resolve_gpu
 from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.engine_store.engines import EngineSelection, EngineStore
 from edge_mtl.errors import BackendUnavailable, EngineMismatch
 
 __all__ = ["ResolvedEngine", "default_backend", "resolve_engine"]
 
-_TF32_BACKEND = "onnxruntime-cuda"
-_UNBUILT = ("fp32", "tf32")
-"""Precisions in which a bundle's own graph runs, without an engine."""
+_FULL = "fp32"
+"""In which a bundle's own graph runs where no precision was named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +67,10 @@ class ResolvedEngine:
 def default_backend(found: Mapping[str, Availability]) -> tuple[str | None, str]:
     """What runs a bundle's own graph where no engine was built and nothing was named, and why, a sentence."""
     usable = [name for name in BACKENDS if name in found and found[name].usable]
-    chosen = _for_graphs(name for name in usable if name in TAKES_GRAPHS)
-    plans = " TensorRT runs engines only: build one with edge-mtl build-engine --int8." if "tensorrt" in usable else ""
-    if chosen is not None and DEVICES[chosen] != "cpu":
+    chosen = _for_graphs(usable, _FULL)
+    titles = " and ".join(spec_of(name).title for name in usable if not spec_of(name).takes_graphs)
+    plans = f" {titles} runs engines only: build one with edge-mtl build-engine --int8." if titles else ""
+    if chosen is not None and spec_of(chosen).device != "cpu":
         return chosen, f"it runs on the GPU, and the processor is not used in its place.{plans}"
     if chosen is not None:
         return chosen, f"nothing that runs graphs on a GPU is usable here: see the remarks on backends.{plans}"
@@ -100,8 +99,7 @@ def resolve_engine(
         EngineMismatch: there is no engine of the named precision, or only engines of another machine, runtime version
             or graph; not with `build_missing`. Or a plan that is not trusted.
     """
-    if backend not in (AUTO, *BACKENDS):
-        raise BackendUnavailable(f"Unknown backend {backend!r}. Choose {AUTO} or one of: {', '.join(BACKENDS)}")
+    check_known(backend)
     if precision not in (AUTO, *PRECISIONS):
         raise BackendUnavailable(f"Unknown precision {precision!r}. Choose {AUTO} or one of: {', '.join(PRECISIONS)}")
     found = on_kind(available(), kind)
@@ -111,9 +109,8 @@ def resolve_engine(
     check_any(found, kind)
     if not usable:
         raise none_usable(found)
-    if precision == "tf32":
-        _check_tf32(found, backend)
-        usable = (_TF32_BACKEND,)
+    if only := _only_unbuilt(precision):
+        usable = _check_unbuilt(found, backend, precision, only)
     store = EngineStore(bundle, runtimes={name: found[name].version for name in usable}, gpu=resolve_gpu(device))
     where = f"cuda:{device}" if device else kind
     selection = _selection(bundle, store, backend, precision, threads, build_missing, where)
@@ -149,13 +146,13 @@ def _selection(
         selection = EngineSelection(None, "the engines here are stale")
     if selection.record is not None:
         return selection
-    if build_missing and precision not in _UNBUILT:
+    if build_missing and precision not in _unbuilt():
         from edge_mtl.builder.pipeline import build_engine
 
         family = "int8" if precision == AUTO else precision.partition("+")[0]
         build_engine(bundle, precision=family, backend=backend, device=device, threads=threads, store=store)
         return store.select(precision=precision, backend=backend)
-    if precision not in (AUTO, *_UNBUILT):
+    if precision not in (AUTO, *_unbuilt()):
         raise EngineMismatch(_missing(bundle, backend, precision, selection.reason))
     return selection
 
@@ -165,35 +162,51 @@ def _graph_backend(bundle: Bundle, backend: str, precision: str, usable: Sequenc
 
     Raises EngineMismatch where only a plan would do.
     """
-    chosen = _for_graphs(name for name in usable if name in TAKES_GRAPHS and backend in (AUTO, name))
+    chosen = _for_graphs([name for name in usable if backend in (AUTO, name)], _FULL if precision == AUTO else precision)
     if chosen is None:
         raise EngineMismatch(_missing(bundle, backend, "int8" if precision == AUTO else precision, why))
     return chosen
 
 
-def _for_graphs(names: Iterable[str]) -> str | None:
-    """Of backends that take graphs the first on a GPU, else the first."""
-    return min(names, key=lambda name: DEVICES[name] == "cpu", default=None)
+def _for_graphs(names: Iterable[str], precision: str) -> str | None:
+    """Of backends that run a bundle's own graph in `precision` the first on a GPU, else the first."""
+    able = [name for name in names if precision in spec_of(name).unbuilt]
+    return min(able, key=lambda name: spec_of(name).device == "cpu", default=None)
+
+
+def _unbuilt() -> set[str]:
+    """Precisions in which a bundle's own graph runs, without an engine."""
+    return {precision for spec in BACKENDS.values() for precision in spec.unbuilt}
+
+
+def _only_unbuilt(precision: str) -> tuple[str, ...]:
+    """The backends that run `precision` without an engine, if it is one that no engine is built in; else none."""
+    if any(variant.precision == precision for spec in BACKENDS.values() for each in spec.builds.values() for variant in each):
+        return ()
+    return tuple(name for name, spec in BACKENDS.items() if precision in spec.unbuilt)
 
 
 def _from_bundle(bundle: Bundle, backend: str, precision: str, why: str) -> ResolvedEngine:
     # On a GPU pre- and post-processing belong in the graph: labels cross the bus, not logits. See docs/decisions/0003.
-    graph = OPTIMIZED_ONNX if bundle.has(OPTIMIZED_ONNX) and DEVICES[backend] == "cpu" else REFERENCE_ONNX
-    if precision in _UNBUILT:
+    graph = OPTIMIZED_ONNX if bundle.has(OPTIMIZED_ONNX) and spec_of(backend).device == "cpu" else REFERENCE_ONNX
+    if precision in spec_of(backend).unbuilt:
         reason = f"{graph} in {precision} on {backend}, as asked for"
     else:
-        precision = "fp32"
-        reason = f"{graph} in fp32 on {backend}: {why}. For a faster one run: edge-mtl build-engine {bundle.path} --int8"
+        precision = _FULL
+        reason = f"{graph} in {_FULL} on {backend}: {why}. For a faster one run: edge-mtl build-engine {bundle.path} --int8"
     return ResolvedEngine(bundle.read(graph), backend, precision, None, reason, uncompiled="it is no built engine")
 
 
-def _check_tf32(found: Mapping[str, Availability], backend: str) -> None:
-    """Raises BackendUnavailable unless what TF32 needs was asked for and is here: ONNX Runtime on a GPU."""
-    if backend not in (AUTO, _TF32_BACKEND):
-        raise BackendUnavailable(f"tf32 is a precision of {_TF32_BACKEND}; {backend} was asked for. Leave one of the two out.")
-    needed = found[_TF32_BACKEND]
-    if not needed.usable:
-        raise BackendUnavailable(f"tf32 is a precision of {_TF32_BACKEND}, which cannot run here. {needed.reason}")
+def _check_unbuilt(found: Mapping[str, Availability], backend: str, precision: str, able: Sequence[str]) -> tuple[str, ...]:
+    """Those of `able` that run `precision` here. Raises BackendUnavailable where another was asked for, or none is here."""
+    names = " or ".join(able)
+    if backend not in (AUTO, *able):
+        raise BackendUnavailable(f"{precision} is a precision of {names}; {backend} was asked for. Leave one of the two out.")
+    usable = tuple(name for name in able if found[name].usable)
+    if not usable:
+        reasons = " ".join(found[name].reason for name in able)
+        raise BackendUnavailable(f"{precision} is a precision of {names}, which cannot run here. {reasons}")
+    return usable
 
 
 def _missing(bundle: Bundle, backend: str, precision: str, why: str) -> str:

@@ -8,15 +8,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from edge_mtl.backends import spec_of
 from edge_mtl.cuda.gpus import Gpu
 from edge_mtl.device import DeviceFingerprint
-from edge_mtl.errors import BundleError
+from edge_mtl.errors import BackendUnavailable, BundleError
 from edge_mtl.files import sha256_bytes
 
-__all__ = ["PLAN_BACKENDS", "EngineRecord", "engine_file", "engine_key"]
-
-PLAN_BACKENDS: tuple[str, ...] = ("tensorrt",)
-"""Runtimes whose engines are plans, which are programs, and not graphs, which are data."""
+__all__ = ["EngineRecord", "engine_file", "engine_key"]
 
 _FORMAT_VERSION = 1
 _KEY = re.compile(r"[0-9a-f]{32}")
@@ -76,7 +74,7 @@ class EngineRecord:
     @property
     def plan(self) -> bool:
         """Whether the engine is a plan: a program rather than a graph."""
-        return self.backend in PLAN_BACKENDS
+        return not spec_of(self.backend).takes_graphs
 
     @property
     def passed_self_test(self) -> bool:
@@ -95,6 +93,8 @@ class EngineRecord:
         """Parse and check. Raises BundleError naming `source`."""
         try:
             return _record(json.loads(payload))
+        except BackendUnavailable as exc:
+            raise BundleError(f"{source} describes an engine for a runtime that is not known here. {exc}") from exc
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError, AttributeError) as exc:
             what = f"key {exc} is missing" if isinstance(exc, KeyError) else str(exc)
             raise BundleError(
@@ -119,9 +119,9 @@ def engine_key(
     return sha256_bytes(json.dumps(content, allow_nan=False).encode())[:32]
 
 
-def engine_file(key: str, sha256: str, backend: str = "") -> str:
-    """Name of an engine's graph or plan in the store."""
-    return f"{key}.{sha256[:_FILE_DIGITS]}.{'plan' if backend in PLAN_BACKENDS else 'onnx'}"
+def engine_file(key: str, sha256: str, backend: str) -> str:
+    """Name of an engine's graph or plan in the store. Raises BackendUnavailable for an unknown backend."""
+    return f"{key}.{sha256[:_FILE_DIGITS]}.{'onnx' if spec_of(backend).takes_graphs else 'plan'}"
 
 
 def _record(content: Any) -> EngineRecord:

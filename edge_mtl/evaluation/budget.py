@@ -2,8 +2,8 @@
 
 Two questions are asked: does it lose accuracy on
 labelled frames, and does it stray from FP32's own answers? The second needs no labels and sees more: where FP32 itself
-is 25 degrees off, a broken scale that moves normals by 3 hardly shows in the mean error. `edge-mtl verify`, `calibrate`,
-`recalibrate` and `build-engine --max-drop` all ask here.
+is 25 degrees off, a broken scale that moves normals by 3 hardly shows in the mean error. `edge-mtl verify`, `calibrate`
+and `build-engine --max-drop` all ask here.
 """
 
 from __future__ import annotations

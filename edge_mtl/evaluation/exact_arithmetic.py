@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import closing
 
 from edge_mtl.backends import Backend, available
+from edge_mtl.backends.reference import REFERENCE_RUNTIME
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import AccuracyError
 from edge_mtl.evaluation.self_test import golden_agreement
@@ -26,9 +27,9 @@ def require_exact(backend: Backend, model: bytes, bundle: Bundle, *, threads: in
         AccuracyError: it is further from FP32 than rounding explains.
         BundleError, InferenceError: as the self-test says.
     """
-    if not available()["onnxruntime"].usable:
+    if not available()[REFERENCE_RUNTIME].usable:
         return
-    from edge_mtl.backends.onnxruntime import OnnxRuntimeBackend
+    from edge_mtl.backends.onnxruntime.backend import OnnxRuntimeBackend
 
     with closing(OnnxRuntimeBackend(model, threads=threads, precision="int8", optimize=False)) as exact:
         meant = golden_agreement(exact, bundle)

@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 
 from edge_mtl.bundle import EVALUATION, Bundle
-from edge_mtl.calibration.frames import decode_image, letterbox_image
 from edge_mtl.errors import BundleError
 from edge_mtl.evaluation.scores import Score, Scorer
 from edge_mtl.files import sha256_bytes
-from edge_mtl.image.frames import Intrinsics, letterbox
+from edge_mtl.image.frames import Intrinsics, letterbox, letterbox_image
 from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.manifest import InputSpec
-from edge_mtl.sources.media import IMAGE_SUFFIXES
+from edge_mtl.sources.images import IMAGE_SUFFIXES, decode_image
 from edge_mtl.tasks import Specs, kind_of, truth_endings
 
 __all__ = ["LabelledFrame", "LabelledSet", "Score", "evaluate", "evaluation_frames", "labelled_folder", "labelled_set"]

@@ -16,12 +16,12 @@ import numpy as np
 
 from edge_mtl.backends import Backend
 from edge_mtl.bundle import GOLDEN, Bundle
-from edge_mtl.calibration.frames import decode_image
 from edge_mtl.errors import AccuracyError, BundleError
 from edge_mtl.evaluation.metrics import agreement, mean_agreement
 from edge_mtl.image.buffer_pool import BufferPool
 from edge_mtl.image.frames import letterbox
 from edge_mtl.inference_pipeline import InferencePipeline
+from edge_mtl.sources.images import decode_image
 from edge_mtl.tasks import Specs, kind_of, measure_names, scoped
 from edge_mtl.tasks.finishing import Answer, finish
 
@@ -218,8 +218,10 @@ def _failures(specs: Specs, found: Mapping[str, float], allowed: Mapping[str, fl
     measures, failures = measure_names(specs, agreement=True), []
     for key, limit in allowed.items():
         measure, value = measures[key], found.get(key, float("nan"))
+        task = key.rpartition(".")[0]
+        what = f"{task}: {measure.label}" if task else measure.label
         if measure.higher_is_better and not value >= limit:
-            failures.append(f"{key} is {value:.1%}, at least {limit:.1%} expected")
+            failures.append(f"{what}: {measure.show(value)}, at least {measure.show(limit)} expected")
         if not measure.higher_is_better and not value <= limit:
-            failures.append(f"{key} is {measure.show(value)}, at most {measure.show(limit)} expected")
+            failures.append(f"{what}: {measure.show(value)}, at most {measure.show(limit)} expected")
     return failures

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.backends import available, none_usable, open_backend
+from edge_mtl.backends import BACKENDS, available, open_backend
+from edge_mtl.backends.reference import REFERENCE_RUNTIME, reference_runtime
 from edge_mtl.backends.selection import check_named
 from edge_mtl.bundle import CALIBRATION, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.calibration.frame_features import thumbnail
@@ -31,7 +32,7 @@ from edge_mtl.evaluation.worst_frames import CARD, WorstFrame, describe, draw, w
 from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.quantization.learned import int8_graph, int8_recipe
 from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, calibrate, insert_qdq, portable_bits
-from edge_mtl.quantization.recipes import Recipe, Target
+from edge_mtl.quantization.recipes import Recipe
 
 __all__ = [
     "REFERENCE",
@@ -52,7 +53,6 @@ REFERENCE = "fp32"
 """Name of the reference in scores and cards."""
 
 _NOISE_FRAMES = 4
-_SIMULATOR = "onnxruntime"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def verify(
         refuse_calibrated(bundle, {item.name: thumbnail(item.frame) for item in frames})
     place = store or EngineStore(bundle)
     subjects = engine_graphs(bundle, place, backend=backend)
-    if backend in ("auto", _SIMULATOR):
+    if backend in ("auto", REFERENCE_RUNTIME):
         subjects += bundle_graphs(bundle)
     if not any(subject.integers for subject in subjects):
         subjects += quantized_subjects(bundle, backend=backend, recipe=recipe, threads=threads, progress=progress)
@@ -226,10 +226,10 @@ def engine_graphs(bundle: Bundle, store: EngineStore, *, backend: str = "auto") 
 
 def bundle_graphs(bundle: Bundle) -> list[EvaluatedGraph]:
     """The quantized graphs that `bundle` brings along, run in ONNX Runtime, which does what any runtime should do with them."""
-    if not available()[_SIMULATOR].usable:
+    if not available()[REFERENCE_RUNTIME].usable:
         return []
     names = [name for name in (TENSORRT_MODEL, CPU_MODEL) if bundle.has(name)]
-    return [EvaluatedGraph(_SIMULATOR, "int8", bundle.read(name), True, label=name) for name in names]
+    return [EvaluatedGraph(REFERENCE_RUNTIME, "int8", bundle.read(name), True, label=name) for name in names]
 
 
 def quantized_subjects(
@@ -257,13 +257,16 @@ def quantized_subjects(
         settings = chosen.calibration
         frames = load_calibration(bundle, count=settings.frames, unreadable_share=settings.unreadable_share).frames
     calibrated = calibrate(graph, frames, recipe=chosen, threads=threads, progress=progress)
-    targets: tuple[Target, ...] = ("onnxruntime", "openvino")
     bits = portable_bits(chosen) if portable else None
-    here = available()
+    styles = {
+        name: BACKENDS[name].qdq
+        for name, found in available().items()
+        if found.usable and backend in ("auto", name) and BACKENDS[name].device == "cpu"
+    }
     return [
-        EvaluatedGraph(target, "int8", insert_qdq(graph, calibrated, recipe=chosen, target=target, bits=bits), True)
-        for target in targets
-        if here[target].usable and backend in ("auto", target) and target in chosen.targets
+        EvaluatedGraph(name, "int8", insert_qdq(graph, calibrated, recipe=chosen, target=style.name, bits=bits), True)
+        for name, style in styles.items()
+        if style is not None and style.name in chosen.targets
     ]
 
 
@@ -298,11 +301,8 @@ def _silent(step: str, done: int, total: int) -> None:
 
 
 def _reference(bundle: Bundle) -> EvaluatedGraph:
-    """FP32 in ONNX Runtime where it is here: what anyone can run."""
-    here = available()
-    runtime = "onnxruntime" if here["onnxruntime"].usable else "openvino"
-    if not here[runtime].usable:
-        raise none_usable(here)
+    """FP32 in the reference runtime where it is here: what anyone can run."""
+    runtime = reference_runtime(available())
     graph = OPTIMIZED_ONNX if bundle.has(OPTIMIZED_ONNX) else REFERENCE_ONNX
     return EvaluatedGraph(runtime, "fp32", bundle.read(graph), False, label=REFERENCE)
 

@@ -10,13 +10,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from edge_mtl import opencv
 from edge_mtl.errors import FrameError
 from edge_mtl.image import OUTPUT_STRIDE
+
+if TYPE_CHECKING:
+    from edge_mtl.manifest import InputSpec
 
 __all__ = [
     "MAX_SIDE",
@@ -26,6 +29,7 @@ __all__ = [
     "Letterbox",
     "check_frame",
     "letterbox",
+    "letterbox_image",
     "prepare",
     "prepare_pixels",
     "prepare_planes",
@@ -219,6 +223,16 @@ def prepare_pixels(frame: Array, box: Letterbox, pixels: Array, *, channels: Cha
     np.copyto(pixels[box.rows, box.columns], content)
     if not box.fills_network:
         _blacken_bars(pixels, box)
+
+
+def letterbox_image(image: Array, size: InputSpec) -> Array:
+    """(H, W, 3) uint8 RGB of the network's size: what the network sees of `image`, (H, W, 3) uint8 RGB, at run time."""
+    network = (size.height, size.width)
+    if image.shape[:2] == network:
+        return image
+    pixels = np.zeros((*network, 3), np.uint8)
+    prepare_pixels(image, letterbox((image.shape[0], image.shape[1]), network), pixels)
+    return pixels
 
 
 def supersampling(frame: tuple[int, int], content: tuple[int, int]) -> int:

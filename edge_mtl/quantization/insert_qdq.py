@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_mtl.backends import QdqStyle
 from edge_mtl.errors import BuildError
 from edge_mtl.onnx_graph.model import GraphIndex, attribute, import_onnx
 from edge_mtl.quantization.integer_ops import CONTRIB_DOMAIN, gelu_nodes, upsampling_nodes
@@ -19,28 +20,11 @@ from edge_mtl.quantization.placement import Plan
 from edge_mtl.quantization.ranges import Range
 from edge_mtl.quantization.weights import SMALLEST_SCALE, LayerArrays, quantize_layer
 
-__all__ = ["Emission", "Style"]
+__all__ = ["Emission"]
 
 Array = np.ndarray
 
 _SIGNED_LEVELS = 127
-
-
-@dataclass(frozen=True, slots=True)
-class Style:
-    """How integers are written.
-
-    Attributes:
-        signed: activations are int8 around zero, else uint8 over the whole range.
-        levels: largest magnitude of an integer weight, 127, or 63 where sums of byte products saturate.
-        integer_bias: biases become integers too, as ONNX Runtime's integer layers want them.
-        float_weights: weights stay float with Q and DQ nodes behind them, else they are stored as integers.
-    """
-
-    signed: bool = False
-    levels: int = 127
-    integer_bias: bool = True
-    float_weights: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +41,7 @@ class Emission:
 
     Args:
         model: ModelProto; it is changed.
+        levels: largest magnitude of an integer weight, 127, or 63 where sums of byte products saturate.
         means: mean by channel of what layers read, for bias correction; empty without it.
         drifts: by how much GELU on bytes moves the mean of its result, by channel.
     """
@@ -68,13 +53,14 @@ class Emission:
         plan: Plan,
         ranges: Mapping[str, Range],
         *,
-        style: Style,
+        style: QdqStyle,
+        levels: int,
         means: Mapping[str, Array],
         drifts: Mapping[str, Array],
     ) -> None:
         self._onnx = import_onnx()
         self._model, self._index, self._plan, self._ranges = model, index, plan, ranges
-        self._style, self._means = style, means
+        self._style, self._levels, self._means = style, levels, means
         approximated = {node.output[0] for node in plan.gelus}
         self._drifts = {name: drift for name, drift in drifts.items() if name in approximated}
         self._constants: dict[str, Any] = {}
@@ -239,7 +225,7 @@ class Emission:
         means = None if foreign_bias else self._means.get(node.input[0])
         layer = LayerArrays(node.op_type, weights, axis, bias, means, self._drifts.get(node.input[0]))
         activation = np.float32(self._scale(node.input[0]).value)
-        found = quantize_layer(layer, levels=style.levels, input_scale=float(activation), integer_bias=style.integer_bias)
+        found = quantize_layer(layer, levels=self._levels, input_scale=float(activation), integer_bias=style.integer_bias)
         base = f"{node.output[0]}_weight"
         if style.float_weights:
             copy.input[1] = self._rounded(base, node.input[1], found.scales, axis)

@@ -11,8 +11,9 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any
 
+from edge_mtl.backends import qdq_styles, style_of
 from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.errors import BuildError
 from edge_mtl.onnx_graph.model import import_onnx, parse
@@ -95,13 +96,13 @@ def int8_recipe(bundle: Bundle) -> Recipe:
     if bundle.has(OWN_RECIPE):
         return read_recipe(bundle.read(OWN_RECIPE), source=str(bundle.path / OWN_RECIPE))
     learned = read_learned(parse(int8_graph(bundle), name=QAT_MODEL)) if bundle.has(QAT_MODEL) else None
-    return load_recipe(CPU_INT8) if learned is None or learned.target == "tensorrt" else learned.recipe
+    return load_recipe(CPU_INT8) if learned is None or style_of(learned.target).recipe else learned.recipe
 
 
 def _parsed(content: Mapping[str, Any]) -> Learned:
     if content["version"] != _VERSION:
         raise ValueError(f"version {content['version']!r}, expected {_VERSION}")
-    if content["target"] not in get_args(Target):
+    if content["target"] not in qdq_styles():
         raise ValueError(f"unknown target {content['target']!r}")
     ranges = {name: Range(float(low), float(high)) for name, (low, high) in content["ranges"].items()}
     for name, item in ranges.items():

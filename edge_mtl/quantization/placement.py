@@ -1,4 +1,4 @@
-"""Which tensors of a graph become integers, for which runtime. Knows graphs and recipes; writes no nodes.
+"""Which tensors of a graph become integers, in which Q/DQ style. Knows graphs and recipes; writes no nodes.
 
 ONNX Runtime runs a convolution in INT8 only if its output is quantized too, so there the outputs of convolutions and
 of the element-wise operators between them are quantized; its Gemm gives floats by itself, which attention and the
@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge_mtl.backends import QdqStyle, style_of
 from edge_mtl.errors import BuildError
 from edge_mtl.onnx_graph.model import GraphIndex, attribute
 from edge_mtl.quantization.layers import is_layer, is_product, layer_name, matching
@@ -55,28 +56,28 @@ def place(index: GraphIndex, recipe: Recipe, *, target: Target) -> Plan:
     """Decide what to quantize.
 
     Raises:
-        BuildError: nothing is left to quantize.
+        BuildError: nothing is left to quantize, or `target` is unknown.
     """
-    placement = recipe.placement
-    plan = Plan(layers=_layers(index, recipe, target))
-    if target == "tensorrt" and placement.products:
+    placement, style = recipe.placement, style_of(target)
+    plan = Plan(layers=_layers(index, recipe, style))
+    if style.products and placement.products:
         plan.products = [node for node in index.nodes if is_product(node, index) and not _excluded(node, index, recipe)]
     if not plan.layers:
         raise BuildError("The recipe leaves no layer to quantize. Loosen placement.op_types, exclude, float_tail or layers.")
-    if target == "onnxruntime":
+    if style.outputs:
         _place_outputs(index, placement, plan)
     integers = set(plan.outputs)
-    if target == "onnxruntime" and "Gelu" in placement.element_wise:
+    if style.outputs and "Gelu" in placement.element_wise:
         plan.gelus = [node for node in index.nodes if node.op_type == "Gelu" and _between_integers(node, index, plan)]
     read = [node.input[0] for node in plan.layers] + [name for node in plan.products for name in node.input[:2]]
     plan.inputs = [name for name in dict.fromkeys(read) if name not in integers]
     return plan
 
 
-def _layers(index: GraphIndex, recipe: Recipe, target: Target) -> list[Any]:
+def _layers(index: GraphIndex, recipe: Recipe, style: QdqStyle) -> list[Any]:
     """The nodes that run in INT8: what placement says, then what overrides say about single layers."""
     placement = recipe.placement
-    kinds = [kind for kind in placement.op_types if target != "openvino" or kind == "Conv"]
+    kinds = [kind for kind in placement.op_types if kind in style.op_types]
     layers = [node for node in index.nodes if is_layer(node, index, kinds)]
     floating: set[str] = set()
     for output, count in placement.float_tail.items():

@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from edge_mtl.backends import style_of
+from edge_mtl.backends.reference import CPU_STYLE
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import BuildError
 from edge_mtl.onnx_graph.model import GraphIndex, import_onnx, parse
 from edge_mtl.quantization.cross_layer_equalization import apply_scales, choose_scales, junctions
-from edge_mtl.quantization.insert_qdq import Emission, Style
+from edge_mtl.quantization.insert_qdq import Emission
 from edge_mtl.quantization.integer_ops import steep_gelu
 from edge_mtl.quantization.layers import channel_axis, layer_name, matching
 from edge_mtl.quantization.learned import Learned, read_learned
@@ -127,7 +129,7 @@ def quantize_for_cpu(
     frames: Iterable[Array],
     *,
     recipe: Recipe,
-    target: Target = "onnxruntime",
+    target: Target = CPU_STYLE,
     bits: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -247,7 +249,7 @@ def insert_qdq(
     Returns:
         The quantized ONNX model; inputs and outputs are named and typed as before.
     Raises:
-        BuildError: a range is missing, or the graph cannot be used.
+        BuildError: a range is missing, the graph cannot be used, or `target` is unknown.
     """
     if bits is None:
         bits = weight_bits(recipe.weights.reduce_range, target, fingerprint())[-1]
@@ -259,10 +261,18 @@ def insert_qdq(
     missing = [name for name in plan.ranged if name not in calibrated.ranges]
     if missing:
         raise BuildError(f"There is no range for activation {missing[0]}: calibrate this graph with this recipe first.")
-    signed = target == "tensorrt"
-    style = Style(signed=signed, levels=LEVELS[bits], integer_bias=target == "onnxruntime", float_weights=signed)
     means = calibrated.means if recipe.weights.bias_correction else {}
-    return Emission(model, index, plan, calibrated.ranges, style=style, means=means, drifts=calibrated.drifts).write()
+    emission = Emission(
+        model,
+        index,
+        plan,
+        calibrated.ranges,
+        style=style_of(target),
+        levels=LEVELS[bits],
+        means=means,
+        drifts=calibrated.drifts,
+    )
+    return emission.write()
 
 
 def equalized(deploy_model: bytes, calibrated: Calibrated) -> bytes:

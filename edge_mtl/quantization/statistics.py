@@ -7,14 +7,14 @@ they meet. Every range method, bias correction and equalization read what is gat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 import cv2
 import numpy as np
 
 from edge_mtl.backends.int8_saturation import keep_exact
-from edge_mtl.errors import BackendUnavailable, BuildError, CalibrationError
+from edge_mtl.backends.reference import import_reference
+from edge_mtl.errors import BuildError, CalibrationError
 from edge_mtl.onnx_graph.model import import_onnx
 
 __all__ = ["Histogram", "TensorStatistics", "observe", "open_session"]
@@ -153,10 +153,7 @@ def open_session(model: Any, tensors: Sequence[str], threads: int | None, *, why
         BuildError: it cannot open the graph.
     """
     onnx = import_onnx()
-    try:
-        runtime = import_module("onnxruntime")
-    except ImportError as exc:
-        raise BackendUnavailable(f'{why} needs ONNX Runtime. Install it with: pip install "edge-mtl[cpu]"') from exc
+    runtime = import_reference(why)
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
     present = {value.name for value in observed.graph.output}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_mtl.backends import style_of
 from edge_mtl.backends.int8_saturation import products_saturate
 from edge_mtl.device import DeviceFingerprint
 from edge_mtl.quantization.bias import corrected_bias
@@ -31,13 +32,16 @@ def weight_bits(mode: ReduceRange, target: Target, device: DeviceFingerprint) ->
     Args:
         mode: of the recipe (`weights.reduce_range`): "always" and "never" leave no choice.
         target: GPUs add byte products in 32 bits; of the runtimes for processors without VNNI, ONNX Runtime can multiply 8-bit
-            weights in 16 bits, which takes longer, and OpenVINO cannot.
+            weights in 16 bits, which takes longer, and OpenVINO cannot: `QdqStyle.byte_sums`.
+    Raises:
+        BuildError: an unknown target.
     """
+    sums = style_of(target).byte_sums
     if mode == "always":
         return (7,)
-    if mode == "never" or target == "tensorrt" or device.has_vnni:
+    if mode == "never" or sums == "exact" or device.has_vnni:
         return (8,)
-    return (8, 7) if target == "onnxruntime" and products_saturate(device) else (7,)
+    return (8, 7) if sums == "slower" and products_saturate(device) else (7,)
 
 
 @dataclass(frozen=True, slots=True)

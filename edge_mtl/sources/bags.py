@@ -1,70 +1,127 @@
-"""Images of ROS 1 and ROS 2 bags, without ROS. The package rosbags reads the files and knows messages.
+"""Images of ROS 1 and ROS 2 bags with their times and camera, without ROS. The package rosbags reads the files.
 
-It comes with the extra "bags" and is imported here and in edge_mtl.commands.run_bag, which writes bags, and only there.
+It comes with the extra "bags" and is imported here and in edge_mtl.outputs.annotated_bag, which writes bags, and only there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edge_mtl.errors import BackendUnavailable, CalibrationError, FrameError
-from edge_mtl.ros import ENCODINGS, decode_compressed, decode_image
-from edge_mtl.sources.recordings import FrameSource, Still, file_identity
+from edge_mtl.errors import BackendUnavailable, FrameError
+from edge_mtl.image.frames import Intrinsics
+from edge_mtl.ros import ENCODINGS, Camera, camera_of, decode_compressed, decode_image
+from edge_mtl.sources.frame_source import Frame, FrameSource, MessageStamp, Still, Tap, file_identity
 
-__all__ = ["bag_frames", "colour_topic", "message_pixels", "read_message"]
+__all__ = ["BAG_SUFFIXES", "IMAGE", "OUR_NAMESPACE", "bag_source", "colour_topic", "is_bag", "message_pixels", "read_message"]
 
 Array = np.ndarray
 
-_IMAGE, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+BAG_SUFFIXES = (".bag", ".db3", ".mcap")
+OUR_NAMESPACE = "/edge_mtl"
+"""Of the topics that an annotated bag has beside the recorded ones."""
+IMAGE, _COMPRESSED, _CAMERA = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo"
 _ENCODINGS = {name.lower(): name for name in ENCODINGS}
 """Recordings write some of them in other letters."""
 _NO_COLOUR = ("depth", "disparity", "infra", "mono", "mask", "label")
 """In names of topics with images that are no colour images."""
 
 
-def bag_frames(path: Path, *, topic: str | None = None, every: int = 1) -> FrameSource:
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One image message of a bag: `time_ns` in the recording, `time_s` since the first image."""
+
+    name: str
+    time_ns: int
+    time_s: float
+    kind: str
+    raw: bytes
+
+
+def is_bag(path: Path) -> bool:
+    """Whether `path` is named like a bag, or is the folder of one."""
+    return path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file()
+
+
+def bag_source(
+    path: Path, *, topic: str | None = None, camera_info: str | None = None, rectified: bool = False, every: int = 1
+) -> FrameSource:
     """The images of one topic of a bag, in order of time.
 
     Args:
         path: a .bag file, a ROS 2 bag's folder, or its .mcap or .db3 file.
         topic: which; needed where the bag has images on several.
+        camera_info: topic of the camera; by default the one beside the images.
+        rectified: the images are rectified, their camera is P of the camera_info, not K.
         every: take only every n-th.
     Raises:
         BackendUnavailable: the package rosbags is not installed.
-        CalibrationError: the bag cannot be read, has no images, or has several topics and none was named.
+        FrameError: the bag cannot be read, has no images, several topics of them and none was named, or nothing on a topic
+            that was named.
     """
+    if not path.exists():
+        raise FrameError(f"{path} does not exist: expected a bag.")
     with _opened(path) as reader:
-        images = [connection for connection in reader.connections if connection.msgtype in (_IMAGE, _COMPRESSED)]
-        topics = sorted({connection.topic for connection in images})
-        if not topics:
-            raise CalibrationError(f"{path} has no images: a topic of {_IMAGE} or {_COMPRESSED} was expected.")
-        chosen = topic or colour_topic(topics)
-        if chosen not in topics:
-            found = ", ".join(topics)
-            wanted = f"no images on {topic}" if topic else "images on several topics"
-            raise CalibrationError(f"{path} has {wanted}; found {found}. Name one with --topic.")
-        count = sum(connection.msgcount for connection in images if connection.topic == chosen)
-    if count < 1:
-        raise CalibrationError(f"{path} has no images on {chosen}: record the camera, or name another topic with --topic.")
+        images, count = _image_topic(reader, path, topic)
+        cameras = _camera_topic(reader, path, camera_info, images)
 
-    def stills() -> Iterator[Still]:
+    def walk(tap: Tap | None) -> Generator[Still]:
         with _opened(path) as reader:
-            connections = [connection for connection in reader.connections if connection.topic == chosen]
-            for index, (connection, time_ns, raw) in enumerate(_messages(reader, connections, path)):
-                if index % every == 0:
+            keep = (images, cameras)
+            connections = [entry for entry in reader.connections if tap is not None or entry.topic in keep]
+            camera: Camera | None = None
+            remarks: tuple[str, ...] = ()
+            first_ns: int | None = None
+            index = -1
+            for connection, time_ns, raw in _messages(reader, connections, path):
+                if tap is not None:
+                    tap(reader, connection, time_ns, raw)
+                if connection.topic == cameras and connection.msgtype == _CAMERA:
+                    try:
+                        camera = camera_of(read_message(reader, raw, _CAMERA))
+                    except FrameError as exc:
+                        remarks = (*remarks, f"camera_info at {time_ns} ns: {exc}")
+                if connection.topic != images:
+                    continue
+                index += 1
+                if index % every:
+                    continue
+                first_ns = time_ns if first_ns is None else first_ns
+                entry = _Entry(f"{index:06d}-{time_ns}", time_ns, (time_ns - first_ns) / 1e9, connection.msgtype, raw)
+                yield Still(entry.name, partial(_load, reader, entry, camera, rectified), remarks)
+                remarks = ()
 
-                    def load(kind: str = connection.msgtype, raw: bytes = raw, reader: Any = reader) -> Array:
-                        return message_pixels(read_message(reader, raw, kind), kind)
+    return FrameSource(
+        name=path.resolve().name,
+        kind="bag",
+        contents=f"images on {images} in {path}",
+        identity=file_identity("bag", path, images, every),
+        count=-(-count // every),
+        stills=lambda: walk(None),
+        topic=images,
+        camera_topic=cameras,
+        tapped=walk,
+    )
 
-                    yield Still(f"{index:06d}-{time_ns}", load)
 
-    return FrameSource(path.resolve().name, "bag", file_identity("bag", path, chosen, every), -(-count // every), stills)
+def _load(reader: Any, entry: _Entry, camera: Camera | None, rectified: bool) -> Frame:
+    message = read_message(reader, entry.raw, entry.kind)
+    pixels = message_pixels(message, entry.kind)
+    stamp = message.header.stamp
+    return Frame(
+        entry.name,
+        pixels,
+        entry.time_s,
+        _intrinsics(camera, pixels.shape[1], pixels.shape[0], rectified=rectified),
+        MessageStamp(entry.time_ns, int(stamp.sec), int(stamp.nanosec), str(message.header.frame_id)),
+    )
 
 
 def message_pixels(message: Any, kind: str) -> Array:
@@ -72,7 +129,7 @@ def message_pixels(message: Any, kind: str) -> Array:
 
     Never turned upright by EXIF data: a camera_info is of the image as the camera sent it.
     """
-    if kind == _IMAGE:
+    if kind == IMAGE:
         size = int(message.height), int(message.width), int(message.step)
         encoding = _ENCODINGS.get(str(message.encoding).lower(), str(message.encoding))
         pixels, channels = decode_image(encoding, *size, message.data)
@@ -98,15 +155,49 @@ def colour_topic(topics: Sequence[str]) -> str:
     return raw[0] if len(raw) == 1 else ""
 
 
+def _image_topic(reader: Any, path: Path, wanted: str | None) -> tuple[str, int]:
+    """The topic to read and how many images are on it; maps of an earlier run are taken only where they are named."""
+    images = [connection for connection in reader.connections if connection.msgtype in (IMAGE, _COMPRESSED)]
+    topics = sorted({connection.topic for connection in images})
+    if not topics:
+        raise FrameError(f"{path} has no images: a topic of {IMAGE} or {_COMPRESSED} was expected.")
+    recorded = [topic for topic in topics if not topic.startswith(f"{OUR_NAMESPACE}/")]
+    chosen = wanted or colour_topic(recorded)
+    if chosen not in topics:
+        what = f"no images on {wanted}" if wanted else "images on several topics"
+        raise FrameError(f"{path} has {what}; found {', '.join(topics)}. Name one with --topic.")
+    count = sum(connection.msgcount for connection in images if connection.topic == chosen)
+    if count < 1:
+        raise FrameError(f"{path} has no images on {chosen}: record the camera, or name another topic with --topic.")
+    return chosen, count
+
+
+def _camera_topic(reader: Any, path: Path, wanted: str | None, images: str) -> str | None:
+    """The topic that was named, or the one beside the images; None where there is none."""
+    found = sorted({entry.topic for entry in reader.connections if entry.msgtype == _CAMERA and entry.msgcount})
+    if wanted is not None and wanted not in found:
+        raise FrameError(f"{path} has no camera_info on {wanted}; found {', '.join(found) or 'none'}.")
+    beside = f"{images.removesuffix('/compressed').rpartition('/')[0]}/camera_info"
+    return wanted or (beside if beside in found else None)
+
+
+def _intrinsics(camera: Camera | None, width: int, height: int, *, rectified: bool) -> Intrinsics | None:
+    """K of a camera, or P, for images of this size; None where there is none that fits, or it is not calibrated."""
+    if camera is None or not camera.fits(width, height):
+        return None
+    try:
+        return camera.scaled(width, height).intrinsics(rectified=rectified)
+    except FrameError:
+        return None
+
+
 def _messages(reader: Any, connections: list[Any], path: Path) -> Iterator[tuple[Any, int, bytes]]:
     try:
         yield from reader.messages(connections=connections)
     except GeneratorExit:
         raise
     except Exception as exc:  # a truncated recording
-        raise CalibrationError(
-            f"{path} cannot be read to its end ({type(exc).__name__}). Reindex it, or copy it again."
-        ) from exc
+        raise FrameError(f"{path} cannot be read to its end ({type(exc).__name__}). Reindex it, or copy it again.") from exc
 
 
 @contextmanager
@@ -118,7 +209,7 @@ def _opened(path: Path) -> Iterator[Any]:
             'Reading bags needs the package rosbags. Install it with: pip install "edge-mtl[bags]"'
         ) from exc
     if path.is_dir() and path.suffix == ".bag":
-        raise CalibrationError(
+        raise FrameError(
             f"{path} is a folder, and a name that ends in .bag is read as a file of ROS 1. Rename it: mv {path} {path.stem}"
         )
     try:
@@ -126,7 +217,7 @@ def _opened(path: Path) -> Iterator[Any]:
         reader.open()
     except Exception as exc:  # SQLite, YAML and the reader's own errors
         reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
-        raise CalibrationError(f"{path} is no readable ROS bag ({reason}). Copy it again, or reindex it.") from exc
+        raise FrameError(f"{path} is no readable ROS bag ({reason}). Copy it again, or reindex it.") from exc
     try:
         yield reader
     finally:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import FrameError
 from edge_mtl.evaluation.labelled_frames import LabelledFrame, evaluation_frames
-from edge_mtl.sources.media import read_image
+from edge_mtl.sources.images import read_image
 from edge_mtl.tasks import LabelsSpec, Specs
 
 __all__ = ["Sample", "photograph", "rooms"]

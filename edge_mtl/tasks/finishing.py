@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_mtl.errors import InferenceError
 from edge_mtl.image.buffer_pool import BufferPool
 from edge_mtl.image.frames import Letterbox
 from edge_mtl.tasks import Placement, Result, Specs, kind_of
@@ -52,7 +53,13 @@ def finish(
             "content" the network's without them.
         change: from `camera_change`.
         pool: where results and working memory come from.
+    Raises:
+        InferenceError: an output is missing.
     """
+    size = box.network
+    missing = [name for spec in specs.values() for name in kind_of(spec).outputs(spec, size, placement) if name not in outputs]
+    if missing:
+        raise InferenceError(f"The graph gives no {', '.join(missing)}; found {', '.join(outputs)}. Export the bundle again.")
     area = MapArea.of(box, output_size, placement)
     results: dict[str, Result] = {}
     bad = 0

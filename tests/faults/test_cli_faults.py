@@ -18,9 +18,8 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_mtl import diagnosis
 from edge_mtl.bundle import Bundle
-from edge_mtl.commands import doctor
-from edge_mtl.commands.terminal import Terminal
 from edge_mtl.files import TEMPORARY_PREFIX
 from tests.bundles import make_image, write_image
 from tests.command_line import Outcome, assert_failed, edge_mtl
@@ -35,11 +34,11 @@ def room(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def infer(tiny_bundle: Bundle, tmp_path: Path) -> Callable[..., Outcome]:
-    """`edge-mtl infer ...` on the tiny bundle, into tmp_path/results."""
+def predict(tiny_bundle: Bundle, tmp_path: Path) -> Callable[..., Outcome]:
+    """`edge-mtl predict ...` on the tiny bundle, into tmp_path/results."""
 
     def run(*arguments: object) -> Outcome:
-        return edge_mtl("infer", *arguments, "--bundle", tiny_bundle.path, "--out", tmp_path / "results")
+        return edge_mtl("predict", *arguments, "--bundle", tiny_bundle.path, "--out", tmp_path / "results")
 
     return run
 
@@ -67,42 +66,42 @@ def full_disk(limit_bytes: int) -> Iterator[None]:
     [("bad.png", b"no image"), ("empty.jpg", b""), ("bad.mp4", b"no video" * 99), ("notes.txt", b"text"), ("noname", b"x")],
 )
 def test_a_file_that_cannot_be_read_is_refused(
-    infer: Callable[..., Outcome], tmp_path: Path, name: str, content: bytes
+    predict: Callable[..., Outcome], tmp_path: Path, name: str, content: bytes
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    assert_failed(infer(tmp_path / name), 6, name)
+    assert_failed(predict(tmp_path / name), 6, name)
     assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize("source", ["missing.png", "missing", "camera:99", "camera:x", "/dev/null"])
 def test_a_source_that_is_not_there_is_refused(
-    infer: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+    predict: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert_failed(infer(source), 6)
+    assert_failed(predict(source), 6)
     assert not (tmp_path / "results").exists()
 
 
-def test_sixteen_bit_images_are_refused(infer: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_sixteen_bit_images_are_refused(predict: Callable[..., Outcome], tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "depth.png"), np.zeros((64, 96), np.uint16))
-    assert_failed(infer(tmp_path / "depth.png"), 6, "uint16", "expected 8 bits")
+    assert_failed(predict(tmp_path / "depth.png"), 6, "uint16", "expected 8 bits")
 
 
-def test_grey_images_are_accepted(infer: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_grey_images_are_accepted(predict: Callable[..., Outcome], tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "grey.png"), make_image(1)[:, :, 0])
-    assert infer(tmp_path / "grey.png").code == 0
+    assert predict(tmp_path / "grey.png").code == 0
 
 
-def test_a_folder_without_images_is_refused(infer: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused(predict: Callable[..., Outcome], tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
-    assert_failed(infer(tmp_path / "pictures"), 6, "has no images")
+    assert_failed(predict(tmp_path / "pictures"), 6, "has no images")
 
 
-def test_a_folder_whose_images_all_fail_is_refused(infer: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_a_folder_whose_images_all_fail_is_refused(predict: Callable[..., Outcome], tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     for name in ("a.png", "b.jpg"):
         (tmp_path / "pictures" / name).write_bytes(b"no image")
-    outcome = infer(tmp_path / "pictures")
+    outcome = predict(tmp_path / "pictures")
     assert_failed(outcome, 6, "None of the 2 images")
     assert outcome.err.count("skipped: ") == 2
     assert not (tmp_path / "results").exists()
@@ -150,18 +149,18 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("command", ["infer", "build-engine", "benchmark", "inspect", "demo"])
+@pytest.mark.parametrize("command", ["predict", "build-engine", "benchmark", "inspect", "demo"])
 def test_every_command_refuses_a_damaged_bundle(
     command: str, damage: str, own_bundle: Bundle, room: Path, tmp_path: Path
 ) -> None:
     DAMAGES[damage](own_bundle.path)
     out = tmp_path / "results"
     arguments = {
-        "infer": [room, "--bundle", own_bundle.path, "--out", out],
+        "predict": [room, "--bundle", own_bundle.path, "--out", out],
         "build-engine": [own_bundle.path, "--fp32"],
         "benchmark": [own_bundle.path, "--rounds", 1],
         "inspect": [own_bundle.path],
-        "demo": ["--bundle", own_bundle.path, "--out", out / "demo.png"],
+        "demo": ["--bundle", own_bundle.path, "--save", out / "demo.png"],
     }[command]
     assert_failed(edge_mtl(command, *arguments), 3, str(own_bundle.path))
     assert not out.exists()
@@ -189,7 +188,7 @@ def test_a_named_bundle_that_is_missing_is_never_replaced_by_another(
     tmp_path: Path, room: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGE_MTL_BUNDLE", str(tmp_path / "gone"))
-    assert_failed(edge_mtl("infer", room), 3, "gone")
+    assert_failed(edge_mtl("predict", room), 3, "gone")
 
 
 def test_inspect_lets_no_file_command_the_terminal(own_bundle: Bundle) -> None:
@@ -207,7 +206,7 @@ def test_inspect_lets_no_file_command_the_terminal(own_bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["infer", ""],
+        ["predict", ""],
         ["build-engine", "", "--int8"],
         ["build-engine", "--int8", "--calibration", ""],
         ["benchmark", "--backend="],
@@ -218,8 +217,10 @@ def test_an_empty_argument_is_refused_before_it_means_this_folder(arguments: lis
 
 
 @pytest.mark.parametrize("camera", ["1e-300,1e-300,0,0", "1e300,1e300,0,0", "500,500,1e9,0"])
-def test_a_camera_beyond_all_reason_is_refused(infer: Callable[..., Outcome], room: Path, tmp_path: Path, camera: str) -> None:
-    assert_failed(infer(room, "--intrinsics", camera), 6, "pixels")
+def test_a_camera_beyond_all_reason_is_refused(
+    predict: Callable[..., Outcome], room: Path, tmp_path: Path, camera: str
+) -> None:
+    assert_failed(predict(room, "--intrinsics", camera), 6, "pixels")
     assert not list((tmp_path / "results").glob("*"))
 
 
@@ -229,7 +230,7 @@ def test_a_camera_beyond_all_reason_is_refused(infer: Callable[..., Outcome], ro
 @pytest.mark.parametrize("backend", ["tensorflow", "OpenVINO"])
 def test_an_unknown_backend_is_refused(backend: str, tiny_bundle: Bundle, room: Path) -> None:
     for arguments in (
-        ["infer", room, "--json", "--bundle", tiny_bundle.path],
+        ["predict", room, "--json", "--bundle", tiny_bundle.path],
         ["build-engine", tiny_bundle.path, "--int8"],
         ["benchmark", tiny_bundle.path],
     ):
@@ -237,7 +238,7 @@ def test_an_unknown_backend_is_refused(backend: str, tiny_bundle: Bundle, room: 
 
 
 def test_a_precision_that_was_never_built_names_the_command(tiny_bundle: Bundle, room: Path) -> None:
-    for arguments in (["infer", room, "--json", "--bundle", tiny_bundle.path], ["benchmark", tiny_bundle.path]):
+    for arguments in (["predict", room, "--json", "--bundle", tiny_bundle.path], ["benchmark", tiny_bundle.path]):
         assert_failed(edge_mtl(*arguments, "--precision", "int8"), 4, "edge-mtl build-engine", "--int8")
 
 
@@ -245,7 +246,7 @@ def test_an_altered_engine_is_refused(own_bundle: Bundle, room: Path) -> None:
     assert edge_mtl("build-engine", own_bundle.path, "--fp32", "--backend", "onnxruntime").code == 0
     (engine,) = (own_bundle.path / "engines").glob("*.onnx")
     _flip(engine.name)(engine.parent)
-    assert_failed(edge_mtl("infer", room, "--json", "--bundle", own_bundle.path), 3, engine.name, "altered")
+    assert_failed(edge_mtl("predict", room, "--json", "--bundle", own_bundle.path), 3, engine.name, "altered")
 
 
 def test_a_precision_that_no_runtime_here_has_is_refused(tiny_bundle: Bundle) -> None:
@@ -255,7 +256,7 @@ def test_a_precision_that_no_runtime_here_has_is_refused(tiny_bundle: Bundle) ->
 
 
 def test_doctor_fails_without_any_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "proven", dict)
+    monkeypatch.setattr(diagnosis, "proven", dict)
     assert edge_mtl("doctor").code == 5
     outcome = edge_mtl("doctor", "--json")
     assert outcome.code == 5
@@ -264,12 +265,12 @@ def test_doctor_fails_without_any_backend(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_doctor_fails_where_a_runtime_adds_integers_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "adds_exactly", lambda runtime, weight=127: runtime != "onnxruntime")
+    monkeypatch.setattr(diagnosis, "adds_exactly", lambda runtime, weight=127: runtime != "onnxruntime")
     outcome = edge_mtl("doctor", "--json")
     assert outcome.code == 5
     assert outcome.records[0]["int8_sums"]["onnxruntime"].startswith("wrong even with weights of 7 bits")
     assert "onnxruntime: wrong" in outcome.err
-    monkeypatch.setattr(doctor, "adds_exactly", lambda runtime, weight=127: weight == 63)
+    monkeypatch.setattr(diagnosis, "adds_exactly", lambda runtime, weight=127: weight == 63)
     outcome = edge_mtl("doctor", "--json")
     assert outcome.code == 0
     assert all("8 bits saturate" in said for said in outcome.records[0]["int8_sums"].values())
@@ -280,7 +281,7 @@ def test_doctor_refuses_two_distributions_of_one_runtime(tmp_path: Path, monkeyp
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.31.1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert doctor.clashing_runtimes() == ("onnxruntime", "onnxruntime-gpu")
+    assert diagnosis.clashing_runtimes() == ("onnxruntime", "onnxruntime-gpu")
     outcome = edge_mtl("doctor")
     assert outcome.code == 5
     assert "overwrite each other" in outcome.err
@@ -311,27 +312,29 @@ def test_a_full_disk_while_building_leaves_no_engine(own_bundle: Bundle) -> None
 
 
 @pytest.mark.parametrize("kind", ["overlay", "panel", "png", "npz"])
-def test_a_full_disk_while_saving_leaves_nothing(infer: Callable[..., Outcome], room: Path, tmp_path: Path, kind: str) -> None:
+def test_a_full_disk_while_saving_leaves_nothing(
+    predict: Callable[..., Outcome], room: Path, tmp_path: Path, kind: str
+) -> None:
     with full_disk(400):
-        outcome = infer(room, "--save", kind)
+        outcome = predict(room, "--files", kind)
     assert_failed(outcome, 74)
     assert list((tmp_path / "results").iterdir()) == []
 
 
-def test_a_full_disk_while_recording_leaves_no_video(infer: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_a_full_disk_while_recording_leaves_no_video(predict: Callable[..., Outcome], tmp_path: Path) -> None:
     writer = cv2.VideoWriter(str(tmp_path / "tour.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 48))
     for index in range(6):
         writer.write(make_image(index, height=48, width=64))
     writer.release()
     with full_disk(4000):
-        outcome = infer(tmp_path / "tour.mp4")
+        outcome = predict(tmp_path / "tour.mp4")
     assert_failed(outcome, 74, "frames could be written")
     assert list((tmp_path / "results").iterdir()) == []
 
 
 def test_a_result_folder_that_cannot_be_made_is_named(tiny_bundle: Bundle, room: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    assert_failed(edge_mtl("infer", room, "--bundle", tiny_bundle.path, "--out", tmp_path / "file"), 74, "file")
+    assert_failed(edge_mtl("predict", room, "--bundle", tiny_bundle.path, "--out", tmp_path / "file"), 74, "file")
     assert (tmp_path / "file").read_text() == "in the way"
 
 
@@ -343,7 +346,7 @@ def test_the_demo_refuses_a_place_it_cannot_write_to_before_it_builds_anything(t
         ("file/a.png", 74, "file/a.png"),
         ("a.jpg", 2, "ends in .png"),
     ):
-        assert_failed(edge_mtl("demo", "--bundle", tiny_bundle.path, "--out", tmp_path / out), code, words)
+        assert_failed(edge_mtl("demo", "--bundle", tiny_bundle.path, "--save", tmp_path / out), code, words)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.png"]
     assert not (tiny_bundle.path / "engines").exists()
 
@@ -352,10 +355,10 @@ def test_the_demo_refuses_a_place_it_cannot_write_to_before_it_builds_anything(t
 
 
 def test_a_bug_is_one_line_unless_debugging(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(terminal: Terminal) -> None:
+    def broken() -> None:
         raise RuntimeError("first line\nsecond line")
 
-    monkeypatch.setattr(doctor, "run", broken)
+    monkeypatch.setattr(diagnosis, "diagnose", broken)
     assert_failed(edge_mtl("doctor"), 70, "RuntimeError", "first line second line", "EDGE_MTL_DEBUG")
     monkeypatch.setenv("EDGE_MTL_DEBUG", "1")
     outcome = edge_mtl("doctor")
@@ -377,7 +380,7 @@ def test_a_signal_ends_the_command_cleanly(tiny_bundle: Bundle, tmp_path: Path, 
         writer.write(frame)
     writer.release()
     results = tmp_path / "results"
-    process = _start("infer", tmp_path / "tour.avi", "--bundle", tiny_bundle.path, "--out", results, "--threads", 1)
+    process = _start("predict", tmp_path / "tour.avi", "--bundle", tiny_bundle.path, "--out", results, "--threads", 1)
     deadline = time.monotonic() + 120
     while not leftovers(tmp_path) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -393,7 +396,7 @@ def test_a_closed_pipe_is_no_drama(tiny_bundle: Bundle, tmp_path: Path) -> None:
     frame = make_image(1, height=32, width=48)
     for index in range(40):
         write_image(tmp_path / f"{index:02d}.png", frame)
-    process = _start("infer", tmp_path, "--bundle", tiny_bundle.path, "--json")
+    process = _start("predict", tmp_path, "--bundle", tiny_bundle.path, "--json")
     assert process.stdout is not None
     assert process.stderr is not None
     # A small pipe: otherwise a slow reader leaves it room for all that the command has to say.

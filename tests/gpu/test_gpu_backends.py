@@ -21,7 +21,7 @@ from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.engine import Engine
 from edge_mtl.errors import BundleError, EngineClosed, EngineMismatch
 from edge_mtl.evaluation.metrics import agreement
-from edge_mtl.evaluation.self_test import TOLERANCES, golden_frame, run_self_test
+from edge_mtl.evaluation.self_test import golden_frame, run_self_test, tolerance_of
 from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
 from tests.bundles import make_image
 
@@ -72,7 +72,7 @@ def feed(backend: Backend, rooms: Bundle, seed: int = 0) -> dict[str, np.ndarray
 
 def test_onnxruntime_on_the_gpu_agrees_with_the_reference(session: Backend, rooms: Bundle):
     report = run_self_test(session, rooms)
-    assert report.tolerance == TOLERANCES[session.info.precision]
+    assert report.tolerance == tolerance_of(rooms.manifest.tasks, session.info.precision)
 
 
 def test_onnxruntime_puts_every_node_on_the_gpu(session: Backend):
@@ -87,7 +87,7 @@ def test_the_plain_graph_runs_on_the_gpu_and_agrees(onnxruntime_cuda, rooms: Bun
 
 def test_a_plan_agrees_with_the_reference_per_head(backend: TensorRtBackend, rooms: Bundle):
     report = run_self_test(backend, rooms)
-    assert report.tolerance == TOLERANCES[backend.info.precision]
+    assert report.tolerance == tolerance_of(rooms.manifest.tasks, backend.info.precision)
 
 
 def test_answers_are_the_same_with_and_without_graphs_and_however_they_are_asked_for(plan, rooms: Bundle):
@@ -132,8 +132,8 @@ def test_an_engine_is_built_chosen_and_agrees_with_the_cpu(library: Library, roo
     frame = golden_frame(bundle)
     with Engine(bundle, device="cuda", backend="tensorrt") as engine, Engine(bundle, device="cpu", precision="fp32") as exact:
         found, expected = engine.predict(frame), exact.predict(frame)
-        difference = agreement(found, expected)
-        assert difference.argmax_agreement > TOLERANCES["int8"].argmax_agreement
+        difference = agreement(rooms.manifest.tasks, found.results, expected.results)
+        assert difference["argmax_agreement"] > tolerance_of(rooms.manifest.tasks, "int8")["argmax_agreement"]
         streamed = list(engine.stream([frame] * 5))
         assert all(np.array_equal(each.segmentation, found.segmentation) for each in streamed)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another user"))

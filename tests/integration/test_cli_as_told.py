@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,12 @@ import pytest
 from edge_mtl import errors
 from edge_mtl.builder.candidates import BUILDABLE
 from edge_mtl.cli import app
-from edge_mtl.cli.arguments import MAX_DROP
+from edge_mtl.cli.arguments import MAX_DROP, parse_budget
 from edge_mtl.cli.process import EXIT_FILES, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_USAGE
 from edge_mtl.evaluation.budget import DEFAULT_BUDGET, Budget
+from edge_mtl.tasks import KINDS
 from tests.bundles import make_image, write_image
-from tests.documents import COMMANDS, DOCUMENTS, END, FLAG, GROUP, ROOT, SOURCES, holding, options, texts
+from tests.documents import COMMANDS, DOCUMENTS, END, FLAG, GROUP, PRESENT, ROOT, SOURCES, holding, options, texts
 
 CALL = re.compile(rf"(?<![\w/.-])edge-mtl ([a-z][a-z-]*)((?: .*?)?)(?={END})")
 PRECISIONS = {"--int8", "--fp16", "--bf16", "--fp32", "--precision"}
@@ -29,7 +29,7 @@ OTHER_FLAGS = {
     "edge_mtl/builder/tensorrt/options.py": "trtexec",
     "edge_mtl/builder/triton.py": "tritonserver",
     "edge_mtl/bench/conditions.py": "git",
-    "edge_mtl/commands/run_bag.py": "rosbags-convert",
+    "edge_mtl/outputs/annotated_bag.py": "rosbags-convert",
 }
 
 
@@ -70,7 +70,7 @@ def examples() -> list[str]:
     for path in DOCUMENTS:
         for block in re.findall(r"^ *```bash\n(.*?)^ *```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
             found += re.findall(r"^ *(edge-mtl .*)$", block.replace("\\\n", " "), re.MULTILINE)
-    for command in COMMANDS.values():
+    for command in PRESENT.values():
         found += re.findall(r"^ *(edge-mtl .*)$", command.epilog or "", re.MULTILINE)
     return sorted(set(found))
 
@@ -90,31 +90,43 @@ def test_an_example_is_taken_by_the_command_line(line: str) -> None:
 def test_an_option_means_the_same_in_every_command() -> None:
     """Name of its value, kind, help: alike wherever the option is, but for what is listed here with its reason."""
     apart = {
-        "--out": "a folder, or a file of the command's one result",
-        "--save": "kinds of results, or a recording",
-        "--limit": "frames or images of a bag",
         "--rounds": "of what is timed",
-        "--fp16": "of an engine, or of Triton's model",
         ("--precision", "build-engine"): "what to build, not what was built",
         ("--precision", "benchmark"): "a list",
+        ("--precision", "export"): "of Triton's model",
         ("--backend", "benchmark"): "a list",
         ("--bundle", "demo"): "the demo's default is the demo bundle",
     }
+    folders_and_files = ("--out", "--save")  # what is in them is each command's own
     seen: dict[str, tuple[str, tuple[Any, ...]]] = {}
-    for command in COMMANDS:
+    for command in PRESENT:
         for name, option in options(command).items():
-            if not name.startswith("--") or name in apart or (name, command) in apart:
+            if not name.startswith("--") or option.hidden or name in apart or (name, command) in apart:
                 continue
-            meaning = (option.metavar, option.is_flag, option.multiple, option.help)
+            told = None if name in folders_and_files else option.help
+            meaning = (option.metavar, option.is_flag, option.multiple, told)
             other, before = seen.setdefault(name, (command, meaning))
             assert meaning == before, f"{name} of {command} and of {other}"
 
 
-@pytest.mark.parametrize(
-    "line",
-    ["verify", "calibrate frames", "recalibrate --folder frames", "build-engine --int8"],
-    ids=lambda line: line.split()[0],
-)
+def test_an_out_is_a_folder_and_a_save_a_file() -> None:
+    metavars = {"--out": "DIR", "--save": "FILE", "--json": None, "--quiet": None}
+    for command in PRESENT:
+        assert "--quiet" in options(command), command
+        for name, option in options(command).items():
+            if name in metavars and not option.hidden:
+                assert (option.metavar if not option.is_flag else None) == metavars[name], f"{command} {name}"
+
+
+WITH_BUDGET = {
+    "verify": "edge_mtl.evaluation.verify.verify",
+    "calibrate frames": "edge_mtl.builder.recalibrate.recalibrate",
+    "recalibrate --folder frames": "edge_mtl.builder.recalibrate.recalibrate",
+    "build-engine --int8": "edge_mtl.builder.pipeline.build_engine",
+}
+
+
+@pytest.mark.parametrize("line", WITH_BUDGET, ids=lambda line: line.split()[0])
 @pytest.mark.parametrize("budget", ["none", "None", "miou=0.5", "miou=0.01,classes=0.1"])
 def test_every_command_with_a_budget_takes_the_same_words(
     line: str, budget: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -124,12 +136,17 @@ def test_every_command_with_a_budget_takes_the_same_words(
     (tmp_path / "frames").mkdir()
     write_image(tmp_path / "frames" / "a.png", make_image(1))
     monkeypatch.chdir(tmp_path)
-    module = {"build-engine": "build_engine.run", "verify": "verify.run", "calibrate": "recalibrate.run"}
-    called = module.get(command, "recalibrate.run_source")
     taken: dict[str, Any] = {}
-    monkeypatch.setattr(f"edge_mtl.commands.{called}", lambda *words, **named: taken.update(named))
-    GROUP.main([command, *rest, "--max-drop", budget], standalone_mode=False)
-    assert taken["budget"] == (None if budget.lower() == "none" else Budget.parse(budget))
+
+    def called(*words: Any, **named: Any) -> None:
+        taken.update(named)
+        raise InterruptedError
+
+    monkeypatch.setattr(WITH_BUDGET[line], called)
+    with pytest.raises(InterruptedError):
+        GROUP.main([command, *rest, "--max-drop", budget], standalone_mode=False)
+    any_loss = DEFAULT_BUDGET if command == "verify" else None  # which measures first, and judges later
+    assert taken["budget"] == (any_loss if budget.lower() == "none" else Budget.parse(budget))
 
 
 def test_every_command_with_a_budget_is_tested_here() -> None:
@@ -142,8 +159,9 @@ def test_every_command_with_a_budget_is_tested_here() -> None:
 
 
 def test_the_budget_that_help_shows_is_the_default() -> None:
-    assert Budget.parse(MAX_DROP) == DEFAULT_BUDGET
-    assert [part.partition("=")[0] for part in MAX_DROP.split(",")] == [item.name for item in fields(Budget)]
+    assert parse_budget(MAX_DROP) == DEFAULT_BUDGET
+    told = {name: float(value) for name, value in (part.split("=") for part in MAX_DROP.split(","))}
+    assert told == {item.name: item.default for kind in KINDS.values() for item in kind.budgets}
 
 
 def raised() -> set[int]:

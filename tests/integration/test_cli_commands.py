@@ -7,7 +7,6 @@ import runpy
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,9 @@ import numpy as np
 import pytest
 
 from edge_mtl.bundle import Bundle, new_revision
-from edge_mtl.commands import demo
+from edge_mtl.cli import demo
+from edge_mtl.image import demo_figure
+from edge_mtl.sources import samples
 from edge_mtl.tasks import NYU13_CLASSES
 from tests.bundles import make_bundle, make_image, write_image
 from tests.command_line import edge_mtl
@@ -93,9 +94,9 @@ def test_build_engine_takes_calibration_frames_from_a_folder(own_bundle: Bundle,
     assert record["calibration"]["source"] == "frames"
 
 
-def test_infer_saves_every_kind_of_result(built: tuple[Bundle, Any], room: Path, tmp_path: Path) -> None:
+def test_predict_saves_every_kind_of_result(built: tuple[Bundle, Any], room: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
-    outcome = edge_mtl("infer", room, "--bundle", built[0].path, "--out", out, "--save", "overlay,panel,png,npz")
+    outcome = edge_mtl("predict", room, "--bundle", built[0].path, "--out", out, "--files", "overlay,panel,png,npz")
     assert outcome.code == 0
     assert "int8 on onnxruntime" in outcome.out
     kinds = ("overlay.png", "panel.png", "segmentation.png", "depth.png", "depth-colour.png", "normals.png", "npz")
@@ -109,7 +110,7 @@ def test_infer_saves_every_kind_of_result(built: tuple[Bundle, Any], room: Path,
         assert bool(arrays["intrinsics_assumed"])
 
 
-def test_infer_with_json_prints_one_line_per_frame_and_saves_nothing(
+def test_predict_with_json_prints_one_line_per_frame_and_saves_nothing(
     built: tuple[Bundle, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "pictures"
@@ -118,7 +119,7 @@ def test_infer_with_json_prints_one_line_per_frame_and_saves_nothing(
         write_image(folder / f"{index}.png", make_image(index, height=48 + 8 * index, width=64))
     (folder / "bad.png").write_bytes(b"no image")
     monkeypatch.chdir(tmp_path)
-    outcome = edge_mtl("infer", folder, "--bundle", built[0].path, "--json", "--intrinsics", "60,60,31.5,23.5")
+    outcome = edge_mtl("predict", folder, "--bundle", built[0].path, "--json", "--intrinsics", "60,60,31.5,23.5")
     assert outcome.code == 0
     assert [record["frame"] for record in outcome.records] == ["0", "1", "2"]
     for record in outcome.records:
@@ -126,6 +127,9 @@ def test_infer_with_json_prints_one_line_per_frame_and_saves_nothing(
         assert sum(record["classes"].values()) == pytest.approx(1.0, abs=1e-4)
         assert record["depth_median_m"] > 0
         assert record["intrinsics_assumed"] is False
+        assert list(record["results"]) == ["segmentation", "depth", "normals"]
+        assert record["results"]["segmentation"]["shares"] == record["classes"]
+        assert record["results"]["depth"]["median_m"] == pytest.approx(record["depth_median_m"], rel=0.05)
         assert record["timing_ms"]["total"] >= record["timing_ms"]["infer"] > 0
         assert record["files"] == []
     assert "skipped" in outcome.err
@@ -134,16 +138,16 @@ def test_infer_with_json_prints_one_line_per_frame_and_saves_nothing(
 
 
 def test_intrinsics_scale_the_depth(built: tuple[Bundle, Any], room: Path) -> None:
-    command = ("infer", room, "--bundle", built[0].path, "--json", "--intrinsics")
+    command = ("predict", room, "--bundle", built[0].path, "--json", "--intrinsics")
     near = edge_mtl(*command, "100,100,79.5,59.5").records[0]["depth_median_m"]
     far = edge_mtl(*command, "200,200,79.5,59.5").records[0]["depth_median_m"]
     assert far == pytest.approx(2 * near, rel=1e-3)
 
 
-def test_infer_makes_an_annotated_video(built: tuple[Bundle, Any], tmp_path: Path) -> None:
+def test_predict_makes_an_annotated_video(built: tuple[Bundle, Any], tmp_path: Path) -> None:
     write_video(tmp_path / "tour.mp4", 4)
     out = tmp_path / "results"
-    command = ("infer", tmp_path / "tour.mp4", "--bundle", built[0].path, "--out", out, "--save", "overlay,panel")
+    command = ("predict", tmp_path / "tour.mp4", "--bundle", built[0].path, "--out", out, "--files", "overlay,panel")
     assert edge_mtl(*command).code == 0
     assert sorted(path.name for path in out.iterdir()) == ["tour.overlay.mp4", "tour.panel.mp4"]
     video = cv2.VideoCapture(str(out / "tour.overlay.mp4"))
@@ -180,7 +184,7 @@ def test_a_camera_runs_until_ctrl_c_and_keeps_what_it_recorded(
     built: tuple[Bundle, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cv2, "VideoCapture", FakeCamera)
-    outcome = edge_mtl("infer", "camera:0", "--bundle", built[0].path, "--out", tmp_path)
+    outcome = edge_mtl("predict", "camera:0", "--bundle", built[0].path, "--out", tmp_path)
     assert outcome.code == 0
     assert "stopped" in outcome.err
     assert [path.name for path in tmp_path.iterdir()] == ["camera-0.panel.mp4"]
@@ -191,7 +195,7 @@ def test_a_camera_runs_until_ctrl_c_and_keeps_what_it_recorded(
 def test_a_bundle_with_fewer_tasks_works_everywhere(tasks: tuple[str, ...], tmp_path: Path, room: Path) -> None:
     bundle = make_bundle(tmp_path / "part", tasks=tasks)
     kinds = "overlay,panel,png,npz"
-    outcome = edge_mtl("infer", room, "--bundle", bundle.path, "--out", tmp_path / "results", "--save", kinds, "--json")
+    outcome = edge_mtl("predict", room, "--bundle", bundle.path, "--out", tmp_path / "results", "--files", kinds, "--json")
     assert outcome.code == 0, outcome
     names = {path.name.split(".", 1)[1] for path in (tmp_path / "results").iterdir()}
     assert ("segmentation.png" in names) == ("overlay.png" in names) == ("segmentation" in tasks)
@@ -272,7 +276,7 @@ def test_benchmark_works_before_anything_was_built(tiny_bundle: Bundle) -> None:
 
 
 def test_demo_draws_a_image_and_prints_a_benchmark(built: tuple[Bundle, Any], tmp_path: Path) -> None:
-    outcome = edge_mtl("demo", "--bundle", built[0].path, "--out", tmp_path / "new" / "demo.png")
+    outcome = edge_mtl("demo", "--bundle", built[0].path, "--save", tmp_path / "new" / "demo.png")
     assert outcome.code == 0, outcome
     assert "gain" in outcome.out
     assert "demo.png" in outcome.out
@@ -286,19 +290,20 @@ def test_the_image_tells_no_speed_of_a_machine_that_others_used(
     built: tuple[Bundle, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stolen: int, said: str
 ) -> None:
     subtitles: list[str] = []
-    timed, drawn = demo.compare, demo.draw
+    timed, drawn = demo.measure_and_show, demo_figure.draw
 
-    def compare(*arguments: Any, **options: Any) -> Any:
+    def measure(*arguments: Any, **options: Any) -> Any:
         looks = {"before": {"cpu_ticks": 0, "stolen_ticks": 0}, "after": {"cpu_ticks": 1000, "stolen_ticks": stolen}}
-        return replace(timed(*arguments, **options), conditions={"state": looks})
+        report, images = timed(*arguments, **options)
+        return replace(report, conditions={"state": looks}), images
 
     def draw(*arguments: Any, **options: Any) -> Any:
         subtitles.append(options["subtitle"])
         return drawn(*arguments, **options)
 
-    monkeypatch.setattr(demo, "compare", compare)
-    monkeypatch.setattr(demo, "draw", draw)
-    outcome = edge_mtl("demo", "--bundle", built[0].path, "--out", tmp_path / "demo.png")
+    monkeypatch.setattr(demo, "measure_and_show", measure)
+    monkeypatch.setattr(demo_figure, "draw", draw)
+    outcome = edge_mtl("demo", "--bundle", built[0].path, "--save", tmp_path / "demo.png")
     assert outcome.code == 0, outcome
     assert said in subtitles[0]
     assert (" ms per frame" in subtitles[0]) is (stolen == 0)
@@ -307,9 +312,14 @@ def test_the_image_tells_no_speed_of_a_machine_that_others_used(
 def test_the_demo_builds_an_engine_when_there_is_none_and_manages_without_a_photograph(
     own_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "build", partial(demo.build, backend="onnxruntime", threads=1, budget=None))
-    monkeypatch.setattr(demo, "photograph", lambda: None)
-    outcome = edge_mtl("demo", "--bundle", own_bundle.path, "--out", tmp_path / "demo.png")
+    usual = demo.build
+
+    def build(*arguments: Any, **options: Any) -> Any:
+        return usual(*arguments, **{**options, "backend": "onnxruntime", "threads": 1, "budget": None})
+
+    monkeypatch.setattr(demo, "build", build)
+    monkeypatch.setattr(samples, "photograph", lambda: None)
+    outcome = edge_mtl("demo", "--bundle", own_bundle.path, "--save", tmp_path / "demo.png")
     assert outcome.code == 0, outcome
     assert "agreement" in outcome.out
     assert "edge-mtl[demo]" in outcome.err

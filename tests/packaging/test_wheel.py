@@ -87,7 +87,7 @@ def test_doctor_finds_the_runtimes_one_opencv_and_the_demo_bundle(installed: Ins
 
 
 def test_the_demo_draws_and_the_engine_that_it_built_predicts(installed: Installed) -> None:
-    done = installed.run("edge-mtl", "demo", "--out", "demo.png", timeout_s=900)
+    done = installed.run("edge-mtl", "demo", "--save", "demo.png", timeout_s=900)
     assert done.returncode == 0, done.stderr
     image = installed.empty / "demo.png"
     assert image.read_bytes().startswith(b"\x89PNG")

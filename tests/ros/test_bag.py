@@ -1,4 +1,4 @@
-"""A recorded bag replayed through the node, byte for byte, gives the predictions of `edge-mtl run-bag` offline."""
+"""A recorded bag replayed through the node, byte for byte, gives the predictions of `edge-mtl predict` offline."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_replayed_bag_gives_what_the_engine_gives_offline(
     bundle = make_bundle(tmp_path / "tiny")
     frames = [make_image(index, height=96, width=128) for index in range(6)]
     bag = write_bag(tmp_path / "tour", frames, storage=storage, focal=150.0)
-    outcome = edge_mtl("run-bag", bag, "--bundle", bundle.path, "--threads", 1)
+    outcome = edge_mtl("predict", bag, "--bundle", bundle.path, "--threads", 1)
     assert outcome.code == 0, outcome.err
     recorded, offline = read_bag(bag), read_bag(tmp_path / "tour-maps")
     with running(ros_environment, tmp_path / "log", "-p", f"bundle:={bundle.path}", "-p", "threads:=1"):

@@ -12,8 +12,9 @@ import onnxruntime as real
 import pytest
 
 from edge_mtl import backends
-from edge_mtl.backends import BACKENDS, Availability, onnxruntime_cuda
-from edge_mtl.backends.onnxruntime_cuda import OnnxRuntimeCudaBackend
+from edge_mtl.backends import BACKENDS, Availability, availability
+from edge_mtl.backends.onnxruntime_cuda import backend as onnxruntime_cuda
+from edge_mtl.backends.onnxruntime_cuda.backend import OnnxRuntimeCudaBackend
 from edge_mtl.cuda import CudaError, CudaOutOfMemory
 from edge_mtl.engine import Engine
 from edge_mtl.errors import BackendUnavailable, BundleError, EngineClosed, InferenceError
@@ -133,7 +134,8 @@ def test_pixels_go_in_where_the_graph_takes_pixels():
 
 def test_an_engine_on_cuda_takes_it_with_pre_and_post_processing_in_the_graph(monkeypatch, tiny_bundle):
     here = lambda runtime: Availability(True, real.__version__, "installed", runtime.extra)  # noqa: E731
-    monkeypatch.setattr(backends, "_availability", here)
+    for module in (availability, backends):
+        monkeypatch.setattr(module, "availability_of", here)
     frames = [make_image(seed) for seed in range(5)]
     with Engine(tiny_bundle, device="cuda") as engine, Engine(tiny_bundle, backend="onnxruntime", threads=1) as exact:
         assert (engine.info.backend, engine.info.device, engine.info.placement) == ("onnxruntime-cuda", "cuda:0", "graph")
@@ -147,7 +149,8 @@ def test_an_engine_on_cuda_takes_it_with_pre_and_post_processing_in_the_graph(mo
 
 def test_an_engine_rounds_products_where_tf32_is_asked_for_without_a_build(monkeypatch, tiny_bundle):
     here = lambda runtime: Availability(True, real.__version__, "installed", runtime.extra)  # noqa: E731
-    monkeypatch.setattr(backends, "_availability", here)
+    for module in (availability, backends):
+        monkeypatch.setattr(module, "availability_of", here)
     for options in ({}, {"backend": "onnxruntime-cuda"}, {"device": "cuda", "build_missing": True}):
         with Engine(tiny_bundle, precision="tf32", **options) as engine:
             assert (engine.info.backend, engine.info.precision) == ("onnxruntime-cuda", "tf32")
@@ -156,13 +159,13 @@ def test_an_engine_rounds_products_where_tf32_is_asked_for_without_a_build(monke
 
 
 def test_tf32_without_a_gpu_says_what_is_missing(monkeypatch, tiny_bundle):
-    monkeypatch.setattr(backends, "no_gpu", lambda: "there is no NVIDIA GPU here")
+    monkeypatch.setattr(availability, "no_gpu", lambda: "there is no NVIDIA GPU here")
     with pytest.raises(BackendUnavailable, match="tf32 is a precision of onnxruntime-cuda, which cannot run here"):
         Engine(tiny_bundle, precision="tf32")
 
 
 def test_cuda_where_there_is_none_says_what_every_backend_lacks(tiny_bundle, monkeypatch):
-    monkeypatch.setattr(backends, "no_gpu", lambda: "there is no NVIDIA GPU here")
+    monkeypatch.setattr(availability, "no_gpu", lambda: "there is no NVIDIA GPU here")
     with pytest.raises(BackendUnavailable, match=r"Nothing here runs on cuda\. onnxruntime-cuda: .*tensorrt: "):
         Engine(tiny_bundle, device="cuda")
     with Engine(tiny_bundle, device="auto", self_test="off") as engine:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edge_mtl import backends
-from edge_mtl.backends import open_backend
+from edge_mtl.backends import availability, open_backend
 from edge_mtl.backends.tensorrt import open_plan
 from edge_mtl.cuda import CudaError, CudaOutOfMemory
 from edge_mtl.cuda.arrays import DeviceArray
@@ -405,11 +405,11 @@ def test_closing_waits_for_threads_that_run(cuda):
 
 def test_open_backend_takes_a_plan_and_asks_no_list_of_operators(monkeypatch):
     gpu = FakeCuda()
-    monkeypatch.setattr(backends, "no_gpu", lambda: "")
-    monkeypatch.setattr(backends, "installed_binding", lambda: "pycuda")
+    monkeypatch.setattr(availability, "no_gpu", lambda: "")
+    monkeypatch.setattr(availability, "installed_binding", lambda: "pycuda")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: INSTALLED)
-    monkeypatch.setattr("edge_mtl.backends.tensorrt.find_library", lambda name: fake.library(gpu))
-    monkeypatch.setattr("edge_mtl.backends.tensorrt.open_cuda", lambda device: gpu)
+    monkeypatch.setattr("edge_mtl.backends.tensorrt.opening.find_library", lambda name: fake.library(gpu))
+    monkeypatch.setattr("edge_mtl.backends.tensorrt.opening.open_cuda", lambda device: gpu)
     backend = open_backend("tensorrt", fake.plan(), precision="int8")
     assert (backend.info.precision, backend.info.loading) == ("int8", "compiled code")
     assert (backend.run({"image": image(3)})["segmentation"] == answer(3)).all()
@@ -421,11 +421,11 @@ def test_open_backend_takes_a_plan_and_asks_no_list_of_operators(monkeypatch):
 
 def test_tensorrt_without_a_gpu_or_a_binding_is_not_usable_and_says_why(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: INSTALLED)
-    monkeypatch.setattr(backends, "no_gpu", lambda: "there is no NVIDIA GPU here")
+    monkeypatch.setattr(availability, "no_gpu", lambda: "there is no NVIDIA GPU here")
     with pytest.raises(BackendUnavailable, match="no NVIDIA GPU"):
         open_backend("tensorrt", fake.plan())
-    monkeypatch.setattr(backends, "no_gpu", lambda: "")
-    monkeypatch.setattr(backends, "installed_binding", lambda: None)
+    monkeypatch.setattr(availability, "no_gpu", lambda: "")
+    monkeypatch.setattr(availability, "installed_binding", lambda: None)
     with pytest.raises(BackendUnavailable, match=r"neither pycuda nor cuda-bindings"):
         open_backend("tensorrt", fake.plan())
 
@@ -441,8 +441,8 @@ def test_the_version_is_that_of_the_library_which_is_taken_and_not_of_the_other(
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: INSTALLED if "tensorrt" in name else None)
-    monkeypatch.setattr(backends, "no_gpu", lambda: "")
-    monkeypatch.setattr(backends, "installed_binding", lambda: "pycuda")
+    monkeypatch.setattr(availability, "no_gpu", lambda: "")
+    monkeypatch.setattr(availability, "installed_binding", lambda: "pycuda")
     assert backends.available()["tensorrt"].version == "unknown"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: INSTALLED if name == "tensorrt_rtx" else None)
     assert backends.available()["tensorrt"].version == "1.7.1"

@@ -58,7 +58,7 @@ def test_a_missing_runtime_names_the_extra(monkeypatch):
 
 def test_a_runtime_that_does_not_import_is_reported(monkeypatch, model):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "edge_mtl.backends.onnxruntime", raising=False)
+    monkeypatch.delitem(sys.modules, "edge_mtl.backends.onnxruntime.backend", raising=False)
     with pytest.raises(BackendUnavailable):
         open_backend("onnxruntime", model)
 
@@ -220,7 +220,7 @@ print(len(backend.outputs), "openvino_telemetry" in sys.modules)
 def test_the_converter_of_models_is_imported_when_somebody_asks_for_it():
     code = """
 import sys
-import edge_mtl.backends.openvino
+import edge_mtl.backends.openvino.backend
 import openvino
 print("openvino.tools.ovc" in sys.modules, hasattr(openvino, "nothing"), callable(openvino.convert_model))
 from openvino import convert_model

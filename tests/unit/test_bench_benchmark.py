@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edge_mtl.backends import BackendInfo, TensorSpec, available
-from edge_mtl.bench import targets
+from edge_mtl.bench import benchmark, targets
 from edge_mtl.bench.collect_targets import TargetFilter, planned
 from edge_mtl.bench.footprint import Footprint, measure
 from edge_mtl.bench.interleaved import run_interleaved
@@ -23,10 +23,8 @@ from edge_mtl.bench.sensors import Unavailable
 from edge_mtl.bench.statistics import Interval
 from edge_mtl.bench.targets import GraphTarget
 from edge_mtl.bundle import Bundle
-from edge_mtl.commands import benchmark
-from edge_mtl.tasks import TASKS
-from edge_mtl.tasks.postprocess import HOST_OUTPUTS
 from tests.benchmark_reports import row as benchmark_row
+from tests.bundles import CHANNELS, HOST_OUTPUTS
 from tests.command_line import assert_failed, edge_mtl
 
 ENGINE = ("--precision", "fp32", "--backend", "onnxruntime", "--threads", 1)
@@ -43,7 +41,7 @@ class KnownDelay:
         self.info = BackendInfo("known delay", "1", "cpu", "fp32", 1)
         self.inputs: Mapping[str, TensorSpec] = {"image": TensorSpec((1, 3, height, width), np.dtype("float32"))}
         self.outputs: Mapping[str, TensorSpec] = {
-            HOST_OUTPUTS[task]: TensorSpec((1, TASKS[task].channels, height // 4, width // 4), np.dtype("float32"))
+            HOST_OUTPUTS[task]: TensorSpec((1, CHANNELS[task], height // 4, width // 4), np.dtype("float32"))
             for task in bundle.tasks
         }
 
@@ -79,7 +77,7 @@ def results(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tu
     """The files of a benchmark, and its JSON."""
     folder = tmp_path_factory.mktemp("card")
     options: list[object] = ["--precision", "fp32", "--backend", "onnxruntime", "--threads", 1, "--duration", 0.5]
-    options += ["--rate", 100, "--html", folder / "card.html", "--markdown", folder / "card.md", "--out", folder / "card.json"]
+    options += ["--rate", 100, "--html", folder / "card.html", "--markdown", folder / "card.md", "--save", folder / "card.json"]
     outcome = edge_mtl("benchmark", tiny_bundle.path, *options)
     assert outcome.code == 0, outcome
     assert "Not available here" in outcome.out or "mJ/frame" in outcome.out
@@ -193,7 +191,7 @@ def test_a_benchmark_is_measured_and_compared_at_once(
     monkeypatch.setattr("edge_mtl.bench.conditions.MOST_STOLEN", 1.0)  # this machine's others are not what is tested
     before = older(results[1], tmp_path / "before.json", ratio=ratio)
     after = tmp_path / "after.json"
-    outcome = edge_mtl("benchmark", tiny_bundle.path, *ENGINE, "--rounds", 6, "--json", "--against", before, "--out", after)
+    outcome = edge_mtl("benchmark", tiny_bundle.path, *ENGINE, "--rounds", 6, "--json", "--against", before, "--save", after)
     assert outcome.code == code, outcome
     (record,) = outcome.records
     (change,) = record["comparison"]["changes"]
@@ -215,7 +213,7 @@ def test_a_benchmark_of_a_disturbed_machine_gives_no_verdict(
     monkeypatch.setattr(benchmark, "differences", lambda _: (Difference("a", "b", Interval(2.0, 1.9, 2.1), "faster"),))
     monkeypatch.setattr("edge_mtl.bench.conditions.MOST_STOLEN", most)
     path = tmp_path / "found.json"
-    outcome = edge_mtl("benchmark", tiny_bundle.path, *ENGINE, "--rounds", 3, "--out", path)
+    outcome = edge_mtl("benchmark", tiny_bundle.path, *ENGINE, "--rounds", 3, "--save", path)
     assert outcome.code == 0, outcome
     assert [entry["verdict"] for entry in json.loads(path.read_text())["differences"]] == [verdict]
     assert ("Nothing is shown by these times" in outcome.out) is (most < 0)

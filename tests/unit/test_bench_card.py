@@ -13,8 +13,8 @@ import pytest
 from edge_mtl.bench.card import to_html, to_markdown
 from edge_mtl.bench.card.svg import nice_ticks
 from edge_mtl.bench.interleaved import WarmUp
-from edge_mtl.commands.benchmark_table import show
-from edge_mtl.commands.terminal import Terminal
+from edge_mtl.cli.benchmark_table import show
+from edge_mtl.cli.terminal import Terminal
 from tests.benchmark_reports import EVIL, measured, report, row, stolen
 
 

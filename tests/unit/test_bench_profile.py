@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_mtl.backends import DEVICES, BackendInfo, TensorSpec, available
+from edge_mtl.backends import BackendInfo, TensorSpec, available, spec_of
 from edge_mtl.backends.profiling import profile_graph
+from edge_mtl.bench import profile
 from edge_mtl.bench.layer_groups import NECK, PARTS, POST, PRE, LayerGroupMap, totals
 from edge_mtl.bench.op_types import KINDS, kind_of
 from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
-from edge_mtl.commands import profile
 from edge_mtl.errors import BackendUnavailable, BuildError
 from tests.command_line import assert_failed, edge_mtl
 from tests.transformers import transformer_block
@@ -119,7 +119,7 @@ def test_a_runtime_without_a_profiler_is_named(tiny_bundle: Bundle) -> None:
 
 def test_the_trace_of_onnx_runtime_is_read_run_by_run() -> None:
     pytest.importorskip("onnxruntime")
-    from edge_mtl.backends.profiling.onnxruntime import read_trace
+    from edge_mtl.backends.onnxruntime.profiling import read_trace
 
     trace: list[dict[str, Any]] = []
     for run, length in enumerate((900, 100, 200)):
@@ -135,7 +135,7 @@ def test_the_trace_of_onnx_runtime_is_read_run_by_run() -> None:
 
 def test_tensorrt_reports_layers_to_our_profiler() -> None:
     """A stand-in for the library, which calls the profiler after each run as TensorRT does."""
-    from edge_mtl.backends.profiling.tensorrt import profile_backend
+    from edge_mtl.backends.tensorrt.profiling import profile_backend
 
     class IProfiler:
         pass
@@ -169,7 +169,7 @@ def test_tensorrt_reports_layers_to_our_profiler() -> None:
 
 def test_the_command_shows_parts_and_writes_a_image_and_json(tiny_bundle: Bundle, tmp_path: Path) -> None:
     svg, out = tmp_path / "p.svg", tmp_path / "p.json"
-    options = ("--backend", "onnxruntime", "--threads", 1, "--rounds", 3, "--svg", svg, "--out", out)
+    options = ("--backend", "onnxruntime", "--threads", 1, "--rounds", 3, "--svg", svg, "--save", out)
     outcome = edge_mtl("profile", tiny_bundle.path, *options)
     assert outcome.code == 0, outcome
     for words in ("segmentation head", "post-processing", "slowest layers", "read the shares"):
@@ -184,7 +184,7 @@ def test_the_command_shows_parts_and_writes_a_image_and_json(tiny_bundle: Bundle
 def test_the_device_that_was_asked_for_is_profiled(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = edge_mtl("profile", tiny_bundle.path, "--threads", 1, "--rounds", 3, "--device", "cpu", "--json")
     assert outcome.code == 0, outcome
-    assert DEVICES[outcome.records[-1]["backend"]] == "cpu"
+    assert spec_of(outcome.records[-1]["backend"]).device == "cpu"
     asked: dict[str, object] = {}
 
     def refuse(*_: object, **options: object) -> None:

@@ -18,8 +18,8 @@ from onnx import helper, numpy_helper
 
 from edge_mtl.backends import compile_graph, open_backend
 from edge_mtl.backends.int8_saturation import EXACT_WEIGHT, products_saturate, saturating_weights
-from edge_mtl.backends.onnxruntime import OnnxRuntimeBackend, session_options
-from edge_mtl.backends.openvino import OpenVinoBackend
+from edge_mtl.backends.onnxruntime.backend import OnnxRuntimeBackend, session_options
+from edge_mtl.backends.openvino.backend import OpenVinoBackend
 from edge_mtl.backends.saturation_test import adds_exactly, hardest_layer
 from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.bundle import DEMO_BUNDLE, OPTIMIZED_ONNX, Bundle
@@ -27,14 +27,16 @@ from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.device import DISABLED_FEATURES, DeviceFingerprint, fingerprint
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BundleError
-from edge_mtl.evaluation import exact_arithmetic
 from edge_mtl.evaluation.exact_arithmetic import excess, require_exact
-from edge_mtl.evaluation.metrics import Agreement
-from edge_mtl.evaluation.self_test import Tolerance, golden_agreement
+from edge_mtl.evaluation.self_test import golden_agreement
 from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, calibrate, insert_qdq, quantize
 from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
 from edge_mtl.quantization.statistics import open_session
 from edge_mtl.quantization.weights import weight_bits
+from edge_mtl.tasks import NYU_TASKS
+from edge_mtl.tasks.depth import Depth
+from edge_mtl.tasks.labels import Labels
+from edge_mtl.tasks.normals import Normals
 from tests.bundles import host_model
 
 CHANNELS = 32
@@ -249,7 +251,8 @@ class TestExactArithmetic:
         self, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """With less room than rounding needs every engine strays."""
-        monkeypatch.setattr(exact_arithmetic, "ROUNDING", Tolerance(-1.0, -1.0, -1.0))
+        for kind in (Labels, Depth, Normals):
+            monkeypatch.setattr(kind, "rounding", dict.fromkeys(kind.rounding, -1.0))
         own = Bundle.open(shutil.copytree(tiny_bundle.path, tmp_path / "own"))
         with pytest.raises(AccuracyError, match="does not compute this INT8 graph as it is written"):
             build_engine(own, precision="int8", backend="onnxruntime", threads=1, budget=None)
@@ -257,12 +260,13 @@ class TestExactArithmetic:
         assert build_engine(own, precision="fp32", backend="onnxruntime", threads=1).chosen.stored
 
     def test_every_head_counts_by_itself(self) -> None:
-        meant = Agreement(0.95, 0.02, 1.0)
-        assert not excess(Agreement(0.946, 0.024, 1.4), meant)
+        names = ("argmax_agreement", "depth_relative_difference", "normal_angle_deg")
+        meant = dict(zip(names, (0.95, 0.02, 1.0), strict=True))
+        assert not excess(NYU_TASKS, dict(zip(names, (0.946, 0.024, 1.4), strict=True)), meant)
         for worse in ({"argmax_agreement": 0.94}, {"depth_relative_difference": 0.03}, {"normal_angle_deg": 1.6}):
-            assert len(excess(dataclasses.replace(meant, **worse), meant)) == 1
-        assert excess(dataclasses.replace(meant, argmax_agreement=float("nan")), meant)
-        assert not excess(Agreement(None, None, None), meant)
+            assert len(excess(NYU_TASKS, meant | worse, meant)) == 1
+        assert excess(NYU_TASKS, meant | {"argmax_agreement": float("nan")}, meant)
+        assert not excess(NYU_TASKS, {}, meant)
 
     @staticmethod
     def quantized(bundle: Bundle, bits: int, target: str = "onnxruntime") -> bytes:
@@ -283,7 +287,7 @@ def test_the_graphs_that_a_bundle_brings_are_judged_as_their_exact_arithmetic_wo
             meant = golden_agreement(exact, bundle)
         with closing(open_backend("onnxruntime", model, threads=2, precision="int8")) as opened:
             found = golden_agreement(opened, bundle)
-        assert not excess(found, meant), name
+        assert not excess(NYU_TASKS, found, meant), name
         same, depth, angle = found.argmax_agreement, found.depth_relative_difference, found.normal_angle_deg
         assert None not in (same, depth, angle)
         assert same > 0.97

@@ -31,7 +31,7 @@ CODE = CompiledGraph(b"machine code" * 100, "runtime 1.0")
 def record_of(key: str = "0" * 32, graph: bytes = b"graph") -> EngineRecord:
     digest = sha256_bytes(graph)
     return EngineRecord(
-        key, "int8", "onnxruntime", "1.0", fingerprint(), "f" * 64, engine_file(key, digest), digest, len(graph)
+        key, "int8", "onnxruntime", "1.0", fingerprint(), "f" * 64, engine_file(key, digest, "onnxruntime"), digest, len(graph)
     )
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from edge_mtl import Engine
 from edge_mtl.bundle import Bundle
-from edge_mtl.evaluation.metrics import angles_deg
 from edge_mtl.image.frames import Intrinsics
 from edge_mtl.image.geometry import normals_of_depth
 from edge_mtl.tasks.consistency import depth_normal_angle, fitted_normals
+from edge_mtl.tasks.normals import angles_deg
 from tests.bundles import make_image
 
 CAMERA = Intrinsics(353.0, 350.0, 190.0, 145.0)

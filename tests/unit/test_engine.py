@@ -58,7 +58,7 @@ def store_engine(
         runtime_version=version,
         device=store.device,
         graph_sha256=graph,
-        file=engine_file(key, sha256_bytes(payload)),
+        file=engine_file(key, sha256_bytes(payload), backend),
         sha256=sha256_bytes(payload),
         size=len(payload),
         latency_ms=10.0 / ratio,

@@ -42,7 +42,8 @@ def record_of(bundle: Bundle, payload: bytes = PAYLOAD, **changes: object) -> En
     named = ("backend", "runtime_version", "device", "precision", "graph_sha256", "options")
     key = engine_key(**{name: values[name] for name in named})
     digest = sha256_bytes(payload)
-    return EngineRecord(key=key, file=engine_file(key, digest), sha256=digest, size=len(payload), **values)
+    file = engine_file(key, digest, str(values["backend"]))
+    return EngineRecord(key=key, file=file, sha256=digest, size=len(payload), **values)
 
 
 @pytest.fixture

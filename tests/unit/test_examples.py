@@ -14,7 +14,7 @@ import pytest
 from edge_mtl import Prediction, Timing
 from edge_mtl.backends import available
 from edge_mtl.image.frames import Intrinsics
-from edge_mtl.sources.media import read_image
+from edge_mtl.sources.images import read_image
 from edge_mtl.tasks import NYU13_CLASSES
 
 ROOT = Path(__file__).parents[2]
@@ -188,7 +188,7 @@ def test_the_example_runs_on_a_room_with_the_demo_bundle(
 ) -> None:
     source, out = DEMO / "evaluation" / "012.jpg", tmp_path / "out.png"
     asked = [str(source), "--bundle", str(DEMO), "--precision", "fp32"]
-    example(script).main(asked if script == "obstacle_distance" else [*asked, "--out", str(out)])
+    example(script).main(asked if script == "obstacle_distance" else [*asked, "--save", str(out)])
     said = capsys.readouterr().out
     if script == "obstacle_distance":
         assert " m " in said
@@ -204,7 +204,7 @@ def test_a_image_without_a_floor_ends_in_one_line(example, tmp_path: Path) -> No
     cv2.imwrite(str(path), np.full((288, 384, 3), 128, np.uint8))
     with pytest.raises(SystemExit, match="seen clearly enough"):
         example("ar_placement").main(
-            [str(path), "--bundle", str(DEMO), "--precision", "fp32", "--on", "table", "--out", str(tmp_path / "o.png")]
+            [str(path), "--bundle", str(DEMO), "--precision", "fp32", "--on", "table", "--save", str(tmp_path / "o.png")]
         )
     assert not (tmp_path / "o.png").exists()
 
@@ -255,6 +255,6 @@ def test_a_frame_of_a_video_is_predicted_and_painted(example, tmp_path: Path, ca
     for frame in (np.full_like(room, 128), room[:, :, ::-1]):
         writer.write(np.ascontiguousarray(frame))
     writer.release()
-    example("free_floor").main([str(path), "--frame", "1", "--bundle", str(DEMO), "--precision", "fp32", "--out", str(out)])
+    example("free_floor").main([str(path), "--frame", "1", "--bundle", str(DEMO), "--precision", "fp32", "--save", str(out)])
     assert "free floor: " in capsys.readouterr().out
     assert np.abs(read_image(out).astype(int) - room).mean() < 60

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from edge_mtl.calibration.frame_features import LookCache, colour_and_gradient, 
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.calibration.leakage import held_out
 from edge_mtl.calibration.sampling import Chosen, choose_frames, encode_frames, farthest_first
+from edge_mtl.calibration.source import given_frames, open_calibration_source
 from edge_mtl.errors import BuildError, CalibrationError, FrameError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.manifest import InputSpec
-from edge_mtl.sources.recordings import FrameSource, Still, folder_frames, given_frames, open_frames
+from edge_mtl.sources.folders import dataset_source
+from edge_mtl.sources.frame_source import Frame, FrameSource, Still
 from tests.bundles import HEIGHT, WIDTH, write_image
 
 HIGH, WIDE = 128, 192
@@ -160,10 +163,10 @@ class TestCache:
         loaded: list[int] = []
         usual = source(frames)
 
-        def stills() -> Iterator[Still]:
+        def stills() -> Generator[Still]:
             for number, still in enumerate(usual.stills()):
 
-                def load(still: Still = still, number: int = number) -> np.ndarray:
+                def load(still: Still = still, number: int = number) -> Frame:
                     if number == stop:
                         raise KeyboardInterrupt
                     loaded.append(number)
@@ -171,7 +174,7 @@ class TestCache:
 
                 yield Still(still.name, load)
 
-        return FrameSource(usual.name, usual.kind, usual.identity, usual.count, stills), loaded
+        return replace(usual, stills=stills), loaded
 
     def test_an_interrupted_walk_decodes_only_what_is_missing(self, choose: Any) -> None:
         frames: list[np.ndarray | None] = [scene(number) for number in range(11)]
@@ -258,24 +261,24 @@ class TestFolders:
         for name in ("train/a.png", "train/deep/b.png", "val/c.png", "d.png", "train/a.label.png", "train/.hidden/e.png"):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             write_image(tmp_path / name, scene(1))
-        found = open_frames(tmp_path)
+        found = open_calibration_source(tmp_path)
         assert found.kind == "train split"
         assert [still.name for still in found.stills()] == ["a.png", "deep/b.png"]
         assert found.count == 2
 
     def test_the_identity_follows_the_content(self, tmp_path: Path) -> None:
         write_image(tmp_path / "a.png", scene(1))
-        before = folder_frames(tmp_path).identity
-        assert folder_frames(tmp_path).identity == before
+        before = dataset_source(tmp_path).identity
+        assert dataset_source(tmp_path).identity == before
         write_image(tmp_path / "b.png", scene(2))
-        assert folder_frames(tmp_path).identity != before
+        assert dataset_source(tmp_path).identity != before
 
     def test_an_empty_folder_a_missing_one_and_a_text_file_are_typed_errors(self, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         (tmp_path / "notes.txt").write_text("no frames")
         for name, words in (("empty", "holds no images"), ("missing", "does not exist"), ("notes.txt", "is neither")):
             with pytest.raises(CalibrationError, match=words):
-                open_frames(tmp_path / name)
+                open_calibration_source(tmp_path / name)
 
 
 class TestVideos:
@@ -293,22 +296,22 @@ class TestVideos:
         return path
 
     def test_frames_are_read_in_order(self, video: Path) -> None:
-        found = open_frames(video, every=2)
+        found = open_calibration_source(video, every=2)
         assert found.kind == "video"
         assert found.count == 5
         for still, number in zip(found.stills(), (0, 2, 4, 6, 8), strict=True):
             assert still.name == f"tour-{number:06d}"
-            assert np.abs(still.load().astype(int) - scene(number)).mean() < 12
+            assert np.abs(still.load().pixels.astype(int) - scene(number)).mean() < 12
 
     def test_chosen_frames_of_a_video_are_those_that_were_looked_at(self, choose: Any, video: Path) -> None:
-        chosen = choose(open_frames(video), count=4)
+        chosen = choose(open_calibration_source(video), count=4)
         for name, frame in zip(chosen.names, chosen.frames, strict=True):
             assert np.abs(frame.astype(int) - cv2.resize(scene(int(name[-6:])), (WIDTH, HEIGHT))).mean() < 25
 
     def test_a_damaged_video_is_a_typed_error(self, tmp_path: Path) -> None:
         (tmp_path / "tour.mp4").write_bytes(b"no video" * 100)
         with pytest.raises(CalibrationError, match="cannot be decoded"):
-            open_frames(tmp_path / "tour.mp4")
+            open_calibration_source(tmp_path / "tour.mp4")
 
 
 def test_a_source_that_shrinks_between_the_walks_is_a_typed_error(
@@ -316,7 +319,7 @@ def test_a_source_that_shrinks_between_the_walks_is_a_typed_error(
 ) -> None:
     for number in range(6):
         write_image(tmp_path / f"{number}.png", scene(number))
-    found = folder_frames(tmp_path)
+    found = dataset_source(tmp_path)
     original = sampling._looks
 
     def then_delete(*arguments: Any) -> Any:

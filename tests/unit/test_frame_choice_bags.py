@@ -14,9 +14,9 @@ import pytest
 
 from edge_mtl.bundle import Bundle
 from edge_mtl.calibration.sampling import choose_frames
+from edge_mtl.calibration.source import open_calibration_source
 from edge_mtl.errors import BackendUnavailable, CalibrationError, FrameError
-from edge_mtl.sources.bags import bag_frames, colour_topic, message_pixels
-from edge_mtl.sources.recordings import open_frames
+from edge_mtl.sources.bags import bag_source, colour_topic, message_pixels
 from tests.unit.test_frame_choice import HIGH, WIDE, scene
 
 rosbag1 = pytest.importorskip("rosbags.rosbag1")
@@ -72,11 +72,11 @@ def ros1_bag(path: Path, count: int = 6) -> Path:
 
 
 def assert_scenes(path: Path, **options: Any) -> None:
-    found = open_frames(path, **options)
+    found = open_calibration_source(path, **options)
     assert found.kind == "bag"
     assert found.count == 6
     for number, still in enumerate(found.stills()):
-        assert np.array_equal(still.load(), scene(number))
+        assert np.array_equal(still.load().pixels, scene(number))
 
 
 @pytest.mark.parametrize("plugin", ["SQLITE3", "MCAP"])
@@ -92,7 +92,7 @@ def test_a_ros_1_bag_gives_its_images(tmp_path: Path) -> None:
 
 
 def test_frames_are_chosen_from_a_bag(tmp_path: Path, tiny_bundle: Bundle) -> None:
-    source = open_frames(ros1_bag(tmp_path / "tour.bag"), every=2)
+    source = open_calibration_source(ros1_bag(tmp_path / "tour.bag"), every=2)
     chosen, _ = choose_frames(source, tiny_bundle, count=2, embedding="colour", cache=tmp_path / "cache")
     assert (chosen.source, chosen.kind, chosen.considered) == ("tour.bag", "bag", 3)
     assert all(name[:6] in ("000000", "000002", "000004") for name in chosen.names)
@@ -103,10 +103,10 @@ def test_of_several_topics_the_colour_camera_is_taken_or_one_must_be_named(tmp_p
     assert_scenes(ros2_bag(tmp_path / "clear", clear))
     unclear = ros2_bag(tmp_path / "unclear", {"/left/image": IMAGE, "/right/image": IMAGE})
     with pytest.raises(CalibrationError, match=r"several topics; found /left/image, /right/image\. Name one with --topic"):
-        open_frames(unclear)
+        open_calibration_source(unclear)
     assert_scenes(unclear, topic="/right/image")
     with pytest.raises(CalibrationError, match=r"no images on /up; found /left/image"):
-        open_frames(unclear, topic="/up")
+        open_calibration_source(unclear, topic="/up")
 
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty"])
@@ -115,15 +115,15 @@ def test_a_damaged_bag_is_a_typed_error(tmp_path: Path, damage: str) -> None:
     payload = bag.read_bytes()
     bag.write_bytes({"cut": payload[: len(payload) // 2], "noise": b"\x07" * 4000, "empty": b""}[damage])
     with pytest.raises(CalibrationError, match=r"no readable ROS bag|cannot be read to its end|no images"):
-        for still in open_frames(bag).stills():
+        for still in open_calibration_source(bag).stills():
             still.load()
 
 
 def test_a_ros_2_bag_that_is_named_like_a_ros_1_file_is_a_typed_error(tmp_path: Path) -> None:
     (tmp_path / "tour.bag").mkdir()
     (tmp_path / "tour.bag" / "metadata.yaml").write_text("rosbag2_bagfile_information: {}")
-    with pytest.raises(CalibrationError, match=r"is a folder.*Rename it: mv .* tour"):
-        bag_frames(tmp_path / "tour.bag")
+    with pytest.raises(FrameError, match=r"is a folder.*Rename it: mv .* tour"):
+        bag_source(tmp_path / "tour.bag")
 
 
 def test_a_bag_without_images_is_a_typed_error(tmp_path: Path) -> None:
@@ -133,14 +133,14 @@ def test_a_bag_without_images_is_a_typed_error(tmp_path: Path) -> None:
         message = store.types["std_msgs/msg/String"](data="hello")
         writer.write(connection, 0, store.serialize_cdr(message, "std_msgs/msg/String"))
     with pytest.raises(CalibrationError, match="has no images"):
-        open_frames(tmp_path / "bag")
+        open_calibration_source(tmp_path / "bag")
 
 
 def test_without_rosbags_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bag = ros1_bag(tmp_path / "tour.bag")
     monkeypatch.setitem(sys.modules, "rosbags.highlevel", None)
     with pytest.raises(BackendUnavailable, match=r"edge-mtl\[bags\]"):
-        open_frames(bag)
+        open_calibration_source(bag)
 
 
 def message(encoding: str, data: np.ndarray, *, height: int, width: int, step: int) -> Any:

@@ -32,10 +32,11 @@ from edge_mtl.evaluation.verify import (
 )
 from edge_mtl.evaluation.worst_frames import CARD
 from edge_mtl.manifest import InputSpec
+from edge_mtl.tasks import NYU_TASKS
 from tests.bundles import HEIGHT, WIDTH, make_bundle, make_image, write_image
 from tests.command_line import assert_failed, edge_mtl
 
-LOOSE = Budget(miou=0.3, rel=0.3, normal=20, classes=0.3, depth=0.3, angle=20)
+LOOSE = Budget({"miou": 0.3, "rel": 0.3, "normal": 20, "classes": 0.3, "depth": 0.3, "angle": 20})
 LOOSE_TEXT = "miou=0.3,rel=0.3,normal=20,classes=0.3,depth=0.3,angle=20"
 
 
@@ -119,7 +120,7 @@ def test_an_engine_out_of_the_usual_budget_is_not_built_unless_asked_for(
     monkeypatch.setattr(pipeline, "_ROUNDS", 1)
     options = {"precision": "int8", "backend": "onnxruntime", "threads": 1}
     with pytest.raises(AccuracyError, match=r"int8 on onnxruntime is out of budget: segmentation: classes that differ"):
-        pipeline.build_engine(own_bundle, **options, budget=Budget(miou=1, classes=0.0001))
+        pipeline.build_engine(own_bundle, **options, budget=Budget({"miou": 1, "classes": 0.0001}))
     with pytest.raises(AccuracyError, match=r"mIoU fell by .* Nothing was built.*--max-drop none"):
         pipeline.build_engine(own_bundle, **options)
     assert EngineStore(own_bundle).list() == ()
@@ -159,7 +160,7 @@ def test_without_labels_the_usual_budget_warns_and_ones_own_is_held(
     report = pipeline.build_engine(bare, **options)
     assert any("no labelled frames" in warning for warning in report.warnings)
     with pytest.raises(AccuracyError, match="classes that differ"):
-        pipeline.build_engine(bare, **options, budget=Budget(classes=0.0001))
+        pipeline.build_engine(bare, **options, budget=Budget({"classes": 0.0001}))
 
 
 def test_a_bundle_with_one_task_is_verified_on_that_task(tmp_path: Path) -> None:
@@ -174,7 +175,7 @@ class TestLabelledFolders:
     """Frames of the user's own, in the format of a bundle's evaluation frames."""
 
     def test_the_same_frames_as_a_folder_give_the_same_scores(self, tiny_bundle: Bundle, verified: Verification) -> None:
-        folder = labelled_folder(tiny_bundle.path / "evaluation", tiny_bundle.manifest.input)
+        folder = labelled_folder(tiny_bundle.path / "evaluation", tiny_bundle.manifest.input, NYU_TASKS)
         found = verify_graphs(tiny_bundle, [], frames=folder)
         assert found.scores[REFERENCE].accuracy == verified.scores[REFERENCE].accuracy
         assert folder.digest() == labelled_set(tiny_bundle).digest()
@@ -194,7 +195,7 @@ class TestLabelledFolders:
             twice = cv2.resize(array, (2 * WIDTH, 2 * HEIGHT), interpolation=mode)
             void = 255 if "label" in name else 0
             cv2.imwrite(str(tmp_path / name), cv2.copyMakeBorder(twice, 0, 0, 40, 40, cv2.BORDER_CONSTANT, value=[void] * 4))
-        item = next(iter(labelled_folder(tmp_path, InputSpec(HEIGHT, WIDTH))))
+        item = next(iter(labelled_folder(tmp_path, InputSpec(HEIGHT, WIDTH), NYU_TASKS)))
         assert item.frame.shape == (HEIGHT, WIDTH, 3)
         assert item.targets["segmentation"].shape == (HEIGHT, WIDTH)
         assert (item.targets["segmentation"][:6] == 255).all(), "bars are void"
@@ -207,37 +208,37 @@ class TestLabelledFolders:
         there = (HEIGHT / 2 + (row - HEIGHT / 2) * 2 * scale, WIDTH / 2 + (column - WIDTH / 2) * 2 * scale)
         here = item.targets["depth"][int(there[0]), int(there[1])]
         assert here == pytest.approx(original.targets["depth"][row, column], rel=0.1)
-        assert verify_graphs(tiny_bundle, [], frames=labelled_folder(tmp_path, tiny_bundle.manifest.input)).labelled
+        assert verify_graphs(tiny_bundle, [], frames=labelled_folder(tmp_path, tiny_bundle.manifest.input, NYU_TASKS)).labelled
 
     def test_images_without_truth_are_judged_by_agreement(self, tiny_bundle: Bundle, tmp_path: Path) -> None:
         for number in range(2):
             write_image(tmp_path / f"{number}.png", make_image(number, height=90, width=120))
-        frames = labelled_folder(tmp_path, tiny_bundle.manifest.input)
+        frames = labelled_folder(tmp_path, tiny_bundle.manifest.input, NYU_TASKS)
         found = verify(tiny_bundle, frames=frames, budget=LOOSE, backend="onnxruntime", threads=1)
         assert not found.labelled
         assert found.scores[REFERENCE].accuracy == {}
-        assert found.scores[REFERENCE].ece is None
+        assert found.scores[REFERENCE].details == {}
         (verdict,) = found.verdicts.values()
         assert {check.name for check in verdict.checks} == {"classes", "depth", "angle"}
 
     def test_frames_that_were_calibrated_with_are_refused(self, tiny_bundle: Bundle) -> None:
-        frames = labelled_folder(tiny_bundle.path / "calibration", tiny_bundle.manifest.input)
+        frames = labelled_folder(tiny_bundle.path / "calibration", tiny_bundle.manifest.input, NYU_TASKS)
         with pytest.raises(CalibrationError, match="6 frames to measure on were calibrated with"):
             verify(tiny_bundle, frames=frames)
 
     def test_what_is_no_folder_of_frames_is_a_typed_error(self, tiny_bundle: Bundle, tmp_path: Path) -> None:
         size = tiny_bundle.manifest.input
         with pytest.raises(BundleError, match="cannot be read"):
-            labelled_folder(tmp_path / "missing", size)
+            labelled_folder(tmp_path / "missing", size, NYU_TASKS)
         with pytest.raises(BundleError, match="holds no images"):
-            labelled_folder(tmp_path, size)
+            labelled_folder(tmp_path, size, NYU_TASKS)
         write_image(tmp_path / "a.png", make_image(1))
         cv2.imwrite(str(tmp_path / "a.label.png"), np.zeros((10, 10), np.uint8))
         with pytest.raises(BundleError, match=r"should have the shape \(64, 96\)"):
-            list(labelled_folder(tmp_path, size))
+            list(labelled_folder(tmp_path, size, NYU_TASKS))
         (tmp_path / "a.label.png").write_bytes(b"no image")
         with pytest.raises(BundleError, match="is no image"):
-            list(labelled_folder(tmp_path, size))
+            list(labelled_folder(tmp_path, size, NYU_TASKS))
 
     def test_a_bundle_without_evaluation_frames_asks_for_a_folder(self, tmp_path: Path) -> None:
         bundle = make_bundle(tmp_path / "bare", evaluation=0)
@@ -310,7 +311,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Verification:
             "onnxruntime", "fp32", with_swapped_colours(bundle.read(OPTIMIZED_ONNX)), False, label="swapped channels"
         ),
     ]
-    folder_frames = labelled_folder(folder, bundle.manifest.input)
+    folder_frames = labelled_folder(folder, bundle.manifest.input, NYU_TASKS)
     return verify_graphs(bundle, subjects, frames=folder_frames, threads=1, images=1, noise=False)
 
 
@@ -381,8 +382,8 @@ class TestCommand:
     def test_any_loss_is_taken_with_a_warning_where_that_is_asked_for(
         self, own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        hard = Budget(miou=0.0, rel=0.0, normal=0.0, classes=0.0, depth=0.0, angle=0.0)
-        monkeypatch.setattr("edge_mtl.commands.verify.DEFAULT_BUDGET", hard)
+        hard = Budget({"miou": 0.0, "rel": 0.0, "normal": 0.0, "classes": 0.0, "depth": 0.0, "angle": 0.0})
+        monkeypatch.setattr("edge_mtl.evaluation.budget.DEFAULT_BUDGET", hard)
         common = ("verify", own_bundle.path, "--backend", "onnxruntime", "--threads", 1, "--json", "--max-drop")
         assert edge_mtl(*common, "miou=0,classes=0").code == 8
         outcome = edge_mtl(*common, "none")

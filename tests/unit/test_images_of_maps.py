@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
-from edge_mtl.commands.results import ResultWriter, encode_depth, encode_labels
 from edge_mtl.image.colour import blend, colour_depth, colour_labels, colour_normals, depth_range
+from edge_mtl.image.encoding import encode_depth, encode_labels
+from edge_mtl.image.frames import Intrinsics
 from edge_mtl.image.lettering import put_text, text_width
-from edge_mtl.image.panel import BACKGROUND, fit, legend, overlay, panel
-from edge_mtl.sources.media import Frame
+from edge_mtl.image.panel import BACKGROUND, draw_labels, fit, legend, panel
+from edge_mtl.outputs.result_files import ResultWriter
+from edge_mtl.prediction import Prediction, Timing
+from edge_mtl.sources.frame_source import Frame
 from edge_mtl.tasks import NYU13_CLASSES, NYU13_PALETTE
-from tests.bundles import full_maps, host_model, make_image, reference
+from edge_mtl.tasks.drawing import tiles
+from tests.bundles import answer_of, full_maps, host_model, make_image, reference
 
 
-def prediction(**without: None) -> SimpleNamespace:
-    """Maps of the tiny network with what a Prediction has besides."""
-    maps = full_maps(reference(host_model(), make_image(7)))
-    return SimpleNamespace(
-        **{**maps, "classes": NYU13_CLASSES, "intrinsics": (88.0, 88.0, 47.5, 31.5), "intrinsics_assumed": True, **without}
-    )
+def prediction(**without: None) -> Prediction:
+    """Of the tiny network."""
+    maps = {**full_maps(reference(host_model(), make_image(7))), **without}
+    confidence = maps.pop("confidence")
+    results = answer_of(maps, confidence=lambda: confidence).results
+    return Prediction(results, Timing(), Intrinsics(88.0, 88.0, 47.5, 31.5), True, make_image(7).shape[:2])
 
 
 def test_labels_get_the_palette_and_void_is_black() -> None:
     labels = np.array([[0, 12], [13, 255]], np.uint8)
     expected = np.array([[NYU13_PALETTE[0], NYU13_PALETTE[12]], [(0, 0, 0), (0, 0, 0)]], np.uint8)
-    np.testing.assert_array_equal(colour_labels(labels), expected)
+    np.testing.assert_array_equal(colour_labels(labels, palette=NYU13_PALETTE), expected)
 
 
 def test_near_is_warm_far_is_cold_and_unknown_black() -> None:
@@ -76,7 +79,8 @@ def test_text_falls_back_to_stroke_fonts(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("missing", [(), ("depth",), ("segmentation", "normals"), ("segmentation", "depth", "normals")])
 def test_a_panel_shows_the_maps_that_are_there(missing: tuple[str, ...]) -> None:
-    result = panel(make_image(7), prediction(**dict.fromkeys(missing)), title="tiny")
+    frame = make_image(7)
+    result = panel(frame, tiles(frame, prediction(**dict.fromkeys(missing)).results), title="tiny")
     assert result.dtype == np.uint8
     assert result.shape[2] == 3
     assert tuple(result[0, 0]) == BACKGROUND
@@ -85,18 +89,22 @@ def test_a_panel_shows_the_maps_that_are_there(missing: tuple[str, ...]) -> None
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (300, 7), (64, 96)])
 def test_any_frame_size_can_be_drawn(size: tuple[int, int]) -> None:
     height, width = size
-    maps = SimpleNamespace(
-        segmentation=np.full(size, 4, np.uint8),
-        depth=np.full(size, 2.0, np.float32),
-        normals=np.full((*size, 3), -0.577, np.float32),
+    labels = np.full(size, 4, np.uint8)
+    answer = answer_of(
+        {
+            "segmentation": labels,
+            "depth": np.full(size, 2.0, np.float32),
+            "normals": np.full((*size, 3), -0.577, np.float32),
+        }
     )
     frame = np.full((height, width, 3), 90, np.uint8)
-    assert panel(frame, maps).ndim == 3
-    assert overlay(frame, maps.segmentation).shape == frame.shape
+    assert panel(frame, tiles(frame, answer.results)).ndim == 3
+    assert draw_labels(frame, labels, classes=NYU13_CLASSES, palette=NYU13_PALETTE).shape == frame.shape
 
 
 def test_a_legend_wraps() -> None:
-    assert legend(range(13), 300).shape[0] > legend(range(13), 2000).shape[0]
+    entries = [(name, tuple(map(int, colour))) for name, colour in zip(NYU13_CLASSES, NYU13_PALETTE, strict=True)]
+    assert legend(entries, 300).shape[0] > legend(entries, 2000).shape[0]
     assert fit(make_image(0), 48, 64).shape == (64, 48, 3)
 
 
@@ -110,16 +118,16 @@ def test_depth_is_stored_in_millimetres() -> None:
 
 def test_labels_are_stored_with_their_palette() -> None:
     labels = prediction().segmentation
-    payload = encode_labels(labels)
+    payload = encode_labels(labels, palette=NYU13_PALETTE)
     assert struct.unpack(">IIBB", payload[16:26]) == (labels.shape[1], labels.shape[0], 8, 3)
     shown = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
-    np.testing.assert_array_equal(shown, colour_labels(labels))
+    np.testing.assert_array_equal(shown, colour_labels(labels, palette=NYU13_PALETTE))
 
 
 def test_every_kind_of_file_is_written(tmp_path: Path) -> None:
     predicted = prediction()
     with ResultWriter(tmp_path, kinds=("overlay", "panel", "png", "npz"), name="x") as results:
-        written = results.write(Frame("room", make_image(7)), predicted)  # type: ignore[arg-type]
+        written = results.write(Frame("room", make_image(7)), predicted)
         assert results.close() == []
     kinds = ("overlay.png", "panel.png", "segmentation.png", "depth.png", "depth-colour.png", "normals.png", "npz")
     assert sorted(tmp_path.iterdir()) == sorted(written) == sorted(tmp_path / f"room.{kind}" for kind in kinds)
@@ -131,7 +139,7 @@ def test_every_kind_of_file_is_written(tmp_path: Path) -> None:
 def test_a_video_appears_when_it_is_complete(tmp_path: Path) -> None:
     with ResultWriter(tmp_path, kinds=("overlay", "panel"), name="tour", frame_rate=10.0) as results:
         for index in range(3):
-            assert results.write(Frame(f"tour-{index}", make_image(7)), prediction()) == []  # type: ignore[arg-type]
+            assert results.write(Frame(f"tour-{index}", make_image(7)), prediction()) == []
         assert not list(tmp_path.glob("tour*"))
         assert results.close() == [tmp_path / "tour.overlay.mp4", tmp_path / "tour.panel.mp4"]
     assert len(list(tmp_path.iterdir())) == 2
@@ -141,7 +149,7 @@ def test_a_video_appears_when_it_is_complete(tmp_path: Path) -> None:
 def test_an_error_leaves_no_half_video(tmp_path: Path) -> None:
     def fail() -> None:
         with ResultWriter(tmp_path, kinds=("panel",), name="tour", frame_rate=10.0) as results:
-            results.write(Frame("tour-0", make_image(7)), prediction())  # type: ignore[arg-type]
+            results.write(Frame("tour-0", make_image(7)), prediction())
             raise RuntimeError
 
     with pytest.raises(RuntimeError):

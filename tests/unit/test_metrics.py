@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_mtl.evaluation.metrics import (
-    HIGHER_IS_BETTER,
-    DepthMetrics,
-    MultiTaskMetrics,
-    NormalMetrics,
-    SegmentationMetrics,
-    agreement,
-    angles_deg,
-)
+from edge_mtl.evaluation.metrics import TaskMetrics, agreement
+from edge_mtl.tasks import NYU_TASKS, measure_names
+from edge_mtl.tasks.depth import DepthMetric
+from edge_mtl.tasks.label_metric import LabelMetric
+from edge_mtl.tasks.normals import NormalMetric, angles_deg
+from tests.bundles import answer_of
 
 
 def random_maps(seed: int = 0) -> tuple[np.ndarray, ...]:
@@ -39,28 +34,28 @@ def random_maps(seed: int = 0) -> tuple[np.ndarray, ...]:
 
 
 def test_segmentation_by_hand():
-    metrics = SegmentationMetrics(classes=3)
-    metrics.update(np.array([[0, 0, 1, 1]]), np.array([[0, 1, 1, 255]]))
+    metrics = LabelMetric(classes=3)
+    metrics.add(np.array([[0, 0, 1, 1]]), np.array([[0, 1, 1, 255]]))
     assert metrics.compute() == pytest.approx({"miou": (1 / 2 + 1 / 2) / 2, "pixel_accuracy": 2 / 3})
     assert np.isnan(metrics.class_iou()[2]), "an absent class has no IoU"
     assert metrics.confusion.tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 0]]
 
 
 def test_a_void_prediction_counts_as_wrong():
-    metrics = SegmentationMetrics(classes=2)
-    metrics.update(np.array([0, 255]), np.array([0, 0]))
+    metrics = LabelMetric(classes=2)
+    metrics.add(np.array([0, 255]), np.array([0, 0]))
     assert metrics.compute() == {"miou": 0.5, "pixel_accuracy": 0.5}
 
 
 def test_minus_one_is_void_too():
-    metrics = SegmentationMetrics(classes=2)
-    metrics.update(np.array([0, 1]), np.array([0, -1]))
+    metrics = LabelMetric(classes=2)
+    metrics.add(np.array([0, 1]), np.array([0, -1]))
     assert metrics.compute()["pixel_accuracy"] == 1.0
 
 
 def test_depth_by_hand():
-    metrics = DepthMetrics()
-    metrics.update(np.array([1.0, 3.0, 5.0, np.nan]), np.array([1.0, 2.0, 0.0, 1.0]))
+    metrics = DepthMetric()
+    metrics.add(np.array([1.0, 3.0, 5.0, np.nan]), np.array([1.0, 2.0, 0.0, 1.0]))
     assert metrics.compute() == pytest.approx(
         {"depth_abs_m": 0.5, "depth_rel": 0.25, "depth_rmse_m": np.sqrt(0.5), "depth_delta1": 0.5}
     )
@@ -68,15 +63,15 @@ def test_depth_by_hand():
 
 
 def test_depth_means_are_global_not_per_frame():
-    metrics = DepthMetrics()
-    metrics.update(np.array([2.0]), np.array([1.0]))
-    metrics.update(np.ones(3), np.ones(3))
+    metrics = DepthMetric()
+    metrics.add(np.array([2.0]), np.array([1.0]))
+    metrics.add(np.ones(3), np.ones(3))
     assert metrics.compute()["depth_abs_m"] == 0.25
 
 
 def test_normals_by_hand():
     angles = np.radians([0.0, 10.0, 20.0, 100.0])
-    metrics = NormalMetrics()
+    metrics = NormalMetric()
     predicted = np.stack([np.sin(angles), 0 * angles, -np.cos(angles)], axis=1)
     metrics.update(predicted * 3, np.tile([0.0, 0.0, -0.5], (4, 1)))
     result = metrics.compute()
@@ -86,8 +81,8 @@ def test_normals_by_hand():
 
 
 def test_missing_normals_are_counted_and_left_out():
-    metrics = NormalMetrics()
-    metrics.update(np.array([[0.0, 0, 0], [np.nan, 0, 1], [0, 0, 1]]), np.array([[0.0, 0, 1]] * 3))
+    metrics = NormalMetric()
+    metrics.add(np.array([[0.0, 0, 0], [np.nan, 0, 1], [0, 0, 1]]), np.array([[0.0, 0, 1]] * 3))
     assert metrics.missing == 2
     assert metrics.compute()["normal_mean_deg"] == 0.0
 
@@ -97,8 +92,8 @@ def test_missing_normals_are_counted_and_left_out():
 def test_the_median_is_that_of_numpy_within_a_bin(seed: int, count: int):
     random = np.random.default_rng(seed)
     predicted, target = random.normal(size=(2, count, 3))
-    metrics = NormalMetrics()
-    metrics.update(predicted, target)
+    metrics = NormalMetric()
+    metrics.add(predicted, target)
     exact = angles_deg(predicted, target)
     assert metrics.compute()["normal_median_deg"] == pytest.approx(np.median(exact), abs=0.006)
     assert metrics.compute()["normal_mean_deg"] == pytest.approx(exact.mean())
@@ -110,43 +105,43 @@ def test_angles_are_exact_where_the_arc_cosine_is_not():
     assert angles_deg(np.array([0, 0, 2.0]), np.array([0, 0, -1.0])) == 180.0
 
 
-@pytest.mark.parametrize("metrics", [SegmentationMetrics(), DepthMetrics(), NormalMetrics()])
+@pytest.mark.parametrize("metrics", [LabelMetric(classes=13), DepthMetric(), NormalMetric()])
 def test_without_a_valid_pixel_everything_is_nan(metrics):
     assert all(np.isnan(value) for value in metrics.compute().values())
 
 
-@pytest.mark.parametrize("metrics", [SegmentationMetrics(), DepthMetrics(), NormalMetrics()])
+@pytest.mark.parametrize("metrics", [LabelMetric(classes=13), DepthMetric(), NormalMetric()])
 def test_shapes_must_agree(metrics):
     with pytest.raises(ValueError, match="one shape"):
-        metrics.update(np.zeros((4, 3)), np.zeros((3, 4)))
+        metrics.add(np.zeros((4, 3)), np.zeros((3, 4)))
 
 
 def test_parts_add_up_to_the_whole():
     guess, truth, depth_guess, depth, normal_guess, normals = random_maps()
-    whole, parts = MultiTaskMetrics(), MultiTaskMetrics()
+    whole, parts = TaskMetrics(NYU_TASKS), TaskMetrics(NYU_TASKS)
     whole.update(
-        {"segmentation": guess, "depth": depth_guess, "normals": normal_guess},
+        answer_of({"segmentation": guess, "depth": depth_guess, "normals": normal_guess}).results,
         {"segmentation": truth, "depth": depth, "normals": normals},
     )
     for index in range(len(guess)):
         parts.update(
-            {"segmentation": guess[index], "depth": depth_guess[index], "normals": normal_guess[index]},
+            answer_of({"segmentation": guess[index], "depth": depth_guess[index], "normals": normal_guess[index]}).results,
             {"segmentation": truth[index], "depth": depth[index], "normals": normals[index]},
         )
     assert parts.compute() == pytest.approx(whole.compute())
-    assert set(whole.compute()) == set(HIGHER_IS_BETTER)
+    assert set(whole.compute()) == set(measure_names(NYU_TASKS))
 
 
 def test_only_the_tasks_that_are_there_are_scored():
-    metrics = MultiTaskMetrics(("depth",))
-    metrics.update({"segmentation": None, "depth": np.ones(2)}, {"segmentation": np.ones(2), "depth": np.ones(2)})
+    metrics = TaskMetrics({"depth": NYU_TASKS["depth"]})
+    metrics.update(answer_of({"depth": np.ones(2)}).results, {"segmentation": np.ones(2), "depth": np.ones(2)})
     assert set(metrics.compute()) == {"depth_abs_m", "depth_rel", "depth_rmse_m", "depth_delta1"}
 
 
 def test_valid_masks_restrict():
-    depth, normals = DepthMetrics(), NormalMetrics()
-    depth.update(np.array([1.0, 9.0]), np.array([1.0, 1.0]), np.array([True, False]))
-    normals.update(np.eye(3)[:2], np.eye(3)[[0, 0]], np.array([True, False]))
+    depth, normals = DepthMetric(), NormalMetric()
+    depth.add(np.array([1.0, 9.0]), np.array([1.0, 1.0]), np.array([True, False]))
+    normals.add(np.eye(3)[:2], np.eye(3)[[0, 0]], np.array([True, False]))
     assert depth.compute()["depth_abs_m"] == 0
     assert normals.compute()["normal_mean_deg"] == 0
 
@@ -159,8 +154,8 @@ def test_equal_to_torchmetrics():
     classification = pytest.importorskip("torchmetrics.classification")
     regression = pytest.importorskip("torchmetrics.regression")
     guess, truth, depth_guess, depth, *_ = random_maps()
-    ours = MultiTaskMetrics(("segmentation", "depth"))
-    ours.update({"segmentation": guess, "depth": depth_guess}, {"segmentation": truth, "depth": depth})
+    ours = TaskMetrics({name: NYU_TASKS[name] for name in ("segmentation", "depth")})
+    ours.update(answer_of({"segmentation": guess, "depth": depth_guess}).results, {"segmentation": truth, "depth": depth})
     result = ours.compute()
 
     labels = torch.tensor(guess), torch.tensor(np.where(truth == 255, -1, truth))
@@ -177,11 +172,10 @@ def test_equal_to_torchmetrics():
 
 def test_agreement_of_predictions():
     ones = np.array([[0.0, 0.0, -1.0]])
-    first = SimpleNamespace(segmentation=np.array([1, 2]), depth=np.array([1.1, np.nan]), normals=ones)
-    second = SimpleNamespace(segmentation=np.array([1, 3]), depth=np.array([1.0, 1.0]), normals=ones)
-    assert agreement(first, second).as_dict() == pytest.approx(
+    first = answer_of({"segmentation": np.array([1, 2]), "depth": np.array([1.1, np.nan]), "normals": ones}).results
+    second = answer_of({"segmentation": np.array([1, 3]), "depth": np.array([1.0, 1.0]), "normals": ones}).results
+    assert agreement(NYU_TASKS, first, second) == pytest.approx(
         {"argmax_agreement": 0.5, "depth_relative_difference": 0.1, "normal_angle_deg": 0.0}
     )
-    assert agreement(first, first).argmax_agreement == 1.0
-    lacking = SimpleNamespace(segmentation=None, depth=None, normals=ones)
-    assert agreement(first, lacking).as_dict() == {"normal_angle_deg": 0.0}
+    assert agreement(NYU_TASKS, first, first)["argmax_agreement"] == 1.0
+    assert agreement(NYU_TASKS, first, answer_of({"normals": ones}).results) == {"normal_angle_deg": 0.0}

@@ -193,6 +193,7 @@ ARGUMENTS = {
     "calibrate": ["pictures"],
     "demo": [],
     "infer": ["room.jpg"],
+    "predict": ["room.jpg"],
     "profile": [],
     "recalibrate": ["--folder", "pictures"],
     "run-bag": ["bag"],

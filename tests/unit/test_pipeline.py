@@ -21,8 +21,8 @@ from edge_mtl.device import DeviceFingerprint, fingerprint
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError, BundleError, CalibrationError
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
-from edge_mtl.evaluation.self_test import TOLERANCES, Tolerance
 from edge_mtl.onnx_graph.model import facts
+from edge_mtl.tasks.labels import Labels
 from tests.bundles import make_image, write_image
 
 HERE = {
@@ -124,7 +124,7 @@ def test_without_usable_frames_nothing_is_built(own_bundle: Bundle, tmp_path: Pa
 
 
 def test_an_engine_that_misses_its_tolerance_is_not_stored(own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TOLERANCES, "int8", Tolerance(0.9999, 0.0, 0.0))
+    monkeypatch.setattr(Labels, "tolerances", {"int8": {"argmax_agreement": 0.9999}})
     with pytest.raises(AccuracyError, match="disagrees with the FP32 reference"):
         build_engine(own_bundle, precision="int8", backend="onnxruntime", threads=1)
     assert EngineStore(own_bundle).list() == ()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,15 +12,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_mtl.evaluation.metrics import angles_deg
 from edge_mtl.image.buffer_pool import BufferPool
 from edge_mtl.image.frames import Intrinsics, letterbox
 from edge_mtl.image.upsample import upsampled_argmax, upsampled_units
-from edge_mtl.tasks import VOID
-from edge_mtl.tasks.postprocess import camera_change, finish
-from tests.bundles import full_maps
+from edge_mtl.tasks import NYU_TASKS, VOID, finishing
+from edge_mtl.tasks.areas import camera_change
+from edge_mtl.tasks.normals import angles_deg
+from tests.bundles import HOST_OUTPUTS, full_maps
 
 NETWORK = (64, 96)
+
+
+def finish(outputs: dict[str, np.ndarray], box: Any, **options: Any) -> SimpleNamespace:
+    """The maps of `edge_mtl.tasks.finishing.finish` for the study's tasks that `outputs` has, in the placement they show."""
+    host = any(name in outputs for name in HOST_OUTPUTS.values())
+    specs = {name: spec for name, spec in NYU_TASKS.items() if (HOST_OUTPUTS[name] if host else name) in outputs}
+    answer = finishing.finish(specs, outputs, box, placement="host" if host else "graph", **options)
+    found: Any = answer.results
+    labels = found.get("segmentation")
+    return SimpleNamespace(
+        segmentation=None if labels is None else labels.labels,
+        confidence=None if labels is None else labels.confidence_maker,
+        depth=found["depth"].depth_m if "depth" in found else None,
+        normals=found["normals"].normals if "normals" in found else None,
+        bad_values=answer.bad_values,
+    )
 
 
 def quarter_maps(seed: int = 0, *, smooth: bool = True) -> dict[str, np.ndarray]:

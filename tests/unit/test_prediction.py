@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from edge_mtl.errors import BundleError, FrameError
-from edge_mtl.evaluation.metrics import angles_deg
 from edge_mtl.image.frames import Intrinsics
 from edge_mtl.image.geometry import normals_of_depth, points_of_depth
 from edge_mtl.prediction import Prediction, Timing
+from edge_mtl.tasks import NYU13_CLASSES, LabelMap, read_tasks
+from edge_mtl.tasks.normals import angles_deg
+from tests.bundles import answer_of
 
 CAMERA = Intrinsics(60.0, 58.0, 31.0, 19.5)
 
@@ -31,10 +33,14 @@ def unit(x, y, z) -> np.ndarray:
 
 def a_prediction(**changes) -> Prediction:
     normal = unit(0.2, -0.3, -1.0)
-    fields = {
+    maps = {
         "segmentation": np.tile(np.arange(64, dtype=np.uint8) // 5, (40, 1)),
         "depth": plane_depth(normal),
         "normals": np.tile(normal.astype(np.float32), (40, 64, 1)),
+    }
+    shown = {name: changes.pop(name, values) for name, values in maps.items()}
+    fields = {
+        "results": answer_of(shown, confidence=changes.pop("make_confidence", None)).results,
         "timing": Timing(total=0.0123),
         "intrinsics": CAMERA,
         "intrinsics_assumed": False,
@@ -182,3 +188,27 @@ def test_the_size_of_maps_without_any_is_the_frames():
     assert a_prediction(segmentation=None, depth=None, normals=None).map_size == (40, 64)
     with pytest.raises(ValueError, match="at least 1"):
         a_prediction().point_cloud(step=0)
+
+
+def test_results_by_task_and_what_a_bundle_lacks_is_named():
+    prediction = a_prediction(depth=None)
+    assert np.array_equal(prediction["segmentation"].labels, prediction.segmentation)
+    assert prediction["normals"].normals is prediction.normals
+    assert list(prediction.results) == ["segmentation", "normals"]
+    with pytest.raises(BundleError, match=r"no task 'depth'; it predicts segmentation, normals"):
+        prediction["depth"]
+
+
+def test_several_tasks_of_labels_have_classes_of_their_own():
+    lanes = read_tasks({"lane": {"kind": "labels", "classes": ["background", "line"]}, "segmentation": {}})
+    first = LabelMap(lanes["lane"], np.zeros((40, 64), np.uint8))
+    second = LabelMap(lanes["segmentation"], np.full((40, 64), 3, np.uint8))
+    prediction = Prediction({"lane": first, "segmentation": second}, Timing(), CAMERA, False, (40, 64))
+    assert prediction["lane"].classes == ("background", "line")
+    assert prediction.classes == NYU13_CLASSES
+    assert prediction.segmentation is second.labels
+    only = Prediction({"lane": first}, Timing(), CAMERA, False, (40, 64))
+    assert only.segmentation is None, "the attribute is of the task of that name"
+    assert only.classes == ("background", "line")
+    panel = prediction.panel(np.zeros((40, 64, 3), np.uint8))
+    assert panel.shape[1] > only.panel(np.zeros((40, 64, 3), np.uint8)).shape[1]

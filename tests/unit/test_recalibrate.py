@@ -24,13 +24,13 @@ from edge_mtl.engine_store.revision import KEPT_REVISIONS, changing, commit, cop
 from edge_mtl.errors import AccuracyError, BundleError, CalibrationError, EdgeMtlError
 from edge_mtl.evaluation.budget import Budget
 from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL
-from edge_mtl.sources.recordings import folder_frames
+from edge_mtl.sources.folders import dataset_source
 from tests.bundles import write_image
 from tests.command_line import assert_failed, edge_mtl
 from tests.unit.test_frame_choice import scene
 
 ROOT = Path(__file__).resolve().parents[2]
-LOOSE = Budget(miou=0.3, rel=0.3, normal=20, classes=0.3, depth=0.3, angle=20)
+LOOSE = Budget({"miou": 0.3, "rel": 0.3, "normal": 20, "classes": 0.3, "depth": 0.3, "angle": 20})
 LOOSE_TEXT = "miou=0.3,rel=0.3,normal=20,classes=0.3,depth=0.3,angle=20"
 
 
@@ -55,7 +55,7 @@ def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(bundle: Bundle, images: Path, **options: Any) -> Any:
     options = {"budget": LOOSE, "engines": False, "embedding": "colour", "threads": 1, **options}
-    return recalibrate(bundle.path, folder_frames(images), **options)
+    return recalibrate(bundle.path, dataset_source(images), **options)
 
 
 def beside(bundle: Bundle) -> list[str]:
@@ -113,9 +113,9 @@ def test_the_same_frames_give_the_same_graphs(own_bundle: Bundle, images: Path) 
 
 def test_out_of_budget_nothing_is_changed(own_bundle: Bundle, images: Path) -> None:
     with pytest.raises(AccuracyError, match="segmentation: classes that differ"):
-        run(own_bundle, images, budget=Budget(miou=1, rel=1, normal=90, classes=0.0001))
+        run(own_bundle, images, budget=Budget({"miou": 1, "rel": 1, "normal": 90, "classes": 0.0001}))
     with pytest.raises(AccuracyError, match="mIoU fell"):
-        run(own_bundle, images, budget=Budget(miou=0.0001, rel=1, normal=90, classes=1, depth=1, angle=90))
+        run(own_bundle, images, budget=Budget({"miou": 0.0001, "rel": 1, "normal": 90, "classes": 1, "depth": 1, "angle": 90}))
     assert Bundle.open(own_bundle.path).digest == own_bundle.digest
     assert beside(own_bundle) == ["own"]
 
@@ -229,7 +229,7 @@ from pathlib import Path
 from edge_mtl import files
 from edge_mtl.builder import pipeline, recalibrate
 from edge_mtl.engine_store import revision
-from edge_mtl.sources.recordings import folder_frames
+from edge_mtl.sources.folders import dataset_source
 from edge_mtl.evaluation.budget import Budget
 
 name, count = sys.argv[3], int(sys.argv[4])
@@ -256,11 +256,11 @@ if name in ("exchange", "exchange-after"):
     files._exchange_in_one_step = dying(files._exchange_in_one_step, name.endswith("after"))
 if name in ("fsync", "replace"):
     setattr(files.os, name, dying(getattr(os, name), False))
-loose = Budget(miou=0.3, rel=0.3, normal=20, classes=0.3, depth=0.3, angle=20)
+loose = Budget({"miou": 0.3, "rel": 0.3, "normal": 20, "classes": 0.3, "depth": 0.3, "angle": 20})
 if sys.argv[2] == "rollback":
     revision.rollback(Path(sys.argv[1]))
 else:
-    source = folder_frames(Path(sys.argv[2]))
+    source = dataset_source(Path(sys.argv[2]))
     recalibrate.recalibrate(
         Path(sys.argv[1]), source, budget=loose, engines=False, embedding="colour", threads=1, progress=progress
     )
@@ -361,11 +361,11 @@ def test_a_full_disk_is_a_typed_error_and_changes_nothing(
 
 
 class TestCommands:
-    """`edge-mtl recalibrate` and `edge-mtl calibrate`."""
+    """`edge-mtl calibrate`, with engines and without."""
 
-    def test_recalibrate_and_back(self, own_bundle: Bundle, images: Path) -> None:
+    def test_calibrate_with_engines_and_back(self, own_bundle: Bundle, images: Path) -> None:
         common = ("--embedding", "colour", "--threads", 1, "--max-drop", LOOSE_TEXT)
-        outcome = edge_mtl("recalibrate", own_bundle.path, "--folder", images, "--backend", "onnxruntime", *common)
+        outcome = edge_mtl("calibrate", images, "--bundle", own_bundle.path, "--engines", "--backend", "onnxruntime", *common)
         assert outcome.code == 0, outcome.err
         for words in (
             "8 of 10 frames",
@@ -376,7 +376,7 @@ class TestCommands:
             "--rollback --to 1",
         ):
             assert words in outcome.out
-        (record,) = edge_mtl("recalibrate", own_bundle.path, "--rollback", "--json").records
+        (record,) = edge_mtl("calibrate", "--bundle", own_bundle.path, "--rollback", "--json").records
         assert record["revision"] == 1
         assert Bundle.open(own_bundle.path).digest == own_bundle.digest
 
@@ -397,10 +397,10 @@ class TestCommands:
     def test_any_loss_is_taken_with_a_warning_where_that_is_asked_for(
         self, own_bundle: Bundle, images: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        hard = Budget(miou=0.0, rel=0.0, normal=0.0, classes=0.0, depth=0.0, angle=0.0)
+        hard = Budget({"miou": 0.0, "rel": 0.0, "normal": 0.0, "classes": 0.0, "depth": 0.0, "angle": 0.0})
         monkeypatch.setattr("edge_mtl.builder.recalibrate.DEFAULT_BUDGET", hard)
         common = ("--embedding", "colour", "--threads", 1, "--backend", "onnxruntime", "--max-drop", "none")
-        outcome = edge_mtl("recalibrate", own_bundle.path, "--folder", images, *common)
+        outcome = edge_mtl("calibrate", images, "--bundle", own_bundle.path, "--engines", *common)
         assert outcome.code == 0, outcome.err
         assert "loses more than it should, and was kept all the same" in outcome.err
         assert Bundle.open(own_bundle.path).manifest.revision == 2
@@ -420,21 +420,21 @@ class TestCommands:
         self, own_bundle: Bundle, images: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("edge_mtl.builder.recalibrate.choose_frames", lambda *a, **k: pytest.fail("frames were looked at"))
-        done = edge_mtl("recalibrate", own_bundle.path, "--folder", images, "--backend", "onnxruntime-cuda")
+        done = edge_mtl("calibrate", images, "--bundle", own_bundle.path, "--engines", "--backend", "onnxruntime-cuda")
         assert_failed(done, 5, "onnxruntime-gpu")
 
     def test_failures_have_their_exit_codes(self, own_bundle: Bundle, images: Path, tmp_path: Path) -> None:
-        recalibration = ("recalibrate", own_bundle.path)
-        assert_failed(edge_mtl(*recalibration), 2, "--bag", "found 0")
-        assert_failed(edge_mtl(*recalibration, "--folder", images, "--rollback"), 2, "found both")
-        assert_failed(edge_mtl(*recalibration, "--folder", images, "--max-drop", "iou=1"), 2, "miou")
-        assert_failed(edge_mtl(*recalibration, "--folder", images, "--embedding", "taste"), 2, "network, colour")
-        assert_failed(edge_mtl(*recalibration, "--rollback"), 3, "a revision before 1")
-        assert_failed(edge_mtl(*recalibration, "--folder", tmp_path / "nowhere"), 7, "does not exist")
-        assert_failed(edge_mtl(*recalibration, "--bag", images), 2, "--bag was given", "is for --folder")
+        calibration = ("calibrate", "--bundle", own_bundle.path, "--engines")
+        assert_failed(edge_mtl(*calibration), 2, "expected SOURCE", "found neither")
+        assert_failed(edge_mtl(*calibration, images, "--rollback"), 2, "found both")
+        assert_failed(edge_mtl(*calibration, images, "--max-drop", "iou=1"), 2, "miou")
+        assert_failed(edge_mtl(*calibration, images, "--embedding", "taste"), 2, "network, colour")
+        assert_failed(edge_mtl("calibrate", "--bundle", own_bundle.path, "--rollback"), 3, "a revision before 1")
+        assert_failed(edge_mtl(*calibration, tmp_path / "nowhere"), 7, "does not exist")
+        assert_failed(edge_mtl(*calibration, "camera:0"), 7, "does not exist")
         bag = tmp_path / "tour.bag"
         bag.write_bytes(b"no bag")
-        assert_failed(edge_mtl(*recalibration, "--bag", bag), 7, "no readable ROS bag")
+        assert_failed(edge_mtl(*calibration, bag), 7, "no readable ROS bag")
         strict = ("--embedding", "colour", "--threads", 1, "--max-drop", "classes=0.0001")
-        assert_failed(edge_mtl(*recalibration, "--folder", images, *strict), 8, "Out of budget", "segmentation")
+        assert_failed(edge_mtl(*calibration, images, *strict), 8, "Out of budget", "segmentation")
         assert beside(own_bundle) == ["own"]

@@ -22,13 +22,13 @@ from edge_mtl.quantization.layers import without_layers
 from edge_mtl.quantization.learned import OWN_RECIPE, int8_recipe
 from edge_mtl.quantization.quantize import CPU_MODEL
 from edge_mtl.quantization.recipes import Recipe, load_recipe
-from edge_mtl.sources.recordings import folder_frames
+from edge_mtl.sources.folders import dataset_source
 from tests.bundles import write_image
 from tests.command_line import assert_failed, edge_mtl
 from tests.unit.test_frame_choice import scene
 
 OWN = 'name = "mine"\ntargets = ["onnxruntime"]\n[activations]\nmethod = "minmax"\n'
-LOOSE = Budget(miou=0.3, rel=0.3, normal=20, classes=0.3, depth=0.3, angle=20)
+LOOSE = Budget({"miou": 0.3, "rel": 0.3, "normal": 20, "classes": 0.3, "depth": 0.3, "angle": 20})
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_recipe_that_calibrated_a_bundle_travels_with_it_and_goes_with_the_rev
     path = written(tmp_path)
     done = recalibrate(
         own_bundle.path,
-        folder_frames(images),
+        dataset_source(images),
         recipe=path,
         budget=LOOSE,
         backend="onnxruntime",
@@ -127,7 +127,7 @@ def test_a_recipe_that_calibrated_a_bundle_travels_with_it_and_goes_with_the_rev
     (again,) = quantized_subjects(done.bundle, portable=True, threads=1)
     assert again.model == done.bundle.read(CPU_MODEL)
 
-    kept = recalibrate(own_bundle.path, folder_frames(images), count=4, budget=LOOSE, embedding="colour", threads=1)
+    kept = recalibrate(own_bundle.path, dataset_source(images), count=4, budget=LOOSE, embedding="colour", threads=1)
     assert kept.build is not None
     assert {row.backend for row in kept.build.rows} == {"onnxruntime"}
     assert kept.build.record.options["recipe_digest"] == recipe.digest
@@ -145,7 +145,7 @@ def test_a_recipe_that_calibrated_a_bundle_travels_with_it_and_goes_with_the_rev
 def test_a_bundle_is_not_calibrated_by_a_recipe_that_its_gate_cannot_run(own_bundle: Bundle, tmp_path: Path) -> None:
     path = written(tmp_path, 'name = "mine"\ntargets = ["tensorrt"]')
     with pytest.raises(BuildError, match='Add "onnxruntime" to its targets'):
-        recalibrate(own_bundle.path, folder_frames(tmp_path), recipe=path, threads=1)
+        recalibrate(own_bundle.path, dataset_source(tmp_path), recipe=path, threads=1)
     assert Bundle.open(own_bundle.path).digest == own_bundle.digest
 
 
@@ -163,9 +163,11 @@ def test_the_command_line_says_what_is_wrong_with_a_recipe(own_bundle: Bundle, t
     assert_failed(edge_mtl(*command, str(bad)), 9, "activations.method should be one of", "cpu-int8.toml")
     assert_failed(edge_mtl(*command, str(tmp_path / "none.toml")), 9, "none.toml cannot be read: No such file")
     assert_failed(edge_mtl("build-engine", "--fp32", "--recipe", str(bad)), 2, "--recipe says how to make INT8; found --fp32")
-    assert_failed(edge_mtl("recalibrate", "--rollback", "--recipe", str(bad)), 2, "found both")
+    assert_failed(edge_mtl("calibrate", "--rollback", "--recipe", str(bad)), 2, "found both")
     assert_failed(
-        edge_mtl("recalibrate", str(own_bundle.path), "--folder", str(tmp_path), "--recipe", str(bad)), 9, "not valid"
+        edge_mtl("calibrate", str(tmp_path), "--bundle", str(own_bundle.path), "--engines", "--recipe", str(bad)),
+        9,
+        "not valid",
     )
     good = edge_mtl(*command, str(written(tmp_path)), "--max-drop", "none")
     assert good.code == 0

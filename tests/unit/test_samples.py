@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from edge_mtl.bundle import Bundle
-from edge_mtl.commands.demo_image import draw
 from edge_mtl.evaluation.labelled_frames import LabelledFrame
+from edge_mtl.image.demo_figure import draw
 from edge_mtl.sources import samples
 from edge_mtl.tasks import NYU13_CLASSES
 from tests.bundles import make_bundle, make_image

@@ -27,7 +27,7 @@ from edge_mtl.quantization.recipes import load_recipe
 from tests.command_line import assert_failed, edge_mtl
 
 RECIPE = load_recipe()
-WIDE, NARROW = Budget(1.0, 10.0, 180.0), Budget(0.001, 0.001, 0.05)
+WIDE, NARROW = Budget({"miou": 1.0, "rel": 10.0, "normal": 180.0}), Budget({"miou": 0.001, "rel": 0.001, "normal": 0.05})
 ORT = (Candidate("onnxruntime", "int8"),)
 HERE = {
     "onnxruntime": Availability(True, "1.0", "here", "cpu"),

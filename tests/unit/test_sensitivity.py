@@ -227,7 +227,9 @@ def test_the_command_writes_table_image_and_json(bundle: Bundle, tmp_path: Path)
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_mtl.commands.sensitivity.measure_sensitivity", lambda *a, **k: pytest.fail("it was measured"))
+    monkeypatch.setattr(
+        "edge_mtl.evaluation.sensitivity.measure.measure_sensitivity", lambda *a, **k: pytest.fail("it was measured")
+    )
     (tmp_path / "file").write_text("")
     assert_failed(edge_mtl("sensitivity", bundle.path, "--out", tmp_path / "file" / "in"), 9, "--out DIR")
 

@@ -138,7 +138,7 @@ def test_runs_are_measured_with_delta_m_against_single_task_models(
     both = untrained(tmp_path / "both", rooms, ["segmentation", "depth"])
     seg, depth = (untrained(tmp_path / task, rooms, [task]) for task in ("segmentation", "depth"))
     out = tmp_path / "numbers.json"
-    code = evaluate_script.main([str(both), "--single", str(seg), str(depth), "--average", "2", "--json", str(out)])
+    code = evaluate_script.main([str(both), "--single", str(seg), str(depth), "--average", "2", "--save", str(out)])
     text = capsys.readouterr().out
     assert code == 0, text
     content = json.loads(out.read_text())
@@ -179,7 +179,11 @@ def test_models_whose_folders_have_one_name_are_told_apart(
 ) -> None:
     runs = [untrained(tmp_path / study / "edge-s0", rooms, ["depth"]) for study in ("one", "two")]
     out = tmp_path / "numbers.json"
-    assert evaluate_script.main([*map(str, runs), "--weights", "last", "--json", str(out)]) == 0, capsys.readouterr().err
+    assert evaluate_script.main([*map(str, runs), "--weights", "last", "--json", str(out)]) == 0
+    assert "is now `--save FILE`" in capsys.readouterr().err
+    assert evaluate_script.main([*map(str, runs), "--weights", "last", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["metrics"] == json.loads(out.read_text())["metrics"]
     numbers = json.loads(out.read_text())
     assert set(numbers["metrics"]) == {"one/edge-s0 last", "two/edge-s0 last"}
     assert {name.partition(",")[0] for name in numbers["recorded_on_validation"]} == {"one/edge-s0", "two/edge-s0"}

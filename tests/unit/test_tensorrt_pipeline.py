@@ -22,6 +22,7 @@ from edge_mtl.bench.latency import LatencyReport, measure_interleaved
 from edge_mtl.builder import candidate_builds, pipeline
 from edge_mtl.builder.candidates import DEPTHWISE, candidates
 from edge_mtl.builder.pipeline import build_engine
+from edge_mtl.builder.tensorrt import convert
 from edge_mtl.builder.tensorrt.builder import PlanReport
 from edge_mtl.builder.tensorrt.contents import NetworkContents, check_precision
 from edge_mtl.builder.tensorrt.options import PlanOptions
@@ -92,8 +93,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
     fake = FakeGpu()
     for module in (pipeline, candidate_builds):
         monkeypatch.setattr(module, "available", lambda: HERE)
-    monkeypatch.setattr(candidate_builds, "find_library", lambda: Library(None, "tensorrt", (10, 3, 0)))
-    monkeypatch.setattr(candidate_builds, "build_plan", fake.build)
+    monkeypatch.setattr(convert, "find_library", lambda: Library(None, "tensorrt", (10, 3, 0)))
+    monkeypatch.setattr(convert, "build_plan", fake.build)
     monkeypatch.setattr(candidate_builds, "open_backend", fake.open)
     monkeypatch.setattr(candidate_builds, "compile_graph", lambda *arguments, **options: None)
     monkeypatch.setattr(candidate_builds, "measure_interleaved", fake.time)
@@ -249,7 +250,7 @@ def test_the_gpu_that_is_named_is_the_one_that_plans_are_built_for(
         monkeypatch.setattr(place, lambda: (ORIN, second))
     monkeypatch.setattr("edge_mtl.engine_store.engines.available", lambda: HERE)
     made: list[int] = []
-    monkeypatch.setattr(candidate_builds, "current_gpu", lambda index: made.append(index) or contextlib.nullcontext())
+    monkeypatch.setattr(convert, "current_gpu", lambda index: made.append(index) or contextlib.nullcontext())
     report = build_engine(own_bundle, precision="fp16", device="cuda:1", threads=1, budget=None)
     assert report.record.gpu == second
     assert set(made) == {1}

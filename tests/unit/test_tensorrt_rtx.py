@@ -89,7 +89,7 @@ def test_an_rtx_plan_takes_batches_within_its_profile(rtx: Library) -> None:
     with pytest.raises(BuildError, match="minShapes of image should fit"):
         build_plan(rtx, graph, PlanOptions(precision="fp32", min_shapes=wrong, opt_shapes=wrong, max_shapes=wrong))
     other = {"picture": (1, 64, 96, 3)}
-    with pytest.raises(BuildError, match="no input image; its inputs are image"):
+    with pytest.raises(BuildError, match="no input picture; its inputs are image"):
         build_plan(rtx, graph, PlanOptions(precision="fp32", min_shapes=other, opt_shapes=other, max_shapes=other))
 
 

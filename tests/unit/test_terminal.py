@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_mtl.commands.infer import parse_intrinsics, parse_kinds
-from edge_mtl.commands.terminal import Terminal, one_line, own_streams, plain, table
+from edge_mtl.cli.arguments import UsageError, parse_intrinsics
+from edge_mtl.cli.predict import parse_files
+from edge_mtl.cli.terminal import Terminal, one_line, own_streams, table
+from edge_mtl.files import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +94,28 @@ def test_tables_and_remarks_hold_no_markup_and_no_commands(capsys: pytest.Captur
 
 
 def test_kinds_of_results_are_parsed_once_each() -> None:
-    assert parse_kinds("npz, overlay,npz") == ("npz", "overlay")
-    for text in ("", "jpg", "panel,jpg"):
-        with pytest.raises(ValueError, match="--save expects"):
-            parse_kinds(text)
+    assert parse_files("--files", "npz, overlay,npz") == ("npz", "overlay")
+    assert parse_files("--files", "bag") == ("bag",)
+    for text, said in (("", "expects"), ("jpg", "expects"), ("panel,jpg", "expects"), ("bag,png", "given alone")):
+        with pytest.raises(UsageError, match=f"--files.*{said}"):
+            parse_files("--files", text)
+
+
+def test_quiet_drops_progress_and_remarks_and_keeps_results_and_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal(quiet=True)
+    with terminal.steps() as step:
+        step("measuring", 0, 1)
+    terminal.note("a remark")
+    terminal.warn("it loses a lot")
+    terminal.show("result")
+    captured = capsys.readouterr()
+    assert captured.out == "result\n"
+    assert captured.err == "warning: it loses a lot\n"
 
 
 def test_intrinsics_are_four_numbers_of_a_camera() -> None:
     assert parse_intrinsics("525, 525,319.5,239.5") == (525.0, 525.0, 319.5, 239.5)
     assert parse_intrinsics(None) is None
     for text in ("525", "a,b,c,d", "0,1,2,3", "1,1,nan,2", "1,1,inf,2", "1,2,3,4,5"):
-        with pytest.raises(ValueError, match="--intrinsics expects"):
+        with pytest.raises(UsageError, match="--intrinsics expects"):
             parse_intrinsics(text)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import sys
 import types
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import pytest
 
 from edge_mtl.bundle import Bundle
-from edge_mtl.commands import view
 from edge_mtl.errors import BackendUnavailable, FrameError
-from edge_mtl.sources.timed import TimedFrame, TimedSource, open_timed
-from edge_mtl.view.stage import Stage
-from edge_mtl.view.viewer import live, remote, saved
+from edge_mtl.outputs.stage import Stage
+from edge_mtl.outputs.viewer import live, remote, saved
+from edge_mtl.sources.frame_source import Frame, FrameSource, Still
+from edge_mtl.sources.open_source import open_source
+from edge_mtl.tasks import NYU_TASKS
 from tests.bundles import make_bundle, make_image, write_image
 from tests.command_line import assert_failed, edge_mtl
 
@@ -59,10 +60,10 @@ def test_a_recording_has_every_map_the_labelled_points_and_the_latency_of_every_
     tiny_bundle: Bundle, images: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "tour.rrd"
-    said = edge_mtl("view", images, "--bundle", tiny_bundle.path, "--save", out, "--points", 4, "--json", *ONNX)
+    said = edge_mtl("predict", images, "--bundle", tiny_bundle.path, "--save", out, "--points", 4, "--json", *ONNX)
     assert said.code == 0, said.err
-    assert said.records[0]["frames"] == 3
-    assert said.records[0]["saved"] == str(out)
+    assert [record["frame"] for record in said.records] == ["0", "1", "2"]
+    assert all(record["files"] == [] for record in said.records)
     rows, values, timelines = read(out)
     for entity in (
         "/maps/segmentation",
@@ -93,7 +94,7 @@ def test_depth_in_a_recording_is_what_the_engine_predicted(tiny_bundle: Bundle, 
     camera = (70.0, 70.0, 35.5, 23.5)
     source = images / "0.png"
     said = edge_mtl(
-        "view", source, "--bundle", tiny_bundle.path, "--save", out, "--intrinsics", ",".join(map(str, camera)), *ONNX
+        "predict", source, "--bundle", tiny_bundle.path, "--save", out, "--intrinsics", ",".join(map(str, camera)), *ONNX
     )
     assert said.code == 0, said.err
     _, values, _ = read(out)
@@ -111,7 +112,7 @@ def test_a_bag_keeps_its_times(tiny_bundle: Bundle, tmp_path: Path) -> None:
     bag_files = pytest.importorskip("tests.bag_files", reason="needs rosbags")
     bag = bag_files.write_bag(tmp_path / "tour", [make_image(index) for index in range(4)])
     out = tmp_path / "tour.rrd"
-    assert edge_mtl("view", bag, "--bundle", tiny_bundle.path, "--save", out, "--limit", 3, *ONNX).code == 0
+    assert edge_mtl("predict", bag, "--bundle", tiny_bundle.path, "--save", out, "--limit", 3, *ONNX).code == 0
     rows, values, timelines = read(out)
     assert rows["/maps/segmentation"] == 3
     assert "time" in timelines["/maps/segmentation"]
@@ -119,34 +120,40 @@ def test_a_bag_keeps_its_times(tiny_bundle: Bundle, tmp_path: Path) -> None:
     np.testing.assert_allclose(seconds, [0.0, 0.1, 0.2], atol=1e-6)
 
 
-def interrupted_after(frames: int, show: Callable[..., None]) -> Callable[..., None]:
-    """`Stage.show` that is interrupted, as by Ctrl-C, while it shows what comes after `frames` frames."""
+def interrupted_after(frames: int, write: Callable[..., list[Path]]) -> Callable[..., list[Path]]:
+    """`Stage.write` that is interrupted, as by Ctrl-C, while it shows what comes after `frames` frames."""
+    written: list[str] = []
 
-    def shows(self: Stage, index: int, *rest: Any) -> None:
-        if index == frames:
+    def writes(self: Stage, frame: Frame, *rest: Any) -> list[Path]:
+        if len(written) == frames:
             raise KeyboardInterrupt
-        show(self, index, *rest)
+        written.append(frame.name)
+        return write(self, frame, *rest)
 
-    return shows
+    return writes
 
 
 @pytest.mark.parametrize("kind", ["camera", "video"])
 def test_ctrl_c_while_a_frame_is_shown_keeps_the_recording_of_a_camera(
-    kind: str, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: Literal["camera", "video"], tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frames = (TimedFrame(f"{number}", make_image(number, height=48, width=72), number / 10) for number in range(5))
-    source = TimedSource(kind, kind, None, frames)
-    monkeypatch.setattr(view, "open_timed", lambda text, **options: source)
-    monkeypatch.setattr(Stage, "show", interrupted_after(2, Stage.show))
+    def stills() -> Generator[Still]:
+        for number in range(5):
+            frame = Frame(f"{number}", make_image(number, height=48, width=72), number / 10)
+            yield Still(frame.name, lambda frame=frame: frame)  # type: ignore[misc]
+
+    source = FrameSource(kind, kind, f"frames of {kind}", kind, None, stills)
+    monkeypatch.setattr("edge_mtl.sources.open_source.open_source", lambda text, **options: source)
+    monkeypatch.setattr(Stage, "write", interrupted_after(2, Stage.write))
     folder = tmp_path / "recordings"
-    said = edge_mtl("view", "camera:0", "--bundle", tiny_bundle.path, "--save", folder / "tour.rrd", "--json", *ONNX)
+    said = edge_mtl("predict", "camera:0", "--bundle", tiny_bundle.path, "--save", folder / "tour.rrd", "--json", *ONNX)
     if kind != "camera":
         assert said.code != 0
         assert list(folder.iterdir()) == []
         return
     assert said.code == 0, said.err
     assert "stopped." in said.err
-    assert said.records[0]["frames"] == 2
+    assert len(said.records) == 2
     rows, _, _ = read(folder / "tour.rrd")
     assert rows["/maps/depth"] == 2
     assert [path.name for path in folder.iterdir()] == ["tour.rrd"]
@@ -155,7 +162,7 @@ def test_ctrl_c_while_a_frame_is_shown_keeps_the_recording_of_a_camera(
 def test_a_bundle_of_one_task_shows_that_task(tmp_path: Path, images: Path) -> None:
     bundle = make_bundle(tmp_path / "one", tasks=("segmentation",))
     out = tmp_path / "one.rrd"
-    assert edge_mtl("view", images, "--bundle", bundle.path, "--save", out, *ONNX).code == 0
+    assert edge_mtl("predict", images, "--bundle", bundle.path, "--save", out, *ONNX).code == 0
     rows, _, _ = read(out)
     assert rows["/maps/segmentation"] == 3
     assert not {"/maps/depth", "/maps/normals", "/world/points"} & set(rows)
@@ -165,10 +172,9 @@ def test_a_damaged_message_is_named_and_the_rest_is_shown(tiny_bundle: Bundle, t
     bag_files = pytest.importorskip("tests.bag_files", reason="needs rosbags")
     bag = bag_files.write_bag(tmp_path / "tour", [make_image(index) for index in range(3)], broken=1)
     out = tmp_path / "tour.rrd"
-    said = edge_mtl("view", bag, "--bundle", tiny_bundle.path, "--save", out, "--json", *ONNX)
-    assert said.records[0]["frames"] == 2
-    assert said.records[0]["skipped"] == 1
-    assert "skipped: " in said.err
+    said = edge_mtl("predict", bag, "--bundle", tiny_bundle.path, "--save", out, "--json", *ONNX)
+    assert len(said.records) == 2
+    assert said.err.count("skipped: ") == 1
 
 
 def test_what_fails_leaves_no_file_behind_and_keeps_the_old_one(tiny_bundle: Bundle, images: Path, tmp_path: Path) -> None:
@@ -178,32 +184,32 @@ def test_what_fails_leaves_no_file_behind_and_keeps_the_old_one(tiny_bundle: Bun
     out.write_bytes(b"an older recording")
     for path in images.iterdir():
         path.write_bytes(b"no image")
-    assert_failed(edge_mtl("view", images, "--bundle", tiny_bundle.path, "--save", out, *ONNX), 6, "None of the 3 images")
+    assert_failed(edge_mtl("predict", images, "--bundle", tiny_bundle.path, "--save", out, *ONNX), 6, "None of the 3 images")
     assert out.read_bytes() == b"an older recording"
     assert [path.name for path in folder.iterdir()] == ["tour.rrd"]
 
 
 def test_arguments_that_make_no_sense_are_refused(tiny_bundle: Bundle, images: Path, tmp_path: Path) -> None:
-    asked = ("view", images, "--bundle", tiny_bundle.path)
+    asked = ("predict", images, "--bundle", tiny_bundle.path)
     assert_failed(edge_mtl(*asked, "--save", tmp_path / "tour.mp4"), 2, ".rrd")
     assert_failed(edge_mtl(*asked, "--save", tmp_path / "a.rrd", "--connect", "rerun+http://x:1/proxy"), 2, "exclude")
     assert_failed(edge_mtl(*asked, "--save", tmp_path / "a.rrd", "--intrinsics", "1,2"), 2, "--intrinsics")
-    assert_failed(edge_mtl("view", tmp_path / "none.bag", "--save", tmp_path / "a.rrd"), 6, "does not exist")
+    assert_failed(edge_mtl("predict", tmp_path / "none.bag", "--save", tmp_path / "a.rrd"), 6, "does not exist")
     (tmp_path / "bad.bag").write_bytes(b"no bag")
     pytest.importorskip("rosbags", reason="what is wrong with a bag is said by rosbags")
-    assert_failed(edge_mtl("view", tmp_path / "bad.bag", "--save", tmp_path / "a.rrd"), 6, "no readable ROS bag")
+    assert_failed(edge_mtl("predict", tmp_path / "bad.bag", "--save", tmp_path / "a.rrd"), 6, "no readable ROS bag")
     assert not list(tmp_path.glob("*.rrd*"))
 
 
 def test_without_a_screen_the_message_says_how_to_record(tiny_bundle: Bundle, images: Path) -> None:
     if sys.platform != "linux":
         pytest.skip("other systems have no such variables")
-    with pytest.raises(BackendUnavailable, match=r"--save tour\.rrd"), live(step=2, environment={}):
+    with pytest.raises(BackendUnavailable, match=r"--save tour\.rrd"), live(tasks=NYU_TASKS, step=2, environment={}):
         pass
 
 
 def test_an_address_that_is_none_is_refused() -> None:
-    with pytest.raises(BackendUnavailable, match="no address of a viewer"), remote("nowhere", step=2):
+    with pytest.raises(BackendUnavailable, match="no address of a viewer"), remote("nowhere", tasks=NYU_TASKS, step=2):
         pass
 
 
@@ -212,9 +218,9 @@ def test_without_rerun_the_extra_is_named(
     module: types.ModuleType | None, monkeypatch: pytest.MonkeyPatch, tiny_bundle: Bundle, images: Path, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "rerun", module)
-    with pytest.raises(BackendUnavailable, match=r"edge-mtl\[view\]"), saved(tmp_path / "a.rrd", step=2):
+    with pytest.raises(BackendUnavailable, match=r"edge-mtl\[view\]"), saved(tmp_path / "a.rrd", tasks=NYU_TASKS, step=2):
         pass
-    said = edge_mtl("view", images, "--bundle", tiny_bundle.path, "--save", tmp_path / "a.rrd")
+    said = edge_mtl("predict", images, "--bundle", tiny_bundle.path, "--save", tmp_path / "a.rrd")
     assert_failed(said, 5, "edge-mtl[view]")
 
 
@@ -224,10 +230,10 @@ def test_a_video_tells_the_time_of_its_frames(tmp_path: Path) -> None:
     for index in range(4):
         writer.write(make_image(index))
     writer.release()
-    source = open_timed(str(path), limit=3)
-    assert [frame.time_s for frame in source.frames] == pytest.approx([0.0, 0.1, 0.2])
+    source = open_source(str(path))
+    assert [frame.time_s for frame in source.frames(limit=3)] == pytest.approx([0.0, 0.1, 0.2])
 
 
 def test_a_source_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FrameError, match="does not exist"):
-        open_timed(str(tmp_path / "none.mp4"))
+        open_source(str(tmp_path / "none.mp4"))

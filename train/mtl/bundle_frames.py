@@ -14,9 +14,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_mtl.calibration.frames import decode_image
 from edge_mtl.errors import BuildError
 from edge_mtl.files import sha256_bytes
+from edge_mtl.sources.images import decode_image
 from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.frame import FrameSource
 

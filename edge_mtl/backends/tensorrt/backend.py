@@ -182,7 +182,7 @@ class TensorRtBackend:
 
     @contextmanager
     def watched_by(self, make_profiler: Callable[[Any], Any]) -> Iterator[None]:
-        """For the block, report layer times to what `make_profiler` makes of the library; see `profiling.tensorrt`.
+        """For the block, report layer times to what `make_profiler` makes of the library; see `profiling` beside this.
 
         Only where no CUDA graphs are recorded: their layers are not seen.
         """

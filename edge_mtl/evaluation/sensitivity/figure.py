@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +9,12 @@ from numpy.typing import NDArray
 from edge_mtl.evaluation.sensitivity.report import Sensitivity
 from edge_mtl.image.lettering import Colour, put_text, text_width
 from edge_mtl.image.panel import BACKGROUND, FAINT, INK
-from edge_mtl.tasks import TASK_NAMES
 
 __all__ = ["draw_sensitivity"]
 
 Image = NDArray[np.uint8]
 
-_HEADS: Mapping[str, Colour] = dict(zip(TASK_NAMES, ((94, 168, 255), (255, 176, 84), (132, 214, 132)), strict=True))
+_HEADS: tuple[Colour, ...] = ((94, 168, 255), (255, 176, 84), (132, 214, 132), (226, 132, 214), (214, 206, 96))
 _FASTER: Colour = (120, 200, 120)
 _SLOWER: Colour = (226, 104, 96)
 _QUIET_DB, _LOUD_DB = 65.0, 20.0
@@ -30,7 +27,7 @@ _GAIN_WIDTH = 150
 def draw_sensitivity(found: Sensitivity) -> Image:
     """(H, W, 3) uint8 RGB: blocks from the most sensitive to the least; longer bars are noisier, numbers are decibels."""
     rows = found.ranked()
-    heads = [task for task in TASK_NAMES if rows and task in rows[0].sqnr_db]
+    heads = list(rows[0].sqnr_db) if rows else []
     timed = any(row.gain is not None for row in rows)
     names = _GAP + max([text_width(row.name, size=_SIZE) for row in rows] + [80])
     width = 2 * _MARGIN + names + len(heads) * (_BAR + _GAP) + (_GAIN_WIDTH + _GAP if timed else 0)
@@ -40,8 +37,9 @@ def draw_sensitivity(found: Sensitivity) -> Image:
     put_text(image, title, (_MARGIN, _MARGIN + 16), size=_SIZE, colour=INK, bold=True)
     base = _MARGIN + _LINE + 20
     columns = {head: _MARGIN + names + number * (_BAR + _GAP) for number, head in enumerate(heads)}
+    colours = {head: _HEADS[number % len(_HEADS)] for number, head in enumerate(heads)}
     for head, x in columns.items():
-        put_text(image, f"{head}, dB", (x, base), size=_SIZE - 2, colour=_HEADS[head])
+        put_text(image, f"{head}, dB", (x, base), size=_SIZE - 2, colour=colours[head])
     gain_x = _MARGIN + names + len(heads) * (_BAR + _GAP)
     if timed:
         put_text(image, "time saved", (gain_x, base), size=_SIZE - 2, colour=FAINT)
@@ -51,7 +49,7 @@ def draw_sensitivity(found: Sensitivity) -> Image:
         put_text(image, row.name, (_MARGIN, y), size=_SIZE, colour=INK)
         for head, x in columns.items():
             share = float(np.clip((_QUIET_DB - row.sqnr_db[head]) / (_QUIET_DB - _LOUD_DB), 0.0, 1.0))
-            _bar(image, x, y, _BAR - 52, share, _HEADS[head])
+            _bar(image, x, y, _BAR - 52, share, colours[head])
             put_text(image, f"{row.sqnr_db[head]:.1f}", (x + _BAR - 44, y), size=_SIZE - 2, colour=FAINT)
         if row.gain is not None:
             middle = gain_x + 45

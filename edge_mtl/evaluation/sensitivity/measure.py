@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_mtl.backends import Backend, available, open_backend
+from edge_mtl.backends import BACKENDS, Backend, available, open_backend, style_of
+from edge_mtl.backends.reference import CPU_STYLE, REFERENCE_RUNTIME
 from edge_mtl.bench.latency import LatencyReport, LatencyRow, measure_interleaved
 from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import OWN_FRAMES, CalibrationSet
@@ -52,7 +53,7 @@ def measure_sensitivity(
     frames: Sequence[LabelledFrame],
     *,
     recipe: Recipe,
-    target: Target = "onnxruntime",
+    target: Target = CPU_STYLE,
     level: Level = "block",
     calibrated: Calibrated | None = None,
     floats: str = "fp32",
@@ -66,7 +67,7 @@ def measure_sensitivity(
 
     Args:
         frames: labelled or not, of the network's size.
-        target: whose emission is judged. TensorRT's is scored in ONNX Runtime and not timed.
+        target: the Q/DQ style that is judged. One that no runtime on the processor has is scored in ONNX Runtime and not timed.
         calibrated: ranges, if they are known already.
         floats: what the other layers compute in while blocks are timed: "fp32", or "bf16" where OpenVINO has it.
         rounds: timed calls of each block; 0 times nothing.
@@ -80,14 +81,15 @@ def measure_sensitivity(
     end = float("inf") if limit_s is None else time.monotonic() + limit_s
     deploy = int8_graph(bundle, own_frames=calibration.source == OWN_FRAMES)
     blocks = find_blocks(deploy, recipe, target=target, level=level)
-    backend = "openvino" if target == "openvino" else "onnxruntime"
+    own = _on_cpu(target)
+    backend = own or REFERENCE_RUNTIME
     key = _key(bundle, calibration, frames, recipe, target, level, backend, floats, threads)
     done = load_sensitivity(resume, key)
     ranges = calibrated or calibrate(
         deploy, calibration.frames, recipe=dataclasses.replace(recipe, targets=(target,)), threads=threads, progress=report
     )
     models = {block.name: partial(_alone, deploy, ranges, recipe, target, block) for block in blocks}
-    with contextlib.closing(open_backend("onnxruntime", deploy, threads=threads)) as opened:
+    with contextlib.closing(open_backend(REFERENCE_RUNTIME, deploy, threads=threads)) as opened:
         feed = next(iter(opened.inputs))
 
         def run(planes: Array) -> Mapping[str, Array]:
@@ -101,7 +103,7 @@ def measure_sensitivity(
         bundle=f"{bundle.name} revision {bundle.manifest.revision}",
         target=target,
         level=level,
-        backend=backend if rounds and target != "tensorrt" else "",
+        backend=backend if rounds and own is not None else "",
         frames=len(evaluator),
         reference=dict(reference.score.accuracy),
         baseline_ms=done.baseline_ms if done is not None else None,
@@ -128,10 +130,16 @@ def measure_sensitivity(
         result = dataclasses.replace(result, rows=tuple(rows[name] for name in models if name in rows))
         save_sensitivity(resume, result)
         report("blocks", number + 1, len(left))
-    if rounds and target != "tensorrt":
+    if rounds and own is not None:
         timer = _Timer(deploy, models, evaluator.planes(0), backend=backend, floats=floats, rounds=rounds, threads=threads)
         result = timer.complete(result, resume=resume, end=end, progress=report)
     return result
+
+
+def _on_cpu(target: Target) -> str | None:
+    """The first runtime on the processor that wants this Q/DQ style; None where there is none. Raises BuildError: unknown."""
+    style = style_of(target)
+    return next((name for name, spec in BACKENDS.items() if spec.qdq == style and spec.device == "cpu"), None)
 
 
 def _alone(deploy: bytes, ranges: Calibrated, recipe: Recipe, target: Target, block: Block) -> bytes:

@@ -10,8 +10,10 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
+from edge_mtl.backends import qdq_styles, style_of
+from edge_mtl.backends.reference import CPU_STYLES
 from edge_mtl.errors import BuildError
 from edge_mtl.files import sha256_bytes
 
@@ -34,6 +36,7 @@ __all__ = [
     "load_recipe",
     "parse_recipe",
     "read_recipe",
+    "recipe_for",
 ]
 
 CPU_INT8 = Path(__file__).parent / "cpu-int8.toml"
@@ -41,10 +44,9 @@ TENSORRT_INT8 = Path(__file__).parent / "tensorrt-int8.toml"
 
 Method = Literal["minmax", "percentile", "entropy", "mse"]
 ReduceRange = Literal["auto", "always", "never"]
-Target = Literal["onnxruntime", "openvino", "tensorrt"]
+Target = str
+"""Name of a Q/DQ style; `edge_mtl.backends.style_of` knows them, and raises for an unknown one."""
 LayerPrecision = Literal["", "int8", "float"]
-
-_CPU_TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino")
 
 _QUANTIZABLE = ("Conv", "Gemm", "MatMul")
 _ELEMENT_WISE = ("Add", "Concat", "Gelu", "Relu", "Resize")
@@ -134,10 +136,10 @@ class LayerOverride:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything about one way to quantize, and the runtimes it is for."""
+    """Everything about one way to quantize, and the Q/DQ styles it is for."""
 
     name: str
-    targets: tuple[Target, ...] = _CPU_TARGETS
+    targets: tuple[Target, ...] = CPU_STYLES
     activations: Activations = field(default_factory=Activations)
     weights: Weights = field(default_factory=Weights)
     equalisation: CrossLayerEqualization = field(default_factory=CrossLayerEqualization)
@@ -149,6 +151,15 @@ class Recipe:
     def digest(self) -> str:
         """SHA-256 over everything that it says; comments and order in a file do not count."""
         return sha256_bytes(repr(self).encode())
+
+
+def recipe_for(target: Target, recipe: Recipe) -> Recipe:
+    """`recipe`, or the package's own for the Q/DQ style `target` where there is one and `recipe` does not name that style.
+
+    Processors and GPUs want different integers. Raises BuildError for an unknown style.
+    """
+    own = style_of(target).recipe
+    return recipe if not own or target in recipe.targets else load_recipe(Path(__file__).parent / f"{own}.toml")
 
 
 def load_recipe(path: Path = CPU_INT8) -> Recipe:
@@ -211,13 +222,12 @@ def parse_recipe(content: Mapping[str, Any]) -> Recipe:
 
 
 def _targets(content: Mapping[str, Any]) -> tuple[Target, ...]:
-    found: list[Target] = []
-    for target in _words(content.get("targets", list(_CPU_TARGETS)), "targets"):
-        _one_of(target, get_args(Target), "targets")
-        found.append(cast("Target", target))
+    found, known = tuple(_words(content.get("targets", list(CPU_STYLES)), "targets")), tuple(qdq_styles())
+    for target in found:
+        _one_of(target, known, "targets")
     if not found:
-        raise ValueError(f"targets should name some of {', '.join(get_args(Target))}; found none")
-    return tuple(found)
+        raise ValueError(f"targets should name some of {', '.join(known)}; found none")
+    return found
 
 
 def _layers(content: Mapping[str, Any]) -> tuple[LayerOverride, ...]:

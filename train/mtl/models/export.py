@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from edge_mtl.backends import open_backend
+from edge_mtl.backends.reference import REFERENCE_RUNTIME
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
 from mtl.models.backbone import check_divisible
@@ -130,7 +131,7 @@ def _to_onnx(placed: HostPlacement | GraphPlacement, example: Tensor) -> Any:
 
 
 def _check_parity(payload: bytes, placed: HostPlacement | GraphPlacement, example: Tensor, name: str) -> None:
-    with contextlib.closing(open_backend("onnxruntime", payload)) as backend:
+    with contextlib.closing(open_backend(REFERENCE_RUNTIME, payload)) as backend:
         outputs = backend.run({"image": example.numpy()})
     found = [outputs[output] for output in placed.output_names]
     with torch.no_grad():

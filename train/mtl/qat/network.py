@@ -16,16 +16,17 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from edge_mtl.tasks.postprocess import HOST_OUTPUTS
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from edge_mtl.backends import style_of
 from edge_mtl.errors import BuildError
 from edge_mtl.onnx_graph.model import GraphIndex, attribute
 from edge_mtl.quantization.integer_ops import GELU_SLOPE
 from edge_mtl.quantization.learned import Learned, read_learned, write_learned
 from edge_mtl.quantization.placement import place
 from edge_mtl.quantization.ranges import Range
-from edge_mtl.tasks.postprocess import HOST_OUTPUTS
 from mtl.models.model import upsample_maps
 from mtl.qat.fake_quantize import ActivationRange, RangeMode, rounded_weights
 from mtl.qat.operators import OPERATORS, Value
@@ -205,7 +206,7 @@ class QatNetwork(nn.Module):
 
     def _plan(self, index: GraphIndex, learned: Learned, mode: RangeMode) -> None:
         plan = place(index, learned.recipe, target=learned.target)
-        signed = learned.target == "tensorrt"
+        style = style_of(learned.target)
         missing = [name for name in plan.ranged if name not in learned.ranges and name not in index.inputs]
         if missing:
             raise BuildError(f"there is no range to begin with for activation {missing[0]}: calibrate with the same recipe")
@@ -213,12 +214,12 @@ class QatNetwork(nn.Module):
         for name in self._ranged:
             known = IMAGE_RANGE if name in index.inputs else learned.ranges[name]
             kept = "fixed" if name in index.inputs else mode
-            self._ranges[_key(name)] = ActivationRange(known, signed=signed, mode=kept)
+            self._ranges[_key(name)] = ActivationRange(known, signed=style.signed, mode=kept)
         self._gate = ActivationRange(_GATE_RANGE, signed=False, mode="fixed")
         self._outputs = frozenset(plan.outputs) - frozenset(plan.shared)
         self._shared = dict(plan.shared)
         self._levels = 63 if learned.recipe.weights.reduce_range == "always" else 127
-        self._integer_bias = learned.target == "onnxruntime"
+        self._integer_bias = style.integer_bias
         layers, products = ({node.output[0] for node in some} for some in (plan.layers, plan.products))
         gelus, inputs = {node.output[0] for node in plan.gelus}, set(plan.inputs)
         self._steps = []

@@ -19,7 +19,7 @@ from edge_mtl.onnx_graph.model import GraphIndex, parse
 from edge_mtl.quantization.learned import Learned, write_learned
 from edge_mtl.quantization.placement import place
 from edge_mtl.quantization.quantize import calibrate, equalized
-from edge_mtl.quantization.recipes import CPU_INT8, TENSORRT_INT8, CrossLayerEqualization, Recipe, Target, load_recipe
+from edge_mtl.quantization.recipes import CrossLayerEqualization, Recipe, Target, load_recipe, recipe_for
 from mtl.bundle_frames import network_image, spread
 from mtl.checkpoint import start_from
 from mtl.datasets.sources import train_frames
@@ -37,7 +37,7 @@ def recipe_of(settings: RunSettings) -> Recipe:
     qat = settings.qat
     if qat.recipe:
         return load_recipe(Path(qat.recipe))
-    return load_recipe(TENSORRT_INT8 if qat.target == "tensorrt" else CPU_INT8)
+    return recipe_for(qat.target, load_recipe())
 
 
 def prepared_network(settings: RunSettings) -> QatNetwork:

@@ -15,21 +15,21 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from rich.console import Console
 
 from edge_mtl.backends import available, open_backend
+from edge_mtl.backends.reference import REFERENCE_RUNTIME
 from edge_mtl.backends.selection import AUTO, check_any, on_kind
 from edge_mtl.bench.interleaved import run_interleaved
 from edge_mtl.bench.statistics import distribution, ratio_interval
-from edge_mtl.builder.candidates import Candidate, candidates
+from edge_mtl.builder.candidates import Candidate, candidates, target_of
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import BuildError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.quantization.quantize import calibrate, insert_qdq
-from edge_mtl.quantization.recipes import Target, load_recipe
+from edge_mtl.quantization.recipes import load_recipe
 from mtl.checkpoint import load_weights
 from mtl.config import describe
 from mtl.datasets.augment import apply_view, whole_view
@@ -67,7 +67,7 @@ def measure_latencies(
         raise StudyError("no row of [latency] is finished: train first")
     here = on_kind(available(), "cpu")
     check_any(here, "cpu")
-    engines = (Candidate("onnxruntime", "fp32"), *candidates("int8", backend=AUTO, available=here, device=fingerprint()))
+    engines = (Candidate(REFERENCE_RUNTIME, "fp32"), *candidates("int8", backend=AUTO, available=here, device=fingerprint()))
     asked = _digest(ready, request, threads, engines)
     known = read_latencies(path)
     if known is not None and known.asked == asked:
@@ -125,7 +125,7 @@ def _graphs(
     for engine in engines:
         key = (engine.backend, engine.weight_bits)
         if engine.precision != "fp32" and key not in integers:
-            target = cast(Target, engine.backend)
+            target = target_of(engine.backend)
             integers[key] = insert_qdq(fp32, calibrated, recipe=load_recipe(), target=target, bits=engine.weight_bits)
     return {
         engine.name: fp32 if engine.precision == "fp32" else integers[engine.backend, engine.weight_bits] for engine in engines

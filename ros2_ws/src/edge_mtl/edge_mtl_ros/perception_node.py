@@ -17,7 +17,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.lifecycle import TransitionCallbackReturn as Return
 from std_srvs.srv import Trigger
 
-from edge_mtl.backends import DEVICES
+from edge_mtl.backends import spec_of
 from edge_mtl.device import fingerprint
 from edge_mtl.engine import Engine
 from edge_mtl.errors import EdgeMtlError
@@ -289,7 +289,7 @@ class PerceptionNode(LifecycleNode):
         worker = self._worker
         rate_hz, p50_ms, p95_ms = worker.latencies.summary(now_s)
         busy_s, engine, outputs = worker.busy_since_s, worker.engine, self._outputs
-        machine = self._machine.state(on_gpu=engine is not None and DEVICES[engine.info.backend] != "cpu")
+        machine = self._machine.state(on_gpu=engine is not None and spec_of(engine.info.backend).device != "cpu")
         worker.throttled = machine.throttled
         camera_age_s, subscriber = self._cameras.age_s(), self._subscriber
         image_s = None if subscriber is None else subscriber.image_s

@@ -1,0 +1,1 @@
+"""Where predictions go: image files, arrays, videos, annotated bags, and the viewer of rerun.io."""

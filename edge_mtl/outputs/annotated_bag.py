@@ -1,0 +1,177 @@
+"""A recorded ROS bag with the maps that were predicted on its images beside what was recorded.
+
+Needs no ROS, only the package rosbags (extra "bags"). The original messages are copied byte for byte, but for topics of an
+unknown type and maps of an earlier run; maps carry the stamp and frame of their image, and its time in the bag.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_mtl.errors import BackendUnavailable, FrameError
+from edge_mtl.files import TEMPORARY_PREFIX
+from edge_mtl.prediction import Prediction
+from edge_mtl.sources.bags import IMAGE, OUR_NAMESPACE, is_bag
+from edge_mtl.sources.frame_source import Frame, FrameSource, MessageStamp
+from edge_mtl.tasks import Specs, TaskSpec, Topic, kind_of
+
+__all__ = ["AnnotatedBag", "annotated_bag", "check_recording", "default_target"]
+
+_STRING = "std_msgs/msg/String"
+
+
+def default_target(bag: Path) -> Path:
+    """Where the annotated bag goes when nobody says: beside `bag`, its name with "-maps"."""
+    place = bag if bag.name not in ("", "..") else bag.resolve()
+    return place.parent / f"{bag.resolve().name}-maps"
+
+
+@contextmanager
+def annotated_bag(
+    bag: Path, target: Path, *, tasks: Specs, storage: str = "same", on_remark: Callable[[str], None] | None = None
+) -> Iterator[AnnotatedBag]:
+    """A new bag that is at `target` once the block ends without an error, and nowhere else otherwise.
+
+    Args:
+        bag: what was recorded, a ROS 2 bag.
+        tasks: those that are predicted.
+        storage: "sqlite3", "mcap", or "same" as the bag's.
+        on_remark: called with a sentence for each topic that is left out.
+    Raises:
+        BackendUnavailable: rosbags is not installed.
+        FrameError, FileExistsError: see `check_recording`.
+    """
+    check_recording(bag, target)
+    try:
+        rosbag2, typesys = import_module("rosbags.rosbag2"), import_module("rosbags.typesys")
+    except ImportError as exc:
+        raise BackendUnavailable(
+            'Writing bags needs the package rosbags. Install it with: pip install "edge-mtl[bags]"'
+        ) from exc
+    mcap = storage == "mcap" or (storage == "same" and (bag.suffix == ".mcap" or any(bag.glob("*.mcap*"))))
+    plugin = rosbag2.StoragePlugin.MCAP if mcap else rosbag2.StoragePlugin.SQLITE3
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{target.name}.", dir=target.parent))
+    try:
+        with rosbag2.Writer(temporary / target.name, version=9, storage_plugin=plugin) as writer:
+            yield AnnotatedBag(writer, typesys, tasks, on_remark=on_remark)
+        os.rename(temporary / target.name, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_recording(bag: Path, target: Path) -> None:
+    """Refuse what cannot be annotated, before an engine is loaded for it.
+
+    Raises:
+        FrameError: `bag` is no ROS 2 bag.
+        FileExistsError: `target` is there already.
+    """
+    if target.exists():
+        raise FileExistsError(errno.EEXIST, "There is something already; name another folder with --out", str(target))
+    if bag.suffix == ".bag":
+        raise FrameError(f"{bag} is a bag of ROS 1. Convert it first: rosbags-convert --src {bag} --dst {bag.with_suffix('')}")
+    if not is_bag(bag):
+        raise FrameError(f"{bag} is no readable ROS 2 bag. Give the folder that has its metadata.yaml.")
+
+
+class AnnotatedBag:
+    """Copies the messages of a recording and writes the maps of its images under /edge_mtl."""
+
+    def __init__(self, writer: Any, typesys: Any, tasks: Specs, *, on_remark: Callable[[str], None] | None = None) -> None:
+        self._writer, self._on_remark = writer, on_remark
+        self._topics = {name: _written(spec) for name, spec in tasks.items()}
+        self._unknown_type: type[Exception] = typesys.TypesysError
+        self._store = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
+        self._copies: dict[int, Any] | None = None
+        self._connections: dict[str, Any] = {}
+
+    def copying(self, source: FrameSource) -> FrameSource:
+        """The same source, of which every message is copied as its frames are read."""
+        assert source.tapped is not None
+        return replace(source, stills=partial(source.tapped, self._copy))
+
+    def write(self, frame: Frame, prediction: Prediction) -> list[Path]:
+        """Add the maps of a frame; what is said once, such as the classes, with the first. No file is finished by it."""
+        assert frame.stamp is not None
+        for task, result in prediction.results.items():
+            for topic in self._topics[task]:
+                if not topic.latched:
+                    values = topic.make(result)
+                    if values is not None:
+                        self._write_map(frame.stamp, topic, np.asarray(values))
+                elif topic.name not in self._connections:
+                    message = self._store.types[_STRING](data=str(topic.make(None)))
+                    self._put(topic.name, _STRING, frame.stamp.time_ns, message)
+        return []
+
+    def _write_map(self, stamp: MessageStamp, topic: Topic, values: np.ndarray) -> None:
+        types = self._store.types
+        time = types["builtin_interfaces/msg/Time"](sec=stamp.sec, nanosec=stamp.nanosec)
+        height, width = values.shape[:2]
+        message = types[IMAGE](
+            header=types["std_msgs/msg/Header"](stamp=time, frame_id=stamp.frame_id),
+            height=height,
+            width=width,
+            encoding=topic.encoding,
+            is_bigendian=0,
+            step=values.nbytes // height,
+            data=np.ascontiguousarray(values).view(np.uint8).reshape(-1),
+        )
+        self._put(topic.name, IMAGE, stamp.time_ns, message)
+
+    def _put(self, name: str, kind: str, time_ns: int, message: Any) -> None:
+        if name not in self._connections:
+            self._connections[name] = self._writer.add_connection(f"{OUR_NAMESPACE}/{name}", kind, typestore=self._store)
+        self._writer.write(self._connections[name], time_ns, bytes(self._store.serialize_cdr(message, kind)))
+
+    def _copy(self, reader: Any, connection: Any, time_ns: int, raw: bytes) -> None:
+        if self._copies is None:
+            self._copies = self._copied_topics(reader)
+        if connection.id in self._copies:
+            self._writer.write(self._copies[connection.id], time_ns, raw)
+
+    def _copied_topics(self, reader: Any) -> dict[int, Any]:
+        """The connections of the new bag by the old one's ids; remarks say which topics are left out.
+
+        A bag must say what its messages are. Old ones do not; then the types of ROS itself are known, and no others. Maps of
+        an earlier run make room for the new ones.
+        """
+        copies: dict[int, Any] = {}
+        replaced = {f"{OUR_NAMESPACE}/{topic.name}" for topics in self._topics.values() for topic in topics}
+        for connection in reader.connections:
+            if connection.topic in replaced:
+                self._remark(f"left out: {connection.topic}: it is of an earlier run, this one replaces it.")
+                continue
+            try:
+                copies[connection.id] = self._writer.add_connection(
+                    connection.topic,
+                    connection.msgtype,
+                    typestore=reader.typestore,
+                    serialization_format=connection.ext.serialization_format,
+                    offered_qos_profiles=connection.ext.offered_qos_profiles,
+                )
+            except self._unknown_type:
+                self._remark(f"left out: {connection.topic}: the bag does not define its type {connection.msgtype}.")
+        return copies
+
+    def _remark(self, text: str) -> None:
+        if self._on_remark is not None:
+            self._on_remark(text)
+
+
+def _written(spec: TaskSpec) -> list[Topic]:
+    """The map of a task, and what is said once about it; not its drawings, which can be made of the map."""
+    return [topic for topic in kind_of(spec).topics(spec) if topic.latched or topic.name == spec.name]

@@ -1,0 +1,124 @@
+"""Predictions as files: images, 16-bit depth, exact arrays, annotated videos. Each appears whole or not at all."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_mtl.files import write_atomic
+from edge_mtl.image.encoding import encode_image
+from edge_mtl.image.panel import panel
+from edge_mtl.outputs.video_file import VideoFile
+from edge_mtl.prediction import Prediction
+from edge_mtl.sources.frame_source import Frame
+from edge_mtl.tasks import kind_of
+from edge_mtl.tasks.drawing import scales, tiles
+
+__all__ = ["FILE_KINDS", "FileKind", "ResultWriter"]
+
+FileKind = Literal["overlay", "panel", "png", "npz"]
+FILE_KINDS: tuple[FileKind, ...] = ("overlay", "panel", "png", "npz")
+
+
+class ResultWriter:
+    """Writes what `kinds` asks for into `folder`; as a context manager it finishes videos, or removes them on an error.
+
+    Args:
+        name: stem of the videos.
+        frame_rate: frames per second where overlay and panel are to be videos, None where they are images.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        kinds: Collection[FileKind],
+        name: str,
+        frame_rate: float | None = None,
+    ) -> None:
+        self.folder = folder
+        self._kinds = kinds
+        self._draws = not {"overlay", "panel"}.isdisjoint(kinds)
+        self._scales: dict[str, Any] = {}
+        self._videos: dict[str, VideoFile] = {}
+        if frame_rate is not None:
+            self._videos = {kind: VideoFile(folder / f"{name}.{kind}.mp4", frame_rate) for kind in ("overlay", "panel")}
+
+    def write(self, frame: Frame, prediction: Prediction) -> list[Path]:
+        """Write one prediction; returns the finished files (videos are finished by `close`).
+
+        Raises:
+            OSError: the disk is full or the folder is not writable.
+        """
+        written: list[Path] = []
+        drawn = tiles(frame.pixels, prediction.results, scales=self._common_scales(prediction)) if self._draws else []
+        if "overlay" in self._kinds:
+            written += self._image(frame, "overlay", drawn[0][1])
+        if "panel" in self._kinds:
+            written += self._image(frame, "panel", panel(frame.pixels, drawn))
+        files: dict[str, bytes] = {}
+        if "png" in self._kinds:
+            files |= _png_files(prediction)
+        if "npz" in self._kinds:
+            files["npz"] = _npz(prediction)
+        for suffix, payload in files.items():
+            path = self.folder / f"{frame.name}.{suffix}"
+            write_atomic(path, payload)
+            written.append(path)
+        return written
+
+    def close(self) -> list[Path]:
+        """Finish the videos and return their paths."""
+        videos, self._videos = self._videos, {}
+        try:
+            return [path for video in videos.values() if (path := video.finish()) is not None]
+        finally:
+            for video in videos.values():
+                video.discard()
+
+    def __enter__(self) -> ResultWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for video in self._videos.values():
+            video.discard()
+
+    def _image(self, frame: Frame, kind: str, image: NDArray[np.uint8]) -> list[Path]:
+        if kind in self._videos:
+            self._videos[kind].add(image)
+            return []
+        path = self.folder / f"{frame.name}.{kind}.png"
+        write_atomic(path, encode_image(image))
+        return [path]
+
+    def _common_scales(self, prediction: Prediction) -> Mapping[str, Any]:
+        """One scale for a whole video, a quarter wider than its first frame's; images get their own."""
+        if self._videos and not self._scales:
+            self._scales = scales(prediction.results, margin=0.25)
+        return self._scales
+
+
+def _png_files(prediction: Prediction) -> dict[str, bytes]:
+    """Content by file name suffix, for the results that are there."""
+    files: dict[str, bytes] = {}
+    for result in prediction.results.values():
+        files |= kind_of(result.spec).images(result.spec, result)
+    return files
+
+
+def _npz(prediction: Prediction) -> bytes:
+    arrays: dict[str, Any] = {
+        "intrinsics": np.array(list(prediction.intrinsics), np.float64),
+        "intrinsics_assumed": np.array(prediction.intrinsics_assumed),
+    }
+    for result in prediction.results.values():
+        arrays |= kind_of(result.spec).arrays(result.spec, result)
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()

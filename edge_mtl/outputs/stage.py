@@ -1,0 +1,137 @@
+"""What the viewer shows in one window: maps, the labelled point cloud in the camera's frame, and a plot of latency."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_mtl.prediction import Prediction, Timing
+from edge_mtl.sources.frame_source import Frame
+from edge_mtl.tasks import VOID, DepthMap, LabelMap, Result, Specs, kind_of
+
+__all__ = ["Stage", "blueprint"]
+
+Array = np.ndarray
+
+STAGES = ("prepare", "infer", "postprocess", "total")
+_MILLIMETRES = 1000.0
+_JPEG_QUALITY = 85
+_POINT_RADIUS_M = 0.01
+_PLANE_M = 0.3
+"""How far before the camera its image is drawn."""
+
+
+class Stage:
+    """Logs predictions to one recording.
+
+    Args:
+        rerun: the module.
+        recording: a `rerun.RecordingStream`.
+        step: every step-th pixel in each direction becomes a point; 0 for no points.
+    """
+
+    def __init__(self, rerun: Any, recording: Any, *, step: int = 2) -> None:
+        self._rerun, self._recording, self._step = rerun, recording, step
+        self._count = 0
+
+    def write(self, frame: Frame, prediction: Prediction) -> list[Path]:
+        """Log one frame: on the timeline "frame", and on "time" where its source has times. No file is finished by it.
+
+        Args:
+            frame: its pixels have the size of the maps.
+        """
+        if self._count == 0:
+            self._describe(prediction)
+        self._recording.set_time("frame", sequence=self._count)
+        if frame.time_s is not None:
+            self._recording.set_time("time", duration=frame.time_s)
+        self._maps(prediction)
+        self._world(frame.pixels, prediction)
+        self._timing(prediction.timing)
+        self._log("name", self._rerun.TextLog(frame.name))
+        self._count += 1
+        return []
+
+    def _describe(self, prediction: Prediction) -> None:
+        rerun = self._rerun
+        labelled = [result for result in prediction.results.values() if isinstance(result, LabelMap)]
+        # The first also colours the points; classes of the others count below their own maps only.
+        for number, result in enumerate(labelled):
+            colours = zip(result.classes, result.spec.palette.tolist(), strict=True)
+            legend = [(index, name, tuple(colour)) for index, (name, colour) in enumerate(colours)]
+            place = f"maps/{result.spec.name}" if number else "/"
+            self._log(place, rerun.AnnotationContext([*legend, (VOID, "unknown", (0, 0, 0))]), static=True)
+        self._log("world", rerun.ViewCoordinates.RDF, static=True)
+        for stage in STAGES:
+            self._log(f"timing/{stage}", rerun.SeriesLines(names=[f"{stage}, ms"]), static=True)
+
+    def _maps(self, prediction: Prediction) -> None:
+        rerun = self._rerun
+        for name, result in prediction.results.items():
+            kind = kind_of(result.spec)
+            if kind.viewed_as == "labels":
+                self._log(f"maps/{name}", rerun.SegmentationImage(_values(result)))
+            elif kind.viewed_as == "depth":
+                self._log(f"maps/{name}", rerun.DepthImage(_millimetres(_values(result)), meter=_MILLIMETRES))
+            elif kind.viewed_as == "image" and (drawn := kind.colours(result.spec, result)) is not None:
+                self._log(f"maps/{name}", self._image(drawn))
+
+    def _world(self, frame: Array, prediction: Prediction) -> None:
+        rerun = self._rerun
+        height, width = prediction.map_size
+        self._log(
+            "world/camera",
+            rerun.Pinhole(
+                image_from_camera=prediction.intrinsics.matrix(),
+                resolution=[width, height],
+                camera_xyz=rerun.ViewCoordinates.RDF,
+                image_plane_distance=_PLANE_M,
+            ),
+        )
+        self._log("world/camera/image", self._image(frame))
+        if self._step == 0 or not any(isinstance(result, DepthMap) for result in prediction.results.values()):
+            return
+        cloud = prediction.point_cloud(frame, step=self._step)
+        looks = {"colors": cloud.colours} if cloud.labels is None else {"class_ids": cloud.labels}
+        self._log("world/points", rerun.Points3D(cloud.points, radii=_POINT_RADIUS_M, **looks))
+
+    def _timing(self, timing: Timing) -> None:
+        for stage in STAGES:
+            self._log(f"timing/{stage}", self._rerun.Scalars(getattr(timing, stage) * 1e3))
+
+    def _image(self, pixels: Array) -> Any:
+        return self._rerun.Image(np.ascontiguousarray(pixels)).compress(jpeg_quality=_JPEG_QUALITY)
+
+    def _log(self, path: str, *content: Any, static: bool = False) -> None:
+        self._recording.log(path, *content, static=static)
+
+
+def blueprint(rerun: Any, tasks: Specs) -> Any:
+    """The window: points on the left, the image and the maps of `tasks` beside them, latency below."""
+    layout = rerun.blueprint
+    views = [layout.Spatial2DView(origin="world/camera", contents="world/camera/image", name="Image")]
+    for name, spec in tasks.items():
+        kind = kind_of(spec)
+        if kind.viewed_as is not None:
+            title = (kind.heading or name.replace("_", " ")).capitalize()
+            views.append(layout.Spatial2DView(origin=f"maps/{name}", name=title))
+    maps = layout.Grid(*views, grid_columns=2)
+    top = layout.Horizontal(layout.Spatial3DView(origin="world", name="Points"), maps, column_shares=[1, 1])
+    return layout.Blueprint(
+        layout.Vertical(top, layout.TimeSeriesView(origin="timing", name="Latency, ms"), row_shares=[4, 1]),
+        collapse_panels=True,
+    )
+
+
+def _values(result: Result) -> Array:
+    """Class indices or metres of a result, as its main topic has them."""
+    topics = kind_of(result.spec).topics(result.spec)
+    return np.asarray(next(topic.make(result) for topic in topics if topic.name == result.spec.name))
+
+
+def _millimetres(depth_m: Array) -> Array:
+    """(H, W) uint16, 0 where unknown: half the size of floats, and what depth cameras give."""
+    known = np.nan_to_num(depth_m * _MILLIMETRES, nan=0.0, posinf=0.0, neginf=0.0)
+    return np.clip(np.rint(known), 0, np.iinfo(np.uint16).max).astype(np.uint16)

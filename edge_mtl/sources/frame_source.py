@@ -1,0 +1,155 @@
+"""What every source of frames gives: frames in order, decoded when asked for, with a time and a camera where it knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_mtl.errors import FrameError
+from edge_mtl.files import sha256_bytes
+from edge_mtl.image.frames import Intrinsics
+
+__all__ = ["Frame", "FrameSource", "MessageStamp", "SourceKind", "Still", "Tap", "file_identity", "identity_of"]
+
+SourceKind = Literal["image", "folder", "train split", "video", "camera", "bag", "frames"]
+
+_SKIPPING = ("folder", "train split", "video", "bag")
+"""Kinds of many frames of which one that cannot be read is named and left out; elsewhere it is an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageStamp:
+    """Of a frame from a bag: its time in the recording in nanoseconds, and the header of its message."""
+
+    time_ns: int
+    sec: int
+    nanosec: int
+    frame_id: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One frame.
+
+    Attributes:
+        name: unique within the source.
+        pixels: (H, W, 3) uint8 RGB.
+        time_s: seconds since the first frame; None for images, which have no times.
+        intrinsics: the camera in pixels of the frame; None where the source does not know it.
+        stamp: of frames from a bag, else None.
+    """
+
+    name: str
+    pixels: NDArray[np.uint8]
+    time_s: float | None = None
+    intrinsics: Intrinsics | None = None
+    stamp: MessageStamp | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Still:
+    """One frame that is not decoded yet.
+
+    Attributes:
+        name: unique within the source.
+        load: decodes it; FrameError where that fails. Only valid until the next still is asked for.
+        remarks: what could not be read before this frame and is no frame, as "name: reason".
+    """
+
+    name: str
+    load: Callable[[], Frame]
+    remarks: tuple[str, ...] = ()
+
+
+Tap = Callable[[Any, Any, int, bytes], None]
+"""Gets every message of a bag: (reader, connection, time in nanoseconds, bytes)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameSource:
+    """Frames in a fixed order.
+
+    Attributes:
+        name: of the file, folder or device, for messages and manifests.
+        kind: what the frames come from.
+        contents: what it holds, for messages: "images in FOLDER".
+        identity: digest of what the content depends on: another file or another order gives another one.
+        count: number of frames; None where only a walk finds out (cameras, some videos).
+        stills: starts a new walk; a camera allows one. FrameError where the source turns out to be unreadable.
+        frame_rate: frames per second of a video or camera, else None.
+        topic, camera_topic: of a bag: where its images and their camera_info are.
+        tapped: of a bag: starts a walk that gives every message of the recording to a function first.
+    """
+
+    name: str
+    kind: SourceKind
+    contents: str
+    identity: str
+    count: int | None
+    stills: Callable[[], Generator[Still]]
+    frame_rate: float | None = None
+    topic: str | None = None
+    camera_topic: str | None = None
+    tapped: Callable[[Tap], Generator[Still]] | None = None
+
+    @property
+    def stem(self) -> str:
+        """The name without the suffix of a file, fit for the names of results."""
+        return Path(self.name).stem if self.kind in ("image", "video") else self.name
+
+    def frames(
+        self,
+        *,
+        limit: int | None = None,
+        on_skip: Callable[[str], None] | None = None,
+        on_remark: Callable[[str], None] | None = None,
+    ) -> Generator[Frame]:
+        """A new walk over the frames that can be read; closing it frees the file or device.
+
+        Args:
+            limit: stop after this many frames.
+            on_skip: called with "name: reason" for each frame that cannot be read and is left out.
+            on_remark: called with "name: reason" for what else cannot be read.
+        Raises:
+            FrameError: the only frame, or none of many, can be read.
+        """
+        given, skipped = 0, []
+        with closing(self.stills()) as stills:
+            for still in stills:
+                if on_remark is not None:
+                    for remark in still.remarks:
+                        on_remark(remark)
+                try:
+                    frame = still.load()
+                except FrameError as exc:
+                    if self.kind not in _SKIPPING:
+                        raise
+                    skipped.append(str(exc) if still.name in str(exc) else f"{still.name}: {exc}")
+                    if on_skip is not None:
+                        on_skip(skipped[-1])
+                    continue
+                yield frame
+                given += 1
+                if given == limit:
+                    return
+        if skipped and not given:
+            raise FrameError(f"None of the {len(skipped)} {self.contents} can be read; the first: {skipped[0]}")
+
+
+def identity_of(kind: str, place: str, facts: Sequence[str]) -> str:
+    """Digest of a source's kind, place and whatever else its content depends on."""
+    return sha256_bytes("\n".join([kind, place, *facts]).encode())
+
+
+def file_identity(kind: str, path: Path, *details: object) -> str:
+    """Identity of a recording: its files by name, size and time of change, and how it is read."""
+    files: Iterator[Path] | list[Path] = (entry for entry in sorted(path.rglob("*")) if entry.is_file())
+    files = files if path.is_dir() else [path]
+    facts = [f"{entry.name} {entry.stat().st_size} {entry.stat().st_mtime_ns}" for entry in files]
+    return identity_of(kind, str(path.resolve()), [*facts, *map(str, details)])
