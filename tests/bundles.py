@@ -33,7 +33,10 @@ from edge_mtl.tasks import (
     LabelMap,
     NormalMap,
     Result,
+    Specs,
     TaskSpec,
+    kind_of,
+    ordered,
 )
 from edge_mtl.tasks.finishing import Answer
 
@@ -43,7 +46,7 @@ HOST_OUTPUTS = {SEGMENTATION: "segmentation_logits", DEPTH: "depth_quarter", NOR
 CHANNELS = {SEGMENTATION: 13, DEPTH: 1, NORMALS: 3}
 
 
-def specs(tasks: Sequence[str] = TASK_NAMES) -> dict[str, TaskSpec]:
+def study_specs(tasks: Sequence[str] = TASK_NAMES) -> dict[str, TaskSpec]:
     """Some of the study's three tasks."""
     return {name: NYU_TASKS[name] for name in TASK_NAMES if name in tasks}
 
@@ -83,6 +86,22 @@ def host_model(*, tasks: Sequence[str] = TASK_NAMES, height: int = HEIGHT, width
 def graph_model(*, tasks: Sequence[str] = TASK_NAMES, height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> bytes:
     """model.onnx: uint8 (1, H, W, 3) RGB in, full-resolution maps out; the same network."""
     return _plain_graph(_network(tuple(tasks), height, width, seed, source="planes"), tasks, height, width)
+
+
+def dense_model(specs: Specs, *, height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> bytes:
+    """As `host_model`, for tasks of any dense kinds, each with random weights; what kinds need positive is made so."""
+    nodes, constants, outputs = _trunk("image"), dict(_trunk_weights(seed)), []
+    random = np.random.default_rng(seed + 2)
+    for spec in specs.values():
+        ((output, shape),) = kind_of(spec).outputs(spec, (height, width), "host").items()
+        constants[f"{output}.weight"] = random.normal(0, 1, (shape[1], 16, 1, 1)).astype(np.float32)
+        raw = f"{output}_raw" if kind_of(spec).metric_scale else output
+        nodes.append(helper.make_node("Conv", ["features", f"{output}.weight"], [raw], name=f"/{output}/head"))
+        if raw != output:
+            nodes.append(helper.make_node("Softplus", [raw], [output], name=f"/{output}/softplus"))
+        outputs.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, list(shape)))
+    image_in = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, height, width])
+    return _model(nodes, [image_in], outputs, constants)
 
 
 def transparent_model(*, height: int = HEIGHT, width: int = WIDTH, placement: str = "host") -> bytes:
@@ -129,6 +148,7 @@ def make_bundle(
     path: Path,
     *,
     tasks: Sequence[str] = TASK_NAMES,
+    of_kinds: Specs | None = None,
     height: int = HEIGHT,
     width: int = WIDTH,
     seed: int = 0,
@@ -145,6 +165,7 @@ def make_bundle(
 
     Args:
         tasks: any subset of the three.
+        of_kinds: tasks of any kinds, in place of `tasks`, with their graphs as `plain` and `deploy`.
         calibration, evaluation, golden: how many frames of each.
         plain, deploy: graphs to store in place of the tiny network's; golden outputs come from `deploy`.
         placement: "graph" leaves the optimized ONNX out, so that an engine runs the plain one.
@@ -182,7 +203,7 @@ def make_bundle(
         Path(path),
         fill,
         name="tiny",
-        tasks=specs(tasks),
+        tasks=study_specs(tasks) if of_kinds is None else ordered(of_kinds),
         input=InputSpec(height, width),
         canonical_intrinsics=canonical_intrinsics(height, width),
         provenance={"dataset": "random images", "dataset_licence": "none needed", "command": "tests/bundles.py"},

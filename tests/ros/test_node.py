@@ -153,7 +153,7 @@ def test_a_subscriber_with_an_incompatible_qos_is_reported(partner: Partner) -> 
     partner.listen("depth", transient=True)  # the maps are volatile
     wait_until(lambda: "DURABILITY" in partner.values().get("message", ""), "a report of the mismatch")
     assert "~/depth" in partner.values()["message"]
-    time.sleep(3.5)  # longer than what is told is believed without a look
+    time.sleep(3.5)  # longer than a report is believed without a look
     assert "~/depth" in partner.values()["message"]
     partner.forget()
     wait_until(lambda: "DURABILITY" not in partner.values()["message"], "the end of the report")
@@ -308,7 +308,7 @@ def test_an_engine_that_cannot_take_over_is_closed(bundle: Bundle) -> None:
     from edge_mtl_ros.perception_node import PerceptionNode
     from edge_mtl_ros.settings import Settings
 
-    def fails(_: Engine) -> None:
+    def fails(_: Engine, wanted: Settings) -> None:
         raise RuntimeError("no publisher can be made")
 
     engine = Engine(bundle, threads=1)

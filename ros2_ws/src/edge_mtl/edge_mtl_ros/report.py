@@ -21,13 +21,13 @@ OK, WARN, ERROR = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The node at one instant. Ages in seconds by the monotonic clock; None where there is nothing to tell.
+    """The node at one instant. Ages in seconds by the monotonic clock; None where there is nothing to report.
 
     Attributes:
         state: of the lifecycle: "active", "inactive", ...
         activity: what a long step is doing, such as building; empty else.
         failure: why the last transition or inference failed; empty else.
-        reload_failure: why the last reload failed, so that the engine before goes on; empty else.
+        reload_failure: why the last reload failed, so that the engine before still runs; empty else.
         engine: what runs.
         counts: where all frames went.
         rate_hz, p50_ms, p95_ms: published frames a second; latency from arrival to publishing.
@@ -35,7 +35,7 @@ class Snapshot:
         image_age_s, camera_age_s: since the last image and camera_info.
         active_s: since activation.
         working_s: since the frame being worked on was taken up.
-        scale: which camera scales the depth, a sentence; `scale_ok` whether it is the right one, or there is no depth.
+        scale: which camera scales the depth, a sentence; `scale_ok` whether it is the right one, or nothing is in metres.
         step: what is left out by degradation; `step_level` 0 is nothing.
         incompatible: topics with an incompatible QoS, and which policy.
         time_jumps: how often stamps jumped back.
