@@ -101,8 +101,13 @@ def test_a_manifest_cannot_point_outside_the_bundle(bundle, path):
     [
         (lambda c: c.update(format_version=99), "format_version 99"),
         (lambda c: c.pop("input"), "'input' is missing"),
-        (lambda c: c.update(tasks={"edges": {}}), "tasks should describe some of"),
-        (lambda c: c.update(tasks={"segmentation": 3}), "tasks should describe some of"),
+        (lambda c: c.update(tasks={}), "at least one task; found none"),
+        (
+            lambda c: c.update(tasks={"edges": {"kind": "edges"}}),
+            "of the kind 'edges'; this edge_mtl knows labels, depth, normals",
+        ),
+        (lambda c: c.update(tasks={"Edges": {"kind": "labels"}}), "names of tasks should match"),
+        (lambda c: c.update(tasks={"segmentation": 3}), "the task segmentation should be an object"),
         (lambda c: c["tasks"]["segmentation"].update(classes=5), "classes of segmentation"),
         (lambda c: c["tasks"]["segmentation"].update(classes=["bed", 1]), "classes of segmentation"),
         (lambda c: c["input"].update(height=-1), "1 to 8192"),

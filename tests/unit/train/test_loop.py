@@ -13,7 +13,7 @@ from mtl.datasets.nyuv2.source import NYUV2_TRAIN
 from mtl.ema import Ema
 from mtl.machine import prepared
 from mtl.parallel import Parallel
-from mtl.schedule import learning_rate
+from mtl.schedule import ends_pass, learning_rate, passes_at
 from mtl.settings import LoopSettings, OptimizerSettings, RunSettings
 
 from edge_mtl.errors import BackendUnavailable
@@ -30,8 +30,8 @@ def test_epochs_are_whole_passes_without_the_frames_that_fill_no_batch() -> None
     settings = settings_with(stages="[{height=96, width=128, epochs=3, batch=8}]", data__train="100")
     assert settings.steps == 3 * (100 // 8)
     assert parse_config(describe(settings)) == settings  # what a run wrote down means the same
-    assert [settings.ends_pass(step) for step in (10, 11, 12, 23)] == [False, True, False, True]
-    assert settings.passes_at(24) == pytest.approx(2.0)
+    assert [ends_pass(settings, step) for step in (10, 11, 12, 23)] == [False, True, False, True]
+    assert passes_at(settings, 24) == pytest.approx(2.0)
 
 
 def test_epochs_of_nyuv2_are_its_official_split() -> None:
@@ -45,7 +45,7 @@ def test_passes_are_counted_over_stages_of_different_batches() -> None:
     stages = "[{height=96, width=128, epochs=2, batch=10}, {height=96, width=128, epochs=1, batch=5, train=50}]"
     settings = settings_with(stages=stages, data__train="100")
     assert [stage.steps for stage in settings.stages] == [20, 10]
-    assert settings.passes_at(25) == pytest.approx(2.5)
+    assert passes_at(settings, 25) == pytest.approx(2.5)
 
 
 def test_the_staircase_halves_every_hundred_passes_and_the_constant_stays() -> None:

@@ -73,7 +73,7 @@ def test_normals_by_hand():
     angles = np.radians([0.0, 10.0, 20.0, 100.0])
     metrics = NormalMetric()
     predicted = np.stack([np.sin(angles), 0 * angles, -np.cos(angles)], axis=1)
-    metrics.update(predicted * 3, np.tile([0.0, 0.0, -0.5], (4, 1)))
+    metrics.add(predicted * 3, np.tile([0.0, 0.0, -0.5], (4, 1)))
     result = metrics.compute()
     assert result["normal_mean_deg"] == pytest.approx(32.5)
     assert result["normal_median_deg"] == pytest.approx(15.0, abs=0.01)

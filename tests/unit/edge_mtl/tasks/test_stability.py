@@ -15,7 +15,7 @@ from edge_mtl.image.frames import Intrinsics
 from edge_mtl.prediction import Prediction, Timing
 from edge_mtl.tasks import VOID
 from edge_mtl.tasks.stability import Stability, StabilityMeter, TemporalFilter
-from tests.bundles import make_image
+from tests.bundles import answer_of, make_image
 
 HEIGHT, WIDTH = 48, 64
 
@@ -24,8 +24,10 @@ def prediction(
     labels: np.ndarray | None, depth: np.ndarray | None = None, normals: np.ndarray | None = None, **changes: object
 ) -> Prediction:
     shape = next(maps for maps in (labels, depth, normals) if maps is not None).shape[:2]
-    made = Prediction(labels, depth, normals, Timing(), Intrinsics(50, 50, 32, 24), False, (shape[0], shape[1]))
-    return replace(made, make_confidence=None, **changes)  # type: ignore[arg-type]
+    confidence = changes.pop("make_confidence", None)
+    results = answer_of({"segmentation": labels, "depth": depth, "normals": normals}, confidence=confidence).results
+    made = Prediction(results, Timing(), Intrinsics(50, 50, 32, 24), False, (shape[0], shape[1]))
+    return replace(made, **changes)  # type: ignore[arg-type]
 
 
 def still_stream(count: int = 30, *, seed: int = 0) -> Iterator[tuple[np.ndarray, Prediction]]:
@@ -146,7 +148,7 @@ def test_confidence_is_still_computed_only_when_asked_for() -> None:
     asked = []
     frame = make_image(1, height=HEIGHT, width=WIDTH)
     labels = np.zeros((HEIGHT, WIDTH), np.uint8)
-    source = replace(prediction(labels), make_confidence=lambda: asked.append(1) or np.ones((HEIGHT, WIDTH)))
+    source = prediction(labels, make_confidence=lambda: asked.append(1) or np.ones((HEIGHT, WIDTH)))
     found = TemporalFilter()(frame, source)
     assert asked == []
     assert found.confidence.min() == 1
