@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 import cv2
@@ -69,9 +69,9 @@ class VideoFile:
 
     def _open(self, width: int, height: int) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=".mp4", dir=self._path.parent)
-        os.close(descriptor)
-        self._temporary = Path(name)
-        self._writer = cv2.VideoWriter(name, cv2.VideoWriter.fourcc(*"mp4v"), self._frame_rate, (width, height))
+        # Known before it is there: a signal that comes in between leaves nothing behind.
+        self._temporary = self._path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}.mp4"
+        self._temporary.touch(mode=0o600, exist_ok=False)
+        self._writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter.fourcc(*"mp4v"), self._frame_rate, (width, height))
         if not self._writer.isOpened():
             raise OSError(errno.EIO, "this OpenCV cannot write MP4 video; use --files png or npz", str(self._path))

@@ -22,6 +22,8 @@ from tests.plugins import edges
 from tests.synthetic_data import rectangle_settings
 from tests.tiny_training import quiet
 
+pytestmark = pytest.mark.training
+
 SIZE = (64, 96)
 
 
