@@ -63,11 +63,11 @@ def node(samples: _Samples, *, delay: bool) -> int:
         made(self, *arguments, **options)
         workers.append(self)
 
-    def taken(self: worker.Worker, ticket: Any) -> Any:
+    def taken(self: worker.Worker, handle: Any) -> Any:
         now_s = time.monotonic()
-        samples["take and put into the slot"].append((ticket.offered_s - ticket.arrived_s, 0.0))
-        samples["slot, waiting for the frame before included"].append((now_s - ticket.offered_s, 0.0))
-        return one(self, ticket)
+        samples["take and put into the slot"].append((handle.offered_s - handle.arrived_s, 0.0))
+        samples["slot, waiting for the frame before included"].append((now_s - handle.offered_s, 0.0))
+        return one(self, handle)
 
     worker.Worker.__init__, worker.Worker._one = make, taken  # type: ignore[method-assign]
     measured(worker.Worker, "_one", lambda *_: "one frame in the worker", samples)

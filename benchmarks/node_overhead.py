@@ -50,7 +50,7 @@ from conditions import Conditions  # noqa: E402
 from edge_mtl import Engine  # noqa: E402
 from edge_mtl.bundle import Bundle, find  # noqa: E402
 from edge_mtl.files import write_atomic  # noqa: E402
-from tests.bundles import image  # noqa: E402
+from tests.bundles import make_image  # noqa: E402
 from tests.ros.harness import NAME, NodeProcess, Partner, image_message, wait_until  # noqa: E402
 
 MAPS = ("segmentation", "depth", "normals")
@@ -184,7 +184,7 @@ def main() -> int:
     bundle = find(asked.bundle)
     with Engine(bundle, threads=asked.threads or None) as engine:
         info = engine.info
-    frame = image(1, height=480, width=640)
+    frame = make_image(1, height=480, width=640)
     runs: dict[str, dict[str, Any]] = {}
     conditions = Conditions(threads=info.threads)
     with tempfile.TemporaryDirectory() as folder:

@@ -63,7 +63,7 @@ def peers(bundle: Bundle, checkpoint: Path | None, *, threads: int, work: WorkFo
     def nncf_row(floats: Any) -> Backend:
         count = int8_recipe(bundle).calibration.frames
         decided_by = {
-            "model": bundle.manifest.files[REFERENCE_ONNX].sha256,
+            "model": bundle.entry(REFERENCE_ONNX).sha256,
             "nncf": nncf_version(),
             "frames": count,
             "smoothing": False,

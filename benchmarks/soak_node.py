@@ -26,7 +26,7 @@ from edge_mtl_ros.profile import use_shared_memory  # noqa: E402
 
 use_shared_memory()  # before rclpy is imported
 
-from tests.bundles import image, make_bundle  # noqa: E402
+from tests.bundles import make_bundle, make_image  # noqa: E402
 from tests.ros.harness import NodeProcess, Partner, wait_until  # noqa: E402
 
 MAPS = ("segmentation", "depth", "normals")
@@ -65,7 +65,7 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=320)
     parser.add_argument("--height", type=int, default=240)
     asked = parser.parse_args()
-    frame = image(1, height=asked.height, width=asked.width)
+    frame = make_image(1, height=asked.height, width=asked.width)
     seen: list[dict[str, float]] = []
     heard: list[int] = []
     with tempfile.TemporaryDirectory() as folder:

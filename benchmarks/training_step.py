@@ -54,8 +54,8 @@ def batch_of(settings: RunSettings, stride: int) -> Batch:
 def ours(settings: RunSettings, device: torch.device) -> Callable[[], float]:
     """A function that takes one step of `Training`, loss returned."""
     model = model_from(settings)
-    loss = MultiTaskLoss(settings.losses, tasks=settings.model.tasks, stride=model.stride)
-    weighting = make_weighting(settings.losses, tasks=settings.model.tasks)
+    loss = MultiTaskLoss(settings.losses, model.specs, stride=model.stride)
+    weighting = make_weighting(settings.losses, tasks=model.tasks)
     training = Training(model, loss, weighting, settings, device=device)
     batch = batch_of(settings, model.stride)
     return lambda: training.advance(batch).total
@@ -64,7 +64,7 @@ def ours(settings: RunSettings, device: torch.device) -> Callable[[], float]:
 def plain(settings: RunSettings, device: torch.device, *, fused: bool) -> Callable[[], float]:
     """A function that takes one step of a loop as a script would hold it, loss returned."""
     model = model_from(settings).to(device).to(memory_format=torch.channels_last).train()
-    loss_of = MultiTaskLoss(settings.losses, tasks=settings.model.tasks, stride=model.stride).to(device)
+    loss_of = MultiTaskLoss(settings.losses, model.specs, stride=model.stride).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.optimizer.lr, fused=fused or None)
     batch = batch_of(settings, model.stride)
 

@@ -19,6 +19,7 @@ from edge_mtl.errors import BundleError
 from edge_mtl.files import atomic_directory, sha256_bytes, sha256_file
 from edge_mtl.manifest import FileEntry, InputSpec, Manifest
 from edge_mtl.tasks import Specs
+from edge_mtl.weights.store import WEIGHTS, assemble_file, store_once
 
 __all__ = [
     "CALIBRATION",
@@ -29,6 +30,7 @@ __all__ = [
     "MANIFEST",
     "OPTIMIZED_ONNX",
     "REFERENCE_ONNX",
+    "WEIGHTS",
     "Bundle",
     "find",
     "kept_revision",
@@ -48,6 +50,7 @@ DEMO_BUNDLE = Path(__file__).parent / "bundles" / "rooms-b0"
 
 _MAX_MANIFEST_BYTES = 4 << 20
 _UNHASHED_FOLDERS = (ENGINES,)
+_GRAPHS = (REFERENCE_ONNX, OPTIMIZED_ONNX)
 _KEPT = re.compile(r"\.revision-[0-9]+$")
 
 
@@ -94,8 +97,19 @@ class Bundle:
         return tuple(self.manifest.tasks)
 
     def has(self, relative: str) -> bool:
-        """Whether the manifest lists `relative`."""
-        return relative in self.manifest.files
+        """Whether `read` can give `relative`."""
+        return relative in self.manifest.assembled or relative in self.manifest.files
+
+    def entry(self, relative: str) -> FileEntry:
+        """Digest and size of what `read` gives for `relative`, a file or assembled from files.
+
+        Raises:
+            BundleError: the manifest does not list it.
+        """
+        entry = self.manifest.assembled.get(relative) or self.manifest.files.get(relative)
+        if entry is None:
+            raise BundleError(f"{self.path} has no {relative}: its manifest does not list it. Export the bundle again.")
+        return entry
 
     def list(self, folder: str, *, suffixes: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Relative paths of the listed files in `folder`, sorted; only those with one of `suffixes` if any are given."""
@@ -106,9 +120,42 @@ class Bundle:
     def read(self, relative: str) -> bytes:
         """The verified bytes of one file. Nothing else may be handed to a runtime or a decoder.
 
+        Weights and graphs that share them are assembled here, see `edge_mtl.weights`: tens of milliseconds, nothing is kept.
+
         Raises:
             BundleError: the file is not listed, missing, unreadable or altered.
         """
+        entry = self.entry(relative)
+        if relative not in self.manifest.assembled:
+            return self._read_file(relative)
+        payload = assemble_file(relative, self._read_file, folder=self.path)
+        if len(payload) != entry.size or sha256_bytes(payload) != entry.sha256:
+            made = f"{self.path / relative} was assembled from other parts: its SHA-256 differs from the manifest's."
+            raise BundleError(f"{made} {_RESTORE}")
+        return payload
+
+    def verify(self, *, progress: Callable[[str], None] | None = None) -> None:
+        """Check every listed file and what is assembled from them, and that no unlisted file hides in the folder.
+
+        Args:
+            progress: called with each relative path once it is checked.
+        Raises:
+            BundleError: a file is missing, altered or not listed.
+        """
+        for relative in sorted(self.manifest.files):
+            self._read_file(relative)
+            if progress is not None:
+                progress(relative)
+        for relative in self.manifest.assembled:
+            self.read(relative)
+        for path in sorted(self.path.rglob("*")):
+            relative = path.relative_to(self.path).as_posix()
+            listed = relative == MANIFEST or relative in self.manifest.files
+            if path.is_file() and not listed and relative.split("/")[0] not in _UNHASHED_FOLDERS:
+                raise BundleError(f"{path} is not listed in the manifest. Remove it, or export the bundle again.")
+
+    def _read_file(self, relative: str) -> bytes:
+        """The verified bytes of a file that lies in the folder."""
         entry = self.manifest.files.get(relative)
         if entry is None:
             raise BundleError(f"{self.path} has no {relative}: its manifest does not list it. Export the bundle again.")
@@ -123,24 +170,6 @@ class Bundle:
         if sha256_bytes(payload) != entry.sha256:
             raise BundleError(f"{path} was altered: its SHA-256 differs from the manifest's. {_RESTORE}")
         return payload
-
-    def verify(self, *, progress: Callable[[str], None] | None = None) -> None:
-        """Check every listed file, and that no unlisted file hides in the folder.
-
-        Args:
-            progress: called with each relative path once it is checked.
-        Raises:
-            BundleError: a file is missing, altered or not listed.
-        """
-        for relative in sorted(self.manifest.files):
-            self.read(relative)
-            if progress is not None:
-                progress(relative)
-        for path in sorted(self.path.rglob("*")):
-            relative = path.relative_to(self.path).as_posix()
-            listed = relative == MANIFEST or relative in self.manifest.files
-            if path.is_file() and not listed and relative.split("/")[0] not in _UNHASHED_FOLDERS:
-                raise BundleError(f"{path} is not listed in the manifest. Remove it, or export the bundle again.")
 
 
 def find(path: str | os.PathLike[str] | None = None) -> Bundle:
@@ -182,12 +211,15 @@ def write_bundle(
 ) -> Bundle:
     """Make a bundle at `path`: `fill` puts the files into a temporary folder, which then becomes `path` whole.
 
+    Where `fill` writes weights.safetensors beside the graphs, the weights are taken out of these and stored once.
+
     Raises:
         BundleError: `path` exists and `replace` is false, or the folder cannot be written.
     """
 
     def complete(folder: Path) -> None:
         fill(folder)
+        assembled = store_once(folder, _GRAPHS, {}, _nothing_before)
         manifest = Manifest(
             name=name,
             revision=revision,
@@ -195,6 +227,7 @@ def write_bundle(
             input=input,
             canonical_intrinsics=canonical_intrinsics,
             files=_digests(folder),
+            assembled=assembled,
             provenance=provenance,
             accuracy=accuracy,
             calibration=calibration,
@@ -220,7 +253,8 @@ def new_revision(
     Engines stay with the revision they were built for; `change` may put others into the new one.
 
     Args:
-        change: edits the files of a copy (never the bundle itself).
+        change: edits the files of a copy (never the bundle itself). A whole graph that it writes replaces the one that was
+            assembled; with weights.safetensors, a bundle of whole graphs becomes one that stores its weights once.
         accuracy, calibration, card: entries to put in place of those in the manifest.
         revision: number of the new one; one more than the old one's by default.
     Raises:
@@ -232,14 +266,16 @@ def new_revision(
         for relative in old.files:
             target = folder / relative
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(bundle.read(relative))
+            target.write_bytes(bundle._read_file(relative))
         if change is not None:
             change(folder)
+        assembled = store_once(folder, _GRAPHS, old.assembled, bundle.read)
         manifest = replace(
             old,
             revision=old.revision + 1 if revision is None else revision,
             parent=old.revision,
             files=_digests(folder),
+            assembled=assembled,
             accuracy=old.accuracy if accuracy is None else accuracy,
             calibration=old.calibration if calibration is None else calibration,
             card=old.card if card is None else card,
@@ -254,6 +290,10 @@ def new_revision(
 def kept_revision(path: Path, revision: int) -> Path:
     """Where revision `revision` of the bundle at `path` is kept once another one took its place."""
     return path.with_name(f"{path.name}.revision-{revision}")
+
+
+def _nothing_before(relative: str) -> bytes:
+    raise KeyError(relative)
 
 
 _RESTORE = "Restore it from where the bundle came from, or export the bundle again."

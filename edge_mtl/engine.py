@@ -74,7 +74,8 @@ class Engine:
                 which is FP32 with rounded products for ONNX Runtime on a GPU, need no built engine.
             device: "cpu", "cuda", "cuda:1" (the second GPU) or "auto"; likewise.
             threads: worker threads of the runtime; by default one per physical core.
-            output_size: "frame" for maps of the frame's size, "network" for the network's, which is faster.
+            output_size: "frame" for maps of the frame's size, "network" for the network's, which is faster, with unknown bars
+                where the frame has another shape; "content" for those without the bars.
             self_test: compare with the bundle's golden answers: "load" one frame, which is also the warm-up; "build" every
                 frame, as when an engine is built; "off" none. A built engine must also do as well as when it was built.
             build_missing: build an engine of the named precision if there is none; takes minutes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ class InferencePipeline:
     Args:
         backend: a loaded graph of the bundle, of either placement.
         manifest: of the bundle.
-        output_size: "frame" for maps of the frame's size, "network" for the network's.
+        output_size: "frame" for maps of the frame's size, "network" for the network's, "content" for those without bars.
     Raises:
         BundleError: the graph's inputs and outputs are not those of the manifest's tasks and input size.
     """
@@ -86,10 +86,12 @@ class InferencePipeline:
         box = letterbox((checked.shape[0], checked.shape[1]), self._network)
         assumed = intrinsics is None
         network_camera = self._canonical if intrinsics is None else box.to_network(Intrinsics.of(intrinsics))
-        if self._output_size == "network":
-            map_camera = network_camera
-        else:
+        if self._output_size == "frame":
             map_camera = box.to_frame(network_camera) if intrinsics is None else Intrinsics.of(intrinsics)
+        else:
+            map_camera = network_camera
+        if self._output_size == "content":
+            map_camera = replace(map_camera, cx=map_camera.cx - box.left, cy=map_camera.cy - box.top)
         feed: Any
         if isinstance(checked, DeviceArray):
             feed = DeviceFrame(checked, box, channels)

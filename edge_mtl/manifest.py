@@ -57,6 +57,8 @@ class Manifest:
         input: what the network takes.
         canonical_intrinsics: (fx, fy, cx, cy) in pixels of the network's input; see docs/decisions/0002.
         files: digest and size by path relative to the bundle, "/" as separator.
+        assembled: digest and size of what is made from those files when it is read, see `edge_mtl.weights`; empty in a bundle
+            that holds its graphs whole.
         provenance: dataset, its licence, command, commit, configuration digest, parameter count.
         accuracy: metric values by precision, as measured on the held-out frames named in the provenance.
         calibration: count, digest and source of the calibration frames, and how they were chosen.
@@ -70,6 +72,7 @@ class Manifest:
     input: InputSpec
     canonical_intrinsics: tuple[float, float, float, float]
     files: Mapping[str, FileEntry]
+    assembled: Mapping[str, FileEntry] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     accuracy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
@@ -130,7 +133,8 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
         tasks=tasks,
         input=InputSpec(height, width, "rgb", _floats(given["mean"], 3, "mean"), _floats(given["std"], 3, "std")),
         canonical_intrinsics=intrinsics,
-        files={str(path): _file_entry(str(path), entry) for path, entry in _object(content, "files").items()},
+        files=_file_entries(content, "files"),
+        assembled=_file_entries(content, "assembled"),
         provenance=_object(content, "provenance"),
         accuracy=_accuracy(content),
         calibration=_object(content, "calibration"),
@@ -138,6 +142,10 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
         created=str(content.get("created", "")),
         parent=parent,
     )
+
+
+def _file_entries(content: Mapping[str, Any], key: str) -> dict[str, FileEntry]:
+    return {str(path): _file_entry(str(path), entry) for path, entry in _object(content, key).items()}
 
 
 def _file_entry(path: str, entry: Mapping[str, Any]) -> FileEntry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +13,11 @@ from edge_mtl.errors import BundleError, FrameError
 from edge_mtl.image.frames import Intrinsics, check_frame
 from edge_mtl.tasks import DepthMap, LabelMap, NormalMap, Result
 from edge_mtl.tasks.kind import Once
+from edge_mtl.tasks.points import cloud_maps, first_of, main_labels
 
 __all__ = ["PointCloud", "Prediction", "Timing"]
 
 Array = np.ndarray
-R = TypeVar("R", bound=Result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Prediction:
 
     def __post_init__(self) -> None:
         # Not a bound method: a reference cycle would keep the maps until the garbage collector comes by.
-        depth, normals = self._first(DepthMap), self._first(NormalMap)
+        depth, normals = first_of(self.results, DepthMap), first_of(self.results, NormalMap)
         make = partial(_disagreement, depth, normals, self.intrinsics)
         object.__setattr__(self, "_consistency", Once(make))  # a lazy field of a frozen class is set once, here
 
@@ -124,7 +124,7 @@ class Prediction:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names by class index of `segmentation`, else of the first task with classes; empty without one."""
-        labels = self._labels()
+        labels = main_labels(self.results)
         return () if labels is None else labels.classes
 
     @property
@@ -133,7 +133,7 @@ class Prediction:
 
         None without that task, or where the engine's graph ends in labels.
         """
-        labels = self._labels()
+        labels = main_labels(self.results)
         return None if labels is None else labels.confidence
 
     @property
@@ -144,14 +144,6 @@ class Prediction:
         unknown; None without both tasks. How much it says about the true error was measured: benchmarks/consistency.py.
         """
         return self._consistency.get()
-
-    def _labels(self) -> LabelMap | None:
-        """Of the task "segmentation", else of the first of labels."""
-        named = self.results.get("segmentation")
-        return named if isinstance(named, LabelMap) else self._first(LabelMap)
-
-    def _first(self, kind: type[R]) -> R | None:
-        return next((result for result in self.results.values() if isinstance(result, kind)), None)
 
     def point_cloud(self, frame: Array | None = None, *, step: int = 1) -> PointCloud:
         """The points of known depth, in row order.
@@ -165,24 +157,24 @@ class Prediction:
         """
         from edge_mtl.image.geometry import points_of_depth
 
-        depth, labels, normals = self._first(DepthMap), self._labels(), self._first(NormalMap)
-        if depth is None:
+        maps = cloud_maps(self.results)
+        if maps is None:
             raise BundleError("A point cloud needs depth, which this bundle does not predict. Use a bundle with that task.")
         if step < 1:
             raise ValueError(f"step should be at least 1; found {step}")
         colours = None if frame is None else self._fitting(frame)
         every = (slice(None, None, step), slice(None, None, step))
-        known = np.isfinite(depth.depth_m[every])
-        points = points_of_depth(depth.depth_m, self.intrinsics)[every][known]
+        known = np.isfinite(maps.depth.depth_m[every])
+        points = points_of_depth(maps.depth.depth_m, self.intrinsics)[every][known]
 
         def chosen(values: Array | None) -> Array | None:
             return None if values is None else values[every][known]
 
         return PointCloud(
             points,
-            chosen(None if labels is None else labels.labels),
+            chosen(None if maps.labels is None else maps.labels.labels),
             chosen(colours),
-            chosen(None if normals is None else normals.normals),
+            chosen(None if maps.normals is None else maps.normals.normals),
         )
 
     def overlay(self, frame: Array, *, opacity: float = 0.55) -> Array:
@@ -196,7 +188,7 @@ class Prediction:
         """
         from edge_mtl.image.colour import blend, colour_labels
 
-        labels = self._labels()
+        labels = main_labels(self.results)
         if labels is None:
             raise BundleError("An overlay needs segmentation, which this bundle does not predict.")
         colours = colour_labels(labels.labels, palette=labels.spec.palette)

@@ -20,7 +20,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle, write_bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, WEIGHTS, Bundle, write_bundle
 from edge_mtl.manifest import InputSpec
 from edge_mtl.tasks import (
     DEPTH,
@@ -33,7 +33,10 @@ from edge_mtl.tasks import (
     LabelMap,
     NormalMap,
     Result,
+    Specs,
     TaskSpec,
+    kind_of,
+    ordered,
 )
 from edge_mtl.tasks.finishing import Answer
 
@@ -43,7 +46,7 @@ HOST_OUTPUTS = {SEGMENTATION: "segmentation_logits", DEPTH: "depth_quarter", NOR
 CHANNELS = {SEGMENTATION: 13, DEPTH: 1, NORMALS: 3}
 
 
-def specs(tasks: Sequence[str] = TASK_NAMES) -> dict[str, TaskSpec]:
+def study_specs(tasks: Sequence[str] = TASK_NAMES) -> dict[str, TaskSpec]:
     """Some of the study's three tasks."""
     return {name: NYU_TASKS[name] for name in TASK_NAMES if name in tasks}
 
@@ -85,6 +88,22 @@ def graph_model(*, tasks: Sequence[str] = TASK_NAMES, height: int = HEIGHT, widt
     return _plain_graph(_network(tuple(tasks), height, width, seed, source="planes"), tasks, height, width)
 
 
+def dense_model(specs: Specs, *, height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> bytes:
+    """As `host_model`, for tasks of any dense kinds, each with random weights; what kinds need positive is made so."""
+    nodes, constants, outputs = _trunk("image"), dict(_trunk_weights(seed)), []
+    random = np.random.default_rng(seed + 2)
+    for spec in specs.values():
+        ((output, shape),) = kind_of(spec).outputs(spec, (height, width), "host").items()
+        constants[f"{output}.weight"] = random.normal(0, 1, (shape[1], 16, 1, 1)).astype(np.float32)
+        raw = f"{output}_raw" if kind_of(spec).metric_scale else output
+        nodes.append(helper.make_node("Conv", ["features", f"{output}.weight"], [raw], name=f"/{output}/head"))
+        if raw != output:
+            nodes.append(helper.make_node("Softplus", [raw], [output], name=f"/{output}/softplus"))
+        outputs.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, list(shape)))
+    image_in = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, height, width])
+    return _model(nodes, [image_in], outputs, constants)
+
+
 def transparent_model(*, height: int = HEIGHT, width: int = WIDTH, placement: str = "host") -> bytes:
     """A network whose answer is painted on the image, to test geometry with: see `paint`."""
     graph = _transparent_network("image" if placement == "host" else "planes")
@@ -103,6 +122,20 @@ def paint(depth_m: np.ndarray, normals: np.ndarray) -> np.ndarray:
     return np.dstack([depth_m * 51.0, (slope + 1.0) * 127.5]).round().clip(0, 255).astype(np.uint8)
 
 
+def safetensors(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
+    """A safetensors file of float32 and int64 arrays, written by hand: its package is not needed to run the tests."""
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    payload = b""
+    for name, value in tensors.items():
+        kind = {np.dtype(np.float32): "F32", np.dtype(np.int64): "I64"}[value.dtype]
+        end = len(payload) + value.nbytes
+        header[name] = {"dtype": kind, "shape": list(value.shape), "data_offsets": [len(payload), end]}
+        payload += value.tobytes()
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + payload
+
+
 def reference(model: bytes, frame: np.ndarray) -> dict[str, np.ndarray]:
     """Outputs of a host-placement `model` for a network-sized frame, by ONNX's own evaluator: no runtime involved."""
     planes = np.ascontiguousarray(frame.transpose(2, 0, 1)[None]).astype(np.float32)
@@ -115,6 +148,7 @@ def make_bundle(
     path: Path,
     *,
     tasks: Sequence[str] = TASK_NAMES,
+    specs: Specs | None = None,
     height: int = HEIGHT,
     width: int = WIDTH,
     seed: int = 0,
@@ -124,15 +158,18 @@ def make_bundle(
     plain: bytes | None = None,
     deploy: bytes | None = None,
     placement: str = "host",
+    whole: bool = False,
     replace: bool = False,
 ) -> Bundle:
     """Write a complete bundle to `path`: both graphs, calibration, evaluation and golden frames.
 
     Args:
         tasks: any subset of the three.
+        specs: of any kinds, in place of `tasks`, with their graphs as `plain` and `deploy`.
         calibration, evaluation, golden: how many frames of each.
         plain, deploy: graphs to store in place of the tiny network's; golden outputs come from `deploy`.
         placement: "graph" leaves the optimized ONNX out, so that an engine runs the plain one.
+        whole: whether the graphs lie there as files of their own, as in bundles before 0.2, and no weights beside them.
     """
     network = {"tasks": tuple(tasks), "height": height, "width": width, "seed": seed}
     deploy_model = host_model(**network) if deploy is None else deploy
@@ -142,6 +179,8 @@ def make_bundle(
         (folder / REFERENCE_ONNX).write_bytes(plain_model)
         if placement == "host":
             (folder / OPTIMIZED_ONNX).write_bytes(deploy_model)
+        if not whole:
+            (folder / WEIGHTS).write_bytes(safetensors(_network(tuple(tasks), height, width, seed)[1]))
         for name in ("calibration", "evaluation", "golden"):
             (folder / name).mkdir()
         for index in range(calibration):
@@ -164,7 +203,7 @@ def make_bundle(
         Path(path),
         fill,
         name="tiny",
-        tasks=specs(tasks),
+        tasks=ordered(study_specs(tasks) if specs is None else specs),
         input=InputSpec(height, width),
         canonical_intrinsics=canonical_intrinsics(height, width),
         provenance={"dataset": "random images", "dataset_licence": "none needed", "command": "tests/bundles.py"},

@@ -8,8 +8,6 @@ import torch
 from mtl.models import EdgeOptions, MultiTaskModel, build_model
 from torch import nn
 
-from edge_mtl.tasks import TASK_NAMES
-
 
 def as_if_trained(model: MultiTaskModel) -> MultiTaskModel:
     """Give every layer that a rewrite folds values that a wrong fold would show; returns the model in evaluation."""
@@ -32,7 +30,7 @@ def as_if_trained(model: MultiTaskModel) -> MultiTaskModel:
     return model.eval()
 
 
-def small_model(*, tasks: Sequence[str] = TASK_NAMES, mean: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> MultiTaskModel:
+def small_model(*, tasks: Sequence[str] | None = None, mean: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> MultiTaskModel:
     """pvt_v2_b0 with five blocks instead of eight and an edge decoder of width 16 with every part, in evaluation."""
     torch.manual_seed(0)
     every = EdgeOptions(exchange=True, top_down=True, fine=True, slim=False)

@@ -11,6 +11,8 @@ from mtl.datasets.nyuv2.axes import NormalAxes
 from mtl.datasets.nyuv2.layout import frame_path, intrinsics_at
 from mtl.geometry import Intrinsics
 
+from tests.nyu_frames import nyu_frame
+
 SIZE = (48, 64)
 
 _WALLS = (("x", -2.1), ("x", 1.9), ("y", -1.1), ("y", 1.3), ("z", -3.0), ("z", 3.6))
@@ -38,7 +40,7 @@ def box_frame(number: int, size: tuple[int, int] = SIZE, camera: Intrinsics | No
     label[:2, :3] = 255
     depth[-2:, -3:] = 0
     normals[-2:, :3] = 0
-    return Frame(image, label, depth.astype(np.float32), normals.astype(np.float32), camera)
+    return nyu_frame(image, label, depth.astype(np.float32), normals.astype(np.float32), camera)
 
 
 def write_folder(
@@ -51,13 +53,13 @@ def write_folder(
             frame = box_frame(index if part == "train" else index + 100)
             whole_numbers = dtypes["image"].startswith("uint")
             void = 255 if dtypes["label"].startswith("uint") else -1
-            label = frame.label.astype(np.int64)
+            label = frame.truths["segmentation"].astype(np.int64)
             label[label == 255] = void
             arrays = {
                 "image": frame.image if whole_numbers else frame.image / 255.0,
                 "label": label,
-                "depth": frame.depth_m[..., None],
-                "normal": stored_normals(frame.normals, axes or NormalAxes()),
+                "depth": frame.truths["depth"][..., None],
+                "normal": stored_normals(frame.truths["normals"], axes or NormalAxes()),
             }
             for modality, array in arrays.items():
                 path = frame_path(root, part, modality, index)  # type: ignore[arg-type]
@@ -87,12 +89,15 @@ def write_parquet(folder: Path, *, train: int = 6, val: int = 3, per_file: int =
                 box_frame(i if part == "train" else i + 100)
                 for i in range(number * per_file, min(count, (number + 1) * per_file))
             ]
-            label = [np.where(frame.label == 255, -1, frame.label.astype(np.int64)) for frame in frames]
-            stored = [stored_normals(frame.normals, axes or NormalAxes()) for frame in frames]
+            label = [
+                np.where(frame.truths["segmentation"] == 255, -1, frame.truths["segmentation"].astype(np.int64))
+                for frame in frames
+            ]
+            stored = [stored_normals(frame.truths["normals"], axes or NormalAxes()) for frame in frames]
             columns = {
                 "image": [np.moveaxis(np.float32(frame.image / 255), -1, 0) for frame in frames],
                 "segmentation": label,
-                "depth": [frame.depth_m[None] for frame in frames],
+                "depth": [frame.truths["depth"][None] for frame in frames],
                 "normal": [np.moveaxis(normals, -1, 0).astype(np.float32) for normals in stored],
                 "noise": [np.zeros((1, 2, 2), np.float32) for _ in frames],
             }

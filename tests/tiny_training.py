@@ -86,10 +86,9 @@ def tiny_training(
     """A fresh model of the settings, ready to advance."""
     torch.manual_seed(settings.seed)
     model = model_from(settings)
-    tasks = settings.model.tasks
-    weights = torch.linspace(0.5, 2.0, 13) if settings.losses.class_weights else None
-    loss = MultiTaskLoss(settings.losses, tasks=tasks, stride=model.stride, class_weights=weights)
-    weighting = make_weighting(settings.losses, tasks=tasks, seed=settings.seed)
+    balance = {"segmentation": torch.linspace(0.5, 2.0, 13)} if settings.losses.class_weights else {}
+    loss = MultiTaskLoss(settings.losses, model.specs, stride=model.stride, balance=balance)
+    weighting = make_weighting(settings.losses, tasks=model.tasks, seed=settings.seed)
     return Training(model, loss, weighting, settings, parallel=parallel, device=device)
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from mtl.datasets.frame import FrameSource
     from mtl.evaluation_targets import Chosen, EvaluationTarget, FrameChoice
 
+    from edge_mtl.tasks import Specs
+
 Metrics = dict[str, float | None]
 
 
@@ -45,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
         single = measure(asked.single, frames=frames, weights="last", engines=False, opened=opened)
         metrics = measure(asked.models, frames=frames, weights=asked.weights, engines=asked.engines, opened=opened)
         records = recorded(asked.models, average=asked.average)
-        _report(metrics, single, records, split=asked.split, console=console)
+        specs = {name: spec for source in opened.values() for name, spec in source.tasks.items()}
+        _report(metrics, single, records, specs, split=asked.split, console=console)
         if asked.out is not None:
             _write_report(asked, {**{f"single: {name}": one for name, one in single.items()}, **metrics}, records, console)
         if asked.save is not None or asked.json:
@@ -90,7 +93,7 @@ def measure(
             if request not in opened:
                 opened[request] = request.open(workers=subject.data.workers, progress=True)
             source, canonical = opened[request], subject.data.canonical
-            found = evaluate(subject.predict, source, size=subject.size, tasks=subject.tasks, canonical=canonical)
+            found = evaluate(subject.predict, source, subject.specs, size=subject.size, canonical=canonical)
             own: Metrics = {key: value if value == value else None for key, value in found.items()}
             about = {STEP: subject.step, EPOCH: subject.epoch, PARAMETERS: subject.parameters}
             measured[_name(subject, named[path], alone=len(models) == 1)] = {**own, **about}
@@ -120,18 +123,20 @@ def _report(
     metrics: Mapping[str, Metrics],
     single: Mapping[str, Metrics],
     records: Mapping[str, Metrics],
+    specs: Specs,
     *,
     split: str,
     console: Console,
 ) -> None:
     from mtl.study.columns import DELTA_M, study_table
     from mtl.study.delta import delta_m
+    from mtl.tasks.columns import one_metric
 
     baseline: dict[str, float] = {}
     for one in single.values():
         baseline.update({key: value for key, value in one.items() if value is not None})
     for one in metrics.values() if baseline else ():
-        one[DELTA_M] = delta_m({key: value for key, value in one.items() if value is not None}, baseline)
+        one[DELTA_M] = delta_m({key: value for key, value in one.items() if value is not None}, baseline, by=one_metric(specs))
     rows = {**{f"single: {name}": one for name, one in single.items()}, **metrics}
     console.print(study_table(rows, title=f"{split} frames"))
     if records:

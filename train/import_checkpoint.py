@@ -15,7 +15,7 @@ from rich.console import Console
 
 from edge_mtl import opencv
 from edge_mtl.errors import EdgeMtlError
-from edge_mtl.tasks import TASK_NAMES
+from edge_mtl.tasks import NYU_TASKS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--size", type=size_argument, default=(288, 384), help="of the input (default: 288x384)")
     parser.add_argument("--normals", default="x,y,z", help="its normals in our axes, such as x,-y,-z (default: as they are)")
     parser.add_argument("--decoder", choices=("edge", "aspp"), default="edge", help="for a backbone alone (default: edge)")
-    parser.add_argument("--tasks", default=",".join(TASK_NAMES), help="for a backbone alone (default: %(default)s)")
+    parser.add_argument("--tasks", default=",".join(NYU_TASKS), help="for a backbone alone (default: %(default)s)")
     parser.add_argument("--replace", action="store_true", help="replace an imported checkpoint")
     asked = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)

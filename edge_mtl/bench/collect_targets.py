@@ -187,7 +187,7 @@ def _by_engine(
         bundle,
         engine,
         frame,
-        size_bytes=bundle.manifest.files[graph].size,
+        size_bytes=bundle.entry(graph).size,
     )
 
 

@@ -42,7 +42,7 @@ def engine_record(
     seconds: float,
 ) -> EngineRecord:
     candidate, row = build.candidate, timed[build.candidate.name]
-    graph, digest = bundle.manifest.files[OPTIMIZED_ONNX].sha256, sha256_bytes(build.engine)
+    graph, digest = bundle.entry(OPTIMIZED_ONNX).sha256, sha256_bytes(build.engine)
     version = store.runtimes[candidate.backend]
     options = {**request, _FLOAT_BLOCKS: ", ".join(candidate.float_blocks)} if candidate.float_blocks else dict(request)
     if candidate.plain:
@@ -100,7 +100,7 @@ def baseline_row(baseline: CandidateBuild, name: str, bundle: Bundle, timed: Lat
         latency_ms=row.median_ms,
         latency_p90_ms=row.p90_ms,
         ratio=1.0,
-        size_bytes=bundle.manifest.files[name].size,
+        size_bytes=bundle.entry(name).size,
         agreement=baseline.score.agreement,
         accuracy=baseline.score.accuracy,
     )

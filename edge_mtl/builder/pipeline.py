@@ -211,7 +211,7 @@ def _request(
     if frames is not None:
         options |= {"calibration": frames.digest, "recipe": recipe.name, "recipe_digest": recipe.digest}
         if bundle.has(QAT_MODEL):
-            options["fine_tuned"] = bundle.manifest.files[QAT_MODEL].sha256
+            options["fine_tuned"] = bundle.entry(QAT_MODEL).sha256
     return options
 
 

@@ -27,10 +27,11 @@ __all__ = ["export"]
 
 
 @app.command(
-    short_help="Write a bundle for other runtimes: ONNX, Triton.",
+    short_help="Write a bundle for others: ONNX, weights, Triton.",
     epilog=block(
         "Examples:",
         "edge-mtl export bundles/rooms-b0 --onnx rooms-b0.onnx",
+        "edge-mtl export bundles/rooms-b0 --weights rooms-b0.safetensors",
         "edge-mtl export bundles/rooms-b0 --triton models/ --max-batch 8",
         "edge-mtl export bundles/rooms-b0 --triton models/ --plan --fp16",
     ),
@@ -40,6 +41,12 @@ def export(
     onnx: Annotated[
         Path | None,
         typer.Option("--onnx", metavar="FILE", help="The reference ONNX: frames in, maps out.", show_default=False),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights", metavar="FILE", help="The trained weights as safetensors, to train from.", show_default=False
+        ),
     ] = None,
     triton: Annotated[
         Path | None, typer.Option("--triton", metavar="DIR", help="Write a model repository of Triton.", show_default=False)
@@ -58,12 +65,12 @@ def export(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a bundle's network for runtimes of others.
+    """Write a bundle's network for others: the reference ONNX, the trained weights, or a model repository of Triton.
 
     The graph takes uint8 frames (1, H, W, 3) in RGB of the network's size and gives maps of that size.
     """
-    if onnx is None and triton is None:
-        raise UsageError("expected --onnx FILE or --triton DIR; found neither.")
+    if onnx is None and weights is None and triton is None:
+        raise UsageError("expected --onnx FILE, --weights FILE or --triton DIR; found none of them.")
     given = precision if precision != "fp32" else "auto"  # the default gives way to a short form
     chosen = the_precision(given, int8=False, fp32=fp32, fp16=fp16, bf16=False)
     half = check_choice("--precision", chosen, ("auto", "fp32", "fp16")) == "fp16"
@@ -71,20 +78,22 @@ def export(
         raise UsageError("--plan, --fp16 and --max-batch are for --triton DIR, which was not given.")
     from edge_mtl.backends.tensorrt.api import find_library
     from edge_mtl.builder.triton import write_triton
-    from edge_mtl.bundle import REFERENCE_ONNX, find
+    from edge_mtl.bundle import REFERENCE_ONNX, WEIGHTS, find
 
     terminal = Terminal(json_output=json, quiet=quiet)
     runtime: Literal["onnxruntime", "tensorrt"] = "tensorrt" if plan else "onnxruntime"
     found = find(bundle)
     written: dict[str, int] = {}
     remarks: list[str] = []
-    if onnx is not None:
-        payload = found.read(REFERENCE_ONNX)
+    for name, target in ((REFERENCE_ONNX, onnx), (WEIGHTS, weights)):
+        if target is None:
+            continue
+        payload = found.read(name)
         try:
-            write_atomic(onnx, payload)
+            write_atomic(target, payload)
         except OSError as exc:
-            raise BuildError(f"{onnx} cannot be written ({exc.strerror or exc}).") from exc
-        written[str(onnx)] = len(payload)
+            raise BuildError(f"{target} cannot be written ({exc.strerror or exc}).") from exc
+        written[str(target)] = len(payload)
     if triton is not None:
         library = find_library("tensorrt") if runtime == "tensorrt" else None
         with terminal.steps() as step:

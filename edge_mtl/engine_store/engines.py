@@ -133,7 +133,7 @@ class EngineStore:
 
     def mismatch(self, record: EngineRecord) -> str | None:
         """Why an engine cannot be used here, as a sentence; None if it can. A missing runtime is no mismatch."""
-        current = self._bundle.manifest.files.get(OPTIMIZED_ONNX)
+        current = self._bundle.entry(OPTIMIZED_ONNX) if self._bundle.has(OPTIMIZED_ONNX) else None
         version = self.runtimes.get(record.backend)
         return why_stale(
             record,

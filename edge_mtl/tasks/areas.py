@@ -17,7 +17,8 @@ from edge_mtl.tasks.kind import Placement
 __all__ = ["CameraChange", "MapArea", "OutputSize", "camera_change"]
 
 Array = np.ndarray
-OutputSize = Literal["frame", "network"]
+OutputSize = Literal["frame", "network", "content"]
+"""Of results: the frame's size, the network's with unknown bars around the content, or the network's without these bars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,9 @@ class MapArea:
         """The area of a letterboxed frame: "frame" resamples the content to its size, "network" keeps bars around it."""
         if output_size == "frame":
             return cls(placement, box.rows, box.columns, box.frame, None, box.frame)
-        target = None if box.fills_network else (box.rows, box.columns)
-        return cls(placement, box.rows, box.columns, box.content, target, box.network)
+        if output_size == "content" or box.fills_network:
+            return cls(placement, box.rows, box.columns, box.content, None, box.content)
+        return cls(placement, box.rows, box.columns, box.content, (box.rows, box.columns), box.network)
 
     @property
     def stride(self) -> int:

@@ -49,7 +49,8 @@ def finish(
     Args:
         outputs: by name, batch 1; the arrays may become part of the results.
         box: how the frame was letterboxed.
-        output_size: "frame" resamples the content to the frame's size, "network" keeps the network's with unknown bars.
+        output_size: "frame" resamples the content to the frame's size, "network" keeps the network's with unknown bars,
+            "content" the network's without them.
         change: from `camera_change`.
         pool: where results and working memory come from.
     Raises:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BudgetItem",
+    "ClassTopic",
     "DenseKind",
     "Kind",
     "Measure",
@@ -195,6 +196,19 @@ class Topic:
     latched: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ClassTopic:
+    """The ROS topic that names the classes of a task in vision_msgs/LabelInfo, without ROS; latched.
+
+    Attributes:
+        name: below the node's private namespace: "labels".
+        classes: names by index.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+
+
 class Kind(ABC, Generic[S, R]):
     """All that differs between kinds of tasks.
 
@@ -357,6 +371,10 @@ class Kind(ABC, Generic[S, R]):
     def topics(self, spec: S) -> tuple[Topic, ...]:
         """What the ROS 2 node publishes of it."""
         return ()
+
+    def class_topic(self, spec: S) -> ClassTopic | None:
+        """Where the node names its classes, if vision_msgs is installed; None where results are not classes."""
+        return None
 
 
 class DenseKind(Kind[S, R]):

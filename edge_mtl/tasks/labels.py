@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from edge_mtl.image import VOID
-from edge_mtl.tasks.kind import BudgetItem, DenseKind, Measure, Once, Result, TaskSpec, Topic, TruthFiles
+from edge_mtl.tasks.kind import BudgetItem, ClassTopic, DenseKind, Measure, Once, Result, TaskSpec, Topic, TruthFiles
 from edge_mtl.tasks.label_metric import LabelMetric, resampled
 from edge_mtl.tasks.nyu13 import NYU13_CLASSES, NYU13_PALETTE
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edge_mtl.image.frames import Letterbox
     from edge_mtl.tasks.areas import CameraChange, MapArea
 
-__all__ = ["LabelMap", "Labels", "LabelsSpec", "generated_palette"]
+__all__ = ["LabelMap", "Labels", "LabelsSpec", "confidence_bytes", "generated_palette"]
 
 Array = np.ndarray
 Colour = tuple[int, int, int]
@@ -273,18 +273,27 @@ class Labels(DenseKind[LabelsSpec, LabelMap]):
 
     def topics(self, spec: LabelsSpec) -> tuple[Topic, ...]:
         """Labels, colours, confidence in 0..255, and the classes as JSON for those who join."""
-
-        def sure(result: LabelMap) -> Array | None:
-            values = result.confidence
-            return None if values is None else np.rint(values * np.float32(255.0)).astype(np.uint8)
-
-        below = "" if spec.name == "segmentation" else f"{spec.name}/"
+        below = _below(spec)
         return (
             Topic(spec.name, "mono8", lambda result: result.labels),
             Topic(f"{spec.name}/color", "rgb8", lambda result: self.colours(spec, result)),
-            Topic(f"{below}confidence", "mono8", sure),
+            Topic(f"{below}confidence", "mono8", confidence_bytes),
             Topic(f"{below}labels_json", "", lambda _: _classes_json(spec), latched=True),
         )
+
+    def class_topic(self, spec: LabelsSpec) -> ClassTopic | None:
+        return ClassTopic(f"{_below(spec)}labels", spec.classes)
+
+
+def confidence_bytes(result: LabelMap) -> Array | None:
+    """(H, W) uint8, 0..255 for a confidence of 0..1; None where the result has none."""
+    values = result.confidence
+    return None if values is None else np.rint(values * np.float32(255.0)).astype(np.uint8)
+
+
+def _below(spec: LabelsSpec) -> str:
+    """Where its topics begin: "segmentation" keeps the names without a task's."""
+    return "" if spec.name == "segmentation" else f"{spec.name}/"
 
 
 def _classes_json(spec: LabelsSpec) -> str:

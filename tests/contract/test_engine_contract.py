@@ -17,10 +17,11 @@ from edge_mtl.backends import available
 from edge_mtl.bundle import Bundle
 from edge_mtl.engine import Engine
 from edge_mtl.errors import EdgeMtlError, EngineClosed, FrameError
-from edge_mtl.evaluation.metrics import agreement, angles_deg
+from edge_mtl.evaluation.metrics import agreement
 from edge_mtl.image.frames import Intrinsics, letterbox
 from edge_mtl.image.geometry import normals_of_depth
 from edge_mtl.tasks import TASK_NAMES, VOID
+from edge_mtl.tasks.normals import angles_deg
 from tests.bundles import full_maps, host_model, make_bundle, make_image, paint, reference, transparent_model
 
 HERE = [name for name, found in available().items() if found.usable]
@@ -109,6 +110,23 @@ def test_shapes_types_and_what_is_unknown(variant, tiny, size, output_size):
     assert (prediction.segmentation[inside] < 13).all()
     assert (prediction.depth[inside] > 0).all()
     assert np.abs(np.linalg.norm(prediction.normals[inside], axis=1) - 1).max() < 1e-5
+
+
+@pytest.mark.parametrize("size", [(64, 96), (120, 213), (90, 60), (1, 1)])
+def test_content_is_what_the_network_answers_without_its_bars(variant, tiny, size):
+    frame, camera = make_image(2, height=size[0], width=size[1]), (70.0, 71.0, size[1] / 2, size[0] / 2)
+    box = letterbox(size, (64, 96))
+    with open_engine(tiny, variant, output_size="network", self_test="off") as engine:
+        whole = engine.predict(frame, intrinsics=camera)
+    with open_engine(tiny, variant, output_size="content", self_test="off") as engine:
+        content = engine.predict(frame, intrinsics=camera)
+    assert content.map_size == box.content
+    for name in ("segmentation", "depth", "normals", "confidence"):
+        expected = getattr(whole, name)
+        found = getattr(content, name)
+        assert (expected is None and found is None) or np.array_equal(found, expected[box.rows, box.columns])
+    fx, fy, cx, cy = whole.intrinsics.as_tuple()
+    assert content.intrinsics.as_tuple() == (fx, fy, cx - box.left, cy - box.top)
 
 
 def test_times_add_up(engine):

@@ -142,9 +142,11 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "manifest with a list for files": _manifest(files=[]),
     "manifest with a number for a task": _manifest(tasks={"segmentation": 3}),
     "manifest with words for accuracy": _manifest(accuracy={"fp32": {"miou": "good"}}),
-    "graph missing": _remove("model.deploy.onnx"),
-    "graph longer": _append("model.deploy.onnx"),
-    "graph altered": _flip("model.deploy.onnx"),
+    "graph missing": _remove("model.deploy.onnx.parts"),
+    "graph longer": _append("model.deploy.onnx.parts"),
+    "graph altered": _flip("model.deploy.onnx.parts"),
+    "weights missing": _remove("weights.safetensors.packed"),
+    "weights altered": _flip("weights.safetensors.packed"),
 }
 
 

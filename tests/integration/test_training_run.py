@@ -15,12 +15,12 @@ import cv2
 import evaluate as evaluate_script
 import export as export_script
 import numpy as np
+import onnx
 import pytest
 import torch
-from mtl.bundle_frames import DEPTH_UNITS_PER_M
 from mtl.checkpoint import CheckpointError, load_state, load_weights
 from mtl.config import apply_overrides, parse_config
-from mtl.datasets.frame import Batch, Frame
+from mtl.datasets.frame import Batch
 from mtl.datasets.rooms import RoomsDataset
 from mtl.evaluate import judge
 from mtl.loop import StepReport, Training
@@ -32,8 +32,11 @@ from rich.console import Console
 import train as train_script
 from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.engine import Engine
-from edge_mtl.evaluation.metrics import HIGHER_IS_BETTER, angles_deg
-from edge_mtl.tasks import TASK_NAMES
+from edge_mtl.tasks import NYU_TASKS, measure_names
+from edge_mtl.tasks.depth import TRUTH_UNITS_PER_M
+from edge_mtl.tasks.normals import angles_deg
+from edge_mtl.weights.store import PARTS
+from tests.nyu_frames import nyu_frame
 
 REPOSITORY = Path(__file__).parents[2]
 STAGES = "[{height=32, width=64, steps=3, batch=2}, {height=64, width=96, steps=3, batch=2}]"
@@ -138,8 +141,8 @@ def test_a_run_leaves_images_metrics_and_its_configuration(finished: RunSettings
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     told = [(record["kind"], record["step"]) for record in records if record["kind"] != "weights"]
     assert told == [("start", 0), ("validation", 3), ("validation", 6), ("done", 6)]
-    assert [set(record) for record in records if record["kind"] == "weights"] == 2 * [{"kind", "time", "step", *TASK_NAMES}]
-    assert set(HIGHER_IS_BETTER) <= set(records[2])
+    assert [set(record) for record in records if record["kind"] == "weights"] == 2 * [{"kind", "time", "step", *NYU_TASKS}]
+    assert set(measure_names(NYU_TASKS)) <= set(records[2])
     assert set(records[-1]) == {"kind", "time", "step", "seconds", "images_per_s", "data_wait"}
     assert records[-1]["images_per_s"] > 0
     assert 0 <= records[-1]["data_wait"] < 1
@@ -204,7 +207,23 @@ def test_training_survives_kill_9_and_ends_in_a_complete_bundle(rooms: Path, tmp
     assert "resumed at step" in done.stdout
     folder = tmp_path / "bundles" / "trial"
     assert f"next: edge-mtl build-engine {folder} --int8" in done.stdout.replace("\n", "")
-    check_bundle(Bundle.open(folder))
+    bundle = Bundle.open(folder)
+    check_bundle(bundle)
+    check_weights(bundle, tmp_path / "runs" / "trial" / "best.safetensors")
+
+
+def check_weights(bundle: Bundle, checkpoint: Path) -> None:
+    """The bundle holds what the checkpoint holds, once: the graphs' files are small beside it."""
+    ours, description = load_weights(bundle.path)
+    trained, told = load_weights(checkpoint)
+    assert ours.keys() == trained.keys()
+    assert all(torch.equal(ours[name], value) for name, value in trained.items())
+    assert description["size"] == told["size"]
+    assert not {"folder", "data", "init"} & {*description["config"], *description["config"]["model"]}, "no path of this machine"
+    for name in (REFERENCE_ONNX, OPTIMIZED_ONNX):
+        inside = sum(len(tensor.raw_data) for tensor in onnx.load_from_string(bundle.read(name)).graph.initializer)
+        bare = bundle.entry(name).size - inside
+        assert bundle.manifest.files[name + PARTS].size - bare < 0.25 * inside, name
 
 
 def check_bundle(bundle: Bundle) -> None:
@@ -217,12 +236,12 @@ def check_bundle(bundle: Bundle) -> None:
     assert bundle.has(REFERENCE_ONNX)
     assert len(bundle.list("calibration")) == manifest.calibration["count"] == 4
     assert len(bundle.list("evaluation", suffixes=(".jpg",))) == 3
-    assert set(HIGHER_IS_BETTER) <= set(manifest.accuracy["fp32"])
+    assert set(measure_names(NYU_TASKS)) <= set(manifest.accuracy["fp32"])
     assert manifest.provenance["held_out"] == {"split": "test", "count": 6}
     assert manifest.provenance["command"].startswith("python train/train.py --name trial ")
     assert manifest.provenance["training_command"] == manifest.provenance["command"], "kept with the weights, too"
 
-    graph = OnnxGraph(bundle.read(OPTIMIZED_ONNX), threads=1)
+    graph = OnnxGraph(bundle.read(OPTIMIZED_ONNX), bundle.manifest.tasks, threads=1)
     for name in ("000", "001"):
         image = decoded(bundle, f"golden/{name}.png")[..., ::-1]
         stored = np.load(io.BytesIO(bundle.read(f"golden/{name}.npz")))
@@ -231,7 +250,7 @@ def check_bundle(bundle: Bundle) -> None:
 
     cameras = json.loads(bundle.read("evaluation/intrinsics.json"))
     assert sorted(cameras) == ["000", "001", "002"]
-    depth = decoded(bundle, "evaluation/000.depth.png") / DEPTH_UNITS_PER_M
+    depth = decoded(bundle, "evaluation/000.depth.png") / TRUTH_UNITS_PER_M
     normals = (decoded(bundle, "evaluation/000.normals.png")[..., ::-1].astype(np.float32) - 128) / 127
     label = decoded(bundle, "evaluation/000.label.png")
     assert depth.shape == label.shape == normals.shape[:2] == (64, 96)
@@ -239,13 +258,13 @@ def check_bundle(bundle: Bundle) -> None:
     assert 0.3 < np.median(depth[known]) < 10
     np.testing.assert_allclose(np.linalg.norm(normals[known], axis=-1), 1, atol=0.02)
 
-    frame = Frame(decoded(bundle, "evaluation/000.jpg")[..., ::-1], label, depth, normals, tuple(cameras["000"]))
-    judged = next(judge(graph, [frame], size=(64, 96)))
+    frame = nyu_frame(decoded(bundle, "evaluation/000.jpg")[..., ::-1], label, depth, normals, tuple(cameras["000"]))
+    judged = next(judge(graph, [frame], bundle.manifest.tasks, size=(64, 96)))
     with Engine(bundle, backend="onnxruntime", precision="fp32", threads=1, output_size="network", self_test="build") as engine:
         prediction = engine.predict(frame.image, intrinsics=frame.intrinsics)
-    assert (prediction.segmentation == judged.predicted["segmentation"]).mean() > 0.999
-    np.testing.assert_allclose(prediction.depth, judged.predicted["depth"], rtol=1e-3)
-    assert angles_deg(prediction.normals, judged.predicted["normals"]).max() < 0.1
+    assert (prediction.segmentation == judged.predicted["segmentation"].labels).mean() > 0.999
+    np.testing.assert_allclose(prediction.depth, judged.predicted["depth"].depth_m, rtol=1e-3)
+    assert angles_deg(prediction.normals, judged.predicted["normals"].normals).max() < 0.1
 
 
 def decoded(bundle: Bundle, name: str) -> np.ndarray:

@@ -114,8 +114,8 @@ class Partner:
         self.node.destroy_node()
         self.context.try_shutdown()
 
-    def listen(self, *names: str, latched: bool = False, transient: bool = False) -> None:
-        """Subscribe to topics of the node, reliably."""
+    def listen(self, *names: str, latched: bool = False, transient: bool = False, kind: type | None = None) -> None:
+        """Subscribe to topics of the node, reliably; `kind` is the type of their messages where the name does not say it."""
         durability = QoSDurabilityPolicy.TRANSIENT_LOCAL if latched or transient else QoSDurabilityPolicy.VOLATILE
         for name in names:
             qos = QoSProfile(depth=50, reliability=QoSReliabilityPolicy.RELIABLE, durability=durability)
@@ -124,7 +124,9 @@ class Partner:
                 self.received[name].append(message)
                 self.arrived_s[name].append(time.monotonic())
 
-            self._subscriptions[name] = self.node.create_subscription(KINDS.get(name, Image), f"{NAME}/{name}", keep, qos)
+            self._subscriptions[name] = self.node.create_subscription(
+                kind or KINDS.get(name, Image), f"{NAME}/{name}", keep, qos
+            )
 
     def forget(self) -> None:
         """Drop the subscriptions and what came."""

@@ -1,4 +1,4 @@
-"""The slot under random schedules: never twice, never out of order, never another frame's header, and exact accounts."""
+"""The queue under random schedules: never twice, never out of order, never another frame's header, and exact accounts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from edge_mtl_ros.frame_queue import FrameHandle, LatestFrameQueue
-from edge_mtl_ros.stamps import JUMP_NS, StampOrder
+from edge_mtl_ros.frame_queue import JUMP_NS, FrameHandle, LatestFrameQueue, StampOrder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,32 +31,32 @@ STEPS = st.lists(
 @settings(max_examples=300, deadline=None)
 def test_any_schedule_keeps_order_headers_and_accounts(steps: list[tuple[Any, ...]], max_age_s: float) -> None:
     now = [0.0]
-    slot: LatestFrameQueue[tuple[int, str]] = LatestFrameQueue(max_age_s=max_age_s, clock=lambda: now[0])
-    slot.open()
+    queue: LatestFrameQueue[tuple[int, str]] = LatestFrameQueue(max_age_s=max_age_s, clock=lambda: now[0])
+    queue.open()
     held: FrameHandle[tuple[int, str]] | None = None
     offered, published = 0, []
     for step in steps:
         if step[0] == "offer":
             offered += 1
-            slot.offer((offered, f"header {offered}"))
+            queue.offer((offered, f"header {offered}"))
         elif step[0] == "take" and held is None:
-            held = slot.take(0.0)
+            held = queue.take(0.0)
             assert held is None or max_age_s == 0 or now[0] - held.arrived_s <= max_age_s
             assert held is None or held.item[0] == offered, "an older frame than the newest was handed out"
         elif step[0] == "finish" and held is not None:
-            slot.finish(held, step[1])
+            queue.finish(held, step[1])
             if step[1] == "published":
                 published.append(held.item)
             held = None
         elif step[0] == "wait":
             now[0] += step[1]
         elif step[0] == "close":
-            slot.close()
+            queue.close()
         elif step[0] == "open":
-            slot.open()
+            queue.open()
         elif step[0] == "leave_out":
-            slot.leave_out(step[1])
-        counts = slot.counts()
+            queue.leave_out(step[1])
+        counts = queue.counts()
         assert counts.exact
         assert counts.published == len(published)
         assert counts.working == (held is not None)
@@ -67,29 +66,29 @@ def test_any_schedule_keeps_order_headers_and_accounts(steps: list[tuple[Any, ..
 
 
 def test_a_worker_and_two_cameras_in_threads_lose_nothing() -> None:
-    slot: LatestFrameQueue[tuple[int, int]] = LatestFrameQueue()
-    slot.open()
+    queue: LatestFrameQueue[tuple[int, int]] = LatestFrameQueue()
+    queue.open()
     published: list[tuple[int, int]] = []
     unbalanced: list[Any] = []
     over = threading.Event()
 
     def camera(number: int) -> None:
         for index in range(400):
-            slot.offer((number, index))
+            queue.offer((number, index))
             if index % 7 == 0:
                 time.sleep(0.0002)
 
     def worker() -> None:
         while not over.is_set():
-            ticket = slot.take(0.05)
-            if ticket is not None:
+            handle = queue.take(0.05)
+            if handle is not None:
                 time.sleep(0.0003)
-                published.append(ticket.item)
-                slot.finish(ticket, "published")
+                published.append(handle.item)
+                queue.finish(handle, "published")
 
     def auditor() -> None:
         while not over.is_set():
-            counts = slot.counts()
+            counts = queue.counts()
             if not counts.exact:
                 unbalanced.append(counts)
 
@@ -100,12 +99,12 @@ def test_a_worker_and_two_cameras_in_threads_lose_nothing() -> None:
     for thread in cameras:
         thread.join()
     end_s = time.monotonic() + 10
-    while slot.counts().waiting + slot.counts().working and time.monotonic() < end_s:
+    while queue.counts().waiting + queue.counts().working and time.monotonic() < end_s:
         time.sleep(0.01)
     over.set()
     for thread in threads:
         thread.join()
-    counts = slot.counts()
+    counts = queue.counts()
     assert not unbalanced
     assert counts.received == 800
     assert counts.published == len(published) == len(set(published))
@@ -115,30 +114,30 @@ def test_a_worker_and_two_cameras_in_threads_lose_nothing() -> None:
 
 
 def test_closing_wakes_the_worker_and_counts_the_waiting_frame() -> None:
-    slot: LatestFrameQueue[int] = LatestFrameQueue()
-    slot.open()
+    queue: LatestFrameQueue[int] = LatestFrameQueue()
+    queue.open()
     answers: list[Any] = []
-    thread = threading.Thread(target=lambda: answers.append(slot.take(30.0)))
+    thread = threading.Thread(target=lambda: answers.append(queue.take(30.0)))
     thread.start()
-    slot.close()
+    queue.close()
     thread.join(5)
     assert answers == [None]
-    slot.offer(1)
-    assert slot.counts().drops["stopped"] == 1
-    assert slot.counts().exact
+    queue.offer(1)
+    assert queue.counts().drops["stopped"] == 1
+    assert queue.counts().exact
 
 
 def test_only_the_frame_in_hand_can_be_finished() -> None:
-    slot: LatestFrameQueue[int] = LatestFrameQueue()
-    slot.open()
-    slot.offer(1)
-    ticket = slot.take(0.0)
-    assert ticket is not None
+    queue: LatestFrameQueue[int] = LatestFrameQueue()
+    queue.open()
+    queue.offer(1)
+    handle = queue.take(0.0)
+    assert handle is not None
     with pytest.raises(RuntimeError, match="not finished"):
-        slot.take(0.0)
-    slot.finish(ticket, "published")
+        queue.take(0.0)
+    queue.finish(handle, "published")
     with pytest.raises(RuntimeError, match="not the one"):
-        slot.finish(ticket, "published")
+        queue.finish(handle, "published")
 
 
 @given(stamps=st.lists(st.integers(0, 5 * JUMP_NS), max_size=60))

@@ -50,7 +50,7 @@ def test_work_is_left_out_in_the_stated_order_and_comes_back() -> None:
     shedder = Degradation(budget_s=0.05, clock=clock)
     assert run(shedder, clock, 20, 0.04) == []
     assert run(shedder, clock, 20, 0.08) == [1, 2, 3]
-    assert [(s.points, s.normals, s.full_rate) for s in STEPS] == [
+    assert [(s.points, s.vectors, s.full_rate) for s in STEPS] == [
         (True, True, True),
         (False, True, True),
         (False, False, True),

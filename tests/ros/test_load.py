@@ -1,4 +1,4 @@
-"""A camera faster than the node: the newest frame wins, the books balance, and answers do not grow old."""
+"""A camera faster than the node: the newest frame wins, every frame is accounted for, and answers do not grow old."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def test_a_subscriber_with_an_incompatible_qos_is_reported(partner: Partner) -> 
     partner.listen("depth", transient=True)  # the maps are volatile
     wait_until(lambda: "DURABILITY" in partner.values().get("message", ""), "a report of the mismatch")
     assert "~/depth" in partner.values()["message"]
-    time.sleep(3.5)  # longer than what is told is believed without a look
+    time.sleep(3.5)  # longer than a report is believed without a look
     assert "~/depth" in partner.values()["message"]
     partner.forget()
     wait_until(lambda: "DURABILITY" not in partner.values()["message"], "the end of the report")
@@ -274,7 +274,7 @@ def test_a_reload_takes_the_new_bundle_and_keeps_the_old_one_when_the_new_one_is
     assert said  # without depth nothing needs a camera
 
     broken = make_bundle(tmp_path / "broken", seed=4)
-    damaged = broken.path / "model.deploy.onnx"
+    damaged = broken.path / "model.deploy.onnx.parts"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
     assert partner.set(bundle=str(broken.path)).successful
     answer = partner.reload()
@@ -308,7 +308,7 @@ def test_an_engine_that_cannot_take_over_is_closed(bundle: Bundle) -> None:
     from edge_mtl_ros.perception_node import PerceptionNode
     from edge_mtl_ros.settings import Settings
 
-    def fails(_: Engine) -> None:
+    def fails(_: Engine, wanted: Settings) -> None:
         raise RuntimeError("no publisher can be made")
 
     engine = Engine(bundle, threads=1)
@@ -322,7 +322,7 @@ def test_an_engine_that_cannot_take_over_is_closed(bundle: Bundle) -> None:
 def test_a_bundle_that_fails_its_self_test_is_rolled_back(partner: Partner, bundle: Bundle, tmp_path: Path) -> None:
     from tests.bundles import host_model
 
-    swapped = make_bundle(tmp_path / "swapped", seed=5)
+    swapped = make_bundle(tmp_path / "swapped", seed=5, whole=True)
     (tmp_path / "swapped" / "model.deploy.onnx").write_bytes(host_model(seed=6))
     _rehash(swapped.path)
     assert partner.set(bundle=str(swapped.path)).successful

@@ -1,7 +1,7 @@
-"""The whole path of a frame under random schedules: stamps, slot, worker thread, engines that fail and are exchanged.
+"""The whole path of a frame under random schedules: stamps, queue, worker thread, engines that fail and are exchanged.
 
-The engine's depth is made of the image, and every image is of one grey, so that what was published can be told from
-what its header says.
+The engine's depth is made of the image, and every image is of one grey, so that what was published can be
+compared with its header.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 from edge_mtl_ros.cameras import CameraKeeper
-from edge_mtl_ros.frame_queue import LatestFrameQueue
+from edge_mtl_ros.frame_queue import LatestFrameQueue, StampOrder
 from edge_mtl_ros.settings import Settings
-from edge_mtl_ros.stamps import StampOrder
 from edge_mtl_ros.worker import Answer, Worker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_mtl import InferenceError, Prediction, Timing
 from edge_mtl.image.frames import Intrinsics
+from edge_mtl.tasks import NYU_TASKS, DepthMap
 
+DEPTH: Any = NYU_TASKS["depth"]
 SIDE = 4
 MOMENTS = st.sampled_from([0.0, 0.0, 0.0005, 0.002])
 STEPS = st.lists(
@@ -42,7 +43,7 @@ STEPS = st.lists(
 
 
 class GreyEngine:
-    """Answers the depth that the image's grey tells; fails and takes its time as its plan says."""
+    """Answers the depth that the image's grey encodes; fails and takes its time as its plan says."""
 
     def __init__(self, plan: SimpleNamespace) -> None:
         self.info = SimpleNamespace(input_size=(SIDE, SIDE))
@@ -55,9 +56,7 @@ class GreyEngine:
             self._plan.failures -= 1
             raise InferenceError("the runtime failed")
         return Prediction(
-            segmentation=None,
-            depth=seen.astype(np.float32) @ np.array([1.0, 256.0, 0.0], np.float32),
-            normals=None,
+            results={"depth": DepthMap(DEPTH, seen.astype(np.float32) @ np.array([1.0, 256.0, 0.0], np.float32))},
             timing=Timing(),
             intrinsics=Intrinsics(1, 1, 0, 0),
             intrinsics_assumed=True,
@@ -77,8 +76,7 @@ class Kept:
         return frozenset({"depth"} if self.listening else ())
 
     def publish(self, wanted: frozenset[str], answer: Answer) -> None:
-        assert answer.depth is not None
-        self.answers.append((answer.header, set(answer.depth.ravel().astype(int).tolist())))
+        self.answers.append((answer.header, set(answer.prediction["depth"].depth_m.ravel().astype(int).tolist())))
 
 
 def grey_message(number: int, *, broken: bool) -> Any:
@@ -91,11 +89,11 @@ def grey_message(number: int, *, broken: bool) -> Any:
 @settings(max_examples=120, deadline=None)
 def test_no_frame_goes_out_twice_late_or_under_another_header(steps: list[tuple[Any, ...]], max_age_s: float) -> None:
     plan, kept = SimpleNamespace(seconds=0.0, failures=0), Kept()
-    slot: LatestFrameQueue[Any] = LatestFrameQueue(max_age_s=max_age_s)
+    queue: LatestFrameQueue[Any] = LatestFrameQueue(max_age_s=max_age_s)
     order = StampOrder()
     quiet = SimpleNamespace(info=len, warning=len, error=len)
     worker = Worker(
-        slot,
+        queue,
         CameraKeeper(),
         settings=Settings,
         log=quiet,
@@ -114,9 +112,9 @@ def test_no_frame_goes_out_twice_late_or_under_another_header(steps: list[tuple[
                     if order.accept(number):
                         if kind != "broken":
                             sent.add(number)
-                        slot.offer(grey_message(number, broken=kind == "broken"))
+                        queue.offer(grey_message(number, broken=kind == "broken"))
                     else:
-                        slot.leave_out("stale_stamp")
+                        queue.leave_out("stale_stamp")
                 case ("fail", count):
                     plan.failures = count
                 case ("slow", seconds):
@@ -130,10 +128,10 @@ def test_no_frame_goes_out_twice_late_or_under_another_header(steps: list[tuple[
                     kept.listening = False
                 case ("listen",):
                     kept.listening = True
-            assert slot.counts().exact
+            assert queue.counts().exact
     finally:
         assert worker.stop()
-    counts = slot.counts()
+    counts = queue.counts()
     assert counts.exact
     assert counts.waiting == counts.working == 0
     headers = [header for header, _ in kept.answers]

@@ -38,13 +38,13 @@ class Published:
         self.topics = {"segmentation", "depth", "normals", "points"}
         self.answers: list[tuple[frozenset[str], Any]] = []
 
-    def wanted(self, *, points: bool, normals: bool) -> frozenset[str]:
-        left_out = {"points"} - ({"points"} if points else set()) | (set() if normals else {"normals"})
+    def wanted(self, *, points: bool, vectors: bool) -> frozenset[str]:
+        left_out = {"points"} - ({"points"} if points else set()) | (set() if vectors else {"normals"})
         return frozenset(self.topics - left_out)
 
     def publish(self, wanted: frozenset[str], answer: Answer) -> None:
-        assert answer.depth is not None
-        self.answers.append((wanted, (answer.header, answer.depth.shape, answer.intrinsics, answer.rgb().shape)))
+        shape = answer.prediction["depth"].depth_m.shape
+        self.answers.append((wanted, (answer.header, shape, answer.prediction.intrinsics, answer.rgb().shape)))
 
 
 class Quiet:
@@ -64,25 +64,30 @@ class Bench:
     """A worker and all it needs."""
 
     def __init__(
-        self, bundle: Bundle, settings: Settings, *, reopen: Callable[[], Engine] | None = None, **engine: Any
+        self,
+        bundle: Bundle,
+        settings: Settings,
+        *,
+        reopen: Callable[[], Engine] | None = None,
+        engine: Engine | None = None,
     ) -> None:
-        self.slot: LatestFrameQueue[Any] = LatestFrameQueue()
+        self.queue: LatestFrameQueue[Any] = LatestFrameQueue()
         self.published, self.given_up = Published(), []
         self.worker = Worker(
-            self.slot,
+            self.queue,
             CameraKeeper(),
             settings=lambda: settings,
             log=Quiet(),
             reopen=reopen or (lambda: Engine(bundle, threads=1)),
             give_up=self.given_up.append,
         )
-        self.worker.exchange(Engine(bundle, threads=1, **engine), self.published)
+        self.worker.exchange(engine or Engine(bundle, threads=1), self.published)
         self.worker.start()
 
     def send(self, number: int, **size: int) -> None:
-        self.slot.offer(message(number, **size))
+        self.queue.offer(message(number, **size))
         end_s = time.monotonic() + 20
-        while self.slot.counts().waiting + self.slot.counts().working and time.monotonic() < end_s:
+        while self.queue.counts().waiting + self.queue.counts().working and time.monotonic() < end_s:
             time.sleep(0.002)
 
     def close(self) -> None:
@@ -90,7 +95,7 @@ class Bench:
         engine = self.worker.exchange(None, None)
         if engine is not None:
             engine.close()
-        assert self.slot.counts().exact
+        assert self.queue.counts().exact
 
 
 def failing(engine: Engine | None, times: int, error: InferenceError | None = None) -> None:
@@ -119,7 +124,7 @@ def test_two_failures_are_transient(tiny_bundle: Bundle) -> None:
     failing(bench.worker.engine, 2)
     for number in range(4):
         bench.send(number)
-    counts = bench.slot.counts()
+    counts = bench.queue.counts()
     assert (counts.published, counts.drops["failed"]) == (2, 2)
     assert bench.worker.failure == ""
     bench.close()
@@ -132,7 +137,7 @@ def test_three_failures_in_a_row_open_the_engine_again(tiny_bundle: Bundle) -> N
     for number in range(4):
         bench.send(number)
     assert bench.worker.engine is not first
-    assert bench.slot.counts().published == 1
+    assert bench.queue.counts().published == 1
     assert bench.given_up == []
     bench.close()
 
@@ -147,7 +152,7 @@ def test_an_engine_that_cannot_be_closed_does_not_keep_the_new_one_from_running(
     for number in range(4):
         bench.send(number)
     assert bench.worker.engine is not first
-    assert bench.slot.counts().published == 1
+    assert bench.queue.counts().published == 1
     assert bench.given_up == []
     close()
     bench.close()
@@ -162,7 +167,7 @@ def test_the_end_of_the_process_while_the_engine_is_opened_again_is_no_failure(t
     for number in range(3):
         bench.send(number)
     wait_until_over(bench.worker)
-    counts = bench.slot.counts()
+    counts = bench.queue.counts()
     assert (counts.drops["failed"], counts.drops["stopped"]) == (2, 1)
     assert bench.given_up == []
     bench.close()
@@ -208,7 +213,7 @@ def test_a_runtime_that_hangs_lets_nobody_wait_for_ever(tiny_bundle: Bundle) -> 
     assert engine is not None
     predict = engine.predict
     engine.predict = lambda *_, **__: over.wait() and 1 / 0  # type: ignore[method-assign, assignment]
-    bench.slot.offer(message(1))
+    bench.queue.offer(message(1))
     while bench.worker.busy_since_s is None:
         time.sleep(0.002)
     assert not bench.worker.stop(timeout_s=0.05)
@@ -221,7 +226,7 @@ def test_a_runtime_that_hangs_lets_nobody_wait_for_ever(tiny_bundle: Bundle) -> 
     engine.predict = predict  # type: ignore[method-assign]
     bench.worker.start()
     bench.send(2)
-    assert bench.slot.counts().published == 1
+    assert bench.queue.counts().published == 1
     assert bench.worker.failure == ""
     bench.close()
 
@@ -238,13 +243,13 @@ def test_the_parts_of_the_latency_are_told_apart(tiny_bundle: Bundle) -> None:
         return predict(*arguments, **options)
 
     engine.predict = held  # type: ignore[method-assign]
-    bench.slot.offer(message(1))
+    bench.queue.offer(message(1))
     assert entered.wait(20)
-    bench.slot.offer(message(2))  # waits for the one before
+    bench.queue.offer(message(2))  # waits for the one before
     time.sleep(0.05)
     go_on.set()
     end_s = time.monotonic() + 20
-    while bench.slot.counts().published < 2 and time.monotonic() < end_s:
+    while bench.queue.counts().published < 2 and time.monotonic() < end_s:
         time.sleep(0.002)
     parts = ([seconds for _, seconds in kept._recent] for kept in (worker.latencies, worker.predicting, worker.overheads))
     first, second = zip(*parts, strict=True)
@@ -264,7 +269,7 @@ def test_a_fault_in_publishing_ends_neither_the_thread_nor_the_accounts(tiny_bun
     assert "ZeroDivisionError" in bench.worker.failure
     bench.published.publish = publish  # type: ignore[method-assign]
     bench.send(2)
-    assert bench.slot.counts().published == 1
+    assert bench.queue.counts().published == 1
     bench.close()
 
 
@@ -290,8 +295,8 @@ def test_whoever_listens_to_shed_normals_only_gets_them_again(tiny_bundle: Bundl
     bench.worker.degradation._level = 2
     bench.send(1)
     assert bench.published.answers == []
-    assert bench.slot.counts().drops["shed"] == 1
-    assert bench.slot.counts().drops["unsubscribed"] == 0
+    assert bench.queue.counts().drops["shed"] == 1
+    assert bench.queue.counts().drops["unsubscribed"] == 0
     for number in range(2, 6):
         now[0] += 2.0
         bench.send(number)
@@ -319,12 +324,13 @@ def test_nobody_listening_costs_no_prediction(tiny_bundle: Bundle) -> None:
     bench.published.topics = set()
     failing(bench.worker.engine, 100)
     bench.send(1)
-    assert bench.slot.counts().drops["unsubscribed"] == 1
+    assert bench.queue.counts().drops["unsubscribed"] == 1
     bench.close()
 
 
 def test_maps_of_the_networks_size_have_no_bars_and_their_camera_fits(tiny_bundle: Bundle) -> None:
-    bench = Bench(tiny_bundle, Settings(output_size="network"), output_size="network")
+    settings = Settings(bundle=str(tiny_bundle.path), output_size="network", threads=1)
+    bench = Bench(tiny_bundle, settings, engine=load_engine(settings, progress=lambda *_: None))
     bench.send(1, height=120, width=120)  # the network is 64x96: bars left and right
     header, shape, intrinsics, rgb = bench.published.answers[0][1]
     assert header == "header 1"

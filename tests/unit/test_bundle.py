@@ -11,7 +11,7 @@ from edge_mtl.bundle import Bundle, find, new_revision, write_bundle
 from edge_mtl.errors import BundleError
 from edge_mtl.manifest import InputSpec, Manifest
 from edge_mtl.tasks import TASK_NAMES
-from tests.bundles import specs
+from tests.bundles import study_specs
 
 
 def make(path, *, tasks=TASK_NAMES, replace=False, content=b"graph"):
@@ -24,7 +24,7 @@ def make(path, *, tasks=TASK_NAMES, replace=False, content=b"graph"):
         path,
         fill,
         name="tiny",
-        tasks=specs(tasks),
+        tasks=study_specs(tasks),
         input=InputSpec(64, 96),
         canonical_intrinsics=(88.0, 88.0, 47.5, 31.5),
         provenance={"dataset": "none"},
@@ -131,7 +131,7 @@ def test_a_mutated_manifest_never_raises_anything_else(data):
     manifest = Manifest(
         "tiny",
         1,
-        specs(TASK_NAMES),
+        study_specs(TASK_NAMES),
         InputSpec(64, 96),
         (88.0, 88.0, 47.5, 31.5),
         {"a": bundles.FileEntry("0" * 64, 1)},
@@ -155,7 +155,7 @@ def test_any_value_in_any_place_of_a_manifest_is_accepted_or_a_bundle_error(data
     accuracy = {"fp32": {"miou": 0.5, "class_iou": {"bed": 0.25}}}
     files = {"a": bundles.FileEntry("0" * 64, 1)}
     camera = (88.0, 88.0, 47.5, 31.5)
-    manifest = Manifest("tiny", 1, specs(TASK_NAMES), InputSpec(64, 96), camera, files, accuracy=accuracy)
+    manifest = Manifest("tiny", 1, study_specs(TASK_NAMES), InputSpec(64, 96), camera, files, accuracy=accuracy)
     content = json.loads(manifest.to_json())
     place = content
     while True:
@@ -204,7 +204,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 
     with pytest.raises(BundleError, match="nothing was left behind"):
         write_bundle(
-            tmp_path / "b", fill, name="b", tasks=specs(("depth",)), input=InputSpec(64, 96),
+            tmp_path / "b", fill, name="b", tasks=study_specs(("depth",)), input=InputSpec(64, 96),
             canonical_intrinsics=(1, 1, 0, 0), provenance={}, accuracy={}, calibration={},
         )  # fmt: skip
     assert list(tmp_path.iterdir()) == []

@@ -16,6 +16,8 @@ from edge_mtl.bench.report import BenchmarkReport, BenchmarkRow
 from edge_mtl.builder.tensorrt.options import _NAMES
 from edge_mtl.evaluation.budget import DEFAULT_BUDGET
 from edge_mtl.evaluation.self_test import tolerance_of
+from edge_mtl.ros import class_topics, task_topics
+from edge_mtl.ros.topics import OF_THE_FRAME
 from edge_mtl.tasks import NYU_TASKS
 from tests.documents import DOCUMENTS, END, FLAG, ROOT, SOURCES, holding, options, texts
 
@@ -142,9 +144,11 @@ def test_guide_policy_and_node_have_the_same_topics() -> None:
         (package / "sros2/policy.xml").read_text(encoding="utf-8").partition('publish="ALLOW"')[2].partition("</topics>")[0]
     )
     assert told == set(re.findall(r"<topic>~/([\w/]+)</topic>", published)) - {"transition_event"}
+    of_tasks = {item.topic.name for item in task_topics(NYU_TASKS)} | {topic.name for topic in class_topics(NYU_TASKS)}
+    assert told == of_tasks | set(OF_THE_FRAME)
     made = ast.parse((package / "edge_mtl_ros/outputs.py").read_text(encoding="utf-8"))
     words = {node.value for node in ast.walk(made) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    assert told <= words
+    assert set(OF_THE_FRAME) <= words
 
 
 def test_the_guide_has_every_option_of_a_plan() -> None:

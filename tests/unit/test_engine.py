@@ -35,6 +35,7 @@ from edge_mtl.errors import (
 )
 from edge_mtl.files import sha256_bytes
 from edge_mtl.manifest import InputSpec
+from edge_mtl.weights.store import PACKED, PARTS
 from tests.bundles import host_model, make_bundle, make_image
 
 HERE = [name for name, found in available().items() if found.usable]
@@ -46,7 +47,7 @@ def store_engine(
 ) -> EngineRecord:
     """Put an engine into the bundle's store as a build would: here the bundle's own graph."""
     store, payload = EngineStore(bundle), bundle.read(OPTIMIZED_ONNX)
-    graph = bundle.manifest.files[OPTIMIZED_ONNX].sha256
+    graph = bundle.entry(OPTIMIZED_ONNX).sha256
     version = changes.pop("runtime_version", available()[backend].version or "1.0")
     key = engine_key(
         backend=backend, runtime_version=version, device=store.device, precision=precision, graph_sha256=graph, options={}
@@ -142,8 +143,9 @@ def test_an_altered_engine_is_refused_before_a_runtime_sees_it(own_bundle, monke
     assert opened == []
 
 
-def test_an_altered_bundle_is_refused_before_a_runtime_sees_it(own_bundle, monkeypatch):
-    path = own_bundle.path / OPTIMIZED_ONNX
+@pytest.mark.parametrize("name", [OPTIMIZED_ONNX + PARTS, PACKED])
+def test_an_altered_bundle_is_refused_before_a_runtime_sees_it(own_bundle, monkeypatch, name):
+    path = own_bundle.path / name
     path.write_bytes(path.read_bytes()[:-9])
     opened = []
     monkeypatch.setattr("edge_mtl.engine_store.resolve.open_backend", lambda *args, **options: opened.append(args))

@@ -32,7 +32,7 @@ def record_of(bundle: Bundle, payload: bytes = PAYLOAD, **changes: object) -> En
         "backend": "onnxruntime",
         "runtime_version": "1.0",
         "device": fingerprint(),
-        "graph_sha256": bundle.manifest.files[OPTIMIZED_ONNX].sha256,
+        "graph_sha256": bundle.entry(OPTIMIZED_ONNX).sha256,
         "options": {"threads": None},
         "latency_ms": 10.0,
         "ratio": 2.0,

@@ -19,7 +19,7 @@ from edge_mtl.builder.tensorrt.options import PlanOptions
 from edge_mtl.builder.triton import write_triton
 from edge_mtl.bundle import REFERENCE_ONNX, Bundle
 from edge_mtl.errors import BuildError
-from tests.bundles import make_image
+from tests.bundles import make_bundle, make_image
 from tests.command_line import assert_failed, edge_mtl
 from tests.triton_schema import parse_config
 
@@ -35,6 +35,17 @@ def test_the_plain_graph_is_written_as_it_is(tiny_bundle: Bundle, tmp_path: Path
     assert done.code == 0, done.err
     assert path.read_bytes() == tiny_bundle.read(REFERENCE_ONNX)
     assert done.records[0]["written"] == {str(path): path.stat().st_size}
+
+
+def test_the_weights_are_written_as_safetensors(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    package = pytest.importorskip("safetensors.numpy")
+    path = tmp_path / "weights.safetensors"
+    done = edge_mtl("export", tiny_bundle.path, "--weights", path, "--json")
+    assert done.code == 0, done.err
+    assert done.records[0]["written"] == {str(path): path.stat().st_size}
+    assert package.load_file(path)["residual.weight"].shape == (16, 16, 3, 3)
+    old = make_bundle(tmp_path / "old", whole=True)
+    assert_failed(edge_mtl("export", old.path, "--weights", path), 4, "has no weights.safetensors")
 
 
 def test_a_repository_for_one_frame_describes_its_graph(tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -157,7 +168,7 @@ def test_a_failed_export_leaves_nothing(tiny_bundle: Bundle, tmp_path: Path, mon
 
 
 def test_wrong_arguments_are_one_line(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    assert_failed(edge_mtl("export", tiny_bundle.path), 2, "--onnx FILE or --triton DIR")
+    assert_failed(edge_mtl("export", tiny_bundle.path), 2, "--onnx FILE, --weights FILE or --triton DIR")
     assert_failed(edge_mtl("export", tiny_bundle.path, "--onnx", tmp_path / "x", "--fp16"), 2, "--triton DIR")
     with pytest.raises(BuildError, match="fp32 or fp16; int8 was asked for"):
         write_triton(tiny_bundle, tmp_path, precision="int8")

@@ -18,8 +18,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from edge_mtl.errors import BuildError
-from edge_mtl.tasks import TASK_NAMES
+from edge_mtl.tasks import NYU_TASKS
 from tests.networks import as_if_trained, small_model
+
+TASK_NAMES = tuple(NYU_TASKS)
 
 HEIGHT, WIDTH = 64, 96
 

@@ -23,6 +23,7 @@ from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError, Bundl
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.onnx_graph.model import facts
 from edge_mtl.tasks.labels import Labels
+from edge_mtl.weights.store import PARTS
 from tests.bundles import make_image, write_image
 
 HERE = {
@@ -150,15 +151,15 @@ def test_one_candidate_that_fails_does_not_stop_the_others(own_bundle: Bundle, m
 
 
 def test_a_bundle_without_a_deploy_graph_is_refused(own_bundle: Bundle) -> None:
-    files = {name: entry for name, entry in own_bundle.manifest.files.items() if name != OPTIMIZED_ONNX}
-    manifest = dataclasses.replace(own_bundle.manifest, files=files)
+    assembled = {name: entry for name, entry in own_bundle.manifest.assembled.items() if name != OPTIMIZED_ONNX}
+    manifest = dataclasses.replace(own_bundle.manifest, assembled=assembled)
     (own_bundle.path / "manifest.json").write_bytes(manifest.to_json())
     with pytest.raises(BundleError, match=r"has no model\.deploy\.onnx"):
         build_engine(Bundle.open(own_bundle.path), precision="fp32", backend="onnxruntime")
 
 
 def test_an_altered_graph_is_refused(own_bundle: Bundle) -> None:
-    path = own_bundle.path / OPTIMIZED_ONNX
+    path = own_bundle.path / (OPTIMIZED_ONNX + PARTS)
     path.write_bytes(path.read_bytes()[:-1] + b"X")
     with pytest.raises(BundleError, match="was altered"):
         build_engine(own_bundle, precision="fp32", backend="onnxruntime")

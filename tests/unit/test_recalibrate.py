@@ -174,7 +174,7 @@ class TestRevisions:
 
     def test_an_altered_revision_is_not_put_back(self, own_bundle: Bundle) -> None:
         second = mark(own_bundle, "second")
-        (history(own_bundle.path)[1] / "model.onnx").write_bytes(b"altered")
+        (history(own_bundle.path)[1] / "model.onnx.parts").write_bytes(b"altered")
         with pytest.raises(BundleError, match="was altered"):
             rollback(own_bundle.path)
         assert Bundle.open(own_bundle.path).digest == second.digest

@@ -15,41 +15,45 @@ from mtl.config import apply_overrides, describe, parse_config
 from mtl.datasets.rooms import RoomsDataset
 from mtl.models.configured import model_from
 from mtl.study.choices import best_on_test, best_validation, mean_of_last
-from mtl.study.columns import DELTA_M, EPOCH, METRIC_COLUMNS, PARAMETERS, STEP, study_table
-from mtl.study.delta import EVERY_METRIC, change, delta_m, task_changes
+from mtl.study.columns import DELTA_M, EPOCH, PARAMETERS, STEP, study_table
+from mtl.study.delta import change, delta_m, task_changes
 from mtl.study.records import RunRecords
 from mtl.study.results import Measured
 from mtl.study.significance import Difference, Noise
+from mtl.tasks.columns import columns_for, every_metric, one_metric
 from rich.console import Console
 
-NAMES = [column.key for column in METRIC_COLUMNS]
+from edge_mtl.tasks import NYU_TASKS, measure_names
+
+ONE, EVERY = one_metric(NYU_TASKS), every_metric(NYU_TASKS)
+NAMES = [column.key for column in columns_for(measure_names(NYU_TASKS))]
 PVTV2 = dict(zip(NAMES, [0.5463, 0.7585, 0.3770, 0.1544, 25.22, 18.75, 0.3195, 0.5703, 0.6827], strict=True))
 SINGLE = dict(zip(NAMES, [0.5526, 0.7605, 0.3854, 0.1562, 23.55, 16.33, 0.3680, 0.6149, 0.7147], strict=True))
 """The study's shared model and its three single-task models."""
 
 
 def test_delta_m_of_the_study_is_what_its_table_gives_by_hand() -> None:
-    changes = task_changes(PVTV2, SINGLE)
+    changes = task_changes(PVTV2, SINGLE, by=ONE)
     assert changes["segmentation"] == pytest.approx(100 * (0.5463 - 0.5526) / 0.5526)
     assert changes["depth"] == pytest.approx(100 * (0.3854 - 0.3770) / 0.3854)
     assert changes["normals"] == pytest.approx(-100 * (25.22 - 23.55) / 23.55)
-    assert delta_m(PVTV2, SINGLE) == pytest.approx((-1.1401 + 2.1796 - 7.0913) / 3, abs=1e-4)
+    assert delta_m(PVTV2, SINGLE, by=ONE) == pytest.approx((-1.1401 + 2.1796 - 7.0913) / 3, abs=1e-4)
 
 
 def test_with_every_metric_of_a_task_the_normals_weigh_no_more_than_a_task() -> None:
-    changes = task_changes(PVTV2, SINGLE, by=EVERY_METRIC)
+    changes = task_changes(PVTV2, SINGLE, by=EVERY)
     assert changes["segmentation"] == pytest.approx((-1.1401 - 0.2630) / 2, abs=1e-3)
     assert changes["depth"] == pytest.approx((2.1796 + 1.1524) / 2, abs=1e-3)
     assert changes["normals"] == pytest.approx((-7.0913 - 14.8194 - 13.1793 - 7.2532 - 4.4774) / 5, abs=1e-3)
-    assert delta_m(PVTV2, SINGLE, by=EVERY_METRIC) == pytest.approx(-2.800, abs=1e-3)
+    assert delta_m(PVTV2, SINGLE, by=EVERY) == pytest.approx(-2.800, abs=1e-3)
 
 
 def test_a_pair_is_compared_on_its_own_tasks_and_nothing_on_none() -> None:
     pair = {name: value for name, value in PVTV2.items() if not name.startswith("normal")}
-    assert delta_m(pair, SINGLE) == pytest.approx((-1.1401 + 2.1796) / 2, abs=1e-4)
-    assert delta_m({}, SINGLE) is None
-    assert delta_m({"miou": float("nan")}, SINGLE) is None
-    assert delta_m(SINGLE, SINGLE) == 0
+    assert delta_m(pair, SINGLE, by=ONE) == pytest.approx((-1.1401 + 2.1796) / 2, abs=1e-4)
+    assert delta_m({}, SINGLE, by=ONE) is None
+    assert delta_m({"miou": float("nan")}, SINGLE, by=ONE) is None
+    assert delta_m(SINGLE, SINGLE, by=ONE) == 0
 
 
 @pytest.mark.parametrize(("name", "sign"), [("miou", 1), ("depth_abs_m", -1), ("normal_mean_deg", -1), ("normal_within_30", 1)])

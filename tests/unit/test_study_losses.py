@@ -7,10 +7,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from mtl.losses import MultiTaskLoss, depth_loss, normal_loss, segmentation_loss
+from mtl.losses import MultiTaskLoss
 from mtl.settings import LossSettings
+from mtl.tasks.depth import depth_loss
+from mtl.tasks.labels import labels_loss
+from mtl.tasks.normals import normals_loss
 
-from edge_mtl.tasks import TASK_NAMES
+from edge_mtl.tasks import NYU_TASKS
+
+TASK_NAMES = tuple(NYU_TASKS)
 
 STUDY = LossSettings(depth_kind="l1", normal_kind="dot", supervision="full")
 PIXELS = (2, 5, 7)
@@ -59,7 +64,7 @@ def slow(predicted: dict[str, torch.Tensor], truth: dict[str, torch.Tensor]) -> 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_studys_losses_are_those_of_its_protocol(seed: int) -> None:
     predicted, truth = maps(seed)
-    losses = MultiTaskLoss(STUDY, tasks=TASK_NAMES, stride=1)(predicted, truth, None)
+    losses = MultiTaskLoss(STUDY, NYU_TASKS, stride=1)(predicted, truth, None)
     assert {task: float(loss) for task, loss in losses.items()} == pytest.approx(slow(predicted, truth), rel=1e-5)
 
 
@@ -67,15 +72,15 @@ def test_the_cosine_differs_where_true_normals_are_interpolated() -> None:
     """The positive control: the two kinds are not the same loss, but equal for unit normals."""
     predicted, truth = maps(0)
     args = truth["normals"].permute(0, 3, 1, 2) + 0.1 * predicted["normals"], truth["normals"]
-    assert abs(float(normal_loss(*args)) - float(normal_loss(*args, kind="dot"))) > 0.1
+    assert abs(float(normals_loss(*args)) - float(normals_loss(*args, kind="dot"))) > 0.1
     unit = torch.nn.functional.normalize(truth["normals"], dim=-1)
-    assert float(normal_loss(args[0], unit)) == pytest.approx(float(normal_loss(args[0], unit, kind="dot")), rel=1e-5)
+    assert float(normals_loss(args[0], unit)) == pytest.approx(float(normals_loss(args[0], unit, kind="dot")), rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["cosine", "dot"])
 def test_a_batch_without_a_normal_has_loss_0_and_no_gradient(kind: str) -> None:
     predicted = torch.randn(1, 3, 2, 2, requires_grad=True)
-    loss = normal_loss(predicted, torch.zeros(1, 2, 2, 3), kind=kind)
+    loss = normals_loss(predicted, torch.zeros(1, 2, 2, 3), kind=kind)
     loss.backward()
     assert float(loss.detach()) == 0
     assert predicted.grad is not None
@@ -84,7 +89,7 @@ def test_a_batch_without_a_normal_has_loss_0_and_no_gradient(kind: str) -> None:
 
 def test_a_prediction_of_length_0_has_a_finite_gradient() -> None:
     predicted = torch.zeros(1, 3, 1, 1, requires_grad=True)
-    normal_loss(predicted, torch.tensor([[[[0.0, 0.0, 1.0]]]]), kind="dot").backward()
+    normals_loss(predicted, torch.tensor([[[[0.0, 0.0, 1.0]]]]), kind="dot").backward()
     assert predicted.grad is not None
     assert torch.isfinite(predicted.grad).all()
 
@@ -100,7 +105,7 @@ def test_a_depth_below_0_is_trained_towards_the_truth() -> None:
 
 def test_void_has_no_gradient() -> None:
     logits = torch.randn(1, 13, 1, 2, requires_grad=True)
-    segmentation_loss(logits, torch.tensor([[[3, 255]]])).backward()
+    labels_loss(logits, torch.tensor([[[3, 255]]])).backward()
     assert logits.grad is not None
     assert not logits.grad[..., 1].any()
     assert logits.grad[..., 0].any()

@@ -9,6 +9,7 @@ import torch
 from mtl.config import ConfigError, load_config, parse_config
 from mtl.models import IMAGENET_MEAN, MultiTaskModel, build_model, model_from
 from mtl.settings import RunSettings
+from mtl.tasks import HeadOptions
 
 from edge_mtl.errors import BuildError
 
@@ -128,7 +129,7 @@ def test_folded_for_one_size_it_is_refused_at_a_larger_one() -> None:
 
 def test_linear_depth_is_free_in_training_and_metres_above_zero_afterwards() -> None:
     torch.manual_seed(0)
-    model = build_model("test_resnet", tasks=("depth",), decoder="aspp", depth_output="linear")
+    model = build_model("test_resnet", tasks=("depth",), decoder="aspp", options=HeadOptions(depth_output="linear"))
     assert 1.5 < float(model(torch.rand(2, 3, 64, 96))["depth"].detach().mean()) < 3.5
     with torch.no_grad():
         model.decoder.heads["depth"].output.bias.fill_(-1.0)

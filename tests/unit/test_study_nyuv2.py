@@ -13,7 +13,7 @@ import prepare_nyuv2
 import pytest
 import validate_dataset
 from mtl.config import ConfigError, parse_config
-from mtl.datasets.augment import apply_view, whole_view
+from mtl.datasets.augment import whole_view
 from mtl.datasets.loader import BatchPlan, StepBatches
 from mtl.datasets.nyuv2 import DatasetError, DatasetMissing, NyuRequest
 from mtl.datasets.nyuv2.axes import NormalAxes, detect_axes
@@ -25,6 +25,7 @@ from mtl.datasets.sources import held_out_frames, train_frames
 from mtl.settings import AugmentSettings, DataSettings, Stage
 
 from tests.nyu_files import SIZE, box_frame, stored_normals, write_folder
+from tests.nyu_frames import view_arrays
 
 SIGNS = [(x, y, z) for x in (1, -1) for y in (1, -1) for z in (1, -1)]
 STAGE = Stage(height=32, width=64, steps=4, batch=2)
@@ -47,9 +48,9 @@ def data(root: Path, **changes: object) -> DataSettings:
 
 def same_frame(found, expected) -> None:  # type: ignore[no-untyped-def]
     np.testing.assert_array_equal(found.image, expected.image)
-    np.testing.assert_array_equal(found.label, expected.label)
-    np.testing.assert_allclose(found.depth_m, expected.depth_m, rtol=1e-3)
-    np.testing.assert_allclose(found.normals, expected.normals, atol=2e-3)
+    np.testing.assert_array_equal(found.truths["segmentation"], expected.truths["segmentation"])
+    np.testing.assert_allclose(found.truths["depth"], expected.truths["depth"], rtol=1e-3)
+    np.testing.assert_allclose(found.truths["normals"], expected.truths["normals"], atol=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_frames_are_the_same_whatever_the_dtypes(tmp_path: Path, kinds: dict[str
     for part, first in (("train", 0), ("val", 100)):
         source = NyuRequest(str(root), part).open(workers=2, progress=True)  # type: ignore[arg-type]
         for index, frame in enumerate(source[index] for index in range(len(source))):
-            assert [a.dtype for a in (frame.image, frame.label, frame.depth_m, frame.normals)] == ["u1", "u1", "f4", "f4"]
+            assert [a.dtype for a in (frame.image, *frame.truths.values())] == ["u1", "u1", "f4", "f4"]
             same_frame(frame, box_frame(index + first))
 
 
@@ -81,10 +82,10 @@ def test_every_combination_of_signs_is_detected_and_undone(tmp_path: Path, signs
 
 def test_all_48_signed_permutations_are_told_apart() -> None:
     frames = [box_frame(number) for number in range(4)]
-    references = [normals_of_depth(frame.depth_m, frame.intrinsics) for frame in frames]
+    references = [normals_of_depth(frame.truths["depth"], frame.intrinsics) for frame in frames]
     for order, signs in itertools.product(itertools.permutations((0, 1, 2)), SIGNS):
         axes = NormalAxes(order, signs)  # type: ignore[arg-type]
-        found = detect_axes(zip([stored_normals(frame.normals, axes) for frame in frames], references, strict=True))
+        found = detect_axes(zip([stored_normals(frame.truths["normals"], axes) for frame in frames], references, strict=True))
         assert found.axes == axes
         assert found.cosine > 0.9
         assert found.cosine - found.runner_up_cosine > 0.1
@@ -95,7 +96,7 @@ def test_axes_are_not_guessed_where_the_frames_cannot_tell() -> None:
     random = np.random.default_rng(0).normal(size=(*SIZE, 3)).astype(np.float32)
     random /= np.linalg.norm(random, axis=-1, keepdims=True)
     frame = box_frame(0)
-    reference = normals_of_depth(frame.depth_m, frame.intrinsics)
+    reference = normals_of_depth(frame.truths["depth"], frame.intrinsics)
     with pytest.raises(DatasetError, match="unclear"):
         detect_axes([(random, reference)])
     frontal = np.zeros((*SIZE, 3), np.float32)
@@ -208,8 +209,8 @@ def test_unknown_values_are_invalid_not_numbers(own_folder: Path) -> None:
         array[3, 4] = spoilt
         np.save(path, array)
     frame = NyuRequest(str(own_folder), "val").open()[0]
-    assert frame.depth_m[3, 4] == 0
-    assert (frame.normals[3, 4] == 0).all()
+    assert frame.truths["depth"][3, 4] == 0
+    assert (frame.truths["normals"][3, 4] == 0).all()
     assert {check.name for check in inspect(own_folder).checks if check.problems} == {"depth", "normal"}
 
 
@@ -217,7 +218,7 @@ def test_short_normals_are_made_unit_and_the_check_says_what_they_cost(own_folde
     for path in (own_folder / "train" / "normal").iterdir():
         np.save(path, np.load(path) * 0.9)
     frame = NyuRequest(str(own_folder), "train").open()[0]
-    length = np.linalg.norm(frame.normals, axis=-1)
+    length = np.linalg.norm(frame.truths["normals"], axis=-1)
     assert set(np.unique(length.round(5))) == {0.0, 1.0}
     note = next(check for check in inspect(own_folder).checks if check.name == "normal").note
     assert "LibMTL's metric does not" in note
@@ -271,11 +272,11 @@ def test_batches_come_from_the_folder(folder: Path, mode: str) -> None:
 def test_targets_without_the_canonical_camera_are_the_files_own(folder: Path) -> None:
     frame = NyuRequest(str(folder), "train").open()[0]
     view = whole_view(SIZE, aspect=SIZE[1] / SIZE[0])
-    _, _, depth, normals, camera = apply_view(frame, view, size=SIZE, canonical=False)
-    np.testing.assert_array_equal(depth, frame.depth_m)
-    np.testing.assert_array_equal(normals, frame.normals)
+    _, _, depth, normals, camera = view_arrays(frame, view, size=SIZE, canonical=False)
+    np.testing.assert_array_equal(depth, frame.truths["depth"])
+    np.testing.assert_array_equal(normals, frame.truths["normals"])
     assert camera == pytest.approx(frame.intrinsics)
-    _, _, canonical, *_ = apply_view(frame, view, size=SIZE, canonical=True)
+    _, _, canonical, *_ = view_arrays(frame, view, size=SIZE, canonical=True)
     assert not np.array_equal(canonical, depth)  # the switch does something
 
 

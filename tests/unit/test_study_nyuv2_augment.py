@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from mtl.datasets.augment import View, apply_view, draw_view, jitter
+from mtl.datasets.augment import View, draw_view, jitter
 from mtl.datasets.frame import Frame
 from mtl.datasets.nyuv2.surface import normals_of_depth
 from mtl.datasets.rooms import render_room
@@ -13,6 +13,7 @@ from mtl.settings import AugmentSettings
 from torch.nn import functional as F
 
 from tests.nyu_files import SIZE, box_frame
+from tests.nyu_frames import nyu_frame, view_arrays
 
 LIBMTL = AugmentSettings(mode="libmtl")
 ASPECT = SIZE[1] / SIZE[0]
@@ -25,7 +26,7 @@ def noisy_frame() -> Frame:
     normals = rng.normal(size=(*SIZE, 3)).astype(np.float32)
     normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
     label, depth = rng.integers(0, 13, SIZE).astype(np.uint8), rng.uniform(0, 9, SIZE).astype(np.float32)
-    return Frame(image, label, depth, normals, frame.intrinsics)
+    return nyu_frame(image, label, depth, normals, frame.intrinsics)
 
 
 def reference(frame: Frame, view: View) -> tuple[np.ndarray, ...]:
@@ -33,9 +34,9 @@ def reference(frame: Frame, view: View) -> tuple[np.ndarray, ...]:
     top, left, high, wide = view.window
     stacks = {
         "image": torch.from_numpy(frame.image).permute(2, 0, 1).float() / 255,
-        "label": torch.from_numpy(frame.label)[None].float(),
-        "depth": torch.from_numpy(frame.depth_m)[None],
-        "normal": torch.from_numpy(frame.normals).permute(2, 0, 1),
+        "label": torch.from_numpy(frame.truths["segmentation"])[None].float(),
+        "depth": torch.from_numpy(frame.truths["depth"])[None],
+        "normal": torch.from_numpy(frame.truths["normals"]).permute(2, 0, 1),
     }
     made = {}
     for name, stack in stacks.items():
@@ -62,7 +63,7 @@ def angles(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> np.ndarr
 def test_libmtl_views_equal_the_same_operations_in_torch(seed: int) -> None:
     frame = noisy_frame()
     view = draw_view(SIZE, np.random.default_rng(seed), LIBMTL, aspect=ASPECT)
-    image, label, depth, normals, _ = apply_view(frame, view, size=SIZE, canonical=False)
+    image, label, depth, normals, _ = view_arrays(frame, view, size=SIZE, canonical=False)
     expected_image, expected_label, expected_depth, expected_normals = reference(frame, view)
     assert np.abs(image / 255 - expected_image).max() <= 0.5 / 255 + 1e-5
     np.testing.assert_array_equal(label, expected_label)
@@ -73,9 +74,9 @@ def test_libmtl_views_equal_the_same_operations_in_torch(seed: int) -> None:
 def test_the_comparison_with_torch_can_fail() -> None:
     frame = noisy_frame()
     here, beside = View((4, 6, 32, 42), False, 1.5), View((4, 7, 32, 42), False, 1.5)
-    image, *_ = apply_view(frame, here, size=SIZE, canonical=False)
+    image, *_ = view_arrays(frame, here, size=SIZE, canonical=False)
     assert np.abs(image / 255 - reference(frame, beside)[0]).max() > 0.1
-    consistent, *_ = apply_view(frame, View(here.window), size=SIZE, canonical=False)
+    consistent, *_ = view_arrays(frame, View(here.window), size=SIZE, canonical=False)
     assert np.abs(consistent / 255 - reference(frame, here)[0]).max() > 0.1  # corners are not aligned there
 
 
@@ -101,8 +102,8 @@ def test_libmtl_leaves_the_photometry_alone() -> None:
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_libmtl_targets_at_a_phase_are_the_full_ones_at_those_pixels(phase: tuple[int, int], mirrored: bool) -> None:
     frame, view = noisy_frame(), View((9, 3, 32, 42), mirrored, 1.5)
-    full = apply_view(frame, view, size=SIZE, canonical=False)
-    few = apply_view(frame, view, size=SIZE, stride=4, phase=phase, canonical=False)
+    full = view_arrays(frame, view, size=SIZE, canonical=False)
+    few = view_arrays(frame, view, size=SIZE, stride=4, phase=phase, canonical=False)
     at = np.s_[phase[0] :: 4, phase[1] :: 4]
     np.testing.assert_array_equal(few[0], full[0])
     for some, everything in zip(few[1:4], full[1:4], strict=True):
@@ -112,18 +113,18 @@ def test_libmtl_targets_at_a_phase_are_the_full_ones_at_those_pixels(phase: tupl
 @pytest.fixture(scope="module")
 def rooms() -> list[Frame]:
     made = [render_room(seed, 96, 128) for seed in range(4)]
-    return [Frame(room.image, room.label, room.depth_m, room.normals, room.intrinsics) for room in made]
+    return [nyu_frame(room.image, room.label, room.depth_m, room.normals, room.intrinsics) for room in made]
 
 
 def zoomed(
     frame: Frame, seed: int, zoom: float, *, libmtl: bool, mirrored: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Depth, normals, those of the depth for the camera that the view claims, and that camera's focal length."""
-    size, rng = frame.label.shape, np.random.default_rng(seed)
+    size, rng = frame.size, np.random.default_rng(seed)
     high, wide = int(size[0] / zoom), int(size[1] / zoom)
     window = (int(rng.integers(size[0] - high + 1)), int(rng.integers(size[1] - wide + 1)), high, wide)
     view = View(window, mirrored, zoom if libmtl else 0.0)
-    _, _, depth, normals, camera = apply_view(frame, view, size=size, canonical=False)
+    _, _, depth, normals, camera = view_arrays(frame, view, size=size, canonical=False)
     return depth, normals, normals_of_depth(depth, camera), camera[0]
 
 
@@ -148,11 +149,11 @@ def test_the_consistent_mode_keeps_normals_those_of_the_depth_and_libmtl_is_ten_
 def test_the_formula_of_the_consistent_mode() -> None:
     frame = box_frame(1)
     camera = (frame.intrinsics[0], frame.intrinsics[0], (SIZE[1] - 1) / 2, (SIZE[0] - 1) / 2)
-    frame = Frame(frame.image, frame.label, frame.depth_m, frame.normals, camera)
+    frame = nyu_frame(frame.image, frame.truths["segmentation"], frame.truths["depth"], frame.truths["normals"], camera)
     view = View((8, 11, 32, 43))  # centred to half a pixel, so the principal point hardly moves
     zoom = SIZE[0] / 32
-    _, _, depth, normals, _ = apply_view(frame, view, size=SIZE, canonical=False)
-    _, _, unscaled, unbent, _ = apply_view(frame, View(view.window, False, 1.0), size=SIZE, canonical=False)
+    _, _, depth, normals, _ = view_arrays(frame, view, size=SIZE, canonical=False)
+    _, _, unscaled, unbent, _ = view_arrays(frame, View(view.window, False, 1.0), size=SIZE, canonical=False)
     expected = unbent * np.array([1, 1, zoom])
     inside = (np.abs(unscaled / zoom / np.maximum(depth, 1e-6) - 1) < 0.05) & (np.linalg.norm(unbent, axis=-1) > 0.999)
     assert inside.mean() > 0.7

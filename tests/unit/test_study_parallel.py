@@ -17,6 +17,8 @@ from mtl.parallel import ALONE, Parallel, ParallelError, PeerFailed, launched
 from mtl.settings import AugmentSettings, RunSettings
 
 from edge_mtl.errors import BuildError
+from edge_mtl.tasks import NYU_TASKS
+from tests.nyu_frames import nyu_frame
 from tests.tiny_training import made_up_batch, tiny_settings, tiny_training, together
 
 FROZEN = {"optimizer.batch_norm": "frozen", "losses.class_weights": "true", "losses.label_smoothing": "0.1"}
@@ -182,6 +184,8 @@ def test_synced_statistics_are_refused_without_gpus() -> None:
 class Numbered:
     """Frames that show their number."""
 
+    tasks = NYU_TASKS
+
     def open(self) -> Numbered:
         return self
 
@@ -189,13 +193,11 @@ class Numbered:
         return 8
 
     def __getitem__(self, index: int) -> Any:
-        from mtl.datasets.frame import Frame
-
         shape = (32, 64)
         normals = np.zeros((*shape, 3), np.float32)
         normals[..., 2] = -1.0
         image, label = np.full((*shape, 3), 30 * index, np.uint8), np.full(shape, index, np.uint8)
-        return Frame(image, label, np.full(shape, 1.0 + index, np.float32), normals, (60.0, 60.0, 31.5, 15.5))
+        return nyu_frame(image, label, np.full(shape, 1.0 + index, np.float32), normals, (60.0, 60.0, 31.5, 15.5))
 
 
 def test_the_parts_of_a_batch_are_the_batch() -> None:

@@ -8,11 +8,16 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import torch
+from mtl.config import parse_config
+from mtl.models.configured import tasks_of
 from mtl.settings import LossSettings, Stage
+from mtl.tasks import chosen_tasks
 from mtl.weighting import Weighting, WeightingError, make_weighting
 from torch import Tensor, nn
 
-from edge_mtl.tasks import TASK_NAMES
+from edge_mtl.tasks import NYU_TASKS
+
+TASK_NAMES = tuple(NYU_TASKS)
 
 BY_VALUE = ("fixed", "uncertainty", "dwa", "rlw", "gls", "famo")
 BY_GRADIENT = ("pcgrad", "cagrad", "nash_mtl", "imtl_g", "mgda", "aligned_mtl", "upgrad")
@@ -66,15 +71,15 @@ def advance(toy: Toy, weighting: Weighting, optimizer: torch.optim.Optimizer, st
 
 def test_fixed_weights_multiply() -> None:
     losses = losses_of(1.0, 2.0, 3.0)
-    report = weighting_of("fixed", depth=2.0, normals=0.5).backward(losses)
+    report = weighting_of("fixed", weights={"depth": 2.0, "normals": 0.5}).backward(losses)
     assert report.total == pytest.approx(1 + 2 * 2 + 0.5 * 3)
     assert report.weights == {"segmentation": 1.0, "depth": 2.0, "normals": 0.5}
     assert gradients(losses) == [1.0, 2.0, 0.5]
 
 
 def test_a_stage_names_its_own_weights_and_the_settings_fill_the_gaps() -> None:
-    weighting = weighting_of("fixed", depth=2.0)
-    weighting.weigh(Stage(height=32, width=32, steps=1, normals=3.0))
+    weighting = weighting_of("fixed", weights={"depth": 2.0})
+    weighting.weigh(Stage(height=32, width=32, steps=1, weights={"normals": 3.0}))
     assert weighting.backward(losses_of(1.0, 1.0, 1.0)).weights == {"segmentation": 1.0, "depth": 2.0, "normals": 3.0}
 
 
@@ -86,7 +91,7 @@ def test_one_task_alone_is_not_weighed(name: str) -> None:
 
 
 def test_uncertainty_is_kendalls_sum_at_the_given_weights_and_learns() -> None:
-    weighting = weighting_of("uncertainty", depth=2.0)
+    weighting = weighting_of("uncertainty", weights={"depth": 2.0})
     with torch.no_grad():
         weighting.log_variance.copy_(torch.tensor([0.3, -0.2, 1.0]))  # type: ignore[operator]
     losses = losses_of(1.0, 2.0, 3.0)
@@ -332,6 +337,8 @@ def test_the_settings_name_every_method_and_no_other() -> None:
         weighting_of("pcgrda")
 
 
-def test_tasks_come_in_one_order_whatever_the_model_says() -> None:
+def test_tasks_come_in_one_order_whatever_the_settings_say() -> None:
     for order in itertools.permutations(TASK_NAMES):
-        assert make_weighting(LossSettings(), tasks=order).tasks == TASK_NAMES
+        chosen = chosen_tasks(NYU_TASKS, order)
+        assert make_weighting(LossSettings(), tasks=tuple(chosen)).tasks == TASK_NAMES
+        assert tuple(tasks_of(parse_config({"model": {"tasks": list(order)}}))) == TASK_NAMES

@@ -16,7 +16,9 @@ from mtl.weighting.gradient_weighting import GradientWeighting
 from mtl.weighting.gradients import backward_to, encoder_backward, gramian, task_gradients
 from torch import Tensor, nn
 
-from edge_mtl.tasks import TASK_NAMES
+from edge_mtl.tasks import NYU_TASKS
+
+TASK_NAMES = tuple(NYU_TASKS)
 
 pytest.importorskip("torchjd")
 

@@ -62,7 +62,7 @@ def own_bundle(tiny_bundle: Bundle, tmp_path: Path) -> Bundle:
 
 @pytest.fixture
 def graph(own_bundle: Bundle) -> str:
-    return own_bundle.manifest.files[OPTIMIZED_ONNX].sha256
+    return own_bundle.entry(OPTIMIZED_ONNX).sha256
 
 
 @pytest.fixture

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from mtl.datasets.augment import View, apply_view, draw_view, jitter, whole_view
+from mtl.datasets.augment import View, draw_view, jitter, whole_view
 from mtl.datasets.frame import Frame
 from mtl.geometry import canonical_intrinsics, intrinsics_matrix
 from mtl.settings import AugmentSettings
+
+from tests.nyu_frames import nyu_frame, view_arrays
 
 HEIGHT, WIDTH = 96, 128
 SIZE = (HEIGHT, WIDTH)
@@ -23,7 +25,7 @@ def slanted_plane() -> Frame:
     image = np.stack([2 * u, 2 * v, np.full_like(u, 90)], -1).clip(0, 255).astype(np.uint8)
     label = ((u // 16 + v // 16) % 13).astype(np.uint8)
     normals = np.where(known[..., None], NORMAL, 0).astype(np.float32)
-    return Frame(image, label, np.where(known, depth, 0).astype(np.float32), normals, CAMERA)
+    return nyu_frame(image, label, np.where(known, depth, 0).astype(np.float32), normals, CAMERA)
 
 
 def rays(camera: tuple[float, float, float, float], size: tuple[int, int]) -> np.ndarray:
@@ -37,7 +39,7 @@ def test_a_plane_stays_a_plane_after_mirror_and_zoom(seed: int, canonical: bool)
     frame = slanted_plane()
     settings = AugmentSettings(scale=(1.0, 1.5), scale_probability=1.0)
     view = draw_view(SIZE, np.random.default_rng(seed), settings, aspect=WIDTH / HEIGHT)
-    _, _, depth, normals, camera = apply_view(frame, view, size=SIZE, canonical=canonical)
+    _, _, depth, normals, camera = view_arrays(frame, view, size=SIZE, canonical=canonical)
     used = canonical_intrinsics(*SIZE) if canonical else camera
     known = (depth > 0) & (np.abs(normals).sum(-1) > 0)
     offsets = ((rays(used, SIZE) * depth[..., None]) * normals).sum(-1)[known]
@@ -48,11 +50,11 @@ def test_a_plane_stays_a_plane_after_mirror_and_zoom(seed: int, canonical: bool)
 
 def test_mirroring_is_exact() -> None:
     frame = slanted_plane()
-    image, label, depth, normals, camera = apply_view(frame, View((0, 0, HEIGHT, WIDTH), True), size=SIZE, canonical=False)
+    image, label, depth, normals, camera = view_arrays(frame, View((0, 0, HEIGHT, WIDTH), True), size=SIZE, canonical=False)
     np.testing.assert_array_equal(image, frame.image[:, ::-1])
-    np.testing.assert_array_equal(label, frame.label[:, ::-1])
-    np.testing.assert_array_equal(depth, frame.depth_m[:, ::-1])
-    np.testing.assert_array_equal(normals, frame.normals[:, ::-1] * np.array([-1, 1, 1], np.float32))
+    np.testing.assert_array_equal(label, frame.truths["segmentation"][:, ::-1])
+    np.testing.assert_array_equal(depth, frame.truths["depth"][:, ::-1])
+    np.testing.assert_array_equal(normals, frame.truths["normals"][:, ::-1] * np.array([-1, 1, 1], np.float32))
     assert camera == (110.0, 112.0, WIDTH - 1 - 61.0, 49.5)
 
 
@@ -60,7 +62,7 @@ def test_mirroring_is_exact() -> None:
 def test_image_and_labels_show_the_same_place(seed: int) -> None:
     frame = slanted_plane()
     view = draw_view(SIZE, np.random.default_rng(seed), AugmentSettings(scale_probability=1.0), aspect=WIDTH / HEIGHT)
-    image, label, *_ = apply_view(frame, view, size=SIZE)
+    image, label, *_ = view_arrays(frame, view, size=SIZE)
     u, v = image[..., 0] / 2, image[..., 1] / 2
     inside = (np.abs(u % 16 - 8) < 6) & (np.abs(v % 16 - 8) < 6)
     expected = ((u // 16 + v // 16) % 13).astype(np.uint8)
@@ -71,8 +73,8 @@ def test_image_and_labels_show_the_same_place(seed: int) -> None:
 def test_targets_at_a_phase_are_the_full_ones_at_those_pixels(phase: tuple[int, int]) -> None:
     frame = slanted_plane()
     view = View((5, 9, 77, 101), True)
-    _, label, depth, normals, _ = apply_view(frame, view, size=SIZE)
-    _, few_label, few_depth, few_normals, _ = apply_view(frame, view, size=SIZE, stride=4, phase=phase)
+    _, label, depth, normals, _ = view_arrays(frame, view, size=SIZE)
+    _, few_label, few_depth, few_normals, _ = view_arrays(frame, view, size=SIZE, stride=4, phase=phase)
     at = np.s_[phase[0] :: 4, phase[1] :: 4]
     np.testing.assert_array_equal(few_label, label[at])
     np.testing.assert_array_equal(few_depth, depth[at])
@@ -81,7 +83,7 @@ def test_targets_at_a_phase_are_the_full_ones_at_those_pixels(phase: tuple[int, 
 
 def test_a_larger_room_is_reduced_with_its_intrinsics() -> None:
     frame = slanted_plane()
-    _, _, depth, normals, camera = apply_view(frame, whole_view(SIZE, aspect=4 / 3), size=(32, 64 - 64 // 3), canonical=False)
+    _, _, depth, normals, camera = view_arrays(frame, whole_view(SIZE, aspect=4 / 3), size=(32, 64 - 64 // 3), canonical=False)
     assert depth.shape == (32, 43)
     known = depth > 0
     offsets = ((rays(camera, depth.shape) * depth[..., None]) * normals).sum(-1)[known]

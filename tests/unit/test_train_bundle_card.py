@@ -17,6 +17,7 @@ from mtl.models.configured import model_from
 from rich.console import Console
 
 from edge_mtl.tasks import NYU13_CLASSES
+from tests.nyu_frames import nyu_frame
 
 QUICK = Path(__file__).parents[2] / "train" / "configs" / "rooms-quick.toml"
 SIZE = (32, 64)
@@ -33,7 +34,7 @@ def frame() -> Frame:
     label = np.repeat(np.array([[0, 3]], np.uint8), SIZE[1] // 2, axis=1).repeat(SIZE[0], axis=0)
     normals = np.zeros((*SIZE, 3), np.float32)
     normals[..., 2] = -1
-    return Frame(np.zeros((*SIZE, 3), np.uint8), label, np.full(SIZE, 2.0, np.float32), normals, (60.0, 60.0, 31.5, 15.5))
+    return nyu_frame(np.zeros((*SIZE, 3), np.uint8), label, np.full(SIZE, 2.0, np.float32), normals, (60.0, 60.0, 31.5, 15.5))
 
 
 def everything_is_class_three(images: np.ndarray) -> Mapping[str, torch.Tensor]:

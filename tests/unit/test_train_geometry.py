@@ -7,16 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mtl.geometry import (
+    Intrinsics,
     canonical_intrinsics,
     crop_and_resize_intrinsics,
-    from_canonical,
+    depth_for_camera,
     intrinsics_matrix,
     mirror_intrinsics,
-    to_canonical,
+    normals_for_camera,
 )
 
 SIZE = (24, 32)
 focals = st.floats(10, 80)
+
+
+def to_canonical(
+    depth: np.ndarray, normals: np.ndarray, camera: Intrinsics, canonical: Intrinsics
+) -> tuple[np.ndarray, np.ndarray]:
+    cameras = {"seen_by": camera, "wanted": canonical}
+    return depth_for_camera(depth, **cameras), normals_for_camera(normals, **cameras)
 
 
 def plane(normal: tuple[float, float, float], offset_m: float, intrinsics: tuple[float, float, float, float]) -> np.ndarray:
@@ -42,7 +50,7 @@ def test_canonical_space_and_back_is_the_identity(fx: float, fy: float, cx: floa
     depth = np.full(SIZE, 2.5, np.float32)
     normals = np.broadcast_to(normal, (*SIZE, 3)).astype(np.float32)
     there = to_canonical(depth, normals, camera, canonical)
-    back = from_canonical(*there, camera, canonical)
+    back = to_canonical(*there, canonical, camera)
     np.testing.assert_allclose(back[0], depth, rtol=1e-5)
     np.testing.assert_allclose(back[1], normals, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(there[1], axis=-1), 1, atol=1e-5)

@@ -14,6 +14,9 @@ from mtl.geometry import canonical_intrinsics
 from mtl.schedule import learning_rate
 from mtl.settings import AugmentSettings, OptimizerSettings
 
+from edge_mtl.tasks import NYU_TASKS
+from tests.nyu_frames import nyu_frame
+
 CAMERA = (30.0, 30.0, 31.5, 15.5)
 
 
@@ -22,6 +25,7 @@ class Numbered:
     """Frames whose label is their number."""
 
     count: int
+    tasks = NYU_TASKS
 
     def open(self) -> Numbered:
         return self
@@ -33,7 +37,7 @@ class Numbered:
         image = np.random.default_rng(index).integers(0, 255, (32, 64, 3), np.uint8)
         normals = np.zeros((32, 64, 3), np.float32)
         normals[..., 2] = -1
-        return Frame(image, np.full((32, 64), index, np.uint8), np.full((32, 64), 2.0, np.float32), normals, CAMERA)
+        return nyu_frame(image, np.full((32, 64), index, np.uint8), np.full((32, 64), 2.0, np.float32), normals, CAMERA)
 
 
 def plan(*, seed: int = 1, stage: int = 0, stride: int = 4) -> BatchPlan:

@@ -9,11 +9,12 @@ import pytest
 import torch
 from mtl.config import ConfigError, apply_overrides, describe, parse_config
 from mtl.datasets.nyuv2.layout import FRAMES
+from mtl.datasets.nyuv2.source import NYUV2_TRAIN
 from mtl.ema import Ema
 from mtl.machine import prepared
 from mtl.parallel import Parallel
 from mtl.schedule import learning_rate
-from mtl.settings import NYUV2_TRAIN, LoopSettings, OptimizerSettings, RunSettings
+from mtl.settings import LoopSettings, OptimizerSettings, RunSettings
 
 from edge_mtl.errors import BackendUnavailable
 from tests.tiny_training import made_up_batch, tiny_settings, tiny_training

@@ -5,11 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from mtl.losses import MultiTaskLoss, at_phase, depth_loss, normal_loss, segmentation_loss
+from mtl.losses import MultiTaskLoss
 from mtl.settings import LossSettings
+from mtl.tasks import chosen_tasks
+from mtl.tasks.depth import depth_loss
+from mtl.tasks.head import at_phase
+from mtl.tasks.labels import labels_loss
+from mtl.tasks.normals import normals_loss
 from torch.nn import functional as F
 
-from edge_mtl.tasks import TASK_NAMES
+from edge_mtl.tasks import NYU_TASKS
+
+TASK_NAMES = tuple(NYU_TASKS)
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(2, 13, 4, 6)).astype(np.float32)
@@ -36,7 +43,7 @@ def test_cross_entropy_skips_void() -> None:
             total += np.log(np.exp(logits).sum()) - logits[LABEL[b, y, x]]
             count += 1
     logits, label = torched(LOGITS, LABEL)
-    assert float(segmentation_loss(logits, label.long())) == pytest.approx(total / count, rel=1e-5)
+    assert float(labels_loss(logits, label.long())) == pytest.approx(total / count, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["log_l1", "relative_l1", "l1"])
@@ -57,15 +64,15 @@ def test_the_normal_loss_is_one_minus_cosine_over_known_normals() -> None:
         if g.any():
             total += 1 - (p / np.linalg.norm(p)) @ g
             count += 1
-    assert float(normal_loss(*torched(NORMALS, TRUE_NORMALS))) == pytest.approx(total / count, rel=1e-5)
+    assert float(normals_loss(*torched(NORMALS, TRUE_NORMALS))) == pytest.approx(total / count, rel=1e-5)
 
 
 def test_a_batch_without_any_truth_gives_zero_loss_and_finite_gradients() -> None:
     logits, depth, normals = (torch.from_numpy(a.copy()).requires_grad_() for a in (LOGITS, DEPTH, NORMALS))
     losses = [
-        segmentation_loss(logits, torch.full((2, 4, 6), 255)),
+        labels_loss(logits, torch.full((2, 4, 6), 255)),
         depth_loss(depth, torch.zeros(2, 4, 6), kind="log_l1"),
-        normal_loss(normals, torch.zeros(2, 4, 6, 3)),
+        normals_loss(normals, torch.zeros(2, 4, 6, 3)),
     ]
     torch.stack(losses).sum().backward()
     assert [float(loss.detach()) for loss in losses] == [0, 0, 0]
@@ -88,7 +95,7 @@ def test_phase_supervision_is_full_supervision_on_average() -> None:
     depth = torch.from_numpy(RNG.uniform(1, 5, (2, 16, 24)).astype(np.float32))
     normals = F.normalize(torch.from_numpy(RNG.normal(size=(2, 16, 24, 3)).astype(np.float32)), dim=-1)
     targets = dict(zip(TASK_NAMES, (label, depth, normals), strict=True))
-    loss = MultiTaskLoss(LossSettings(), tasks=TASK_NAMES, stride=4)
+    loss = MultiTaskLoss(LossSettings(), NYU_TASKS, stride=4)
     full = loss(maps, targets, None)
     for task in TASK_NAMES:
         phases = [
@@ -102,6 +109,6 @@ def test_phase_supervision_is_full_supervision_on_average() -> None:
 def test_only_the_tasks_of_the_model_have_a_loss() -> None:
     maps = dict(zip(TASK_NAMES, torched(LOGITS, DEPTH, NORMALS), strict=True))
     targets = dict(zip(TASK_NAMES, torched(LABEL, TRUE_DEPTH, TRUE_NORMALS), strict=True))
-    losses = MultiTaskLoss(LossSettings(), tasks=("normals", "depth"), stride=1)(maps, targets, None)
+    losses = MultiTaskLoss(LossSettings(), chosen_tasks(NYU_TASKS, ("normals", "depth")), stride=1)(maps, targets, None)
     assert list(losses) == ["depth", "normals"]
-    assert float(losses["normals"]) == float(normal_loss(maps["normals"], targets["normals"]))
+    assert float(losses["normals"]) == float(normals_loss(maps["normals"], targets["normals"]))

@@ -25,10 +25,11 @@ from edge_mtl.quantization.quantize import calibrate, choose_ranges, insert_qdq,
 from edge_mtl.quantization.ranges import Range
 from edge_mtl.quantization.recipes import CPU_INT8, TENSORRT_INT8, Recipe, Target, Weights, load_recipe
 from edge_mtl.quantization.weights import LayerArrays, quantize_layer
+from edge_mtl.tasks import NYU_TASKS
 from tests.bundles import make_image
 from tests.transformers import HEIGHT, WIDTH, transformer_block
 
-TASKS = ("normals",)
+TASKS = {"normals": NYU_TASKS["normals"]}
 FRAMES = [make_image(index, height=HEIGHT, width=WIDTH) for index in range(6)]
 TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino", "tensorrt")
 
@@ -76,7 +77,7 @@ def with_bits(graph: bytes, bits: int) -> bytes:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_network_without_rounding_is_the_graph_for_any_batch(graphs: Mapping[Target, bytes], target: Target) -> None:
-    network = QatNetwork(graphs[target], tasks=TASKS)
+    network = QatNetwork(graphs[target], specs=TASKS)
     with torch.no_grad(), network.in_floats():
         found = network(planes(0, 1, 2))["normals"]
     assert distance(found.numpy(), answers(transformer_block(), planes(0, 1, 2))) < 1e-5
@@ -89,7 +90,7 @@ def test_the_int8_graph_answers_as_the_network_that_was_trained_and_unlike_fp32(
 ) -> None:
     if target == "openvino" and bits == 8 and products_saturate():
         pytest.skip("OpenVINO saturates with weights of 8 bits on this processor, and is never given them")
-    network = QatNetwork(with_bits(graphs[target], bits), tasks=TASKS)
+    network = QatNetwork(with_bits(graphs[target], bits), specs=TASKS)
     with torch.no_grad():
         trained = network(planes(0, 1))["normals"].numpy()
     runtime = "openvino" if target == "openvino" else "onnxruntime"
@@ -99,7 +100,7 @@ def test_the_int8_graph_answers_as_the_network_that_was_trained_and_unlike_fp32(
 
 def test_ranges_other_than_those_trained_with_are_told_apart(graphs: Mapping[Target, bytes]) -> None:
     """The positive control of the test above: the comparison would see a range that is lost on the way."""
-    network = QatNetwork(graphs["onnxruntime"], tasks=TASKS)
+    network = QatNetwork(graphs["onnxruntime"], specs=TASKS)
     with torch.no_grad():
         trained = network(planes(0, 1))["normals"].numpy()
     model = onnx.load_model_from_string(network.graph())
@@ -186,7 +187,7 @@ def test_fine_tuning_brings_the_rounded_network_nearer_to_the_truth() -> None:
     harsh = {name: Range(item.low * 0.75, item.high * 0.75) for name, item in learned.ranges.items()}
     write_learned(model, replace(learned, ranges=harsh))
     cut = model.SerializeToString()
-    network = QatNetwork(cut, tasks=TASKS).train()
+    network = QatNetwork(cut, specs=TASKS).train()
     truth = torch.from_numpy(answers(transformer_block(), planes(0, 1, 2, 3)))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     errors = []
@@ -202,7 +203,7 @@ def test_fine_tuning_brings_the_rounded_network_nearer_to_the_truth() -> None:
 
 
 def test_the_teacher_stays_what_the_network_was_and_answers_in_training_only(graphs: Mapping[Target, bytes]) -> None:
-    network = QatNetwork(graphs["onnxruntime"], tasks=TASKS)
+    network = QatNetwork(graphs["onnxruntime"], specs=TASKS)
     assert set(network.train()(planes(0))) == {"normals"}
     with torch.no_grad(), network.in_floats():
         before = network(planes(0))["normals"]
@@ -210,7 +211,7 @@ def test_the_teacher_stays_what_the_network_was_and_answers_in_training_only(gra
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.01)
-    again = QatNetwork.from_state({name: value.clone() for name, value in network.state_dict().items()}, tasks=TASKS)
+    again = QatNetwork.from_state({name: value.clone() for name, value in network.state_dict().items()}, specs=TASKS)
     for learner in (network, again.train()):
         found = learner(planes(0))
         assert torch.equal(found[TAUGHT + "normals"], before)
@@ -222,7 +223,7 @@ def test_the_teacher_stays_what_the_network_was_and_answers_in_training_only(gra
 
 
 def taught_loss(share: float) -> TaughtLoss:
-    return TaughtLoss(LossSettings(), tasks=("segmentation", "depth", "normals"), stride=1, share=share)
+    return TaughtLoss(LossSettings(), NYU_TASKS, stride=1, share=share)
 
 
 def test_the_loss_is_the_distance_from_the_teacher_and_from_labels_by_their_shares() -> None:
@@ -239,7 +240,7 @@ def test_the_loss_is_the_distance_from_the_teacher_and_from_labels_by_their_shar
     assert all(abs(float(value)) < 1e-6 for value in alike.values())
     apart, labels = taught_loss(1.0)(taught, targets, None), taught_loss(1.0)(found, targets, None)
     assert all(float(value) > 1e-3 for value in apart.values())
-    expected = MultiTaskLoss(LossSettings(), tasks=("segmentation", "depth", "normals"), stride=1)(found, targets, None)
+    expected = MultiTaskLoss(LossSettings(), NYU_TASKS, stride=1)(found, targets, None)
     assert labels == expected
     mixed = taught_loss(0.25)(taught, targets, None)
     for name, value in mixed.items():
@@ -247,16 +248,16 @@ def test_the_loss_is_the_distance_from_the_teacher_and_from_labels_by_their_shar
 
 
 def test_a_network_comes_back_whole_from_its_state(graphs: Mapping[Target, bytes]) -> None:
-    network = QatNetwork(graphs["tensorrt"], tasks=TASKS)
+    network = QatNetwork(graphs["tensorrt"], specs=TASKS)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.01)
-    again = QatNetwork.from_state({name: value.clone() for name, value in network.state_dict().items()}, tasks=TASKS)
+    again = QatNetwork.from_state({name: value.clone() for name, value in network.state_dict().items()}, specs=TASKS)
     with torch.no_grad():
         assert torch.equal(network(planes(3))["normals"], again(planes(3))["normals"])
     assert again.graph() == network.graph()
     with pytest.raises(BuildError, match="hold no graph"):
-        QatNetwork.from_state({"weight": torch.zeros(1)}, tasks=TASKS)
+        QatNetwork.from_state({"weight": torch.zeros(1)}, specs=TASKS)
 
 
 def test_learnt_ranges_count_before_frames_until_they_are_forgotten(graphs: Mapping[Target, bytes]) -> None:
@@ -305,8 +306,8 @@ def test_a_graph_with_operators_that_cannot_be_trained_is_refused(graphs: Mappin
     model = onnx.load_model_from_string(graphs["openvino"])
     next(node for node in model.graph.node if node.op_type == "Softmax").op_type = "Hardmax"
     with pytest.raises(BuildError, match="Hardmax"):
-        QatNetwork(model.SerializeToString(), tasks=TASKS)
+        QatNetwork(model.SerializeToString(), specs=TASKS)
     with pytest.raises(BuildError, match="no ranges to begin with"):
-        QatNetwork(transformer_block(), tasks=TASKS)
+        QatNetwork(transformer_block(), specs=TASKS)
     with pytest.raises(BuildError, match="takes 64x96 pixels"):
-        QatNetwork(graphs["openvino"], tasks=TASKS)(torch.zeros(1, 3, 32, 32))
+        QatNetwork(graphs["openvino"], specs=TASKS)(torch.zeros(1, 3, 32, 32))

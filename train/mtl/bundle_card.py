@@ -17,11 +17,10 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_mtl.evaluation.metrics import MultiTaskMetrics
-from edge_mtl.tasks import NYU13_CLASSES
+from edge_mtl.evaluation.metrics import TaskMetrics
 from mtl.config import ConfigError, as_written, config_sha256, describe, load_config, parse_config
 from mtl.datasets.frame import FrameSource
-from mtl.datasets.rooms import RENDERER_VERSION
+from mtl.datasets.sources import data_set
 from mtl.evaluate import Predictor, judge
 from mtl.models import MultiTaskModel
 from mtl.progress import metrics_table
@@ -31,13 +30,7 @@ from mtl.settings import RunSettings
 if TYPE_CHECKING:
     from mtl.qat.network import QatNetwork
 
-__all__ = ["DATASETS", "Trained", "measure", "provenance", "training_command"]
-
-DATASETS = {
-    "rooms": (f"procedural rooms, renderer {RENDERER_VERSION}", "rendered by this package from seeds; no third-party data"),
-    "nyuv2": ("NYU Depth v2", "frames of Silberman et al. 2012 are in this bundle: see the terms of its authors"),
-}
-"""Name and licence by kind of data."""
+__all__ = ["Trained", "measure", "provenance", "training_command"]
 
 _CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -58,24 +51,28 @@ class Trained:
 
 
 def measure(predict: Predictor, test: FrameSource, trained: Trained, console: Console, *, name: str = "fp32") -> dict[str, Any]:
-    """The accuracy card: metrics of all heads, and the intersection over union of every class that occurs.
+    """The accuracy card: measures of all tasks and their details, such as the intersection over union of every class.
 
     Args:
         name: of the graph, for the table.
     """
-    metrics = MultiTaskMetrics(trained.model.tasks)
+    metrics = TaskMetrics(trained.model.specs)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("held-out frames", total=len(test))
-        for judged in judge(predict, test, size=trained.size, canonical=trained.settings.data.canonical):
-            metrics.update(judged.predicted, judged.truth)
+        for judged in judge(predict, test, trained.model.specs, size=trained.size, canonical=trained.settings.data.canonical):
+            metrics.update(judged.predicted, judged.truths)
             bar.advance(task)
     values = metrics.compute()
     console.print(metrics_table({name: values}, title=f"{len(test)} held-out frames at {trained.size[0]}x{trained.size[1]}"))
     card: dict[str, Any] = {key: round(value, 6) for key, value in values.items() if math.isfinite(value)}
-    if metrics.segmentation is not None:
-        classes = zip(NYU13_CLASSES, metrics.segmentation.class_iou().tolist(), strict=True)
-        card["class_iou"] = {name: round(value, 6) for name, value in classes if math.isfinite(value)}
-    return card
+    return card | {key: _rounded(value) for key, value in metrics.details().items()}
+
+
+def _rounded(value: Any) -> Any:
+    """A figure, or a table of figures, to six digits."""
+    if isinstance(value, Mapping):
+        return {key: _rounded(one) for key, one in value.items()}
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def provenance(trained: Trained, held_out: int, command: str) -> dict[str, Any]:
@@ -87,10 +84,10 @@ def provenance(trained: Trained, held_out: int, command: str) -> dict[str, Any]:
     """
     settings, metadata = trained.settings, trained.metadata
     as_trained = parse_config(as_written(metadata["config"]))
-    dataset, licence = DATASETS[settings.data.kind]
+    dataset = data_set(settings.data)
     content: dict[str, Any] = {
-        "dataset": dataset,
-        "dataset_licence": licence,
+        "dataset": dataset.title,
+        "dataset_licence": dataset.licence,
         "held_out": {"split": "test", "count": held_out},
         "command": command,
         "training_command": training_command(metadata, as_trained, command),

@@ -17,15 +17,11 @@ import numpy as np
 from edge_mtl.errors import BuildError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.sources.images import decode_image
+from edge_mtl.tasks import Specs, kind_of
 from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.frame import FrameSource
 
-__all__ = ["DEPTH_UNITS_PER_M", "network_image", "spread", "write_calibration", "write_evaluation", "write_golden"]
-
-DEPTH_UNITS_PER_M = 5000
-"""A depth PNG counts fifths of a millimetre: 16 bits reach 13.1 m."""
-
-_NORMAL_SCALE, _NORMAL_OFFSET = 127, 128
+__all__ = ["network_image", "spread", "write_calibration", "write_evaluation", "write_golden"]
 
 
 def spread(count: int, of: int) -> list[int]:
@@ -47,23 +43,21 @@ def write_calibration(folder: Path, frames: FrameSource, indices: Sequence[int],
     return sha256_bytes(b"".join(pixels))
 
 
-def write_evaluation(folder: Path, frames: FrameSource, indices: Sequence[int], size: tuple[int, int], quality: int) -> None:
-    """Write images as JPEG with their true labels, depth and normals as PNG, and intrinsics.json."""
+def write_evaluation(
+    folder: Path, frames: FrameSource, specs: Specs, indices: Sequence[int], size: tuple[int, int], quality: int
+) -> None:
+    """Write images as JPEG, beside them what is true of each task as its kind writes it, and intrinsics.json."""
     cameras = {}
     for number, index in enumerate(indices):
         frame = frames[index]
-        view = whole_view(frame.label.shape, aspect=size[1] / size[0])
-        image, label, depth, normals, intrinsics = apply_view(frame, view, size=size, canonical=False)
+        view = whole_view(frame.size, aspect=size[1] / size[0])
+        seen = apply_view(frame, view, specs, size=size, canonical=False)
         name = f"{number:03d}"
-        (folder / f"{name}.jpg").write_bytes(_jpeg(image, quality))
-        (folder / f"{name}.label.png").write_bytes(_png(label))
-        far = np.iinfo(np.uint16).max
-        units = np.rint(depth * DEPTH_UNITS_PER_M)
-        (folder / f"{name}.depth.png").write_bytes(_png(np.where(units > far, 0, units).astype(np.uint16)))
-        known = (normals * normals).sum(axis=-1, keepdims=True) > 0
-        coded = np.where(known, np.rint(normals * _NORMAL_SCALE) + _NORMAL_OFFSET, 0).astype(np.uint8)
-        (folder / f"{name}.normals.png").write_bytes(_png(coded[..., ::-1]))
-        cameras[name] = [round(float(value), 4) for value in intrinsics]
+        (folder / f"{name}.jpg").write_bytes(_jpeg(seen.image, quality))
+        for task, truth in seen.truths.items():
+            for ending, payload in kind_of(specs[task]).write_truth(specs[task], truth).items():
+                (folder / f"{name}{ending}").write_bytes(payload)
+        cameras[name] = [round(float(value), 4) for value in seen.intrinsics]
     (folder / "intrinsics.json").write_text(json.dumps(cameras, indent=1) + "\n", encoding="utf-8")
 
 
@@ -89,8 +83,7 @@ def write_golden(
 def network_image(frames: FrameSource, index: int, size: tuple[int, int]) -> np.ndarray:
     """Frame number `index` as the network sees it: (H, W, 3) uint8 RGB of `size`."""
     frame = frames[index]
-    view = whole_view(frame.label.shape, aspect=size[1] / size[0])
-    return apply_view(frame, view, size=size, stride=max(size), canonical=False)[0]
+    return apply_view(frame, whole_view(frame.size, aspect=size[1] / size[0]), {}, size=size, canonical=False).image
 
 
 def _jpeg(image: np.ndarray, quality: int) -> bytes:

@@ -11,17 +11,17 @@ from typing import Any
 
 from rich.console import Console
 
-from edge_mtl.bundle import CALIBRATION, EVALUATION, GOLDEN, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle, write_bundle
+from edge_mtl.bundle import CALIBRATION, EVALUATION, GOLDEN, OPTIMIZED_ONNX, REFERENCE_ONNX, WEIGHTS, Bundle, write_bundle
 from edge_mtl.errors import BundleError
-from edge_mtl.manifest import InputSpec, task_descriptions
+from edge_mtl.manifest import InputSpec
 from edge_mtl.quantization.learned import QAT_MODEL
-from mtl.bundle_card import DATASETS, Trained, measure, provenance
+from mtl.bundle_card import Trained, measure, provenance
 from mtl.bundle_frames import spread, write_calibration, write_evaluation, write_golden
-from mtl.checkpoint import CheckpointError, load_weights
+from mtl.checkpoint import CheckpointError, load_weights, save_weights
 from mtl.config import ConfigError, apply_overrides, as_written, describe, parse_config
 from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.frame import FrameSource
-from mtl.datasets.sources import held_out_frames, train_frames
+from mtl.datasets.sources import data_set, held_out_frames, train_frames
 from mtl.evaluate import model_predictor
 from mtl.geometry import Intrinsics, canonical_intrinsics
 from mtl.models.configured import model_from
@@ -96,7 +96,7 @@ def export_bundle(
     accuracy: dict[str, dict[str, Any]] = {"fp32": {}}
     calibration: dict[str, Any] = {
         "count": calibration_count,
-        "source": f"{DATASETS[settings.data.kind][0]}, train split",
+        "source": f"{data_set(settings.data).title}, train split",
     }
 
     def fill(folder: Path) -> None:
@@ -106,16 +106,17 @@ def export_bundle(
         console.print(f"exporting {REFERENCE_ONNX} and {OPTIMIZED_ONNX} at {size[0]}x{size[1]}", highlight=False)
         export_plain(trained.model, folder / REFERENCE_ONNX, height=size[0], width=size[1])
         export_deploy(trained.model, folder / OPTIMIZED_ONNX, height=size[0], width=size[1])
+        save_weights(folder / WEIGHTS, trained.model.state_dict(), _model_description(trained))
         if trained.fine_tuned is not None:
             console.print(f"writing {QAT_MODEL}, the graph that INT8 is made from", highlight=False)
             (folder / QAT_MODEL).write_bytes(trained.fine_tuned.graph())
-        graph = OnnxGraph((folder / OPTIMIZED_ONNX).read_bytes())
+        graph = OnnxGraph((folder / OPTIMIZED_ONNX).read_bytes(), trained.model.specs)
         for sub in (CALIBRATION, EVALUATION, GOLDEN):
             (folder / sub).mkdir()
         chosen = spread(calibration_count, len(train))
         calibration["digest"] = write_calibration(folder / CALIBRATION, train, chosen, size, wanted.jpeg_quality)
         labelled, golden = _shares(len(test), wanted.evaluation, wanted.golden)
-        write_evaluation(folder / EVALUATION, test, labelled, size, wanted.jpeg_quality)
+        write_evaluation(folder / EVALUATION, test, trained.model.specs, labelled, size, wanted.jpeg_quality)
         write_golden(folder / GOLDEN, test, golden, size, graph.run)
         accuracy["fp32"] = measure(graph, test, trained, console)
         if trained.fine_tuned is not None:
@@ -125,7 +126,7 @@ def export_bundle(
         out,
         fill,
         name=name or out.name,
-        tasks=task_descriptions(trained.model.tasks),
+        tasks=trained.model.specs,
         input=InputSpec(size[0], size[1], "rgb", trained.model.mean, trained.model.std),
         canonical_intrinsics=_camera(settings, size, test),
         provenance=provenance(trained, len(test), command),
@@ -138,14 +139,23 @@ def export_bundle(
     return bundle
 
 
+def _model_description(trained: Trained) -> dict[str, Any]:
+    """What rebuilds the model for its weights, and no path of the machine that trained it."""
+    written = describe(trained.settings)
+    model = {key: value for key, value in written["model"].items() if key not in ("init", "init_part", "pretrained")}
+    return {"config": {"model": model, "stages": written["stages"]}, "size": list(trained.size)}
+
+
 def _camera(settings: RunSettings, size: tuple[int, int], frames: FrameSource) -> Intrinsics:
     """The camera that the network answers for: the canonical one, or that of all frames of a data set with one camera."""
     if settings.data.canonical:
         return canonical_intrinsics(*size)
-    if settings.data.kind == "rooms":
-        raise ConfigError("rooms have many cameras: a network for a bundle should be trained with data.canonical = true")
+    if not data_set(settings.data).one_camera:
+        name = settings.data.kind
+        raise ConfigError(f"{name} have many cameras: a network for a bundle should be trained with data.canonical = true")
     frame = frames[0]
-    return apply_view(frame, whole_view(frame.label.shape, aspect=size[1] / size[0]), size=size, canonical=False)[4]
+    view = whole_view(frame.size, aspect=size[1] / size[0])
+    return apply_view(frame, view, {}, size=size, canonical=False).intrinsics
 
 
 def _shares(count: int, labelled: int, golden: int) -> tuple[list[int], list[int]]:

@@ -19,6 +19,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from edge_mtl.bundle import WEIGHTS, Bundle
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
 
@@ -43,8 +44,13 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights and metadata. Raises CheckpointError: missing, no safetensors, or not written by this package."""
-    payload = _read(path)
+    """Weights and metadata of a checkpoint, or of a bundle, given as its folder.
+
+    Raises:
+        CheckpointError: missing, no safetensors, or not written by this package.
+        BundleError: a folder that is no bundle, or one without weights.
+    """
+    payload = Bundle.open(path).read(WEIGHTS) if path.is_dir() else _read(path)
     try:
         weights = load_tensors(payload)
         header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
@@ -62,11 +68,13 @@ def start_from(model: nn.Module, path: Path, *, part: str = "", meaning: Mapping
     """Copy a checkpoint's weights into `model`, to train on from there.
 
     Args:
+        path: the checkpoint, or the folder of a bundle.
         part: name of a module: only its weights are copied, the rest of both networks may differ; empty for all.
         meaning: settings of the model that no shape shows but that the weights were learnt with: the input's
             normalisation, what an output says. Where the checkpoint tells them they have to be these.
     Raises:
-        CheckpointError: as `load_weights`, or weights of another network: the message names the first that differs.
+        CheckpointError, BundleError: as `load_weights`.
+        CheckpointError: weights of another network; the message names the first that differs.
     """
     start = f"{part}." if part else ""
     loaded, metadata = load_weights(path)

@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from edge_mtl.errors import EdgeMtlError
+from edge_mtl.errors import BuildError, EdgeMtlError
 from edge_mtl.files import sha256_bytes
-from edge_mtl.tasks import DEPTH, TASK_NAMES
+from edge_mtl.tasks import NYU_TASKS
+from mtl.datasets.sources import data_set
 from mtl.settings import LINEAR_WEIGHTINGS, RunSettings
 
 if sys.version_info >= (3, 11):
@@ -63,7 +64,11 @@ def load_config(path: Path, overrides: Mapping[str, str] | None = None) -> RunSe
 
 def parse_config(content: Mapping[str, Any], *, source: str = "configuration") -> RunSettings:
     """Nested mapping -> validated settings. Raises ConfigError."""
-    settings = _build(RunSettings, content, "", source)
+    settings = _build(RunSettings, _in_todays_places(content), "", source)
+    try:
+        data_set(settings.data)
+    except BuildError as exc:
+        raise ConfigError(f"{source}: {exc}") from exc
     if all(stage.batch > 0 for stage in settings.stages):
         settings = _count_steps(settings)
     _check(settings, source)
@@ -93,9 +98,9 @@ def apply_overrides(content: Mapping[str, Any], overrides: Mapping[str, str]) ->
     Raises:
         ConfigError: a key that the settings do not have.
     """
-    result: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    result: dict[str, Any] = _in_todays_places(json.loads(json.dumps(content, default=str)))
     for dotted, text in overrides.items():
-        keys = dotted.replace("-", "_").split(".")
+        keys = _todays_key(dotted.replace("-", "_").split("."))
         _check_key(keys, dotted)
         place: Any = result
         for position, key in enumerate(keys[:-1]):
@@ -119,6 +124,38 @@ def as_written(content: Any) -> Any:
 
 _BEFORE = {"exchange": True, "top_down": True, "fine": True, "slim": False}
 """Parts of the edge decoder that could not be chosen once."""
+
+
+_WEIGHED = tuple(NYU_TASKS)
+"""Tasks whose weights have keys of their own in [losses] and [[stages]], since there were no others once."""
+
+
+def _in_todays_places(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy in which weights of losses are in tables `weights`, without those that mean what is meant anyway."""
+    result = dict(content)
+    if isinstance(content.get("losses"), Mapping):
+        result["losses"] = _with_weights(content["losses"], neutral=1.0)
+    if isinstance(content.get("stages"), (list, tuple)):
+        stages = content["stages"]
+        result["stages"] = [_with_weights(one, neutral=0.0) if isinstance(one, Mapping) else one for one in stages]
+    return result
+
+
+def _with_weights(table: Mapping[str, Any], *, neutral: float) -> dict[str, Any]:
+    weights = table.get("weights", {})
+    if not isinstance(weights, Mapping):
+        return dict(table)
+    every = {**{task: table[task] for task in _WEIGHED if task in table}, **weights}
+    kept = {task: value for task, value in every.items() if value != neutral}
+    others = {key: value for key, value in table.items() if key not in (*_WEIGHED, "weights")}
+    return {**others, "weights": kept} if every else others
+
+
+def _todays_key(keys: list[str]) -> list[str]:
+    """["losses", "depth"] -> ["losses", "weights", "depth"], and so in stages."""
+    place = {"losses": 1, "stages": 2}.get(keys[0], 0)
+    named = 0 < place == len(keys) - 1 and keys[place] in _WEIGHED
+    return [*keys[:place], "weights", keys[place]] if named else keys
 
 
 def describe(settings: RunSettings) -> dict[str, Any]:
@@ -154,6 +191,8 @@ def _check_key(keys: Sequence[str], dotted: str) -> None:
             kind = hints[key]
         elif get_origin(kind) is tuple and dataclasses.is_dataclass(get_args(kind)[0]):
             kind = get_args(kind)[0]
+        elif get_origin(kind) is Mapping:
+            kind = get_args(kind)[1]
         else:
             raise ConfigError(f"unknown setting {dotted!r}{_nearest(dotted)}")
 
@@ -213,6 +252,10 @@ def _convert(hint: Any, value: Any, key: str, source: str) -> Any:
         return tuple(
             _convert(one, item, f"{key}.{index}", source) for index, (one, item) in enumerate(zip(kinds, value, strict=True))
         )
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{source}: {key} should be a table, found {value!r}")
+        return {str(name): _convert(arguments[1], item, f"{key}.{name}", source) for name, item in value.items()}
     if origin in (typing.Union, types.UnionType):
         raise AssertionError(f"settings have no unions: {key}")
     fits = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
@@ -233,6 +276,24 @@ def _count_steps(settings: RunSettings) -> RunSettings:
         for index, stage in enumerate(settings.stages)
     )
     return dataclasses.replace(settings, stages=tuple(stages))
+
+
+def _check_tasks(settings: RunSettings, source: str) -> None:
+    """Refuse tasks that the frames have no truth of, weights of other tasks, and options that a task cannot work with."""
+    from mtl.tasks import head_of  # with torch, which reading settings alone does without
+
+    specs, tasks = data_set(settings.data).tasks(settings.data), settings.model.tasks
+    if not tasks or not set(tasks) <= set(specs) or len(set(tasks)) != len(tasks):
+        raise ConfigError(f"{source}: model.tasks should be some of {', '.join(specs)}, found {list(tasks)}")
+    tables = {"losses": settings.losses.weights, **{f"stages.{n}": stage.weights for n, stage in enumerate(settings.stages)}}
+    for where, weights in tables.items():
+        strange = [task for task in weights if task not in specs and task not in _WEIGHED]
+        if strange:
+            raise ConfigError(f"{source}: {where}.weights.{strange[0]} is no task: they are {', '.join(specs)}")
+    for task in tasks:
+        problem = head_of(specs[task]).problem(specs[task], settings.model, settings.losses)
+        if problem is not None:
+            raise ConfigError(f"{source}: {problem}")
 
 
 def _check(settings: RunSettings, source: str) -> None:
@@ -256,22 +317,18 @@ def _check(settings: RunSettings, source: str) -> None:
     require(min(data.train, data.validation, data.test) > 0, "data.train, data.validation and data.test should be 1 or more")
     require(min(data.height, data.width) >= 32, f"data is {data.height}x{data.width}: rooms should be 32 pixels a side or more")
     require(data.validation_from_train >= 0, f"data.validation_from_train counts from 0, found {data.validation_from_train}")
-    nyu_only = data.kind == "nyuv2" or data.validation_from_train == 0
-    require(nyu_only, 'data.validation_from_train is for data.kind "nyuv2"; rooms have data.validation of their own')
+    problem = data_set(data).problem(data)
+    require(problem is None, str(problem))
     low, high = augment.scale
     require(1.0 <= low <= high <= 4.0, f"augment.scale should rise within 1 to 4, found {augment.scale}")
     require(optimizer.lr > 0, f"optimizer.lr should be above 0, found {optimizer.lr}")
     require(0 <= settings.ema.decay < 1, f"ema.decay should be in 0 to 1, found {settings.ema.decay}")
-    tasks = settings.model.tasks
-    known = bool(tasks) and set(tasks) <= set(TASK_NAMES) and len(set(tasks)) == len(tasks)
-    require(known, f"model.tasks should be some of {', '.join(TASK_NAMES)}, found {list(tasks)}")
+    _check_tasks(settings, source)
     model = settings.model
     require(1 <= model.shared_stages <= 3, f"model.shared_stages should be 1 to 3, found {model.shared_stages}")
     fitting = model.init_part == "all" or (bool(model.init) and model.sharing == "full")
     require(fitting, f'model.init_part "{model.init_part}" needs model.init and model.sharing "full"')
     require(model.output_stride in (0, 8, 16), f"model.output_stride should be 0, 8 or 16, found {model.output_stride}")
-    linear_and_log = model.depth_output == "linear" and settings.losses.depth_kind == "log_l1" and DEPTH in tasks
-    require(not linear_and_log, 'model.depth_output "linear" may be below 0: losses.depth_kind should be "l1" or "relative_l1"')
     require(min(settings.loop.threads, settings.loop.loader_workers) >= 0, "loop.threads and loop.loader_workers count from 0")
     loop = settings.loop
     counts = min(loop.evaluate_every, loop.pictures, loop.cosine_every) >= 0

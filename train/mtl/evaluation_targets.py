@@ -14,6 +14,7 @@ from typing import Literal
 from edge_mtl.bundle import MANIFEST, OPTIMIZED_ONNX, Bundle
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import BundleError, EngineMismatch
+from edge_mtl.tasks import Specs
 from mtl.bundling import load_trained
 from mtl.datasets.sources import Split
 from mtl.evaluate import Predictor, model_predictor
@@ -57,7 +58,7 @@ class EvaluationTarget:
     name: str
     predict: Predictor
     size: tuple[int, int]
-    tasks: tuple[str, ...]
+    specs: Specs
     data: DataSettings
     step: int | None = None
     epoch: float | None = None
@@ -97,7 +98,7 @@ def _checkpoint(path: Path, name: str, frames: FrameChoice, *, shown: Path) -> E
         name=name,
         predict=model_predictor(trained.fine_tuned or trained.model),
         size=trained.size,
-        tasks=trained.model.tasks,
+        specs=trained.model.specs,
         data=frames.applied(settings.data, trained.size),
         step=step,
         epoch=settings.passes_at(step),
@@ -108,17 +109,17 @@ def _checkpoint(path: Path, name: str, frames: FrameChoice, *, shown: Path) -> E
 def _bundle(path: Path, engines: bool, frames: FrameChoice) -> Iterator[EvaluationTarget]:
     bundle = Bundle.open(path)
     size = (bundle.manifest.input.height, bundle.manifest.input.width)
-    told = bundle.manifest.provenance
+    told, specs = bundle.manifest.provenance, bundle.manifest.tasks
     step, parameters = (value if isinstance(value := told.get(key), int) else None for key in ("steps", "parameters"))
     data = frames.applied(DataSettings(), size)
-    graphs: dict[str, Predictor] = {"fp32": OnnxGraph(bundle.read(OPTIMIZED_ONNX))}
+    graphs: dict[str, Predictor] = {"fp32": OnnxGraph(bundle.read(OPTIMIZED_ONNX), specs)}
     if engines:
         store = EngineStore(bundle)
         for record in store.list():
             if store.mismatch(record) is None:
                 name = f"{record.precision} {record.backend}"
-                graphs[name] = OnnxGraph(store.load(record), backend=record.backend, precision=record.precision)
+                graphs[name] = OnnxGraph(store.load(record), specs, backend=record.backend, precision=record.precision)
         if len(graphs) == 1:
             raise EngineMismatch(f"No engine of {path} was built here. Run: edge-mtl build-engine {path} --int8")
     for name, predict in graphs.items():
-        yield EvaluationTarget(path, name, predict, size, bundle.tasks, data, step=step, parameters=parameters)
+        yield EvaluationTarget(path, name, predict, size, specs, data, step=step, parameters=parameters)

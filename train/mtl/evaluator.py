@@ -16,12 +16,13 @@ from rich.console import Console
 from mtl.checkpoint import load_weights, save_weights
 from mtl.config import describe
 from mtl.datasets.frame import Frame, FrameSource
-from mtl.evaluate import evaluate, judge, model_predictor, score
+from mtl.evaluate import evaluate, judge, model_predictor
 from mtl.images import prediction_sheet, write_sheet
 from mtl.metric_logger import MetricLogError, MetricLogger
 from mtl.models import MultiTaskModel
 from mtl.progress import metrics_table
 from mtl.settings import RunSettings
+from mtl.tasks.columns import score
 
 __all__ = ["BEST", "LAST", "Best", "Evaluator", "Rounding"]
 
@@ -97,7 +98,7 @@ class Evaluator:
         if settings.loop.pictures:
             predict = model_predictor(model, bf16=settings.loop.precision == "bf16")
             first = _First(frames, settings.loop.pictures)
-            judged = judge(predict, first, size=size, canonical=settings.data.canonical)
+            judged = judge(predict, first, model.specs, size=size, canonical=settings.data.canonical)
             path = self._folder / "pictures" / f"step-{step:06d}.png"
             try:
                 write_sheet(path, prediction_sheet(list(judged)))
@@ -126,7 +127,7 @@ class Evaluator:
     def _measured(self, model: MultiTaskModel, frames: FrameSource, size: tuple[int, int]) -> dict[str, float]:
         settings = self._settings
         predict = model_predictor(model, bf16=settings.loop.precision == "bf16")
-        return evaluate(predict, frames, size=size, tasks=settings.model.tasks, canonical=settings.data.canonical)
+        return evaluate(predict, frames, model.specs, size=size, canonical=settings.data.canonical)
 
 
 class _First:
@@ -134,6 +135,7 @@ class _First:
 
     def __init__(self, frames: FrameSource, count: int) -> None:
         self._frames, self._count = frames, min(count, len(frames))
+        self.tasks = frames.tasks
 
     def __len__(self) -> int:
         return self._count

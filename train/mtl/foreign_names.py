@@ -13,11 +13,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
-
 __all__ = ["TASKS_OF_LIBMTL", "backbone_names", "head_names", "is_passing", "split_libmtl"]
 
-TASKS_OF_LIBMTL: dict[str, str] = {"segmentation": SEGMENTATION, "depth": DEPTH, "normal": NORMALS, "normals": NORMALS}
+TASKS_OF_LIBMTL: dict[str, str] = {"segmentation": "segmentation", "depth": "depth", "normal": "normals", "normals": "normals"}
 """LibMTL's name of a task -> ours."""
 
 _ANCHORS = ("patch_embed1.proj.weight", "patch_embed.proj.weight", "conv1.weight")

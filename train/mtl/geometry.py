@@ -13,10 +13,10 @@ __all__ = [
     "Intrinsics",
     "canonical_intrinsics",
     "crop_and_resize_intrinsics",
-    "from_canonical",
+    "depth_for_camera",
     "intrinsics_matrix",
     "mirror_intrinsics",
-    "to_canonical",
+    "normals_for_camera",
 ]
 
 Array = np.ndarray
@@ -55,22 +55,18 @@ def intrinsics_matrix(intrinsics: Intrinsics) -> Array:
     return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
 
 
-def to_canonical(depth_m: Array, normals: Array, intrinsics: Intrinsics, canonical: Intrinsics) -> tuple[Array, Array]:
-    """True depth (...) and normals (..., 3), seen through `intrinsics`, as the canonical camera would explain the image.
+def depth_for_camera(depth_m: Array, *, seen_by: Intrinsics, wanted: Intrinsics) -> Array:
+    """Depth (...) seen through one camera as another one would explain the same image: d f_wanted / f. Unknown stays 0."""
+    scaled: Array = depth_m * np.float32(wanted[0] / seen_by[0])
+    return scaled
 
-    d_c = d f_c / f and n_c ~ K_c^T K^-T n. Invalid values (0) stay 0.
+
+def normals_for_camera(normals: Array, *, seen_by: Intrinsics, wanted: Intrinsics) -> Array:
+    """Normals (..., 3) seen through one camera as another one would explain the same image: n ~ K_wanted^T K^-T n.
+
+    The result has unit length; unknown normals stay 0.
     """
-    return _convert(depth_m, normals, intrinsics, canonical)
-
-
-def from_canonical(depth_m: Array, normals: Array, intrinsics: Intrinsics, canonical: Intrinsics) -> tuple[Array, Array]:
-    """The inverse of `to_canonical`: d = d_c f / f_c and n ~ K^T K_c^-T n_c."""
-    return _convert(depth_m, normals, canonical, intrinsics)
-
-
-def _convert(depth_m: Array, normals: Array, source: Intrinsics, target: Intrinsics) -> tuple[Array, Array]:
-    depth = depth_m * np.float32(target[0] / source[0])
-    bend = intrinsics_matrix(target).T @ np.linalg.inv(intrinsics_matrix(source)).T
+    bend = intrinsics_matrix(wanted).T @ np.linalg.inv(intrinsics_matrix(seen_by)).T
     bent = normals @ bend.T.astype(np.float32)
     length = np.sqrt((bent * bent).sum(axis=-1, keepdims=True))
-    return depth, np.divide(bent, length, out=np.zeros_like(bent), where=length > 1e-12)
+    return np.divide(bent, length, out=np.zeros_like(bent), where=length > 1e-12)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from edge_mtl.errors import BuildError
 from edge_mtl.files import sha256_bytes, write_atomic
-from edge_mtl.tasks import NORMALS, TASK_NAMES
+from edge_mtl.tasks import NYU_TASKS
 from mtl.checkpoint import CheckpointError, save_weights
 from mtl.config import describe
 from mtl.foreign_names import TASKS_OF_LIBMTL, backbone_names, head_names, is_passing, split_libmtl
@@ -35,6 +35,7 @@ __all__ = ["ImportMismatch", "Imported", "import_weights", "read_weights", "turn
 _RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 _CONTAINERS = ("state_dict", "model", "model_state_dict", "net")
 _SHOWN = 5
+_NORMALS = TASKS_OF_LIBMTL["normal"]
 
 
 class ImportMismatch(CheckpointError):
@@ -103,7 +104,7 @@ def import_weights(
     name: str,
     backbone: str = "",
     decoder: Literal["edge", "aspp"] = "edge",
-    tasks: Sequence[str] = TASK_NAMES,
+    tasks: Sequence[str] = tuple(NYU_TASKS),
     size: tuple[int, int] = (288, 384),
 ) -> Imported:
     """The model that has these weights.
@@ -158,10 +159,10 @@ def turn_normals(model: MultiTaskModel, axes: str) -> None:
     """
     words = [word.strip() for word in axes.split(",")]
     order = ["xyz".find(word.lstrip("+-")) if word.lstrip("+-") else -1 for word in words]
-    if sorted(order) != [0, 1, 2] or NORMALS not in model.tasks:
+    if sorted(order) != [0, 1, 2] or _NORMALS not in model.tasks:
         raise BuildError(f"normals {axes!r}: expected each of x, y, z once, such as x,-y,-z, and a model that has normals")
     signs = torch.tensor([-1.0 if word.startswith("-") else 1.0 for word in words])
-    layer = model.decoder.output_layers()[NORMALS]
+    layer = model.decoder.output_layers()[_NORMALS]
     with torch.no_grad():
         layer.weight.copy_(layer.weight[order] * signs[:, None, None, None])
         layer.bias.copy_(layer.bias[order] * signs)
@@ -220,7 +221,7 @@ def _settings(
     name: str, backbone: str, decoder: Literal["edge", "aspp"], tasks: Sequence[str], size: tuple[int, int], *, whole: bool
 ) -> RunSettings:
     """A run whose model is the imported one: LibMTL's protocol, or for a backbone alone ours with its normalisation."""
-    model = ModelSettings(backbone=backbone, decoder=decoder, tasks=tuple(task for task in TASK_NAMES if task in tasks))
+    model = ModelSettings(backbone=backbone, decoder=decoder, tasks=tuple(task for task in NYU_TASKS if task in tasks))
     settings = RunSettings(name=name, stages=(Stage(height=size[0], width=size[1], steps=1),), model=model)
     if not whole:
         return dataclasses.replace(settings, model=dataclasses.replace(model, normalisation="imagenet"))

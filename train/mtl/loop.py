@@ -16,7 +16,7 @@ from mtl.checkpoint import CheckpointError
 from mtl.datasets.frame import Batch
 from mtl.ema import Ema
 from mtl.losses import MultiTaskLoss
-from mtl.microbatches import part_factors, split, truth_counts
+from mtl.microbatches import on_device, part_factors, split
 from mtl.models import MultiTaskModel
 from mtl.norms import norm_statistics, train_with
 from mtl.parallel import ALONE, Parallel
@@ -108,7 +108,7 @@ class Training:
         torch.manual_seed(_step_seed(settings.seed, self.step, parallel.rank))
         _copy(self._before, self._statistics)
         self.optimizer.zero_grad(set_to_none=True)
-        report = self._gradients(self._to_device(batch), rate)
+        report = self._gradients(on_device(batch, self._device), rate)
         if report.finite:
             parallel.average([*(p.grad for p in self._parameters if p.grad is not None), *self._statistics])
             norm = float(nn.utils.clip_grad_norm_(self._parameters, settings.optimizer.clip or math.inf))
@@ -123,14 +123,19 @@ class Training:
         return report
 
     def _gradients(self, batch: Batch, rate: float) -> StepReport:
-        """Forward and backward through every part of the batch; gradients of this process alone are left in `.grad`."""
+        """Forward and backward through every part of the batch; gradients of this process alone are left in `.grad`.
+
+        Tasks that no frame of the batch has truth of have no loss, in any process.
+        """
         parts = split(batch, self._settings.loop.accumulate)
-        factors = self._factors(parts)
-        sums = torch.zeros(len(self.loss.tasks))
-        total, weights, cosines = 0.0, dict.fromkeys(self.loss.tasks, 0.0), {}
+        present, factors = self._truth(parts)
+        if not present:
+            return StepReport(0.0, {}, rate, 0.0)
+        sums = torch.zeros(len(present))
+        total, weights, cosines = 0.0, dict.fromkeys(present, 0.0), {}
         sampled = self._settings.loop.cosine_every
         for number, part in enumerate(parts):
-            losses, features = self._forward(part, factors[number] if factors is not None else None)
+            losses, features = self._forward(part, present, factors[number] if factors is not None else None)
             values = self._parallel.mean(torch.stack(list(losses.values())).detach().float()).cpu()
             sums += values / len(parts)
             if not bool(torch.isfinite(values).all()):
@@ -139,10 +144,12 @@ class Training:
                 cosines = gradient_cosines(losses, features)
             report = self.weighting.backward(losses, features, share=1 / len(parts))
             total += report.total / len(parts)
-            weights = {task: weights[task] + value / len(parts) for task, value in report.weights.items()}
-        return StepReport(total, _named(self.loss.tasks, sums), rate, 0.0, weights, cosines)
+            weights = {task: value + report.weights[task] / len(parts) for task, value in weights.items()}
+        return StepReport(total, _named(present, sums), rate, 0.0, weights, cosines)
 
-    def _forward(self, part: Batch, factors: Tensor | None) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+    def _forward(
+        self, part: Batch, present: Sequence[str], factors: Tensor | None
+    ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
         images = self.model.normalise(part.image.permute(0, 3, 1, 2).float())
         if not self._settings.loop.channels_last:
             images = images.contiguous()
@@ -150,20 +157,26 @@ class Training:
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16):
             features = tapped(self._features(images))
             predicted = self._from_features(features, size, image=images)
-        losses: dict[str, Tensor] = self.loss(predicted, part.targets, part.phase)
+        found: dict[str, Tensor] = self.loss(predicted, part.targets, part.phase)
+        losses = {task: found[task] if task in found else self.loss.nothing(task, predicted[task]) for task in present}
         if factors is not None:
             losses = {task: value * factor for (task, value), factor in zip(losses.items(), factors, strict=True)}
         return losses, features
 
-    def _factors(self, parts: Sequence[Batch]) -> list[Tensor] | None:
-        """What the losses of each part count for, (tasks,) each; None where the only part is the whole batch."""
+    def _truth(self, parts: Sequence[Batch]) -> tuple[tuple[str, ...], list[Tensor] | None]:
+        """The tasks that the batch has targets of in any process, and what the losses of each part count for.
+
+        The factors are (tasks present,) each; None where the only part is the whole batch.
+        """
+        here = [task in parts[0].targets for task in self.loss.tasks]
         number = len(parts) * self._parallel.world
         if number == 1:
-            return None
-        about = {"class_weights": self.loss.class_weights, "normal_kind": self.loss.settings.normal_kind}
-        counts = [truth_counts(part.targets, self.loss.tasks, **about) for part in parts]
-        total = self._parallel.sum(torch.stack(counts).sum(dim=0))
-        return [part_factors(own, total, parts=number) for own in counts]
+            return tuple(task for task, known in zip(self.loss.tasks, here, strict=True) if known), None
+        counts = [self.loss.counts(part.targets, device=self._device) for part in parts]
+        sums = self._parallel.sum(torch.stack([torch.stack(counts).sum(dim=0), counts[0].new_tensor(here)]))
+        known = sums[1] > 0
+        factors = [part_factors(own[known], sums[0][known], parts=number) for own in counts]
+        return tuple(task for task, one in zip(self.loss.tasks, known.tolist(), strict=True) if one), factors
 
     def _tell_weighting(self, batch: Batch, report: StepReport) -> None:
         losses = report.losses
@@ -171,18 +184,12 @@ class Training:
             _copy(self._before, self._statistics)
             torch.manual_seed(_step_seed(self._settings.seed, self.step, self._parallel.rank))
             with torch.no_grad():
-                whole = self._to_device(batch)
-                factors = self._factors([whole])
-                again, _ = self._forward(whole, factors[0] if factors is not None else None)
+                whole = on_device(batch, self._device)
+                present, factors = self._truth([whole])
+                again, _ = self._forward(whole, present, factors[0] if factors is not None else None)
             _copy(self._statistics, self._before)
             losses = {task: float(value) for task, value in again.items()}
         self.weighting.after_step(losses, self._settings.ends_pass(self.step))
-
-    def _to_device(self, batch: Batch) -> Batch:
-        if self._device.type == "cpu":
-            return batch
-        targets = {task: value.to(self._device, non_blocking=True) for task, value in batch.targets.items()}
-        return Batch(batch.image.to(self._device, non_blocking=True), targets, batch.phase)
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs, as tensors and plain containers; the same in every process."""

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live line and tables of metrics. Knows no models."""
+"""What a person sees of a run: a live line and tables of metrics."""
 
 from __future__ import annotations
 
@@ -12,31 +12,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mtl.loop import StepReport
+from mtl.tasks.columns import columns_for
 
 __all__ = ["StepProgress", "metrics_table"]
 
 _SMOOTHING = 0.05
 _PLAIN_EVERY_S = 30.0
 
-_COLUMNS: tuple[tuple[str, str, str], ...] = (
-    ("miou", "mIoU", "{:.3f}"),
-    ("pixel_accuracy", "pixAcc", "{:.3f}"),
-    ("depth_abs_m", "abs m", "{:.3f}"),
-    ("depth_rel", "rel", "{:.3f}"),
-    ("normal_mean_deg", "n mean", "{:.1f}"),
-    ("normal_median_deg", "n med", "{:.1f}"),
-    ("normal_within_11_25", "<11.25", "{:.3f}"),
-    ("normal_within_22_5", "<22.5", "{:.3f}"),
-    ("normal_within_30", "<30", "{:.3f}"),
-)
-
 
 def metrics_table(rows: Mapping[str, Mapping[str, float]], *, title: str = "") -> Table:
-    """One row per name; columns of heads that nothing was measured for are left out."""
-    columns = [column for column in _COLUMNS if any(column[0] in row for row in rows.values())]
-    table = Table("", *(name for _, name, _ in columns), title=title or None)
+    """One row per name; the columns of what was measured, with a digit less than studies show."""
+    columns = columns_for(key for row in rows.values() for key in row)
+    table = Table("", *(column.heading for column in columns), title=title or None)
     for name, row in rows.items():
-        table.add_row(name, *(form.format(row[key]) if key in row else "" for key, _, form in columns))
+        table.add_row(name, *(column.written(row[column.key], fewer=1) if column.key in row else "" for column in columns))
     return table
 
 

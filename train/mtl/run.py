@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,7 @@ from rich.console import Console
 
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import sweep_temporaries, write_atomic
-from edge_mtl.tasks import SEGMENTATION
 from mtl.checkpoint import CheckpointError, load_state, save_state, start_from
-from mtl.classes import class_weights
 from mtl.clock import Clock
 from mtl.config import describe
 from mtl.datasets.frame import Batch, FrameSource
@@ -38,6 +37,7 @@ from mtl.parallel import ALONE, Parallel
 from mtl.progress import StepProgress
 from mtl.resume import check_same_settings
 from mtl.settings import ModelSettings, RunSettings
+from mtl.tasks import head_of
 from mtl.weighting import make_weighting
 
 if TYPE_CHECKING:
@@ -141,13 +141,8 @@ class Run:
         settings = self.settings
         torch.manual_seed(settings.seed)
         model = self._qat_network() if settings.qat.enabled else self._model()
-        tasks = settings.model.tasks
-        weights = None
-        if settings.losses.class_weights and SEGMENTATION in tasks:
-            frames = train_frames(settings.data, settings.stages[0])
-            weights = class_weights(frames.open(workers=settings.data.workers, progress=True))
-        loss = self._loss(model.stride, weights)
-        weighting = make_weighting(settings.losses, tasks=tasks, seed=settings.seed)
+        loss = self._loss(model)
+        weighting = make_weighting(settings.losses, tasks=tuple(model.specs), seed=settings.seed)
         training = Training(model, loss, weighting, settings, device=device, parallel=self._parallel)
         if self._state is not None:
             training.restore(self._state["training"])
@@ -155,14 +150,22 @@ class Run:
         validation = held_out_frames(settings.data, "val").open(workers=settings.data.workers, progress=True)
         return training, validation
 
-    def _loss(self, stride: int, class_weights: torch.Tensor | None) -> MultiTaskLoss:
-        settings, tasks = self.settings, self.settings.model.tasks
+    def _loss(self, model: MultiTaskModel | QatNetwork) -> MultiTaskLoss:
+        settings = self.settings
+
+        @cache
+        def frames() -> FrameSource:
+            wanted = train_frames(settings.data, settings.stages[0])
+            return wanted.open(workers=settings.data.workers, progress=True)
+
+        found = {task: head_of(spec).balance(spec, frames, settings.losses) for task, spec in model.specs.items()}
+        balance = {task: values for task, values in found.items() if values is not None}
         if settings.qat.enabled and settings.qat.teacher:
             from mtl.qat.teaching import TaughtLoss
 
             share = settings.qat.teacher
-            return TaughtLoss(settings.losses, tasks=tasks, stride=stride, class_weights=class_weights, share=share)
-        return MultiTaskLoss(settings.losses, tasks=tasks, stride=stride, class_weights=class_weights)
+            return TaughtLoss(settings.losses, model.specs, stride=model.stride, balance=balance, share=share)
+        return MultiTaskLoss(settings.losses, model.specs, stride=model.stride, balance=balance)
 
     def _model(self) -> MultiTaskModel:
         settings = self.settings

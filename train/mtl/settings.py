@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edge_mtl.tasks import TASK_NAMES
+from edge_mtl.tasks import NYU_TASKS
 
 __all__ = [
     "AugmentSettings",
@@ -30,15 +31,13 @@ Weighting = Literal[
 ]  # fmt: skip
 Supervision = Literal["phase", "full"]
 AugmentMode = Literal["none", "consistent", "libmtl"]
-DataKind = Literal["rooms", "nyuv2"]
 QatTarget = Literal["onnxruntime", "openvino", "tensorrt"]
 QatRanges = Literal["learned", "ema", "fixed"]
 
 LINEAR_WEIGHTINGS = ("fixed", "uncertainty", "dwa")
 """Weightings whose weights are the same for every part of a batch: the parts may be weighed one after the other."""
 
-NYUV2_TRAIN = 795
-"""Training frames of NYUv2's official split."""
+DEFAULT_ROOT = "data/rooms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +45,12 @@ class ModelSettings:
     """The network; see `mtl.models.build_model`. Paths are empty for none.
 
     Attributes:
+        tasks: what it predicts: some of those that the frames have truths of.
         decoder: "edge" (ours), "aspp" (the study's) or "aspp_folded" (the study's without the weights that only ever
             read padding at the run's largest size).
         pretrained: "imagenet" downloads timm's weights of the backbone, a path reads them from a local file.
-        init: a checkpoint of this package (runs/<name>/best.safetensors) to start from: fine-tuning.
+        init: a checkpoint of this package (runs/<name>/best.safetensors), or the folder of a bundle, to start from:
+            fine-tuning.
         init_part: "all" of its weights, or those of its "backbone" only, for another decoder or other tasks; the backbone
             has to be the same, and shared in full.
         output_stride: 8 or 16 dilates a CNN's last stages (the study's ResNet: 8), 0 leaves them.
@@ -64,7 +65,7 @@ class ModelSettings:
     backbone: str = "pvt_v2_b0"
     decoder: Literal["edge", "aspp", "aspp_folded"] = "edge"
     width: int = 64
-    tasks: tuple[str, ...] = TASK_NAMES
+    tasks: tuple[str, ...] = tuple(NYU_TASKS)
     pretrained: str = ""
     init: str = ""
     init_part: Literal["all", "backbone"] = "all"
@@ -89,9 +90,10 @@ class DataSettings:
     """Where frames come from.
 
     Attributes:
-        kind: "rooms" (rendered) or "nyuv2" (a folder in LibMTL's layout, see `mtl.datasets.nyuv2`).
-        root: folder of rendered rooms, one sub-folder per size, missing frames are rendered into it; or the NYUv2 folder.
-            Left at data/rooms, NYUv2 is looked for in data/nyuv2 (see `folder`).
+        kind: "rooms" (rendered), "nyuv2" (a folder in LibMTL's layout, see `mtl.datasets.nyuv2`), or another data set of
+            `mtl.datasets.sources`.
+        root: folder of rendered rooms, one sub-folder per size, missing frames are rendered into it; or the data set's folder.
+            Left at data/rooms, NYUv2 is looked for in data/nyuv2.
         canonical: whether depth and normals are learnt and judged for the canonical camera (decision 0002), so that the
             focal length does not matter; false: for the frames' own camera, as the study did.
         validation_from_train: NYUv2 only, how many training frames are set aside to choose the best weights by. The set
@@ -101,8 +103,8 @@ class DataSettings:
         workers: processes that render missing rooms.
     """
 
-    kind: DataKind = "rooms"
-    root: str = "data/rooms"
+    kind: str = "rooms"
+    root: str = DEFAULT_ROOT
     canonical: bool = True
     validation_from_train: int = 0
     height: int = 96
@@ -113,9 +115,11 @@ class DataSettings:
     workers: int = 2
 
     @property
-    def folder(self) -> str:
-        """Where the frames are: `root`, or the usual folder of the kind."""
-        return "data/nyuv2" if self.kind == "nyuv2" and self.root == "data/rooms" else self.root
+    def train_count(self) -> int:
+        """How many training frames there are where a stage names no number."""
+        from mtl.datasets.sources import data_set  # data sets are described by these settings
+
+        return data_set(self).train_count(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,7 @@ class Stage:
         render_height, render_width: size of the rooms that feed it (0: `data.height`, `data.width`); larger rooms are
             reduced, by area for the image and by nearest pixel for the targets.
         train: how many training rooms (0: `data.train`).
-        segmentation, depth, normals: weights of the losses in this leg (0: those of `losses`).
+        weights: of the losses in this leg, by task; those of `losses` where a task is not named.
         epochs: passes over the training frames instead of `steps`; frames that fill no batch at the end of a pass are
             the first of the next one.
     """
@@ -141,9 +145,7 @@ class Stage:
     render_height: int = 0
     render_width: int = 0
     train: int = 0
-    segmentation: float = 0.0
-    depth: float = 0.0
-    normals: float = 0.0
+    weights: Mapping[str, float] = field(default_factory=dict)
     epochs: int = 0
 
 
@@ -207,26 +209,29 @@ class LossSettings:
     """Losses and their weights.
 
     Attributes:
-        segmentation, depth, normals: fixed weights of the tasks; every weighting sees the losses times these.
+        weights: fixed weights by task, 1 where none is given; every weighting sees the losses times these. In files and on
+            the command line `losses.depth` means `losses.weights.depth`, and so for the study's other tasks and in stages.
         weighting: how the losses become one gradient; "fixed" adds them. See `mtl.weighting` for the methods, the papers
             they come from and the packages that some need.
         depth_kind: "log_l1" |ln p - ln g|, "relative_l1" |p - g| / g, "l1" |p - g| in metres (the study's).
         normal_kind: "cosine" 1 - cosine, "dot" 1 - p.g with p of unit length and g as it is (the study's).
-        class_weights: weigh classes by the inverse root of their frequency in the training rooms.
+        class_weights: weigh classes by the inverse root of their frequency in the training frames.
         label_smoothing: of the cross-entropy.
         supervision: "full" upsamples predictions to every pixel; "phase" supervises, each step, one random pixel of
             every stride x stride cell with the same upsampling: the same loss in expectation at a fraction of the cost.
     """
 
-    segmentation: float = 1.0
-    depth: float = 1.0
-    normals: float = 1.0
+    weights: Mapping[str, float] = field(default_factory=dict)
     weighting: Weighting = "fixed"
     depth_kind: DepthLoss = "log_l1"
     normal_kind: NormalLoss = "cosine"
     class_weights: bool = False
     label_smoothing: float = 0.0
     supervision: Supervision = "phase"
+
+    def weight_of(self, task: str) -> float:
+        """The fixed weight of a task."""
+        return self.weights.get(task, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,8 +334,7 @@ class RunSettings:
     def steps_per_pass(self, index: int) -> int:
         """Steps of stage `index` that see every training frame once, but for a rest smaller than a batch."""
         stage = self.stages[index]
-        own = NYUV2_TRAIN - self.data.validation_from_train if self.data.kind == "nyuv2" else self.data.train
-        return max(1, (stage.train or own) // stage.batch)
+        return max(1, (stage.train or self.data.train_count) // stage.batch)
 
     def start_of(self, index: int) -> int:
         """The step that stage `index` begins with."""

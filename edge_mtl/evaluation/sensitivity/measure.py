@@ -251,7 +251,7 @@ def _key(
     threads: int | None,
 ) -> str:
     pixels = sha256_bytes(b"".join(np.ascontiguousarray(item.frame).tobytes() for item in frames))
-    graph = [bundle.manifest.files[name].sha256 for name in (OPTIMIZED_ONNX, QAT_MODEL) if bundle.has(name)]
+    graph = [bundle.entry(name).sha256 for name in (OPTIMIZED_ONNX, QAT_MODEL) if bundle.has(name)]
     version = available()[backend].version
     bits = weight_bits(recipe.weights.reduce_range, target, fingerprint())[-1]
     content = [graph, calibration.digest, pixels, repr(recipe), target, level, backend, floats, version, threads, bits]

@@ -19,7 +19,7 @@ setup(
     ],
     install_requires=["setuptools"],
     zip_safe=True,
-    description="Segmentation, metric depth and surface normals from one RGB camera, as a ROS 2 lifecycle node",
+    description="The tasks of a bundle on one RGB camera, as a ROS 2 lifecycle node",
     maintainer="edge_mtl maintainers",
     maintainer_email="edge-mtl@example.invalid",
     license="Apache-2.0",

@@ -1,6 +1,6 @@
-"""Random views of a frame: mirror, zoom and photometry, with targets that stay true to geometry, or LibMTL's.
+"""Random views of a frame: mirror, zoom and photometry, with truths that stay true to geometry, or LibMTL's.
 
-Knows frames and the canonical camera; knows nothing about batches. A zoom changes the focal length, not the depth, and a
+What a view does to a truth is in `mtl.tasks`. A zoom changes the focal length, not the depth, and a
 mirror turns the normals: intrinsics follow, so that a plane stays a plane. For a camera that does not zoom, the same image
 has depth / s and normals along (nx, ny, s nz). LibMTL divides the depth and leaves the normals: on rooms, they then differ
 from those of the depth by 10 degrees in the mean at s = 1.5, by 5 at 1.2. Every random number comes from the generator.
@@ -9,16 +9,19 @@ from those of the depth by 10 degrees in the mean at s = 1.5, by 5 at 1.2. Every
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 
+from edge_mtl.tasks import Specs
 from mtl.datasets.frame import Frame
 from mtl.datasets.libmtl import ZOOMS, bilinear_aligned, nearest_down
-from mtl.geometry import Intrinsics, canonical_intrinsics, crop_and_resize_intrinsics, mirror_intrinsics, to_canonical
+from mtl.geometry import Intrinsics, canonical_intrinsics, crop_and_resize_intrinsics, mirror_intrinsics
 from mtl.settings import AugmentSettings
+from mtl.tasks import head_of
 
-__all__ = ["View", "apply_view", "draw_view", "jitter", "whole_view"]
+__all__ = ["Sampling", "SeenFrame", "View", "apply_view", "draw_view", "jitter", "whole_view"]
 
 Array = np.ndarray
 
@@ -36,6 +39,59 @@ class View:
     window: tuple[int, int, int, int]
     mirrored: bool = False
     libmtl_zoom: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sampling:
+    """Which pixels of a frame's maps a view takes, and through which cameras they are seen.
+
+    Attributes:
+        view: what is seen of the frame.
+        size: (H, W) of the image that it becomes.
+        rows, columns: pixels of that image, before a mirror, that maps are wanted at.
+        seen_by: the camera that sees the frame's truth in that image.
+        wanted: the camera that truth is wanted for.
+    """
+
+    view: View
+    size: tuple[int, int]
+    rows: Array
+    columns: Array
+    seen_by: Intrinsics
+    wanted: Intrinsics
+
+    def nearest(self, values: Array) -> Array:
+        """The nearest pixels of a map (H, W, ...) of the frame, a copy."""
+        top, left, high, wide = self.view.window
+        height, width = self.size
+        if self.view.libmtl_zoom:
+            ys, xs = top + nearest_down(high, height, self.rows), left + nearest_down(wide, width, self.columns)
+        else:
+            ys = top + ((self.rows + 0.5) * (high / height)).astype(np.intp)
+            xs = left + ((self.columns + 0.5) * (wide / width)).astype(np.intp)
+        return values[np.ix_(ys, xs)]
+
+    def smooth(self, values: Array) -> Array:
+        """As `nearest`, but a map (H, W, C) is interpolated where the view is LibMTL's: float32 then."""
+        if not self.view.libmtl_zoom:
+            return self.nearest(values)
+        top, left, high, wide = self.view.window
+        return bilinear_aligned(values[top : top + high, left : left + wide], self.size, self.rows, self.columns)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeenFrame:
+    """A view of a frame.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        truths: by task, as in `Frame`, for the camera that was asked for.
+        intrinsics: the frame's own camera, of the whole view at this size.
+    """
+
+    image: Array
+    truths: dict[str, Any]
+    intrinsics: Intrinsics
 
 
 def whole_view(frame_size: tuple[int, int], *, aspect: float) -> View:
@@ -65,72 +121,52 @@ def draw_view(frame_size: tuple[int, int], rng: np.random.Generator, settings: A
 
 
 def apply_view(
-    frame: Frame, view: View, *, size: tuple[int, int], stride: int = 1, phase: tuple[int, int] = (0, 0), canonical: bool = True
-) -> tuple[Array, Array, Array, Array, Intrinsics]:
+    frame: Frame,
+    view: View,
+    tasks: Specs,
+    *,
+    size: tuple[int, int],
+    stride: int = 1,
+    phase: tuple[int, int] = (0, 0),
+    canonical: bool = True,
+) -> SeenFrame:
     """The view of a frame at a size.
 
     Args:
+        tasks: whose truths are wanted; those that the frame does not have are left out.
         size: (H, W) of the image.
-        stride, phase: targets are taken at pixels phase + stride * (i, j) of the image only.
-        canonical: whether depth and normals are given for the canonical camera, else for the frame's own: that of the whole
-            view at this size, however much of it is seen.
-    Returns:
-        image (H, W, 3) uint8; label (h, w) uint8; depth (h, w) float32; normals (h, w, 3) float32; the frame's own camera.
+        stride, phase: maps are taken at pixels phase + stride * (i, j) of the image only.
+        canonical: whether truths are given for the canonical camera, else for the frame's own: that of the whole view at
+            this size, however much of it is seen.
     """
     height, width = size
     rows, columns = np.arange(phase[0], height, stride), np.arange(phase[1], width, stride)
-    own = crop_and_resize_intrinsics(
-        frame.intrinsics, window=whole_view(frame.label.shape, aspect=width / height).window, size=size
-    )
-    if view.libmtl_zoom:
-        image, label, depth, normals = _see_as_libmtl(frame, view, size, rows, columns)
-        seen_by = own
-    else:
-        image, label, depth, normals = _see_true(frame, view, size, rows, columns)
-        seen_by = crop_and_resize_intrinsics(frame.intrinsics, window=view.window, size=size)
+    own = crop_and_resize_intrinsics(frame.intrinsics, window=whole_view(frame.size, aspect=width / height).window, size=size)
+    seen_by = own if view.libmtl_zoom else crop_and_resize_intrinsics(frame.intrinsics, window=view.window, size=size)
     if view.mirrored:
         own, seen_by = mirror_intrinsics(own, width=width), mirror_intrinsics(seen_by, width=width)
-        normals[..., 0] *= -1
+        columns = width - 1 - columns
     wanted = canonical_intrinsics(height, width) if canonical else own
-    if seen_by != wanted:
-        depth, normals = to_canonical(depth, normals, seen_by, wanted)
-    return image, label, depth, normals, own
+    sampling = Sampling(view, size, rows, columns, seen_by, wanted)
+    truths = {
+        name: head_of(spec).view(spec, frame.truths[name], sampling) for name, spec in tasks.items() if name in frame.truths
+    }
+    return SeenFrame(_image(frame.image, view, size), truths, own)
 
 
-def _see_true(
-    frame: Frame, view: View, size: tuple[int, int], rows: Array, columns: Array
-) -> tuple[Array, Array, Array, Array]:
-    """Image by area or bilinear; targets by nearest pixel, unchanged but for the order of a mirror."""
+def _image(image: Array, view: View, size: tuple[int, int]) -> Array:
+    """The image of a view: by area or bilinear, or in LibMTL's way, rounded to 8 bits."""
     height, width = size
     top, left, high, wide = view.window
-    image = frame.image[top : top + high, left : left + wide]
+    cut = image[top : top + high, left : left + wide]
+    if view.libmtl_zoom:
+        columns = np.arange(width)
+        resized = bilinear_aligned(cut, size, np.arange(height), columns[::-1] if view.mirrored else columns)
+        return (resized + 0.5).astype(np.uint8)
     if (high, wide) != (height, width):
         shrinks = high > height
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    if view.mirrored:
-        image = image[:, ::-1]
-        columns = width - 1 - columns
-    ys = top + ((rows + 0.5) * (high / height)).astype(np.intp)
-    xs = left + ((columns + 0.5) * (wide / width)).astype(np.intp)
-    at = np.ix_(ys, xs)
-    return image, frame.label[at], frame.depth_m[at].astype(np.float32), frame.normals[at].astype(np.float32)
-
-
-def _see_as_libmtl(
-    frame: Frame, view: View, size: tuple[int, int], rows: Array, columns: Array
-) -> tuple[Array, Array, Array, Array]:
-    """The same in LibMTL's way; its image is rounded to 8 bits."""
-    height, width = size
-    top, left, high, wide = view.window
-    cut = np.s_[top : top + high, left : left + wide]
-    every_column = np.arange(width)
-    if view.mirrored:
-        every_column, columns = every_column[::-1], width - 1 - columns
-    image = bilinear_aligned(frame.image[cut], size, np.arange(height), every_column)
-    normals = bilinear_aligned(frame.normals[cut], size, rows, columns)
-    at = np.ix_(nearest_down(high, height, rows), nearest_down(wide, width, columns))
-    depth = frame.depth_m[cut][at].astype(np.float32) / np.float32(view.libmtl_zoom)
-    return (image + 0.5).astype(np.uint8), frame.label[cut][at], depth, normals
+        cut = cv2.resize(cut, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return cut[:, ::-1] if view.mirrored else cut
 
 
 def jitter(image: Array, rng: np.random.Generator, settings: AugmentSettings) -> Array:

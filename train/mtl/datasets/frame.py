@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from edge_mtl.tasks import Specs
 from mtl.geometry import Intrinsics
 
 if TYPE_CHECKING:
@@ -18,25 +19,32 @@ __all__ = ["Batch", "Frame", "FrameSource"]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One image and its truth, in the camera it was taken with.
+    """One image and what is true of it, in the camera it was taken with.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        label: (H, W) uint8, 255 void.
-        depth_m: (H, W) float32 along z, 0 invalid.
-        normals: (H, W, 3) float32 unit, camera frame, 0 invalid.
+        truths: by task, in the form that the task's head describes (`mtl.tasks`); a frame has those that are known of it.
+            Labels are (H, W) uint8, 255 void; depth is (H, W) float32 metres along z, 0 unknown; normals are (H, W, 3)
+            float32 unit vectors in the camera frame, 0 unknown.
         intrinsics: fx, fy, cx, cy at this size.
     """
 
     image: np.ndarray
-    label: np.ndarray
-    depth_m: np.ndarray
-    normals: np.ndarray
+    truths: Mapping[str, Any]
     intrinsics: Intrinsics
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the image."""
+        return self.image.shape[0], self.image.shape[1]
 
 
 class FrameSource(Protocol):
     """Frames by number. The same number always gives the same frame."""
+
+    @property
+    def tasks(self) -> Specs:
+        """What frames may have truths of."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Frame: ...
@@ -44,15 +52,15 @@ class FrameSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a training step needs; depth and normals for the canonical camera, or the frames' own (`BatchPlan.canonical`).
+    """What a training step needs; truths are of the canonical camera, or of the frames' own (`BatchPlan.canonical`).
 
     Attributes:
         image: (B, H, W, 3) uint8 RGB.
-        targets: "segmentation" (B, h, w) uint8, "depth" (B, h, w) float32 metres,
-            "normals" (B, h, w, 3) float32; h, w are H, W, or one pixel per cell when `phase` is set.
+        targets: by task, only of those that some frame has truth of: a tensor whose first axis is the frame, or a list with
+            one entry a frame. Maps are (B, h, w, ...), where h, w are H, W, or one pixel per cell when `phase` is set.
         phase: which pixel of each stride x stride cell the targets are, or None for all.
     """
 
     image: Tensor
-    targets: Mapping[str, Tensor]
+    targets: Mapping[str, Any]
     phase: tuple[int, int] | None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import cv2
@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
-from mtl.datasets.augment import apply_view, draw_view, jitter
+from mtl.datasets.augment import SeenFrame, apply_view, draw_view, jitter
 from mtl.datasets.frame import Batch, FrameSource
 from mtl.settings import AugmentSettings
+from mtl.tasks import head_of
 
 __all__ = ["BatchPlan", "StepBatches", "batches"]
 
@@ -38,7 +38,7 @@ class BatchPlan:
         stage: number of the stage; part of the seed.
         size: (H, W) of the network's input.
         stride: of the network's output; 0 gives targets at full size, else at one pixel per stride x stride cell.
-        canonical: whether depth and normals are those of the canonical camera, else of the frames' own (`augment.see`).
+        canonical: whether truths are those of the canonical camera, else of the frames' own (`apply_view`).
         part: (i, n): of every batch only the i-th of n equal parts is made, for a run of several processes.
     """
 
@@ -73,20 +73,23 @@ class StepBatches(Dataset[Batch]):
         size = plan.batch // count
         own = range(index * size, (index + 1) * size)
         parts = [self._frame(source, step * plan.batch + offset, phase) for offset in own]
-        image, label, depth, normals = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*parts, strict=True))
-        return Batch(image, {SEGMENTATION: label, DEPTH: depth, NORMALS: normals}, phase)
+        image = torch.from_numpy(np.stack([part.image for part in parts]))
+        targets = {}
+        for name, spec in source.tasks.items():
+            truths = [part.truths.get(name) for part in parts]
+            if any(truth is not None for truth in truths):
+                targets[name] = head_of(spec).collate(spec, truths)
+        return Batch(image, targets, phase)
 
-    def _frame(self, source: FrameSource, position: int, phase: tuple[int, int] | None) -> tuple[np.ndarray, ...]:
+    def _frame(self, source: FrameSource, position: int, phase: tuple[int, int] | None) -> SeenFrame:
         plan = self._plan
         rng = np.random.default_rng([plan.seed, 2, plan.stage, position])
         frame = source[self._index(position, len(source))]
         height, width = plan.size
-        view = draw_view(frame.label.shape, rng, plan.augment, aspect=width / height)
+        view = draw_view(frame.size, rng, plan.augment, aspect=width / height)
         stride, start = (plan.stride, phase) if phase is not None else (1, (0, 0))
-        image, label, depth, normals, _ = apply_view(
-            frame, view, size=plan.size, stride=stride, phase=start, canonical=plan.canonical
-        )
-        return jitter(image, rng, plan.augment), label, depth, normals
+        seen = apply_view(frame, view, source.tasks, size=plan.size, stride=stride, phase=start, canonical=plan.canonical)
+        return replace(seen, image=jitter(seen.image, rng, plan.augment))
 
     def _index(self, position: int, count: int) -> int:
         """Frame at a position of the endless shuffled stream: every pass is a permutation of its own."""

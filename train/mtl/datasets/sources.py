@@ -1,111 +1,69 @@
-"""Which frames feed which stage and split: a small picklable description that opens the frames where they are needed."""
+"""Every data set by name, and which frames feed which stage and split of a run: the one place where a data set is added."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Protocol
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from types import MappingProxyType
 
 from edge_mtl.errors import BuildError
-from mtl.datasets.frame import Frame, FrameSource
-from mtl.datasets.nyuv2 import NyuRequest
-from mtl.datasets.rooms import RoomsDataset
+from edge_mtl.tasks import Specs
+from mtl.datasets.data_set import DataSet, FrameRequest, Split
+from mtl.datasets.nyuv2.source import Nyuv2
+from mtl.datasets.rooms.source import Rooms, RoomsRequest
 from mtl.settings import DataSettings, Stage
 
 __all__ = [
+    "DATA_SETS",
     "FrameRequest",
-    "RoomFrames",
     "RoomsRequest",
     "Split",
+    "data_set",
+    "data_tasks",
     "held_out_frames",
-    "stage_rooms",
+    "register",
     "train_frames",
-    "validation_rooms",
 ]
 
-Split = Literal["train", "val", "test"]
+_DATA_SETS: dict[str, DataSet] = {}
+DATA_SETS: Mapping[str, DataSet] = MappingProxyType(_DATA_SETS)
+"""Every data set by its name, which is `data.kind` in settings; `register` adds one."""
+
+ENTRY_POINTS = "mtl.data_sets"
+"""Distributions name data sets of their own in this group of entry points; each is an instance of `DataSet`."""
 
 
-class FrameRequest(Protocol):
-    """A picklable description of frames."""
-
-    def open(self, *, workers: int = 1, progress: bool = False) -> FrameSource:
-        """The frames, made first by `workers` processes where they can be made. Raises BuildError when there are none."""
-
-
-@dataclass(frozen=True, slots=True)
-class RoomsRequest:
-    """Rooms by description. Opening renders what is missing; worker processes then open the same files."""
-
-    root: str
-    split: Split
-    count: int
-    height: int
-    width: int
-
-    def open(self, *, workers: int = 1, progress: bool = False) -> RoomFrames:
-        """The rooms, rendered if need be. Raises BuildError when they cannot be rendered or stored."""
-        try:
-            rooms = RoomsDataset(
-                Path(self.root),
-                self.split,
-                self.count,
-                height=self.height,
-                width=self.width,
-                workers=workers,
-                progress=progress,
-            )
-        except (OSError, ValueError) as exc:
-            raise BuildError(
-                f"the {self.split} rooms at {self.height}x{self.width} could not be made in {self.root}: {exc}. "
-                "Choose another folder with --data.root"
-            ) from exc
-        return RoomFrames(rooms)
+def register(one: DataSet) -> None:
+    """Add a data set. Raises ValueError where another one has its name."""
+    if one.name in _DATA_SETS and _DATA_SETS[one.name] is not one:
+        raise ValueError(f"there is a data set {one.name!r} already: {type(_DATA_SETS[one.name]).__name__}")
+    _DATA_SETS[one.name] = one
 
 
-class RoomFrames:
-    """Rendered rooms as `Frame`s."""
+def data_set(data: DataSettings) -> DataSet:
+    """The data set that `data.kind` names. Raises BuildError where it was not registered."""
+    if data.kind not in _DATA_SETS:
+        for point in entry_points(group=ENTRY_POINTS):
+            register(point.load())
+    if data.kind not in _DATA_SETS:
+        raise BuildError(f"data.kind should be one of {', '.join(_DATA_SETS)}, found {data.kind!r}")
+    return _DATA_SETS[data.kind]
 
-    def __init__(self, rooms: RoomsDataset) -> None:
-        self._rooms = rooms
 
-    def __len__(self) -> int:
-        return len(self._rooms)
-
-    def __getitem__(self, index: int) -> Frame:
-        try:
-            room = self._rooms[index]
-        except (OSError, ValueError) as exc:
-            raise BuildError(
-                f"room {index} in {self._rooms.folder} cannot be read: {exc}. Remove its shard, run again"
-            ) from exc
-        return Frame(room.image, room.label, room.depth_m, room.normals, room.intrinsics)
+def data_tasks(data: DataSettings) -> Specs:
+    """What frames of a data set may have truths of."""
+    return data_set(data).tasks(data)
 
 
 def train_frames(data: DataSettings, stage: Stage) -> FrameRequest:
-    """The training frames of a stage.
-
-    Rooms: `stage.train` or `data.train` of them, at the stage's rendering size. NYUv2: all that are not set aside for
-    validation, or the first `stage.train` of them. How many there are is the length of what `open` returns.
-    """
-    if data.kind == "nyuv2":
-        return NyuRequest(data.folder, "train", aside=data.validation_from_train, take="rest", first=stage.train)
-    height, width = stage.render_height or data.height, stage.render_width or data.width
-    return RoomsRequest(data.folder, "train", stage.train or data.train, height, width)
+    """The training frames of a stage; how many there are is the length of what `open` returns."""
+    return data_set(data).train_frames(data, stage)
 
 
 def held_out_frames(data: DataSettings, split: Split) -> FrameRequest:
-    """The validation or test frames.
-
-    Rooms: those of the split, at the data's own size. NYUv2: the 654 test frames for "test", and for "val" too unless
-    `data.validation_from_train` sets training frames aside.
-    """
-    if data.kind == "nyuv2":
-        if split == "val" and data.validation_from_train:
-            return NyuRequest(data.folder, "train", aside=data.validation_from_train, take="aside")
-        return NyuRequest(data.folder, "val")
-    return RoomsRequest(data.folder, split, data.test if split == "test" else data.validation, data.height, data.width)
+    """The validation or test frames."""
+    return data_set(data).held_out_frames(data, split)
 
 
-stage_rooms = train_frames
-validation_rooms = held_out_frames
+for _one in (Rooms(), Nyuv2()):
+    register(_one)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -11,32 +10,33 @@ import torch
 from torch import nn
 
 from edge_mtl.errors import BuildError
-from edge_mtl.tasks import DEPTH, NORMALS, TASKS
+from edge_mtl.tasks import NYU_TASKS, Specs, TaskSpec
 from mtl.models.aspp import AsppDecoder
 from mtl.models.backbone import STAGES, Backbone, Stages, build_backbone
 from mtl.models.edge import EdgeDecoder, EdgeOptions
-from mtl.models.model import DepthOutput, MultiTaskModel, Sharing
+from mtl.models.model import MultiTaskModel, Sharing
 from mtl.models.sharing import TaskPart, TaskParts
+from mtl.tasks import HeadOptions, chosen_tasks, head_of
 
 __all__ = ["DecoderName", "build_model"]
 
 DecoderName = Literal["edge", "aspp", "aspp_folded"]
 
-_START_DEPTH_M = 2.5
 _OUTPUT_STD = 0.01
 
 
 def build_model(
     backbone: str,
     *,
-    tasks: Sequence[str] = tuple(TASKS),
+    specs: Specs = NYU_TASKS,
+    tasks: Sequence[str] | None = None,
     decoder: DecoderName = "edge",
     width: int = 64,
     edge: EdgeOptions | None = None,
     sharing: Sharing = "full",
     shared_stages: int = 2,
     size: tuple[int, int] = (288, 384),
-    depth_output: DepthOutput = "log",
+    options: HeadOptions | None = None,
     pretrained: bool | Path = False,
     drop_path: float = 0.0,
     output_stride: int | None = None,
@@ -47,7 +47,8 @@ def build_model(
 
     Args:
         backbone: timm name, for example "pvt_v2_b0".
-        tasks: any non-empty subset of `edge_mtl.tasks.TASKS`.
+        specs: the tasks that there are, the study's three by default.
+        tasks: names of those that it predicts; all by default.
         decoder: "edge" (ours, stride 4, four stages), "aspp" (the study's, full size, last stage), or "aspp_folded" (the
             same function up to `size` without the weights that only ever read padding).
         width: channels of the edge decoder; the ASPP's 256 are the study's and stay.
@@ -55,7 +56,7 @@ def build_model(
         sharing: "full": one backbone. "partial": its first `shared_stages` (1 to 3). "separate": nothing, which is as many
             single-task models. A single task shares everything with itself.
         size: (H, W) of the largest image, for "aspp_folded" only.
-        depth_output: "log" metres, or "linear" metres as in LibMTL.
+        options: what its heads say.
         pretrained, drop_path, output_stride: see `build_backbone`.
         mean, std: normalisation that goes with the model. The study's protocol has none; `IMAGENET_MEAN` and
             `IMAGENET_STD` go with ImageNet weights.
@@ -63,21 +64,20 @@ def build_model(
         BuildError: unknown task, decoder or backbone; weights that do not load; a backbone without strides 4, 8, 16, 32
             for the edge decoder; one that cannot be cut for partial sharing.
     """
-    unknown = [task for task in tasks if task not in TASKS]
-    if unknown or not tasks or len(set(tasks)) != len(tasks):
-        raise BuildError(f"tasks are {list(tasks)}: expected some of {', '.join(TASKS)}, each at most once")
+    chosen = chosen_tasks(specs, specs if tasks is None else tasks)
+    said = options or HeadOptions()
     _check_choice("decoder", decoder, get_args(DecoderName))
     _check_choice("sharing", sharing, get_args(Sharing))
-    _check_choice("depth output", depth_output, get_args(DepthOutput))
+    _check_choice("depth output", said.depth_output, ("log", "linear"))
     if sharing == "partial" and not 1 <= shared_stages < STAGES:
         raise BuildError(f"{shared_stages} shared stages: expected 1 to {STAGES - 1}, or another sharing")
-    ordered = [task for task in TASKS if task in tasks]
+    ordered = list(chosen)
 
     def encoder() -> Backbone:
         return build_backbone(backbone, pretrained=pretrained, drop_path=drop_path, output_stride=output_stride)
 
     def head(whole: Backbone, names: Sequence[str]) -> EdgeDecoder | AsppDecoder:
-        outputs = {task: TASKS[task].channels for task in names}
+        outputs = {task: head_of(chosen[task]).channels(chosen[task]) for task in names}
         if decoder == "edge":
             if whole.strides != (4, 8, 16, 32):
                 raise BuildError(f"{backbone} has strides {whole.strides}: the edge decoder needs (4, 8, 16, 32). Use aspp")
@@ -99,8 +99,8 @@ def build_model(
         task_parts = TaskParts({task: TaskPart(part, head(whole, [task])) for task, part in zip(ordered, own, strict=True)})
         shared = whole.part(0, first)
     for task, layer in task_parts.output_layers().items():
-        _initialise_output(task, layer, depth_output)
-    return MultiTaskModel(shared, task_parts, tasks=ordered, sharing=sharing, depth_output=depth_output, mean=mean, std=std)
+        _initialise_output(chosen[task], layer, said)
+    return MultiTaskModel(shared, task_parts, specs=chosen, sharing=sharing, options=said, mean=mean, std=std)
 
 
 def _check_choice(what: str, found: str, choices: tuple[str, ...]) -> None:
@@ -108,12 +108,10 @@ def _check_choice(what: str, found: str, choices: tuple[str, ...]) -> None:
         raise BuildError(f"unknown {what} {found!r}: expected one of {', '.join(choices)}")
 
 
-def _initialise_output(task: str, layer: nn.Conv2d, depth_output: DepthOutput) -> None:
+def _initialise_output(spec: TaskSpec, layer: nn.Conv2d, options: HeadOptions) -> None:
     """Start every pixel at an answer that is plausible: all classes alike, 2.5 m, facing the camera."""
     nn.init.normal_(layer.weight, std=_OUTPUT_STD)
+    assert layer.bias is not None
     nn.init.zeros_(layer.bias)
     with torch.no_grad():
-        if task == DEPTH:
-            layer.bias.fill_(math.log(_START_DEPTH_M) if depth_output == "log" else _START_DEPTH_M)
-        elif task == NORMALS:
-            layer.bias[2] = -1.0
+        head_of(spec).start(spec, layer, options)

@@ -1,15 +1,23 @@
-"""From the settings of a run to its model. Knows the settings' names; knows nothing about data, losses or loops."""
+"""From the settings of a run to its model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from edge_mtl.tasks import Specs
+from mtl.datasets.sources import data_tasks
 from mtl.models.building import build_model
 from mtl.models.edge import EdgeOptions
 from mtl.models.model import IMAGENET_MEAN, IMAGENET_STD, MultiTaskModel
 from mtl.settings import RunSettings
+from mtl.tasks import HeadOptions, chosen_tasks
 
-__all__ = ["model_from"]
+__all__ = ["model_from", "tasks_of"]
+
+
+def tasks_of(settings: RunSettings) -> Specs:
+    """What the model of a run predicts, in the order of reports."""
+    return chosen_tasks(data_tasks(settings.data), settings.model.tasks)
 
 
 def model_from(settings: RunSettings, *, pretrained: bool = True) -> MultiTaskModel:
@@ -28,7 +36,7 @@ def model_from(settings: RunSettings, *, pretrained: bool = True) -> MultiTaskMo
     normalised = wanted.normalisation == "imagenet"
     return build_model(
         wanted.backbone,
-        tasks=wanted.tasks,
+        specs=tasks_of(settings),
         decoder=wanted.decoder,
         width=wanted.width,
         edge=EdgeOptions(
@@ -44,7 +52,7 @@ def model_from(settings: RunSettings, *, pretrained: bool = True) -> MultiTaskMo
         sharing=wanted.sharing,
         shared_stages=wanted.shared_stages,
         size=(max(stage.height for stage in settings.stages), max(stage.width for stage in settings.stages)),
-        depth_output=wanted.depth_output,
+        options=HeadOptions(depth_output=wanted.depth_output),
         pretrained=weights,
         drop_path=wanted.drop_path,
         output_stride=wanted.output_stride or None,

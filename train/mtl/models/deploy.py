@@ -109,15 +109,15 @@ class DeployModel(nn.Module):
     """RGB in 0..255 to quarter-resolution maps, batch 1, one input size.
 
     Attributes:
-        tasks: names of the tasks, as the trained model's.
+        specs: the tasks, as the trained model's.
         size: (H, W) of the input.
     """
 
     def __init__(self, model: MultiTaskModel, height: int, width: int) -> None:
         super().__init__()
-        self.tasks, self.size = model.tasks, (height, width)
+        self.specs, self.size = model.specs, (height, width)
         self.normalise = Normalise(model.mean, model.std, scaled=model.backbone.name not in PVT_V2_NAMES)
-        self.reads, self.depth_output = model.decoder.reads, model.depth_output
+        self.reads, self.options = model.decoder.reads, model.options
         self.backbone = deploy_stages(model.backbone, height, width, model.std)
         self.decoder: nn.Module
         if isinstance(model.decoder, TaskParts):
@@ -130,7 +130,7 @@ class DeployModel(nn.Module):
         image = self.normalise(image)
         maps = self.backbone(image)
         raw = self.decoder([maps[level] if level >= 0 else image for level in self.reads])
-        return finish_maps(raw, depth_output=self.depth_output)
+        return finish_maps(raw, self.specs, self.options)
 
 
 def deploy(model: MultiTaskModel, *, height: int, width: int) -> DeployModel:

@@ -1,31 +1,29 @@
 """Where pre- and post-processing run: in the graph (GPUs, the plain baseline) or on the host (CPUs). Knows no ONNX.
 
-Graph:  `image` uint8 (1, H, W, 3) RGB -> `segmentation` uint8 (1, H, W), `depth` float32 (1, H, W) canonical metres,
-        `normals` float32 (1, H, W, 3) unit.
-Host:   `image` float32 (1, 3, H, W) RGB in 0..255 -> `segmentation_logits` (1, 13, H/4, W/4), `depth_quarter` (1, 1, H/4, W/4),
-        `normals_quarter` (1, 3, H/4, W/4) of any length.
+Graph:  `image` uint8 (1, H, W, 3) RGB -> finished maps: labels uint8 (1, H, W), depth float32 (1, H, W) canonical metres,
+        normals float32 (1, H, W, 3) unit.
+Host:   `image` float32 (1, 3, H, W) RGB in 0..255 -> maps at a quarter of the size: logits (1, classes, H/4, W/4), depth
+        (1, 1, H/4, W/4), normals (1, 3, H/4, W/4) of any length.
 
-Post-processing is the same arithmetic in both places: bilinear x4 with half-pixel centres, then argmax, metres, unit length.
+Names of outputs are those of `edge_mtl.tasks.Kind.outputs`. Post-processing is the same arithmetic in both places: bilinear
+x4 with half-pixel centres, then argmax, metres, unit length.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
+from edge_mtl.tasks import Placement, Specs
 from mtl.models.deploy import DeployModel
 from mtl.models.model import MultiTaskModel
+from mtl.tasks import head_of, output_names
 
 __all__ = ["GraphPlacement", "HostPlacement", "Placement", "PlainModel"]
-
-Placement = Literal["graph", "host"]
-
-_QUARTER_NAMES = {SEGMENTATION: "segmentation_logits", DEPTH: "depth_quarter", NORMALS: "normals_quarter"}
-_LEAST_LENGTH = 1e-6
 
 
 class PlainModel(nn.Module):
@@ -33,7 +31,7 @@ class PlainModel(nn.Module):
 
     def __init__(self, model: MultiTaskModel) -> None:
         super().__init__()
-        self.model, self.tasks = model, model.tasks
+        self.model, self.specs = model, model.specs
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         return self.model.quarter_maps(self.model.normalise(image))
@@ -45,7 +43,7 @@ class HostPlacement(nn.Module):
     def __init__(self, network: PlainModel | DeployModel) -> None:
         super().__init__()
         self.network = network
-        self.output_names = tuple(_QUARTER_NAMES[task] for task in network.tasks)
+        self.output_names = _names(network.specs, "host")
 
     @staticmethod
     def example(height: int, width: int) -> Tensor:
@@ -53,8 +51,7 @@ class HostPlacement(nn.Module):
         return _noise(height, width).permute(0, 3, 1, 2).float()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        maps = self.network(image)
-        return tuple(maps[task] for task in self.network.tasks)
+        return _outputs(self.network.specs, self.network(image), "host")
 
 
 class GraphPlacement(nn.Module):
@@ -63,7 +60,7 @@ class GraphPlacement(nn.Module):
     def __init__(self, network: PlainModel | DeployModel) -> None:
         super().__init__()
         self.network = network
-        self.output_names = tuple(network.tasks)
+        self.output_names = _names(network.specs, "graph")
 
     @staticmethod
     def example(height: int, width: int) -> Tensor:
@@ -71,19 +68,16 @@ class GraphPlacement(nn.Module):
         return _noise(height, width)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        maps = self.network(image.permute(0, 3, 1, 2).float())
-        return tuple(_finish(task, maps[task]) for task in self.network.tasks)
+        return _outputs(self.network.specs, self.network(image.permute(0, 3, 1, 2).float()), "graph")
 
 
-def _finish(task: str, quarter: Tensor) -> Tensor:
-    """A quarter-resolution map -> the finished map at the image's size."""
-    full = F.interpolate(quarter, scale_factor=4.0, mode="bilinear", align_corners=False)
-    if task == SEGMENTATION:
-        return full.argmax(dim=1).to(torch.uint8)
-    if task == DEPTH:
-        return full[:, 0]
-    length = torch.linalg.vector_norm(full, dim=1, keepdim=True)
-    return (full / length.clamp(min=_LEAST_LENGTH)).permute(0, 2, 3, 1)
+def _names(specs: Specs, placement: Placement) -> tuple[str, ...]:
+    return tuple(name for names in output_names(specs, placement).values() for name in names)
+
+
+def _outputs(specs: Specs, answers: Mapping[str, Any], placement: Placement) -> tuple[Tensor, ...]:
+    """The outputs of all tasks, in the order of `_names`."""
+    return tuple(output for task, spec in specs.items() for output in head_of(spec).exported(spec, answers[task], placement))
 
 
 def _noise(height: int, width: int) -> Tensor:

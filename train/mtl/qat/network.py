@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from edge_mtl.tasks.postprocess import HOST_OUTPUTS
 from onnx import numpy_helper
 from torch import Tensor, nn
 
@@ -27,10 +26,12 @@ from edge_mtl.quantization.integer_ops import GELU_SLOPE
 from edge_mtl.quantization.learned import Learned, read_learned, write_learned
 from edge_mtl.quantization.placement import place
 from edge_mtl.quantization.ranges import Range
+from edge_mtl.tasks import Specs
 from mtl.models.model import upsample_maps
 from mtl.qat.fake_quantize import ActivationRange, RangeMode, rounded_weights
 from mtl.qat.operators import OPERATORS, Value
 from mtl.qat.teaching import TAUGHT
+from mtl.tasks import head_of, output_names
 
 __all__ = ["QatNetwork", "trainable_names"]
 
@@ -66,11 +67,11 @@ class QatNetwork(nn.Module):
     Args:
         graph: an optimized ONNX graph (input `image` float32 (1, 3, H, W), RGB in 0..255) with what `write_learned` puts into
             it: the target, the recipe and the ranges to begin with. Its weights may be missing where a state is loaded next.
-        tasks: that it predicts.
+        specs: the tasks that it predicts.
         mean, std: of the network that it was made from, for the record: the graph normalises by itself.
         mode: how ranges go on from there.
     Attributes:
-        tasks, stride, mean, std: as those of `MultiTaskModel`.
+        specs, stride, mean, std: as those of `MultiTaskModel`.
         size: (H, W) of the image.
         rounds: whether it rounds; see `in_floats`.
         teacher: the weights that it learns to answer like, see `learn_from_itself`; None without.
@@ -84,7 +85,7 @@ class QatNetwork(nn.Module):
         self,
         graph: bytes,
         *,
-        tasks: Sequence[str],
+        specs: Specs,
         mean: tuple[float, float, float] = (0.0, 0.0, 0.0),
         std: tuple[float, float, float] = (1.0, 1.0, 1.0),
         mode: RangeMode = "learned",
@@ -95,10 +96,10 @@ class QatNetwork(nn.Module):
         if learned is None:
             raise BuildError("the graph has no ranges to begin with: prepare it with mtl.qat.prepare")
         index = GraphIndex(model)
-        self.tasks, self.mean, self.std, self.rounds = tuple(tasks), mean, std, True
+        self.specs, self.mean, self.std, self.rounds = dict(specs), mean, std, True
         self.size: tuple[int, int] = index.shapes[index.inputs[0]][2:]  # type: ignore[assignment]
         self._learned = learned
-        self._input, self._wanted = index.inputs[0], {task: HOST_OUTPUTS[task] for task in self.tasks}
+        self._input, self._wanted = index.inputs[0], output_names(specs, "host")
         self._plan(index, learned, mode)
         names = trainable_names(index)
         self._of_image = {_key(name) for node in index.consumers[self._input] for name in node.input[1:2] if name in names}
@@ -257,7 +258,10 @@ class QatNetwork(nn.Module):
             if self.rounds and step.output in self._outputs:
                 result = self._ranges[_key(step.output)](result)
             values[step.output] = Value(result, any(item is not None and item.batched for item in inputs))
-        return {task: values[name].tensor.squeeze(1) for task, name in self._wanted.items()}
+        return {
+            task: head_of(self.specs[task]).imported(self.specs[task], [values[name].tensor.squeeze(1) for name in names])
+            for task, names in self._wanted.items()
+        }
 
     def _read(self, name: str, step: _Step, values: dict[str, Value], rounded: dict[str, Value]) -> Value:
         if name not in values:

@@ -55,7 +55,7 @@ def prepared_network(settings: RunSettings) -> QatNetwork:
     frames = train_frames(settings.data, stage).open(workers=settings.data.workers, progress=True)
     images = [network_image(frames, index, size) for index in spread(settings.qat.calibration, len(frames))]
     graph = with_ranges(_deployed(model, size), images, recipe=recipe_of(settings), target=settings.qat.target)
-    network = QatNetwork(graph, tasks=model.tasks, mean=model.mean, std=model.std, mode=settings.qat.ranges)
+    network = QatNetwork(graph, specs=model.specs, mean=model.mean, std=model.std, mode=settings.qat.ranges)
     if settings.qat.teacher:
         network.learn_from_itself()
     return network
@@ -64,7 +64,7 @@ def prepared_network(settings: RunSettings) -> QatNetwork:
 def resumed_network(settings: RunSettings, state: Mapping[str, Tensor]) -> QatNetwork:
     """The network of a checkpoint of such a run, with its weights. Raises BuildError as `QatNetwork.from_state`."""
     shell = model_from(settings, pretrained=False)
-    return QatNetwork.from_state(state, tasks=shell.tasks, mean=shell.mean, std=shell.std, mode=settings.qat.ranges)
+    return QatNetwork.from_state(state, specs=shell.specs, mean=shell.mean, std=shell.std, mode=settings.qat.ranges)
 
 
 def with_ranges(deploy: bytes, images: Sequence[np.ndarray], *, recipe: Recipe, target: Target) -> bytes:

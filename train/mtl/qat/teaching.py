@@ -8,14 +8,15 @@ weights of tasks mean the same: cross-entropy becomes Kullback-Leibler divergenc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
-from mtl.losses import MultiTaskLoss, depth_loss, normal_loss
+from edge_mtl.tasks import Specs
+from mtl.losses import MultiTaskLoss
 from mtl.settings import LossSettings
+from mtl.tasks import head_of
 
 __all__ = ["TAUGHT", "TaughtLoss"]
 
@@ -33,32 +34,26 @@ class TaughtLoss(MultiTaskLoss):
     def __init__(
         self,
         settings: LossSettings,
+        specs: Specs,
         *,
-        tasks: Sequence[str],
         stride: int,
         share: float,
-        class_weights: Tensor | None = None,
+        balance: Mapping[str, Tensor] | None = None,
     ) -> None:
-        super().__init__(settings, tasks=tasks, stride=stride, class_weights=class_weights)
+        super().__init__(settings, specs, stride=stride, balance=balance)
         self.share = share
 
     def forward(
-        self, predicted: Mapping[str, Tensor], targets: Mapping[str, Tensor], phase: tuple[int, int] | None
+        self, answers: Mapping[str, Any], targets: Mapping[str, Any], phase: tuple[int, int] | None
     ) -> dict[str, Tensor]:
-        """As `MultiTaskLoss.forward`; `predicted` may hold the teacher's maps beside the network's own."""
-        if any(TAUGHT + task not in predicted for task in self.tasks):
-            return super().forward(predicted, targets, phase)
-        taught = {task: self._distance(task, predicted[task], predicted[TAUGHT + task]) for task in self.tasks}
+        """As `MultiTaskLoss.forward`; `answers` may hold the teacher's maps beside the network's own."""
+        if any(TAUGHT + task not in answers for task in self.tasks):
+            return super().forward(answers, targets, phase)
+        taught = {
+            task: head_of(spec).distance(spec, answers[task], answers[TAUGHT + task], self.settings)
+            for task, spec in self.specs.items()
+        }
         if self.share >= 1.0:
             return taught
-        labelled = super().forward(predicted, targets, phase)
-        return {task: self.share * taught[task] + (1.0 - self.share) * labelled[task] for task in self.tasks}
-
-    def _distance(self, task: str, found: Tensor, wanted: Tensor) -> Tensor:
-        if task == SEGMENTATION:
-            one, other = F.log_softmax(found, dim=1), F.log_softmax(wanted, dim=1)
-            return F.kl_div(one, other, log_target=True, reduction="none").sum(dim=1).mean()
-        if task == DEPTH:
-            return depth_loss(found, wanted[:, 0], kind=self.settings.depth_kind)
-        assert task == NORMALS
-        return normal_loss(found, F.normalize(wanted, dim=1).permute(0, 2, 3, 1))
+        labelled = super().forward(answers, targets, phase)
+        return {task: self.share * taught[task] + (1.0 - self.share) * labelled[task] for task in labelled}

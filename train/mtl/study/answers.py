@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edge_mtl.bench.statistics import Interval, verdict
-from edge_mtl.tasks import NORMALS
 from mtl.study.comparison import Comparison
 from mtl.study.cosines import pair_cosines
 from mtl.study.pareto import Point, front, points
@@ -99,7 +98,7 @@ def _pairs(compare: Comparison) -> Answer:
         for task, one in compare.tasks_against_single(row).items():
             other = next(name for name in row.tasks if name != task)
             verb = "help" if one.percent > 0 else "hurt"
-            shown[one.verdict].append(f"{other} {verb if other == NORMALS else verb + 's'} {task}")
+            shown[one.verdict].append(f"{other} {verb if _is_plural(other) else verb + 's'} {task}")
             details.append(f"{task} beside {other}: {_told(one)}")
     if not details:
         return _missing(question, [row.row.name for row in compare.results.rows if len(row.tasks) == 2])
@@ -113,13 +112,18 @@ def _pairs(compare: Comparison) -> Answer:
     return Answer(question, sign, {"mixed": "some do", "good": "some help", "bad": "some hurt"}[sign], sentence, tuple(details))
 
 
+def _is_plural(task: str) -> bool:
+    return task.endswith("s") and not task.endswith("ss")
+
+
 def _weighting(compare: Comparison) -> Answer:
-    question = "Does weighting the losses help the normals?"
+    task = compare.results.study.weighted_task
+    question = f"Does weighting the losses help the {task}?"
     reference, rows = _others(compare, "weighting")
     if reference is None or not rows:
         return _missing(question, [row.row.name for row in compare.results.in_group("weighting") if not row.finished])
-    normals = {row.row.name: compare.tasks_against(row, reference).get(NORMALS) for row in rows}
-    judged = {name: one for name, one in normals.items() if one is not None}
+    every = {row.row.name: compare.tasks_against(row, reference).get(task) for row in rows}
+    judged = {name: one for name, one in every.items() if one is not None}
     if not judged:
         return _missing(question, [row.row.name for row in rows])
     best = max(judged, key=lambda name: judged[name].percent)
@@ -128,14 +132,14 @@ def _weighting(compare: Comparison) -> Answer:
     for row in sorted(rows, key=lambda row: -judged[row.row.name].percent if row.row.name in judged else 0.0):
         overall = compare.against(row, reference)
         if row.row.name in judged and overall is not None:
-            details.append(f"{row.row.name}: normals {judged[row.row.name]}, all tasks {overall}")
+            details.append(f"{row.row.name}: {task} {judged[row.row.name]}, all tasks {overall}")
     if len(judged) > 1:
         details.append(f"{len(judged)} comparisons at 95 %: about {0.05 * len(judged):.1f} would show a difference by chance")
     least = f"against {_quoted(reference)}"
     if counts["better"]:
         names = ", ".join(name for name, one in judged.items() if one.verdict == "better")
         sentence = (
-            f"{counts['better']} of {len(judged)} methods show better normals {least}: {names}; most {best}, {judged[best]}."
+            f"{counts['better']} of {len(judged)} methods show better {task} {least}: {names}; most {best}, {judged[best]}."
         )
         return Answer(question, "good", f"{counts['better']} of {len(judged)} do", sentence, tuple(details))
     if counts["unknown"] == len(judged):

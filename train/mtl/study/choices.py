@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-from edge_mtl.evaluation.metrics import HIGHER_IS_BETTER
-from mtl.evaluate import score
 from mtl.study.records import RunRecords
+from mtl.tasks.columns import metric_keys, score
 
 __all__ = ["best_on_test", "best_validation", "finite_metrics", "mean_of_last"]
 
@@ -31,7 +30,7 @@ def best_on_test(records: RunRecords) -> Metrics | None:
 def mean_of_last(records: RunRecords, *, count: int) -> Metrics | None:
     """Mean over the last `count` evaluations on validation frames, of the metrics that all of them have."""
     last = [own for one in records.validations[-count:] if (own := finite_metrics(one)) is not None] if count > 0 else []
-    names = [name for name in HIGHER_IS_BETTER if last and all(name in one for one in last)]
+    names = [name for name in (metric_keys(last[0]) if last else ()) if all(name in one for one in last)]
     return {name: fmean(one[name] for one in last) for name in names} or None
 
 
@@ -39,5 +38,5 @@ def finite_metrics(record: Mapping[str, Any] | None) -> Metrics | None:
     """The finite metrics of a record; None when it has none."""
     if record is None:
         return None
-    found = {name: float(record[name]) for name in HIGHER_IS_BETTER if isinstance(record.get(name), (int, float))}
+    found = {name: float(record[name]) for name in metric_keys(record) if isinstance(record.get(name), (int, float))}
     return {name: value for name, value in found.items() if math.isfinite(value)} or None

@@ -1,26 +1,19 @@
-"""The columns of the study's table: which metric, its heading, how it is written, which way is better.
-
-Knows metrics by name and how to lay them out on a terminal; knows nothing about runs or models.
-"""
+"""The study's table: columns of what was measured, and of steps, size and change, as text or for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from rich.table import Table
 
-from edge_mtl.evaluation.metrics import HIGHER_IS_BETTER
-from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
+from mtl.tasks.columns import MetricColumn, columns_for
 
 __all__ = [
     "DELTA_M",
     "EPOCH",
-    "METRIC_COLUMNS",
     "PARAMETERS",
     "STEP",
-    "MetricColumn",
     "study_cells",
     "study_table",
     "written_parameters",
@@ -29,39 +22,6 @@ __all__ = [
 
 STEP, EPOCH, PARAMETERS, DELTA_M = "step", "epoch", "parameters", "delta_m"
 """Keys beside those of the metrics: steps and passes trained, weights of the model, percent against single-task models."""
-
-
-@dataclass(frozen=True, slots=True)
-class MetricColumn:
-    """One metric of the table."""
-
-    key: str
-    heading: str
-    task: str
-    decimals: int
-
-    def written(self, value: float | None) -> str:
-        """The value as text; a dash where there is none."""
-        return "-" if value is None or value != value else f"{value:.{self.decimals}f}"
-
-    @property
-    def higher_is_better(self) -> bool:
-        """Direction of the metric."""
-        return HIGHER_IS_BETTER[self.key]
-
-
-METRIC_COLUMNS: tuple[MetricColumn, ...] = (
-    MetricColumn("miou", "mIoU", SEGMENTATION, 4),
-    MetricColumn("pixel_accuracy", "pixAcc", SEGMENTATION, 4),
-    MetricColumn("depth_abs_m", "abs", DEPTH, 4),
-    MetricColumn("depth_rel", "rel", DEPTH, 4),
-    MetricColumn("normal_mean_deg", "n. mean", NORMALS, 2),
-    MetricColumn("normal_median_deg", "median", NORMALS, 2),
-    MetricColumn("normal_within_11_25", "<11.25", NORMALS, 4),
-    MetricColumn("normal_within_22_5", "<22.5", NORMALS, 4),
-    MetricColumn("normal_within_30", "<30", NORMALS, 4),
-)
-"""Accuracy columns in the study's order: shares 0..1, metres, share of the true depth, degrees."""
 
 
 def written_parameters(count: float | None) -> str:
@@ -93,7 +53,8 @@ def study_cells(rows: Mapping[str, Mapping[str, float | None]]) -> tuple[tuple[s
     columns: list[tuple[str, Callable[[Mapping[str, float | None]], str]]] = []
     if present(STEP):
         columns.append(("step (epoch)", _step))
-    columns += [(one.heading, partial(_metric, one)) for one in METRIC_COLUMNS if present(one.key)]
+    measured = columns_for(key for row in rows.values() for key in row)
+    columns += [(one.heading, partial(_metric, one)) for one in measured if present(one.key)]
     if present(PARAMETERS):
         columns.append(("params", lambda row: written_parameters(row.get(PARAMETERS))))
     if present(DELTA_M):

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mtl.study.delta import EVERY_METRIC, ONE_METRIC, change, delta_m
+from mtl.study.delta import change, delta_m
 from mtl.study.results import Measured, Results, RowResult
 from mtl.study.significance import Difference, Noise
+from mtl.tasks.columns import every_metric, one_metric
 
 __all__ = ["Comparison"]
 
@@ -25,6 +26,7 @@ class Comparison:
     def __init__(self, results: Results, *, how: str = "last") -> None:
         self.results = results
         self.how = how
+        self._one = one_metric(results.tasks)
         self.noise = Noise(row.metrics(how) for row in results.rows)
 
     def against_single(self, row: RowResult) -> Difference | None:
@@ -49,26 +51,26 @@ class Comparison:
         """Delta-m with every metric of a task averaged first."""
         if row in self.results.singles.values():
             return None
-        return delta_m(row.means(self.how), self.results.single_metrics(self.how), by=EVERY_METRIC)
+        return delta_m(row.means(self.how), self.results.single_metrics(self.how), by=every_metric(self.results.tasks))
 
     def delta_m_per_seed(self, row: RowResult) -> list[float]:
         """Delta-m of every seed of a row against the mean of the single-task models."""
         baseline = self.results.single_metrics(self.how)
-        found = [delta_m(one, baseline) for one in row.per_seed(self.how)]
+        found = [delta_m(one, baseline, by=self._one) for one in row.per_seed(self.how)]
         return [value for value in found if value is not None]
 
     def _by_task(self, row: RowResult, others: Sequence[RowResult]) -> dict[str, Difference]:
-        found = {task: self._difference(row, others, tasks=(task,)) for task in ONE_METRIC}
+        found = {task: self._difference(row, others, tasks=(task,)) for task in self._one}
         return {task: one for task, one in found.items() if one is not None}
 
     def _difference(
-        self, row: RowResult, others: Sequence[RowResult], *, tasks: Sequence[str] = tuple(ONE_METRIC)
+        self, row: RowResult, others: Sequence[RowResult], *, tasks: Sequence[str] | None = None
     ) -> Difference | None:
         """The mean change of the metrics that a row shares with others, each metric being of the last of them that has it."""
         terms, seeds = {}, {}
         for other in others:
             ours, theirs = self._alike(row, other)
-            for name in (name for task in tasks for name in ONE_METRIC[task]):
+            for name in (name for task in (tasks or self._one) for name in self._one[task]):
                 if name in ours and name in theirs and theirs[name].mean:
                     terms[name] = change(name, ours[name].mean, theirs[name].mean)
                     seeds[name] = (ours[name].count, theirs[name].count)

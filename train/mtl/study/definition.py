@@ -13,12 +13,14 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from edge_mtl.tasks import TASK_NAMES
 from mtl.config import apply_overrides, parse_config
 from mtl.settings import RunSettings
 from mtl.study.toml_tables import StudyError, TableReader, flat, merged, read_toml, toml_value
 
 __all__ = ["Group", "LatencyRequest", "PicturesRequest", "PlannedRun", "Row", "Study", "load_study"]
+
+
+_WEIGHTED_TASK = "normals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class Study:
         path: the TOML file.
         reference: the row that stands for multi-task learning: one shared model, losses summed as they are.
         single: task -> the row that was trained for this task alone.
+        weighted_task: the one that the answer about weighting the losses is about.
         groups: in the order of the report. Those called "tasks", "sharing", "weighting", "decoders" and "ablation" also get
             an answer of their own (see `mtl.study.answers`).
         notes: sentences for the report that no number can tell.
@@ -116,6 +119,7 @@ class Study:
     groups: Mapping[str, Group]
     overrides: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    weighted_task: str = _WEIGHTED_TASK
     images: PicturesRequest = PicturesRequest()
     latency: LatencyRequest = LatencyRequest()
 
@@ -194,6 +198,7 @@ def load_study(path: Path) -> Study:
         groups={key: _group(key, item, given, reference) for key, item in given.table("groups").items()},
         overrides=given.table("overrides"),
         notes=tuple(given.items("notes", str, default=())),
+        weighted_task=given.text("weighted_task", default=_WEIGHTED_TASK),
         images=_section(PicturesRequest, given, "pictures"),
         latency=_section(LatencyRequest, given, "latency"),
     )
@@ -253,8 +258,9 @@ def _check(study: Study) -> None:
     require(all(slugs) and len(set(slugs)) == len(slugs), "names of rows should differ in more than punctuation")
     require(study.reference in names, f"reference is {study.reference!r}, which is no row")
     for task, name in study.single.items():
-        require(task in TASK_NAMES, f"single.{task}: the tasks are {', '.join(TASK_NAMES)}")
         require(name in names, f"single.{task} is {name!r}, which is no row")
+        trained = merged(study.overrides, study[name].overrides).get("model", {}).get("tasks", [task])
+        require(list(trained) == [task], f"single.{task} is {name!r}, which is trained for {', '.join(trained)}")
     for name in (*study.images.rows, *study.latency.rows, *(group.reference for group in study.groups.values())):
         require(name in names, f"{name!r} of images, latency or a group's reference is no row")
     for row in study.rows:

@@ -1,6 +1,6 @@
 """How much better or worse a model is than single-task models: the change per task, and delta-m, their mean.
 
-Knows metrics by name; knows nothing about runs. Source of the formula: Maninis et al. 2019 (arXiv:1904.08918), section 4;
+Source of the formula: Maninis et al. 2019 (arXiv:1904.08918), section 4;
 used by Vandenhende et al. 2021 (arXiv:2004.13379). With every metric of a task averaged first: Lin & Zhang 2023 (LibMTL).
 """
 
@@ -8,32 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from edge_mtl.evaluation.metrics import HIGHER_IS_BETTER
-from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
+from mtl.tasks.columns import higher_is_better
 
-__all__ = ["EVERY_METRIC", "ONE_METRIC", "change", "delta_m", "task_changes"]
+__all__ = ["change", "delta_m", "task_changes"]
 
 Metrics = Mapping[str, float]
-
-ONE_METRIC: Mapping[str, Sequence[str]] = {
-    SEGMENTATION: ("miou",),
-    DEPTH: ("depth_abs_m",),
-    NORMALS: ("normal_mean_deg",),
-}
-"""The metric that stands for each task."""
-
-EVERY_METRIC: Mapping[str, Sequence[str]] = {
-    SEGMENTATION: ("miou", "pixel_accuracy"),
-    DEPTH: ("depth_abs_m", "depth_rel"),
-    NORMALS: (
-        "normal_mean_deg",
-        "normal_median_deg",
-        "normal_within_11_25",
-        "normal_within_22_5",
-        "normal_within_30",
-    ),
-}
-"""All columns of the study's table; a task's change is the mean over its metrics."""
 
 
 def change(name: str, value: float, baseline: float) -> float:
@@ -44,12 +23,12 @@ def change(name: str, value: float, baseline: float) -> float:
     """
     if baseline == 0:
         raise ValueError(f"{name} of the baseline is 0: a change relative to it does not exist")
-    sign = 1.0 if HIGHER_IS_BETTER[name] else -1.0
+    sign = 1.0 if higher_is_better(name) else -1.0
     return 100.0 * sign * (value - baseline) / baseline
 
 
-def task_changes(metrics: Metrics, baseline: Metrics, *, by: Mapping[str, Sequence[str]] = ONE_METRIC) -> dict[str, float]:
-    """Change of each task in percent, for the tasks whose metrics both have."""
+def task_changes(metrics: Metrics, baseline: Metrics, *, by: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """Change of each task in percent, for the tasks whose metrics both have; `by` as in `delta_m`."""
     result = {}
     for task, names in by.items():
         if all(_usable(metrics, name) and _usable(baseline, name) for name in names):
@@ -57,13 +36,13 @@ def task_changes(metrics: Metrics, baseline: Metrics, *, by: Mapping[str, Sequen
     return result
 
 
-def delta_m(metrics: Metrics, baseline: Metrics, *, by: Mapping[str, Sequence[str]] = ONE_METRIC) -> float | None:
+def delta_m(metrics: Metrics, baseline: Metrics, *, by: Mapping[str, Sequence[str]]) -> float | None:
     """Mean of the tasks' changes in percent; None when they share no task.
 
     Args:
         metrics: of the model.
         baseline: the metrics of the single-task models together (names are unique across tasks).
-        by: which metrics stand for each task.
+        by: which metrics stand for each task, from `mtl.tasks.columns`: `one_metric` or `every_metric`.
     """
     changes = task_changes(metrics, baseline, by=by)
     return sum(changes.values()) / len(changes) if changes else None

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mtl.settings import NYUV2_TRAIN
+from mtl.datasets.sources import data_set
 from mtl.study.results import Results
 
 __all__ = ["facts_of", "left_out"]
-
-_NYUV2_TEST = 654
 
 
 def facts_of(results: Results) -> list[tuple[str, str]]:
@@ -19,14 +17,9 @@ def facts_of(results: Results) -> list[tuple[str, str]]:
         return [("runs", "none is finished")]
     settings = [run.run.settings for run in runs]
     stages = [one.stages[-1] for one in settings]
-    data = settings[0].data
+    data = data_set(settings[0].data)
     seconds = sum(run.outcome.seconds for run in runs if run.outcome is not None)
     places = [(run.outcome.machine, run.outcome.commit) for run in runs if run.outcome is not None]
-    frames = "NYUv2" if data.kind == "nyuv2" else "procedural rooms"
-    counts = f"{data.train} training, {data.validation} validation, {data.test} test"
-    if data.kind == "nyuv2":
-        aside = data.validation_from_train
-        counts = f"{NYUV2_TRAIN - aside} training, {aside or 'no'} validation, {_NYUV2_TEST} test (official split)"
     seeds = sorted({run.run.seed for run in runs})
     finished = [[run for run in row.runs if run.records.finished] for row in results.rows]
     fewer = any(0 < len(of_row) < len(seeds) for of_row in finished)
@@ -35,7 +28,7 @@ def facts_of(results: Results) -> list[tuple[str, str]]:
         ("runs", f"{len(runs)} of {planned} finished, {seconds / 60:.0f} minutes of their processes together"),
         ("budget of a run", f"{_few([one.steps for one in settings])} steps of {_few([one.batch for one in stages])} frames"),
         ("size", _few([f"{one.height}x{one.width}" for one in stages])),
-        ("frames", f"{frames}: {counts}"),
+        ("frames", f"{data.frames}: {data.counts(settings[0].data)}"),
         ("backbones", _few([one.model.backbone for one in settings])),
         ("seeds", ", ".join(map(str, seeds)) + ("; not every row ran all of them" if fewer else "")),
         ("machine", _few([machine for machine, _ in places if machine])),

@@ -1,11 +1,9 @@
-"""Which plots a study gets, and from which of its rows. Knows results; how lines are drawn is in `mtl.study.plots`."""
+"""Which plots a study gets, and from which of its rows; how lines are drawn is in `mtl.study.plots`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from edge_mtl.tasks import NORMALS
-from mtl.study.columns import METRIC_COLUMNS
 from mtl.study.comparison import Comparison
 from mtl.study.cosines import PairCosines
 from mtl.study.document import Figure
@@ -14,10 +12,11 @@ from mtl.study.plots import Curve, bars, cosine_lines, curves, pareto
 from mtl.study.results import Results, RowResult
 from mtl.study.significance import Difference
 from mtl.study.timings import Latencies
+from mtl.tasks import head_of
+from mtl.tasks.columns import columns_for
 
 __all__ = ["change_figures", "cosine_figure", "learning_figure", "pareto_figure"]
 
-_CURVED = ("miou", "depth_rel", "normal_mean_deg")
 _MARGIN = "Lines are 95 % intervals from the spread over seeds; grey bars show no difference."
 
 
@@ -44,10 +43,18 @@ def change_figures(compare: Comparison, group: str) -> list[Figure]:
         group, whole, f"mean change of all tasks against {name}, % (right is better)", f"All tasks together. {_MARGIN}"
     )
     if group == "weighting":
-        normals = {row.row.name: one for row in others if (one := compare.tasks_against(row, reference).get(NORMALS))}
-        label = f"change of the normals against {name}, % (right is better)"
-        found = [*_bars("weighting-normals", normals, label, f"The normals alone (mean angle). {_MARGIN}"), *found]
+        task = results.study.weighted_task
+        alone = {row.row.name: one for row in others if (one := compare.tasks_against(row, reference).get(task))}
+        label = f"change of the {task} against {name}, % (right is better)"
+        if alone:
+            caption = f"The {task} alone ({_measure(compare, task)}). {_MARGIN}"
+            found = [*_bars(f"weighting-{task}", alone, label, caption), *found]
     return found
+
+
+def _measure(compare: Comparison, task: str) -> str:
+    """The words for the measure that stands for a task."""
+    return head_of(compare.results.tasks[task]).columns[0].words
 
 
 def pareto_figure(compare: Comparison, latencies: Latencies | None) -> Figure | None:
@@ -80,8 +87,9 @@ def learning_figure(results: Results) -> Figure | None:
     """Validation metrics over steps of the reference and the single-task models."""
     rows = [row for row in (results.reference, *results.singles.values()) if row is not None]
     panels: dict[str, list[Curve]] = {}
-    for column in METRIC_COLUMNS:
-        lines = [curve for row in rows if (curve := _curve(row, column.key)) is not None] if column.key in _CURVED else []
+    keys = (key for row in rows for run in row.runs for one in run.records.validations for key in one)
+    for column in (one for one in columns_for(keys) if one.column.curve):
+        lines = [curve for row in rows if (curve := _curve(row, column.key)) is not None]
         if lines:
             better = "higher" if column.higher_is_better else "lower"
             panels[f"{column.heading} ({better} is better)"] = lines

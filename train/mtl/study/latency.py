@@ -99,8 +99,8 @@ def _images(settings: RunSettings, request: LatencyRequest) -> list[np.ndarray]:
     images = []
     for index in range(min(_CALIBRATION_FRAMES, len(frames))):
         frame = frames[index]
-        view = whole_view(frame.label.shape, aspect=size[1] / size[0])
-        images.append(apply_view(frame, view, size=size, stride=max(size), canonical=False)[0])
+        view = whole_view(frame.size, aspect=size[1] / size[0])
+        images.append(apply_view(frame, view, {}, size=size, canonical=False).image)
     return images
 
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from edge_mtl.tasks import TASK_NAMES
 from mtl.checkpoint import load_weights
 from mtl.datasets.sources import held_out_frames
 from mtl.evaluate import Judged, judge, model_predictor
@@ -48,16 +47,17 @@ def prediction_figure(results: Results) -> Figure | None:
     if not rows:
         return None
     judged = {name: _judged(row, results.study.images.frames) for name, row in rows.items()}
-    tasks = [task for task in TASK_NAMES if any(task in parts for parts in columns.values())]
+    tasks = {task: spec for task, spec in results.tasks.items() if any(task in parts for parts in columns.values())}
     lines = []
     for number in range(len(next(iter(judged.values())))):
         first = next(iter(judged.values()))[number]
-        for task in tasks:
-            cells = [first.image, paint(task, first.truth[task])]
+        for task, spec in tasks.items():
+            truths = [one[number].truths.get(task) for one in judged.values()]
+            truth = next((one for one in truths if one is not None), None)
+            cells = [first.image, paint(spec, first.image, truth)]
             for parts in columns.values():
-                own = judged[parts[task].row.name][number] if task in parts else None
-                known = own is not None and task in own.predicted
-                cells.append(paint(task, own.predicted[task]) if own is not None and known else np.zeros_like(first.image))
+                own = judged[parts[task].row.name][number].predicted if task in parts else {}
+                cells.append(paint(spec, first.image, own.get(task)))
             lines.append(np.concatenate([_scaled(cell) for cell in cells], axis=1))
     sheet = np.concatenate(lines, axis=0)
     fine, payload = cv2.imencode(".jpg", sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
@@ -80,7 +80,7 @@ def _judged(row: RowResult, indices: Sequence[int]) -> list[Judged]:
     height, width = (int(side) for side in metadata["size"])
     frames = held_out_frames(settings.data, "val").open(workers=settings.data.workers, progress=True)
     chosen = [frames[index % len(frames)] for index in indices]
-    return list(judge(model_predictor(model), chosen, size=(height, width), canonical=settings.data.canonical))
+    return list(judge(model_predictor(model), chosen, model.specs, size=(height, width), canonical=settings.data.canonical))
 
 
 def _scaled(cell: np.ndarray) -> np.ndarray:

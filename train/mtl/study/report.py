@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_mtl.files import write_atomic
+from edge_mtl.tasks import Specs
 from mtl.study.answers import answer_all
 from mtl.study.comparison import Comparison
 from mtl.study.cosines import pair_cosines
@@ -25,6 +26,7 @@ from mtl.study.results import Results, RowResult
 from mtl.study.tables import choices_table, cosine_table, group_table, latency_table
 from mtl.study.timings import Latencies
 from mtl.study.toml_tables import StudyError
+from mtl.tasks import head_of
 
 __all__ = ["HTML", "MARKDOWN", "RESULTS", "build_document", "write_files", "write_report"]
 
@@ -71,7 +73,7 @@ def build_document(results: Results, *, latencies: Latencies | None, images: Fig
         blocks += [Heading(heading), Items(lines)] if lines else []
     blocks += [
         Heading("How to read the numbers"),
-        Items(_METHOD),
+        Items((_delta_m(results.tasks), *_METHOD)),
         Heading("Repeat it"),
         Items((shlex.join(command),), code=True),
     ]
@@ -104,8 +106,6 @@ def write_files(folder: Path, document: Document, *, numbers: Mapping[str, Any])
 
 
 _METHOD = (
-    "Δm is the mean over tasks of the relative change against the models trained for one task each, in percent, positive is "
-    "better (Maninis et al. 2019): mIoU for segmentation, mean absolute error for depth, mean angle for normals.",
     "± in tables is the standard deviation over seeds; a row with one seed has none.",
     "± in sentences and lines in plots are 95 % intervals. How much a metric varies between seeds is pooled over all rows that "
     "ran several, as a share of its value, and is taken to hold for rows with one seed. The margins of several tasks are added "
@@ -113,6 +113,14 @@ _METHOD = (
     "'No difference shown' means that the difference is not larger than that interval. It does not mean that there is none.",
     "Many rows are compared with one. With every twentieth true 'no difference', chance alone shows one.",
 )
+
+
+def _delta_m(specs: Specs) -> str:
+    measures = ", ".join(f"{head_of(spec).columns[0].words} for {task}" for task, spec in specs.items())
+    return (
+        "Δm is the mean over tasks of the relative change against the models trained for one task each, in percent, positive "
+        f"is better (Maninis et al. 2019): {measures}."
+    )
 
 
 def _gradients(reference: RowResult | None) -> list[Block]:

@@ -9,10 +9,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from edge_mtl.evaluation.metrics import HIGHER_IS_BETTER
+from edge_mtl.tasks import Specs
+from mtl.datasets.sources import data_set, data_tasks
 from mtl.study.choices import best_on_test, finite_metrics, mean_of_last
 from mtl.study.definition import PlannedRun, Row, Study
 from mtl.study.records import Outcome, RunRecords, read_outcome, read_records
+from mtl.tasks.columns import metric_keys
 
 __all__ = ["AVERAGED_EVALUATIONS", "Measured", "Results", "RowResult", "RunResult", "collect_results"]
 
@@ -50,7 +52,7 @@ class RunResult:
     def validates_on_test(self) -> bool:
         """Whether the frames that choose the best weights are the test frames, as in LibMTL's example."""
         data = self.run.settings.data
-        return data.kind == "nyuv2" and data.validation_from_train == 0
+        return data_set(data).validates_on_test(data)
 
     def chosen(self, how: str) -> dict[str, float] | None:
         """Metrics of the run by one way to choose its weights; None where the run did not measure that.
@@ -106,7 +108,7 @@ class RowResult:
     def metrics(self, how: str = "last", *, seeds: Collection[int] | None = None) -> dict[str, Measured]:
         """Mean and spread over seeds, all or those given, of every metric that all those runs have."""
         found = self.per_seed(how, seeds=seeds)
-        names = [name for name in HIGHER_IS_BETTER if found and all(name in one for one in found)]
+        names = [name for name in (metric_keys(found[0]) if found else ()) if all(name in one for one in found)]
         return {name: Measured.over([one[name] for one in found]) for name in names}
 
     def means(self, how: str = "last") -> dict[str, float]:
@@ -120,6 +122,11 @@ class Results:
 
     study: Study
     rows: tuple[RowResult, ...]
+
+    @property
+    def tasks(self) -> Specs:
+        """Every task of the frames that the rows learn from."""
+        return {name: spec for row in self.rows for name, spec in data_tasks(row.runs[0].run.settings.data).items()}
 
     def __getitem__(self, name: str) -> RowResult:
         for row in self.rows:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from mtl.study.columns import METRIC_COLUMNS, MetricColumn, written_parameters, written_step
+from mtl.study.columns import written_parameters, written_step
 from mtl.study.comparison import Comparison
 from mtl.study.cosines import PairCosines
 from mtl.study.document import TextTable
 from mtl.study.results import AVERAGED_EVALUATIONS, Measured, RowResult
 from mtl.study.timings import Latencies
+from mtl.tasks.columns import MetricColumn, columns_for
 
 __all__ = ["choices_table", "cosine_table", "group_table", "latency_table"]
 
@@ -29,7 +30,7 @@ def group_table(compare: Comparison, rows: Sequence[RowResult], *, caption: str)
     """Rows of a group that are finished; the best mean of every column is stressed."""
     finished = [row for row in rows if row.finished]
     metrics = [row.metrics(compare.how) for row in finished]
-    columns = [column for column in METRIC_COLUMNS if any(column.key in one for one in metrics)]
+    columns = columns_for(key for one in metrics for key in one)
     several_seeds = any(len(row.finished) > 1 for row in finished)
     headings = ["model", "step (epoch)", *(column.heading for column in columns), "params", "Δm %"]
     headings += ["seeds"] if several_seeds else []
@@ -55,7 +56,7 @@ def choices_table(rows: Sequence[RowResult], *, caption: str) -> TextTable | Non
     """The same runs with their weights chosen in different ways; None when only one way was measured."""
     lines, seen = [], set()
     finished = [row for row in rows if row.finished]
-    columns = [column for column in METRIC_COLUMNS if any(column.key in row.metrics() for row in finished)]
+    columns = columns_for(key for row in finished for key in row.metrics())
     for row in finished:
         for how, name in _CHOICES.items():
             own = row.metrics(how)

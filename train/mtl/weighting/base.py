@@ -30,12 +30,12 @@ class WeightingReport:
 
 
 class Weighting(nn.Module, ABC):
-    """InterleavedTimes the losses of a batch into gradients.
+    """Turns the losses of a batch into gradients.
 
-    Every method sees the losses times the weights of the settings (`losses.segmentation` and so on, or those of the
-    stage), so that those are part of the problem that it balances; "fixed" does nothing else. Everything else that a
-    method knows is in its `state_dict`: a run that is resumed goes on exactly. Under torch.distributed the weights are
-    equal on all ranks; `backward` and `after_step` are then collective.
+    Every method sees the losses times the weights of the settings (`losses.weights`, or those of the stage), so that those
+    are part of the problem that it balances; "fixed" does nothing else. Everything else that a method knows is in its
+    `state_dict`: a run that is resumed goes on exactly. Under torch.distributed the weights are equal on all ranks;
+    `backward` and `after_step` are then collective.
 
     Attributes:
         tasks: names, in the order of every vector in here.
@@ -53,18 +53,18 @@ class Weighting(nn.Module, ABC):
         super().__init__()
         self.tasks = tuple(tasks)
         self._settings = settings
-        self.register_buffer("scale", torch.tensor([float(getattr(settings, task)) for task in self.tasks]), persistent=False)
+        self.register_buffer("scale", torch.tensor([settings.weight_of(task) for task in self.tasks]), persistent=False)
 
     def weigh(self, stage: Stage) -> None:
         """Use the weights of a stage from now on, those of the settings where it names none."""
-        self.scale.copy_(torch.tensor([float(getattr(stage, t) or getattr(self._settings, t)) for t in self.tasks]))
+        self.scale.copy_(torch.tensor([stage.weights.get(t) or self._settings.weight_of(t) for t in self.tasks]))
 
     @abstractmethod
     def backward(self, losses: Mapping[str, Tensor], features: Sequence[Tensor] = (), *, share: float = 1.0) -> WeightingReport:
         """Add the gradients of the weighted losses to every parameter's `.grad`, this module's own included.
 
         Args:
-            losses: one scalar per task of `tasks`, with its graph.
+            losses: one scalar per task of `tasks`, with its graph; none of a task that the batch has no truth of.
             features: the tensors that the tasks read from the shared encoder, part of that graph.
             share: what the gradients are multiplied by, 1/n for one of n batches of an accumulated step.
         """
@@ -73,8 +73,9 @@ class Weighting(nn.Module, ABC):
         """Learn from a step that the optimiser has taken; see `needs_losses_after_step`. Nothing by default."""
 
     def scaled(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """(tasks,) float32: the losses times their fixed weights."""
-        values = torch.stack([losses[task].float() for task in self.tasks])
+        """(tasks,) float32: the losses times their fixed weights, 0 where there is none."""
+        blank = next(iter(losses.values())).new_zeros((), dtype=torch.float32)
+        values = torch.stack([losses[task].float() if task in losses else blank for task in self.tasks])
         return values * self.scale.to(values.device)
 
     def report(self, total: Tensor, weights: Tensor) -> WeightingReport:

@@ -46,7 +46,7 @@ class DynamicWeightAverage(LossWeighting):
         return len(self.tasks) * torch.softmax(rates / self._temperature, dim=0)
 
     def after_step(self, losses: Mapping[str, float], epoch_ended: bool) -> None:
-        found = self.sums.new_tensor([losses[task] for task in self.tasks])
+        found = self.sums.new_tensor([losses.get(task, 0.0) for task in self.tasks])
         if bool(torch.isfinite(found).all()):
             self.sums += found
             self.steps += 1

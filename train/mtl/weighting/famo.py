@@ -54,7 +54,7 @@ class Famo(LossWeighting):
         return relative / relative.sum().clamp_min(_SMALLEST)
 
     def after_step(self, losses: Mapping[str, float], epoch_ended: bool) -> None:
-        found = self.logits.new_tensor([losses[task] for task in self.tasks]) * self.scale.to(self.logits)
+        found = self.logits.new_tensor([losses.get(task, 0.0) for task in self.tasks]) * self.scale.to(self.logits)
         after = mean_over_ranks(found)
         usable = (self.before > _SMALLEST) & (after > _SMALLEST) & torch.isfinite(self.before) & torch.isfinite(after)
         if not bool(usable.any()):

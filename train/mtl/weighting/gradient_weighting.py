@@ -26,7 +26,7 @@ class GradientWeighting(Weighting):
     papers: a weight of 0 or below would otherwise stop or reverse the training of a decoder. What the decoder shares
     among the tasks behind the representation counts as the tasks' own.
 
-    A task without a gradient (a batch without any truth of it) gets weight 0 for that batch. Where a solver fails, the
+    A task without a loss or gradient (a batch without any truth of it) gets weight 0 for that batch. Where a solver fails, the
     weights of the last batch are used again.
 
     Attributes:
@@ -48,18 +48,20 @@ class GradientWeighting(Weighting):
         """Gramian (k, k) float64 on the CPU, mean of the diagonal 1 -> weights (k,). May raise what its solver raises."""
 
     def backward(self, losses: Mapping[str, Tensor], features: Sequence[Tensor] = (), *, share: float = 1.0) -> WeightingReport:
-        scaled = [losses[task] * scale for task, scale in zip(self.tasks, self.scale.tolist(), strict=True)]
+        known = [number for number, task in enumerate(self.tasks) if task in losses]
+        scaled = [losses[self.tasks[number]] * float(self.scale[number]) for number in known]
         gradients = backward_to(features, scaled, share=share)
         values = torch.stack([loss.detach().float() for loss in scaled])
-        weights = from_first_rank(self._weights(gramian(gradients)).to(values))
-        self.last.copy_(weights)
+        weights = from_first_rank(self._weights(gramian(gradients), self.last.cpu()[known]).to(values))
+        self.last[known] = weights.to(self.last)
         encoder_backward(features, gradients, (weights * share).tolist())
-        return self.report((weights * values).sum(), weights)
+        every = values.new_zeros(len(self.tasks))
+        every[known] = weights
+        return self.report((weights * values).sum(), every)
 
-    def _weights(self, products: Tensor) -> Tensor:
-        """(tasks,) float64 on the CPU, from the Gramian as it is."""
+    def _weights(self, products: Tensor, last: Tensor) -> Tensor:
+        """(k,) float64 on the CPU, from the Gramian (k, k) of the tasks with a loss as it is, and their last weights (k,)."""
         lengths = products.diagonal()
-        last = self.last.cpu()
         if not bool(torch.isfinite(products).all()):
             return last  # the gradients that follow are not finite either, and the loop skips the step
         active = lengths > _NO_GRADIENT * lengths.max()

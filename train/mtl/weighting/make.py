@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from edge_mtl.tasks import TASK_NAMES
 from mtl.settings import LossSettings
 from mtl.weighting.base import Weighting, WeightingError
 from mtl.weighting.dwa import DynamicWeightAverage
@@ -34,15 +33,15 @@ def make_weighting(settings: LossSettings, *, tasks: Sequence[str], seed: int = 
     """The method that `settings.weighting` names.
 
     Args:
-        tasks: of the model, in any order. A single task leaves nothing to weigh: it gets "fixed" whatever is named.
+        tasks: of the model, in its order, which is that of the method's state. A single task leaves nothing to weigh: it
+            gets "fixed" whatever is named.
         seed: of the methods that draw random numbers.
     Raises:
         WeightingError: a package that the method needs is not installed.
     """
-    ordered = tuple(task for task in TASK_NAMES if task in tasks)
-    name = settings.weighting if len(ordered) > 1 else "fixed"
+    name = settings.weighting if len(tasks) > 1 else "fixed"
     if name in _DRAWING:
-        return _DRAWING[name](settings, tasks=ordered, seed=seed)
+        return _DRAWING[name](settings, tasks=tasks, seed=seed)
     if name in _KINDS:
-        return _KINDS[name](settings, tasks=ordered)
+        return _KINDS[name](settings, tasks=tasks)
     raise WeightingError(f"losses.weighting is {name!r}: expected one of {', '.join([*_KINDS, *_DRAWING])}")

@@ -31,6 +31,7 @@ class Uncertainty(Weighting):
         total = (weights * values).sum()
         (total * share).backward()
         mean = mean_over_ranks(values.detach()).to(self.log_variance.device)
-        own = (mean * self.log_variance.neg().exp() + self.log_variance).sum()
+        known = mean.new_tensor([float(task in losses) for task in self.tasks])  # without truth nothing is learnt
+        own = ((mean * self.log_variance.neg().exp() + self.log_variance) * known).sum()
         (own * share).backward()
-        return self.report(total + self.log_variance.detach().sum().to(total.device), weights)
+        return self.report(total + (self.log_variance.detach() * known).sum().to(total.device), weights)

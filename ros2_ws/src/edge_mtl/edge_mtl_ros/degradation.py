@@ -1,8 +1,8 @@
 """When the node falls behind: which work is left out, in which order, and when it comes back.
 
 Knows latencies and a budget; knows nothing about what the work is done with. One step is taken at a time. The first steps
-cost consumers least: the cloud can be rebuilt from the depth, normals are the largest map, and halving the rate also lets
-a hot device cool.
+cost consumers least: the cloud can be rebuilt from the depth, maps of vectors (normals) are the largest, and halving the
+rate also lets a hot device cool.
 """
 
 from __future__ import annotations
@@ -29,21 +29,22 @@ class Step:
 
     Attributes:
         text: for diagnostics.
-        points, normals: whether these outputs are published; the network predicts its maps all the same.
+        points, vectors: whether the cloud, and tasks with maps of three floats a pixel, are published; the network predicts
+            all its tasks all the same.
         full_rate: whether every frame may be taken; else the worker rests as long as it worked.
     """
 
     text: str
     points: bool = True
-    normals: bool = True
+    vectors: bool = True
     full_rate: bool = True
 
 
 STEPS: tuple[Step, ...] = (
     Step("everything"),
     Step("no points", points=False),
-    Step("no points, no normals", points=False, normals=False),
-    Step("no points, no normals, half the rate", points=False, normals=False, full_rate=False),
+    Step("no points, no maps of vectors", points=False, vectors=False),
+    Step("no points, no maps of vectors, half the rate", points=False, vectors=False, full_rate=False),
 )
 
 

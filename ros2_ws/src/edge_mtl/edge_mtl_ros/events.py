@@ -1,4 +1,4 @@
-"""QoS that does not match, on every distribution: publishers are told by an event, subscriptions have to look.
+"""QoS that does not match, on every distribution: publishers have an event, subscriptions have to look.
 
 An event of a subscription wakes whoever waits for it several times for each image, which costs an executor of rclpy
 milliseconds of processor time a frame; so subscriptions have none. Knows rclpy; the module of events was renamed after Humble.
@@ -13,7 +13,7 @@ from typing import Any
 __all__ = ["Incompatible", "incompatible_publishers", "no_events", "publisher_events"]
 
 Incompatible = Callable[[str, str], None]
-"""Told the topic and the policy that the other side asked for in vain."""
+"""Called with the topic and the policy that the other side asked for in vain."""
 
 
 def no_events() -> Any:
@@ -33,11 +33,11 @@ def incompatible_publishers(node: Any, subscription: Any) -> str:
     return "; ".join(sorted(reasons))
 
 
-def publisher_events(topic: str, told: Incompatible) -> Any:
+def publisher_events(topic: str, on_incompatible: Incompatible) -> Any:
     """Callbacks for a publisher."""
 
     def incompatible(event: Any) -> None:
-        told(topic, _policy(event.last_policy_kind))
+        on_incompatible(topic, _policy(event.last_policy_kind))
 
     return _module().PublisherEventCallbacks(incompatible_qos=incompatible)
 

@@ -1,4 +1,4 @@
-"""What to do when inference fails: go on, open the engine again, or give up. Knows counting, and nothing else."""
+"""What to do when inference fails: continue, open the engine again, or give up. Knows counting, and nothing else."""
 
 from __future__ import annotations
 

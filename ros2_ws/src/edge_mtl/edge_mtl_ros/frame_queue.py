@@ -1,4 +1,4 @@
-"""The newest frame waits, older ones are dropped, and every frame is accounted for.
+"""The newest frame waits, older ones are dropped, and every frame is accounted for; and which stamps may follow which.
 
 Knows threads and counting; knows nothing about images or ROS. Any number of threads may offer, one worker takes. At every
 instant: received = published + dropped + rejected + waiting + working.
@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
-__all__ = ["Counts", "FrameHandle", "LatestFrameQueue", "Outcome"]
+__all__ = ["Counts", "FrameHandle", "LatestFrameQueue", "Outcome", "StampOrder"]
 
 T = TypeVar("T")
 Outcome = Literal["published", "rejected", "replaced", "aged", "unsubscribed", "shed", "failed", "stale_stamp", "stopped"]
 _DROPS: tuple[Outcome, ...] = ("replaced", "aged", "unsubscribed", "shed", "failed", "stale_stamp", "stopped")
+JUMP_NS = 1_000_000_000
+"""A stamp this far behind its predecessor is a clock set back (a bag that starts over), not a late frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Counts:
 
     @property
     def exact(self) -> bool:
-        """Whether the books balance."""
+        """Whether no frame is unaccounted for."""
         return self.received == self.published + self.dropped + self.rejected + self.waiting + self.working
 
 
@@ -57,7 +59,7 @@ class FrameHandle(Generic[T]):
 
     Attributes:
         number: counts frames received, from 1.
-        arrived_s, offered_s: when it was there and when it was put into the slot, by the slot's clock.
+        arrived_s, offered_s: when it was there and when it was put into the queue, by the queue's clock.
     """
 
     number: int
@@ -94,13 +96,13 @@ class LatestFrameQueue(Generic[T]):
         self.max_age_s = max_age_s
         self._clock = clock
         self._condition = threading.Condition()
-        self._books = _FrameStats()
+        self._stats = _FrameStats()
         self._waiting: FrameHandle[T] | None = None
         self._working: FrameHandle[T] | None = None
         self._open = False
 
     def open(self) -> None:
-        """Accept frames; counts go on from where they were."""
+        """Accept frames; counts continue from where they were."""
         with self._condition:
             self._open = True
 
@@ -112,28 +114,28 @@ class LatestFrameQueue(Generic[T]):
             self._condition.notify_all()
 
     def offer(self, item: T, *, arrived_s: float | None = None) -> None:
-        """A frame arrived, now or at a time of the slot's clock; the one that was waiting is dropped.
+        """A frame arrived, now or at a time of the queue's clock; the one that was waiting is dropped.
 
-        A closed slot counts it and drops it.
+        A closed queue counts it and drops it.
         """
         with self._condition:
-            self._books.received += 1
+            self._stats.received += 1
             if not self._open:
-                self._books.close("stopped")
+                self._stats.close("stopped")
                 return
             self._drop_waiting("replaced")
             now_s = self._clock()
-            self._waiting = FrameHandle(self._books.received, item, now_s if arrived_s is None else arrived_s, now_s)
+            self._waiting = FrameHandle(self._stats.received, item, now_s if arrived_s is None else arrived_s, now_s)
             self._condition.notify()
 
     def leave_out(self, outcome: Outcome) -> None:
         """A frame arrived that will not be worked on, and why."""
         with self._condition:
-            self._books.received += 1
-            self._books.close(outcome)
+            self._stats.received += 1
+            self._stats.close(outcome)
 
     def take(self, timeout_s: float | None = None) -> FrameHandle[T] | None:
-        """The newest frame, which the caller must `finish`; None after the timeout or when the slot was closed.
+        """The newest frame, which the caller must `finish`; None after the timeout or when the queue was closed.
 
         Raises:
             RuntimeError: the one before was not finished.
@@ -142,32 +144,32 @@ class LatestFrameQueue(Generic[T]):
             if self._working is not None:
                 raise RuntimeError(f"frame {self._working.number} was taken and not finished")
             self._condition.wait_for(lambda: self._waiting is not None or not self._open, timeout_s)
-            ticket = self._waiting
-            if ticket is None:
+            handle = self._waiting
+            if handle is None:
                 return None
-            if self.max_age_s > 0 and self._clock() - ticket.arrived_s > self.max_age_s:
+            if self.max_age_s > 0 and self._clock() - handle.arrived_s > self.max_age_s:
                 self._drop_waiting("aged")
                 return None
-            self._waiting, self._working = None, ticket
-            return ticket
+            self._waiting, self._working = None, handle
+            return handle
 
-    def finish(self, ticket: FrameHandle[T], outcome: Outcome) -> None:
+    def finish(self, handle: FrameHandle[T], outcome: Outcome) -> None:
         """What became of a frame that was taken. Raises RuntimeError for any other frame."""
         with self._condition:
-            if self._working is not ticket:
-                raise RuntimeError(f"frame {ticket.number} is not the one being worked on")
+            if self._working is not handle:
+                raise RuntimeError(f"frame {handle.number} is not the one being worked on")
             self._working = None
-            self._books.close(outcome)
+            self._stats.close(outcome)
 
     def counts(self) -> Counts:
         """All counts, of one instant."""
         with self._condition:
-            books = self._books
+            stats = self._stats
             return Counts(
-                books.received,
-                books.published,
-                books.rejected,
-                dict(books.drops),
+                stats.received,
+                stats.published,
+                stats.rejected,
+                dict(stats.drops),
                 int(self._waiting is not None),
                 int(self._working is not None),
             )
@@ -180,4 +182,29 @@ class LatestFrameQueue(Generic[T]):
     def _drop_waiting(self, reason: Outcome) -> None:
         if self._waiting is not None:
             self._waiting = None
-            self._books.close(reason)
+            self._stats.close(reason)
+
+
+class StampOrder:
+    """Judges the stamps of one stream: no duplicate, no straggler; a clock that was set back starts a new timeline.
+
+    Ages are not measured by stamps: they are taken from the monotonic clock.
+
+    Attributes:
+        jumps: how often time jumped back.
+    """
+
+    def __init__(self) -> None:
+        self._last_ns: int | None = None
+        self.jumps = 0
+
+    def accept(self, stamp_ns: int) -> bool:
+        """Whether a frame of this stamp may be published after those before it. Zero means unstamped: always."""
+        if stamp_ns == 0:
+            return True
+        if self._last_ns is not None and stamp_ns <= self._last_ns:
+            if self._last_ns - stamp_ns < JUMP_NS:
+                return False
+            self.jumps += 1
+        self._last_ns = stamp_ns
+        return True

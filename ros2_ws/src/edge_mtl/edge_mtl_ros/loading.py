@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.bundle import DEMO_BUNDLE, Bundle
 from edge_mtl.engine import Engine, SelfTest
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import EngineMismatch
+from edge_mtl.tasks.areas import OutputSize
 from edge_mtl_ros.settings import Settings
 
 __all__ = ["Interrupted", "close_engine", "load_engine"]
@@ -21,6 +22,8 @@ __all__ = ["Interrupted", "close_engine", "load_engine"]
 Progress = Callable[[str, int, int], None]
 """(what is being done, how many are done, of how many); 0 of 0 where nothing can be counted. May raise Interrupted."""
 
+_OUTPUT_SIZE: Mapping[str, OutputSize] = {"frame": "frame", "network": "content"}
+"""What the parameter says, as an Engine calls it: messages hold no bars of a letterbox."""
 _SELF_TEST: Mapping[str, SelfTest] = {"load": "load", "all": "build"}
 """What the parameter says, as an Engine calls it: one golden frame, or all of them."""
 
@@ -65,17 +68,17 @@ def load_engine(settings: Settings, *, progress: Progress) -> Engine:
         backend=settings.backend,
         precision=settings.precision,
         threads=threads,
-        output_size=cast(Any, settings.output_size),
+        output_size=_OUTPUT_SIZE[settings.output_size],
         self_test=_SELF_TEST[settings.self_test],
     )
 
 
-def close_engine(engine: Engine, *, told: Callable[[str], Any]) -> None:
-    """Free an engine that was replaced; where that fails it is told, as it is no fault of the one that runs."""
+def close_engine(engine: Engine, *, on_error: Callable[[str], Any]) -> None:
+    """Free an engine that was replaced; where that fails it is reported, and the one that runs is not disturbed."""
     try:
         engine.close()
     except Exception as exc:
-        told(f"an engine that is not used any more could not be closed: {exc}")
+        on_error(f"an engine that is not used any more could not be closed: {exc}")
 
 
 def _has_engine(bundle: Bundle, settings: Settings) -> bool:

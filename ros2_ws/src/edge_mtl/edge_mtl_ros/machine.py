@@ -1,6 +1,6 @@
 """What the device feels: memory of this process here and on a GPU, temperature, throttling.
 
-Knows files under /proc and /sys, and NVML where it is installed. What a machine does not tell is None.
+Knows files under /proc and /sys, and NVML where it is installed. What cannot be read is None.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class MachineState:
         resident_bytes: memory of this process.
         temperature_c: of the hottest zone, the GPU in use included, in degrees Celsius.
         throttled: a zone passed its throttling point, or heat slows the GPU down.
-        gpu_bytes: memory of a GPU that this process uses; where the driver does not tell processes apart, as in a container,
+        gpu_bytes: memory of a GPU that this process uses; where the driver does not separate processes, as in a container,
             what all of them use.
     """
 
@@ -55,7 +55,7 @@ class Machine:
         self._state = MachineState(None, None, False)
 
     def state(self, *, on_gpu: bool = False) -> MachineState:
-        """The newest reading; `on_gpu` tells whether the engine runs on a GPU, which is asked then too."""
+        """The newest reading; `on_gpu`: the engine runs on a GPU, which is asked then too."""
         now_s = time.monotonic()
         if now_s - self._read_s > _PERIOD_S:
             self._read_s, self._state = now_s, self._read(on_gpu)
@@ -69,9 +69,9 @@ class Machine:
             self._gpu = self._find_gpu()
         if not on_gpu or not isinstance(self._gpu, Nvml):
             return MachineState(resident, hottest_c, throttled)
-        told = self._gpu.state()
-        celsius = [value for value in (hottest_c, told.get("temperature_c")) if value is not None]
-        throttled = throttled or any(reason in _TOO_HOT for reason in told.get("slowed_by", ()))
+        reading = self._gpu.state()
+        celsius = [value for value in (hottest_c, reading.get("temperature_c")) if value is not None]
+        throttled = throttled or any(reason in _TOO_HOT for reason in reading.get("slowed_by", ()))
         own = self._gpu.memory_bytes()
         return MachineState(resident, max(celsius, default=None), throttled, self._gpu.used_bytes() if own is None else own)
 

@@ -96,7 +96,7 @@ def _leave(code: int) -> None:
 
 
 def _spin(executor: Any, node: Any, stop: threading.Event) -> None:
-    """Spin; an exception out of a callback is logged and spinning goes on."""
+    """Spin; an exception out of a callback is logged, and spinning continues."""
     from rclpy.executors import ExternalShutdownException, ShutdownException
 
     while not stop.is_set():

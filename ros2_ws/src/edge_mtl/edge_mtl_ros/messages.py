@@ -17,6 +17,8 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image, PointCloud2, PointField
 
 from edge_mtl.image.frames import Intrinsics
+from edge_mtl.tasks.labels import confidence_bytes
+from edge_mtl.tasks.points import CloudMaps
 from edge_mtl_ros.points import fill_cloud, point_type
 
 __all__ = ["CloudMessage", "ImageMessage"]
@@ -90,20 +92,10 @@ class CloudMessage:
         ]
         self._view: Array | None = None
 
-    def filled(
-        self,
-        *,
-        header: Any,
-        depth_m: Array,
-        camera: Intrinsics,
-        rgb: Array,
-        labels: Array | None,
-        confidence: Array | None,
-        normals: Array | None,
-    ) -> PointCloud2:
-        """The message with the points of one frame, valid until the next call; see `fill_cloud` for the maps."""
+    def filled(self, maps: CloudMaps, *, header: Any, camera: Intrinsics, rgb: Array) -> PointCloud2:
+        """The message with the points of one frame, valid until the next call; see `fill_cloud` for `camera` and `rgb`."""
         message = self._message
-        height, width = depth_m.shape
+        height, width = maps.depth.depth_m.shape
         if self._view is None or self._view.shape != (height, width):
             self._view = None
             size = self._type.itemsize
@@ -113,12 +105,12 @@ class CloudMessage:
             message.point_step, message.row_step = size, size * width
         fill_cloud(
             self._view,
-            depth_m=depth_m,
+            depth_m=maps.depth.depth_m,
             camera=camera,
             rgb=rgb,
-            labels=labels,
-            confidence=confidence,
-            normals=normals,
+            labels=None if maps.labels is None else maps.labels.labels,
+            confidence=None if maps.labels is None else confidence_bytes(maps.labels),
+            normals=None if maps.normals is None else maps.normals.normals,
         )
         message.header = header
         return message

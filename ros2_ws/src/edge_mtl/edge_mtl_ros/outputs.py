@@ -1,39 +1,32 @@
-"""The node's publishers: one persistent message per topic, sent only where somebody listens.
+"""The node's publishers: the topics of the bundle's tasks, the camera and the cloud, sent only where somebody listens.
 
-Knows QoS and which topic carries what; knows nothing about networks. How the bytes of a map get into a message is in
-`messages`.
+Knows QoS and messages; which topics a task has, and what is in them, comes from its kind. How the bytes of a map get into a
+message is in `messages`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
-from std_msgs.msg import String
+from std_msgs.msg import Header, String
 
-from edge_mtl.image.colour import colour_labels, colour_normals
-from edge_mtl.ros import Camera
-from edge_mtl.tasks import DEPTH, NORMALS, NYU13_PALETTE, SEGMENTATION, VOID
+from edge_mtl.ros import Camera, TaskTopic, class_topics, task_topics
+from edge_mtl.tasks import Result, kind_of
+from edge_mtl.tasks.points import cloud_maps
 from edge_mtl_ros.events import publisher_events
 from edge_mtl_ros.messages import CloudMessage, ImageMessage
 from edge_mtl_ros.worker import Answer
 
 __all__ = ["Outputs"]
 
-Array = np.ndarray
-_OF_TASK = {
-    SEGMENTATION: ("segmentation", "segmentation/color", "confidence", "labels_json"),
-    DEPTH: ("depth", "points"),
-    NORMALS: ("normals", "normals/color"),
-}
-_LATCHED = ("labels", "labels_json")
+_VECTORS = "32FC3"
+"""12 bytes a pixel: the largest maps, and the first to be left out when the node is behind."""
 
 
 class Outputs:
@@ -41,92 +34,82 @@ class Outputs:
 
     Args:
         node: its owner, which also destroys what is left.
-        tasks: of the bundle; topics of other tasks do not exist.
-        classes: names by class index.
+        results: of any frame of the engine; they say which tasks there are.
+        points_labels: the task whose classes clouds carry; "" for the main one.
         points_normals: clouds carry normals.
-        on_incompatible: told (topic, policy) when a subscriber asks for a QoS that is not offered.
+        on_incompatible: called with (topic, policy) when a subscriber asks for a QoS that is not offered.
+    Raises:
+        BundleError: two tasks would publish under one name, or no task of labels is called `points_labels`.
     """
 
     def __init__(
         self,
         node: LifecycleNode,
+        results: Mapping[str, Result],
         *,
-        tasks: tuple[str, ...],
-        classes: tuple[str, ...],
+        points_labels: str,
         points_normals: bool,
         on_incompatible: Callable[[str, str], None],
     ) -> None:
-        self._node, self._tasks, self._classes = node, tasks, classes
+        self._node, self._points_labels, self._on_incompatible = node, points_labels, on_incompatible
+        self._specs = {name: result.spec for name, result in results.items()}
+        topics = {item.topic.name: item for item in task_topics(self._specs)}
+        self._latched = {name: item for name, item in topics.items() if item.topic.latched}
+        self._per_frame = {name: item for name, item in topics.items() if not item.topic.latched}
+        with_vectors = {item.spec.name for item in topics.values() if item.topic.encoding == _VECTORS}
+        self._vectors = frozenset(name for name, item in self._per_frame.items() if item.spec.name in with_vectors)
         self._label_info = _label_info_type()
-        names = [name for task in tasks for name in _OF_TASK[task]] + ["camera_info"]
-        if self._label_info is not None and SEGMENTATION in tasks:
-            names.append("labels")
-        self._publishers = {name: self._publisher(name, on_incompatible) for name in names}
-        self._images = {name: ImageMessage() for name in names}
+        self._class_topics = class_topics(self._specs) if self._label_info is not None else ()
+        types = {name: Image if item.topic.encoding else String for name, item in topics.items()}
+        types |= {topic.name: self._label_info[0] for topic in self._class_topics if self._label_info is not None}
+        types |= {"camera_info": CameraInfo}
+        if cloud_maps(results, labels=points_labels) is not None:
+            types |= {"points": PointCloud2}
+        self._publishers = {name: self._publisher(name, kind) for name, kind in types.items()}
+        self._images = {name: ImageMessage() for name, kind in types.items() if kind is Image}
         self._cloud = CloudMessage(normals=points_normals)
         self._camera_info = CameraInfo()
         self._camera: Camera | None = None
 
-    def fit(self, tasks: tuple[str, ...], classes: tuple[str, ...]) -> bool:
-        """Whether these are the outputs of such a bundle too."""
-        return (tasks, classes) == (self._tasks, self._classes)
+    @property
+    def metric(self) -> bool:
+        """Whether anything is in metres, so that it needs the camera."""
+        return any(kind_of(spec).metric_scale for spec in self._specs.values())
 
-    def wanted(self, *, points: bool, normals: bool) -> frozenset[str]:
-        """The topics that somebody listens to and that may be made now; the latched ones cost nothing per frame."""
-        left_out = set(_LATCHED)
-        if not points:
-            left_out.add("points")
-        if not normals:
-            left_out |= {"normals", "normals/color"}
+    def fit(self, results: Mapping[str, Result], *, points_labels: str) -> bool:
+        """Whether these are the outputs of such results, too."""
+        specs = {name: result.spec for name, result in results.items()}
+        return (specs, points_labels) == (self._specs, self._points_labels)
+
+    def wanted(self, *, points: bool, vectors: bool) -> frozenset[str]:
+        """The topics of frames that somebody listens to and that may be made now."""
+        asked = {"camera_info", *self._per_frame, *(("points",) if points else ())}
+        if not vectors:
+            asked -= self._vectors
         publishers = self._publishers.items()
-        return frozenset(name for name, p in publishers if name not in left_out and p.get_subscription_count() > 0)
+        return frozenset(name for name, p in publishers if name in asked and p.get_subscription_count() > 0)
 
     def publish(self, wanted: frozenset[str], answer: Answer) -> None:
         """Send what is wanted of one answer, each with the input's header."""
-        confidence = self._confidence(answer) if wanted & {"confidence", "points"} else None
-        if answer.segmentation is not None:
-            self._image(wanted, "segmentation", "mono8", answer.segmentation, answer.header)
-            if "segmentation/color" in wanted:
-                colours = colour_labels(np.ascontiguousarray(answer.segmentation))
-                self._image(wanted, "segmentation/color", "rgb8", colours, answer.header)
-        if confidence is not None:
-            self._image(wanted, "confidence", "mono8", confidence, answer.header)
-        if answer.depth is not None:
-            self._image(wanted, "depth", "32FC1", answer.depth, answer.header)
-        if answer.normals is not None:
-            self._image(wanted, "normals", "32FC3", answer.normals, answer.header)
-            if "normals/color" in wanted:
-                self._image(wanted, "normals/color", "rgb8", colour_normals(answer.normals), answer.header)
+        for name, item in self._per_frame.items():
+            if name in wanted:
+                self._send(item, answer.prediction.results[item.spec.name], answer.header)
         if "camera_info" in wanted and answer.camera.camera is not None:
-            self._send_camera_info(answer)
-        if "points" in wanted and answer.depth is not None:
-            cloud = self._cloud.filled(
-                header=answer.header,
-                depth_m=answer.depth,
-                camera=answer.intrinsics,
-                rgb=answer.rgb(),
-                labels=answer.segmentation,
-                confidence=confidence,
-                normals=answer.normals,
-            )
-            self._publishers["points"].publish(cloud)
+            self._send_camera_info(answer, answer.camera.camera)
+        if "points" in wanted:
+            self._send_cloud(answer)
 
-    def send_labels(self) -> None:
-        """Publish the classes, for those who listen now or join later. The publishers must be active."""
-        if "labels_json" not in self._publishers:
-            return
-        entries = [
-            {"id": index, "name": name, "color": NYU13_PALETTE[index].tolist() if index < len(NYU13_PALETTE) else [0, 0, 0]}
-            for index, name in enumerate(self._classes)
-        ]
-        text = json.dumps({"classes": entries, "unlabelled": VOID})
-        self._publishers["labels_json"].publish(String(data=text))
-        if self._label_info is not None:
+    def send_latched(self) -> None:
+        """Publish what no frame changes, for those who listen now or join later. The publishers must be active."""
+        now = self._node.get_clock().now().to_msg()
+        for item in self._latched.values():
+            self._send(item, None, Header(stamp=now))
+        for topic in self._class_topics:
+            assert self._label_info is not None
             info_type, class_type = self._label_info
-            message = info_type()
-            message.header.stamp = self._node.get_clock().now().to_msg()
-            message.class_map = [class_type(class_id=index, class_name=name) for index, name in enumerate(self._classes)]
-            self._publishers["labels"].publish(message)
+            message = info_type(header=Header(stamp=now))
+            message.class_map = [class_type(class_id=index, class_name=name) for index, name in enumerate(topic.classes)]
+            self._publishers[topic.name].publish(message)
 
     def activate(self) -> None:
         """Let publishers that were made while the node was active publish."""
@@ -139,45 +122,47 @@ class Outputs:
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers = {}
 
-    def _publisher(self, name: str, on_incompatible: Callable[[str, str], None]) -> Any:
-        kind = {"points": PointCloud2, "camera_info": CameraInfo, "labels_json": String}.get(name, Image)
-        if name == "labels" and self._label_info is not None:
-            kind = self._label_info[0]
-        durability = QoSDurabilityPolicy.TRANSIENT_LOCAL if name in _LATCHED else QoSDurabilityPolicy.VOLATILE
+    def _publisher(self, name: str, kind: type) -> Any:
+        latched = name in self._latched or any(name == topic.name for topic in self._class_topics)
         qos = QoSProfile(
             history=QoSHistoryPolicy.KEEP_LAST,
             depth=1,
             reliability=QoSReliabilityPolicy.RELIABLE,
-            durability=durability,
+            durability=QoSDurabilityPolicy.TRANSIENT_LOCAL if latched else QoSDurabilityPolicy.VOLATILE,
         )
         return self._node.create_lifecycle_publisher(
             kind,
             f"~/{name}",
             qos,
-            event_callbacks=publisher_events(f"~/{name}", on_incompatible),
+            event_callbacks=publisher_events(f"~/{name}", self._on_incompatible),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
-    def _image(self, wanted: frozenset[str], name: str, encoding: str, values: Array, header: Any) -> None:
-        if name in wanted:
-            with self._images[name].holding(encoding, values, header) as message:
-                self._publishers[name].publish(message)
+    def _send(self, item: TaskTopic, result: Result | None, header: Any) -> None:
+        """One message of a task; none where the result has nothing for it."""
+        topic, content = item.topic, item.topic.make(result)
+        if content is None:
+            return
+        if isinstance(content, str):
+            self._publishers[topic.name].publish(String(data=content))
+            return
+        with self._images[topic.name].holding(topic.encoding, content, header) as message:
+            self._publishers[topic.name].publish(message)
 
-    def _confidence(self, answer: Answer) -> Array | None:
-        """(H, W) uint8, 0..255 for 0..1."""
-        values = answer.confidence()
-        return None if values is None else np.rint(values * np.float32(255.0)).astype(np.uint8)
+    def _send_cloud(self, answer: Answer) -> None:
+        maps = cloud_maps(answer.prediction.results, labels=self._points_labels)
+        if maps is not None:
+            cloud = self._cloud.filled(maps, header=answer.header, camera=answer.prediction.intrinsics, rgb=answer.rgb())
+            self._publishers["points"].publish(cloud)
 
-    def _send_camera_info(self, answer: Answer) -> None:
-        maps = next(m for m in (answer.segmentation, answer.depth, answer.normals) if m is not None)
-        assert answer.camera.camera is not None
-        camera = answer.camera.camera.scaled(maps.shape[1], maps.shape[0])
-        message = self._camera_info
-        if camera != self._camera:
-            self._camera = camera
-            message.width, message.height = camera.width, camera.height
-            message.distortion_model = camera.distortion_model
-            message.d, message.k, message.r, message.p = list(camera.d), list(camera.k), list(camera.r), list(camera.p)
+    def _send_camera_info(self, answer: Answer, camera: Camera) -> None:
+        height, width = answer.prediction.map_size
+        scaled, message = camera.scaled(width, height), self._camera_info
+        if scaled != self._camera:
+            self._camera = scaled
+            message.width, message.height = scaled.width, scaled.height
+            message.distortion_model = scaled.distortion_model
+            message.d, message.k, message.r, message.p = list(scaled.d), list(scaled.k), list(scaled.r), list(scaled.p)
         message.header = answer.header
         self._publishers["camera_info"].publish(message)
 

@@ -1,6 +1,6 @@
 """The lifecycle node: parameters, transitions, diagnostics and the reload service.
 
-Knows ROS; what comes in is in `intake`, what happens to a frame in `worker`, what is published in `outputs`. Resources are
+Knows ROS; what comes in is in `subscriber`, what happens to a frame in `worker`, what is published in `outputs`. Resources are
 made in on_configure and freed in on_cleanup; frames are taken while active only. Messages of the camera come from the
 receiver's thread, predictions are made in the worker's, everything else runs in the executor's one thread.
 """
@@ -12,40 +12,37 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rcl_interfaces.msg import SetParametersResult
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode
 from rclpy.lifecycle import TransitionCallbackReturn as Return
-from rclpy.parameter import Parameter as RosParameter
 from std_srvs.srv import Trigger
 
 from edge_mtl.backends import spec_of
 from edge_mtl.device import fingerprint
 from edge_mtl.engine import Engine
 from edge_mtl.errors import EdgeMtlError
-from edge_mtl.tasks import DEPTH
 from edge_mtl_ros.cameras import CameraKeeper
 from edge_mtl_ros.frame_queue import LatestFrameQueue
 from edge_mtl_ros.heartbeat import Heartbeat
 from edge_mtl_ros.loading import Interrupted, close_engine, load_engine
 from edge_mtl_ros.machine import Machine
 from edge_mtl_ros.outputs import Outputs
-from edge_mtl_ros.parameters import descriptor
-from edge_mtl_ros.qos_monitor import Mismatches
+from edge_mtl_ros.parameters import NodeParameters
+from edge_mtl_ros.qos_monitor import QosMonitor
 from edge_mtl_ros.reloading import Loading
 from edge_mtl_ros.report import Report, Snapshot, report
-from edge_mtl_ros.settings import PARAMETERS, Settings
-from edge_mtl_ros.subscriber import Intake
+from edge_mtl_ros.settings import Settings
+from edge_mtl_ros.subscriber import CameraSubscriber
 from edge_mtl_ros.worker import Worker
 
 __all__ = ["PerceptionNode"]
 
-_LOADED = ("bundle", "backend", "precision", "threads", "build", "self_test", "output_size")
-"""Parameters that an engine is loaded with."""
+_LOADED = ("bundle", "backend", "precision", "threads", "build", "self_test", "output_size", "points_labels")
+"""Parameters that an engine and its outputs are made with."""
 
 
 class PerceptionNode(LifecycleNode):
-    """Publishes segmentation, depth and normals of one camera.
+    """Publishes what the tasks of a bundle say of one camera.
 
     Args:
         stop: set when the process should end; loading looks at it.
@@ -58,14 +55,12 @@ class PerceptionNode(LifecycleNode):
         super().__init__("perception_node", **options)
         self.exit_code = 0
         self._stop = stop
-        for parameter in PARAMETERS:
-            self.declare_parameter(parameter.name, parameter.default, descriptor(parameter))
-        self._settings = Settings.of(self._values())
-        self.add_on_set_parameters_callback(self._judge_parameters)
-        self._slot: LatestFrameQueue[Any] = LatestFrameQueue(max_age_s=self._settings.max_age_s)
+        self._queue: LatestFrameQueue[Any] = LatestFrameQueue()
+        self._own_parameters = NodeParameters(self, on_change=self._apply)
+        self._apply(self._settings)
         self._cameras = CameraKeeper()
         self._worker = Worker(
-            self._slot,
+            self._queue,
             self._cameras,
             settings=lambda: self._settings,
             log=self.get_logger(),
@@ -74,12 +69,12 @@ class PerceptionNode(LifecycleNode):
         )
         self._loaded = self._settings
         self._outputs: Outputs | None = None
-        self._intake: Intake | None = None
+        self._subscriber: CameraSubscriber | None = None
         self.activity = self._failure = self._reload_failure = ""
         self._finalized = False
         self._logged = ("", 0.0)
         self._active_s: float | None = None
-        self._mismatches = Mismatches(self)
+        self._qos_monitor = QosMonitor(self)
         self._machine = Machine()
         self._reloading = False
         self.create_service(Trigger, "~/reload", self._reload)
@@ -162,9 +157,11 @@ class PerceptionNode(LifecycleNode):
         self._active_s = time.monotonic()
         super().on_activate(state)
         if self._outputs is not None:
-            self._outputs.send_labels()
+            self._outputs.send_latched()
         compressed = self._settings.image_transport == "compressed"
-        self._intake = Intake(self, self._slot, self._cameras, compressed=compressed, on_incompatible=self._mismatches.add)
+        self._subscriber = CameraSubscriber(
+            self, self._queue, self._cameras, compressed=compressed, on_incompatible=self._qos_monitor.add
+        )
 
     def _deactivate(self, state: Any) -> None:
         self._quiet()
@@ -172,8 +169,8 @@ class PerceptionNode(LifecycleNode):
 
     def _quiet(self) -> None:
         """No more frames in, no more answers out."""
-        intake, self._intake = self._intake, None
-        if intake is not None and not intake.close():
+        subscriber, self._subscriber = self._subscriber, None
+        if subscriber is not None and not subscriber.close():
             self.get_logger().error("receiving did not end within 2 s")
         if not self._worker.stop():
             self.get_logger().error("the frame being worked on did not end within 3 s")
@@ -188,17 +185,17 @@ class PerceptionNode(LifecycleNode):
         if engine is not None:
             engine.close()
 
-    def _outputs_for(self, engine: Engine) -> Outputs:
-        """What publishes an engine's maps: what is there, where it fits, so that no subscriber has to find it anew."""
-        classes = engine.predict(_blank(engine)).classes
-        if self._outputs is not None and self._outputs.fit(engine.info.tasks, classes):
+    def _outputs_for(self, engine: Engine, wanted: Settings) -> Outputs:
+        """What publishes an engine's results: the present outputs where they fit, so that subscribers stay connected."""
+        results = engine.predict(_blank(engine)).results
+        if self._outputs is not None and self._outputs.fit(results, points_labels=wanted.points_labels):
             return self._outputs
         return Outputs(
             self,
-            tasks=engine.info.tasks,
-            classes=classes,
+            results,
+            points_labels=wanted.points_labels,
             points_normals=self._settings.points_normals,
-            on_incompatible=self._mismatches.add,
+            on_incompatible=self._qos_monitor.add,
         )
 
     def _announce(self, engine: Engine) -> None:
@@ -224,7 +221,7 @@ class PerceptionNode(LifecycleNode):
         except Exception as exc:
             self._reload_failure = f"reload failed, going on with {self._loaded.bundle or 'the demo bundle'}: {exc}"
             self.get_logger().error(self._reload_failure)
-            self._restore_parameters()
+            self._own_parameters.restore(self._loaded, _LOADED)
             response.success, response.message = False, f"{exc} The running engine was kept."
         else:
             self._reload_failure = ""
@@ -240,27 +237,22 @@ class PerceptionNode(LifecycleNode):
         """Let an engine take over between two frames; where that fails it is closed and all stays as it was."""
         before, outputs = self._outputs, None
         try:
-            outputs = self._outputs_for(engine)
+            outputs = self._outputs_for(engine, wanted)
             if outputs is not before and self._active_s is not None:
                 outputs.activate()
-                outputs.send_labels()
+                outputs.send_latched()
             previous = self._worker.exchange(engine, outputs)
         except Exception:
             if outputs is not None and outputs is not before:
                 outputs.destroy()
-            close_engine(engine, told=self.get_logger().error)
+            close_engine(engine, on_error=self.get_logger().error)
             raise
         self._outputs, self._loaded = outputs, wanted
         if before is not None and before is not outputs:
             before.destroy()
         if previous is not None:
-            close_engine(previous, told=self.get_logger().error)
+            close_engine(previous, on_error=self.get_logger().error)
         self._announce(engine)
-
-    def _restore_parameters(self) -> None:
-        """Let the parameters name what runs."""
-        running = [RosParameter(name, value=getattr(self._loaded, name)) for name in _LOADED]
-        self.set_parameters_atomically(running)
 
     def _reopen(self) -> Engine:
         """The engine that runs, once more; called from the worker's thread."""
@@ -284,32 +276,26 @@ class PerceptionNode(LifecycleNode):
             self._logged = text, time.monotonic()
             self.get_logger().info(counted)
 
-    def _values(self) -> dict[str, Any]:
-        return {parameter.name: self.get_parameter(parameter.name).value for parameter in PARAMETERS}
+    @property
+    def _settings(self) -> Settings:
+        return self._own_parameters.settings
 
-    def _judge_parameters(self, changes: list[RosParameter]) -> SetParametersResult:
-        """All of a change or nothing."""
-        values = self._values() | {change.name: change.value for change in changes}
-        try:
-            self._settings = Settings.of(values)
-        except ValueError as exc:
-            return SetParametersResult(successful=False, reason=str(exc))
-        self._slot.max_age_s = self._settings.max_age_s
-        return SetParametersResult(successful=True)
+    def _apply(self, settings: Settings) -> None:
+        self._queue.max_age_s = settings.max_age_s
 
     def _report(self) -> Report:
         """What /diagnostics says now; called from the heartbeat's thread."""
         now_s = time.monotonic()
         worker = self._worker
         rate_hz, p50_ms, p95_ms = worker.latencies.summary(now_s)
-        busy_s, engine = worker.busy_since_s, worker.engine
+        busy_s, engine, outputs = worker.busy_since_s, worker.engine, self._outputs
         machine = self._machine.state(on_gpu=engine is not None and spec_of(engine.info.backend).device != "cpu")
         worker.throttled = machine.throttled
-        camera_age_s, intake = self._cameras.age_s(), self._intake
-        image_s = None if intake is None else intake.image_s
+        camera_age_s, subscriber = self._cameras.age_s(), self._subscriber
+        image_s = None if subscriber is None else subscriber.image_s
         scale, scale_ok = _NO_CAMERA, False
-        if engine is not None and DEPTH not in engine.info.tasks:
-            scale, scale_ok = "this bundle has no depth", True
+        if outputs is not None and not outputs.metric:
+            scale, scale_ok = "nothing that this bundle predicts is in metres", True
         elif camera_age_s is not None:
             scale, scale_ok = worker.camera_text or _NO_CAMERA, worker.camera_ok
         return report(
@@ -319,7 +305,7 @@ class PerceptionNode(LifecycleNode):
                 failure=self._failure or worker.failure,
                 reload_failure=self._reload_failure,
                 engine=None if engine is None else engine.info,
-                counts=self._slot.counts(),
+                counts=self._queue.counts(),
                 rate_hz=rate_hz,
                 p50_ms=p50_ms,
                 p95_ms=p95_ms,
@@ -335,8 +321,8 @@ class PerceptionNode(LifecycleNode):
                 scale_ok=scale_ok,
                 step=worker.degradation.step.text,
                 step_level=worker.degradation.level,
-                incompatible=self._mismatches.present(),
-                time_jumps=0 if intake is None else intake.time_jumps,
+                incompatible=self._qos_monitor.present(),
+                time_jumps=0 if subscriber is None else subscriber.time_jumps,
                 bad_values=worker.bad_values,
                 last_rejection=worker.last_rejection,
                 machine=machine,

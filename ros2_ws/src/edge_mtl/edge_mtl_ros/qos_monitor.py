@@ -1,7 +1,6 @@
 """Which topics have somebody with another QoS on the other side, for as long as there is.
 
-A mismatch is told once by an event, or by whoever looks; nothing tells its end, so this looks. Knows rclpy's view of who is
-there.
+A mismatch is reported once, by an event or by a check of the subscriptions; nothing reports its end, so this looks for it.
 """
 
 from __future__ import annotations
@@ -12,15 +11,15 @@ from typing import Any
 
 from rclpy.qos import QoSCompatibility, qos_check_compatible
 
-__all__ = ["Mismatches"]
+__all__ = ["QosMonitor"]
 
 _GRACE_S = 2.0
-"""An event may come before the other side is listed; what was told just now is believed."""
+"""An event may come before the other side is listed; what was reported just now is believed."""
 _LOOK_S = 1.0
 
 
-class Mismatches:
-    """Topics and the policy that does not fit. Any thread may tell; one asks.
+class QosMonitor:
+    """Topics and the policy that does not fit. Any thread may add; one asks.
 
     Args:
         node: whose topics they are.
@@ -29,24 +28,24 @@ class Mismatches:
 
     def __init__(self, node: Any, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._node, self._clock = node, clock
-        self._told: dict[str, tuple[str, float]] = {}
+        self._found: dict[str, tuple[str, float]] = {}
         self._looked_s = float("-inf")
 
     def add(self, topic: str, policy: str) -> None:
         """The other side of a topic has another QoS."""
-        if topic not in self._told:
+        if topic not in self._found:
             self._node.get_logger().warning(f"{topic}: the other side has another QoS ({policy}); nothing can be exchanged")
-        self._told[topic] = policy, self._clock()
+        self._found[topic] = policy, self._clock()
 
     def present(self) -> dict[str, str]:
         """Policies by topic, without those that nobody is left of; looked at once a second."""
         now_s = self._clock()
         if now_s - self._looked_s >= _LOOK_S:
             self._looked_s = now_s
-            for topic, told in list(self._told.items()):
-                if now_s - told[1] > _GRACE_S and not self._lasts(topic) and self._told.get(topic) == told:
-                    self._told.pop(topic, None)
-        return {topic: policy for topic, (policy, _) in list(self._told.items())}
+            for topic, entry in list(self._found.items()):
+                if now_s - entry[1] > _GRACE_S and not self._lasts(topic) and self._found.get(topic) == entry:
+                    self._found.pop(topic, None)
+        return {topic: policy for topic, (policy, _) in list(self._found.items())}
 
     def _lasts(self, topic: str) -> bool:
         """Whether one of the node's own ends of a topic fits another end not."""

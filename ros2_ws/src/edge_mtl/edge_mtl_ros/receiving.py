@@ -1,6 +1,6 @@
 """The subscriptions to the camera and the thread that waits for its messages, beside the executor.
 
-An executor of rclpy builds its wait set anew from everything that the node has, at least twice for each message:
+An executor of rclpy builds its wait set again from everything that the node has, at least twice for each message:
 milliseconds of processor time, taken from the inference. This thread waits for the camera alone. Knows rclpy's wait sets;
 knows nothing about what the messages are for.
 """
@@ -37,12 +37,12 @@ class Input:
     Attributes:
         kind: type of its messages.
         topic: relative to the node.
-        told: called with (message, seconds of the monotonic clock when it was there); not from the executor's thread.
+        callback: called with (message, seconds of the monotonic clock when it was there); not from the executor's thread.
     """
 
     kind: type
     topic: str
-    told: Callable[[Any, float], None]
+    callback: Callable[[Any, float], None]
 
 
 class Receiver:
@@ -51,7 +51,7 @@ class Receiver:
     Args:
         node: owner of the subscriptions; its executor leaves them alone.
         inputs: what to listen to.
-        on_incompatible: told (topic, why) where a publisher offers less than is asked for.
+        on_incompatible: called with (topic, why) where a publisher offers less than is asked for.
     """
 
     def __init__(self, node: Node, inputs: Sequence[Input], *, on_incompatible: Incompatible) -> None:
@@ -59,7 +59,7 @@ class Receiver:
         self._stop = threading.Event()
         group = _NotTheExecutor()
         self._wake = GuardCondition(None, group, context=node.context)
-        self._told: list[tuple[Any, Callable[[Any, float], None]]] = []
+        self._subscriptions: list[tuple[Any, Callable[[Any, float], None]]] = []
         for wanted in inputs:
             subscription = node.create_subscription(
                 wanted.kind,
@@ -75,17 +75,17 @@ class Receiver:
                 event_callbacks=no_events(),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
-            self._told.append((subscription, wanted.told))
+            self._subscriptions.append((subscription, wanted.callback))
         self._checked_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="edge_mtl-receive", daemon=True)
         self._thread.start()
 
     def close(self) -> bool:
-        """Listen no more; nothing is told afterwards. Returns whether the thread ended in time."""
+        """Listen no more; no callback is called afterwards. Returns whether the thread ended in time."""
         self._stop.set()
         self._wake.trigger()
         self._thread.join(_END_S)
-        for subscription, _ in self._told:
+        for subscription, _ in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._wake.destroy()
         return not self._thread.is_alive()
@@ -93,21 +93,21 @@ class Receiver:
     def _run(self) -> None:
         context = self._node.context
         with context.handle:
-            waiting = rclpy_implementation.WaitSet(len(self._told), 1, 0, 0, 0, 0, context.handle)
+            waiting = rclpy_implementation.WaitSet(len(self._subscriptions), 1, 0, 0, 0, 0, context.handle)
         while not self._stop.is_set():
             try:
                 waiting.clear_entities()
-                for subscription, _ in self._told:
+                for subscription, _ in self._subscriptions:
                     waiting.add_subscription(subscription.handle)
                 waiting.add_guard_condition(self._wake.handle)
                 waiting.wait(_LOOK_NS)
                 arrived_s = time.monotonic()
                 ready = waiting.get_ready_entities("subscription")
-                for subscription, told in self._told:
+                for subscription, callback in self._subscriptions:
                     if subscription.handle.pointer in ready and not self._stop.is_set():
                         found = subscription.handle.take_message(subscription.msg_type, subscription.raw)
                         if found is not None:
-                            told(found[0], arrived_s)
+                            callback(found[0], arrived_s)
                 self._check(arrived_s)
             except Exception as exc:  # a message that cannot be read, or a callback of ours, must not end the listening
                 if self._stop.is_set() or not context.ok():
@@ -119,7 +119,7 @@ class Receiver:
         if now_s - self._checked_s < _CHECK_S:
             return
         self._checked_s = now_s
-        for subscription, _ in self._told:
+        for subscription, _ in self._subscriptions:
             reason = incompatible_publishers(self._node, subscription)
             if reason:
                 self._on_incompatible(subscription.topic_name, reason)

@@ -21,13 +21,13 @@ OK, WARN, ERROR = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The node at one instant. Ages in seconds by the monotonic clock; None where there is nothing to tell.
+    """The node at one instant. Ages in seconds by the monotonic clock; None where there is nothing to report.
 
     Attributes:
         state: of the lifecycle: "active", "inactive", ...
         activity: what a long step is doing, such as building; empty else.
         failure: why the last transition or inference failed; empty else.
-        reload_failure: why the last reload failed, so that the engine before goes on; empty else.
+        reload_failure: why the last reload failed, so that the engine before still runs; empty else.
         engine: what runs.
         counts: where all frames went.
         rate_hz, p50_ms, p95_ms: published frames a second; latency from arrival to publishing.

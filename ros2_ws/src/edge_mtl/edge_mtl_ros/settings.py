@@ -65,6 +65,9 @@ PARAMETERS: tuple[Parameter, ...] = (
         limits=(0.0, 60_000.0),
     ),
     Parameter("points", False, "Publish ~/points, an organised cloud aligned with the mask."),
+    Parameter(
+        "points_labels", "", f"Task whose classes label the points; empty: segmentation, else the first of labels. {_LOADING}"
+    ),
     Parameter("points_rate_hz", 5.0, "At most this many clouds a second; 0: one per frame.", limits=(0.0, 240.0)),
     Parameter("points_normals", False, "Clouds carry normals. Given at start only.", read_only=True),
     Parameter("stability", False, "Smooth the maps over time where the image does not change."),
@@ -90,6 +93,7 @@ class Settings:
     hung_after_s: float = 2.0
     latency_budget_ms: float = 0.0
     points: bool = False
+    points_labels: str = ""
     points_rate_hz: float = 5.0
     points_normals: bool = False
     stability: bool = False

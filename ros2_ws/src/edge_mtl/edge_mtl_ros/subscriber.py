@@ -1,4 +1,4 @@
-"""What the camera sends: images into the slot, in the order of their stamps, and the newest camera_info to its keeper.
+"""What the camera sends: images into the queue, in the order of their stamps, and the newest camera_info to its keeper.
 
 Knows topics and messages of cameras; how they are waited for is in `receiving`, what becomes of them in `worker`.
 """
@@ -14,30 +14,35 @@ from edge_mtl.errors import FrameError
 from edge_mtl.ros import camera_of
 from edge_mtl_ros.cameras import CameraKeeper
 from edge_mtl_ros.events import Incompatible
-from edge_mtl_ros.frame_queue import LatestFrameQueue
+from edge_mtl_ros.frame_queue import LatestFrameQueue, StampOrder
 from edge_mtl_ros.receiving import Input, Receiver
-from edge_mtl_ros.stamps import StampOrder
 
-__all__ = ["Intake"]
+__all__ = ["CameraSubscriber"]
 
 
-class Intake:
+class CameraSubscriber:
     """Listens to `image` and `camera_info` from its making until `close`.
 
     Args:
         node: owner of the subscriptions.
-        slot: where images go.
+        queue: where images go.
         cameras: where cameras go.
         compressed: listen to `image/compressed` instead of `image`.
-        on_incompatible: told (topic, why) where a publisher offers less than is asked for.
+        on_incompatible: called with (topic, why) where a publisher offers less than is asked for.
     Attributes:
         image_s: when the last image came, by the monotonic clock; None before the first.
     """
 
     def __init__(
-        self, node: Node, slot: LatestFrameQueue[Any], cameras: CameraKeeper, *, compressed: bool, on_incompatible: Incompatible
+        self,
+        node: Node,
+        queue: LatestFrameQueue[Any],
+        cameras: CameraKeeper,
+        *,
+        compressed: bool,
+        on_incompatible: Incompatible,
     ) -> None:
-        self._node, self._slot, self._cameras = node, slot, cameras
+        self._node, self._queue, self._cameras = node, queue, cameras
         self._order = StampOrder()
         self.image_s: float | None = None
         topic = f"{node.resolve_topic_name('image')}/compressed" if compressed else "image"
@@ -60,9 +65,9 @@ class Intake:
         self.image_s = arrived_s
         stamp = message.header.stamp
         if self._order.accept(stamp.sec * 1_000_000_000 + stamp.nanosec):
-            self._slot.offer(message, arrived_s=arrived_s)
+            self._queue.offer(message, arrived_s=arrived_s)
         else:
-            self._slot.leave_out("stale_stamp")
+            self._queue.leave_out("stale_stamp")
 
     def _on_camera(self, message: CameraInfo, arrived_s: float) -> None:
         try:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from edge_mtl.cuda.errors import CudaError
 from edge_mtl.engine import Engine
 from edge_mtl.errors import EdgeMtlError, FrameError, InferenceError
-from edge_mtl.image.frames import Intrinsics, letterbox
+from edge_mtl.image.frames import Channels
 from edge_mtl.prediction import Prediction
 from edge_mtl.ros import decode_compressed, decode_image
 from edge_mtl.tasks.stability import TemporalFilter
@@ -34,7 +35,7 @@ __all__ = ["Answer", "Log", "Publishing", "Worker"]
 Array = np.ndarray
 _POLL_S = 0.5
 _END_S = 3.0
-"""How long a frame may go on after the node was told to stop."""
+"""How long a frame may take after `stop`."""
 _EXCHANGE_S = 10.0
 """How long another engine waits for the frame of the one before."""
 _REST_MAX_S = 1.0
@@ -42,30 +43,25 @@ _REST_MAX_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is published for one frame. Arrays may be views; they are valid during the call.
+    """What is published for one frame.
 
     Attributes:
         header: the input's own, unchanged.
-        camera: of the frame; None where none is known.
-        intrinsics: of the maps, in their pixels.
+        camera: of the frame.
+        prediction: the results by task, and the camera of their maps.
         rgb: makes the (H, W, 3) uint8 RGB image at the size of the maps.
-        confidence: makes (H, W) float32 in 0..1, or None.
     """
 
     header: Any
     camera: CameraInUse
-    intrinsics: Intrinsics
-    segmentation: Array | None
-    depth: Array | None
-    normals: Array | None
-    confidence: Callable[[], Array | None]
+    prediction: Prediction
     rgb: Callable[[], Array]
 
 
 class Publishing(Protocol):
     """Where answers go."""
 
-    def wanted(self, *, points: bool, normals: bool) -> frozenset[str]: ...
+    def wanted(self, *, points: bool, vectors: bool) -> frozenset[str]: ...
     def publish(self, wanted: frozenset[str], answer: Answer) -> None: ...
 
 
@@ -78,10 +74,10 @@ class Log(Protocol):
 
 
 class Worker:
-    """Predicts frames of a slot with an engine that may be exchanged between two frames.
+    """Predicts frames of a queue with an engine that may be exchanged between two frames.
 
     Args:
-        slot: where frames come from.
+        queue: where frames come from.
         cameras: what scales the depth.
         settings: asked for each frame, so that changes take effect at the next one.
         log: for failures.
@@ -95,7 +91,7 @@ class Worker:
 
     def __init__(
         self,
-        slot: LatestFrameQueue[Any],
+        queue: LatestFrameQueue[Any],
         cameras: CameraKeeper,
         *,
         settings: Callable[[], Settings],
@@ -103,7 +99,7 @@ class Worker:
         reopen: Callable[[], Engine],
         give_up: Callable[[str], None],
     ) -> None:
-        self._slot, self._cameras, self._settings = slot, cameras, settings
+        self._queue, self._cameras, self._settings = queue, cameras, settings
         self._log, self._reopen, self._give_up = log, reopen, give_up
         self._frame = threading.Lock()
         self._engine: Engine | None = None
@@ -140,7 +136,7 @@ class Worker:
             raise InferenceError("The frame being worked on does not end: the runtime hangs. End the process.")
         try:
             previous, self._engine, self._publishing = self._engine, engine, publishing
-            self._begin_anew()
+            self._reset()
             return previous
         finally:
             self._frame.release()
@@ -152,16 +148,16 @@ class Worker:
         if self._thread is not None and self._thread.is_alive():
             return
         self._overdue = False
-        self._begin_anew()
+        self._reset()
         self._stopping.clear()
-        self._slot.open()
+        self._queue.open()
         self._thread = threading.Thread(target=self._run, name="edge_mtl-worker", daemon=True)
         self._thread.start()
 
     def stop(self, *, timeout_s: float = _END_S) -> bool:
         """Take no more frames and wait for the present one. Returns whether the thread ended in time."""
         self._stopping.set()
-        self._slot.close()
+        self._queue.close()
         thread = self._thread
         if thread is None:
             return True
@@ -172,47 +168,47 @@ class Worker:
             self._thread, self._filter = None, None
         return not self._overdue
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         """Forget what the frames before have said; no frame is being worked on."""
         self._filter, self.degradation = None, Degradation()
         self.failure, self.bad_values = "", 0
 
     def _hung(self) -> bool:
-        """Whether the thread did not end when it was told to stop, and is still there."""
+        """Whether the thread did not end at `stop`, and is still there."""
         return self._overdue and self._thread is not None and self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            ticket = self._slot.take(_POLL_S)
-            if ticket is None:
+            handle = self._queue.take(_POLL_S)
+            if handle is None:
                 continue
             self.busy_since_s = started_s = time.monotonic()
             outcome: Outcome = "failed"
             try:
                 with self._frame:
-                    outcome = self._one(ticket)
-                    self._degrade(ticket, outcome)
+                    outcome = self._one(handle)
+                    self._degrade(handle, outcome)
             except Exception as exc:  # a fault of ours must not end the thread without a word
-                self._log.error(f"frame {ticket.number}: {type(exc).__name__}: {exc}")
+                self._log.error(f"frame {handle.number}: {type(exc).__name__}: {exc}")
                 self.failure = f"internal error, {type(exc).__name__}: {exc}"
             finally:
                 self.busy_since_s = None
                 self._free_s = time.monotonic()
-                self._slot.finish(ticket, outcome)
+                self._queue.finish(handle, outcome)
             if not self.degradation.step.full_rate:
                 self._stopping.wait(min(time.monotonic() - started_s, _REST_MAX_S))
 
-    def _one(self, ticket: FrameHandle[Any]) -> Outcome:
+    def _one(self, handle: FrameHandle[Any]) -> Outcome:
         """One frame, from message to published maps."""
         if self._engine is None or self._publishing is None:
             return "stopped"
         settings, step, now_s = self._settings(), self.degradation.step, time.monotonic()
         points = settings.points and step.points and self._points_due(settings, now_s)
-        wanted = self._publishing.wanted(points=points, normals=step.normals)
+        wanted = self._publishing.wanted(points=points, vectors=step.vectors)
         if not wanted:
-            listened = self.degradation.level and self._publishing.wanted(points=settings.points, normals=True)
+            listened = self.degradation.level and self._publishing.wanted(points=settings.points, vectors=True)
             return "shed" if listened else "unsubscribed"
-        message = ticket.item
+        message = handle.item
         try:
             frame, channels = self._decoded(message)
             camera = self._cameras.of_image(frame.shape[1], frame.shape[0], rectified=settings.rectified)
@@ -235,26 +231,27 @@ class Worker:
         else:
             self._filter = None
         self.bad_values = prediction.bad_values
-        self._publishing.publish(wanted, _answer(message.header, frame, channels, camera, prediction, self._engine))
+        shown = partial(_rgb, frame, channels, prediction.map_size)
+        self._publishing.publish(wanted, Answer(message.header, camera, prediction, shown))
         if "points" in wanted:
             self._points_s = now_s
         sent_s = time.monotonic()
-        latency_s = sent_s - ticket.arrived_s
-        queued_s = max(0.0, self._free_s - ticket.offered_s)  # behind the frame before
+        latency_s = sent_s - handle.arrived_s
+        queued_s = max(0.0, self._free_s - handle.offered_s)  # behind the frame before
         self.latencies.add(sent_s, latency_s)
         self.predicting.add(sent_s, predict_s)
         self.overheads.add(sent_s, latency_s - queued_s - predict_s)
         return "published"
 
-    def _degrade(self, ticket: FrameHandle[Any], outcome: Outcome) -> None:
+    def _degrade(self, handle: FrameHandle[Any], outcome: Outcome) -> None:
         """Decide which work is left out from the next frame on."""
-        latency_s = time.monotonic() - ticket.arrived_s if outcome == "published" else None
+        latency_s = time.monotonic() - handle.arrived_s if outcome == "published" else None
         self.degradation.budget_s = self._settings().latency_budget_ms / 1e3
         if self.degradation.observe(latency_s, throttled=self.throttled):
             took = "" if latency_s is None else f" ({latency_s * 1e3:.0f} ms per frame)"
             self._log.warning(f"work done from now on: {self.degradation.step.text}{took}")
 
-    def _decoded(self, message: Any) -> tuple[Array, Any]:
+    def _decoded(self, message: Any) -> tuple[Array, Channels]:
         if hasattr(message, "encoding"):
             return decode_image(message.encoding, message.height, message.width, message.step, message.data)
         return decode_compressed(message.format, message.data)
@@ -263,7 +260,7 @@ class Worker:
         return settings.points_rate_hz <= 0 or now_s - self._points_s >= 1.0 / settings.points_rate_hz
 
     def _failed(self, error: EdgeMtlError) -> Outcome:
-        """The runtime failed: go on, open it again, or give up."""
+        """The runtime failed: continue, open it again, or give up."""
         remedy = self.faults.failed(lost=isinstance(error, CudaError) and error.sticky)
         self.failure = f"inference failed: {error}"
         self._log.error(f"{self.failure} ({remedy.replace('_', ' ')})")
@@ -278,40 +275,18 @@ class Worker:
                 self._log.error(f"the engine cannot be opened again: {exc}")
                 remedy = "give_up"
             else:
-                close_engine(broken, told=self._log.error)
+                close_engine(broken, on_error=self._log.error)
         if remedy == "give_up":
             self._stopping.set()
             self._give_up(self.failure)
         return "failed"
 
 
-def _answer(header: Any, frame: Array, channels: str, camera: CameraInUse, prediction: Prediction, engine: Engine) -> Answer:
-    """The maps without the bars of the letterbox, which maps of the network's size have."""
-    rows = columns = slice(None)
-    intrinsics = prediction.intrinsics
-    if prediction.map_size != prediction.frame_size:
-        box = letterbox(prediction.frame_size, engine.info.input_size)
-        rows, columns = box.rows, box.columns
-        intrinsics = replace(intrinsics, cx=intrinsics.cx - box.left, cy=intrinsics.cy - box.top)
+def _rgb(frame: Array, channels: Channels, size: tuple[int, int]) -> Array:
+    """(H, W, 3) uint8 RGB of a frame at another size (height, width)."""
+    import cv2
 
-    def cut(values: Array | None) -> Array | None:
-        return None if values is None else values[rows, columns]
-
-    def rgb() -> Array:
-        import cv2
-
-        shown = frame if channels == "rgb" else frame[..., ::-1]
-        height, width = next(m for m in (cut(prediction.depth), cut(prediction.segmentation), shown) if m is not None).shape[:2]
-        same = shown.shape[:2] == (height, width)
-        return shown if same else cv2.resize(np.ascontiguousarray(shown), (width, height), interpolation=cv2.INTER_AREA)
-
-    return Answer(
-        header=header,
-        camera=camera,
-        intrinsics=intrinsics,
-        segmentation=cut(prediction.segmentation),
-        depth=cut(prediction.depth),
-        normals=cut(prediction.normals),
-        confidence=lambda: cut(prediction.confidence),
-        rgb=rgb,
-    )
+    shown = frame if channels == "rgb" else frame[..., ::-1]
+    if shown.shape[:2] == size:
+        return shown
+    return cv2.resize(np.ascontiguousarray(shown), size[::-1], interpolation=cv2.INTER_AREA)

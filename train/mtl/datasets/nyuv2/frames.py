@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from edge_mtl.tasks import NYU_TASKS, Specs
 from mtl.datasets.frame import Frame
 from mtl.datasets.nyuv2.arrays import depth_array, image_array, label_array, load_array, normal_array
 from mtl.datasets.nyuv2.axes import AxesFound, NormalAxes, detect_axes
@@ -76,6 +77,8 @@ class NyuRequest:
 class NyuFrames:
     """Frames of one part of a folder, in the camera frame (x right, y down, z forward)."""
 
+    tasks: Specs = NYU_TASKS
+
     def __init__(self, root: Path, part: Part, numbers: Sequence[int], description: Description) -> None:
         self._root = root
         self._part: Part = part
@@ -92,13 +95,13 @@ class NyuFrames:
         number = self._numbers[index]
         image, label, depth, normal = (self._path(modality, number) for modality in ("image", "label", "depth", "normal"))
         size = self._size
-        return Frame(
-            image=image_array(load_array(image), size=size, where=str(image)),
-            label=label_array(load_array(label), size=size, where=str(label)),
-            depth_m=depth_array(load_array(depth), size=size, where=str(depth)),
-            normals=self._axes.apply(normal_array(load_array(normal), size=size, where=str(normal))),
-            intrinsics=self.intrinsics,
+        truths = (
+            label_array(load_array(label), size=size, where=str(label)),
+            depth_array(load_array(depth), size=size, where=str(depth)),
+            self._axes.apply(normal_array(load_array(normal), size=size, where=str(normal))),
         )
+        pixels = image_array(load_array(image), size=size, where=str(image))
+        return Frame(pixels, dict(zip(NYU_TASKS, truths, strict=True)), self.intrinsics)
 
     def _path(self, modality: str, number: int) -> Path:
         return frame_path(self._root, self._part, modality, number)

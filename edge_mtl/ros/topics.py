@@ -1,0 +1,59 @@
+"""What the node and annotated bags publish of a bundle's tasks: the topics of their kinds, each with a name of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from edge_mtl.errors import BundleError
+from edge_mtl.tasks import Specs, TaskSpec, kind_of
+from edge_mtl.tasks.kind import ClassTopic, Topic
+
+__all__ = ["OF_THE_FRAME", "TaskTopic", "class_topics", "task_topics"]
+
+OF_THE_FRAME = ("camera_info", "points")
+"""Topics of no single task, whose names no task may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskTopic:
+    """One topic of one task.
+
+    Attributes:
+        spec: the task, whose result `topic.make` takes.
+        topic: its name, content and how it is made.
+    """
+
+    spec: TaskSpec
+    topic: Topic
+
+
+def task_topics(specs: Specs) -> tuple[TaskTopic, ...]:
+    """The topics of all tasks, in the bundle's order.
+
+    Raises:
+        BundleError: two tasks, or a task and the node itself, would publish under one name.
+    """
+    found = tuple(TaskTopic(spec, topic) for spec in specs.values() for topic in kind_of(spec).topics(spec))
+    claims = [(item.topic.name, item.spec.name) for item in found]
+    claims += [(topic.name, name) for name, spec in specs.items() if (topic := kind_of(spec).class_topic(spec)) is not None]
+    _check_unique(claims)
+    return found
+
+
+def class_topics(specs: Specs) -> tuple[ClassTopic, ...]:
+    """The topics that name classes, of tasks whose results are classes."""
+    found = (kind_of(spec).class_topic(spec) for spec in specs.values())
+    return tuple(topic for topic in found if topic is not None)
+
+
+def _check_unique(claims: Iterable[tuple[str, str]]) -> None:
+    """Raise BundleError where one topic is claimed twice; `claims` are (topic, task)."""
+    owners = dict.fromkeys(OF_THE_FRAME, "the node itself")
+    for topic, task in claims:
+        if topic in owners:
+            raise BundleError(
+                f"Every topic should have one task; found ~/{topic} of {owners[topic]} and of the task {task!r}. "
+                "Export the bundle with another name for the task."
+            )
+        owners[topic] = f"the task {task!r}"

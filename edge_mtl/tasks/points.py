@@ -1,0 +1,58 @@
+"""Which results make a point cloud: a relation between kinds, a depth with the classes of its points and their normals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from edge_mtl.errors import BundleError
+from edge_mtl.tasks import DepthMap, LabelMap, NormalMap, Result
+
+__all__ = ["CloudMaps", "cloud_maps", "first_of", "main_labels"]
+
+R = TypeVar("R", bound=Result)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CloudMaps:
+    """The maps of one cloud, of one size.
+
+    Attributes:
+        depth: where its points are.
+        labels, normals: what they are and which way they face; None where the bundle has no such task.
+    """
+
+    depth: DepthMap
+    labels: LabelMap | None
+    normals: NormalMap | None
+
+
+def cloud_maps(results: Mapping[str, Result], *, labels: str = "") -> CloudMaps | None:
+    """The first depth, the labels named, else those of `main_labels`, and the first normals; None without depth.
+
+    Raises:
+        BundleError: no task of labels is called `labels`.
+    """
+    depth, chosen = first_of(results, DepthMap), main_labels(results)
+    if labels:
+        named = results.get(labels)
+        if not isinstance(named, LabelMap):
+            known = [name for name, result in results.items() if isinstance(result, LabelMap)]
+            raise BundleError(
+                f"The points should be labelled by the task {labels!r}; the bundle's tasks of labels are "
+                f"{', '.join(known) or 'none'}. Name one of them, or none for the first."
+            )
+        chosen = named
+    return None if depth is None else CloudMaps(depth, chosen, first_of(results, NormalMap))
+
+
+def main_labels(results: Mapping[str, Result]) -> LabelMap | None:
+    """The labels of the task "segmentation", else of the first task of labels; None without one."""
+    named = results.get("segmentation")
+    return named if isinstance(named, LabelMap) else first_of(results, LabelMap)
+
+
+def first_of(results: Mapping[str, Result], kind: type[R]) -> R | None:
+    """The first result of a class, in the bundle's order; None without one."""
+    return next((result for result in results.values() if isinstance(result, kind)), None)

@@ -1,0 +1,1 @@
+"""What is added from outside, as another distribution would add it."""

@@ -1,0 +1,66 @@
+"""What a data set is to training: its tasks, which frames feed which stage and split, and what bundles say of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal, Protocol
+
+from edge_mtl.tasks import Specs
+from mtl.datasets.frame import FrameSource
+from mtl.settings import DataSettings, Stage
+
+__all__ = ["DataSet", "FrameRequest", "Split"]
+
+Split = Literal["train", "val", "test"]
+
+
+class FrameRequest(Protocol):
+    """A picklable description of frames, which opens them where they are needed."""
+
+    def open(self, *, workers: int = 1, progress: bool = False) -> FrameSource:
+        """The frames, made first by `workers` processes where they can be made. Raises BuildError when there are none."""
+
+
+class DataSet(ABC):
+    """One data set, as `mtl.datasets.sources.register` adds it.
+
+    Class attributes:
+        name: `data.kind` in settings.
+        title, licence: what the provenance of a bundle says of it.
+        frames: what reports call its frames.
+        one_camera: whether all frames are of one camera, so that a network may answer for it instead of the canonical one.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    licence: ClassVar[str]
+    frames: ClassVar[str]
+    one_camera: ClassVar[bool] = False
+
+    @abstractmethod
+    def tasks(self, data: DataSettings) -> Specs:
+        """What frames may have truths of. Raises BuildError where a file that says so is missing."""
+
+    @abstractmethod
+    def train_frames(self, data: DataSettings, stage: Stage) -> FrameRequest:
+        """The training frames of a stage."""
+
+    @abstractmethod
+    def held_out_frames(self, data: DataSettings, split: Split) -> FrameRequest:
+        """The validation or test frames."""
+
+    @abstractmethod
+    def train_count(self, data: DataSettings) -> int:
+        """How many training frames there are where a stage names no number."""
+
+    @abstractmethod
+    def counts(self, data: DataSettings) -> str:
+        """How many frames each split has, for reports."""
+
+    def validates_on_test(self, data: DataSettings) -> bool:
+        """Whether the validation frames are the test frames."""
+        return False
+
+    def problem(self, data: DataSettings) -> str | None:
+        """What cannot work in settings, for an error message; None where all is well."""
+        return None

@@ -1,0 +1,55 @@
+"""NYUv2 as a data set: the official split's 795 training and 654 test frames of one camera."""
+
+from __future__ import annotations
+
+from edge_mtl.tasks import NYU_TASKS, Specs
+from mtl.datasets.data_set import DataSet, Split
+from mtl.datasets.nyuv2.frames import NyuRequest
+from mtl.settings import DEFAULT_ROOT, DataSettings, Stage
+
+__all__ = ["NYUV2_TRAIN", "Nyuv2"]
+
+NYUV2_TRAIN = 795
+"""Training frames of the official split."""
+
+_TEST = 654
+_FOLDER = "data/nyuv2"
+
+
+class Nyuv2(DataSet):
+    """See the module. Training frames are all that are not set aside for validation, or the first `stage.train` of them.
+
+    "val" and "test" both mean the 654 test frames, unless `data.validation_from_train` sets training frames aside for "val".
+    """
+
+    name = "nyuv2"
+    title = "NYU Depth v2"
+    licence = "frames of Silberman et al. 2012 are in this bundle: see the terms of its authors"
+    frames = "NYUv2"
+    one_camera = True
+
+    def tasks(self, data: DataSettings) -> Specs:
+        return NYU_TASKS
+
+    def train_frames(self, data: DataSettings, stage: Stage) -> NyuRequest:
+        return NyuRequest(folder_of(data), "train", aside=data.validation_from_train, take="rest", first=stage.train)
+
+    def held_out_frames(self, data: DataSettings, split: Split) -> NyuRequest:
+        if split == "val" and data.validation_from_train:
+            return NyuRequest(folder_of(data), "train", aside=data.validation_from_train, take="aside")
+        return NyuRequest(folder_of(data), "val")
+
+    def train_count(self, data: DataSettings) -> int:
+        return NYUV2_TRAIN - data.validation_from_train
+
+    def counts(self, data: DataSettings) -> str:
+        aside = data.validation_from_train
+        return f"{NYUV2_TRAIN - aside} training, {aside or 'no'} validation, {_TEST} test (official split)"
+
+    def validates_on_test(self, data: DataSettings) -> bool:
+        return data.validation_from_train == 0
+
+
+def folder_of(data: DataSettings) -> str:
+    """Where the frames are: `data.root`, or the usual folder where that is left at that of the rooms."""
+    return _FOLDER if data.root == DEFAULT_ROOT else data.root
