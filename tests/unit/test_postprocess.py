@@ -9,7 +9,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from edge_mtl.tasks.postprocess import camera_change, finish
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
