@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -33,15 +32,16 @@ from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import OWN_FRAMES, load_calibration
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.evaluation.labelled_frames import labelled_folder, labelled_set
-from edge_mtl.evaluation.metrics import agreement
+from edge_mtl.evaluation.metrics import agreement, mean_agreement
 from edge_mtl.files import write_atomic
 from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.quantization.learned import int8_graph
 from edge_mtl.quantization.quantize import choose_ranges, insert_qdq, observe_activations
 from edge_mtl.quantization.recipes import TENSORRT_INT8, Target, load_recipe
+from edge_mtl.tasks.finishing import Answer
 
 Array = np.ndarray
-Answers = list[SimpleNamespace]
+Answers = list[Answer]
 
 GRAPHS: tuple[tuple[Target, int, str], ...] = (
     ("onnxruntime", 7, "onnxruntime"),
@@ -68,16 +68,16 @@ def graphs(bundle: Bundle, frames: Path | None) -> dict[tuple[Target, int, str],
 
 
 def answers(bundle: Bundle, backend: Backend, frames: Sequence[Array]) -> Answers:
-    """Copies of the maps of every frame; closes `backend`."""
+    """What it answers to every frame; closes `backend`."""
     with contextlib.closing(backend):
-        path = InferencePipeline(backend, bundle.manifest)
-        return [SimpleNamespace(**{task: getattr(maps, task).copy() for task in bundle.tasks}) for maps in map(path, frames)]
+        return list(map(InferencePipeline(backend, bundle.manifest), frames))
 
 
-def mean_agreement(found: Answers, expected: Answers) -> dict[str, float]:
+def rounded_agreement(bundle: Bundle, found: Answers, expected: Answers) -> dict[str, float]:
     """With `expected`, in the mean of the frames."""
-    each = [agreement(one, other).as_dict() for one, other in zip(found, expected, strict=True)]
-    return {name: round(float(np.mean([entry[name] for entry in each])), 5) for name in each[0]}
+    tasks = bundle.manifest.tasks
+    each = [agreement(tasks, one.results, other.results) for one, other in zip(found, expected, strict=True)]
+    return {name: round(value, 5) for name, value in mean_agreement(each).items()}
 
 
 @contextlib.contextmanager
@@ -109,13 +109,19 @@ def measure(bundle: Bundle, *, frames: Path | None, judge: Path | None, threads:
             name = f"{target}, {bits} bits"
             print(name, file=sys.stderr, flush=True)
             exact = OnnxRuntimeBackend(graph, threads=threads, precision="int8", optimize=False)
-            row = {"graph": name, "runtime": runtime, "exact": mean_agreement(answers(bundle, exact, images), reference)}
-            row["as_run"] = mean_agreement(answers(bundle, open_unguarded(runtime, graph, threads=threads), images), reference)
+            row = {
+                "graph": name,
+                "runtime": runtime,
+                "exact": rounded_agreement(bundle, answers(bundle, exact, images), reference),
+            }
+            row["as_run"] = rounded_agreement(
+                bundle, answers(bundle, open_unguarded(runtime, graph, threads=threads), images), reference
+            )
             time_too(name, open_unguarded(runtime, graph, threads=threads))
             if runtime == "onnxruntime" and int8_saturation.products_saturate() and int8_saturation.saturating_weights(graph):
                 with as_any_session():
                     plain = open_backend(runtime, graph, threads=threads, precision="int8")
-                    row["saturating"] = mean_agreement(answers(bundle, plain, images), reference)
+                    row["saturating"] = rounded_agreement(bundle, answers(bundle, plain, images), reference)
                     time_too(f"{name}, saturating", open_backend(runtime, graph, threads=threads, precision="int8"))
             rows.append(row)
         report = measure_interleaved(calls, baseline="fp32", rounds=rounds)

@@ -26,7 +26,6 @@ from rendered_rooms import open_rooms
 from edge_mtl.backends import open_backend
 from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
-from edge_mtl.evaluation.metrics import angles_deg
 from edge_mtl.files import write_atomic
 from edge_mtl.image.frames import Intrinsics
 from edge_mtl.image.geometry import normals_of_depth
@@ -34,6 +33,7 @@ from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import load_recipe
 from edge_mtl.tasks.consistency import depth_normal_angle
+from edge_mtl.tasks.normals import angles_deg
 
 Array = np.ndarray
 
@@ -79,15 +79,15 @@ def sample(path: InferencePipeline, room: Any, seed: int) -> dict[str, Array]:
     """Measures of trust (larger is worse) and true errors at random pixels of one room, (P,) each."""
     camera = Intrinsics.of(room.intrinsics)
     maps = path(room.image, camera.as_tuple())
-    depth, normals = maps.depth, maps.normals
-    if depth is None or normals is None or maps.confidence is None:
+    depth, normals = maps["depth"].depth_m, maps["normals"].normals
+    if maps["segmentation"].confidence is None:
         raise SystemExit("a bundle with segmentation, depth and normals is needed")
     truth, facing = room.depth_m.astype(np.float32), room.normals.astype(np.float32)
     with np.errstate(invalid="ignore", divide="ignore"):
         fields = {
             "consistency": depth_normal_angle(depth, normals, camera),
             "central_differences": angles_deg(normals, normals_of_depth(depth, camera)),
-            "unconfidence": 1.0 - maps.confidence(),
+            "unconfidence": 1.0 - maps["segmentation"].confidence,
             "normal_error": angles_deg(normals, facing),
             "depth_error": np.abs(depth - truth) / truth,
         }

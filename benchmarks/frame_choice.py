@@ -15,7 +15,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -27,7 +26,7 @@ from edge_mtl.backends import open_backend
 from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frame_features import colour_and_gradient, network_embedder
 from edge_mtl.calibration.sampling import farthest_first
-from edge_mtl.evaluation.metrics import agreement
+from edge_mtl.evaluation.metrics import agreement, mean_agreement
 from edge_mtl.evaluation.sqnr import block_ends
 from edge_mtl.files import write_atomic
 from edge_mtl.inference_pipeline import InferencePipeline
@@ -140,11 +139,7 @@ class Int8:
         reference = InferencePipeline(
             open_backend("onnxruntime", bundle.read(OPTIMIZED_ONNX), threads=1, precision="fp32"), bundle.manifest
         )
-        self._expected = []
-        for frame in frames:
-            maps = reference(frame)
-            copies = {name: getattr(maps, name).copy() for name in bundle.tasks}
-            self._expected.append(SimpleNamespace(**copies))
+        self._expected = [reference(frame) for frame in frames]
 
     def __call__(self, calibration: Sequence[Array]) -> dict[str, float]:
         """argmax_agreement, depth_relative_difference, normal_angle_deg."""
@@ -155,10 +150,11 @@ class Int8:
         backend = open_backend("onnxruntime", model, threads=1, precision="int8")
         path = InferencePipeline(backend, self._bundle.manifest)
         agreed = [
-            agreement(path(frame), expected).as_dict() for frame, expected in zip(self._frames, self._expected, strict=True)
+            agreement(self._bundle.manifest.tasks, path(frame).results, expected.results)
+            for frame, expected in zip(self._frames, self._expected, strict=True)
         ]
         backend.close()
-        return {name: float(np.mean([entry[name] for entry in agreed])) for name in agreed[0]}
+        return mean_agreement(agreed)
 
 
 def patrol(rooms: Sequence[Array]) -> list[Array]:

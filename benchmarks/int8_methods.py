@@ -35,7 +35,7 @@ from edge_mtl.files import write_atomic
 from edge_mtl.quantization.quantize import choose_ranges, insert_qdq, observe_activations
 from edge_mtl.quantization.recipes import CPU_INT8, TENSORRT_INT8, Activations, Recipe, load_recipe
 from edge_mtl.quantization.weights import weight_bits
-from edge_mtl.tasks import DEPTH, NORMALS, SEGMENTATION
+from edge_mtl.tasks import DEPTH, NORMALS, NYU_TASKS, SEGMENTATION
 
 METHODS = (
     Activations("minmax"),
@@ -174,7 +174,7 @@ def main() -> int:
         "runtimes": {name: found.version for name, found in available().items() if found.usable},
         "frames_from": f"{asked.rooms}, test split" if asked.rooms else "the bundles' evaluation frames",
         "scored_pixels": f"every {STRIDE}rd along both axes",
-        "budget": {name: DEFAULT_BUDGET.to_dict()[name] for name in ("miou", "rel", "normal")},
+        "budget": {name: DEFAULT_BUDGET.to_dict(NYU_TASKS)[name] for name in ("miou", "rel", "normal")},
         "bundles": results,
     }
     write_atomic(asked.out, (json.dumps(content, indent=1) + "\n").encode())

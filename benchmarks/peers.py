@@ -40,7 +40,7 @@ from edge_mtl.evaluation.labelled_frames import Score, evaluate, evaluation_fram
 from edge_mtl.evaluation.metrics import agreement
 from edge_mtl.files import write_atomic
 from edge_mtl.inference_pipeline import InferencePipeline
-from edge_mtl.tasks import SEGMENTATION
+from edge_mtl.tasks import SEGMENTATION, Specs
 
 Step = Callable[[str, int, int], None]
 _PROFILED = 20
@@ -96,7 +96,7 @@ def measure(
                 continue
             rows.append(row)
             paths[row.name] = path
-        _check_same_weights(paths, frame, checkpoint)
+        _check_same_weights(bundle.manifest.tasks, paths, frame, checkpoint)
         if depth.prepare:
             return [], {}
         scores = evaluate(
@@ -137,11 +137,11 @@ def _described(row: Row, times: Mapping[str, Sequence[float]], scores: Mapping[s
     }
 
 
-def _check_same_weights(paths: Mapping[str, InferencePipeline], frame: Any, checkpoint: Path | None) -> None:
+def _check_same_weights(tasks: Specs, paths: Mapping[str, InferencePipeline], frame: Any, checkpoint: Path | None) -> None:
     if EAGER not in paths:
         return
     expected = paths[BASELINE](frame)
-    same = agreement(paths[EAGER](frame), expected).argmax_agreement  # type: ignore[arg-type]
+    same = agreement(tasks, paths[EAGER](frame).results, expected.results).get("argmax_agreement")
     if same is not None and same < _SAME_WEIGHTS:
         raise BuildError(
             f"{checkpoint} is not what {REFERENCE_ONNX} was exported from: {same:.1%} of the labels are equal. "
@@ -202,7 +202,7 @@ def main() -> int:
         "rounds": rows[0]["times"]["count"],
         "baseline": BASELINE,
         "classes": len(bundle.manifest.tasks.get(SEGMENTATION, {}).get("classes", ())),
-        "budget": ", ".join(f"{name}={value:g}" for name, value in DEFAULT_BUDGET.to_dict().items()),
+        "budget": ", ".join(f"{name}={value:g}" for name, value in DEFAULT_BUDGET.to_dict(bundle.manifest.tasks).items()),
         "rows": rows,
         "conclusion": found,
         "aim": AIMS.get(str(bundle.manifest.provenance.get("backbone", ""))),

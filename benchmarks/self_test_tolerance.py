@@ -19,7 +19,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,17 +33,20 @@ from edge_mtl.device import fingerprint
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import AccuracyError, BuildError, EdgeMtlError
 from edge_mtl.evaluation.metrics import agreement
-from edge_mtl.evaluation.self_test import TOLERANCES, run_self_test, since_build
+from edge_mtl.evaluation.self_test import run_self_test, since_build, tolerance_of
 from edge_mtl.files import write_atomic
 from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.onnx_graph.model import import_onnx
 from edge_mtl.quantization.learned import int8_graph, int8_recipe
 from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.sources.images import decode_image
+from edge_mtl.tasks import NYU_TASKS, measure_names
+from edge_mtl.tasks.finishing import Answer
 
 Array = np.ndarray
 
-_NAMES = ("argmax_agreement", "depth_relative_difference", "normal_angle_deg")
+_TASKS = NYU_TASKS
+_NAMES = tuple(measure_names(_TASKS, agreement=True))
 _FACTORS = (0.5, 2.0, 4.0)
 
 
@@ -128,16 +130,15 @@ def graphs(bundle: Bundle, deploy: bytes, int8: Mapping[tuple[str, int], bytes])
             yield f"{record.precision} on {record.backend}", store.load(record), record.backend, record.precision
 
 
-def answers(bundle: Bundle, model: bytes, runtime: str, precision: str, frames: Sequence[Array]) -> list[SimpleNamespace]:
-    """Copies of a graph's maps."""
+def answers(bundle: Bundle, model: bytes, runtime: str, precision: str, frames: Sequence[Array]) -> list[Answer]:
+    """What a graph answers to every frame."""
     with closing(open_backend(runtime, model, threads=1, precision=precision)) as backend:
-        path = InferencePipeline(backend, bundle.manifest)
-        return [SimpleNamespace(**{task: getattr(maps, task).copy() for task in bundle.tasks}) for maps in map(path, frames)]
+        return list(map(InferencePipeline(backend, bundle.manifest), frames))
 
 
-def spread(found: list[SimpleNamespace], expected: list[SimpleNamespace]) -> dict[str, Any]:
+def spread(found: list[Answer], expected: list[Answer]) -> dict[str, Any]:
     """Quantiles of agreement over frames, the worst one last."""
-    agreed = [agreement(one, other).as_dict() for one, other in zip(found, expected, strict=False)]
+    agreed = [agreement(_TASKS, one.results, other.results) for one, other in zip(found, expected, strict=False)]
     result = {}
     for name in _NAMES:
         values = np.array([entry[name] for entry in agreed if name in entry])
@@ -147,12 +148,10 @@ def spread(found: list[SimpleNamespace], expected: list[SimpleNamespace]) -> dic
     return result
 
 
-def cost(
-    bundle: Bundle, model: bytes, precision: str, golden: Sequence[Array], expected: list[SimpleNamespace]
-) -> dict[str, Any]:
+def cost(bundle: Bundle, model: bytes, precision: str, golden: Sequence[Array], expected: list[Answer]) -> dict[str, Any]:
     """Worst agreement over golden frames, and what the self-test says with one frame and with all."""
     agreed = [
-        agreement(a, b).as_dict()
+        agreement(bundle.manifest.tasks, a.results, b.results)
         for a, b in zip(answers(bundle, model, "onnxruntime", precision, golden), expected, strict=True)
     ]
     row: dict[str, Any] = {}
@@ -162,7 +161,7 @@ def cost(
     with closing(open_backend("onnxruntime", model, threads=1, precision=precision)) as backend:
         for label, count in (("caught_at_load", 1), ("caught_at_build", None)):
             try:
-                run_self_test(backend, bundle, frames=count, tolerance=TOLERANCES[precision])
+                run_self_test(backend, bundle, frames=count, tolerance=tolerance_of(bundle.manifest.tasks, precision))
                 row[label] = False
             except AccuracyError:
                 row[label] = True
@@ -171,12 +170,9 @@ def cost(
 
 def worsened(row: Mapping[str, Any], whole: Mapping[str, Any]) -> bool:
     """Whether the self-test at load refuses the graph of `row` where the engine was `whole` when it was built."""
-    allowed = since_build(TOLERANCES["int8"], {"worst": whole})
-    return bool(
-        row["argmax_agreement"] < allowed.argmax_agreement
-        or row["depth_relative_difference"] > allowed.depth_relative_difference
-        or row["normal_angle_deg"] > allowed.normal_angle_deg
-    )
+    allowed = since_build(_TASKS, tolerance_of(_TASKS, "int8"), {"worst": whole})
+    measures = measure_names(_TASKS, agreement=True)
+    return any(measures[name].loss(limit, row[name]) > 0 for name, limit in allowed.items())
 
 
 def faults(quantized: bytes, deploy: bytes, count: int) -> list[tuple[str, bytes]]:

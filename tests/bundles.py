@@ -148,7 +148,7 @@ def make_bundle(
     path: Path,
     *,
     tasks: Sequence[str] = TASK_NAMES,
-    specs: Specs | None = None,
+    of_kinds: Specs | None = None,
     height: int = HEIGHT,
     width: int = WIDTH,
     seed: int = 0,
@@ -165,7 +165,7 @@ def make_bundle(
 
     Args:
         tasks: any subset of the three.
-        specs: of any kinds, in place of `tasks`, with their graphs as `plain` and `deploy`.
+        of_kinds: tasks of any kinds, in place of `tasks`, with their graphs as `plain` and `deploy`.
         calibration, evaluation, golden: how many frames of each.
         plain, deploy: graphs to store in place of the tiny network's; golden outputs come from `deploy`.
         placement: "graph" leaves the optimized ONNX out, so that an engine runs the plain one.
@@ -203,7 +203,7 @@ def make_bundle(
         Path(path),
         fill,
         name="tiny",
-        tasks=ordered(study_specs(tasks) if specs is None else specs),
+        tasks=study_specs(tasks) if of_kinds is None else ordered(of_kinds),
         input=InputSpec(height, width),
         canonical_intrinsics=canonical_intrinsics(height, width),
         provenance={"dataset": "random images", "dataset_licence": "none needed", "command": "tests/bundles.py"},

@@ -39,12 +39,12 @@ from edge_mtl.engine import Engine
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.engine_store.resolve import resolve_engine
 from edge_mtl.errors import BackendUnavailable, BuildError
-from edge_mtl.evaluation.metrics import angles_deg
 from edge_mtl.evaluation.sensitivity.blocks import find_blocks
 from edge_mtl.evaluation.verify import quantized_subjects, verify
 from edge_mtl.onnx_graph.model import facts
 from edge_mtl.quantization.quantize import insert_qdq, quantize_for_cpu
 from edge_mtl.quantization.recipes import load_recipe, parse_recipe
+from edge_mtl.tasks.normals import angles_deg
 from tests.bundles import host_model, make_bundle, make_image
 from tests.command_line import assert_failed, edge_mtl
 from tests.transformers import transformer_block

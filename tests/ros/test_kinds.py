@@ -29,7 +29,7 @@ HEIGHT, WIDTH = 96, 128
 
 def bundle_of(path: Path, specs: Specs, seed: int = 0) -> Bundle:
     model = dense_model(specs, seed=seed)
-    return make_bundle(path, specs=specs, deploy=model, plain=model, evaluation=0)
+    return make_bundle(path, of_kinds=specs, deploy=model, plain=model, evaluation=0)
 
 
 @pytest.fixture(scope="module")

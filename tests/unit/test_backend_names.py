@@ -13,9 +13,8 @@ OWNERS = ("backends", "builder/tensorrt")
 
 ALLOWED = {
     "builder/triton.py": "Triton's names of its own backends",
-    "cli/building.py": "Triton's names of its own backends",
-    "commands/export.py": "Triton's names of its own backends",
-    "cli/accuracy.py": "the default of an option, which starts no registry",
+    "cli/export.py": "Triton's names of its own backends",
+    "cli/sensitivity.py": "the default of an option, which starts no registry",
 }
 
 

@@ -45,7 +45,7 @@ def test_the_weights_are_written_as_safetensors(tiny_bundle: Bundle, tmp_path: P
     assert done.records[0]["written"] == {str(path): path.stat().st_size}
     assert package.load_file(path)["residual.weight"].shape == (16, 16, 3, 3)
     old = make_bundle(tmp_path / "old", whole=True)
-    assert_failed(edge_mtl("export", old.path, "--weights", path), 4, "has no weights.safetensors")
+    assert_failed(edge_mtl("export", old.path, "--weights", path), 3, "has no weights.safetensors")
 
 
 def test_a_repository_for_one_frame_describes_its_graph(tiny_bundle: Bundle, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from mtl.models.placement import GraphPlacement, PlainModel
 from mtl.settings import ModelSettings
 
 from edge_mtl.inference_pipeline import InferencePipeline
-from edge_mtl.manifest import InputSpec, Manifest, task_descriptions
-from edge_mtl.tasks import TASK_NAMES
+from edge_mtl.manifest import InputSpec, Manifest
+from edge_mtl.tasks import NYU_TASKS
 from tests.bundles import canonical_intrinsics, make_image
 from tests.networks import small_model
 
@@ -32,11 +32,10 @@ def test_torch_answers_as_the_network_does(floats: str, agree: float, monkeypatc
     threads = torch.get_num_threads()
     rival = runtime(network, (64, 96), threads=1, floats=floats, compiled=False)
     torch.set_num_threads(threads)
-    manifest = Manifest("tiny", 1, task_descriptions(TASK_NAMES), InputSpec(64, 96), canonical_intrinsics(), {})
+    manifest = Manifest("tiny", 1, NYU_TASKS, InputSpec(64, 96), canonical_intrinsics(), {})
     maps = InferencePipeline(rival, manifest)(frame)
-    assert maps.segmentation is not None
-    assert (maps.segmentation == expected["segmentation"][0].numpy()).mean() >= agree
-    assert np.abs(maps.depth / expected["depth"][0].numpy() - 1).mean() < (1e-4 if floats == "fp32" else 0.1)
+    assert (maps["segmentation"].labels == expected["segmentation"][0].numpy()).mean() >= agree
+    assert np.abs(maps["depth"].depth_m / expected["depth"][0].numpy() - 1).mean() < (1e-4 if floats == "fp32" else 0.1)
 
 
 def test_a_kept_graph_is_that_of_every_setting_of_the_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,7 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_mtl.evaluation.metrics import DepthMetrics, MultiTaskMetrics, NormalMetrics, SegmentationMetrics
+from edge_mtl.evaluation.metrics import TaskMetrics
+from edge_mtl.tasks import NYU_TASKS
+from edge_mtl.tasks.depth import DepthMetric
+from edge_mtl.tasks.label_metric import LabelMetric
+from edge_mtl.tasks.normals import NormalMetric
+from tests.bundles import answer_of
 
 CLASSES = 13
 Maps = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
@@ -91,9 +96,9 @@ def mean(values: list[float]) -> float:
 
 
 def measured(found: list[Maps]) -> dict[str, float]:
-    metrics = MultiTaskMetrics()
+    metrics = TaskMetrics(NYU_TASKS)
     for predicted, truth in found:
-        metrics.update(predicted, truth)
+        metrics.update(answer_of(predicted).results, truth)
     return metrics.compute()
 
 
@@ -206,14 +211,14 @@ def test_where_a_class_is_absent_the_protocol_has_no_mean_iou_and_we_leave_the_c
 
 
 def test_a_class_that_is_predicted_but_absent_counts_as_0() -> None:
-    metrics = SegmentationMetrics()
-    metrics.update(np.array([3, 3, 7]), np.array([3, 3, 3]))
+    metrics = LabelMetric(classes=13)
+    metrics.add(np.array([3, 3, 7]), np.array([3, 3, 3]))
     assert metrics.compute()["miou"] == pytest.approx((2 / 3 + 0) / 2)
 
 
 def test_a_depth_of_0_or_below_is_a_wrong_answer_and_not_a_missing_one() -> None:
-    metrics = DepthMetrics()
-    metrics.update(np.array([-1.0, 0.0, 2.0, np.nan]), np.array([1.0, 1.0, 2.0, 1.0]))
+    metrics = DepthMetric()
+    metrics.add(np.array([-1.0, 0.0, 2.0, np.nan]), np.array([1.0, 1.0, 2.0, 1.0]))
     result = metrics.compute()
     assert result["depth_abs_m"] == pytest.approx((2 + 1 + 0) / 3)
     assert result["depth_delta1"] == pytest.approx(1 / 3)
@@ -224,13 +229,13 @@ def test_a_depth_of_0_or_below_is_a_wrong_answer_and_not_a_missing_one() -> None
 @settings(max_examples=40, deadline=None)
 def test_the_median_is_exact_however_the_pixels_are_split(sizes: list[int], seed: int) -> None:
     random = np.random.default_rng(seed)
-    metrics = NormalMetrics()
+    metrics = NormalMetric()
     angles: list[float] = []
     for size in sizes:
         parts = np.where(random.random(size) < 0.5, random.choice([0.0, 11.25, 180.0], size), random.uniform(0, 180, size))
         radians = np.radians(parts)
         predicted = np.stack([np.sin(radians), np.zeros(size), np.cos(radians)], axis=1)
-        metrics.update(predicted, np.tile([0.0, 0.0, 1.0], (size, 1)))
+        metrics.add(predicted, np.tile([0.0, 0.0, 1.0], (size, 1)))
         angles += parts.tolist()
     expected = statistics.median(angles) if angles else math.nan
     assert metrics.compute()["normal_median_deg"] == pytest.approx(expected, abs=1e-6, nan_ok=True)

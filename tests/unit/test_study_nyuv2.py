@@ -156,9 +156,10 @@ def test_missing_data_says_where_it_comes_from_and_how_to_convert_it(tmp_path: P
 
 
 def test_the_default_folder_is_data_nyuv2() -> None:
-    assert DataSettings(kind="nyuv2").folder == "data/nyuv2"
-    assert DataSettings().folder == "data/rooms"
-    assert DataSettings(kind="nyuv2", root="elsewhere").folder == "elsewhere"
+    for ask in (lambda one: train_frames(one, STAGE), lambda one: held_out_frames(one, "test")):
+        assert ask(DataSettings(kind="nyuv2")).root == "data/nyuv2"
+        assert ask(DataSettings()).root == "data/rooms"
+        assert ask(DataSettings(kind="nyuv2", root="elsewhere")).root == "elsewhere"
 
 
 def test_a_gap_in_the_numbers_is_named(own_folder: Path) -> None:

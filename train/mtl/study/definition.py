@@ -202,7 +202,7 @@ def load_study(path: Path) -> Study:
         images=_section(PicturesRequest, given, "pictures"),
         latency=_section(LatencyRequest, given, "latency"),
     )
-    given.nothing_else({item.name for item in fields(Study)} - {"path"})
+    given.nothing_else({item.name for item in fields(Study)} - {"path", "images"} | {"pictures"})
     _check(study)
     return study
 

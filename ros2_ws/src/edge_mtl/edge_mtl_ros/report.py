@@ -35,7 +35,7 @@ class Snapshot:
         image_age_s, camera_age_s: since the last image and camera_info.
         active_s: since activation.
         working_s: since the frame being worked on was taken up.
-        scale: which camera scales the depth, a sentence; `scale_ok` whether it is the right one, or there is no depth.
+        scale: which camera scales the depth, a sentence; `scale_ok` whether it is the right one, or nothing is in metres.
         step: what is left out by degradation; `step_level` 0 is nothing.
         incompatible: topics with an incompatible QoS, and which policy.
         time_jumps: how often stamps jumped back.
