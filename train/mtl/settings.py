@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edge_mtl.tasks import NYU_TASKS
+from mtl.datasets.data_set import DEFAULT_ROOT
 
 __all__ = [
     "AugmentSettings",
@@ -36,8 +37,6 @@ QatRanges = Literal["learned", "ema", "fixed"]
 
 LINEAR_WEIGHTINGS = ("fixed", "uncertainty", "dwa")
 """Weightings whose weights are the same for every part of a batch: the parts may be weighed one after the other."""
-
-DEFAULT_ROOT = "data/rooms"
 
 
 @dataclass(frozen=True, slots=True)

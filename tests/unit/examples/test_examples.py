@@ -15,7 +15,7 @@ from edge_mtl import Prediction, Timing
 from edge_mtl.backends import available
 from edge_mtl.image.frames import Intrinsics
 from edge_mtl.sources.images import read_image
-from edge_mtl.tasks import NYU13_CLASSES
+from edge_mtl.tasks import NYU13_CLASSES, NYU_TASKS, DepthMap, LabelMap, NormalMap
 
 ROOT = Path(__file__).parents[3]
 DEMO = ROOT / "edge_mtl" / "bundles" / "rooms-b0"
@@ -77,9 +77,11 @@ def room(
     normals = normals + 2 * noise * random.standard_normal(normals.shape)
     normals /= np.linalg.norm(normals, axis=2, keepdims=True)
     prediction = Prediction(
-        segmentation=label,
-        depth=depth.astype(np.float32),
-        normals=normals.astype(np.float32),
+        {
+            "segmentation": LabelMap(NYU_TASKS["segmentation"], label),  # type: ignore[arg-type]
+            "depth": DepthMap(NYU_TASKS["depth"], depth.astype(np.float32)),  # type: ignore[arg-type]
+            "normals": NormalMap(NYU_TASKS["normals"], normals.astype(np.float32)),
+        },
         timing=Timing(),
         intrinsics=camera,
         intrinsics_assumed=False,

@@ -81,6 +81,8 @@ def paths_in(document: str) -> list[tuple[str, bool]]:
 
 MADE_LATER = {
     "ARCHITECTURE.md": {
+        "model.onnx",
+        "model.deploy.onnx",
         "model.qat.onnx",
         "recipe.toml",
         "BUNDLE/engines/",
