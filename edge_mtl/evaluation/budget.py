@@ -15,7 +15,7 @@ from typing import Any
 
 from edge_mtl.errors import AccuracyError
 from edge_mtl.evaluation.scores import Limit, Score, drops, limits
-from edge_mtl.tasks import KINDS, BudgetItem, Specs
+from edge_mtl.tasks import KINDS, BudgetItem, Specs, load_installed
 
 __all__ = ["DEFAULT_BUDGET", "Budget", "Check", "Verdict", "judge"]
 
@@ -47,7 +47,7 @@ class Budget:
         given: dict[str, float] = {}
         for part in (part.strip() for part in text.split(",")):
             name, separator, value = part.partition("=")
-            if not separator or name in given or name.rpartition(".")[2] not in _items():
+            if not separator or name in given or name.rpartition(".")[2] not in _items(name.rpartition(".")[2]):
                 known = ", ".join(_items())
                 raise ValueError(f"budgets should look like miou=0.01,depth.rel=0.02 with any of {known}; found {part!r}")
             try:
@@ -76,14 +76,21 @@ class Budget:
         return {limit.key: self.allowed(limit) for limit in every}
 
 
-def _items() -> dict[str, BudgetItem]:
+def _items(name: str = "") -> dict[str, BudgetItem]:
+    """Every budget by name; kinds that are installed but were not needed so far are loaded where `name` is none of the
+    others."""
+    found = {item.name: item for kind in KINDS.values() for item in kind.budgets}
+    if not name or name in found:
+        return found
+    load_installed()
     return {item.name: item for kind in KINDS.values() for item in kind.budgets}
 
 
 def _item(name: str) -> BudgetItem:
     """Of a name, with or without its task. Raises ValueError where no kind has it."""
     try:
-        return _items()[name.rpartition(".")[2]]
+        item = name.rpartition(".")[2]
+        return _items(item)[item]
     except KeyError:
         raise ValueError(f"there is no budget {name!r}; kinds of tasks have {', '.join(_items())}") from None
 

@@ -41,6 +41,7 @@ __all__ = [
     "describe_tasks",
     "headlines",
     "kind_of",
+    "load_installed",
     "measure_names",
     "measure_of",
     "ordered",
@@ -93,7 +94,7 @@ def read_tasks(entries: Mapping[str, Any]) -> dict[str, TaskSpec]:
             raise ValueError(f"the task {name} should be an object; found {type(entry).__name__}")
         kind = entry.get("kind", _FORMAT_1.get(name))
         if kind not in _KINDS:
-            _load_entry_points()
+            load_installed()
         if kind not in _KINDS:
             raise ValueError(
                 f"the task {name} is of the kind {kind!r}; this edge_mtl knows {', '.join(_KINDS)}. Install the kind"
@@ -153,7 +154,8 @@ def _names(kind: Kind[Any, Any]) -> set[str]:
     return {measure.name for measure in measures} | {item.name for item in kind.budgets}
 
 
-def _load_entry_points() -> None:
+def load_installed() -> None:
+    """Register the kinds of installed distributions; done by itself where a manifest or a budget names one."""
     for point in entry_points(group=ENTRY_POINTS):
         register(point.load())
 
