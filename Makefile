@@ -4,13 +4,12 @@ VENV ?= .venv
 DEMO_VENV ?= .venv-demo
 ROS_VENV ?= .venv-ros
 PIP_FLAGS ?= --quiet --disable-pip-version-check
-# Processes that share the tests, file by file, and which tests: `make check` runs the slow ones, too.
+# Processes that share the tests, file by file; `make check` runs the slow tests, too, with SLOW empty.
 WORKERS ?= 2
-TESTS ?= -m "not slow"
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+SLOW ?= and not slow
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 BIN := $(VENV)/bin
 DEMO_BIN := $(DEMO_VENV)/bin
-TORCH_TESTS := $(wildcard tests/unit/test_model*.py tests/unit/test_train*.py tests/unit/test_study*.py tests/integration/test_training*.py)
 GPU_VENV ?= .venv-gpu
 GPU_EXTRAS ?= gpu,$(if $(shell command -v nvcc),jetson,cuda),build,gpu-test
 comma := ,
@@ -41,16 +40,16 @@ demo: $(DEMO_VENV)/.ready
 test: test-sdk test-training
 
 test-sdk: $(VENV)/.ready
-	$(PYTEST) tests $(addprefix --ignore=,$(TORCH_TESTS))
+	$(PYTEST) -m "not training $(SLOW)" tests
 
 test-training: $(VENV)/.ready
-	$(PYTEST) $(TORCH_TESTS)
+	$(PYTEST) -m "training $(SLOW)" tests/unit/train tests/unit/benchmarks tests/integration
 
 # The wheels of ROS are of Linux on x86_64 only. The node's tests wait more than they work: they run beside those that train.
-check: TESTS =
+check: SLOW =
 check: lint test-sdk
 	@echo "next: the tests that train and those of the node, at the same time; each is shown when it is done, minutes from now"
-	$(MAKE) --jobs=2 --output-sync=target WORKERS=0 TESTS= test-training $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),test-ros)
+	$(MAKE) --jobs=2 --output-sync=target WORKERS=0 SLOW= test-training $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),test-ros)
 	$(MAKE) test-wheel
 
 # pip downloads what the wheel depends on.

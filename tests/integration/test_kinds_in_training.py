@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mtl.bundling import export_bundle, load_trained
+from mtl.checkpoint import load_weights
 from mtl.datasets.sources import held_out_frames
 from mtl.evaluate import evaluate, judge, model_predictor
 from mtl.onnx_predictor import OnnxGraph
@@ -21,6 +22,8 @@ from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from tests.plugins import edges
 from tests.synthetic_data import rectangle_settings
 from tests.tiny_training import quiet
+
+pytestmark = pytest.mark.training
 
 SIZE = (64, 96)
 
@@ -47,6 +50,7 @@ def test_two_tasks_of_labels_and_depth_are_trained_exported_and_evaluated(tmp_pa
     assert "miou" not in record
     assert set(record["losses"]) == {"things", "groups", "depth"}
 
+    assert load_weights(checkpoint)[1]["tasks"]["groups"]["classes"] == [f"group {number}" for number in range(4)]
     bundle = exported(checkpoint, tmp_path)
     specs = bundle.manifest.tasks
     assert [len(specs[name].classes) for name in ("things", "groups")] == [13, 4]

@@ -38,6 +38,8 @@ from edge_mtl.tasks.normals import angles_deg
 from edge_mtl.weights.store import PARTS
 from tests.nyu_frames import nyu_frame
 
+pytestmark = pytest.mark.training
+
 REPOSITORY = Path(__file__).parents[2]
 STAGES = "[{height=32, width=64, steps=3, batch=2}, {height=64, width=96, steps=3, batch=2}]"
 SMALL = {

@@ -82,9 +82,8 @@ def test_the_wheel_has_the_data_that_modules_read(wheel: ZipFile) -> None:
         for name in wheel.namelist()
         if name.startswith("edge_mtl/") and not name.endswith(".py") and not name.startswith("edge_mtl/bundles/")
     }
-    wanted = [
-        path for kind in ("py.typed", "recipes/*.toml", "cuda/*.ptx", "cuda/*.cu") for path in (ROOT / "edge_mtl").glob(kind)
-    ]
+    kinds = ("py.typed", "quantization/recipes/*.toml", "cuda/*.ptx", "cuda/*.cu")
+    wanted = [path for kind in kinds for path in (ROOT / "edge_mtl").glob(kind)]
     assert data == {path.relative_to(ROOT).as_posix() for path in wanted}
 
 

@@ -15,6 +15,7 @@ from edge_mtl.bundle import CALIBRATION, EVALUATION, GOLDEN, OPTIMIZED_ONNX, REF
 from edge_mtl.errors import BundleError
 from edge_mtl.manifest import InputSpec
 from edge_mtl.quantization.learned import QAT_MODEL
+from edge_mtl.tasks import read_tasks
 from mtl.bundle_card import Trained, measure, provenance
 from mtl.bundle_frames import spread, write_calibration, write_evaluation, write_golden
 from mtl.checkpoint import CheckpointError, load_weights, save_weights
@@ -42,6 +43,7 @@ def load_trained(path: Path, *, overrides: Mapping[str, str] | None = None) -> T
     try:
         settings = parse_config(as_written(metadata["config"]), source=str(path))
         height, width = (int(side) for side in metadata["size"])
+        specs = read_tasks(metadata["tasks"]) if "tasks" in metadata else None  # before, all had the study's three
     except (KeyError, TypeError, ValueError) as exc:
         raise CheckpointError(f"{path} does not describe its model ({exc}). Give runs/<name>/best.safetensors") from exc
     foreign = [key for key in overrides or {} if key.split(".")[0] not in ("data", "export")]
@@ -56,7 +58,7 @@ def load_trained(path: Path, *, overrides: Mapping[str, str] | None = None) -> T
         fine_tuned = fine_tuned_network(path, settings)
         path = trained_weights(path)
         weights, _ = load_weights(path)
-    model = model_from(settings, pretrained=False)
+    model = model_from(settings, pretrained=False, specs=specs)
     try:
         model.load_state_dict(weights)
     except RuntimeError as exc:

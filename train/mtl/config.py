@@ -19,6 +19,7 @@ from edge_mtl.errors import BuildError, EdgeMtlError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.tasks import NYU_TASKS
 from mtl.datasets.sources import data_set
+from mtl.schedule import steps_per_pass
 from mtl.settings import LINEAR_WEIGHTINGS, RunSettings
 
 if sys.version_info >= (3, 11):
@@ -272,7 +273,7 @@ _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: 
 def _count_steps(settings: RunSettings) -> RunSettings:
     """The steps of stages that are given in epochs."""
     stages = (
-        dataclasses.replace(stage, steps=stage.epochs * settings.steps_per_pass(index)) if stage.epochs else stage
+        dataclasses.replace(stage, steps=stage.epochs * steps_per_pass(settings, index)) if stage.epochs else stage
         for index, stage in enumerate(settings.stages)
     )
     return dataclasses.replace(settings, stages=tuple(stages))

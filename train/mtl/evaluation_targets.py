@@ -19,6 +19,7 @@ from mtl.bundling import load_trained
 from mtl.datasets.sources import Split
 from mtl.evaluate import Predictor, model_predictor
 from mtl.onnx_predictor import OnnxGraph
+from mtl.schedule import passes_at
 from mtl.settings import DataSettings
 
 __all__ = ["Chosen", "EvaluationTarget", "FrameChoice", "evaluation_targets"]
@@ -101,7 +102,7 @@ def _checkpoint(path: Path, name: str, frames: FrameChoice, *, shown: Path) -> E
         specs=trained.model.specs,
         data=frames.applied(settings.data, trained.size),
         step=step,
-        epoch=settings.passes_at(step),
+        epoch=passes_at(settings, step),
         parameters=sum(parameter.numel() for parameter in trained.model.parameters()),
     )
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 
+from edge_mtl.tasks import describe_tasks
 from mtl.checkpoint import load_weights, save_weights
 from mtl.config import describe
 from mtl.datasets.frame import Frame, FrameSource
@@ -106,6 +107,7 @@ class Evaluator:
                 raise MetricLogError(f"{path} could not be written ({exc}). Make room, then go on with --resume") from exc
         current = score(metrics)
         description = {"config": describe(settings), "step": step, "size": list(size), "validation": metrics}
+        description |= {"tasks": describe_tasks(model.specs)}
         description |= {"command": self._command} if self._command is not None else {}
         save_weights(self._folder / LAST, model.state_dict(), description)
         if (stage, current) >= (self._best.stage, self._best.score):

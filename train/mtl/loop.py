@@ -20,7 +20,7 @@ from mtl.microbatches import on_device, part_factors, split
 from mtl.models import MultiTaskModel
 from mtl.norms import norm_statistics, train_with
 from mtl.parallel import ALONE, Parallel
-from mtl.schedule import learning_rate
+from mtl.schedule import ends_pass, learning_rate, passes_at
 from mtl.settings import OptimizerSettings, RunSettings
 from mtl.weighting import Weighting, gradient_cosines, tapped
 
@@ -102,7 +102,9 @@ class Training:
             batch: this process's part of it.
         """
         settings, parallel = self._settings, self._parallel
-        rate = learning_rate(self.step, steps=settings.steps, settings=settings.optimizer, passes=settings.passes_at(self.step))
+        rate = learning_rate(
+            self.step, steps=settings.steps, settings=settings.optimizer, passes=passes_at(settings, self.step)
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(_step_seed(settings.seed, self.step, parallel.rank))
@@ -189,7 +191,7 @@ class Training:
                 again, _ = self._forward(whole, present, factors[0] if factors is not None else None)
             _copy(self._statistics, self._before)
             losses = {task: float(value) for task, value in again.items()}
-        self.weighting.after_step(losses, self._settings.ends_pass(self.step))
+        self.weighting.after_step(losses, ends_pass(self._settings, self.step))
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs, as tensors and plain containers; the same in every process."""

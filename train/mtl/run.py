@@ -36,6 +36,7 @@ from mtl.models.configured import model_from
 from mtl.parallel import ALONE, Parallel
 from mtl.progress import StepProgress
 from mtl.resume import check_same_settings
+from mtl.schedule import steps_per_pass
 from mtl.settings import ModelSettings, RunSettings
 from mtl.tasks import head_of
 from mtl.weighting import make_weighting
@@ -194,7 +195,7 @@ class Run:
         settings, parallel, clock = self.settings, self._parallel, self._clock
         index = settings.stage_at(training.step)
         stage, end = settings.stages[index], settings.start_of(index + 1)
-        every = settings.loop.evaluate_every or settings.steps_per_pass(index)
+        every = settings.loop.evaluate_every or steps_per_pass(settings, index)
         training.weighting.weigh(stage)
         coming, self._coming = self._coming, None
         if coming is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edge_mtl.tasks import NYU_TASKS
+from mtl.datasets.data_set import DEFAULT_ROOT
 
 __all__ = [
     "AugmentSettings",
@@ -36,8 +37,6 @@ QatRanges = Literal["learned", "ema", "fixed"]
 
 LINEAR_WEIGHTINGS = ("fixed", "uncertainty", "dwa")
 """Weightings whose weights are the same for every part of a batch: the parts may be weighed one after the other."""
-
-DEFAULT_ROOT = "data/rooms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +112,6 @@ class DataSettings:
     validation: int = 64
     test: int = 200
     workers: int = 2
-
-    @property
-    def train_count(self) -> int:
-        """How many training frames there are where a stage names no number."""
-        from mtl.datasets.sources import data_set  # data sets are described by these settings
-
-        return data_set(self).train_count(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,25 +323,9 @@ class RunSettings:
         """Steps of all stages together."""
         return sum(stage.steps for stage in self.stages)
 
-    def steps_per_pass(self, index: int) -> int:
-        """Steps of stage `index` that see every training frame once, but for a rest smaller than a batch."""
-        stage = self.stages[index]
-        return max(1, (stage.train or self.data.train_count) // stage.batch)
-
     def start_of(self, index: int) -> int:
         """The step that stage `index` begins with."""
         return sum(stage.steps for stage in self.stages[:index])
-
-    def ends_pass(self, step: int) -> bool:
-        """Whether the training frames have been seen once more after step number `step` (from 0)."""
-        index = self.stage_at(step)
-        return (step + 1 - self.start_of(index)) % self.steps_per_pass(index) == 0
-
-    def passes_at(self, step: int) -> float:
-        """How often the training frames have been seen before step number `step` (from 0)."""
-        last = self.stage_at(step)
-        whole = sum(self.stages[index].steps / self.steps_per_pass(index) for index in range(last))
-        return whole + (step - self.start_of(last)) / self.steps_per_pass(last)
 
     def stage_at(self, step: int) -> int:
         """Index of the stage that step number `step` (from 0) belongs to; the last one beyond the end."""

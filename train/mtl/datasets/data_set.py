@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from edge_mtl.tasks import Specs
 from mtl.datasets.frame import FrameSource
-from mtl.settings import DataSettings, Stage
 
-__all__ = ["DataSet", "FrameRequest", "Split"]
+if TYPE_CHECKING:
+    from mtl.settings import DataSettings, Stage
+
+__all__ = ["DEFAULT_ROOT", "DataSet", "FrameRequest", "Split"]
+
+DEFAULT_ROOT = "data/rooms"
+"""`data.root` where a configuration names none."""
 
 Split = Literal["train", "val", "test"]
 

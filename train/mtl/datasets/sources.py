@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Specs
 from mtl.datasets.data_set import DataSet, FrameRequest, Split
 from mtl.datasets.nyuv2.source import Nyuv2
 from mtl.datasets.rooms.source import Rooms, RoomsRequest
-from mtl.settings import DataSettings, Stage
+
+if TYPE_CHECKING:
+    from mtl.settings import DataSettings, Stage
 
 __all__ = [
     "DATA_SETS",

@@ -20,12 +20,13 @@ def tasks_of(settings: RunSettings) -> Specs:
     return chosen_tasks(data_tasks(settings.data), settings.model.tasks)
 
 
-def model_from(settings: RunSettings, *, pretrained: bool = True) -> MultiTaskModel:
+def model_from(settings: RunSettings, *, pretrained: bool = True, specs: Specs | None = None) -> MultiTaskModel:
     """The model that `settings` describe, ready to train.
 
     Args:
         settings: of the run; besides `settings.model`, the largest of its sizes matters to the decoder "aspp_folded".
         pretrained: whether to load `settings.model.pretrained`; False to load a checkpoint into the model next.
+        specs: the tasks as a checkpoint describes them; by default those of the frames.
     Raises:
         BuildError: as `build_model`.
     """
@@ -36,7 +37,7 @@ def model_from(settings: RunSettings, *, pretrained: bool = True) -> MultiTaskMo
     normalised = wanted.normalisation == "imagenet"
     return build_model(
         wanted.backbone,
-        specs=tasks_of(settings),
+        specs=tasks_of(settings) if specs is None else specs,
         decoder=wanted.decoder,
         width=wanted.width,
         edge=EdgeOptions(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
+from mtl.schedule import passes_at
 from mtl.study.columns import written_parameters, written_step
 from mtl.study.comparison import Comparison
 from mtl.study.cosines import PairCosines
@@ -37,7 +38,7 @@ def group_table(compare: Comparison, rows: Sequence[RowResult], *, caption: str)
     lines = []
     for row, own in zip(finished, metrics, strict=True):
         settings = row.finished[0].run.settings
-        cells = [row.row.name, written_step(settings.steps, settings.passes_at(settings.steps))]
+        cells = [row.row.name, written_step(settings.steps, passes_at(settings, settings.steps))]
         cells += [_measured(column, own.get(column.key)) for column in columns]
         cells += [written_parameters(row.parameters), _delta(compare, row)]
         cells += [str(len(row.finished))] if several_seeds else []

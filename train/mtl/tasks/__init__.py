@@ -12,9 +12,8 @@ from typing import Any
 
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Placement, Specs, TaskSpec, kind_of, ordered
-from mtl.tasks.columns import Column
 from mtl.tasks.depth import DepthHead
-from mtl.tasks.head import DenseHead, Head, HeadOptions, LossTerms
+from mtl.tasks.head import Column, DenseHead, Head, HeadOptions, LossTerms
 from mtl.tasks.labels import LabelsHead
 from mtl.tasks.normals import NormalsHead
 

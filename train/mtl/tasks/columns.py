@@ -11,29 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_mtl.tasks import KINDS, Specs, scoped
+from mtl.tasks import HEADS, Column, head_of
 
-__all__ = ["Column", "MetricColumn", "columns_for", "every_metric", "higher_is_better", "metric_keys", "one_metric", "score"]
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of a kind.
-
-    Attributes:
-        measure: name of the measure, see `edge_mtl.tasks.Kind.measures`.
-        heading: of the column.
-        decimals: shown after the point.
-        score: what the measure counts for in `score`.
-        curve: whether reports draw it over the steps of a run.
-        words: what sentences call the measure.
-    """
-
-    measure: str
-    heading: str
-    decimals: int
-    score: float = 0.0
-    curve: bool = False
-    words: str = ""
+__all__ = ["MetricColumn", "columns_for", "every_metric", "higher_is_better", "metric_keys", "one_metric", "score"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +36,6 @@ class MetricColumn:
 
 def columns_for(keys: Iterable[str]) -> list[MetricColumn]:
     """The columns of measures in the order of reports; keys of anything else are left out."""
-    from mtl.tasks import HEADS  # heads are made of columns
-
     given = list(dict.fromkeys(keys))
     found = []
     for head in HEADS.values():
@@ -87,8 +65,6 @@ def one_metric(specs: Specs) -> dict[str, tuple[str, ...]]:
 
 def every_metric(specs: Specs) -> dict[str, tuple[str, ...]]:
     """By task, the keys of all its columns."""
-    from mtl.tasks import head_of
-
     return {
         task: tuple(scoped(specs, spec, column.measure) for column in head_of(spec).columns) for task, spec in specs.items()
     }

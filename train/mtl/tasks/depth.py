@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from edge_mtl.tasks import DepthMap
 from edge_mtl.tasks.depth import DepthSpec
 from mtl.geometry import Intrinsics, depth_for_camera
-from mtl.tasks.columns import Column
-from mtl.tasks.head import DenseHead, HeadOptions, LossTerms, masked_mean
+from mtl.tasks.head import Column, DenseHead, HeadOptions, LossTerms, masked_mean
 
 if TYPE_CHECKING:
     from mtl.datasets.augment import Sampling

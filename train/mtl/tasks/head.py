@@ -18,18 +18,38 @@ from torch.nn import functional as F
 
 from edge_mtl.tasks import Placement, Result, TaskSpec
 from mtl.geometry import Intrinsics
-from mtl.tasks.columns import Column
 
 if TYPE_CHECKING:
     from mtl.datasets.augment import Sampling
     from mtl.datasets.frame import FrameSource
     from mtl.settings import LossSettings, ModelSettings
 
-__all__ = ["DenseHead", "Head", "HeadOptions", "LossTerms", "at_phase", "masked_mean"]
+__all__ = ["Column", "DenseHead", "Head", "HeadOptions", "LossTerms", "at_phase", "masked_mean"]
 
 Array = np.ndarray
 S = TypeVar("S", bound=TaskSpec)
 R = TypeVar("R", bound=Result)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a kind.
+
+    Attributes:
+        measure: name of the measure, see `edge_mtl.tasks.Kind.measures`.
+        heading: of the column.
+        decimals: shown after the point.
+        score: what the measure counts for in `score`.
+        curve: whether reports draw it over the steps of a run.
+        words: what sentences call the measure.
+    """
+
+    measure: str
+    heading: str
+    decimals: int
+    score: float = 0.0
+    curve: bool = False
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from edge_mtl.tasks import VOID, LabelMap, LabelsSpec
 from mtl.geometry import Intrinsics
-from mtl.tasks.columns import Column
-from mtl.tasks.head import DenseHead, LossTerms
+from mtl.tasks.head import Column, DenseHead, LossTerms
 
 if TYPE_CHECKING:
     from mtl.datasets.augment import Sampling

@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from edge_mtl.tasks import NormalMap, TaskSpec
 from mtl.geometry import Intrinsics, normals_for_camera
-from mtl.tasks.columns import Column
-from mtl.tasks.head import DenseHead, HeadOptions, LossTerms, masked_mean
+from mtl.tasks.head import Column, DenseHead, HeadOptions, LossTerms, masked_mean
 
 if TYPE_CHECKING:
     from mtl.datasets.augment import Sampling

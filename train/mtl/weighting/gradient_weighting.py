@@ -52,16 +52,17 @@ class GradientWeighting(Weighting):
         scaled = [losses[self.tasks[number]] * float(self.scale[number]) for number in known]
         gradients = backward_to(features, scaled, share=share)
         values = torch.stack([loss.detach().float() for loss in scaled])
-        weights = from_first_rank(self._weights(gramian(gradients), self.last.cpu()[known]).to(values))
+        weights = from_first_rank(self._weights(gramian(gradients), known).to(values))
         self.last[known] = weights.to(self.last)
         encoder_backward(features, gradients, (weights * share).tolist())
         every = values.new_zeros(len(self.tasks))
         every[known] = weights
         return self.report((weights * values).sum(), every)
 
-    def _weights(self, products: Tensor, last: Tensor) -> Tensor:
-        """(k,) float64 on the CPU, from the Gramian (k, k) of the tasks with a loss as it is, and their last weights (k,)."""
+    def _weights(self, products: Tensor, known: Sequence[int] | None = None) -> Tensor:
+        """(k,) float64 on the CPU, from the Gramian (k, k) as it is of the tasks `known` by number, of all by default."""
         lengths = products.diagonal()
+        last = self.last.cpu() if known is None else self.last.cpu()[list(known)]
         if not bool(torch.isfinite(products).all()):
             return last  # the gradients that follow are not finite either, and the loop skips the step
         active = lengths > _NO_GRADIENT * lengths.max()

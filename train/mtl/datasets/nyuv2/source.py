@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from edge_mtl.tasks import NYU_TASKS, Specs
-from mtl.datasets.data_set import DataSet, Split
+from mtl.datasets.data_set import DEFAULT_ROOT, DataSet, Split
 from mtl.datasets.nyuv2.frames import NyuRequest
-from mtl.settings import DEFAULT_ROOT, DataSettings, Stage
+
+if TYPE_CHECKING:
+    from mtl.settings import DataSettings, Stage
 
 __all__ = ["NYUV2_TRAIN", "Nyuv2"]
 

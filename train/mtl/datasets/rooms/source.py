@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import NYU_TASKS, Specs
 from mtl.datasets.data_set import DataSet, Split
 from mtl.datasets.frame import Frame
-from mtl.settings import DataSettings, Stage
 
 from .dataset import RoomsDataset
 from .render import RENDERER_VERSION
+
+if TYPE_CHECKING:
+    from mtl.settings import DataSettings, Stage
 
 __all__ = ["RoomFrames", "Rooms", "RoomsRequest"]
 

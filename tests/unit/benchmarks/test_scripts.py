@@ -1,0 +1,74 @@
+"""The benchmark scripts run, and what they write can be committed: machine, date, commit, versions, ratios with spread."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_mtl.backends import available
+from edge_mtl.bundle import Bundle
+
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
+
+pytestmark = pytest.mark.skipif(not available()["onnxruntime"].usable, reason="needs onnxruntime")
+
+
+def run(script: str, *arguments: object) -> str:
+    command = [sys.executable, str(BENCHMARKS / script), *map(str, arguments)]
+    return subprocess.run(command, cwd=BENCHMARKS.parent, capture_output=True, text=True, check=True).stdout
+
+
+def check_conditions(content: dict[str, Any]) -> None:
+    assert content["bundle"]["name"] == "tiny"
+    assert content["device"]["cores"] >= 1
+    assert content["date"].count("-") == 2
+    assert {"numpy", "onnxruntime"} <= set(content["versions"])
+    assert content["threads"] == {"runtime": 1, "opencv": 1}
+    assert content["load"]["before"] >= 0
+    assert "commit" in content
+    assert content["command"].startswith("python ")
+
+
+def check_rows(rows: list[dict[str, Any]], baseline: str) -> None:
+    assert next(row for row in rows if row["name"] == baseline)["ratio"] == 1
+    for row in rows:
+        assert row["ratio_sure"][0] <= row["ratio"] <= row["ratio_sure"][1]
+        assert row["minimum_ms"] <= row["median_ms"] <= row["p90_ms"]
+
+
+def test_whole_frames_are_compared_with_the_plain_graph(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    out = tmp_path / "tiny-0.1"
+    shown = run("whole_frame.py", tiny_bundle.path, "--threads", 1, "--rounds", 3, "--frame", "48x80", "--out", out)
+    content = json.loads((tmp_path / "tiny-0.1.json").read_text())
+    check_conditions(content)
+    assert (content["network"], content["frame"]) == ([64, 96], [48, 80])
+    check_rows(content["rows"], content["baseline"])
+    assert len(content["rows"]) >= 3
+    assert (tmp_path / "tiny-0.1.md").read_text() in shown
+    assert not (tiny_bundle.path / "engines").exists()
+
+
+def test_the_engine_is_compared_with_the_same_steps_inline_and_stream_with_a_loop(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    run(
+        "engine_overhead.py",
+        tiny_bundle.path,
+        "--precision",
+        "fp32",
+        "--threads",
+        1,
+        "--rounds",
+        3,
+        "--out",
+        tmp_path / "o.json",
+    )
+    content = json.loads((tmp_path / "o.json").read_text())
+    check_conditions(content)
+    assert len(content["measurements"]) == 2
+    for measurement in content["measurements"].values():
+        assert measurement["engine"].startswith("fp32 on ")
+        check_rows(measurement["rows"], measurement["baseline"])

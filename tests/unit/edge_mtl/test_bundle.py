@@ -1,0 +1,239 @@
+import contextlib
+import json
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_mtl import bundle as bundles
+from edge_mtl.bundle import Bundle, find, new_revision, write_bundle
+from edge_mtl.errors import BundleError
+from edge_mtl.manifest import InputSpec, Manifest
+from edge_mtl.tasks import TASK_NAMES
+from tests.bundles import study_specs
+
+
+def make(path, *, tasks=TASK_NAMES, replace=False, content=b"graph"):
+    def fill(folder):
+        (folder / "model.onnx").write_bytes(content)
+        (folder / "golden").mkdir()
+        (folder / "golden" / "000.npz").write_bytes(b"reference")
+
+    return write_bundle(
+        path,
+        fill,
+        name="tiny",
+        tasks=study_specs(tasks),
+        input=InputSpec(64, 96),
+        canonical_intrinsics=(88.0, 88.0, 47.5, 31.5),
+        provenance={"dataset": "none"},
+        accuracy={"fp32": {"miou": 0.5}},
+        calibration={"count": 0},
+        replace=replace,
+    )
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return make(tmp_path / "tiny")
+
+
+def edit_manifest(bundle, change):
+    path = bundle.path / "manifest.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_what_is_written_is_read_back(bundle):
+    opened = Bundle.open(bundle.path)
+    assert opened == bundle
+    assert opened.tasks == TASK_NAMES
+    assert opened.manifest.input == InputSpec(64, 96)
+    assert opened.read("model.onnx") == b"graph"
+    assert opened.list("golden", suffixes=(".npz",)) == ("golden/000.npz",)
+    opened.verify()
+
+
+def test_a_subset_of_the_tasks_keeps_the_usual_order(tmp_path):
+    assert make(tmp_path / "b", tasks=("normals", "segmentation")).tasks == ("segmentation", "normals")
+
+
+@pytest.mark.parametrize("damage", [b"", b"grap", b"graphs", b"grapH"])
+def test_an_altered_file_is_refused(bundle, damage):
+    (bundle.path / "model.onnx").write_bytes(damage)
+    with pytest.raises(BundleError, match="was altered"):
+        bundle.read("model.onnx")
+    with pytest.raises(BundleError, match="was altered"):
+        bundle.verify()
+
+
+def test_a_missing_file_is_named(bundle):
+    os.unlink(bundle.path / "model.onnx")
+    with pytest.raises(BundleError, match=r"model\.onnx.*cannot be read"):
+        bundle.read("model.onnx")
+
+
+def test_a_file_that_is_not_listed_is_refused(bundle):
+    (bundle.path / "extra").write_text("x")
+    with pytest.raises(BundleError, match="not listed"):
+        bundle.verify()
+    with pytest.raises(BundleError, match="does not list"):
+        bundle.read("extra")
+
+
+def test_engines_are_local_and_not_part_of_the_hashes(bundle):
+    (bundle.path / "engines").mkdir()
+    (bundle.path / "engines" / "abc.onnx").write_text("x")
+    bundle.verify()
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "a\\b", "", "a//b", "./a"])
+def test_a_manifest_cannot_point_outside_the_bundle(bundle, path):
+    edit_manifest(bundle, lambda content: content["files"].update({path: {"sha256": "0" * 64, "size": 1}}))
+    with pytest.raises(BundleError, match="leaves the bundle"):
+        Bundle.open(bundle.path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(format_version=99), "format_version 99"),
+        (lambda c: c.pop("input"), "'input' is missing"),
+        (lambda c: c.update(tasks={}), "at least one task; found none"),
+        (
+            lambda c: c.update(tasks={"edges": {"kind": "edges"}}),
+            "of the kind 'edges'; this edge_mtl knows labels, depth, normals",
+        ),
+        (lambda c: c.update(tasks={"Edges": {"kind": "labels"}}), "names of tasks should match"),
+        (lambda c: c.update(tasks={"segmentation": 3}), "the task segmentation should be an object"),
+        (lambda c: c["tasks"]["segmentation"].update(classes=5), "classes of segmentation"),
+        (lambda c: c["tasks"]["segmentation"].update(classes=["bed", 1]), "classes of segmentation"),
+        (lambda c: c["input"].update(height=-1), "1 to 8192"),
+        (lambda c: c["input"].update(channels="bgr"), "rgb"),
+        (lambda c: c.update(canonical_intrinsics=[1, 2]), "4 numbers"),
+        (lambda c: c.update(canonical_intrinsics=[0, 1, 2, 3]), "positive"),
+        (lambda c: c["files"]["model.onnx"].update(sha256="zz"), "sha256"),
+        (lambda c: c.update(canonical_intrinsics=[1, 1, float("inf"), 1]), "finite"),
+        (lambda c: c.update(files=[]), "files should be an object"),
+        (lambda c: c.update(revision="x"), "revision"),
+        (lambda c: c.update(parent=9), "parent"),
+        (lambda c: c.update(accuracy={"fp32": 3}), "accuracy"),
+        (lambda c: c.update(accuracy={"fp32": {"class_iou": [1]}}), "accuracy"),
+        (lambda c: c.update(name=""), "name"),
+    ],
+)
+def test_an_invalid_manifest_says_what_is_wrong(bundle, change, message):
+    edit_manifest(bundle, change)
+    with pytest.raises(BundleError, match=message):
+        Bundle.open(bundle.path)
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_mutated_manifest_never_raises_anything_else(data):
+    manifest = Manifest(
+        "tiny",
+        1,
+        study_specs(TASK_NAMES),
+        InputSpec(64, 96),
+        (88.0, 88.0, 47.5, 31.5),
+        {"a": bundles.FileEntry("0" * 64, 1)},
+    )
+    payload = bytearray(manifest.to_json())
+    for _ in range(data.draw(st.integers(1, 4))):
+        payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(BundleError):
+        Manifest.from_json(bytes(payload), source=bundles.DEMO_BUNDLE)
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.text(max_size=3)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+)
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_any_value_in_any_place_of_a_manifest_is_accepted_or_a_bundle_error(data):
+    accuracy = {"fp32": {"miou": 0.5, "class_iou": {"bed": 0.25}}}
+    files = {"a": bundles.FileEntry("0" * 64, 1)}
+    camera = (88.0, 88.0, 47.5, 31.5)
+    manifest = Manifest("tiny", 1, study_specs(TASK_NAMES), InputSpec(64, 96), camera, files, accuracy=accuracy)
+    content = json.loads(manifest.to_json())
+    place = content
+    while True:
+        key = data.draw(st.sampled_from(list(place) if isinstance(place, dict) else range(len(place))))
+        if not place[key] or not isinstance(place[key], (dict, list)) or data.draw(st.booleans()):
+            break
+        place = place[key]
+    place[key] = data.draw(VALUES)
+    with contextlib.suppress(BundleError):
+        opened = Manifest.from_json(json.dumps(content).encode(), source=bundles.DEMO_BUNDLE)
+        with contextlib.suppress(ValueError):  # a number that is none, in free text
+            Manifest.from_json(opened.to_json(), source=bundles.DEMO_BUNDLE)
+
+
+def test_a_missing_bundle_names_the_command_that_makes_one(tmp_path):
+    with pytest.raises(BundleError, match=r"python train/train\.py"):
+        Bundle.open(tmp_path / "nothing")
+    with pytest.raises(BundleError, match=r"no manifest\.json"):
+        Bundle.open(tmp_path)
+
+
+def test_find_prefers_the_path_then_the_variable_then_the_newest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGE_MTL_BUNDLE", raising=False)
+    old, new = make(tmp_path / "bundles" / "old"), make(tmp_path / "bundles" / "new", content=b"newer")
+    os.utime(old.path / "manifest.json", (1, 1))
+    assert find().path.name == "new"
+    assert find(old.path) == old
+    monkeypatch.setenv("EDGE_MTL_BUNDLE", str(old.path))
+    assert find() == old
+    assert find(new.path) == new
+
+
+def test_find_says_so_when_there_is_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGE_MTL_BUNDLE", raising=False)
+    monkeypatch.setattr(bundles, "DEMO_BUNDLE", tmp_path / "none")
+    with pytest.raises(BundleError, match="No bundle"):
+        find()
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    def fill(folder):
+        (folder / "model.onnx").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(BundleError, match="nothing was left behind"):
+        write_bundle(
+            tmp_path / "b", fill, name="b", tasks=study_specs(("depth",)), input=InputSpec(64, 96),
+            canonical_intrinsics=(1, 1, 0, 0), provenance={}, accuracy={}, calibration={},
+        )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_bundle_is_replaced_only_when_asked(bundle):
+    with pytest.raises(BundleError, match="exists already"):
+        make(bundle.path)
+    assert make(bundle.path, replace=True, content=b"other").read("model.onnx") == b"other"
+
+
+def test_a_new_revision_keeps_the_old_one(bundle):
+    changed = new_revision(bundle, lambda folder: (folder / "model.onnx").write_bytes(b"new"), accuracy={"int8": {"miou": 0.4}})
+    assert changed.manifest.revision == 2
+    assert changed.read("model.onnx") == b"new"
+    assert changed.manifest.accuracy == {"int8": {"miou": 0.4}}
+    kept = Bundle.open(bundle.path.with_name("tiny.revision-1"))
+    assert kept.digest == bundle.digest
+    kept.verify()
+
+
+def test_a_revision_of_an_altered_bundle_is_refused_and_changes_nothing(bundle):
+    (bundle.path / "model.onnx").write_bytes(b"evil!")
+    with pytest.raises(BundleError, match="altered"):
+        new_revision(bundle)
+    assert Bundle.open(bundle.path).manifest.revision == 1
+    assert [entry.name for entry in bundle.path.parent.iterdir()] == ["tiny"]

@@ -1,0 +1,79 @@
+"""Licence and version are stated in several files: they agree."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+from edge_mtl import __version__
+
+ROOT = Path(__file__).parents[3]
+ROS = ROOT / "ros2_ws" / "src" / "edge_mtl"
+APACHE_2 = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
+
+
+def setup_arguments(path: Path) -> dict[str, object]:
+    """The literal keyword arguments of the call of `setup` in a setup.py."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    (call,) = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "setup"]
+    found = {}
+    for keyword in call.keywords:
+        try:
+            found[str(keyword.arg)] = ast.literal_eval(keyword.value)
+        except ValueError:
+            continue
+    return found
+
+
+def package_xml(tag: str) -> str:
+    return str(ElementTree.parse(ROS / "package.xml").getroot().findtext(tag))
+
+
+def test_the_licence_is_the_text_of_apache_2_to_the_byte() -> None:
+    assert hashlib.sha256((ROOT / "LICENSE").read_bytes()).hexdigest() == APACHE_2
+
+
+def test_every_file_that_states_a_licence_states_the_same() -> None:
+    package = setup_arguments(ROOT / "setup.py")
+    assert package["license_expression"] == "Apache-2.0"
+    assert setup_arguments(ROS / "setup.py")["license"] == "Apache-2.0"
+    assert package_xml("license") == "Apache-2.0"
+    assert "Apache License 2.0" in (ROOT / "README.md").read_text()
+    assert "Apache License 2.0" in (ROOT / "WEIGHTS.md").read_text()
+
+
+def test_the_wheel_carries_the_licence_and_the_notice_on_weights() -> None:
+    files = setup_arguments(ROOT / "setup.py")["license_files"]
+    assert files == ["LICENSE", "WEIGHTS.md"]
+    assert all((ROOT / name).is_file() for name in files)
+    (floor,) = re.findall(r'"setuptools>=(\d+)"', (ROOT / "pyproject.toml").read_text())
+    assert int(floor) >= 77, "older ones do not know license_expression"
+
+
+def test_the_ros_package_has_the_version_of_the_sdk_in_the_form_that_ros_takes() -> None:
+    release = re.match(r"\d+\.\d+\.\d+", __version__)
+    assert release is not None
+    assert package_xml("version") == release[0]
+    assert setup_arguments(ROS / "setup.py")["version"] == release[0]
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    (first,) = re.findall(r"\A# Changelog\n\n## (\S+) \((\S+)\)\n", (ROOT / "CHANGELOG.md").read_text())
+    release, _, development = __version__.partition(".dev")
+    assert first[0] == release
+    assert (first[1] == "unreleased") == bool(development)
+
+
+def test_the_notice_on_weights_says_what_the_manifest_records() -> None:
+    notice = (ROOT / "WEIGHTS.md").read_text()
+    bundles = sorted(path.parent.name for path in (ROOT / "edge_mtl" / "bundles").glob("*/manifest.json"))
+    for name in bundles:
+        assert f"`edge_mtl/bundles/{name}`" in notice
+        provenance = json.loads((ROOT / "edge_mtl" / "bundles" / name / "manifest.json").read_text())["provenance"]
+        assert f"{provenance['run']}.toml" in notice
+        assert provenance["dataset_licence"] == "rendered by this package from seeds; no third-party data"
+    assert bundles
