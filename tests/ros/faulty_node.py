@@ -1,7 +1,7 @@
-"""perception_node with a runtime that fails or is slow: python faulty_node.py hang|lost|transient|slow --ros-args ...
+"""perception_node with a runtime that fails or is slow: python faulty_node.py hang|lost|transient|slow|endless --ros-args ...
 
 From the third frame of a camera on, every prediction hangs, or says that the GPU is lost; a transient fault is over when the
-engine has been opened again. A slow one takes SLOW_S longer for every frame.
+engine has been opened again. A slow one takes SLOW_S longer for every frame. Endless: a reload never ends.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ import threading
 import time
 from typing import Any
 
+import cv2
+import numpy as np
+
 from edge_mtl import Engine, InferenceError
 from edge_mtl.cuda.errors import CudaError
 
 FRAMES = 2
 IN_A_ROW = 3
 """Failures after which the node opens its engine again."""
-HANGS, LOST, TRANSIENT, SLOW = "hang", "lost", "transient", "slow"
+HANGS, LOST, TRANSIENT, SLOW, ENDLESS = "hang", "lost", "transient", "slow", "endless"
 SLOW_S = 0.1
 
 
@@ -42,8 +45,26 @@ def make_faulty(fault: str) -> None:
     Engine.predict = fails  # type: ignore[method-assign, assignment]
 
 
+def make_endless() -> None:
+    """Let every engine after the first stay in native code while it is loaded, as one that is compiled does."""
+    load, loaded = Engine.__init__, list[bool]()
+
+    def loads(self: Engine, *arguments: Any, **options: Any) -> None:
+        load(self, *arguments, **options)
+        image = np.zeros((120, 160, 3), np.uint8)
+        while loaded:
+            cv2.bilateralFilter(image, 9, 50.0, 50.0)
+        loaded.append(True)
+
+    Engine.__init__ = loads  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
     from edge_mtl_ros.main import main
 
-    make_faulty(sys.argv.pop(1))
+    fault = sys.argv.pop(1)
+    if fault == ENDLESS:
+        make_endless()
+    else:
+        make_faulty(fault)
     sys.exit(main())

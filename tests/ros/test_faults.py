@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("rclpy", reason='needs the extra ros-test: pip install -e ".[cpu,build,bags,ros-test]"')
 
 from lifecycle_msgs.msg import Transition
+from std_srvs.srv import Trigger
 
 from edge_mtl.bundle import Bundle
 from tests.bundles import make_bundle, make_image
@@ -117,6 +118,22 @@ def test_a_node_whose_engine_was_opened_again_says_that_all_is_well(
         assert "failed" not in partner.values()["message"]
     finally:
         assert node.end() == 0, node.text
+
+
+def test_a_reload_that_does_not_end_lets_the_node_end(
+    ros_environment: dict[str, str], bundle: Bundle, partner: Partner, tmp_path: Path
+) -> None:
+    node = faulty(ros_environment, bundle, tmp_path / "log", faulty_node.ENDLESS)
+    try:
+        wait_until(lambda: partner.state() == "active", "active")
+        client = partner.node.create_client(Trigger, "/perception_node/reload")
+        assert client.wait_for_service(30)
+        client.call_async(Trigger.Request())
+        wait_until(lambda: node.text.count("loading the engine") == 2, "the reload")
+        time.sleep(1.0)
+    finally:
+        assert node.end() == 0, node.text
+    assert "terminate" not in node.text
 
 
 def test_the_same_node_without_a_fault_goes_on(

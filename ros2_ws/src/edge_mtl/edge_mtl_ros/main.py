@@ -19,6 +19,10 @@ _SPIN_END_S = 4.0
 _CLOSE_END_S = 8.0
 """How long freeing everything may take: a runtime that hangs, or has lost its device, may never return."""
 
+_RELOAD_END_S = 2.0
+"""How long an engine that is being loaded may take to notice the end. A thread that is inside a runtime when the interpreter
+ends would abort the process."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the node until SIGINT, SIGTERM or a fault that it cannot recover from."""
@@ -75,6 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
         if closing.is_alive():
             node.get_logger().error("the runtime could not be closed; leaving without it")
             _leave(node.exit_code or 1)
+        if not node.reload_ended(_RELOAD_END_S):
+            _leave(node.exit_code)
         return int(node.exit_code)
     finally:
         rclpy.try_shutdown()

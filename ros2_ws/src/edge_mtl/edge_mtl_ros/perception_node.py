@@ -76,7 +76,7 @@ class PerceptionNode(LifecycleNode):
         self._active_s: float | None = None
         self._qos_monitor = QosMonitor(self)
         self._machine = Machine()
-        self._reloading = False
+        self._reloading: Loading | None = None
         self.create_service(Trigger, "~/reload", self._reload)
         self._heartbeat = Heartbeat(self, self._report, hardware_id=fingerprint().describe())
         self._heartbeat.start()
@@ -95,6 +95,10 @@ class PerceptionNode(LifecycleNode):
         self._heartbeat.stop()
         self._release()
         self.destroy_node()
+
+    def reload_ended(self, timeout_s: float) -> bool:
+        """Whether no engine is being loaded beside the running one, after waiting this long; `stop` interrupts most of it."""
+        return self._reloading is None or self._reloading.ended(timeout_s)
 
     def on_configure(self, state: Any) -> Return:
         return self._guarded("configure", self._configure)
@@ -209,8 +213,8 @@ class PerceptionNode(LifecycleNode):
             response.success = False
             response.message = "a reload is running" if self._reloading else "the node is not configured"
             return response
-        self._reloading = True
-        wanted, loading = self._settings, Loading(self._settings, self._progress)
+        wanted = self._settings
+        self._reloading = loading = Loading(wanted, self._progress)
         try:
             await loading
             engine = loading.result()
@@ -230,7 +234,7 @@ class PerceptionNode(LifecycleNode):
                 f"{engine.info.name} revision {engine.info.revision}: {engine.info.reason}",
             )
         finally:
-            self._reloading, self.activity = False, ""
+            self._reloading, self.activity = None, ""
         return response
 
     def _install(self, engine: Engine, wanted: Settings) -> None:

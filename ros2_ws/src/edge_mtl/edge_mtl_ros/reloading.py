@@ -37,6 +37,10 @@ class Loading:
         while not self._done.wait(0.005):
             yield
 
+    def ended(self, timeout_s: float) -> bool:
+        """Whether loading is over, after waiting for it this long."""
+        return self._done.wait(timeout_s)
+
     def result(self) -> Engine:
         """The engine; raises what loading raised."""
         if self._engine is None:
