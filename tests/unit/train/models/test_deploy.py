@@ -88,7 +88,7 @@ def test_a_rewrite_that_is_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 def off_by(factor: float) -> Callable[..., dict[str, torch.Tensor]]:
     """`finish_maps` of a rewrite whose maps are all so many times too large."""
-    return lambda raw, **options: {task: factor * value for task, value in finish_maps(raw, **options).items()}
+    return lambda *given, **options: {task: factor * value for task, value in finish_maps(*given, **options).items()}
 
 
 def test_a_difference_is_judged_by_what_rounding_does_to_the_trained_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,8 @@ def test_a_row_is_trained_by_the_studys_protocol(name: str) -> None:
     assert (settings.data.kind, settings.data.canonical, settings.augment.mode) == ("nyuv2", False, "none")
     assert (optimizer.name, optimizer.schedule, optimizer.lr, optimizer.weight_decay) == ("adam", "constant", 1e-4, 1e-5)
     assert (optimizer.betas, optimizer.warmup, optimizer.clip, settings.ema.decay) == ((0.9, 0.999), 0.0, 0.0, 0.0)
-    assert (losses.weighting, losses.segmentation, losses.depth, losses.normals) == ("fixed", 1.0, 1.0, 1.0)
+    assert losses.weighting == "fixed"
+    assert [losses.weight_of(task) for task in ("segmentation", "depth", "normals")] == [1.0, 1.0, 1.0]
     assert (losses.depth_kind, losses.normal_kind, losses.supervision) == ("l1", "dot", "full")
     assert (losses.class_weights, losses.label_smoothing) == (False, 0.0)
     assert (settings.model.normalisation, settings.model.depth_output, settings.loop.precision) == ("none", "linear", "fp32")
