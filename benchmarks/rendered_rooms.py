@@ -16,7 +16,7 @@ def open_rooms(root: Path, split: str, count: int, size: tuple[int, int]) -> Any
         size: (height, width) in pixels.
     """
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
-    from mtl.datasets.sources import RoomsRequest
+    from mtl.datasets.rooms.source import RoomsRequest
 
     request: Any = RoomsRequest
     return request(str(root), split, count, *size).open()

@@ -10,7 +10,7 @@ import numpy as np
 from mtl.config import apply_overrides, parse_config
 from mtl.datasets.data_set import DataSet, Split
 from mtl.datasets.frame import Frame
-from mtl.datasets.sources import DATA_SETS, register
+from mtl.datasets.sources import data_sets, register
 from mtl.settings import DataSettings, RunSettings, Stage
 
 from edge_mtl.tasks import Specs, read_tasks
@@ -33,7 +33,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
 def rectangle_settings(folder: Any, tasks: Sequence[str], **changes: str) -> RunSettings:
     """Settings of a run of three steps on rectangles with these tasks; `changes` as on the command line."""
     name = "rectangles-" + "-".join(tasks)
-    if name not in DATA_SETS:
+    if name not in data_sets():
         register(Rectangles(name, tasks))
     fixed = {
         "folder": f"'{folder}'",

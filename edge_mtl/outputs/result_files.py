@@ -59,7 +59,7 @@ class ResultWriter:
         written: list[Path] = []
         drawn = tiles(frame.pixels, prediction.results, scales=self._common_scales(prediction)) if self._draws else []
         if "overlay" in self._kinds:
-            written += self._image(frame, "overlay", drawn[0][1])
+            written += self._image(frame, "overlay", drawn[self._overlaid(prediction)][1])
         if "panel" in self._kinds:
             written += self._image(frame, "panel", panel(frame.pixels, drawn))
         files: dict[str, bytes] = {}
@@ -96,6 +96,12 @@ class ResultWriter:
         path = self.folder / f"{frame.name}.{kind}.png"
         write_atomic(path, encode_image(image))
         return [path]
+
+    @staticmethod
+    def _overlaid(prediction: Prediction) -> int:
+        """Which result is drawn over the frame: the first of classes, else the first of all."""
+        views = [kind_of(result.spec).viewed_as for result in prediction.results.values()]
+        return views.index("labels") if "labels" in views else 0
 
     def _common_scales(self, prediction: Prediction) -> Mapping[str, Any]:
         """One scale for a whole video, a quarter wider than its first frame's; images get their own."""

@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Specs
 from mtl.datasets.data_set import DataSet, FrameRequest, Split
-from mtl.datasets.nyuv2.source import Nyuv2
-from mtl.datasets.rooms.source import Rooms, RoomsRequest
 
 if TYPE_CHECKING:
     from mtl.settings import DataSettings, Stage
 
 __all__ = [
-    "DATA_SETS",
     "FrameRequest",
-    "RoomsRequest",
     "Split",
     "data_set",
+    "data_sets",
     "data_tasks",
     "held_out_frames",
     "register",
@@ -29,8 +26,6 @@ __all__ = [
 ]
 
 _DATA_SETS: dict[str, DataSet] = {}
-DATA_SETS: Mapping[str, DataSet] = MappingProxyType(_DATA_SETS)
-"""Every data set by its name, which is `data.kind` in settings; `register` adds one."""
 
 ENTRY_POINTS = "mtl.data_sets"
 """Distributions name data sets of their own in this group of entry points; each is an instance of `DataSet`."""
@@ -43,8 +38,15 @@ def register(one: DataSet) -> None:
     _DATA_SETS[one.name] = one
 
 
+def data_sets() -> Mapping[str, DataSet]:
+    """Every data set so far by its name, which is `data.kind` in settings; `register` adds one."""
+    _register_own()
+    return MappingProxyType(_DATA_SETS)
+
+
 def data_set(data: DataSettings) -> DataSet:
     """The data set that `data.kind` names. Raises BuildError where it was not registered."""
+    _register_own()
     if data.kind not in _DATA_SETS:
         for point in entry_points(group=ENTRY_POINTS):
             register(point.load())
@@ -68,5 +70,11 @@ def held_out_frames(data: DataSettings, split: Split) -> FrameRequest:
     return data_set(data).held_out_frames(data, split)
 
 
-for _one in (Rooms(), Nyuv2()):
-    register(_one)
+def _register_own() -> None:
+    """Our own, when one is first asked for: rendering needs OpenCV, and reading settings does not."""
+    from mtl.datasets.nyuv2.source import Nyuv2
+    from mtl.datasets.rooms.source import Rooms
+
+    for kind in (Rooms, Nyuv2):
+        if kind.name not in _DATA_SETS:
+            register(kind())

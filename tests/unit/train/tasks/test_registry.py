@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mtl.config import ConfigError, apply_overrides, as_written, describe, load_config, parse_config
 from mtl.datasets.rooms.source import Rooms
-from mtl.datasets.sources import DATA_SETS
+from mtl.datasets.sources import data_sets
 from mtl.datasets.sources import register as register_data
 from mtl.resume import check_same_settings
 from mtl.settings import RunSettings
@@ -34,7 +34,7 @@ def test_a_second_head_or_data_set_of_one_name_is_refused() -> None:
     with pytest.raises(ValueError, match="a data set 'rooms' already: Rooms"):
         register_data(Rooms())
     register(HEADS["labels"])
-    register_data(DATA_SETS["rooms"])
+    register_data(data_sets()["rooms"])
 
 
 def test_a_kind_without_a_head_is_an_error_that_says_what_to_do() -> None:
