@@ -33,6 +33,7 @@ ENTRY_POINTS = "mtl.data_sets"
 
 def register(one: DataSet) -> None:
     """Add a data set. Raises ValueError where another one has its name."""
+    _register_own()
     if one.name in _DATA_SETS and _DATA_SETS[one.name] is not one:
         raise ValueError(f"there is a data set {one.name!r} already: {type(_DATA_SETS[one.name]).__name__}")
     _DATA_SETS[one.name] = one
@@ -76,5 +77,4 @@ def _register_own() -> None:
     from mtl.datasets.rooms.source import Rooms
 
     for kind in (Rooms, Nyuv2):
-        if kind.name not in _DATA_SETS:
-            register(kind())
+        _DATA_SETS.setdefault(kind.name, kind())
