@@ -31,6 +31,24 @@ def test_the_command_line_answers_help_without_opencv_or_a_runtime():
     assert loaded_after(code) == []
 
 
+def test_an_engine_needs_nothing_of_what_makes_engines_but_the_self_test():
+    """The modules of the package that a fresh interpreter has loaded once an engine has predicted a frame."""
+    code = (
+        "import json, sys\nimport numpy as np\nfrom edge_mtl import Engine\nfrom edge_mtl.bundle import DEMO_BUNDLE\n"
+        "with Engine(DEMO_BUNDLE, precision='fp32', threads=1) as engine: engine.predict(np.zeros((48, 64, 3), np.uint8))\n"
+        "print(json.dumps(sorted(name for name in sys.modules if name.startswith('edge_mtl.'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    workshop = ("quantization", "builder", "bench", "calibration", "cli", "outputs", "diagnosis")
+    assert [name for name in loaded if name.split(".")[1] in workshop] == []
+    assert {name for name in loaded if name.startswith("edge_mtl.evaluation.")} == {
+        "edge_mtl.evaluation.metrics",
+        "edge_mtl.evaluation.self_test",
+    }
+    assert "edge_mtl.inference_pipeline" in loaded, "the search sees what is loaded"
+
+
 def test_the_control_sees_what_is_loaded():
     assert loaded_after("import cv2") == ["cv2"]
 
