@@ -20,7 +20,7 @@ from edge_mtl.errors import EdgeMtlError, EngineClosed, FrameError
 from edge_mtl.evaluation.metrics import agreement
 from edge_mtl.image.frames import Intrinsics, letterbox
 from edge_mtl.image.geometry import normals_of_depth
-from edge_mtl.tasks import TASK_NAMES, VOID
+from edge_mtl.tasks import NYU_TASKS, TASK_NAMES, VOID
 from edge_mtl.tasks.normals import angles_deg
 from tests.bundles import full_maps, host_model, make_bundle, make_image, paint, reference, transparent_model
 
@@ -442,7 +442,7 @@ def assert_same(found, wanted) -> None:
     assert np.array_equal(found.segmentation, wanted.segmentation)
     assert np.array_equal(found.depth, wanted.depth, equal_nan=True)
     assert np.array_equal(found.normals, wanted.normals, equal_nan=True)
-    assert agreement(found, wanted).argmax_agreement == 1.0
+    assert agreement(NYU_TASKS, found.results, wanted.results)["argmax_agreement"] == 1.0
 
 
 def wait_for(child: int, timeout_s: float) -> int:
