@@ -37,7 +37,7 @@ _STAGES = "[{height=32, width=64, steps=%d, batch=2}, {height=32, width=64, step
 _IN_TRAINING = 0.75
 """Share of the kills that wait until training has begun; the others come at any moment, while it is set up too."""
 _TIMES = ("time", "images_per_s", "seconds", "data_wait", "losses")
-"""What may differ in the records of a run that was interrupted: times, and means that begin anew."""
+"""What may differ in the records of a run that was interrupted: times, and means that begin again."""
 
 
 @dataclass(frozen=True, slots=True)

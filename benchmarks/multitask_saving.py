@@ -5,7 +5,7 @@
 Networks are built from `mtl.settings.ModelSettings` and exported by the project's own export. Their weights are random, which
 changes no time and no memory: both are decided by the architecture. INT8 ranges come from a few calibration frames of
 --frames, for the same reason. Graphs and compiled code are kept in --work: they can be made before, with --prepare, and a run
-that was stopped goes on.
+that was stopped continues.
 Times are whole frames, image to maps, all engines of all networks in one interleaved run; three engines answer one after the
 other, each preparing the image for itself, as three programs would. Memory is that of fresh processes. Writes NAME.json and
 NAME.md.

@@ -7,7 +7,7 @@ Peers: PyTorch eager and torch.compile (the checkpoint that the bundle was expor
 ONNX Runtime and plain OpenVINO (model.onnx), NNCF INT8 of model.onnx (if the package nncf is installed). Ours: the graph of
 every engine that `edge-mtl build-engine` makes here. Times are whole frames, image to maps; accuracy is that of the bundle's
 evaluation frames. What takes long to make (our INT8, NNCF's, what torch.compile makes) is kept in --work: that can be done
-before, with --prepare, and a run that was stopped goes on. Writes NAME.json and NAME.md.
+before, with --prepare, and a run that was stopped continues. Writes NAME.json and NAME.md.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ The recipe cuts off more of every activation than the package's does (--percenti
 fine-tuned with it for a few hundred steps (train/train.py --qat does the same), and both INT8 graphs run in ONNX Runtime on
 labelled rooms of the test split, through the accuracy check that `edge-mtl verify` asks. FP32 is the network before
 fine-tuning, so that a head only passes if INT8 is as good as that. Other percentiles (--also) are calibrated and judged, not
-fine-tuned. A run that was interrupted goes on.
+fine-tuned. A run that was interrupted continues.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def harsh(folder: Path, percentile: float) -> Path:
 
 
 def fine_tuned(asked: argparse.Namespace, recipe: Path) -> Bundle:
-    """Fine-tune, or go on with it, and export."""
+    """Fine-tune, or continue it, and export."""
     _, metadata = load_weights(asked.checkpoint)
     name = run_name(asked)
     changes: dict[str, Any] = {

@@ -5,7 +5,7 @@
 A fresh process has other memory and other threads, and the pause between runs lets the machine change its mind: what agrees
 then agrees tomorrow. Every ratio is compared between all pairs of runs; at most --threshold (5 %) between the highest and the
 lowest is expected, and the exit code is 1 where it is more. What `edge-mtl compare` says of each pair is counted beside it.
-Runs are kept in --work: a run that was stopped goes on, and more runs can be added. Another bundle or other arguments have
+Runs are kept in --work: a run that was stopped continues, and more runs can be added. Another bundle or other arguments have
 runs of their own there; other code has not, so the page says of which commit every run is. A run during which other guests of
 the machine took too much of it is kept and named, but not counted: another is made in its place, up to as many again.
 Writes NAME.json and NAME.md.

@@ -1,4 +1,4 @@
-"""A folder where a benchmark keeps what takes long to make: a second run starts at once, and a stopped one goes on.
+"""A folder where a benchmark keeps what takes long to make: a second run starts at once, and a stopped one continues.
 
 Knows names and bytes; knows nothing about what is measured. Files are written whole or not at all. What decides a
 file's content is part of its name; the code that made it is not, so every file says of which commit it is: delete the folder

@@ -78,10 +78,10 @@ class Bundle:
             payload = manifest_path.read_bytes()
         except (FileNotFoundError, NotADirectoryError) as exc:
             if folder.exists() and not folder.is_dir():
-                raise BundleError(f"{folder} is no bundle but a file. Make one with: python train/train.py") from exc
+                raise BundleError(f"{folder} is not a bundle but a file. Make one with: python train/train.py") from exc
             if not folder.is_dir():
                 raise BundleError(f"No bundle at {folder}: no such folder. Make one with: python train/train.py") from exc
-            raise BundleError(f"{folder} is no bundle: it has no {MANIFEST}. Make one with: python train/train.py") from exc
+            raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}. Make one with: python train/train.py") from exc
         except (OSError, ValueError) as exc:
             raise BundleError(f"{manifest_path} cannot be read: {exc}") from exc
         return cls(folder, Manifest.from_json(payload, source=manifest_path), sha256_bytes(payload))
@@ -176,7 +176,7 @@ def find(path: str | os.PathLike[str] | None = None) -> Bundle:
     """The bundle to use: `path`, else $EDGE_MTL_BUNDLE, else the newest in ./bundles, else the demo bundle.
 
     Raises:
-        BundleError: what was named is no bundle, or nothing was named and there is none.
+        BundleError: what was named is not a bundle, or nothing was named and there is none.
     """
     if path is not None:
         return Bundle.open(path)

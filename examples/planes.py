@@ -13,7 +13,7 @@ from edge_mtl import Prediction
 from edge_mtl.image.geometry import points_of_depth
 
 LEAST_CONFIDENCE = 0.5
-LEAST_SHARE = 0.01  # of the image, or it is no surface worth the name
+LEAST_SHARE = 0.01  # of the image, or it is not a surface worth the name
 UPRIGHT = np.cos(np.radians(60.0))  # how far the camera may be tilted against the surface's normal
 TOLERANCE = 0.04  # of the distance: predicted depth is better nearby
 

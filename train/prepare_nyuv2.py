@@ -12,7 +12,7 @@ official FILE     nyu_depth_v2_labeled.mat, about 2.8 GB, of the page "NYU Depth
 adopt FOLDER      writes dataset.json into a folder of .npy files that LibMTL or MTAN can read
 
 The axes of the normals are detected (each copy has its own) and normals are stored for x right, y down, z forward. A
-conversion that was stopped goes on where it was. Results with plane-fitted normals are not comparable with published ones.
+conversion that was stopped continues where it was. Results with plane-fitted normals are not comparable with published ones.
 
 Licence: neither the official page nor the card of the Hugging Face copy states one, as far as we found; the page asks for its
 paper to be cited (Silberman et al., ECCV 2012). Ask its authors before any use beyond research. Nothing of it is redistributed
@@ -97,7 +97,7 @@ def _origin(asked: argparse.Namespace) -> Origin:
 
 
 def _adopt(folder: Path, axes: NormalAxes | None, console: Console) -> None:
-    """Write dataset.json of a folder, anew where the axes are stated."""
+    """Write dataset.json of a folder, again where the axes are stated."""
     from mtl.datasets.nyuv2.frames import describe_folder, new_description
     from mtl.datasets.nyuv2.layout import write_description
 

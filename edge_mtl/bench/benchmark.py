@@ -109,7 +109,7 @@ def measure_benchmark(
         unavailable=unavailable,
         conditions=described,
     )
-    return report.withheld(), drawn
+    return report.redacted(), drawn
 
 
 def _silent(step: str, done: int, total: int) -> None:

@@ -187,7 +187,7 @@ class BenchmarkReport:
         first = next(iter(self.differences), None)
         return first.first if first is not None and first.verdict == "faster" else None
 
-    def withheld(self) -> BenchmarkReport:
+    def redacted(self) -> BenchmarkReport:
         """The same figures without a verdict, where the machine was disturbed; else the report itself."""
         if not self.disturbed:
             return self

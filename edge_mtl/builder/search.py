@@ -195,10 +195,10 @@ class _Judge:
             open_backend(REFERENCE_RUNTIME, setting.bundle.read(OPTIMIZED_ONNX), threads=setting.threads)
         ) as floats:
             feed = next(iter(floats.inputs))
-            self._yardstick = ReferenceEvaluator(
+            self._evaluator = ReferenceEvaluator(
                 setting.bundle, frames, lambda planes: floats.run({feed: planes}), stride=_STRIDE
             )
-        self._reference = self._yardstick.reference().score
+        self._reference = self._evaluator.reference().score
 
     def fits(self, kept: Sequence[Block]) -> bool:
         """Whether the graph with `kept` in floating point is."""
@@ -207,7 +207,7 @@ class _Judge:
         opened = open_backend(setting.candidate.backend, model, threads=setting.threads, precision=precision)
         with contextlib.closing(opened):
             feed = next(iter(opened.inputs))
-            found = self._yardstick.measure(lambda number: opened.run({feed: self._yardstick.planes(number)}))
+            found = self._evaluator.measure(lambda number: opened.run({feed: self._evaluator.planes(number)}))
         return judge(self._reference, found.score, name=setting.candidate.name, budget=self._budget).passed
 
 

@@ -62,7 +62,7 @@ def load_calibration(bundle: Bundle, folder: Path | None = None, *, count: int, 
         where = f"The bundle {bundle.path} has no calibration frames"
     else:
         if not folder.is_dir():
-            raise CalibrationError(f"{folder} is no folder: expected one with images to calibrate with.")
+            raise CalibrationError(f"{folder} is not a folder: expected one with images to calibrate with.")
         names = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
         where = f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})"
     if not names:

@@ -111,7 +111,7 @@ def choose_frames(
 ) -> tuple[Chosen, tuple[Array, ...]]:
     """Choose `count` frames of `source` to calibrate `bundle` with, and `spare` others to judge the result on.
 
-    Looks are cached as they are made, so that a long recording that was interrupted goes on where it stopped.
+    Looks are cached as they are made, so that a long recording that was interrupted continues where it stopped.
 
     Args:
         seed: decides on the first frame; the others follow.

@@ -58,7 +58,7 @@ def sensitivity(
     """Rank a network's blocks by what integers cost and gain.
 
     Each block is quantized alone; its noise at every head, the accuracy that is lost and the time that is saved go into
-    a table, an image and a JSON file. A run that was stopped goes on where it was.
+    a table, an image and a JSON file. A run that was stopped continues where it was.
     """
     from edge_mtl.backends import qdq_styles, style_of
 

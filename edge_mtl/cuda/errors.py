@@ -28,9 +28,9 @@ STICKY: frozenset[str] = frozenset(
     }
 )
 """Errors after which every further call in the context fails: the driver's manual says of each that the process must end
-before CUDA can be used again. UNKNOWN is counted in: what is not known is not safe to go on with."""
+before CUDA can be used again. UNKNOWN is counted in: what is not known is not safe to continue."""
 
-_RESTART = "CUDA cannot be used again in this process: end it and start it anew."
+_RESTART = "CUDA cannot be used again in this process: end it and start it again."
 _MEMORY = "CUDA_ERROR_OUT_OF_MEMORY"
 _NO_DEVICE = ("CUDA_ERROR_NO_DEVICE", "CUDA_ERROR_INVALID_DEVICE", "CUDA_ERROR_STUB_LIBRARY", "CUDA_ERROR_NOT_INITIALIZED")
 _NO_DRIVER = ("CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE")
@@ -41,7 +41,7 @@ class CudaError(InferenceError):
 
     Attributes:
         code: the driver's name for it, e.g. "CUDA_ERROR_ILLEGAL_ADDRESS".
-        sticky: the context is lost, so the process has to be started anew; a supervisor should do that.
+        sticky: the context is lost, so the process has to be started again; a supervisor should do that.
     """
 
     def __init__(self, message: str, *, code: str, sticky: bool) -> None:

@@ -1,7 +1,7 @@
 """Pre-processing on the GPU, for frames that already lie there: the letterbox of `edge_mtl.image.frames` as a small kernel.
 
 Knows the kernel, its arguments and how frames on the GPU are checked; the geometry is that of `edge_mtl.image.frames`. The
-kernel travels as PTX, which the driver of any GPU from sm_75 on compiles when it is loaded; `make ptx` makes it anew.
+kernel travels as PTX, which the driver of any GPU from sm_75 on compiles when it is loaded; `make ptx` makes it again.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class CompiledStore:
 
 
 def _read(path: Path) -> _Sidecar:
-    """Raises ValueError, TypeError, RecursionError or OSError where it is no description."""
+    """Raises ValueError, TypeError, RecursionError or OSError where it is not a description."""
     if path.stat().st_size > _MAX_SIDECAR_BYTES:
         raise ValueError("too large")
     sidecar = _Sidecar(**json.loads(path.read_bytes()))

@@ -132,7 +132,7 @@ class EngineStore:
         return tuple(str(found) for _, found in self._entries() if isinstance(found, BundleError))
 
     def mismatch(self, record: EngineRecord) -> str | None:
-        """Why an engine cannot be used here, as a sentence; None if it can. A missing runtime is no mismatch."""
+        """Why an engine cannot be used here, as a sentence; None if it can. A missing runtime is not a mismatch."""
         current = self._bundle.entry(OPTIMIZED_ONNX) if self._bundle.has(OPTIMIZED_ONNX) else None
         version = self.runtimes.get(record.backend)
         return why_stale(

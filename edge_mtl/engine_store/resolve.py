@@ -194,7 +194,7 @@ def _from_bundle(bundle: Bundle, backend: str, precision: str, why: str) -> Reso
     else:
         precision = _FULL
         reason = f"{graph} in {_FULL} on {backend}: {why}. For a faster one run: edge-mtl build-engine {bundle.path} --int8"
-    return ResolvedEngine(bundle.read(graph), backend, precision, None, reason, uncompiled="it is no built engine")
+    return ResolvedEngine(bundle.read(graph), backend, precision, None, reason, uncompiled="it is not a built engine")
 
 
 def _check_unbuilt(found: Mapping[str, Availability], backend: str, precision: str, able: Sequence[str]) -> tuple[str, ...]:

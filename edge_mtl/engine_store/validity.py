@@ -24,7 +24,7 @@ def why_stale(
 
     Args:
         graph_sha256: of the bundle's optimized ONNX; None where it has none.
-        version: of the record's runtime here; None if that cannot be used here, which is no mismatch.
+        version: of the record's runtime here; None if that cannot be used here, which is not a mismatch.
         gpu: the one that engines would run on; None without one.
     """
     if graph_sha256 is None or graph_sha256 != record.graph_sha256:

@@ -81,7 +81,7 @@ class LabelledSet:
             stem = name.rpartition(".")[0]
             frame = decode_image(self.read(name))
             if frame is None:
-                raise BundleError(f"{self.where / name} is no image. {_AGAIN}")
+                raise BundleError(f"{self.where / name} is not an image. {_AGAIN}")
             size = (frame.shape[0], frame.shape[1])
             yield self._fitted(LabelledFrame(frame, cameras.get(stem), self._truths(stem, size), stem))
 

@@ -84,7 +84,7 @@ def check_recording(bag: Path, target: Path) -> None:
     if bag.suffix == ".bag":
         raise FrameError(f"{bag} is a bag of ROS 1. Convert it first: rosbags-convert --src {bag} --dst {bag.with_suffix('')}")
     if not is_bag(bag):
-        raise FrameError(f"{bag} is no readable ROS 2 bag. Give the folder that has its metadata.yaml.")
+        raise FrameError(f"{bag} is not a readable ROS 2 bag. Give the folder that has its metadata.yaml.")
 
 
 class AnnotatedBag:

@@ -83,7 +83,7 @@ def remote(url: str, *, tasks: Specs, step: int) -> Iterator[Stage]:
     Args:
         url: such as rerun+http://laptop:9876/proxy.
     Raises:
-        BackendUnavailable: rerun is not installed, or `url` is no address of a viewer.
+        BackendUnavailable: rerun is not installed, or `url` is not an address of a viewer.
     """
     rerun = _rerun()
     recording = rerun.RecordingStream(_NAME)
@@ -91,7 +91,7 @@ def remote(url: str, *, tasks: Specs, step: int) -> Iterator[Stage]:
         recording.connect_grpc(url, default_blueprint=blueprint(rerun, tasks))
     except Exception as exc:  # a malformed address; an absent viewer shows only later, in a warning of rerun's own
         raise BackendUnavailable(
-            f"{url} is no address of a viewer ({exc}). It looks like rerun+http://HOST:9876/proxy"
+            f"{url} is not an address of a viewer ({exc}). It looks like rerun+http://HOST:9876/proxy"
         ) from exc
     with _flushed(recording):
         yield Stage(rerun, recording, step=step)

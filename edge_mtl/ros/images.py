@@ -99,7 +99,7 @@ def decode_compressed(description: str, data: Buffer) -> tuple[Array, Channels]:
     Returns:
         (H, W, 3) uint8 and "bgr".
     Raises:
-        FrameError: it is no image, or one of depth.
+        FrameError: it is not an image, or one of depth.
     """
     if "compresseddepth" in description.lower():
         raise FrameError(f"a colour image was expected; found compressed depth ({description!r}).")

@@ -217,7 +217,7 @@ def _opened(path: Path) -> Iterator[Any]:
         reader.open()
     except Exception as exc:  # SQLite, YAML and the reader's own errors
         reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
-        raise FrameError(f"{path} is no readable ROS bag ({reason}). Copy it again, or reindex it.") from exc
+        raise FrameError(f"{path} is not a readable ROS bag ({reason}). Copy it again, or reindex it.") from exc
     try:
         yield reader
     finally:

@@ -59,7 +59,7 @@ class Still:
     Attributes:
         name: unique within the source.
         load: decodes it; FrameError where that fails. Only valid until the next still is asked for.
-        remarks: what could not be read before this frame and is no frame, as "name: reason".
+        remarks: what could not be read before this frame and is not a frame, as "name: reason".
     """
 
     name: str

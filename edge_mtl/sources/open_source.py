@@ -57,6 +57,6 @@ def open_source(
 
 
 def is_camera(source: str | Path) -> bool:
-    """Whether `source` names a camera: camera:N, or a number that is no file."""
+    """Whether `source` names a camera: camera:N, or a number that is not a file."""
     text = str(source)
     return text.startswith("camera:") or (text.isdecimal() and not Path(text).exists())

@@ -92,7 +92,7 @@ class StabilityMeter:
         self._pairs = 0
 
     def update(self, frame: Array, prediction: Prediction) -> None:
-        """Add the next frame, (H, W, 3) uint8, and what was predicted on it. Raises FrameError where it is no frame."""
+        """Add the next frame, (H, W, 3) uint8, and what was predicted on it. Raises FrameError where it is not a frame."""
         grey = reduced_grey(check_frame(frame))
         last, before = self._last, self._grey
         self._last, self._grey = prediction, grey
@@ -154,7 +154,7 @@ class TemporalFilter:
         Args:
             frame: (H, W, 3) uint8 that was predicted; either order of colours, always the same.
         Raises:
-            FrameError: it is no frame, or not the one that was predicted.
+            FrameError: it is not a frame, or not the one that was predicted.
         """
         checked = check_frame(frame)
         if checked.shape[:2] != prediction.frame_size:

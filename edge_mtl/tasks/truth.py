@@ -24,7 +24,7 @@ def read_map(name: str, shape: tuple[int, ...], files: TruthFiles) -> Array | No
         return None
     array = cv2.imdecode(np.frombuffer(files.read(name), np.uint8), cv2.IMREAD_UNCHANGED)
     if array is None:
-        raise BundleError(f"{files.where(name)} is no image. Export the bundle again, or mend the folder.")
+        raise BundleError(f"{files.where(name)} is not an image. Export the bundle again, or mend the folder.")
     if array.shape != shape:
         raise BundleError(
             f"{files.where(name)} should have the shape {shape} of its frame; found {array.shape}. "

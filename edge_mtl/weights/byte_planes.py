@@ -19,7 +19,7 @@ __all__ = ["pack", "unpack"]
 
 _MAGIC = b"EMTLPLN1"
 _HEAD = struct.Struct("<8sQQQ")
-"""Magic, bytes of the safetensors header, words, bytes of the deflated plane. They follow, then what is no whole word."""
+"""Magic, bytes of the safetensors header, words, bytes of the deflated plane. They follow, then what is not a whole word."""
 
 _WORD = 4
 

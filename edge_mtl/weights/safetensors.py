@@ -25,7 +25,7 @@ _DTYPES = {
 
 
 def header_end(payload: bytes | memoryview) -> int:
-    """Where the tensors' bytes begin, or 0 where this is no safetensors file."""
+    """Where the tensors' bytes begin, or 0 where this is not a safetensors file."""
     view = memoryview(payload)
     end = 8 + int.from_bytes(view[:8], "little")
     return end if 8 < end <= len(view) else 0

@@ -15,7 +15,7 @@ import edge_mtl.cuda
 
 ROOT = Path(__file__).resolve().parents[2]
 PYCUDA, TENSORRT = (ROOT / "tests" / "fakes" / name for name in ("packages", "rehearsal"))
-"""What stands in for a package: the folder goes on PYTHONPATH."""
+"""What stands in for a package: the folder continues PYTHONPATH."""
 
 SHOW_A_GPU = """
 import sys

@@ -1,4 +1,4 @@
-"""The whole training path, tiny: rooms, stages, a killed run that goes on, the bundle, and mistakes on the command line."""
+"""The whole training path, tiny: rooms, stages, a killed run that continues, the bundle, and mistakes on the command line."""
 
 from __future__ import annotations
 

@@ -255,7 +255,7 @@ def test_the_parts_of_the_latency_are_told_apart(tiny_bundle: Bundle) -> None:
     first, second = zip(*parts, strict=True)
     assert first[1] >= 0.05
     assert first[0] == pytest.approx(first[1] + first[2])
-    assert second[0] - second[1] - second[2] >= 0.05  # the wait is no part of the node's own time
+    assert second[0] - second[1] - second[2] >= 0.05  # the wait is not part of the node's own time
     assert first[2] >= 0
     assert second[2] >= 0
     bench.close()

@@ -48,7 +48,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises:
         CheckpointError: missing, no safetensors, or not written by this package.
-        BundleError: a folder that is no bundle, or one without weights.
+        BundleError: a folder that is not a bundle, or one without weights.
     """
     payload = Bundle.open(path).read(WEIGHTS) if path.is_dir() else _read(path)
     try:
@@ -57,7 +57,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         metadata = json.loads(header["__metadata__"]["edge_mtl"])
     except (SafetensorError, ValueError, KeyError, TypeError) as exc:
         raise CheckpointError(
-            f"{path} is no checkpoint of this package ({_first_line(exc)}). Give runs/<name>/best.safetensors"
+            f"{path} is not a checkpoint of this package ({_first_line(exc)}). Give runs/<name>/best.safetensors"
         ) from exc
     if not isinstance(metadata, dict):
         raise CheckpointError(f"{path} holds no description of its model. Give runs/<name>/best.safetensors")
@@ -124,7 +124,7 @@ def load_state(path: Path) -> dict[str, Any]:
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, TypeError) as exc:
         raise CheckpointError(f"{path} is corrupt ({_first_line(exc)}). Train again without --resume") from exc
     if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
-        raise CheckpointError(f"{path} is no training state of version {STATE_VERSION}. Train again without --resume")
+        raise CheckpointError(f"{path} is not a training state of version {STATE_VERSION}. Train again without --resume")
     return state
 
 

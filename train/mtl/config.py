@@ -107,7 +107,7 @@ def apply_overrides(content: Mapping[str, Any], overrides: Mapping[str, str]) ->
         for position, key in enumerate(keys[:-1]):
             place = _item(place, key, dotted) if isinstance(place, list) else place.setdefault(key, {})
             if not isinstance(place, (dict, list)):
-                raise ConfigError(f"--{dotted}: {'.'.join(keys[: position + 1])} is no table")
+                raise ConfigError(f"--{dotted}: {'.'.join(keys[: position + 1])} is not a table")
         if isinstance(place, list):
             raise ConfigError(f"--{dotted}: name a key of the item, for example {dotted}.steps")
         place[keys[-1]] = _value(text)
@@ -178,7 +178,7 @@ def _value(text: str) -> Any:
 
 def _item(items: list[Any], key: str, dotted: str) -> Any:
     if not key.isdigit() or int(key) >= len(items):
-        raise ConfigError(f"--{dotted}: {key!r} is no index of a list of {len(items)}")
+        raise ConfigError(f"--{dotted}: {key!r} is not an index of a list of {len(items)}")
     return items[int(key)]
 
 
@@ -290,7 +290,7 @@ def _check_tasks(settings: RunSettings, source: str) -> None:
     for where, weights in tables.items():
         strange = [task for task in weights if task not in specs and task not in _WEIGHED]
         if strange:
-            raise ConfigError(f"{source}: {where}.weights.{strange[0]} is no task: they are {', '.join(specs)}")
+            raise ConfigError(f"{source}: {where}.weights.{strange[0]} is not a task: they are {', '.join(specs)}")
     for task in tasks:
         problem = head_of(specs[task]).problem(specs[task], settings.model, settings.losses)
         if problem is not None:

@@ -87,7 +87,7 @@ def evaluation_targets(path: Path, *, weights: Chosen, engines: bool, frames: Fr
 
 
 def _no_bundle(path: Path) -> BundleError:
-    return BundleError(f"{path} is no bundle: only bundles have engines. Export it with: python train/export.py CHECKPOINT")
+    return BundleError(f"{path} is not a bundle: only bundles have engines. Export it with: python train/export.py CHECKPOINT")
 
 
 def _checkpoint(path: Path, name: str, frames: FrameChoice, *, shown: Path) -> EvaluationTarget:

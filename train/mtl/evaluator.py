@@ -1,4 +1,4 @@
-"""How good a run's weights are: validation as it goes on, the best weights so far, and the test at its end.
+"""How good a run's weights are: validation as it continues, the best weights so far, and the test at its end.
 
 Knows models, held-out frames and the files of weights; knows nothing about optimisation.
 """
@@ -104,7 +104,7 @@ class Evaluator:
             try:
                 write_sheet(path, prediction_sheet(list(judged)))
             except OSError as exc:
-                raise MetricLogError(f"{path} could not be written ({exc}). Make room, then go on with --resume") from exc
+                raise MetricLogError(f"{path} could not be written ({exc}). Make room, then continue --resume") from exc
         current = score(metrics)
         description = {"config": describe(settings), "step": step, "size": list(size), "validation": metrics}
         description |= {"tasks": describe_tasks(model.specs)}

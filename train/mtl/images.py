@@ -1,4 +1,4 @@
-"""Sheets of predictions beside their truth, for looking at while a run goes on."""
+"""Sheets of predictions beside their truth, for looking at while a run continues."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class MetricLogger:
                 stream.write(json.dumps(_plain(record)) + "\n")
         except OSError as exc:
             raise MetricLogError(
-                f"{self._path} could not be written ({exc.strerror}). Make room, then go on with --resume"
+                f"{self._path} could not be written ({exc.strerror}). Make room, then continue --resume"
             ) from exc
         self.curve(kind, values, step=step)
 

@@ -91,7 +91,7 @@ class Parallel:
 
         Raises:
             EdgeMtlError: what `action` raised in this process.
-            PeerFailed: it failed in another one; then nobody goes on.
+            PeerFailed: it failed in another one; then nobody continues.
         """
         result: T | None = None
         for first in (True, False):

@@ -1,4 +1,4 @@
-"""Whether a run may go on with other settings than it began with. Knows settings; knows nothing about training."""
+"""Whether a run may continue other settings than it began with. Knows settings; knows nothing about training."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ class Run:
         coming, self._coming = self._coming, None
         if coming is None:
             coming = self._batches(index, training)
-            coming = chain([next(coming)], coming)  # its workers are only starting: that is no waiting for data
+            coming = chain([next(coming)], coming)  # its workers are only starting: that is not a waiting for data
         saved = began = time.monotonic()
         bad = 0
         with deferred_stop(once=parallel.world > 1) as stop:

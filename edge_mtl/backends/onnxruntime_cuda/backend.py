@@ -101,7 +101,7 @@ class OnnxRuntimeCudaBackend:
         self.info = BackendInfo("onnxruntime-cuda", ort.__version__, place, precision, 1, "the graph", frames)
 
     def run(self, feeds: Mapping[str, Array | DeviceFrame]) -> dict[str, Array]:
-        """See `Backend.run`. Raises CudaError, with `sticky` set where the process has to be started anew."""
+        """See `Backend.run`. Raises CudaError, with `sticky` set where the process has to be started again."""
         with self._lock:
             self._refuse()
             self._check(feeds)
@@ -242,7 +242,7 @@ def _failure(exc: Exception) -> EdgeMtlError:
     text = str(exc)
     said = f"onnxruntime {ort.__version__} failed: {first_line(exc)}"
     if any(sign in text for sign in _LOST) or any(code in text for code in STICKY):
-        message = f"{said}. CUDA cannot be used again in this process: end it and start it anew."
+        message = f"{said}. CUDA cannot be used again in this process: end it and start it again."
         return CudaError(message, code="CUDA_ERROR_LAUNCH_FAILED", sticky=True)
     if any(sign in text for sign in _FULL):
         return CudaOutOfMemory(f"{said}. Free memory of the GPU (nvidia-smi tells who uses it) or use a smaller engine.")

@@ -173,7 +173,7 @@ def check_plan(library: Library, plan: bytes, *, source: str, remedy: str) -> No
             )
     if len(plan) < _SMALLEST_PLAN or plan[: len(library.magic)] != library.magic:
         raise BundleError(
-            f"{source} is no plan of {LIBRARIES[library.name]}: it has {len(plan)} bytes and starts with {plan[:4]!r}, "
+            f"{source} is not a plan of {LIBRARIES[library.name]}: it has {len(plan)} bytes and starts with {plan[:4]!r}, "
             f"{library.magic!r} was expected. {remedy}"
         )
 

@@ -128,7 +128,7 @@ def parse_options(given: Sequence[str]) -> PlanOptions:
         try:
             values[attribute] = read(value)
         except ValueError as exc:
-            raise BuildError(f"--trt {text}: {value!r} is no value of {name}") from exc
+            raise BuildError(f"--trt {text}: {value!r} is not a value of {name}") from exc
     return PlanOptions(**values)
 
 

@@ -41,7 +41,7 @@ def attach(config: Any, path: Path) -> tuple[Any, str]:
             cache = None
         if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
             return cache, why
-        why = f"{path} is of another device or library: it starts anew"
+        why = f"{path} is of another device or library: it starts again"
     return None, "this library takes no timing cache"
 
 
@@ -66,7 +66,7 @@ def _read(path: Path) -> tuple[bytes, str]:
     try:
         check_owner(path.parent, remedy=_REMEDY)
         if path.stat().st_size > _MOST_BYTES:
-            return b"", f"{path} is larger than {_MOST_BYTES} bytes: it starts anew"
+            return b"", f"{path} is larger than {_MOST_BYTES} bytes: it starts again"
         return path.read_bytes(), ""
     except (OSError, BundleError) as exc:
         return b"", str(exc)

@@ -1,7 +1,7 @@
 """How much each block of a network suffers from integers, and gains: quantized alone, scored per head, timed interleaved.
 
 FP32's answers and the activations at a few cuts are computed once; a block is then run from the cut before it. Rows are
-written as they are found, so that a run that was stopped goes on where it was. Knows the order of steps.
+written as they are found, so that a run that was stopped continues where it was. Knows the order of steps.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class _Prefix:
         progress: Progress,
     ) -> None:
         self._cuts = {block.name: cut_before(deploy, block.layers, cuts) for block in blocks}
-        self._yardstick = evaluator
+        self._evaluator = evaluator
         names = sorted({name for cut in self._cuts.values() if cut is not None for name in cut.tensors})
         self._kept: list[dict[str, Array]] = []
         if not names:
@@ -182,7 +182,7 @@ class _Prefix:
         """Outputs of a graph that starts at `cut`, for frame `number`."""
         names = list(backend.inputs)
         if cut is None:
-            return backend.run({names[0]: self._yardstick.planes(number)})
+            return backend.run({names[0]: self._evaluator.planes(number)})
         return backend.run({name: self._kept[number][name] for name in names})
 
 

@@ -1,4 +1,4 @@
-"""What sensitivity found, as values, tables in JSON, and files that a later run goes on from. Knows no graphs."""
+"""What sensitivity found, as values, tables in JSON, and files that a later run continues from. Knows no graphs."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def test_arguments_that_are_no_settings_are_refused(arguments: list[str]) -> Non
 
 @pytest.mark.parametrize("index", ["9", "first"])
 def test_an_index_outside_a_list_is_refused(index: str) -> None:
-    with pytest.raises(ConfigError, match="is no index"):
+    with pytest.raises(ConfigError, match="is not an index"):
         apply_overrides({"stages": [{}]}, {f"stages.{index}.steps": "1"})
 
 

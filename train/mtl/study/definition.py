@@ -138,7 +138,7 @@ class Study:
             extra: settings from the command line, over everything.
         Raises:
             ConfigError: a row whose settings do not exist or do not fit, named.
-            StudyError: a name in `only` that is no row.
+            StudyError: a name in `only` that is not a row.
         """
         unknown = [name for name in only if name not in {row.name for row in self.rows}]
         if unknown:
@@ -256,13 +256,13 @@ def _check(study: Study) -> None:
     slugs = [slug(name) for name in names]
     require(bool(names), "there should be at least one [[rows]]")
     require(all(slugs) and len(set(slugs)) == len(slugs), "names of rows should differ in more than punctuation")
-    require(study.reference in names, f"reference is {study.reference!r}, which is no row")
+    require(study.reference in names, f"reference is {study.reference!r}, which is not a row")
     for task, name in study.single.items():
-        require(name in names, f"single.{task} is {name!r}, which is no row")
+        require(name in names, f"single.{task} is {name!r}, which is not a row")
         trained = merged(study.overrides, study[name].overrides).get("model", {}).get("tasks", [task])
         require(list(trained) == [task], f"single.{task} is {name!r}, which is trained for {', '.join(trained)}")
     for name in (*study.images.rows, *study.latency.rows, *(group.reference for group in study.groups.values())):
-        require(name in names, f"{name!r} of images, latency or a group's reference is no row")
+        require(name in names, f"{name!r} of images, latency or a group's reference is not a row")
     for row in study.rows:
         strange = [group for group in row.groups if group not in study.groups]
         require(bool(row.groups) and not strange, f"row {row.name!r}: groups should be some of {', '.join(study.groups)}")

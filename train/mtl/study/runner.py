@@ -1,4 +1,4 @@
-"""Training every run of a study, some at a time: what is finished is skipped, what was stopped goes on, what fails is noted.
+"""Training every run of a study, some at a time: what is finished is skipped, what was stopped continues, what fails is noted.
 
 Knows the order of runs and what to show of them; knows nothing about training or reports.
 """

@@ -35,7 +35,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested tables laid over each other; anything that is no table is replaced whole."""
+    """Nested tables laid over each other; anything that is not a table is replaced whole."""
     result = dict(below)
     for key, value in above.items():
         before = result.get(key)

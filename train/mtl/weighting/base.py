@@ -34,7 +34,7 @@ class Weighting(nn.Module, ABC):
 
     Every method sees the losses times the weights of the settings (`losses.weights`, or those of the stage), so that those
     are part of the problem that it balances; "fixed" does nothing else. Everything else that a method knows is in its
-    `state_dict`: a run that is resumed goes on exactly. Under torch.distributed the weights are equal on all ranks;
+    `state_dict`: a run that is resumed continues exactly. Under torch.distributed the weights are equal on all ranks;
     `backward` and `after_step` are then collective.
 
     Attributes:

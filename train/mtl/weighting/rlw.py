@@ -20,7 +20,7 @@ def draw_seed(seed: int, draw: int) -> int:
 
 
 class RandomWeighting(LossWeighting):
-    """Weights K softmax(z) with z drawn from the normal distribution anew for every batch.
+    """Weights K softmax(z) with z drawn from the normal distribution again for every batch.
 
     The paper's weights sum to 1; these sum to K, the number of tasks, as those of equal weighting do.
 

@@ -223,7 +223,7 @@ class PerceptionNode(LifecycleNode):
                 raise EdgeMtlError("the node was cleaned up while the bundle was loading")
             self._install(engine, wanted)
         except Exception as exc:
-            self._reload_failure = f"reload failed, going on with {self._loaded.bundle or 'the demo bundle'}: {exc}"
+            self._reload_failure = f"reload failed, continuing {self._loaded.bundle or 'the demo bundle'}: {exc}"
             self.get_logger().error(self._reload_failure)
             self._own_parameters.restore(self._loaded, _LOADED)
             response.success, response.message = False, f"{exc} The running engine was kept."

@@ -235,7 +235,7 @@ def test_a_failed_run_is_typed_and_the_next_works_unless_the_gpu_is_lost():
         backend._session.run_failure = ""
         backend.run({"image": planes()})
     backend._session.run_failure = "CUDA failure 700: an illegal memory access was encountered"
-    with pytest.raises(CudaError, match="start it anew") as caught:
+    with pytest.raises(CudaError, match="start it again") as caught:
         backend.run({"image": planes()})
     assert caught.value.sticky
     backend._session.run_failure = ""

@@ -262,12 +262,12 @@ def test_a_sticky_error_ends_the_backend_and_says_to_restart(cuda, use):
         "stream": lambda: list(backend.stream([{"image": image(1)}] * 3)),
         "device": lambda: backend.run_on_device({"image": image(1)}),
     }
-    with pytest.raises(CudaError, match="start it anew") as caught:
+    with pytest.raises(CudaError, match="start it again") as caught:
         calls[use]()
     assert caught.value.sticky
     cuda.lost = None  # even if the driver seemed well again
     for call in calls.values():
-        with pytest.raises(CudaError, match=r"failed before.*start it anew") as again:
+        with pytest.raises(CudaError, match=r"failed before.*start it again") as again:
             call()
         assert again.value.sticky
     backend.close()

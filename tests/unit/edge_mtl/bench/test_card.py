@@ -116,7 +116,7 @@ def test_a_disturbed_machine_gets_no_headline_and_no_verdict(
     share: float, shown: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = measured()
-    found = dataclasses.replace(found, conditions={**found.conditions, "state": stolen(share)}).withheld()
+    found = dataclasses.replace(found, conditions={**found.conditions, "state": stolen(share)}).redacted()
     show(Terminal(), found)
     content = found.to_dict()
     for text in (to_html(content), to_markdown(content)):

@@ -153,7 +153,7 @@ def test_a_folder_of_evaluation_frames_is_refused_by_a_build_as_well(tiny_bundle
 
 
 class TestCache:
-    """A walk that was stopped goes on."""
+    """A walk that was stopped continues."""
 
     @pytest.fixture(autouse=True)
     def small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:

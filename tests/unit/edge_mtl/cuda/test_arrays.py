@@ -105,7 +105,7 @@ def test_errors_are_typed_by_what_can_be_done_about_them():
     lost = cuda_error("cuStreamSynchronize", "CUDA_ERROR_ILLEGAL_ADDRESS")
     assert isinstance(lost, CudaError)
     assert lost.sticky
-    assert "start it anew" in str(lost)
+    assert "start it again" in str(lost)
     passing = cuda_error("cuLaunchKernel", "CUDA_ERROR_INVALID_VALUE", "invalid argument")
     assert (passing.sticky, passing.exit_code) == (False, 10)
     assert "invalid argument" in str(passing)

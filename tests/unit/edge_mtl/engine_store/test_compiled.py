@@ -200,7 +200,7 @@ def test_code_that_came_with_a_bundle_is_never_looked_at(own: Bundle) -> None:
 
 def test_the_bundles_own_graph_has_no_compiled_code(tiny_bundle: Bundle) -> None:
     with Engine(tiny_bundle, self_test="off") as engine:
-        assert engine.info.loading == "the graph: it is no built engine"
+        assert engine.info.loading == "the graph: it is not a built engine"
 
 
 def test_a_build_that_cannot_keep_code_warns_and_succeeds(own_bundle: Bundle) -> None:

@@ -336,7 +336,7 @@ class TestCalibrationFrames:
         (tmp_path / "notes.txt").write_text("no image")
         with pytest.raises(CalibrationError, match=r"holds no images.*--calibration"):
             load_calibration(tiny_bundle, tmp_path, count=9, unreadable_share=0.0)
-        with pytest.raises(CalibrationError, match="is no folder"):
+        with pytest.raises(CalibrationError, match="is not a folder"):
             load_calibration(tiny_bundle, tmp_path / "nowhere", count=9, unreadable_share=0.0)
 
     def test_unreadable_images_are_named_and_left_out_up_to_a_share(self, tiny_bundle: Bundle, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_change_that_lasts_is_believed_though_the_image_stands_still() -> None
         for _ in range(4)
     ]
     assert [int(answer.segmentation[0, 0]) for answer in answers] == [0, 0, 4, 4]
-    assert answers[0].depth[0, 0] == pytest.approx(3.0)  # half as far again is no noise
+    assert answers[0].depth[0, 0] == pytest.approx(3.0)  # half as far again is not noise
 
 
 def test_unknown_places_stay_unknown_and_known_ones_return_at_once() -> None:

@@ -241,7 +241,7 @@ FORGERIES: dict[str, Any] = {
     "an offset behind the end": {"at": 10**9},
     "an offset before the piece": {"at": 0},
     "a negative offset": {"at": -5},
-    "an offset that is no number": {"at": "0"},
+    "an offset that is not a number": {"at": "0"},
     "a truth for an offset": {"at": True},
     "a tensor that is not there": {"tensor": "gone"},
     "a number for a tensor": {"tensor": 3},

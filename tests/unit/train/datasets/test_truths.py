@@ -1,4 +1,4 @@
-"""Frames that lack a truth: they train the other tasks, and a task that no frame of a batch has is no part of the step."""
+"""Frames that lack a truth: they train the other tasks, and a task that no frame of a batch has is not part of the step."""
 
 from __future__ import annotations
 

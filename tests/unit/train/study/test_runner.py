@@ -150,7 +150,7 @@ def test_the_studies_have_what_was_asked_of_them() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('reference = "all"', 'reference = "nobody"', "which is no row"),
+        ('reference = "all"', 'reference = "nobody"', "which is not a row"),
         ('depth = "depth alone"', 'deep = "depth alone"', "single.deep"),
         ('groups = ["tasks"]', 'groups = ["task"]', "groups should be some of tasks"),
         ('reason = "too large here"', "", "needs a reason"),
@@ -186,7 +186,7 @@ def test_every_row_and_seed_is_trained_once_and_not_again(place: Path) -> None:
     first = train()
     assert first.trained == ("all-s0", "depth-alone-s0", "all-s1")
     assert first.failed == ()
-    assert not list((place / "runs").glob("*/state.pt"))  # nothing is left to go on with
+    assert not list((place / "runs").glob("*/state.pt"))  # nothing is left to continue
     assert not (place / "runs" / "large-s0").exists()
     second = train()
     assert (second.skipped, second.trained) == (("all-s0", "depth-alone-s0", "all-s1"), ())

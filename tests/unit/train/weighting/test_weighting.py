@@ -285,7 +285,7 @@ def test_what_a_method_has_learnt_is_in_its_state(name: str) -> None:
 def test_halves_of_an_accumulated_step_add_up(name: str) -> None:
     """Twice the same batch at a share of a half gives the gradients of the batch."""
     if name in ("rlw", "pcgrad"):
-        pytest.skip("every batch draws anew")
+        pytest.skip("every batch draws again")
     once, twice = Toy(), Toy()
     for toy, shares in ((once, (1.0,)), (twice, (0.5, 0.5))):
         weighting = weighting_of(name)

@@ -1,4 +1,4 @@
-"""Writes an origin's frames into LibMTL's folder layout; a conversion that was killed goes on where it stopped.
+"""Writes an origin's frames into LibMTL's folder layout; a conversion that was killed continues where it stopped.
 
 Normals are stored in the camera frame (x right, y down, z forward). What LibMTL reads, it reads here too: float32 images of
 0..1 (H, W, 3), float32 labels (H, W), float32 depth (H, W, 1) and normals (H, W, 3). Knows no file format but .npy.

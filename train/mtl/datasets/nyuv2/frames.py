@@ -140,7 +140,7 @@ def describe_folder(root: Path) -> Description:
         done = sum(len(numbers) for numbers in description.done.values())
         raise DatasetError(
             f"the conversion of {root} stopped after {done} of {sum(description.counts.values())} frames. "
-            "Run the same prepare_nyuv2.py command again: it goes on where it stopped"
+            "Run the same prepare_nyuv2.py command again: it continues where it stopped"
         )
     return description
 

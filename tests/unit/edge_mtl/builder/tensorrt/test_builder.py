@@ -237,14 +237,14 @@ def test_options_are_read_as_trtexec_writes_them(tmp_path: Path) -> None:
     [
         ("useDLACore=0", "DLA core 0 was asked for"),
         ("builderOptimizationLevel=6", "0 to 5; found 6"),
-        ("builderOptimizationLevel=fast", "'fast' is no value of builderOptimizationLevel"),
+        ("builderOptimizationLevel=fast", "'fast' is not a value of builderOptimizationLevel"),
         ("hardwareCompatibilityLevel=turing", "one of none, ampere"),
         ("workspace=0", "at least 1 MiB; found 0"),
-        ("workspace=lots", "'lots' is no value"),
+        ("workspace=lots", "'lots' is not a value"),
         ("minShapes=image", "should look like image:1x3x288x384"),
         ("optShapes=image:1x3", "should name the same inputs"),
         ("fp16", "there is no such option"),
-        ("versionCompatible=perhaps", "is no value of versionCompatible"),
+        ("versionCompatible=perhaps", "is not a value of versionCompatible"),
     ],
 )
 def test_a_wrong_option_is_named(given: str, words: str) -> None:
@@ -353,7 +353,7 @@ def test_damaged_timings_are_replaced_with_a_remark(tmp_path: Path) -> None:
     path = folder / "x.timing"
     path.write_bytes(b"bad")
     cache, why = attach(FakeConfig(), path)
-    assert "starts anew" in why
+    assert "starts again" in why
     assert keep(cache, path) == ""
     assert path.read_bytes() == b"good: new"
 
@@ -448,7 +448,7 @@ def test_a_library_that_does_not_start_is_unavailable() -> None:
 
 
 def test_what_is_no_plan_is_not_taken_for_one() -> None:
-    with pytest.raises(Exception, match="What was built is no plan"):
+    with pytest.raises(Exception, match="What was built is not a plan"):
         build_plan(library(b"half a plan"), host_model(), PlanOptions(precision="fp32"))
 
 
