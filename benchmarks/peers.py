@@ -40,7 +40,7 @@ from edge_mtl.evaluation.labelled_frames import Score, evaluate, evaluation_fram
 from edge_mtl.evaluation.metrics import agreement
 from edge_mtl.files import write_atomic
 from edge_mtl.inference_pipeline import InferencePipeline
-from edge_mtl.tasks import SEGMENTATION, Specs
+from edge_mtl.tasks import LabelsSpec, Specs
 
 Step = Callable[[str, int, int], None]
 _PROFILED = 20
@@ -201,7 +201,7 @@ def main() -> int:
         "size": [bundle.manifest.input.height, bundle.manifest.input.width],
         "rounds": rows[0]["times"]["count"],
         "baseline": BASELINE,
-        "classes": len(bundle.manifest.tasks.get(SEGMENTATION, {}).get("classes", ())),
+        "classes": sum(len(spec.classes) for spec in bundle.manifest.tasks.values() if isinstance(spec, LabelsSpec)),
         "budget": ", ".join(f"{name}={value:g}" for name, value in DEFAULT_BUDGET.to_dict(bundle.manifest.tasks).items()),
         "rows": rows,
         "conclusion": found,

@@ -147,8 +147,9 @@ def run(
 
     paths.check()
     bundles = find_bundles(targets)
+    expected = planned(bundles, targets)  # what is not there is refused before anything is loaded
     if against is not None:
-        check_comparable(read(against), planned(bundles, targets))
+        check_comparable(read(against), expected)
     report, images = measure_and_show(terminal, bundles, targets, config, images=paths.images)
     content = plain(report.to_dict())
     for path in paths.write(content, images):

@@ -18,8 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from edge_mtl.backends import available, open_backend
 from edge_mtl.bundle import REFERENCE_ONNX, Bundle
 from edge_mtl.errors import BackendUnavailable
-from edge_mtl.tasks import TASK_NAMES
-from tests.bundles import host_model, make_image
+from edge_mtl.tasks import NYU_TASKS, TASK_NAMES
+from tests.bundles import answer_of, host_model, make_image
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
@@ -119,12 +119,12 @@ def test_torch_of_other_weights_is_refused(script) -> None:
     same, other = np.zeros((4, 4), np.uint8), np.ones((4, 4), np.uint8)
 
     def answers(labels: np.ndarray) -> Any:
-        return lambda frame: type("Maps", (), {"segmentation": labels, "depth": None, "normals": None})()
+        return lambda frame: answer_of({"segmentation": labels})
 
     paths = {peers.BASELINE: answers(same), "PyTorch eager fp32": answers(same)}
-    peers._check_same_weights(paths, None, Path("a"))
+    peers._check_same_weights(NYU_TASKS, paths, None, Path("a"))
     with pytest.raises(peers.BuildError, match=r"not what model\.onnx was exported from"):
-        peers._check_same_weights({**paths, "PyTorch eager fp32": answers(other)}, None, Path("a"))
+        peers._check_same_weights(NYU_TASKS, {**paths, "PyTorch eager fp32": answers(other)}, None, Path("a"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("nncf") is None, reason="needs nncf")

@@ -35,6 +35,7 @@ from edge_mtl.errors import (
 )
 from edge_mtl.files import sha256_bytes
 from edge_mtl.manifest import InputSpec
+from edge_mtl.tasks import NYU_TASKS, LabelsSpec
 from edge_mtl.weights.store import PACKED, PARTS
 from tests.bundles import host_model, make_bundle, make_image
 
@@ -224,8 +225,8 @@ def test_a_graph_that_does_not_fit_the_manifest_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"tasks": {"segmentation": "thirteen"}},
-        {"tasks": {"segmentation": {"classes": 13}}},
+        {"tasks": {**NYU_TASKS, "segmentation": LabelsSpec("segmentation", "labels", ("floor", "wall"))}},
+        {"tasks": {name: NYU_TASKS[name] for name in ("segmentation", "depth")}},
         {"canonical_intrinsics": (float("inf"), 1.0, 1.0, 1.0)},
         {"input": InputSpec(66, 96)},
     ],
@@ -247,7 +248,7 @@ def test_an_engine_that_answers_wrongly_is_refused_at_load(tmp_path):
         (folder / OPTIMIZED_ONNX).write_bytes(model.SerializeToString())
 
     wrong = edge_mtl.bundle.new_revision(bundle, damage)
-    with pytest.raises(AccuracyError, match="depth"):
+    with pytest.raises(AccuracyError, match="Depth, mean difference"):
         Engine(wrong)
     with Engine(wrong, self_test="off") as engine:
         assert engine.info.self_test is None
