@@ -404,3 +404,10 @@ def test_every_pair_of_floats_that_a_factor_joins_is_found() -> None:
         stored = random.normal(0, 1, (channels, size)).astype(np.float32)
         model = onnx_file({"w": scaled(stored, factor * random.uniform(0.5, 2, channels))})
         assert assemble(parts_of(model, {"w": stored}), {"w": stored}, name="it") == model
+
+
+def test_the_demo_bundle_is_at_most_sixteen_megabytes() -> None:
+    bundle = Bundle.open(DEMO_BUNDLE)
+    listed = sum(entry.size for entry in bundle.manifest.files.values())
+    assert listed + (bundle.path / "manifest.json").stat().st_size <= 16_000_000
+    assert sum(bundle.entry(name).size for name in (REFERENCE_ONNX, OPTIMIZED_ONNX)) > 28_000_000, "two whole graphs"
