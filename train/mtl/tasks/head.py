@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Placement, Result, TaskSpec
 from mtl.geometry import Intrinsics
 
@@ -57,10 +58,14 @@ class HeadOptions:
     """What the heads of a network say, as far as that can be chosen.
 
     Attributes:
-        depth_output: whether a depth head says "log" metres or "linear" metres.
+        depth_output: whether a depth head says "log" metres or "linear" metres. Raises BuildError where it is neither.
     """
 
     depth_output: Literal["log", "linear"] = "log"
+
+    def __post_init__(self) -> None:
+        if self.depth_output not in ("log", "linear"):
+            raise BuildError(f"unknown depth output {self.depth_output!r}: expected log or linear")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import torch
 from mtl.models import EdgeOptions, MultiTaskModel, build_model
 from mtl.models.deploy import deploy, relative_error
 from mtl.models.export import export_deploy
+from mtl.tasks.head import HeadOptions
 
 from edge_mtl.errors import BuildError
 from tests.networks import as_if_trained
@@ -167,12 +168,16 @@ def test_a_single_task_shares_everything_with_itself() -> None:
         ),
         ({"sharing": "half"}, "unknown sharing 'half': expected one of full, partial, separate"),
         ({"sharing": "partial", "shared_stages": 4}, "4 shared stages: expected 1 to 3"),
-        ({"depth_output": "inverse"}, "unknown depth output 'inverse'"),
     ],
 )
 def test_a_sharing_that_cannot_be_is_refused(arguments: dict, message: str) -> None:
     with torch.device("meta"), pytest.raises(BuildError, match=message):
         build_model(**{"backbone": "pvt_v2_b0", "decoder": "aspp", **arguments})
+
+
+def test_a_depth_output_that_cannot_be_is_refused() -> None:
+    with pytest.raises(BuildError, match="unknown depth output 'inverse'"):
+        HeadOptions("inverse")  # type: ignore[arg-type]
 
 
 def test_without_shared_features_the_task_parts_ask_for_the_image() -> None:

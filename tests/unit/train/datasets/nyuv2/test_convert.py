@@ -46,17 +46,19 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with h5py.File(folder / "nyu_depth_v2_labeled.mat", "w") as file:
         images = np.stack([frame.image.transpose(2, 1, 0) for frame in frames])
         file.create_dataset("images", data=images, chunks=(1, 3, 640, 480), compression="gzip", compression_opts=1)
-        file["depths"] = np.stack([frame.depth_m.T for frame in frames])
-        file["labels"] = np.stack([names[frame.label].T for frame in frames]).astype(np.uint16)
+        file["depths"] = np.stack([frame.truths["depth"].T for frame in frames])
+        file["labels"] = np.stack([names[frame.truths["segmentation"]].T for frame in frames]).astype(np.uint16)
     savemat(folder / "splits.mat", {"trainNdxs": np.array([[2], [4], [5]]), "testNdxs": np.array([[1], [3]])})
     savemat(folder / "classMapping40.mat", {"mapClass": mapping()[None], "allClassName": "unused"})
     (folder / "classes.txt").write_text("\n".join(map(str, mapping())))
     (folder / "normals_gt" / "normals").mkdir(parents=True)
     (folder / "normals_gt" / "masks").mkdir()
     for number, frame in enumerate(frames):
-        coded = np.rint((stored_normals(frame.normals, NormalAxes((0, 1, 2), (1, -1, -1))) + 1) * 127.5).astype(np.uint8)
+        coded = np.rint((stored_normals(frame.truths["normals"], NormalAxes((0, 1, 2), (1, -1, -1))) + 1) * 127.5).astype(
+            np.uint8
+        )
         cv2.imwrite(str(folder / "normals_gt" / "normals" / f"{number:04d}.png"), coded[..., ::-1])
-        mask = (np.abs(frame.normals).sum(-1) > 0).astype(np.uint8) * 255
+        mask = (np.abs(frame.truths["normals"]).sum(-1) > 0).astype(np.uint8) * 255
         mask[100:110, 100:110] = 0
         cv2.imwrite(str(folder / "normals_gt" / "masks" / f"{number:04d}.png"), mask)
     return folder
@@ -94,9 +96,9 @@ def test_the_parquet_copy_becomes_a_folder_with_camera_normals(
         for index in range(count):
             found, expected = source[index], box_frame(first + index)
             np.testing.assert_array_equal(found.image, expected.image)
-            np.testing.assert_array_equal(found.label, expected.label)
-            np.testing.assert_array_equal(found.depth_m, expected.depth_m)
-            np.testing.assert_allclose(found.normals, expected.normals, atol=1e-6)
+            np.testing.assert_array_equal(found.truths["segmentation"], expected.truths["segmentation"])
+            np.testing.assert_array_equal(found.truths["depth"], expected.truths["depth"])
+            np.testing.assert_allclose(found.truths["normals"], expected.truths["normals"], atol=1e-6)
     description = json.loads((out / "dataset.json").read_text())
     assert (description["axes"], description["source"]["normal_axes"]) == ("+x+y+z", str(AXES))
     assert description["evidence"]["cosine"] > 0.9
@@ -176,11 +178,13 @@ def test_the_official_file_becomes_frames_that_agree_with_the_scene(official: Pa
         assert len(source) == len(numbers)
         for index, number in enumerate(numbers):
             found, truth = source[index], box_frame(number, WIDE_SIZE, source.intrinsics)
-            known = (found.depth_m > 0) & (truth.depth_m > 0)
+            known = (found.truths["depth"] > 0) & (truth.truths["depth"] > 0)
             assert known.mean() > 0.98
-            assert np.median(np.abs(found.depth_m[known] / truth.depth_m[known] - 1)) < 0.01
-            assert (found.label == truth.label).mean() > 0.95
-            cosine = (found.normals * truth.normals).sum(-1)[(found.normals != 0).any(-1) & (truth.normals != 0).any(-1)]
+            assert np.median(np.abs(found.truths["depth"][known] / truth.truths["depth"][known] - 1)) < 0.01
+            assert (found.truths["segmentation"] == truth.truths["segmentation"]).mean() > 0.95
+            cosine = (found.truths["normals"] * truth.truths["normals"]).sum(-1)[
+                (found.truths["normals"] != 0).any(-1) & (truth.truths["normals"] != 0).any(-1)
+            ]
             assert np.median(np.degrees(np.arccos(cosine.clip(-1, 1)))) < 0.5
             row, column = (CROP[0] + (np.arange(72) + 0.5) * 427 / 72) / 480, (CROP[1] + (np.arange(96) + 0.5) * 561 / 96) / 640
             np.testing.assert_allclose(found.image[:, 50, 1] / 255, row, atol=0.01)  # the image says where it was
@@ -198,9 +202,9 @@ def test_normals_given_as_images_are_used_and_their_axes_detected(official: Path
     assert description.source["normal_axes"] == "+x-y-z"
     source = NyuRequest(str(out), "train").open()
     found, truth = source[0], box_frame(1, WIDE_SIZE, source.intrinsics)
-    both = (found.normals != 0).any(-1) & (truth.normals != 0).any(-1)
+    both = (found.truths["normals"] != 0).any(-1) & (truth.truths["normals"] != 0).any(-1)
     assert 0.95 < both.mean() < 1  # the mask has a hole
-    assert np.median(np.degrees(np.arccos((found.normals * truth.normals).sum(-1)[both].clip(-1, 1)))) < 0.5
+    assert np.median(np.degrees(np.arccos((found.truths["normals"] * truth.truths["normals"]).sum(-1)[both].clip(-1, 1)))) < 0.5
 
 
 def test_classes_go_from_894_to_13_by_way_of_40(official: Path) -> None:
