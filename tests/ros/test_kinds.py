@@ -42,11 +42,13 @@ def two_labels(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of installed packages: the kind "edges" and the entry point that names it."""
     folder = tmp_path / "site"
-    shutil.copytree(Path(__file__).parent / "edges_plugin", folder)
+    here = Path(__file__).parent
+    shutil.copytree(here / "edges_plugin", folder)
+    shutil.copyfile(here.parent / "plugins" / "edges" / "kind.py", folder / "edges_kind.py")
     metadata = folder / "edges_kind-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: edges-kind\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[edge_mtl.kinds]\nedges = edges_kind:EDGES\n")
+    (metadata / "entry_points.txt").write_text("[edge_mtl.kinds]\nedges = edges_in_node:EDGES\n")
     monkeypatch.syspath_prepend(folder)
     yield folder
     tasks._KINDS.pop("edges", None)
@@ -132,9 +134,9 @@ class TestInTheNode:
                 rim = partner.send_until("rim", frame)[0]
                 share = wait_until(lambda: partner.received["rim/share"], "the text")[0]
                 distance = wait_until(lambda: partner.received["range"], "the depth")[0]
-                expected = engine.predict(frame)["rim"].edges
-                assert rim.encoding == "mono8"
-                assert np.array_equal(array_of(rim), np.rint(expected * 255))
+                expected = engine.predict(frame)["rim"].probability
+                assert rim.encoding == "32FC1"
+                assert np.array_equal(array_of(rim), expected)
                 assert share.data == f"{(expected > 0.5).mean():.4f}"
                 assert stamp_ns(rim) == stamp_ns(distance)
                 assert partner.received["rim/none"] == []
