@@ -434,7 +434,7 @@ class TestCommands:
         assert_failed(edge_mtl(*calibration, "camera:0"), 7, "does not exist")
         bag = tmp_path / "tour.bag"
         bag.write_bytes(b"no bag")
-        assert_failed(edge_mtl(*calibration, bag), 7, "no readable ROS bag")
+        assert_failed(edge_mtl(*calibration, bag), 7, "not a readable ROS bag")
         strict = ("--embedding", "colour", "--threads", 1, "--max-drop", "classes=0.0001")
         assert_failed(edge_mtl(*calibration, images, *strict), 8, "Out of budget", "segmentation")
         assert beside(own_bundle) == ["own"]

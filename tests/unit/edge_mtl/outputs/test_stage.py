@@ -197,7 +197,7 @@ def test_arguments_that_make_no_sense_are_refused(tiny_bundle: Bundle, images: P
     assert_failed(edge_mtl("predict", tmp_path / "none.bag", "--save", tmp_path / "a.rrd"), 6, "does not exist")
     (tmp_path / "bad.bag").write_bytes(b"no bag")
     pytest.importorskip("rosbags", reason="what is wrong with a bag is said by rosbags")
-    assert_failed(edge_mtl("predict", tmp_path / "bad.bag", "--save", tmp_path / "a.rrd"), 6, "no readable ROS bag")
+    assert_failed(edge_mtl("predict", tmp_path / "bad.bag", "--save", tmp_path / "a.rrd"), 6, "not a readable ROS bag")
     assert not list(tmp_path.glob("*.rrd*"))
 
 
@@ -209,7 +209,7 @@ def test_without_a_screen_the_message_says_how_to_record(tiny_bundle: Bundle, im
 
 
 def test_an_address_that_is_none_is_refused() -> None:
-    with pytest.raises(BackendUnavailable, match="no address of a viewer"), remote("nowhere", tasks=NYU_TASKS, step=2):
+    with pytest.raises(BackendUnavailable, match="not an address of a viewer"), remote("nowhere", tasks=NYU_TASKS, step=2):
         pass
 
 
