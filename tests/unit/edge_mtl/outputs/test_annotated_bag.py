@@ -80,8 +80,8 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(tiny_bundle: Bundle,
     (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
     bundle = ("--bundle", str(tiny_bundle.path))
     cases: list[tuple[tuple[str, ...], int, str]] = [
-        ((str(tmp_path / "nowhere"), "--files", "bag"), 6, "no readable ROS 2 bag"),
-        ((str(tmp_path / "empty"), "--files", "bag"), 6, "no readable ROS 2 bag"),
+        ((str(tmp_path / "nowhere"), "--files", "bag"), 6, "not a readable ROS 2 bag"),
+        ((str(tmp_path / "empty"), "--files", "bag"), 6, "not a readable ROS 2 bag"),
         ((str(tmp_path / "old.bag"),), 6, "rosbags-convert"),
         ((str(bag), "--topic", "/other"), 6, f"found {IMAGE_TOPIC}"),
         ((str(bag), "--camera-info", "/other"), 6, "no camera_info on /other; found none"),
