@@ -89,7 +89,7 @@ def as_any_session() -> Iterator[None]:
 
 def measure(bundle: Bundle, *, frames: Path | None, judge: Path | None, threads: int, rounds: int) -> list[dict[str, Any]]:
     """One row a graph."""
-    items = labelled_set(bundle) if judge is None else labelled_folder(judge, bundle.manifest.input)
+    items = labelled_set(bundle) if judge is None else labelled_folder(judge, bundle.manifest.input, bundle.manifest.tasks)
     images = [item.frame for item in items]
     deploy = bundle.read(OPTIMIZED_ONNX)
     reference = answers(bundle, open_backend("onnxruntime", deploy, threads=threads), images)
@@ -109,7 +109,7 @@ def measure(bundle: Bundle, *, frames: Path | None, judge: Path | None, threads:
             name = f"{target}, {bits} bits"
             print(name, file=sys.stderr, flush=True)
             exact = OnnxRuntimeBackend(graph, threads=threads, precision="int8", optimize=False)
-            row = {
+            row: dict[str, Any] = {
                 "graph": name,
                 "runtime": runtime,
                 "exact": rounded_agreement(bundle, answers(bundle, exact, images), reference),
@@ -126,9 +126,9 @@ def measure(bundle: Bundle, *, frames: Path | None, judge: Path | None, threads:
             rows.append(row)
         report = measure_interleaved(calls, baseline="fp32", rounds=rounds)
     latencies = {row.name: asdict(row) for row in report.rows}
-    for row in rows:
-        row["latency"] = latencies[row["graph"]]
-        row["latency_saturating"] = latencies.get(f"{row['graph']}, saturating")
+    for measured in rows:
+        measured["latency"] = latencies[measured["graph"]]
+        measured["latency_saturating"] = latencies.get(f"{measured['graph']}, saturating")
     return [{"graph": "fp32", "runtime": "onnxruntime", "latency": latencies["fp32"]}, *rows]
 
 

@@ -32,8 +32,10 @@ from edge_mtl.image.geometry import normals_of_depth
 from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import load_recipe
+from edge_mtl.tasks import DepthMap, LabelMap, NormalMap
 from edge_mtl.tasks.consistency import depth_normal_angle
 from edge_mtl.tasks.normals import angles_deg
+from edge_mtl.tasks.points import first_of
 
 Array = np.ndarray
 
@@ -79,15 +81,17 @@ def sample(path: InferencePipeline, room: Any, seed: int) -> dict[str, Array]:
     """Measures of trust (larger is worse) and true errors at random pixels of one room, (P,) each."""
     camera = Intrinsics.of(room.intrinsics)
     maps = path(room.image, camera.as_tuple())
-    depth, normals = maps["depth"].depth_m, maps["normals"].normals
-    if maps["segmentation"].confidence is None:
+    found = first_of(maps.results, LabelMap), first_of(maps.results, DepthMap), first_of(maps.results, NormalMap)
+    labels, distances, directions = found
+    if labels is None or distances is None or directions is None or (confidence := labels.confidence) is None:
         raise SystemExit("a bundle with segmentation, depth and normals is needed")
-    truth, facing = room.depth_m.astype(np.float32), room.normals.astype(np.float32)
+    depth, normals = distances.depth_m, directions.normals
+    truth, facing = (np.asarray(room.truths[task], np.float32) for task in ("depth", "normals"))
     with np.errstate(invalid="ignore", divide="ignore"):
         fields = {
             "consistency": depth_normal_angle(depth, normals, camera),
             "central_differences": angles_deg(normals, normals_of_depth(depth, camera)),
-            "unconfidence": 1.0 - maps["segmentation"].confidence,
+            "unconfidence": 1.0 - confidence,
             "normal_error": angles_deg(normals, facing),
             "depth_error": np.abs(depth - truth) / truth,
         }

@@ -81,7 +81,7 @@ def overhead(bundle: Bundle, *, precision: str, threads: int, rounds: int) -> tu
     by_hand = inline(choice.model, threads, height, width)
     with Engine(bundle, backend="onnxruntime", precision=precision, threads=threads) as engine:
         prediction, (labels, metres, _) = engine.predict(frame), by_hand(frame)
-        same = float((prediction.segmentation == labels).mean())
+        same = float(np.mean(prediction.segmentation == labels))
         if same < 0.9999 or prediction.depth is None or not np.allclose(prediction.depth, metres, rtol=1e-3):
             raise ValueError(f"the two versions disagree: {same:.4%} of the labels are the same")
         calls = {"inline": lambda: by_hand(frame), "Engine.predict": lambda: engine.predict(frame)}

@@ -62,6 +62,9 @@ def subjects(bundle: Bundle, frame: np.ndarray, checkpoint: Path | None) -> Mapp
             raise plans[label]
         return plans[label]
 
+    def of_plan(label: str, opens: Callable[..., GpuTarget], **options: Any) -> GpuTarget:
+        return opens(bundle, frame, built(label), label, **options)
+
     found: dict[str, Callable[[], GpuTarget]] = {
         "onnxruntime cpu fp32": partial(onnxruntime, bundle, frame, "fp32", where="onnxruntime"),
         **{f"onnxruntime cuda {kind}": partial(onnxruntime, bundle, frame, kind) for kind in ("fp32", "tf32", "fp16")},
@@ -69,11 +72,9 @@ def subjects(bundle: Bundle, frame: np.ndarray, checkpoint: Path | None) -> Mapp
         "torch.compile fp16": partial(pytorch, bundle, frame, compiled=True, checkpoint=checkpoint),
     }
     for label in PLANS:
-        found[f"bare execution context {label}"] = lambda kind=label: bare_context(bundle, frame, built(kind), kind)
+        found[f"bare execution context {label}"] = partial(of_plan, label, bare_context)
         for way in WAYS:
-            found[f"edge_mtl tensorrt {label}, {way}"] = lambda kind=label, how=way: tensorrt(
-                bundle, frame, built(kind), kind, how=how
-            )
+            found[f"edge_mtl tensorrt {label}, {way}"] = partial(of_plan, label, tensorrt, how=way)
     return found
 
 

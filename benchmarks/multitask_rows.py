@@ -93,7 +93,7 @@ def measure(
             else {}
         )
         energy = _energy(calls, energy_s, left_out, step) if energy_s else {}
-        rows = []
+        rows: list[dict[str, Any]] = []
         for kind in kinds:
             shared, single = turns[f"shared {kind.name}"], turns[f"single {kind.name}"]
             exported = networks[kind.network]

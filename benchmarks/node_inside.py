@@ -84,7 +84,8 @@ def node(samples: _Samples, *, delay: bool) -> int:
 
 def slow_down(engine: Any) -> None:
     """Let predictions of full frames after the first take a known time and no processor."""
-    predict, first = engine.predict, []
+    predict = engine.predict
+    first: list[Any] = []
 
     def sleep(self: Any, frame: Any, **options: Any) -> Any:
         if frame.shape[:2] != (HEIGHT, WIDTH):

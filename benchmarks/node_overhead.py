@@ -30,6 +30,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def film(partner: Partner, listener: Listener, frame: np.ndarray, *, hertz: floa
         time.sleep(max(0.0, start_s + (number + 1) / hertz - time.monotonic()))
         if hertz < CAMERA_HZ:
             with suppress(AssertionError):  # best effort: a frame may be lost
-                wait_until(lambda stamp=stamp: listener.answered_s(stamp), "the maps", timeout_s=2.0)
+                wait_until(partial(listener.answered_s, stamp), "the maps", timeout_s=2.0)
     time.sleep(1.0)
     return sent
 

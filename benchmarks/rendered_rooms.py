@@ -10,7 +10,7 @@ __all__ = ["open_rooms"]
 
 
 def open_rooms(root: Path, split: str, count: int, size: tuple[int, int]) -> Any:
-    """Rooms 0 to count of a split, rendered first where they are missing: a sequence of `mtl.datasets.rooms.RoomSample`.
+    """Rooms 0 to count of a split, rendered first where they are missing: a source of `mtl.datasets.frame.Frame`.
 
     Args:
         size: (height, width) in pixels.

@@ -76,13 +76,14 @@ def measure(bundle: Bundle, rooms: Path, *, rooms_count: int, layers: int) -> di
     """Good and broken graphs of one bundle."""
     size = (bundle.manifest.input.height, bundle.manifest.input.width)
     frames = load_rooms(rooms, rooms_count, size)
-    golden = [decode_image(bundle.read(name)) for name in bundle.list(GOLDEN, suffixes=(".png",))]
+    stored = (decode_image(bundle.read(name)) for name in bundle.list(GOLDEN, suffixes=(".png",)))
+    golden = [frame for frame in stored if frame is not None]
     deploy = bundle.read(OPTIMIZED_ONNX)
     expected = answers(bundle, deploy, "onnxruntime", "fp32", [*frames, *golden])
     int8 = integers(bundle)
     good = []
     for name, model, backend, precision in graphs(bundle, deploy, int8):
-        row = {"bundle": bundle.name, "graph": name, "precision": precision}
+        row: dict[str, Any] = {"bundle": bundle.name, "graph": name, "precision": precision}
         try:
             row |= spread(answers(bundle, model, backend, precision, frames), expected)
         except EdgeMtlError as exc:
@@ -90,7 +91,7 @@ def measure(bundle: Bundle, rooms: Path, *, rooms_count: int, layers: int) -> di
             continue
         good.append(row)
         print(json.dumps(row), flush=True)
-    broken = []
+    broken: list[dict[str, Any]] = []
     for name, model in faults(int8["onnxruntime", 8], deploy, layers) if layers else ():
         precision = "fp32" if name.startswith("fp32") else "int8"
         row = {"fault": name, **cost(bundle, model, precision, golden, expected[len(frames) :])}

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 
@@ -100,7 +100,7 @@ def main() -> int:
             return exc.exit_code
     clock = time.process_time if asked.clock == "cpu" else time.perf_counter
     report = measure_interleaved(steps, baseline=BASELINE, rounds=asked.rounds, clock=clock)
-    rows = {
+    rows: dict[str, dict[str, Any]] = {
         row.name: {
             "median_ms": round(row.median_ms, 1),
             "times_fixed": round(1 / row.ratio, 3),
@@ -109,7 +109,7 @@ def main() -> int:
         for row in report.rows
     }
     for name, row in rows.items():
-        low, high = row["quartiles"]  # type: ignore[misc]
+        low, high = row["quartiles"]
         print(f"{name:12} {row['median_ms']:8.1f} ms  {row['times_fixed']:.3f} of fixed ({low:.3f} to {high:.3f})")
     if asked.out is not None:
         content = {

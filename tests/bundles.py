@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -31,6 +31,7 @@ from edge_mtl.tasks import (
     VOID,
     DepthMap,
     LabelMap,
+    LabelsSpec,
     NormalMap,
     Result,
     Specs,
@@ -38,6 +39,7 @@ from edge_mtl.tasks import (
     kind_of,
     ordered,
 )
+from edge_mtl.tasks.depth import DepthSpec
 from edge_mtl.tasks.finishing import Answer
 
 HEIGHT, WIDTH = 64, 96
@@ -56,9 +58,9 @@ def answer_of(maps: Mapping[str, Any], *, bad_values: int = 0, confidence: Any =
     made: dict[str, Result] = {}
     for name, values in maps.items():
         if name == SEGMENTATION and values is not None:
-            made[name] = LabelMap(NYU_TASKS[name], values, confidence)
+            made[name] = LabelMap(cast(LabelsSpec, NYU_TASKS[name]), values, confidence)
         elif name == DEPTH and values is not None:
-            made[name] = DepthMap(NYU_TASKS[name], values)
+            made[name] = DepthMap(cast(DepthSpec, NYU_TASKS[name]), values)
         elif name == NORMALS and values is not None:
             made[name] = NormalMap(NYU_TASKS[name], values)
     return Answer(made, bad_values)
@@ -171,7 +173,7 @@ def make_bundle(
         placement: "graph" leaves the optimized ONNX out, so that an engine runs the plain one.
         whole: whether the graphs lie there as files of their own, as in bundles before 0.2, and no weights beside them.
     """
-    network = {"tasks": tuple(tasks), "height": height, "width": width, "seed": seed}
+    network: dict[str, Any] = {"tasks": tuple(tasks), "height": height, "width": width, "seed": seed}
     deploy_model = host_model(**network) if deploy is None else deploy
     plain_model = graph_model(**network) if plain is None else plain
 
@@ -190,7 +192,7 @@ def make_bundle(
             write_image(folder / "golden" / f"{index:03d}.png", frame)
             stream = io.BytesIO()
             arrays = {name: array.astype(np.float16) for name, array in reference(deploy_model, frame).items()}
-            np.savez(stream, **arrays)
+            np.savez(stream, **arrays)  # type: ignore[arg-type]
             (folder / "golden" / f"{index:03d}.npz").write_bytes(stream.getvalue())
         intrinsics = {}
         for index in range(evaluation):

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from mtl.config import apply_overrides, parse_config
+from mtl.datasets.data_set import Split
 from mtl.datasets.frame import Batch
 from mtl.datasets.rooms import RoomsDataset
 from mtl.loop import Training
@@ -57,7 +58,8 @@ def tiny_settings(rooms: Path, folder: Path, **changes: str) -> RunSettings:
 
 def make_rooms(root: Path) -> Path:
     """The rooms of `tiny_settings`, rendered."""
-    for split, count in (("train", 4), ("val", 2), ("test", 2)):
+    counts: dict[Split, int] = {"train": 4, "val": 2, "test": 2}
+    for split, count in counts.items():
         RoomsDataset(root, split, count, height=SIZE[0], width=SIZE[1], workers=1, progress=False)
     return root
 

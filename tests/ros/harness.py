@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ class Partner:
         """Wait until the node hears the camera and is heard on everything listened to."""
         wait_until(lambda: self.images.get_subscription_count() + self.compressed.get_subscription_count(), "the node listens")
         for name in self._subscriptions:
-            wait_until(lambda name=name: self.node.count_publishers(f"{NAME}/{name}"), f"a publisher of {name}")
+            wait_until(partial(self.node.count_publishers, f"{NAME}/{name}"), f"a publisher of {name}")
         time.sleep(0.5)
 
     def send(self, image: np.ndarray, stamp_ns: int, *, encoding: str = "rgb8", frame: str = "camera", step: int = 0) -> Image:
