@@ -72,3 +72,14 @@ def test_the_engine_is_compared_with_the_same_steps_inline_and_stream_with_a_loo
     for measurement in content["measurements"].values():
         assert measurement["engine"].startswith("fp32 on ")
         check_rows(measurement["rows"], measurement["baseline"])
+
+
+def test_consistency_is_correlated_with_the_errors_on_rendered_rooms(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    out = tmp_path / "consistency.json"
+    run("consistency.py", tiny_bundle.path, "--rooms", tmp_path / "rooms", "--count", 2, "--out", out)
+    content = json.loads(out.read_text())
+    assert content["rooms"] == 2
+    assert set(content["results"]) == {"fp32", "int8"}
+    for result in content["results"].values():
+        assert 0 < result["pixels"] <= 2 * content["pixels_per_room"]
+        assert -1 <= result["both"]["depth_error"]["spearman"] <= 1
