@@ -66,13 +66,22 @@ class Rectangles(DataSet):
     Attributes:
         name: of the data set.
         names: of its tasks, keys of `ENTRIES`.
+        free: whether its images may be passed on.
     """
 
     name: str  # type: ignore[misc]
     names: Sequence[str]
-    title = "coloured rectangles"
-    licence = "drawn by a test"
+    free: bool = True
     frames = "rectangles"
+
+    def title(self, data: DataSettings) -> str:
+        return "coloured rectangles"
+
+    def licence(self, data: DataSettings) -> str:
+        return "drawn by a test"
+
+    def redistributable(self, data: DataSettings) -> bool:
+        return self.free
 
     def tasks(self, data: DataSettings) -> Specs:
         return read_tasks({name: ENTRIES[name] for name in self.names})

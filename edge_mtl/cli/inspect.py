@@ -115,8 +115,20 @@ def _overview(bundle: Bundle) -> Table:
         "calibration", _text({key: value for key, value in manifest.calibration.items() if key != "names"}) or "none"
     )
     for key, value in manifest.provenance.items():
-        result.add_row(_PROVENANCE.get(key, key.replace("_", " ")), _text(value))
+        if key == "data_sets" and isinstance(value, list):
+            for one in value:
+                result.add_row("trained on", _data_set(one))
+        elif not (key.startswith("dataset") and manifest.provenance.get("data_sets")):  # the same, as 0.1 wrote it
+            result.add_row(_PROVENANCE.get(key, key.replace("_", " ")), _text(value))
     return result
+
+
+def _data_set(entry: Any) -> str:
+    """Title, terms and whether its images may be passed on."""
+    if not isinstance(entry, Mapping):
+        return _text(entry)
+    free = "may" if entry.get("redistributable") is True else "may not"
+    return f"{entry.get('title')}; licence: {entry.get('licence')}; its images {free} be passed on"
 
 
 def _card(card: Mapping[str, Any]) -> list[Any]:

@@ -245,6 +245,21 @@ def test_inspect_shows_accuracy_by_precision_and_class(tmp_path: Path) -> None:
         assert word in outcome.out
 
 
+def test_inspect_says_what_trained_the_network_and_whether_its_images_may_be_passed_on(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "tiny")
+    sets = [
+        {"title": "our hall", "licence": "internal", "redistributable": False},
+        {"title": "rooms", "licence": "none needed", "redistributable": True},
+    ]
+    manifest = replace(bundle.manifest, provenance={**bundle.manifest.provenance, "data_sets": sets})
+    (bundle.path / "manifest.json").write_bytes(manifest.to_json())
+    text = " ".join(edge_mtl("inspect", bundle.path).out.split())
+    assert "our hall; licence: internal; its images may not be passed on" in text
+    assert "rooms; licence: none needed; its images may be passed on" in text
+    (record,) = edge_mtl("inspect", bundle.path, "--json").records
+    assert record["provenance"]["data_sets"] == sets
+
+
 def test_doctor_lists_backends_and_the_device() -> None:
     outcome = edge_mtl("doctor")
     assert outcome.code == 0

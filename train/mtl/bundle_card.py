@@ -86,8 +86,12 @@ def provenance(trained: Trained, held_out: int, command: str) -> dict[str, Any]:
     as_trained = parse_config(as_written(metadata["config"]))
     dataset = data_set(settings.data)
     content: dict[str, Any] = {
-        "dataset": dataset.title,
-        "dataset_licence": dataset.licence,
+        "dataset": dataset.title(settings.data),
+        "dataset_licence": dataset.licence(settings.data),
+        "data_sets": [
+            {"title": one.title(data), "licence": one.licence(data), "redistributable": one.redistributable(data)}
+            for one, data in dataset.parts(settings.data)
+        ],
         "held_out": {"split": "test", "count": held_out},
         "command": command,
         "training_command": training_command(metadata, as_trained, command),

@@ -98,7 +98,7 @@ def export_bundle(
     accuracy: dict[str, dict[str, Any]] = {"fp32": {}}
     calibration: dict[str, Any] = {
         "count": calibration_count,
-        "source": f"{data_set(settings.data).title}, train split",
+        "source": f"{data_set(settings.data).title(settings.data)}, train split",
     }
 
     def fill(folder: Path) -> None:

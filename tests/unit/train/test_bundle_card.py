@@ -64,6 +64,9 @@ def test_the_provenance_names_the_training_and_the_export(trained: Trained) -> N
     assert (content["steps"], content["seed"], content["run"]) == (12, 5, "rooms-quick")
     assert json.dumps(content, allow_nan=False)
     assert "imported" not in content
+    (data_set,) = content["data_sets"]
+    assert (data_set["title"], data_set["licence"]) == (content["dataset"], content["dataset_licence"])
+    assert data_set["redistributable"] is True
 
 
 def test_the_provenance_of_foreign_weights_names_their_file(trained: Trained) -> None:

@@ -31,16 +31,32 @@ class DataSet(ABC):
 
     Class attributes:
         name: `data.kind` in settings.
-        title, licence: what the provenance of a bundle says of it.
         frames: what reports call its frames.
         one_camera: whether all frames are of one camera, so that a network may answer for it instead of the canonical one.
     """
 
     name: ClassVar[str]
-    title: ClassVar[str]
-    licence: ClassVar[str]
     frames: ClassVar[str]
     one_camera: ClassVar[bool] = False
+
+    @abstractmethod
+    def title(self, data: DataSettings) -> str:
+        """What it is called in provenance, cards and reports."""
+
+    @abstractmethod
+    def licence(self, data: DataSettings) -> str:
+        """Under which terms its frames may be used, in words; where nothing is stated, that nothing is."""
+
+    @abstractmethod
+    def redistributable(self, data: DataSettings) -> bool:
+        """Whether its images may be copied into what is passed on: bundles, reports and cards.
+
+        False unless its terms allow that: what is trained on it then travels without its images.
+        """
+
+    def parts(self, data: DataSettings) -> tuple[tuple[DataSet, DataSettings], ...]:
+        """The data sets that frames come from, each with its settings: this one, or those that are mixed in it."""
+        return ((self, data),)
 
     @abstractmethod
     def tasks(self, data: DataSettings) -> Specs:

@@ -27,10 +27,17 @@ class Nyuv2(DataSet):
     """
 
     name = "nyuv2"
-    title = "NYU Depth v2"
-    licence = "frames of Silberman et al. 2012 are in this bundle: see the terms of its authors"
     frames = "NYUv2"
     one_camera = True
+
+    def title(self, data: DataSettings) -> str:
+        return "NYU Depth v2"
+
+    def licence(self, data: DataSettings) -> str:
+        return "none is stated for the frames of Silberman et al. 2012: see the terms of its authors"
+
+    def redistributable(self, data: DataSettings) -> bool:
+        return False
 
     def tasks(self, data: DataSettings) -> Specs:
         return NYU_TASKS

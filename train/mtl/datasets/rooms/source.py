@@ -24,9 +24,16 @@ class Rooms(DataSet):
     """See the module. `data.train`, `data.validation` and `data.test` of them, at the size of the data or of a stage."""
 
     name = "rooms"
-    title = f"procedural rooms, renderer {RENDERER_VERSION}"
-    licence = "rendered by this package from seeds; no third-party data"
     frames: ClassVar[str] = "procedural rooms"
+
+    def title(self, data: DataSettings) -> str:
+        return f"procedural rooms, renderer {RENDERER_VERSION}"
+
+    def licence(self, data: DataSettings) -> str:
+        return "rendered by this package from seeds; no third-party data"
+
+    def redistributable(self, data: DataSettings) -> bool:
+        return True
 
     def tasks(self, data: DataSettings) -> Specs:
         return NYU_TASKS
