@@ -17,8 +17,9 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from edge_mtl.errors import EdgeMtlError
 from edge_mtl.evaluation.metrics import TaskMetrics
-from mtl.config import ConfigError, as_written, config_sha256, describe, load_config, parse_config
+from mtl.config import as_written, config_sha256, describe, load_config, parse_config
 from mtl.datasets.frame import FrameSource
 from mtl.datasets.sources import data_set
 from mtl.evaluate import Predictor, judge
@@ -83,7 +84,7 @@ def provenance(trained: Trained, held_out: int, command: str) -> dict[str, Any]:
         command: what the person typed to make the bundle.
     """
     settings, metadata = trained.settings, trained.metadata
-    as_trained = parse_config(as_written(metadata["config"]))
+    as_trained = parse_config(as_written(metadata["config"]), checked=False)
     dataset = data_set(settings.data)
     content: dict[str, Any] = {
         "dataset": dataset.title(settings.data),
@@ -117,7 +118,7 @@ def training_command(metadata: Mapping[str, Any], settings: RunSettings, command
     if "train.py" in command:
         return command
     for path in sorted(_CONFIGS.rglob("*.toml")):
-        with contextlib.suppress(ConfigError):
+        with contextlib.suppress(EdgeMtlError):  # of settings, or of data that are not here
             if _decisive(load_config(path)) == _decisive(settings):
                 return f"python train/train.py --config train/configs/{path.relative_to(_CONFIGS).as_posix()}"
     return None

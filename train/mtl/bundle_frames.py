@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -21,7 +21,15 @@ from edge_mtl.tasks import Specs, kind_of
 from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.frame import FrameSource
 
-__all__ = ["network_image", "spread", "write_calibration", "write_evaluation", "write_golden"]
+__all__ = ["labelled_spread", "network_image", "spread", "write_calibration", "write_evaluation", "write_golden"]
+
+
+@runtime_checkable
+class KnowsTruths(Protocol):
+    """Frames that say which tasks they have truths of without opening a file; others have truths of all."""
+
+    def known(self, index: int) -> frozenset[str]:
+        """The tasks that frame `index` has truths of."""
 
 
 def spread(count: int, of: int) -> list[int]:
@@ -29,6 +37,36 @@ def spread(count: int, of: int) -> list[int]:
     if count >= of:
         return list(range(of))
     return [int(index) for index in (np.arange(count) * of) // max(1, count)]
+
+
+def labelled_spread(frames: FrameSource, tasks: Collection[str], count: int, of: int) -> list[int]:
+    """`count` frames below `of` to measure `tasks` on, in order.
+
+    They are evenly spaced where frames have all truths. Else frames without any are left out, and tasks choose in turn, the
+    one with the fewest frames first, each evenly among its own.
+    """
+    if not isinstance(frames, KnowsTruths):
+        return spread(count, of)
+    known = {index: frames.known(index) & set(tasks) for index in range(of)}
+    if all(found == set(tasks) for found in known.values()):
+        return spread(count, of)
+    own = {task: [index for index in range(of) if task in known[index]] for task in tasks}
+    turns = [iter(_from_everywhere(own[task])) for task in sorted(own, key=lambda task: len(own[task]))]
+    chosen: set[int] = set()
+    while turns and len(chosen) < count:
+        turn = turns.pop(0)
+        found = next((index for index in turn if index not in chosen), None)
+        if found is not None:
+            chosen.add(found)
+            turns.append(turn)
+    return sorted(chosen)
+
+
+def _from_everywhere(indices: Sequence[int]) -> list[int]:
+    """In an order whose every beginning is spread: by the bits of the place, read backwards."""
+    bits = max(1, len(indices) - 1).bit_length()
+    order = sorted(range(len(indices)), key=lambda place: int(f"{place:0{bits}b}"[::-1], 2))
+    return [indices[place] for place in order]
 
 
 def write_calibration(folder: Path, frames: FrameSource, indices: Sequence[int], size: tuple[int, int], quality: int) -> str:

@@ -17,7 +17,7 @@ from edge_mtl.manifest import InputSpec
 from edge_mtl.quantization.learned import QAT_MODEL
 from edge_mtl.tasks import read_tasks
 from mtl.bundle_card import Trained, measure, provenance
-from mtl.bundle_frames import spread, write_calibration, write_evaluation, write_golden
+from mtl.bundle_frames import labelled_spread, spread, write_calibration, write_evaluation, write_golden
 from mtl.checkpoint import CheckpointError, load_weights, save_weights
 from mtl.config import ConfigError, apply_overrides, as_written, describe, parse_config
 from mtl.datasets.augment import apply_view, whole_view
@@ -39,18 +39,16 @@ def load_trained(path: Path, *, overrides: Mapping[str, str] | None = None) -> T
         CheckpointError: missing, corrupt, or not a model of this package.
         ConfigError: overrides that do not exist, or that would change what was trained.
     """
+    foreign = [key for key in overrides or {} if key.split(".")[0] not in ("data", "export")]
+    if foreign:
+        raise ConfigError(f"{foreign[0]} cannot change after training: only data.* and export.* can")
     weights, metadata = load_weights(path)
     try:
-        settings = parse_config(as_written(metadata["config"]), source=str(path))
+        settings = parse_config(apply_overrides(as_written(metadata["config"]), overrides or {}), source=str(path))
         height, width = (int(side) for side in metadata["size"])
         specs = read_tasks(metadata["tasks"]) if "tasks" in metadata else None  # before, all had the study's three
     except (KeyError, TypeError, ValueError) as exc:
         raise CheckpointError(f"{path} does not describe its model ({exc}). Give runs/<name>/best.safetensors") from exc
-    foreign = [key for key in overrides or {} if key.split(".")[0] not in ("data", "export")]
-    if foreign:
-        raise ConfigError(f"{foreign[0]} cannot change after training: only data.* and export.* can")
-    if overrides:
-        settings = parse_config(apply_overrides(describe(settings), overrides), source="overrides")
     fine_tuned = None
     if settings.qat.enabled:
         from mtl.qat.exporting import fine_tuned_network, trained_weights  # with onnx: other checkpoints do without
@@ -117,7 +115,7 @@ def export_bundle(
             (folder / sub).mkdir()
         chosen = spread(calibration_count, len(train))
         calibration["digest"] = write_calibration(folder / CALIBRATION, train, chosen, size, wanted.jpeg_quality)
-        labelled, golden = _shares(len(test), wanted.evaluation, wanted.golden)
+        labelled, golden = _shares(test, tuple(trained.model.specs), wanted.evaluation, wanted.golden)
         write_evaluation(folder / EVALUATION, test, trained.model.specs, labelled, size, wanted.jpeg_quality)
         write_golden(folder / GOLDEN, test, golden, size, graph.run)
         accuracy["fp32"] = measure(graph, test, trained, console)
@@ -152,7 +150,7 @@ def _camera(settings: RunSettings, size: tuple[int, int], frames: FrameSource) -
     """The camera that the network answers for: the canonical one, or that of all frames of a data set with one camera."""
     if settings.data.canonical:
         return canonical_intrinsics(*size)
-    if not data_set(settings.data).one_camera:
+    if not data_set(settings.data).one_camera(settings.data):
         name = settings.data.kind
         raise ConfigError(f"{name} have many cameras: a network for a bundle should be trained with data.canonical = true")
     frame = frames[0]
@@ -160,7 +158,8 @@ def _camera(settings: RunSettings, size: tuple[int, int], frames: FrameSource) -
     return apply_view(frame, view, {}, size=size, canonical=False).intrinsics
 
 
-def _shares(count: int, labelled: int, golden: int) -> tuple[list[int], list[int]]:
-    """Different test rooms for evaluation and golden frames, as far as there are enough."""
+def _shares(test: FrameSource, tasks: tuple[str, ...], labelled: int, golden: int) -> tuple[list[int], list[int]]:
+    """Different test frames for evaluation and golden frames, as far as there are enough."""
+    count = len(test)
     last = max(1, count - golden)
-    return spread(min(labelled, last), last), list(range(count - min(golden, count), count))
+    return labelled_spread(test, tasks, min(labelled, last), last), list(range(count - min(golden, count), count))

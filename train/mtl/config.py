@@ -63,13 +63,26 @@ def load_config(path: Path, overrides: Mapping[str, str] | None = None) -> RunSe
     return parse_config(content, source=str(path))
 
 
-def parse_config(content: Mapping[str, Any], *, source: str = "configuration") -> RunSettings:
-    """Nested mapping -> validated settings. Raises ConfigError."""
+def parse_config(content: Mapping[str, Any], *, source: str = "configuration", checked: bool = True) -> RunSettings:
+    """Nested mapping -> validated settings.
+
+    Args:
+        checked: whether values and the data set are looked at; false for settings of a run that is over, whose data may be
+            elsewhere now.
+    Raises:
+        ConfigError: unknown key, wrong type, impossible value.
+        BuildError: the data set does not say what its tasks are.
+    """
     settings = _build(RunSettings, _in_todays_places(content), "", source)
+    if not checked:
+        return settings
     try:
-        data_set(settings.data)
+        known = data_set(settings.data)
     except BuildError as exc:
         raise ConfigError(f"{source}: {exc}") from exc
+    if not settings.model.tasks:
+        every = tuple(known.tasks(settings.data))
+        settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, tasks=every))
     if all(stage.batch > 0 for stage in settings.stages):
         settings = _count_steps(settings)
     _check(settings, source)

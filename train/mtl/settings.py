@@ -44,7 +44,7 @@ class ModelSettings:
     """The network; see `mtl.models.build_model`. Paths are empty for none.
 
     Attributes:
-        tasks: what it predicts: some of those that the frames have truths of.
+        tasks: what it predicts: some of those that the frames have truths of; none named stands for all of them.
         decoder: "edge" (ours), "aspp" (the study's) or "aspp_folded" (the study's without the weights that only ever
             read padding at the run's largest size).
         pretrained: "imagenet" downloads timm's weights of the backbone, a path reads them from a local file.
@@ -89,8 +89,8 @@ class DataSettings:
     """Where frames come from.
 
     Attributes:
-        kind: "rooms" (rendered), "nyuv2" (a folder in LibMTL's layout, see `mtl.datasets.nyuv2`), or another data set of
-            `mtl.datasets.sources`.
+        kind: "rooms" (rendered), "nyuv2" (a folder in LibMTL's layout, see `mtl.datasets.nyuv2`), "folder" (one's own images,
+            see `mtl.datasets.folder`), or another data set of `mtl.datasets.sources`.
         root: folder of rendered rooms, one sub-folder per size, missing frames are rendered into it; or the data set's folder.
             Left at data/rooms, NYUv2 is looked for in data/nyuv2.
         canonical: whether depth and normals are learnt and judged for the canonical camera (decision 0002), so that the
@@ -98,7 +98,7 @@ class DataSettings:
         validation_from_train: NYUv2 only, how many training frames are set aside to choose the best weights by. The set
             is the same for every run seed. 0: "val" and "test" both mean the 654 test frames, as in LibMTL.
         height, width: size at which rooms are rendered where a stage names none; also the size of validation and test.
-        train, validation, test: how many rooms of each split; NYUv2 always has all its frames.
+        train, validation, test: how many rooms of each split; NYUv2 and a folder always have all their frames.
         workers: processes that render missing rooms.
     """
 

@@ -32,12 +32,10 @@ class DataSet(ABC):
     Class attributes:
         name: `data.kind` in settings.
         frames: what reports call its frames.
-        one_camera: whether all frames are of one camera, so that a network may answer for it instead of the canonical one.
     """
 
     name: ClassVar[str]
     frames: ClassVar[str]
-    one_camera: ClassVar[bool] = False
 
     @abstractmethod
     def title(self, data: DataSettings) -> str:
@@ -77,6 +75,10 @@ class DataSet(ABC):
     @abstractmethod
     def counts(self, data: DataSettings) -> str:
         """How many frames each split has, for reports."""
+
+    def one_camera(self, data: DataSettings) -> bool:
+        """Whether all frames are of one camera, so that a network may answer for it instead of the canonical one."""
+        return False
 
     def validates_on_test(self, data: DataSettings) -> bool:
         """Whether the validation frames are the test frames."""

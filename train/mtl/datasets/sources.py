@@ -73,8 +73,9 @@ def held_out_frames(data: DataSettings, split: Split) -> FrameRequest:
 
 def _register_own() -> None:
     """Our own, when one is first asked for: rendering needs OpenCV, and reading settings does not."""
+    from mtl.datasets.folder.source import Folder
     from mtl.datasets.nyuv2.source import Nyuv2
     from mtl.datasets.rooms.source import Rooms
 
-    for kind in (Rooms, Nyuv2):
+    for kind in (Rooms, Nyuv2, Folder):
         _DATA_SETS.setdefault(kind.name, kind())

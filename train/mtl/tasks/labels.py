@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edge_mtl.errors import BuildError
 from edge_mtl.tasks import VOID, LabelMap, LabelsSpec
 from mtl.geometry import Intrinsics
 from mtl.tasks.head import Column, DenseHead, LossTerms
@@ -94,6 +95,10 @@ def class_weights(spec: LabelsSpec, frames: FrameSource) -> Tensor:
         if truth is not None:
             counts += np.bincount(truth[::2, ::2].ravel(), minlength=VOID + 1)
     counts = counts[: len(spec.classes)]
+    if not counts.any():
+        raise BuildError(
+            f"losses.class_weights: no training frame has a label of {spec.name}. Label some, or leave it out of model.tasks"
+        )
     share = counts / max(1, counts.sum())
     weights = 1.0 / np.sqrt(np.maximum(share, _RAREST))
     return torch.tensor(weights / (weights * share).sum(), dtype=torch.float32)

@@ -109,7 +109,10 @@ def test_a_run_that_wrote_its_weights_in_the_old_places_can_be_resumed() -> None
 def test_the_committed_configurations_still_mean_what_they_say() -> None:
     weighed = 0
     for path in sorted((Path(__file__).parents[4] / "train" / "configs").rglob("*.toml")):
-        content, settings = read_toml(path), load_config(path)
+        content = read_toml(path)
+        if content.get("data", {}).get("kind") == "folder":  # what it means depends on the folder
+            continue
+        settings = load_config(path)
         places = [(content.get("losses", {}), settings.losses.weight_of)]
         places += [(one, stage.weights.get) for one, stage in zip(content["stages"], settings.stages, strict=True)]
         for table, weight_of in places:

@@ -28,7 +28,9 @@ class Nyuv2(DataSet):
 
     name = "nyuv2"
     frames = "NYUv2"
-    one_camera = True
+
+    def one_camera(self, data: DataSettings) -> bool:
+        return True
 
     def title(self, data: DataSettings) -> str:
         return "NYU Depth v2"

@@ -1,0 +1,123 @@
+"""The camera of a frame: one for all frames, scaled to their size, or a JSON file for each. Knows numbers and small files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_mtl.errors import BuildError
+from mtl.datasets.folder.section import Section, shown
+from mtl.geometry import Intrinsics, canonical_intrinsics, crop_and_resize_intrinsics
+
+__all__ = ["Camera", "CameraFiles", "NoCamera", "SharedCamera", "impossible", "read_camera"]
+
+_KEYS = ("fx", "fy", "cx", "cy")
+_SAME_ASPECT = 0.01
+"""Largest relative difference of two aspect ratios that count as equal: sizes are whole pixels."""
+
+_NARROWEST, _WIDEST = 0.1, 20.0
+"""Plausible focal lengths, in longer sides of the image: 157 to 3 degrees across."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedCamera:
+    """One camera for all frames.
+
+    Attributes:
+        size: (H, W) that the numbers are for; None: the size of the first image.
+    """
+
+    intrinsics: Intrinsics
+    size: tuple[int, int] | None
+
+    def of(self, root: Path, stem: str, size: tuple[int, int]) -> Intrinsics:
+        """At the size of a frame. Raises BuildError where that is of another shape than the calibration."""
+        if self.size is None or self.size == size:
+            return self.intrinsics
+        ours, theirs = self.size[1] / self.size[0], size[1] / size[0]
+        if abs(ours - theirs) > _SAME_ASPECT * theirs:
+            raise BuildError(
+                f"{root / 'dataset.toml'}: camera.size is {self.size[0]}x{self.size[1]}, the image {stem} is "
+                f"{size[0]}x{size[1]}: expected the same shape, since a cut image has another camera. "
+                'Give each frame its own: camera = "cameras"'
+            )
+        return crop_and_resize_intrinsics(self.intrinsics, window=(0, 0, *self.size), size=size)
+
+
+@dataclass(frozen=True, slots=True)
+class CameraFiles:
+    """A file of each frame, FOLDER/STEM.json, with fx, fy, cx, cy at the size of its image."""
+
+    folder: str
+
+    def of(self, root: Path, stem: str, size: tuple[int, int]) -> Intrinsics:
+        """Read the file. Raises BuildError naming it."""
+        path = root / self.folder / f"{stem}.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise BuildError(
+                f"{path} is missing: expected fx, fy, cx, cy of the frame {stem}. Write it, or state one [camera]"
+            ) from None
+        except (OSError, ValueError) as exc:
+            raise BuildError(f"{path} cannot be read ({exc}): expected JSON with fx, fy, cx, cy. Write it again") from exc
+        return _intrinsics(content, str(path))
+
+
+@dataclass(frozen=True, slots=True)
+class NoCamera:
+    """No task needs one: frames pass for those of the canonical camera, which changes nothing for labels."""
+
+    def of(self, root: Path, stem: str, size: tuple[int, int]) -> Intrinsics:
+        return canonical_intrinsics(*size)
+
+
+Camera = SharedCamera | CameraFiles | NoCamera
+
+
+def read_camera(top: Section, *, needed: bool) -> Camera:
+    """The key `camera`: a table, a folder, or nothing where no task needs a camera. Raises BuildError."""
+    noun = "a table [camera] with fx, fy, cx, cy, or the folder of a file for each frame, since depth and normals need it"
+    value = top.take("camera", noun) if needed else top.take("camera", noun, None)
+    if value is None:
+        return NoCamera()
+    if isinstance(value, str):
+        return CameraFiles(top.folder("camera"))
+    table = top.section("camera", noun)
+    intrinsics = _intrinsics({key: table.take(key, "a number of pixels") for key in _KEYS}, f"{table.path}: camera")
+    size = None
+    if table.has("size"):
+        sides = table.numbers("size", "[height, width] in pixels", 2)
+        if min(sides) < 1 or any(side != int(side) for side in sides):
+            raise table.error("size", f"expected [height, width] in pixels, found {shown(list(sides))}")
+        size = (int(sides[0]), int(sides[1]))
+    table.done()
+    return SharedCamera(intrinsics, size)
+
+
+def impossible(intrinsics: Intrinsics, size: tuple[int, int]) -> str | None:
+    """Why no camera takes images of a size (H, W) with these numbers; None where one may."""
+    fx, fy, cx, cy = intrinsics
+    height, width = size
+    longer = max(height, width)
+    for name, focal in (("fx", fx), ("fy", fy)):
+        if not _NARROWEST * longer < focal < _WIDEST * longer:
+            low, high = _NARROWEST * longer, _WIDEST * longer
+            return f"{name} = {focal:g}: expected {low:g} to {high:g} pixels for an image of {height}x{width}"
+    if not 0 <= cx < width or not 0 <= cy < height:
+        return f"the centre ({cx:g}, {cy:g}) should lie in the image of {height}x{width}"
+    return None
+
+
+def _intrinsics(content: Any, where: str) -> Intrinsics:
+    fits = isinstance(content, Mapping) and set(content) == set(_KEYS)
+    values = [content[key] for key in _KEYS] if fits else []
+    numbers = all(isinstance(one, (int, float)) and not isinstance(one, bool) and math.isfinite(one) for one in values)
+    if not fits or not numbers or values[0] <= 0 or values[1] <= 0:
+        raise BuildError(f"{where}: expected fx, fy, cx, cy in pixels, fx and fy above 0, found {shown(content)}")
+    fx, fy, cx, cy = (float(one) for one in values)
+    return fx, fy, cx, cy

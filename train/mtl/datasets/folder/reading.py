@@ -1,0 +1,157 @@
+"""The files of a frame as arrays, as they are stored: image, mask, depth, normals. Knows file types, no classes or ranges.
+
+Whatever cannot be used is a BuildError that names the file, what was expected and what was found.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge_mtl.errors import BackendUnavailable, BuildError, FrameError
+from edge_mtl.sources.images import read_image
+from mtl.datasets.folder.index_png import IndexPngError, read_indices
+
+__all__ = [
+    "DEPTH_SUFFIXES",
+    "MASK_SUFFIXES",
+    "NORMAL_SUFFIXES",
+    "PHOTO_SUFFIXES",
+    "read_photo",
+    "stored_depth",
+    "stored_mask",
+    "stored_normals",
+]
+
+Array = np.ndarray
+
+PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg")
+MASK_SUFFIXES = (".png",)
+DEPTH_SUFFIXES = (".png", ".exr", ".npy")
+NORMAL_SUFFIXES = (".npy", ".png")
+
+_DEPTH_CHANNELS = ("Z", "Y", "R", "depth")
+"""Channels of an EXR file that can hold depth, in the order in which they are looked for; a single one may have any name."""
+
+
+def read_photo(path: Path) -> Array:
+    """(H, W, 3) uint8 RGB, upright as EXIF data says: labels are those of the upright image."""
+    try:
+        pixels = read_image(path)
+    except FrameError as exc:
+        raise BuildError(f"{str(exc).rstrip('.')}. Expected an 8-bit PNG or JPEG: write it again, or take it out") from exc
+    if path.suffix.lower() != ".png" and _jpeg_is_cut(path):
+        raise BuildError(f"{path} is cut short: expected a whole JPEG. Copy it again, or take it out")
+    return pixels
+
+
+def stored_mask(path: Path) -> Array:
+    """(H, W) uint8 indices."""
+    try:
+        return read_indices(_payload(path))
+    except IndexPngError as exc:
+        raise BuildError(f"{path} {exc}") from exc
+
+
+def stored_depth(path: Path, *, scale_m: float | None) -> Array:
+    """(H, W) float32 metres, 0 where unknown: not a number, infinite, or not above 0.
+
+    Args:
+        scale_m: metres a unit of a PNG; None where none is stated.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".png":
+        if scale_m is None:
+            raise BuildError(f"{path} holds whole numbers: expected scale_m, metres a unit, in the task's table. State it")
+        units = _decoded(path)
+        if units.ndim != 2 or units.dtype != np.uint16:
+            raise BuildError(f"{path}: expected depth as a 16-bit grey PNG, found {_form(units)}. Write it again")
+        return units.astype(np.float32) * np.float32(scale_m)
+    found = _exr(path) if suffix == ".exr" else _npy(path)
+    if found.ndim == 3 and found.shape[2] == 1:
+        found = found[..., 0]
+    if found.ndim != 2 or found.dtype.kind != "f":
+        raise BuildError(f"{path}: expected depth as (H, W) of floats in metres, found {_form(found)}. Write it again")
+    depth = found.astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        depth[~(np.isfinite(depth) & (depth > 0))] = 0
+    return depth
+
+
+def stored_normals(path: Path) -> Array:
+    """(H, W, 3) float32 of any length, 0 where unknown; of a PNG, 2 v / 255 - 1, and (0, 0, 0) is unknown."""
+    if path.suffix.lower() == ".png":
+        coded = _decoded(path)
+        if coded.shape[2:] != (3,) or coded.dtype != np.uint8:
+            raise BuildError(f"{path}: expected normals as an 8-bit RGB PNG, found {_form(coded)}. Write it again")
+        known = coded.any(axis=2, keepdims=True)
+        return np.where(known, coded[..., ::-1].astype(np.float32) * np.float32(2 / 255) - np.float32(1), np.float32(0))
+    found = _npy(path)
+    if found.shape[2:] != (3,) or found.dtype.kind != "f":
+        raise BuildError(f"{path}: expected normals as (H, W, 3) of floats, found {_form(found)}. Write it again")
+    normals = found.astype(np.float32)
+    normals[~np.isfinite(normals).all(axis=2)] = 0
+    return normals
+
+
+def _payload(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise BuildError(f"{path} cannot be read ({exc.strerror or exc}). Copy it again, or take it out") from exc
+
+
+def _decoded(path: Path) -> Array:
+    """The pixels of a PNG as they are stored, in OpenCV's order of channels."""
+    payload = _payload(path)
+    try:
+        found = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_UNCHANGED) if payload else None
+    except cv2.error:
+        found = None
+    if found is None:
+        raise BuildError(f"{path} cannot be decoded: expected a whole PNG. Write it again, or take it out")
+    return np.asarray(found)
+
+
+def _npy(path: Path) -> Array:
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as exc:
+        raise BuildError(f"{path} cannot be read ({exc}): expected a NumPy array. Write it again, or take it out") from exc
+    if not isinstance(found, np.ndarray) or found.ndim < 2:
+        raise BuildError(f"{path}: expected an array of rows and columns, found {_form(np.asarray(found))}. Write it again")
+    return found
+
+
+def _exr(path: Path) -> Array:
+    """The depth channel of an EXR file, by the package OpenEXR: OpenCV's packages are built without it."""
+    try:
+        import OpenEXR  # optional
+    except ImportError as exc:
+        raise BackendUnavailable(
+            f'{path}: EXR files are read by the package OpenEXR, which is not here. Install it: pip install "edge-mtl[exr]"; '
+            "or store depth as 16-bit PNG or NPY"
+        ) from exc
+    _payload(path)  # a missing file is told as such
+    try:
+        with OpenEXR.File(str(path), separate_channels=True) as file:
+            channels: dict[str, Any] = {name: channel.pixels for name, channel in file.channels().items()}
+    except (RuntimeError, ValueError, TypeError, OSError) as exc:
+        raise BuildError(f"{path} cannot be read ({exc}): expected a whole EXR file. Write it again, or take it out") from exc
+    name = next((one for one in _DEPTH_CHANNELS if one in channels), next(iter(channels), ""))
+    if not name or (len(channels) > 1 and name not in _DEPTH_CHANNELS):
+        raise BuildError(f"{path}: expected one channel, or one named Z, found {', '.join(channels) or 'none'}. Write it again")
+    return np.asarray(channels[name])
+
+
+def _jpeg_is_cut(path: Path) -> bool:
+    """Whether the end of the image is missing, which decoders fill with grey (JPEG, ITU-T T.81, B.1.1.3)."""
+    payload = _payload(path)
+    return payload.startswith(b"\xff\xd8") and payload.rfind(b"\xff\xd9") < payload.rfind(b"\xff\xda")
+
+
+def _form(array: Array) -> str:
+    return f"{' x '.join(map(str, array.shape)) or 'one value'} of {array.dtype}"
