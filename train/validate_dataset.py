@@ -1,6 +1,8 @@
-"""Check every file of an NYUv2 folder: `python train/validate_dataset.py data/nyuv2`.
+"""Check every file of a data set, and look at it: `python train/validate_dataset.py data/own --sheet sheet.png`.
 
-Counts, shapes, dtypes, ranges of labels and depth, unit normals, the axes of the normals, NaN, missing and unreadable files.
+A folder with dataset.toml (docs/guides/own-data.md): images and labels that cannot be read or do not fit, indices that are no
+class, depth and normals that are not plausible, cameras, splits; how often each class occurs. --sheet draws frames with their
+labels beside them. A folder of NYUv2: counts, shapes, dtypes, ranges, the axes of the normals, missing and unreadable files.
 The exit code is 0 when nothing is wrong, 1 when something is, 9 when there is no data set.
 """
 
@@ -13,29 +15,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from edge_mtl import opencv
-from edge_mtl.errors import EdgeMtlError
+from edge_mtl.errors import BuildError, EdgeMtlError
+from edge_mtl.files import write_atomic
 
 if TYPE_CHECKING:
-    from mtl.datasets.nyuv2.check import Report
+    from mtl.datasets.report import Check, Report
 
 _PROBLEMS_SHOWN = 8
 _COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
+_OWN = "dataset.toml"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, check, print; the exit code."""
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout, allow_abbrev=False)
-    parser.add_argument("folder", type=Path, help="with train/ and val/, each of image/, label/, depth/, normal/")
+    parser.add_argument(
+        "folder", type=Path, help="with dataset.toml; or NYUv2's: train/ and val/ of image/, label/, depth/, normal/"
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="draw frames with their labels, to be looked at")
+    parser.add_argument("--frames", type=int, default=12, help="frames on the sheet (default: %(default)s)")
     asked = parser.parse_args(arguments)
+    if asked.frames < 1:
+        parser.error(f"--frames should be 1 or more, found {asked.frames}")
     try:
         opencv.require()
         report = _inspect(asked.folder)
+        if asked.sheet is not None:
+            _write_sheet(asked.folder, asked.sheet, asked.frames)
     except EdgeMtlError as error:
         print(f"validate_dataset: {error}", file=sys.stderr)
         return error.exit_code
@@ -45,16 +58,22 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps(report.as_dict(), indent=1))
     else:
         show(report, Console(width=None if sys.stdout.isatty() else 140))
+        if asked.sheet is not None:
+            print(f"sheet: {asked.sheet}")
     return 0 if report.fine else 1
 
 
 def show(report: Report, console: Console) -> None:
-    """The report as a table, and the first problems of each check."""
-    table = Table("check", "", "found", title=report.folder)
+    """The report as a table, how often classes occur, and the first problems of each check."""
+    table = Table("check", "", "found", title=escape(report.folder))
     for check in report.checks:
         colour = _COLOURS[check.status]
-        table.add_row(check.name, f"[{colour}]{check.status}[/]", check.found + (f"\n{check.note}" if check.note else ""))
+        found = escape(check.found + (f"\n{check.note}" if check.note else ""))
+        table.add_row(check.name, f"[{colour}]{check.status}[/]", found)
     console.print(table)
+    for check in report.checks:
+        if check.details.get("classes"):
+            console.print(_classes(check))
     for check in report.checks:
         for problem in check.problems[:_PROBLEMS_SHOWN]:
             console.print(f"{check.name}: {problem}", style="red", highlight=False, markup=False, soft_wrap=True)
@@ -62,9 +81,20 @@ def show(report: Report, console: Console) -> None:
             console.print(f"{check.name}: and {len(check.problems) - _PROBLEMS_SHOWN} more (--json lists all)", style="red")
 
 
-def _inspect(folder: Path) -> Report:
-    from mtl.datasets.nyuv2.check import inspect
+def _classes(check: Check) -> Table:
+    """Of every class, its share of the labelled pixels and the frames that it is in, by split."""
+    classes = check.details["classes"]
+    splits = list(next(iter(classes.values())))
+    table = Table("class", title=f"{check.name}: share of the labelled pixels, and frames")
+    for split in splits:
+        table.add_column(split, justify="right")
+    for name, by_split in classes.items():
+        cells = (f"{by_split[split]['share']:.2%}  {by_split[split]['frames']:5d}" for split in splits)
+        table.add_row(escape(name), *cells)
+    return table
 
+
+def _inspect(folder: Path) -> Report:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("files"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("files")
@@ -72,7 +102,24 @@ def _inspect(folder: Path) -> Report:
         def advance(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total)
 
+        if (folder / _OWN).exists():
+            from mtl.datasets.folder.check import inspect as inspect_folder
+
+            return inspect_folder(folder, progress=advance)
+        from mtl.datasets.nyuv2.check import inspect
+
         return inspect(folder, progress=advance)
+
+
+def _write_sheet(folder: Path, path: Path, frames: int) -> None:
+    if not (folder / _OWN).exists():
+        raise BuildError(f"--sheet draws a folder that has {_OWN}; {folder} has none (docs/guides/own-data.md)")
+    from mtl.datasets.folder.contact_sheet import contact_sheet_png
+
+    try:
+        write_atomic(path, contact_sheet_png(folder, frames=frames))
+    except OSError as exc:
+        raise BuildError(f"{path} could not be written ({exc.strerror or exc}). Choose another --sheet FILE.png") from exc
 
 
 if __name__ == "__main__":

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
@@ -26,48 +24,13 @@ from mtl.datasets.nyuv2.layout import (
     missing_message,
     read_description,
 )
+from mtl.datasets.report import Check, Progress, Report
 
 __all__ = ["Check", "Report", "inspect"]
 
 Array = np.ndarray
-Status = Literal["ok", "note", "problem"]
-Progress = Callable[[str, int, int], None]
-"""(what, files done, files in all)."""
-
 _FEWEST_UNIT = 0.999
 _UNIT_TOLERANCE = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line of a report; `problems` are sentences that name files."""
-
-    name: str
-    found: str
-    problems: tuple[str, ...] = ()
-    note: str = ""
-
-    @property
-    def status(self) -> Status:
-        return "problem" if self.problems else "note" if self.note else "ok"
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Every check of a folder."""
-
-    folder: str
-    checks: tuple[Check, ...]
-
-    @property
-    def fine(self) -> bool:
-        """Whether nothing is a problem."""
-        return not any(check.problems for check in self.checks)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        checks = [{**asdict(check), "status": check.status} for check in self.checks]
-        return {"folder": self.folder, "fine": self.fine, "checks": checks}
 
 
 @dataclass(slots=True)
