@@ -17,13 +17,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
+from torch import Tensor
 
 from edge_mtl.bundle import WEIGHTS, Bundle
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
+from edge_mtl.tasks import describe_tasks
 
-__all__ = ["CheckpointError", "load_state", "load_weights", "save_state", "save_weights", "start_from"]
+__all__ = ["CheckpointError", "load_state", "load_weights", "save_state", "save_weights"]
 
 STATE_VERSION = 1
 
@@ -46,11 +47,18 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[st
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights and metadata of a checkpoint, or of a bundle, given as its folder.
 
+    A bundle before 0.2 holds its weights in a graph alone: there they are read back, see `mtl.graph_weights`.
+
     Raises:
         CheckpointError: missing, no safetensors, or not written by this package.
-        BundleError: a folder that is not a bundle, or one without weights.
+        BundleError: a folder that is not a bundle, or one whose weights cannot be read back.
     """
-    payload = Bundle.open(path).read(WEIGHTS) if path.is_dir() else _read(path)
+    bundle = Bundle.open(path) if path.is_dir() else None
+    if bundle is not None and not bundle.has(WEIGHTS):
+        from mtl.graph_weights import read_back  # with onnx and a runtime: whatever has its weights does without
+
+        return read_back(bundle)
+    payload = _read(path) if bundle is None else bundle.read(WEIGHTS)
     try:
         weights = load_tensors(payload)
         header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
@@ -61,47 +69,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ) from exc
     if not isinstance(metadata, dict):
         raise CheckpointError(f"{path} holds no description of its model. Give runs/<name>/best.safetensors")
-    return weights, metadata
-
-
-def start_from(model: nn.Module, path: Path, *, part: str = "", meaning: Mapping[str, str] | None = None) -> None:
-    """Copy a checkpoint's weights into `model`, to train on from there.
-
-    Args:
-        path: the checkpoint, or the folder of a bundle.
-        part: name of a module: only its weights are copied, the rest of both networks may differ; empty for all.
-        meaning: settings of the model that no shape shows but that the weights were learnt with: the input's
-            normalisation, what an output says. Where the checkpoint tells them they have to be these.
-    Raises:
-        CheckpointError, BundleError: as `load_weights`.
-        CheckpointError: weights of another network; the message names the first that differs.
-    """
-    start = f"{part}." if part else ""
-    loaded, metadata = load_weights(path)
-    _check_meaning(path, metadata, meaning or {})
-    weights = {name: value for name, value in loaded.items() if name.startswith(start)}
-    own = {name: tuple(value.shape) for name, value in model.state_dict().items() if name.startswith(start)}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    if not own:
-        raise CheckpointError(f"this network has no part {part!r} that {path} could be copied into")
-    for name in [*own, *(name for name in found if name not in own)]:
-        if own.get(name) != found.get(name):
-            raise CheckpointError(
-                f"{path} is of another network: {name} should be {_shape(own.get(name))}, found {_shape(found.get(name))}. "
-                "Train with the [model] settings in its run's config.json, or without model.init"
-            )
-    model.load_state_dict(weights, strict=not part)
-
-
-def _check_meaning(path: Path, metadata: Mapping[str, Any], meaning: Mapping[str, str]) -> None:
-    config = metadata.get("config")
-    described = config.get("model") if isinstance(config, Mapping) else None
-    for name, wanted in meaning.items():
-        found = described.get(name, wanted) if isinstance(described, Mapping) else wanted
-        if found != wanted:
-            raise CheckpointError(
-                f"{path} was trained with model.{name} {found!r}, and this run has {wanted!r}. Give --model.{name} {found}"
-            )
+    return weights, metadata if bundle is None else {**metadata, "tasks": describe_tasks(bundle.manifest.tasks)}
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -133,10 +101,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as exc:
         raise CheckpointError(f"{path} cannot be read ({exc.strerror}). Checkpoints are in runs/<name>/") from exc
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "absent" if shape is None else "x".join(map(str, shape)) or "a number"
 
 
 def _first_line(exc: Exception) -> str:

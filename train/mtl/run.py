@@ -19,13 +19,14 @@ from rich.console import Console
 
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import sweep_temporaries, write_atomic
-from mtl.checkpoint import CheckpointError, load_state, save_state, start_from
+from mtl.checkpoint import CheckpointError, load_state, save_state
 from mtl.clock import Clock
 from mtl.config import describe
 from mtl.datasets.frame import Batch, FrameSource
 from mtl.datasets.loader import BatchPlan, batches
 from mtl.datasets.sources import held_out_frames, train_frames
 from mtl.evaluator import BEST, LAST, Evaluator
+from mtl.fine_tuning import start_from
 from mtl.interrupts import deferred_stop
 from mtl.loop import StepReport, Training
 from mtl.losses import MultiTaskLoss
@@ -88,6 +89,7 @@ class Run:
         self._state = parallel.first_then_others(lambda: self._open_folder(resume))
         self._clock = Clock()
         self._coming: Iterator[Batch] | None = None
+        self._remarks: dict[str, str] = {}
 
     def train(self) -> Path:
         """Train to the end.
@@ -125,7 +127,9 @@ class Run:
         if self._state is not None:
             self._console.print(f"resumed at step {training.step} of {settings.steps}")
         parameters = sum(parameter.numel() for parameter in training.model.parameters())
-        about = {"threads": torch.get_num_threads(), "device": device.type, "processes": parallel.world}
+        about: dict[str, Any] = {"threads": torch.get_num_threads(), "device": device.type, "processes": parallel.world}
+        if self._remarks:
+            about["not_taken"] = self._remarks
         journal.write("start", step=training.step, parameters=parameters, **about)
         with StepProgress(self._console, steps=settings.steps, done=training.step) as progress:
             if settings.qat.enabled and training.step == 0:  # the calibrated network is the one to beat
@@ -172,7 +176,9 @@ class Run:
         settings = self.settings
         model = model_from(settings, pretrained=self._state is None and not settings.model.init)
         if self._state is None and settings.model.init:
-            start_from(model, Path(settings.model.init), **_taken(settings.model))
+            self._remarks = start_from(model, Path(settings.model.init), **_taken(settings.model))
+            for task, remark in self._remarks.items():
+                self._console.print(f"model.init: {task} {remark}", highlight=False)
         return model
 
     def _qat_network(self) -> QatNetwork:

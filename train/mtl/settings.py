@@ -49,7 +49,7 @@ class ModelSettings:
             read padding at the run's largest size).
         pretrained: "imagenet" downloads timm's weights of the backbone, a path reads them from a local file.
         init: a checkpoint of this package (runs/<name>/best.safetensors), or the folder of a bundle, to start from:
-            fine-tuning.
+            fine-tuning. Heads for other classes or new tasks start fresh, see `mtl.fine_tuning`.
         init_part: "all" of its weights, or those of its "backbone" only, for another decoder or other tasks; the backbone
             has to be the same, and shared in full.
         output_stride: 8 or 16 dilates a CNN's last stages (the study's ResNet: 8), 0 leaves them.

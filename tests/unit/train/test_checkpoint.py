@@ -9,15 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from mtl.bundling import load_trained
-from mtl.checkpoint import CheckpointError, load_state, load_weights, save_state, save_weights, start_from
+from mtl.checkpoint import CheckpointError, load_state, load_weights, save_state, save_weights
 from mtl.config import as_written, describe
 from mtl.models.configured import model_from
 from mtl.resume import check_same_settings
 from mtl.settings import ModelSettings, RunSettings, Stage
 
 from edge_mtl.bundle import DEMO_BUNDLE
-from edge_mtl.errors import BundleError
-from tests.bundles import make_bundle
 
 pytestmark = pytest.mark.training
 
@@ -131,32 +129,3 @@ class TestBundleAsCheckpoint:
         assert sum(parameter.numel() for parameter in found.model.parameters()) == 3_500_657
         weights, _ = load_weights(DEMO_BUNDLE)
         assert all(torch.equal(weights[name], value) for name, value in found.model.state_dict().items())
-
-    def test_training_starts_from_a_bundle_of_the_same_network(self) -> None:
-        model = load_trained(DEMO_BUNDLE).model
-        before = {name: value.clone() for name, value in model.state_dict().items()}
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.zero_()
-        start_from(model, DEMO_BUNDLE, meaning={"normalisation": "none", "depth_output": "log"})
-        assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-
-    def test_another_network_is_refused_and_may_take_the_backbone(self) -> None:
-        settings = RunSettings(stages=(Stage(height=32, width=64, steps=1),), model=ModelSettings(tasks=("depth",), width=32))
-        model = model_from(settings)
-        with pytest.raises(CheckpointError, match="is of another network"):
-            start_from(model, DEMO_BUNDLE)
-        with pytest.raises(CheckpointError, match=r"model\.normalisation 'none'"):
-            start_from(model, DEMO_BUNDLE, part="backbone", meaning={"normalisation": "imagenet"})
-        start_from(model, DEMO_BUNDLE, part="backbone", meaning={"normalisation": "none"})
-        weights, _ = load_weights(DEMO_BUNDLE)
-        taken = {name: value for name, value in model.state_dict().items() if name.startswith("backbone.")}
-        assert taken
-        assert all(torch.equal(weights[name], value) for name, value in taken.items())
-
-    def test_a_bundle_without_weights_says_what_to_do(self, tmp_path: Path) -> None:
-        bundle = make_bundle(tmp_path / "old", whole=True)
-        with pytest.raises(BundleError, match=r"has no weights\.safetensors.*Export the bundle again"):
-            load_weights(bundle.path)
-        with pytest.raises(BundleError, match="no manifest"):
-            load_weights(tmp_path)

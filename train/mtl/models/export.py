@@ -29,7 +29,7 @@ from mtl.models.model import MultiTaskModel
 from mtl.models.placement import GraphPlacement, HostPlacement, Placement, PlainModel
 from mtl.models.pooling import fix_adaptive_pools
 
-__all__ = ["LEAST_LABEL_AGREEMENT", "OPSET", "PARITY_TOLERANCE", "export_deploy", "export_plain"]
+__all__ = ["LEAST_LABEL_AGREEMENT", "OPSET", "PARITY_TOLERANCE", "check_parity", "export_deploy", "export_plain"]
 
 OPSET = 20
 """First with native GELU; LayerNormalization is native since 17."""
@@ -108,7 +108,7 @@ def _export(
     except Exception as exc:
         raise BuildError(f"the graph for {path.name} is not valid ONNX: {exc}") from exc
     payload = proto.SerializeToString()
-    _check_parity(payload, placed, example, path.name)
+    check_parity(payload, placed, example, path.name)
     write_atomic(path, payload)
 
 
@@ -130,7 +130,15 @@ def _to_onnx(placed: HostPlacement | GraphPlacement, example: Tensor) -> Any:
             return onnx.load_from_string(stream.getvalue())
 
 
-def _check_parity(payload: bytes, placed: HostPlacement | GraphPlacement, example: Tensor, name: str) -> None:
+def check_parity(payload: bytes, placed: HostPlacement | GraphPlacement, example: Tensor, name: str) -> None:
+    """Compare a graph in ONNX Runtime with torch.
+
+    Args:
+        example: what both are given.
+        name: of the graph, for messages.
+    Raises:
+        BuildError: an output of another form, or further off than `PARITY_TOLERANCE` and `LEAST_LABEL_AGREEMENT` allow.
+    """
     with contextlib.closing(open_backend(REFERENCE_RUNTIME, payload)) as backend:
         outputs = backend.run({"image": example.numpy()})
     found = [outputs[output] for output in placed.output_names]

@@ -21,8 +21,9 @@ from edge_mtl.quantization.placement import place
 from edge_mtl.quantization.quantize import calibrate, equalized
 from edge_mtl.quantization.recipes import CrossLayerEqualization, Recipe, Target, load_recipe, recipe_for
 from mtl.bundle_frames import network_image, spread
-from mtl.checkpoint import start_from
+from mtl.checkpoint import CheckpointError
 from mtl.datasets.sources import train_frames
+from mtl.fine_tuning import start_from
 from mtl.models.configured import model_from
 from mtl.models.export import export_deploy
 from mtl.models.model import MultiTaskModel
@@ -49,7 +50,12 @@ def prepared_network(settings: RunSettings) -> QatNetwork:
         BackendUnavailable: onnx or ONNX Runtime is missing.
     """
     model = model_from(settings, pretrained=False)
-    start_from(model, Path(settings.model.init))
+    remarks = start_from(model, Path(settings.model.init))
+    for task, remark in remarks.items():
+        raise CheckpointError(
+            f"{settings.model.init} is of other tasks: {task} {remark}. Fine-tuning for integers starts from a network that is "
+            "trained: train one for these tasks first, or give --model.tasks those of the checkpoint"
+        )
     stage = settings.stages[-1]
     size = (stage.height, stage.width)
     frames = train_frames(settings.data, stage).open(workers=settings.data.workers, progress=True)

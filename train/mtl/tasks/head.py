@@ -125,6 +125,11 @@ class Head(ABC, Generic[S, R]):
     def imported(self, spec: S, outputs: Sequence[Tensor]) -> Any:
         """The answer from what `exported` gave for placement "host"."""
 
+    def difference(self, spec: S, before: S) -> str | None:
+        """Why a last layer that was trained for `before`, of this kind, does not serve `spec`; None where it does."""
+        here, there = self.channels(spec), self.channels(before)
+        return None if here == there else f"{here} channels here, {there} there"
+
     # ---- data
 
     @abstractmethod

@@ -41,6 +41,12 @@ class LabelsHead(DenseHead[LabelsSpec, LabelMap]):
     def channels(self, spec: LabelsSpec) -> int:
         return len(spec.classes)
 
+    def difference(self, spec: LabelsSpec, before: LabelsSpec) -> str | None:
+        if len(spec.classes) != len(before.classes):
+            return f"{len(spec.classes)} classes here, {len(before.classes)} there"
+        other = next(((a, b) for a, b in zip(spec.classes, before.classes, strict=True) if a != b), None)
+        return None if other is None else f"its classes have other names, such as {other[0]} here, {other[1]} there"
+
     def finished(self, full: Tensor) -> Tensor:
         return full.argmax(dim=1).to(torch.uint8)
 
