@@ -50,7 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
         specs = {name: spec for source in opened.values() for name, spec in source.tasks.items()}
         _report(metrics, single, records, specs, split=asked.split, console=console)
         if asked.out is not None:
-            _write_report(asked, {**{f"single: {name}": one for name, one in single.items()}, **metrics}, records, console)
+            every = {**{f"single: {name}": one for name, one in single.items()}, **metrics}
+            _write_report(asked, every, records, specs, console)
         if asked.save is not None or asked.json:
             numbers = {"metrics": metrics, "single": single, "recorded_on_validation": records}
             models = list(map(str, asked.models))
@@ -132,6 +133,8 @@ def _report(
     from mtl.study.delta import delta_m
     from mtl.tasks.columns import one_metric
 
+    from edge_mtl.tasks import remarks
+
     baseline: dict[str, float] = {}
     for one in single.values():
         baseline.update({key: value for key, value in one.items() if value is not None})
@@ -139,23 +142,31 @@ def _report(
         one[DELTA_M] = delta_m({key: value for key, value in one.items() if value is not None}, baseline, by=one_metric(specs))
     rows = {**{f"single: {name}": one for name, one in single.items()}, **metrics}
     console.print(study_table(rows, title=f"{split} frames"))
+    for remark in remarks(specs):
+        console.print(remark, markup=False, highlight=False)
     if records:
         console.print(study_table(records, title="validation frames, as the runs recorded them"))
 
 
 def _write_report(
-    asked: argparse.Namespace, metrics: Mapping[str, Metrics], records: Mapping[str, Metrics], console: Console
+    asked: argparse.Namespace,
+    metrics: Mapping[str, Metrics],
+    records: Mapping[str, Metrics],
+    specs: Specs,
+    console: Console,
 ) -> None:
     from mtl.study.cosines import cosines_of
     from mtl.study.evaluation import evaluation_document
     from mtl.study.records import read_records
     from mtl.study.report import write_files
 
+    from edge_mtl.tasks import remarks
+
     named = _names(asked.models)
     runs = {named[path]: read_records(path) for path in asked.models if path.is_dir()}
     cosines = {name: cosines_of([one]) for name, one in runs.items() if one.validations or one.cosines}
     command = ["python", *sys.argv]
-    document = evaluation_document(metrics, records, cosines, split=asked.split, command=command)
+    document = evaluation_document(metrics, records, cosines, split=asked.split, command=command, remarks=remarks(specs))
     found = {name: [asdict(pair) for pair in pairs] for name, pairs in cosines.items()}
     numbers = {"split": asked.split, "metrics": metrics, "recorded_on_validation": records, "cosines": found}
     for path in write_files(asked.out, document, numbers=numbers):

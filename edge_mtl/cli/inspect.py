@@ -10,7 +10,7 @@ from rich.table import Table
 from edge_mtl.cli.application import app
 from edge_mtl.cli.arguments import BundleArgument, JsonOption, QuietOption, block
 from edge_mtl.cli.terminal import Terminal, table
-from edge_mtl.tasks import describe_tasks
+from edge_mtl.tasks import describe_tasks, remarks
 
 if TYPE_CHECKING:
     from edge_mtl.bundle import Bundle
@@ -109,6 +109,8 @@ def _overview(bundle: Bundle) -> Table:
         result.add_row(
             task, f"{len(classes)} classes: {', '.join(classes)}" if isinstance(classes, list) else _text(description)
         )
+    for remark in remarks(manifest.tasks):
+        result.add_row("measures", remark)
     result.add_row("input", f"{manifest.input.height}x{manifest.input.width} pixels, {manifest.input.channels}")
     result.add_row("canonical camera", "fx {:.1f}, fy {:.1f}, cx {:.1f}, cy {:.1f}".format(*manifest.canonical_intrinsics))
     result.add_row(

@@ -141,6 +141,8 @@ def show(terminal: Terminal, name: str, found: Verification) -> None:
         terminal.show(f"{graph}: {state}. {'; '.join(map(_check, verdict.checks)) or 'nothing to compare'}")
     for graph, why in found.failed.items():
         terminal.show(f"{graph}: could not be run. {why}")
+    for remark in found.card["measured"].get("remarks", ()):
+        terminal.show(remark)
     if not found.verdicts and not found.failed:
         terminal.show("There is nothing to verify but FP32: the bundle has neither engines here nor calibration frames.")
     if found.sqnr:

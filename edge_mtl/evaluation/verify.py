@@ -33,6 +33,7 @@ from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.quantization.learned import int8_graph, int8_recipe
 from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, calibrate, insert_qdq, portable_bits
 from edge_mtl.quantization.recipes import Recipe
+from edge_mtl.tasks import remarks
 
 __all__ = [
     "REFERENCE",
@@ -199,6 +200,8 @@ def verify_graphs(
         "device": device,
         "frames": {"source": chosen.source, "count": len(chosen), "digest": chosen.digest(), "labelled": labelled},
     }
+    if said := remarks(bundle.manifest.tasks):
+        measured["remarks"] = list(said)
     card = describe(
         scores,
         verdicts,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 from edge_mtl.backends import QdqStyle, style_of
@@ -80,9 +81,10 @@ def _layers(index: GraphIndex, recipe: Recipe, style: QdqStyle) -> list[Any]:
     kinds = [kind for kind in placement.op_types if kind in style.op_types]
     layers = [node for node in index.nodes if is_layer(node, index, kinds)]
     floating: set[str] = set()
-    for output, count in placement.float_tail.items():
-        if output in index.outputs:
-            floating |= index.layers_before(output, count, layers)
+    for output in index.outputs:
+        counts = [count for pattern, count in placement.float_tail.items() if fnmatchcase(output, pattern)]
+        if counts:
+            floating |= index.layers_before(output, counts[-1], layers)
     patterns = [re.compile(pattern) for pattern in placement.exclude]
     found = []
     for node in layers:

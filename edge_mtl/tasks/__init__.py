@@ -47,6 +47,7 @@ __all__ = [
     "ordered",
     "read_tasks",
     "register",
+    "remarks",
     "scoped",
     "truth_endings",
 ]
@@ -142,6 +143,11 @@ def headlines(*reports: Mapping[str, float]) -> dict[str, Measure]:
     every = {key: measure for report in reports for key in report if (measure := measure_of(key)) is not None}
     shown = [measure for kind in KINDS.values() for measure in (*kind.measures, *kind.agreements) if measure.headline]
     return {key: measure for measure in shown for key, found in every.items() if found is measure}
+
+
+def remarks(specs: Specs) -> tuple[str, ...]:
+    """What a reader of the measures of several tasks should know, in sentences: see `Kind.remarks`."""
+    return tuple(remark for spec in specs.values() for remark in kind_of(spec).remarks(spec))
 
 
 def truth_endings(specs: Specs) -> tuple[str, ...]:

@@ -227,6 +227,10 @@ class Kind(ABC, Generic[S, R]):
     def agreement(self, spec: S, found: R, reference: R) -> dict[str, float]:
         """How far two results of one frame agree, by the names of `agreements`."""
 
+    def remarks(self, spec: S) -> tuple[str, ...]:
+        """What a reader of its measures should know, in sentences: what they leave out, for example."""
+        return ()
+
     # ---- truth beside labelled frames
 
     def truth_endings(self, spec: S) -> tuple[str, ...]:

@@ -65,8 +65,7 @@ class LabelMetric:
 
     def class_iou(self) -> Array:
         """(classes,) float64 intersection over union; NaN for a class neither predicted nor present."""
-        hit = np.diag(self._counts).astype(np.float64)
-        union = self._counts.sum(axis=1) + self._counts[:, : self.classes].sum(axis=0) - hit
+        hit, union = self.statistics()
         return np.divide(hit, union, out=np.full(self.classes, np.nan), where=union > 0)
 
     def compute(self) -> dict[str, float]:
@@ -81,8 +80,12 @@ class LabelMetric:
         }
 
     def statistics(self) -> tuple[Array, Array]:
-        """The confusion, and of every true class the pixels for which no class was given: (C, C) and (C,) int64."""
-        return self.confusion, self._counts[:, self.classes].copy()
+        """Of every class, the pixels that are right and those that truth or answer give to it: intersection and union.
+
+        (C,) int64 each: they are kept for every frame, where confusion matrices of 255 classes would take half a megabyte.
+        """
+        hit = np.diag(self._counts).copy()
+        return hit, self._counts.sum(axis=1) + self._counts[:, : self.classes].sum(axis=0) - hit
 
     def details(self) -> dict[str, Any]:
         """class_iou by name, of classes that occur or are predicted; ece where there was a confidence."""
@@ -99,12 +102,9 @@ class LabelMetric:
 
 def resampled(statistics: Sequence[tuple[Array, Array]], weights: Array, ignored: Sequence[int]) -> Array:
     """(R,) mean IoU of R draws of F frames: `statistics` as `LabelMetric.statistics`, `weights` (R, F)."""
-    counts = np.stack([confusion for confusion, _ in statistics]).astype(np.float64)
-    lost = np.stack([elsewhere for _, elsewhere in statistics]).astype(np.float64)
+    hits, unions = (np.stack(counts).astype(np.float64) for counts in zip(*statistics, strict=True))
     with np.errstate(invalid="ignore", divide="ignore"):
-        drawn = np.tensordot(weights, counts, axes=1)
-        hit = np.diagonal(drawn, axis1=1, axis2=2)
-        union = drawn.sum(axis=1) + drawn.sum(axis=2) + weights @ lost - hit
+        hit, union = weights @ hits, weights @ unions
         iou = np.where(union > 0, hit / union, np.nan)
         iou[:, list(ignored)] = np.nan
         seen = np.isfinite(iou)

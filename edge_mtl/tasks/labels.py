@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import colorsys
 import json
 import math
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,6 +15,7 @@ from edge_mtl.image import VOID
 from edge_mtl.tasks.kind import BudgetItem, ClassTopic, DenseKind, Measure, Once, Result, TaskSpec, Topic, TruthFiles
 from edge_mtl.tasks.label_metric import LabelMetric, resampled
 from edge_mtl.tasks.nyu13 import NYU13_CLASSES, NYU13_PALETTE
+from edge_mtl.tasks.palette import generated_palette
 
 if TYPE_CHECKING:
     from edge_mtl.image.buffer_pool import BufferPool
@@ -26,7 +26,12 @@ __all__ = ["LabelMap", "Labels", "LabelsSpec", "confidence_bytes", "generated_pa
 
 Array = np.ndarray
 Colour = tuple[int, int, int]
-_GOLDEN_RATIO = 0.618033988749895
+_FEWEST, _MOST = 2, VOID
+"""How many classes a task may have: one byte a pixel, of which 255 is void."""
+_UNWRITTEN = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's control characters, halves of characters and line ends: not what a name is made of."""
+_LEGEND_MOST = 24
+"""Classes that a legend names; the others are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +54,6 @@ class LabelsSpec(TaskSpec):
         if self.colours:
             return np.array(self.colours, np.uint8)
         return NYU13_PALETTE if self.classes == NYU13_CLASSES else generated_palette(len(self.classes))
-
-
-@lru_cache(maxsize=16)
-def generated_palette(count: int) -> Array:
-    """(count, 3) uint8 RGB: hues a golden ratio apart, so that a class keeps its colour however many follow. Read-only."""
-    hues = [(index * _GOLDEN_RATIO) % 1.0 for index in range(count)]
-    tones = [(0.65 + 0.3 * (index % 2), 0.95 - 0.2 * (index % 3)) for index in range(count)]
-    rgb = [colorsys.hsv_to_rgb(hue, saturation, value) for hue, (saturation, value) in zip(hues, tones, strict=True)]
-    palette = np.round(np.array(rgb) * 255.0).astype(np.uint8)
-    palette.setflags(write=False)
-    return palette
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,13 +125,13 @@ class Labels(DenseKind[LabelsSpec, LabelMap]):
 
     def spec(self, name: str, entry: Mapping[str, Any]) -> LabelsSpec:
         classes = entry.get("classes", list(NYU13_CLASSES))
-        if not isinstance(classes, list) or not 0 < len(classes) <= VOID or not all(isinstance(one, str) for one in classes):
-            raise ValueError(f"classes of {name} should be a list of 1 to {VOID} names; found {_short(classes)}")
+        _check_classes(name, classes)
         if entry.get("void", VOID) != VOID:
             raise ValueError(f"void of {name} should be {VOID}; found {_short(entry['void'])}")
         left_out = entry.get("ignore_in_mean", [])
-        if not isinstance(left_out, list) or not set(map(str, left_out)) <= set(classes):
-            raise ValueError(f"ignore_in_mean of {name} should name some of its classes; found {_short(left_out)}")
+        if not isinstance(left_out, list) or not set(map(str, left_out)) < set(classes):
+            wanted = "some of its classes, not all of them"
+            raise ValueError(f"ignore_in_mean of {name} should name {wanted}; found {_short(left_out)}")
         ignored = tuple(index for index, one in enumerate(classes) if one in left_out)
         return LabelsSpec(name, self.name, tuple(classes), _colours(name, entry.get("colours"), len(classes)), ignored)
 
@@ -238,6 +232,11 @@ class Labels(DenseKind[LabelsSpec, LabelMap]):
 
         return colour_labels(np.ascontiguousarray(result.labels), palette=spec.palette)
 
+    def remarks(self, spec: LabelsSpec) -> tuple[str, ...]:
+        if not spec.ignored:
+            return ()
+        return (f"The mean IoU of {spec.name} leaves out: {', '.join(spec.classes[index] for index in spec.ignored)}.",)
+
     def words(self, spec: LabelsSpec) -> str:
         return f"{len(spec.classes)} classes" if spec.name == "segmentation" else f"{spec.name} ({len(spec.classes)} classes)"
 
@@ -251,9 +250,14 @@ class Labels(DenseKind[LabelsSpec, LabelMap]):
         return "classes that differ", differs
 
     def legend(self, spec: LabelsSpec, result: LabelMap) -> tuple[tuple[str, Colour], ...]:
-        present = [int(index) for index in np.unique(result.labels) if index < len(spec.classes)]
+        """The classes that occur, by index; of more than 24 those with the most pixels, and how many more there are."""
+        counts = np.bincount(result.labels.ravel(), minlength=VOID + 1)[: len(spec.classes)]
+        present = np.flatnonzero(counts)
+        named = np.sort(present[np.argsort(-counts[present], kind="stable")[:_LEGEND_MOST]])
         palette = spec.palette
-        return tuple((spec.classes[index], (int(c[0]), int(c[1]), int(c[2]))) for index in present for c in (palette[index],))
+        entries = [(spec.classes[index], (int(c[0]), int(c[1]), int(c[2]))) for index in named for c in (palette[index],)]
+        hidden = len(present) - len(named)
+        return (*entries, (f"and {hidden} more", (0, 0, 0))) if hidden else tuple(entries)
 
     def summary(self, spec: LabelsSpec, result: LabelMap) -> dict[str, Any]:
         """shares: of the pixels of each class that occurs, 0..1."""
@@ -327,6 +331,21 @@ def _confidence(logits: Array, area: MapArea, pool: BufferPool) -> Array:
         cv2.add(total, share, dst=total)
     cv2.divide(1.0, total, dst=total)
     return total
+
+
+def _check_classes(task: str, found: Any) -> None:
+    wanted = f"classes of {task} should be a list of {_FEWEST} to {_MOST} names"
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise ValueError(f"{wanted}; found {_short(found)}")
+    if not _FEWEST <= len(found) <= _MOST:
+        raise ValueError(f"{wanted}; found {len(found)}")
+    for index, one in enumerate(found):
+        if not one.strip():
+            raise ValueError(f"{wanted}, none of them empty; found {one!r} at index {index}")
+        if any(unicodedata.category(character) in _UNWRITTEN for character in one):
+            raise ValueError(f"{wanted} without control characters; found {one!r} at index {index}")
+        if one in found[:index]:
+            raise ValueError(f"{wanted}, each once; found {one!r} at indices {found.index(one)} and {index}")
 
 
 def _colours(task: str, given: Any, classes: int) -> tuple[Colour, ...]:

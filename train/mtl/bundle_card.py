@@ -19,6 +19,7 @@ from rich.progress import Progress
 
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.evaluation.metrics import TaskMetrics
+from edge_mtl.tasks import remarks
 from mtl.config import as_written, config_sha256, describe, load_config, parse_config
 from mtl.datasets.frame import FrameSource
 from mtl.datasets.sources import data_set
@@ -65,6 +66,8 @@ def measure(predict: Predictor, test: FrameSource, trained: Trained, console: Co
             bar.advance(task)
     values = metrics.compute()
     console.print(metrics_table({name: values}, title=f"{len(test)} held-out frames at {trained.size[0]}x{trained.size[1]}"))
+    for remark in remarks(trained.model.specs):
+        console.print(remark, markup=False, highlight=False)
     card: dict[str, Any] = {key: round(value, 6) for key, value in values.items() if math.isfinite(value)}
     return card | {key: _rounded(value) for key, value in metrics.details().items()}
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 
-from edge_mtl.tasks import describe_tasks
+from edge_mtl.tasks import describe_tasks, remarks
 from mtl.checkpoint import load_weights, save_weights
 from mtl.config import describe
 from mtl.datasets.frame import Frame, FrameSource
@@ -125,6 +125,8 @@ class Evaluator:
             rows[name] = self._measured(model, frames, size)
             self._journal.write("test", step=step, weights=name, trained=description["step"], size=list(size), **rows[name])
         self._console.print(metrics_table(rows, title=f"{len(frames)} test frames at {size[0]}x{size[1]}"))
+        for remark in remarks(model.specs):
+            self._console.print(remark, markup=False, highlight=False)
 
     def _measured(self, model: MultiTaskModel, frames: FrameSource, size: tuple[int, int]) -> dict[str, float]:
         settings = self._settings

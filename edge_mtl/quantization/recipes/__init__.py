@@ -50,7 +50,7 @@ LayerPrecision = Literal["", "int8", "float"]
 
 _QUANTIZABLE = ("Conv", "Gemm", "MatMul")
 _ELEMENT_WISE = ("Add", "Concat", "Gelu", "Relu", "Resize")
-_FLOAT_TAIL: Mapping[str, int] = {"segmentation_logits": 1, "depth_quarter": 1, "normals_quarter": 1}
+_FLOAT_TAIL: Mapping[str, int] = {"*_logits": 1, "*_quarter": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,8 @@ class Placement:
         element_wise: operators that run in INT8 where all their inputs are integers.
         products: whether attention's products of two activations run in INT8 too (TensorRT only).
         exclude: regular expressions; a layer stays float if one matches the start of its node's name.
-        float_tail: by output name, how many of the last layers before it stay float.
+        float_tail: by glob over names of outputs, how many of the last layers before them stay float; of several globs that
+            match an output, the last one counts.
     """
 
     op_types: tuple[str, ...] = _QUANTIZABLE

@@ -20,7 +20,13 @@ Rows = Mapping[str, Mapping[str, float | None]]
 
 
 def evaluation_document(
-    measured: Rows, recorded: Rows, cosines: Mapping[str, Sequence[PairCosines]], *, split: str, command: Sequence[str]
+    measured: Rows,
+    recorded: Rows,
+    cosines: Mapping[str, Sequence[PairCosines]],
+    *,
+    split: str,
+    command: Sequence[str],
+    remarks: Sequence[str] = (),
 ) -> Document:
     """The report.
 
@@ -28,8 +34,9 @@ def evaluation_document(
         measured: metrics of every model on frames of `split`, by name; see `study_cells`.
         recorded: what runs measured on validation frames while they were trained.
         cosines: of each run, by name; empty where it sampled none.
+        remarks: what a reader of the measures should know, see `edge_mtl.tasks.remarks`.
     """
-    blocks: list[Block] = [_table(measured, f"{split} frames")]
+    blocks: list[Block] = [_table(measured, f"{split} frames"), *(Text(remark, small=True) for remark in remarks)]
     if recorded:
         blocks.append(_table(recorded, "validation frames, as the runs recorded them"))
     if cosines:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_mtl.files import write_atomic
-from edge_mtl.tasks import Specs
+from edge_mtl.tasks import Specs, remarks
 from mtl.study.answers import answer_all
 from mtl.study.comparison import Comparison
 from mtl.study.cosines import pair_cosines
@@ -73,7 +73,7 @@ def build_document(results: Results, *, latencies: Latencies | None, images: Fig
         blocks += [Heading(heading), Items(lines)] if lines else []
     blocks += [
         Heading("How to read the numbers"),
-        Items((_delta_m(results.tasks), *_METHOD)),
+        Items((_delta_m(results.tasks), *remarks(results.tasks), *_METHOD)),
         Heading("Repeat it"),
         Items((shlex.join(command),), code=True),
     ]
