@@ -58,7 +58,7 @@ def graphs(bundle: Bundle, frames: Path | None) -> dict[tuple[Target, int, str],
     calibration = load_calibration(bundle, frames, count=32, unreadable_share=0.05)
     source = int8_graph(bundle, own_frames=calibration.source == OWN_FRAMES)
     plan, cpu = replace(load_recipe(TENSORRT_INT8), targets=("tensorrt",)), load_recipe()
-    observed = observe_activations(source, calibration.frames, recipes=[plan, cpu])
+    observed = observe_activations(source, calibration.material, recipes=[plan, cpu])
     found = {}
     for target, bits, runtime in GRAPHS:
         recipe = plan if target == "tensorrt" else cpu

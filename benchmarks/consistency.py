@@ -54,7 +54,7 @@ def main() -> int:
     conditions = Conditions(threads=1)
     bundle = Bundle.open(asked.bundle)
     deploy, recipe = bundle.read(OPTIMIZED_ONNX), load_recipe()
-    frames = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0).frames
+    frames = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0).material
     int8 = insert_qdq(deploy, calibrate(deploy, frames, recipe=recipe, threads=1), recipe=recipe, target="onnxruntime")
     rooms = open_rooms(asked.rooms, "test", asked.count, (bundle.manifest.input.height, bundle.manifest.input.width))
     results = {}

@@ -138,7 +138,7 @@ def measure(bundle: Bundle, *, threads: int, rounds: int, runs: int) -> dict[str
     """Interleaved ratios, then profiles, of everything that this machine runs."""
     recipe, deploy = load_recipe(), bundle.read(OPTIMIZED_ONNX)
     images = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0)
-    calibrated = calibrate(deploy, images.frames, recipe=recipe, threads=threads)
+    calibrated = calibrate(deploy, images.material, recipe=recipe, threads=threads)
     planes = np.ascontiguousarray(next(evaluation_frames(bundle)).frame.transpose(2, 0, 1)[None]).astype(np.float32)
     graphs = [("onnxruntime", "fp32", deploy)]
     graphs.append(("onnxruntime", "int8", insert_qdq(deploy, calibrated, recipe=recipe, target="onnxruntime")))

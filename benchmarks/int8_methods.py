@@ -73,7 +73,7 @@ def measure_bundle(bundle: Bundle, frames: list[LabelledFrame], *, methods: tupl
     for equalise in (True, False):
         changed = {name: _equalised(recipe, equalise) for name, recipe in recipes.items()}
         begin = time.perf_counter()
-        observed = observe_activations(deploy, calibration.frames, recipes=list(changed.values()), threads=THREADS)
+        observed = observe_activations(deploy, calibration.material, recipes=list(changed.values()), threads=THREADS)
         seconds["equalise and observe" if equalise else "observe"] = round(time.perf_counter() - begin, 2)
         tried = [(name, target, recipes[name], True) for name, target in emissions] if equalise else []
         for activations, correct in itertools.product(methods, (False, True)):
@@ -101,7 +101,7 @@ def measure_bundle(bundle: Bundle, frames: list[LabelledFrame], *, methods: tupl
     return {
         "bundle": f"{bundle.name} revision {bundle.manifest.revision}",
         "frames": len(frames),
-        "calibration": {"count": len(calibration.frames), "source": calibration.source},
+        "calibration": {"count": len(calibration), "source": calibration.source},
         "seconds": seconds,
         "fp32": _metrics(reference),
         "rows": rows,

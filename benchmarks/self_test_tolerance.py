@@ -105,7 +105,7 @@ def measure(bundle: Bundle, rooms: Path, *, rooms_count: int, layers: int) -> di
 def integers(bundle: Bundle) -> dict[tuple[str, int], bytes]:
     """The INT8 graphs of a bundle by runtime and bits of the weights."""
     source, recipe = int8_graph(bundle), int8_recipe(bundle)
-    calibration = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0).frames
+    calibration = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0).material
     calibrated = calibrate(source, calibration, recipe=recipe, threads=1)
     kinds = [(target, bits) for target in ("onnxruntime", "openvino") for bits in (7, 8)]
     return {(target, bits): insert_qdq(source, calibrated, recipe=recipe, target=target, bits=bits) for target, bits in kinds}

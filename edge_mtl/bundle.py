@@ -29,6 +29,7 @@ __all__ = [
     "GOLDEN",
     "MANIFEST",
     "OPTIMIZED_ONNX",
+    "RECORDED",
     "REFERENCE_ONNX",
     "WEIGHTS",
     "Bundle",
@@ -42,6 +43,8 @@ MANIFEST = "manifest.json"
 REFERENCE_ONNX = "model.onnx"
 OPTIMIZED_ONNX = "model.deploy.onnx"
 CALIBRATION = "calibration"
+RECORDED = f"{CALIBRATION}/statistics.npz"
+"""Statistics of calibration frames, in a bundle that holds none: see `edge_mtl.quantization.recorded`."""
 EVALUATION = "evaluation"
 GOLDEN = "golden"
 ENGINES = "engines"

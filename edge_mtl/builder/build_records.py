@@ -146,7 +146,8 @@ def contents_of(winner: CandidateBuild) -> str:
 def calibration_of(frames: CalibrationSet | None) -> dict[str, Any]:
     if frames is None:
         return {}
-    return {"count": len(frames.frames), "source": frames.source, "digest": frames.digest, "skipped": list(frames.skipped)}
+    found = {"count": len(frames), "source": frames.source, "digest": frames.digest, "skipped": list(frames.skipped)}
+    return found if frames.recorded is None else {**found, "recorded": True}
 
 
 def slips_of(recipe: Recipe, bundle: Bundle) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ def candidate_graphs(
         if chosen.digest not in ranges and frames is not None:
             alike = dict.fromkeys((*chosen.targets, *(other for other, known in recipes.items() if known == chosen)))
             together = replace(chosen, targets=tuple(alike))
-            ranges[chosen.digest] = calibrate(source, frames.frames, recipe=together, threads=threads, progress=progress)
+            ranges[chosen.digest] = calibrate(source, frames.material, recipe=together, threads=threads, progress=progress)
         fixed = bits if spec_of(backend).device == "cpu" else None
         emitted = insert_qdq(source, ranges[chosen.digest], recipe=chosen, target=target, bits=fixed)
         integers[backend, bits] = emitted

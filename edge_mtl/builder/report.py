@@ -61,7 +61,8 @@ class BuildReport:
         path: its file.
         rows: the baseline first, then every candidate.
         graph: what the chosen graph holds, one line.
-        calibration: count, source and digest of the frames, and the names of unreadable ones; empty without quantization.
+        calibration: count, source and digest of the frames, the names of unreadable ones, and "recorded" where statistics
+            stood in their place; empty without quantization.
         seconds: from start to end.
         reused: another process built it meanwhile; then rows hold only what the record tells.
         warnings: sentences for people: unreadable images, accuracy that was lost.

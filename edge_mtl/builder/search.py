@@ -21,7 +21,7 @@ from edge_mtl.builder.candidates import Candidate, target_of
 from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import OWN_FRAMES, CalibrationSet
 from edge_mtl.evaluation.budget import Budget, judge
-from edge_mtl.evaluation.labelled_frames import LabelledFrame, labelled_set
+from edge_mtl.evaluation.labelled_frames import LabelledFrame, frames_to_judge_on
 from edge_mtl.evaluation.sensitivity.blocks import Block, find_blocks, without
 from edge_mtl.evaluation.sensitivity.measure import measure_sensitivity
 from edge_mtl.evaluation.sensitivity.report import BlockSensitivity, Sensitivity
@@ -82,8 +82,7 @@ def propose(
     """
     report = progress or _silent
     kinds = {candidate.backend: candidate for candidate in tried if candidate.precision.startswith("int8")}
-    frames = list(labelled_set(bundle))[:_FRAMES]
-    frames = frames or [LabelledFrame(frame, None, {}) for frame in calibration.frames[:_FRAMES]]
+    frames = frames_to_judge_on(bundle, calibration.frames, count=_FRAMES)
     end = time.monotonic() + limit_s
     proposals = []
     for number, candidate in enumerate(kinds.values()):

@@ -1,6 +1,7 @@
-"""Calibration frames: from the bundle or from a folder of images, at network size. Knows nothing about quantization.
+"""Calibration frames: from the bundle or from a folder of images, at network size. Knows nothing about graphs.
 
-There are no default frames: an empty set is an error, and images that cannot be read are named.
+There are no default frames: an empty set is an error, and images that cannot be read are named. A bundle whose frames may not
+travel holds statistics of them, which stand in their place.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_mtl.bundle import CALIBRATION, Bundle
+from edge_mtl.bundle import CALIBRATION, RECORDED, Bundle
 from edge_mtl.calibration.frame_features import thumbnail
 from edge_mtl.calibration.leakage import refuse_held_out
 from edge_mtl.errors import CalibrationError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.image.frames import letterbox_image
+from edge_mtl.quantization.recorded import Recorded, read_recorded
 from edge_mtl.sources.images import IMAGE_SUFFIXES, decode_image
 
 __all__ = ["OWN_FRAMES", "CalibrationSet", "load_calibration"]
@@ -32,31 +34,44 @@ class CalibrationSet:
     """Frames to calibrate with.
 
     Attributes:
-        frames: (H, W, 3) uint8 RGB, network size.
+        frames: (H, W, 3) uint8 RGB, network size; none where the bundle holds statistics in their place.
         source: `OWN_FRAMES`, or the folder's name.
         digest: SHA-256 over the pixels, in order.
         skipped: names of images that could not be read, within the allowed share.
+        recorded: the statistics that stand in place of frames.
     """
 
     frames: tuple[Array, ...]
     source: str
     digest: str
     skipped: tuple[str, ...]
+    recorded: Recorded | None = None
+
+    def __len__(self) -> int:
+        """How many frames ranges are learnt from."""
+        return len(self.frames) if self.recorded is None else len(self.recorded)
+
+    @property
+    def material(self) -> tuple[Array, ...] | Recorded:
+        """What quantization takes: the frames, or the statistics."""
+        return self.frames if self.recorded is None else self.recorded
 
 
 def load_calibration(bundle: Bundle, folder: Path | None = None, *, count: int, unreadable_share: float) -> CalibrationSet:
-    """Calibration frames of the bundle, or those in `folder` and below.
+    """Calibration frames of the bundle, or what it holds in their place, or the images in `folder` and below.
 
     Args:
         folder: images of any size, letterboxed to the network's input as at run time; None uses the bundle's.
         count: use at most this many, evenly spaced over the sorted names.
         unreadable_share: how many of the chosen images may be unreadable, 0..1.
     Raises:
-        CalibrationError: no images, too many unreadable ones (named), images without any contrast, or images that
-            the bundle's accuracy is measured on.
+        CalibrationError: no images, too many unreadable ones (named), images without any contrast, images that
+            the bundle's accuracy is measured on, or statistics of more frames than `count`.
         BundleError: a calibration frame of the bundle was altered.
     """
     names: Sequence[str | Path]
+    if folder is None and bundle.has(RECORDED):
+        return _recorded(bundle, count)
     if folder is None:
         names = bundle.list(CALIBRATION, suffixes=IMAGE_SUFFIXES)
         where = f"The bundle {bundle.path} has no calibration frames"
@@ -90,6 +105,17 @@ def load_calibration(bundle: Bundle, folder: Path | None = None, *, count: int, 
     refuse_held_out(bundle, seen)
     digest = sha256_bytes(b"".join(np.ascontiguousarray(frame).tobytes() for frame in frames))
     return CalibrationSet(tuple(frames), OWN_FRAMES if folder is None else folder.name, digest, tuple(skipped))
+
+
+def _recorded(bundle: Bundle, count: int) -> CalibrationSet:
+    recorded = read_recorded(bundle.read(RECORDED), source=str(bundle.path / RECORDED))
+    if count < len(recorded):
+        raise CalibrationError(
+            f"{bundle.path} holds statistics of {len(recorded)} calibration frames in place of the frames, and fewer cannot be "
+            f"taken out of them; at most {count} were asked for. Ask for {len(recorded)}, or give a folder of images with "
+            "--calibration DIR."
+        )
+    return CalibrationSet((), OWN_FRAMES, recorded.digest, (), recorded)
 
 
 def _read(bundle: Bundle, name: str | Path) -> bytes:

@@ -177,7 +177,8 @@ def build(
         options, frames = report.record.options, report.calibration
         terminal.show(
             f"INT8 by the recipe {options['recipe']} ({str(options['recipe_digest'])[:12]}), "
-            f"from {frames['count']} frames of {'the bundle' if frames['source'] == OWN_FRAMES else frames['source']}."
+            f"from {'recorded statistics of ' if frames.get('recorded') else ''}{frames['count']} frames of "
+            f"{'the bundle' if frames['source'] == OWN_FRAMES else frames['source']}."
         )
     terminal.show(f"{report.path} {done}.")
     return report

@@ -66,7 +66,7 @@ def sensitivity(
     check_choice("--level", level, ("block", "layer"))
     from edge_mtl.bundle import find
     from edge_mtl.calibration.frames import load_calibration
-    from edge_mtl.evaluation.labelled_frames import LabelledFrame, labelled_set
+    from edge_mtl.evaluation.labelled_frames import frames_to_judge_on
     from edge_mtl.evaluation.sensitivity.figure import draw_sensitivity
     from edge_mtl.evaluation.sensitivity.measure import measure_sensitivity
     from edge_mtl.image.encoding import encode_image
@@ -82,7 +82,7 @@ def sensitivity(
     images = load_calibration(
         found, calibration, count=chosen.calibration.frames, unreadable_share=chosen.calibration.unreadable_share
     )
-    labelled = list(labelled_set(found))[:frames] or [LabelledFrame(frame, None, {}) for frame in images.frames[:frames]]
+    labelled = frames_to_judge_on(found, images.frames, count=frames)
     place = out / f"{found.path.resolve().name}-{target}-{level}.json"
     require_writable(out)
     with terminal.steps() as step:

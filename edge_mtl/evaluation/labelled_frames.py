@@ -7,7 +7,7 @@ frame's intrinsics before they are compared.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from edge_mtl.bundle import EVALUATION, Bundle
 from edge_mtl.errors import BundleError
 from edge_mtl.evaluation.scores import Score, Scorer
+from edge_mtl.evaluation.self_test import golden_frames
 from edge_mtl.files import sha256_bytes
 from edge_mtl.image.frames import Intrinsics, letterbox, letterbox_image
 from edge_mtl.inference_pipeline import InferencePipeline
@@ -24,7 +25,16 @@ from edge_mtl.manifest import InputSpec
 from edge_mtl.sources.images import IMAGE_SUFFIXES, decode_image
 from edge_mtl.tasks import Specs, kind_of, truth_endings
 
-__all__ = ["LabelledFrame", "LabelledSet", "Score", "evaluate", "evaluation_frames", "labelled_folder", "labelled_set"]
+__all__ = [
+    "LabelledFrame",
+    "LabelledSet",
+    "Score",
+    "evaluate",
+    "evaluation_frames",
+    "frames_to_judge_on",
+    "labelled_folder",
+    "labelled_set",
+]
 
 Array = np.ndarray
 
@@ -169,6 +179,16 @@ def evaluation_frames(bundle: Bundle) -> Iterator[LabelledFrame]:
         BundleError: a file was altered or cannot be decoded.
     """
     return iter(labelled_set(bundle))
+
+
+def frames_to_judge_on(bundle: Bundle, calibration: Sequence[Array], *, count: int) -> list[LabelledFrame]:
+    """At most `count` evaluation frames; where there are none, calibration or golden frames, to compare with FP32 on.
+
+    Raises:
+        BundleError: a frame was altered, or there is none of any of these.
+    """
+    found = list(labelled_set(bundle))[:count]
+    return found or [LabelledFrame(frame, None, {}) for frame in (calibration or golden_frames(bundle))[:count]]
 
 
 def evaluate(

@@ -25,7 +25,16 @@ from edge_mtl.sources.images import decode_image
 from edge_mtl.tasks import Specs, kind_of, measure_names, scoped
 from edge_mtl.tasks.finishing import Answer, finish
 
-__all__ = ["SelfTestReport", "Tolerance", "golden_agreement", "golden_frame", "run_self_test", "since_build", "tolerance_of"]
+__all__ = [
+    "SelfTestReport",
+    "Tolerance",
+    "golden_agreement",
+    "golden_frame",
+    "golden_frames",
+    "run_self_test",
+    "since_build",
+    "tolerance_of",
+]
 
 Array = np.ndarray
 
@@ -172,6 +181,11 @@ def golden_frame(bundle: Bundle) -> Array:
         BundleError: there is none, or it was altered.
     """
     return _image(bundle, _golden_names(bundle)[0])
+
+
+def golden_frames(bundle: Bundle) -> list[Array]:
+    """The images of all golden frames, (H, W, 3) uint8 RGB. Raises as `golden_frame` does."""
+    return [_image(bundle, name) for name in _golden_names(bundle)]
 
 
 def _golden_names(bundle: Bundle) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from edge_mtl.evaluation.sqnr import sqnr_db
 from edge_mtl.evaluation.worst_frames import CARD, WorstFrame, describe, draw, worst_frames
 from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.quantization.learned import int8_graph, int8_recipe
+from edge_mtl.quantization.observation import Material
 from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, calibrate, insert_qdq, portable_bits
 from edge_mtl.quantization.recipes import Recipe
 from edge_mtl.tasks import remarks
@@ -239,7 +240,7 @@ def quantized_subjects(
     bundle: Bundle,
     *,
     backend: str = "auto",
-    frames: Sequence[Array] | None = None,
+    frames: Material | None = None,
     recipe: Recipe | None = None,
     portable: bool = False,
     threads: int | None = None,
@@ -258,7 +259,7 @@ def quantized_subjects(
     graph = int8_graph(bundle, own_frames=frames is None)
     if frames is None:
         settings = chosen.calibration
-        frames = load_calibration(bundle, count=settings.frames, unreadable_share=settings.unreadable_share).frames
+        frames = load_calibration(bundle, count=settings.frames, unreadable_share=settings.unreadable_share).material
     calibrated = calibrate(graph, frames, recipe=chosen, threads=threads, progress=progress)
     bits = portable_bits(chosen) if portable else None
     styles = {

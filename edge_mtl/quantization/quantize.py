@@ -7,8 +7,8 @@ fine-tuned for integers brings ranges along, which count before all others; its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,16 +17,15 @@ from edge_mtl.backends import style_of
 from edge_mtl.backends.reference import CPU_STYLE
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import BuildError
-from edge_mtl.onnx_graph.model import GraphIndex, import_onnx, parse
-from edge_mtl.quantization.cross_layer_equalization import apply_scales, choose_scales, junctions
+from edge_mtl.onnx_graph.model import GraphIndex, parse
+from edge_mtl.quantization.cross_layer_equalization import apply_scales
 from edge_mtl.quantization.insert_qdq import Emission
-from edge_mtl.quantization.integer_ops import steep_gelu
-from edge_mtl.quantization.layers import channel_axis, layer_name, matching
-from edge_mtl.quantization.learned import Learned, read_learned
+from edge_mtl.quantization.layers import layer_name, matching
+from edge_mtl.quantization.learned import read_learned
+from edge_mtl.quantization.observation import STEEP, Material, Observed, Progress, observe_activations, settled
 from edge_mtl.quantization.placement import place
 from edge_mtl.quantization.ranges import Range, choose_range
-from edge_mtl.quantization.recipes import TENSORRT_INT8, Activations, CrossLayerEqualization, Recipe, Target, load_recipe
-from edge_mtl.quantization.statistics import TensorStatistics, observe
+from edge_mtl.quantization.recipes import TENSORRT_INT8, Activations, Recipe, Target, load_recipe
 from edge_mtl.quantization.weights import LEVELS, weight_bits
 
 __all__ = [
@@ -45,27 +44,12 @@ __all__ = [
 ]
 
 Array = np.ndarray
-Progress = Callable[[str, int, int], None]
 
 TENSORRT_MODEL = "model.int8.onnx"
 CPU_MODEL = "model.int8-cpu.onnx"
 
-_STEEP = "_on_bytes"
 _IMAGE_RANGE = Range(0.0, 255.0)
 """The input holds whole numbers of 0..255: with this range an unsigned scale is 1, the zero point 0, and nothing is lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """What one pass over the calibration frames told.
-
-    Attributes:
-        scales: by tensor, (C,) float32, of equalization; empty without it. The statistics are of the scaled graph.
-        statistics: by tensor.
-    """
-
-    scales: Mapping[str, Array]
-    statistics: Mapping[str, TensorStatistics]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +71,7 @@ class Calibrated:
 
 def quantize(
     deploy_model: bytes,
-    frames: Iterable[Array],
+    frames: Material,
     *,
     recipes: Mapping[str, Recipe] | None = None,
     threads: int | None = None,
@@ -97,7 +81,7 @@ def quantize(
 
     Args:
         deploy_model: ONNX; its input is float32 (1, 3, H, W) RGB of 0..255, or uint8 (1, H, W, 3).
-        frames: calibration frames, (H, W, 3) uint8 RGB of the network's size.
+        frames: calibration frames, (H, W, 3) uint8 RGB of the network's size, or what was recorded of them.
         recipes: by file name, each emitted for the first of its targets; those of the package when not given.
         threads: of ONNX Runtime; its default when None.
         progress: called with ("calibrate", frames done, frames in all); those that equalization looks at count twice.
@@ -126,7 +110,7 @@ def portable_bits(recipe: Recipe) -> int:
 
 def quantize_for_cpu(
     deploy_model: bytes,
-    frames: Iterable[Array],
+    frames: Material,
     *,
     recipe: Recipe,
     target: Target = CPU_STYLE,
@@ -141,7 +125,7 @@ def quantize_for_cpu(
 
 def calibrate(
     deploy_model: bytes,
-    frames: Iterable[Array],
+    frames: Material,
     *,
     recipe: Recipe,
     threads: int | None = None,
@@ -150,55 +134,6 @@ def calibrate(
     """Look and choose for one recipe. Raises as `quantize` does."""
     observed = observe_activations(deploy_model, frames, recipes=[recipe], threads=threads, progress=progress)
     return choose_ranges(deploy_model, observed, recipe=recipe)
-
-
-def observe_activations(
-    deploy_model: bytes,
-    frames: Iterable[Array],
-    *,
-    recipes: Sequence[Recipe],
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> Observed:
-    """Run the float graph once over all frames, and before that over a few where scales are to be equalized.
-
-    Every tensor that any of `recipes` quantizes for any of its targets is looked at, with all layers that an override
-    might bring back; but for those whose range was learnt. Raises as `quantize` does.
-    """
-    model = parse(deploy_model, name="the optimized ONNX")
-    learned = read_learned(model)
-    recipes = [_settled(recipe, learned) for recipe in recipes]
-    first = recipes[0]
-    if any(recipe.equalisation != first.equalisation for recipe in recipes):
-        names = ", ".join(recipe.name for recipe in recipes)
-        raise BuildError(f"Recipes that share one calibration should equalise alike; these do not: {names}.")
-    images = list(frames)
-    index = GraphIndex(model)
-    bins = max(recipe.activations.bins for recipe in recipes)
-    scales: dict[str, Array] = {}
-    few: list[Array] = []
-    if first.equalisation.enabled:
-        count = min(len(images), first.equalisation.frames)
-        few = [images[at] for at in np.linspace(0, len(images) - 1, count).astype(int)]
-
-    def done(number: int) -> None:
-        if progress is not None:
-            progress("calibrate", number, len(few) + len(images))
-
-    if few:
-        places = {junction.tensor: junction.axis for junction in junctions(index)}
-        seen = observe(model, places, few, bins=bins, threads=threads, progress=done)
-        reach = {name: item.reach for name, item in seen.items() if item.reach is not None}
-        scales = choose_scales(index, reach, strength=first.equalisation.strength)
-        apply_scales(model, index, scales)
-    known = {*index.inputs, *(learned.ranges if learned is not None else ())}
-    tensors = {name: axis for name, axis in _tensors(index, recipes).items() if name not in known}
-    if learned is not None and not tensors:
-        return Observed(scales, {})
-    if any(recipe.weights.bias_correction for recipe in recipes):
-        tensors |= _with_steep_gelus(model, index, tensors)
-    found = observe(model, tensors, images, bins=bins, threads=threads, progress=lambda number: done(len(few) + number))
-    return Observed(scales, found)
 
 
 def choose_ranges(deploy_model: bytes, observed: Observed, *, recipe: Recipe) -> Calibrated:
@@ -210,7 +145,7 @@ def choose_ranges(deploy_model: bytes, observed: Observed, *, recipe: Recipe) ->
     """
     model = parse(deploy_model, name="the optimized ONNX")
     learned = read_learned(model)
-    recipe, index = _settled(recipe, learned), GraphIndex(model)
+    recipe, index = settled(recipe, learned), GraphIndex(model)
     ranges: dict[str, Range] = dict(learned.ranges) if learned is not None else {}
     means: dict[str, Array] = {}
     drifts: dict[str, Array] = {}
@@ -232,7 +167,7 @@ def choose_ranges(deploy_model: bytes, observed: Observed, *, recipe: Recipe) ->
                 seen = observed.statistics.get(node.input[0])
                 if seen is not None and seen.means is not None:
                     means[node.input[0]] = seen.means
-                    steep = observed.statistics.get(f"{node.input[0]}{_STEEP}")
+                    steep = observed.statistics.get(f"{node.input[0]}{STEEP}")
                     if steep is not None and steep.means is not None:
                         drifts[node.input[0]] = steep.means - seen.means
     return Calibrated(ranges, means, observed.scales, drifts)
@@ -282,43 +217,6 @@ def equalized(deploy_model: bytes, calibrated: Calibrated) -> bytes:
     model = parse(deploy_model, name="the optimized ONNX")
     apply_scales(model, GraphIndex(model), calibrated.scales)
     return bytes(model.SerializeToString())
-
-
-def _settled(recipe: Recipe, learned: Learned | None) -> Recipe:
-    """`recipe`, without what would change weights that were fine-tuned together with their rounding."""
-    if learned is None:
-        return recipe
-    return replace(
-        recipe, equalisation=CrossLayerEqualization(enabled=False), weights=replace(recipe.weights, bias_correction=False)
-    )
-
-
-def _tensors(index: GraphIndex, recipes: Sequence[Recipe]) -> dict[str, int | None]:
-    """Names of what is to be observed, each with its channel axis where a layer reads it."""
-    axes: dict[str, int | None] = {}
-    for recipe in recipes:
-        for target in recipe.targets:
-            plan = place(index, recipe, target=target)
-            axes.update({name: axes.get(name) for name in plan.ranged})
-            axes.update({node.input[0]: channel_axis(node) for node in plan.layers})
-    return axes
-
-
-def _with_steep_gelus(model: Any, index: GraphIndex, tensors: Mapping[str, int | None]) -> dict[str, int | None]:
-    """Compute GELU as bytes do beside every GELU of `model` that a layer reads; the names of the results with their axes."""
-    numpy_helper = import_onnx().numpy_helper
-    added: dict[str, int | None] = {}
-
-    def constant(name: str, value: Any) -> str:
-        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
-
-    for node in index.nodes:
-        name = node.output[0]
-        if node.op_type == "Gelu" and tensors.get(name) is not None:
-            added[f"{name}{_STEEP}"] = tensors[name]
-            model.graph.node.extend(steep_gelu(node.input[0], f"{name}{_STEEP}", constant=constant))
-    return added
 
 
 def _settings(layers: Sequence[Any], index: GraphIndex, recipe: Recipe) -> dict[str, Activations]:

@@ -7,6 +7,7 @@ they meet. Every range method, bias correction and equalization read what is gat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -17,7 +18,7 @@ from edge_mtl.backends.reference import import_reference
 from edge_mtl.errors import BuildError, CalibrationError
 from edge_mtl.onnx_graph.model import import_onnx
 
-__all__ = ["Histogram", "TensorStatistics", "observe", "open_session"]
+__all__ = ["Histogram", "Observed", "TensorStatistics", "observe", "open_session"]
 
 Array = np.ndarray
 
@@ -53,6 +54,24 @@ class Histogram:
         edges[0], edges[-1] = self.low, self.high
         return self._counts[first : last + 1], edges
 
+    @property
+    def reach(self) -> float:
+        """Half the width of the bins together; 0 before the first value."""
+        return self._reach
+
+    @property
+    def counts(self) -> Array:
+        """(2 bins,) float64, whole numbers: how many values fell into each bin of [-reach, reach)."""
+        return self._counts
+
+    @classmethod
+    def restored(cls, counts: Array, *, reach: float, low: float, high: float) -> Histogram:
+        """The histogram that has these counts, see the properties, and extremes."""
+        made = cls(2)
+        made.low, made.high = low, high
+        made._counts, made._reach = counts.astype(np.float64), reach
+        return made
+
     def _grow(self, largest: float) -> None:
         if largest < self._reach:
             return
@@ -86,6 +105,18 @@ class TensorStatistics:
         """(C,) float64, mean by channel."""
         return None if self._sums is None else self._sums / self._count
 
+    @property
+    def sums(self) -> tuple[Array | None, int]:
+        """(C,) float64, sum by channel, and how many values of each channel were added up."""
+        return self._sums, self._count
+
+    @classmethod
+    def restored(cls, histogram: Histogram, *, reach: Array | None, sums: Array | None, count: int) -> TensorStatistics:
+        """The statistics that have these figures; nothing can be added to them."""
+        made = cls(bins=2, axis=None)
+        made.histogram, made.reach, made._sums, made._count = histogram, reach, sums, count
+        return made
+
     def add(self, value: Array) -> bool:
         """Count every element; False if one is not finite."""
         if not self.histogram.add(value):
@@ -99,6 +130,19 @@ class TensorStatistics:
             self.reach = reach if self.reach is None else np.maximum(self.reach, reach)
             self._count += value.size // value.shape[axis]
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What one pass over the calibration frames told.
+
+    Attributes:
+        scales: by tensor, (C,) float32, of equalization; empty without it. The statistics are of the scaled graph.
+        statistics: by tensor.
+    """
+
+    scales: Mapping[str, Array]
+    statistics: Mapping[str, TensorStatistics]
 
 
 def observe(

@@ -86,7 +86,7 @@ def measure_sensitivity(
     key = _key(bundle, calibration, frames, recipe, target, level, backend, floats, threads)
     done = load_sensitivity(resume, key)
     ranges = calibrated or calibrate(
-        deploy, calibration.frames, recipe=dataclasses.replace(recipe, targets=(target,)), threads=threads, progress=report
+        deploy, calibration.material, recipe=dataclasses.replace(recipe, targets=(target,)), threads=threads, progress=report
     )
     models = {block.name: partial(_alone, deploy, ranges, recipe, target, block) for block in blocks}
     with contextlib.closing(open_backend(REFERENCE_RUNTIME, deploy, threads=threads)) as opened:
