@@ -56,6 +56,7 @@ TRAIN = [
     "matplotlib>=3.8",  # the study's plots
     "tensorboard>=2.16",
 ]
+EXR = ["OpenEXR>=3.3"]  # depth of one's own as .exr: OpenCV's packages are built without it
 BAGS = ["rosbags>=0.10"]
 VIEW = ["rerun-sdk>=0.24"]
 PEERS = ["nncf>=2.14"]  # a rival in benchmarks/peers.py
@@ -95,6 +96,7 @@ EXTRAS = {
     "build": BUILD,
     "demo": DEMO,
     "train": TRAIN,
+    "exr": EXR,
     "bags": BAGS,
     "view": VIEW,
     "peers": PEERS,
@@ -102,6 +104,7 @@ EXTRAS = {
     "docs": DOCS,
     "dev": [
         *TRAIN,
+        *EXR,
         *OPENVINO,
         *BAGS,
         *VIEW,

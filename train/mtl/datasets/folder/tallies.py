@@ -143,7 +143,9 @@ class DepthTally(Tally):
             return "no known depth", "", {}
         median = float(np.median(self._medians))
         if not near <= median <= far:
-            better = next((factor for factor in _SCALES if near <= median * factor <= far), None)
+            middle = float(np.sqrt(max(near, 0.01 * far) * far))
+            fitting = [factor for factor in _SCALES if near <= median * factor <= far]
+            better = min(fitting, key=lambda factor: abs(np.log(median * factor / middle)), default=None)
             scale = self._files.scale_m
             what = f"scale_m = {scale * better:g} would make it" if scale and better else "other units would make it"
             guess = f"; {what} {median * better:.3g} m" if better else ""
