@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from mtl.datasets.folder.description import read_description
 
 from edge_mtl import Engine, tasks
 from edge_mtl.bundle import Bundle
@@ -19,6 +20,7 @@ from edge_mtl.ros import class_topics, task_topics
 from edge_mtl.tasks import NYU_TASKS, VOID, Specs, read_tasks
 from edge_mtl.tasks.points import cloud_maps
 from tests.bundles import dense_model, make_bundle, make_image
+from tests.own_folder import CLASSES, TOML
 
 if TYPE_CHECKING:
     from tests.ros.harness import Partner
@@ -145,6 +147,28 @@ class TestInTheNode:
                 assert "internal error" not in said  # what nobody listens to is not made
                 partner.listen("rim/broken")
                 wait_until(lambda: _says(partner, frame, "no attribute 'nothing'"), "a topic that cannot be made")
+            finally:
+                partner.close()
+
+    def test_classes_of_ones_own_are_published_with_their_names(self, ros_environment: dict[str, str], tmp_path: Path) -> None:
+        from tests.ros.harness import Partner, array_of, running, wait_until
+
+        (tmp_path / "dataset.toml").write_text(TOML)
+        bundle = bundle_of(tmp_path / "own", read_description(tmp_path).tasks)
+        arguments = ("-p", f"bundle:={bundle.path}", "-p", "threads:=1")
+        with running(ros_environment, tmp_path / "log", *arguments), Engine(bundle, threads=1) as engine:
+            partner = Partner()
+            try:
+                partner.listen("segmentation", "depth")
+                partner.listen("labels_json", latched=True)
+                partner.wait_connected()
+                frame = make_image(4, height=HEIGHT, width=WIDTH)
+                labels = array_of(partner.send_until("segmentation", frame)[0])
+                expected = engine.predict(frame)["segmentation"].labels
+                assert np.array_equal(labels, expected)
+                assert expected.max() >= 13, "classes beyond those of the study occur"
+                text = wait_until(lambda: partner.received["labels_json"], "the classes")[0].data
+                assert [entry["name"] for entry in json.loads(text)["classes"]] == list(CLASSES)
             finally:
                 partner.close()
 

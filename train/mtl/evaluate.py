@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from edge_mtl.errors import BuildError
 from edge_mtl.evaluation.metrics import TaskMetrics
 from edge_mtl.tasks import Result, Specs, kind_of, scoped
 from mtl.datasets.augment import apply_view, whole_view
@@ -106,8 +107,12 @@ def evaluate(
 
     Keys are those of all tasks of the frames together (`edge_mtl.tasks.scoped`), whichever of them are in `specs`: a model
     for one task and one for many have the same names for the same measure.
+
+    Raises:
+        BuildError: model and frames have no task in common, or one of other classes.
     """
     known = {name: spec for name, spec in specs.items() if name in frames.tasks}
+    _check_same_tasks(known, specs, frames.tasks)
     metrics = TaskMetrics({**frames.tasks, **known})
     for number, judged in enumerate(judge(predict, frames, known, size=size, batch=batch, canonical=canonical)):
         metrics.update(judged.predicted, judged.truths)
@@ -115,3 +120,22 @@ def evaluate(
             progress(number + 1)
     own = {scoped(metrics.specs, spec, measure.name) for spec in known.values() for measure in kind_of(spec).measures}
     return {key: value for key, value in metrics.compute().items() if key in own}
+
+
+def _check_same_tasks(known: Specs, specs: Specs, frames: Specs) -> None:
+    """Raises BuildError: nothing can be measured, or a task of the same name means something else to model and frames."""
+    if not known:
+        raise BuildError(
+            f"the model predicts {', '.join(specs)}, the frames have truths of {', '.join(frames)}: nothing can be measured. "
+            "Name the folder that has them: --root DIR"
+        )
+    for name, spec in known.items():
+        ours, theirs = (getattr(one, "classes", ()) for one in (spec, frames[name]))
+        if spec.kind != frames[name].kind or ours != theirs:
+            pairs = zip(ours, theirs, strict=False)
+            differ = next((f"{a!r} and {b!r}" for a, b in pairs if a != b), f"{len(ours)} and {len(theirs)}")
+            what = f"classes ({differ})" if spec.kind == frames[name].kind else f"kinds ({spec.kind} and {frames[name].kind})"
+            raise BuildError(
+                f"{name} has other {what} in the model than in the frames. Measure on the data set that it was trained on: "
+                "--root DIR, or train again"
+            )

@@ -16,6 +16,8 @@ from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import BundleError, EngineMismatch
 from edge_mtl.tasks import Specs
 from mtl.bundling import load_trained
+from mtl.datasets.folder.description import DESCRIPTION
+from mtl.datasets.folder.source import Folder
 from mtl.datasets.sources import Split
 from mtl.evaluate import Predictor, model_predictor
 from mtl.onnx_predictor import OnnxGraph
@@ -29,7 +31,7 @@ Chosen = Literal["last", "best", "both"]
 
 @dataclass(frozen=True, slots=True)
 class FrameChoice:
-    """Changes to the frames that a model was made for; None keeps its own."""
+    """Changes to the frames that a model was made for; None keeps its own. A root with dataset.toml is a "folder"."""
 
     split: Split
     root: str | None = None
@@ -40,6 +42,8 @@ class FrameChoice:
         """The settings of the frames to measure on; `network` is the size to render at where none is asked for."""
         height, width = self.size or network or (data.height, data.width)
         changed = dataclasses.replace(data, height=height, width=width, root=self.root or data.root)
+        if self.root is not None and (Path(self.root) / DESCRIPTION).is_file():
+            changed = dataclasses.replace(changed, kind=Folder.name, validation_from_train=0)
         count = self.count
         return changed if count is None else dataclasses.replace(changed, test=count, validation=count)
 

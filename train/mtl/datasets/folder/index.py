@@ -71,11 +71,27 @@ def folder_index(root: Path) -> FolderIndex:
     Raises:
         BuildError: `dataset.toml` or a list cannot be read, or there are no images.
     """
-    description = described(root)
-    splits = description.splits
+    key = (root, root.resolve())
+    stamps, index = _LISTED.get(key, ({}, None))
+    if index is None or any(_stamp(path) != stamp for path, stamp in stamps.items()):
+        description = described(root)
+        stamps = {path: _stamp(path) for path in _watched(description)}
+        index = _index(root, description)
+        _LISTED[key] = stamps, index
+    return index
+
+
+_LISTED: dict[tuple[Path, Path], tuple[Mapping[Path, Stamp], FolderIndex]] = {}
+"""What was listed in this process: a run asks at every step how many frames there are."""
+
+
+def _watched(description: FolderDescription) -> list[Path]:
+    """Files and folders that change where frames or splits do."""
+    root, splits = description.root, description.splits
     lists = [splits.train, splits.val, splits.test] if isinstance(splits, Lists) else []
     folders = [description.images, *(files.folder for files in description.files.values())]
-    return _index(root, tuple(_stamp(root / name) for name in (DESCRIPTION, *filter(None, lists), *folders)))
+    below = [Path(place) for name in folders for place, _, _ in os.walk(root / name, followlinks=True)]
+    return [root / DESCRIPTION, *(root / name for name in lists if name), *(root / name for name in folders), *below]
 
 
 def described(root: Path) -> FolderDescription:
@@ -88,9 +104,7 @@ def _described(root: Path, stamp: Stamp) -> FolderDescription:
     return read_description(root)
 
 
-@lru_cache(maxsize=4)
-def _index(root: Path, stamps: Sequence[Stamp]) -> FolderIndex:
-    description = described(root)
+def _index(root: Path, description: FolderDescription) -> FolderIndex:
     folder = root / description.images
     photos, doubled = files_below(folder, PHOTO_SUFFIXES)
     if not photos:
