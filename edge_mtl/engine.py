@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from types import TracebackType
@@ -30,7 +30,9 @@ from edge_mtl.image.frames import Channels, Intrinsics
 from edge_mtl.inference_pipeline import InferencePipeline, Prepared
 from edge_mtl.io_spec import EngineInfo, canonical_camera
 from edge_mtl.prediction import Prediction, Timing
+from edge_mtl.tasks import Specs
 from edge_mtl.tasks.areas import OutputSize
+from edge_mtl.tasks.asked import Finish, asked_of
 
 if TYPE_CHECKING:
     from edge_mtl.evaluation.self_test import SelfTestReport
@@ -63,6 +65,7 @@ class Engine:
         self_test: SelfTest = "load",
         build_missing: bool = False,
         trust_engine: bool = False,
+        tasks: Collection[str] | None = None,
     ) -> None:
         """Load the best engine this machine can run.
 
@@ -81,7 +84,10 @@ class Engine:
             build_missing: build an engine of the named precision if there is none; takes minutes.
             trust_engine: let an engine that is a program (a plan of TensorRT) run although this user did not build it on
                 this machine. Other engines are ONNX graphs, which are data and checked as such.
+            tasks: the tasks that are wanted at all, by default the bundle's. A graph is cut to them before the runtime sees
+                it, so that the heads of the others cost nothing either; a plan is not. `info.computed` says which it was.
         Raises:
+            TaskError: one of `tasks` is not the bundle's.
             BundleError, EngineMismatch: the bundle or the engine cannot be used; the message says what to run.
             BackendUnavailable: the runtime is not here.
             AccuracyError: the self-test disagrees with the reference.
@@ -98,6 +104,7 @@ class Engine:
         self._running = 0
         self._closed = False
         canonical_camera(self._bundle.manifest)  # refused before a runtime is loaded
+        wanted = asked_of(self._bundle.manifest.tasks, tasks)
         choice = resolve_engine(
             self._bundle,
             backend=backend,
@@ -107,11 +114,13 @@ class Engine:
             trust_engine=trust_engine,
             kind=kind,
             device=index,
-        )
+        ).cut_to(wanted, self._bundle.manifest)
         self._backend: Backend = choice.open(threads=threads, device=index)
         self._workers = 2 if spec_of(choice.backend).device == "cuda" else 1
         try:
-            self._pipeline = InferencePipeline(self._backend, self._bundle.manifest, output_size=output_size)
+            self._pipeline = InferencePipeline(
+                self._backend, self._bundle.manifest, output_size=output_size, tasks=tuple(wanted)
+            )
             report = self._run_self_test(self_test, choice)
         except BaseException:
             self.close()
@@ -120,7 +129,13 @@ class Engine:
         _LOG.log(logging.WARNING if choice.fell_back else logging.INFO, "%s: %s", self._bundle.path, choice.reason)
 
     def predict(
-        self, frame: Array, *, channels: Channels = "rgb", intrinsics: Intrinsics | Sequence[float] | Array | None = None
+        self,
+        frame: Array,
+        *,
+        channels: Channels = "rgb",
+        intrinsics: Intrinsics | Sequence[float] | Array | None = None,
+        tasks: Collection[str] | None = None,
+        finish: Finish = "now",
     ) -> Prediction:
         """Predict one frame.
 
@@ -129,15 +144,21 @@ class Engine:
                 on it (`__cuda_array_interface__` or DLPack), which is letterboxed there.
             channels: order of its colours, "rgb" or "bgr".
             intrinsics: (fx, fy, cx, cy) or a 3x3 matrix in pixels of the frame; without it the scale is assumed.
+            tasks: those whose results are wanted, such as ("depth",); by default all of the engine. Of the others nothing is
+                finished; their heads are computed, unless the engine was opened without them.
+            finish: "now", or "lazily": each result when it is first read, in the thread that reads it. Until then it holds
+                the network's outputs for it, which no later frame overwrites; it may be read after `close()`.
         Raises:
             FrameError: the frame cannot be used; the engine can.
+            TaskError: one of `tasks` is not the engine's.
             InferenceError: the runtime failed.
             EngineClosed: after close(), or in a forked child.
         """
+        wanted = self._wanted(tasks, finish)
         with self._in_use():
             prepared = self._pipeline.prepare(frame, channels=channels, intrinsics=intrinsics)
             outputs, infer_s = self._infer(prepared)
-            return self._finish(prepared, outputs, infer_s)
+            return self._finish(prepared, outputs, infer_s, wanted, finish)
 
     def stream(
         self,
@@ -146,6 +167,8 @@ class Engine:
         channels: Channels = "rgb",
         intrinsics: Intrinsics | Sequence[float] | Array | None = None,
         stability: TemporalFilter | None = None,
+        tasks: Collection[str] | None = None,
+        finish: Finish = "now",
     ) -> Iterator[Prediction]:
         """Predict frames in order, preparing the next while one runs; on a GPU two run, copies beside work.
 
@@ -154,9 +177,10 @@ class Engine:
 
         Args:
             frames: as for `predict`; read in the caller's thread, one ahead, on a GPU two.
-            channels, intrinsics: of all frames.
+            channels, intrinsics, tasks, finish: of all frames.
             stability: smooths the maps where the image stands still, see `edge_mtl.tasks.stability`; a fresh one per stream.
         """
+        wanted = self._wanted(tasks, finish)
         iterator = iter(frames)
         worker = ThreadPoolExecutor(self._workers, thread_name_prefix="edge_mtl-infer")
         running: deque[tuple[Array, Prepared, Future[tuple[Mapping[str, Array], float]]]] = deque()
@@ -180,7 +204,7 @@ class Engine:
                     seen, done, future = running.popleft()
                     outputs, infer_s = future.result()
                     with self._in_use():
-                        prediction = self._finish(done, outputs, infer_s)
+                        prediction = self._finish(done, outputs, infer_s, wanted, finish)
                     yield prediction if stability is None else stability(seen, prediction)
                 if failure is not None:
                     raise failure
@@ -189,6 +213,10 @@ class Engine:
         finally:
             if os.getpid() == self._pid:  # the worker does not exist in a forked child
                 worker.shutdown(wait=True, cancel_futures=True)
+
+    def map_size(self, frame_size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of the maps of a frame of `frame_size` (height, width). Raises FrameError: it has no pixels."""
+        return self._pipeline.map_size(frame_size)
 
     def close(self) -> None:
         """Free the runtime; calls that are running finish first, in their threads. Calling it again does nothing."""
@@ -238,9 +266,16 @@ class Engine:
         with self._in_use():
             return self._infer(prepared)
 
-    def _finish(self, prepared: Prepared, outputs: Mapping[str, Array], infer_s: float) -> Prediction:
+    def _wanted(self, tasks: Collection[str] | None, finish: Finish) -> Specs:
+        """The tasks of a call. Raises TaskError, and ValueError for a `finish` that is not one."""
+        _check_option("finish", finish, get_args(Finish))
+        return asked_of(self._pipeline.tasks, tasks, whose="This engine")
+
+    def _finish(
+        self, prepared: Prepared, outputs: Mapping[str, Array], infer_s: float, wanted: Specs, finish: Finish
+    ) -> Prediction:
         started_s = time.perf_counter()
-        answer = self._pipeline.finish(prepared, outputs)
+        answer = self._pipeline.finish(prepared, outputs, tasks=wanted, lazily=finish == "lazily")
         ended_s = time.perf_counter()
         timing = Timing(
             prepare=prepared.prepare_s,
@@ -255,6 +290,7 @@ class Engine:
             intrinsics_assumed=prepared.assumed,
             frame_size=prepared.box.frame,
             bad_values=answer.bad_values,
+            not_asked=tuple(name for name in self._bundle.tasks if name not in wanted),
         )
 
     def _run_self_test(self, wanted: SelfTest, choice: ResolvedEngine) -> SelfTestReport | None:
@@ -262,7 +298,13 @@ class Engine:
             return None
         from edge_mtl.evaluation.self_test import run_self_test
 
-        return run_self_test(self._backend, self._bundle, frames=1 if wanted == "load" else None, built=choice.tested)
+        return run_self_test(
+            self._backend,
+            self._bundle,
+            frames=1 if wanted == "load" else None,
+            built=choice.tested,
+            tasks=tuple(self._pipeline.tasks),
+        )
 
     def _describe(self, choice: ResolvedEngine, report: SelfTestReport | None, load_s: float) -> EngineInfo:
         used, manifest = self._backend.info, self._bundle.manifest
@@ -270,7 +312,7 @@ class Engine:
             bundle=self._bundle.path,
             name=manifest.name,
             revision=manifest.revision,
-            tasks=self._bundle.tasks,
+            tasks=tuple(self._pipeline.tasks),
             input_size=(manifest.input.height, manifest.input.width),
             backend=used.name,
             runtime_version=used.version,
@@ -283,6 +325,7 @@ class Engine:
             self_test=report,
             load_s=load_s,
             loading=used.loading if choice.compiled is not None else f"{used.loading}: {choice.uncompiled}",
+            computed=tuple(self._pipeline.computed),
         )
 
 

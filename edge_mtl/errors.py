@@ -3,6 +3,7 @@
     EdgeMtlError
       BundleError            missing, corrupt, unknown format, hash mismatch; of labelled frames and benchmarks' files too
         EngineMismatch       built for another device, driver or runtime version
+        TaskError            a task that is not there, or was not asked for
       BackendUnavailable     the runtime or device is not here (names the extra to install)
       FrameError             also ValueError: shape, dtype, empty
       CalibrationError       no frames, unreadable frames, constant activations
@@ -30,6 +31,7 @@ __all__ = [
     "FrameError",
     "InferenceError",
     "RegressionError",
+    "TaskError",
 ]
 
 
@@ -49,6 +51,10 @@ class EngineMismatch(BundleError):
     """An engine was built for another device, driver or runtime version, or there is none yet."""
 
     exit_code = 4
+
+
+class TaskError(BundleError):
+    """A task that the bundle or the engine does not have, or whose result was not asked for."""
 
 
 class BackendUnavailable(EdgeMtlError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,9 +15,11 @@ from edge_mtl.cuda.letterbox import DeviceFrame, check_device_frame
 from edge_mtl.errors import FrameError
 from edge_mtl.image.buffer_pool import BufferPool
 from edge_mtl.image.frames import Channels, Intrinsics, Letterbox, check_frame, letterbox, prepare
-from edge_mtl.io_spec import canonical_camera, placement
+from edge_mtl.io_spec import canonical_camera, graph_outputs, placement
 from edge_mtl.manifest import Manifest
-from edge_mtl.tasks.areas import OutputSize, camera_change
+from edge_mtl.tasks import Specs
+from edge_mtl.tasks.areas import MapArea, OutputSize, camera_change
+from edge_mtl.tasks.asked import asked_of
 from edge_mtl.tasks.finishing import Answer, finish
 
 __all__ = ["InferencePipeline", "Prepared"]
@@ -56,14 +58,30 @@ class InferencePipeline:
         backend: a loaded graph of the bundle, of either placement.
         manifest: of the bundle.
         output_size: "frame" for maps of the frame's size, "network" for the network's, "content" for those without bars.
+        tasks: those that are wanted, all by default; the graph may have been cut to them.
+    Attributes:
+        tasks: the same as specifications, in the bundle's order.
+        computed: the tasks whose outputs the graph has: these, or all of the bundle.
+        placement: of the graph.
     Raises:
+        TaskError: one of `tasks` is not the bundle's.
         BundleError: the graph's inputs and outputs are not those of the manifest's tasks and input size.
     """
 
-    def __init__(self, backend: Backend, manifest: Manifest, *, output_size: OutputSize = "network") -> None:
-        self._backend, self._tasks, self._output_size = backend, manifest.tasks, output_size
+    def __init__(
+        self,
+        backend: Backend,
+        manifest: Manifest,
+        *,
+        output_size: OutputSize = "network",
+        tasks: Collection[str] | None = None,
+    ) -> None:
+        self._backend, self._output_size = backend, output_size
+        self.tasks = asked_of(manifest.tasks, tasks)
         self._network = (manifest.input.height, manifest.input.width)
-        self.placement = placement(backend, manifest)
+        self.placement = placement(backend, manifest, self.tasks)
+        whole = backend.outputs.keys() == graph_outputs(manifest.tasks, self._network, self.placement).keys()
+        self.computed = manifest.tasks if whole else self.tasks
         self._canonical = canonical_camera(manifest)
         self._feed = next(iter(backend.inputs))
         self._pool = BufferPool()
@@ -72,6 +90,12 @@ class InferencePipeline:
         """(H, W, 3) uint8 RGB -> results, of the canonical camera unless `intrinsics` of the frame are given."""
         prepared = self.prepare(frame, intrinsics=intrinsics)
         return self.finish(prepared, self.infer(prepared))
+
+    def map_size(self, frame_size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of the maps of a frame of this size. Raises FrameError: it has no pixels."""
+        if min(frame_size) < 1:
+            raise FrameError(f"a frame should have at least one pixel; found {frame_size}")
+        return MapArea.of(letterbox(frame_size, self._network), self._output_size, self.placement).whole
 
     def prepare(self, frame: Any, *, channels: Channels = "rgb", intrinsics: Camera | None = None) -> Prepared:
         """Check and letterbox a frame, see `Engine.predict`. Raises FrameError."""
@@ -106,15 +130,18 @@ class InferencePipeline:
         """Outputs of the graph by name. Raises InferenceError."""
         return self._backend.run({self._feed: prepared.feed})
 
-    def finish(self, prepared: Prepared, outputs: Mapping[str, Array]) -> Answer:
-        """From outputs to results."""
+    def finish(
+        self, prepared: Prepared, outputs: Mapping[str, Array], *, tasks: Specs | None = None, lazily: bool = False
+    ) -> Answer:
+        """From outputs to results of `tasks`, all by default; `lazily` each when it is first read."""
         change = None if prepared.assumed else camera_change(prepared.network_camera, self._canonical)
         return finish(
-            self._tasks,
+            self.tasks if tasks is None else tasks,
             outputs,
             prepared.box,
             placement=self.placement,
             output_size=self._output_size,
             change=change,
             pool=self._pool,
+            lazily=lazily,
         )

@@ -27,7 +27,7 @@ class EngineInfo:
     Attributes:
         bundle: folder of the bundle.
         name, revision: of the bundle.
-        tasks: what it predicts.
+        tasks: what it predicts: those of the bundle, or those it was opened for.
         input_size: (height, width) of the network's input.
         backend, runtime_version, device, threads: what computes.
         precision: "fp32", "bf16", "int8", "int8+bf16", ...
@@ -37,6 +37,7 @@ class EngineInfo:
         self_test: its report; None when it was switched off.
         load_s: seconds from the call of Engine() until it was ready, self-test included.
         loading: "compiled code" where it was loaded as it was built, else "the graph", and why it had to be compiled.
+        computed: the tasks whose outputs the runtime computes: `tasks`, or all of the bundle where a plan cannot be cut.
     """
 
     bundle: Path
@@ -55,11 +56,14 @@ class EngineInfo:
     self_test: SelfTestReport | None
     load_s: float
     loading: str
+    computed: tuple[str, ...] = ()
 
 
-def placement(backend: Backend, manifest: Manifest) -> Placement:
+def placement(backend: Backend, manifest: Manifest, tasks: Specs | None = None) -> Placement:
     """Where the graph leaves pre- and post-processing, read from its inputs and outputs.
 
+    Args:
+        tasks: a graph that was cut to these will do, too.
     Raises:
         BundleError: they are not those of the manifest's tasks and input size.
     """
@@ -72,7 +76,8 @@ def placement(backend: Backend, manifest: Manifest) -> Placement:
     }
     if size[0] % OUTPUT_STRIDE == 0 and size[1] % OUTPUT_STRIDE == 0:
         for place, expected in inputs.items():
-            if found == expected and answers == graph_outputs(manifest.tasks, size, place):
+            fitting = [graph_outputs(specs, size, place) for specs in (manifest.tasks, tasks) if specs is not None]
+            if found == expected and answers in fitting:
                 return place
     raise BundleError(
         f"{manifest.name}: a graph for {', '.join(manifest.tasks)} at {size[0]}x{size[1]} was expected; found inputs {found} "

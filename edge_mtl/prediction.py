@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_mtl.errors import BundleError, FrameError
+from edge_mtl.errors import FrameError, TaskError
 from edge_mtl.image.frames import Intrinsics, check_frame
 from edge_mtl.tasks import DepthMap, LabelMap, NormalMap, Result
+from edge_mtl.tasks.asked import LazyResults
 from edge_mtl.tasks.kind import Once
 from edge_mtl.tasks.points import cloud_maps, first_of, main_labels
 
 __all__ = ["PointCloud", "Prediction", "Timing"]
 
 Array = np.ndarray
+
+_ASK = "Name it in tasks of Engine.predict, stream or Engine itself, wherever tasks are named."
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Timing:
         prepare: letterbox and colour planes.
         copy_in, copy_out: to and from the device; 0 on a CPU, and where they are part of `infer`.
         infer: the runtime.
-        postprocess: upsampling, classes, metres, unit normals.
+        postprocess: upsampling, classes, metres, unit normals; not of results that are finished later, when they are read.
         total: from the frame's arrival to its prediction; in a stream this includes waiting for the frame before.
     """
 
@@ -62,12 +65,15 @@ class Prediction:
     """The results of one frame, by task: `prediction["segmentation"].labels`. What is unknown is void or NaN.
 
     Attributes:
-        results: by task, in the bundle's order; what a result holds depends on its kind, see `edge_mtl.tasks`.
+        results: by task, in the bundle's order, those that were asked for; what a result holds depends on its kind, see
+            `edge_mtl.tasks`. Of a prediction that is finished lazily `LazyResults`: each is finished when it is first read.
         timing: seconds per stage.
         intrinsics: the camera of these results, in the pixels of their maps.
         intrinsics_assumed: none was given: distances are right only up to a factor, and `intrinsics` is the network's.
         frame_size: (height, width) of the frame, whatever the size of the maps.
-        bad_values: places where the network answered NaN, Inf or no positive depth; they are NaN or void here.
+        bad_values: places where the network answered NaN, Inf or no positive depth; they are NaN or void here. Of lazy
+            results those that were read so far count.
+        not_asked: tasks of the bundle that this prediction was not asked for.
     """
 
     results: Mapping[str, Result]
@@ -76,20 +82,31 @@ class Prediction:
     intrinsics_assumed: bool
     frame_size: tuple[int, int]
     bad_values: int = 0
+    not_asked: tuple[str, ...] = ()
     _consistency: Once[Array | None] = field(init=False)
 
     def __post_init__(self) -> None:
         # Not a bound method: a reference cycle would keep the maps until the garbage collector comes by.
-        depth, normals = first_of(self.results, DepthMap), first_of(self.results, NormalMap)
-        make = partial(_disagreement, depth, normals, self.intrinsics)
+        make = partial(_disagreement, self.results, self.intrinsics)
         object.__setattr__(self, "_consistency", Once(make))  # a lazy field of a frozen class is set once, here
+        if isinstance(self.results, LazyResults):
+            object.__delattr__(self, "bad_values")  # not known yet: left to `__getattr__`
+
+    if not TYPE_CHECKING:  # it would hide misspelt attributes
+
+        def __getattr__(self, name: str) -> Any:
+            """`bad_values` of lazy results, which grows as they are read; called for what a prediction does not hold itself."""
+            if name == "bad_values" and isinstance(self.results, LazyResults):
+                return self.results.bad_values
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __getitem__(self, task: str) -> Any:
-        """The result of a task. Raises BundleError naming the tasks there are."""
-        try:
+        """The result of a task. Raises TaskError where it was not asked for, or the bundle does not have it."""
+        if task in self.results:
             return self.results[task]
-        except KeyError:
-            raise BundleError(f"This bundle has no task {task!r}; it predicts {', '.join(self.results)}.") from None
+        if task in self.not_asked:
+            raise TaskError(f"{task!r} was not asked for, only {', '.join(self.results)}. {_ASK}")
+        raise TaskError(f"This bundle has no task {task!r}; it predicts {', '.join((*self.results, *self.not_asked))}.")
 
     def __repr__(self) -> str:
         height, width = self.map_size
@@ -98,17 +115,19 @@ class Prediction:
     @property
     def map_size(self) -> tuple[int, int]:
         """(height, width) of the maps."""
+        if isinstance(self.results, LazyResults):
+            return self.results.map_size
         return next((size for result in self.results.values() if (size := result.map_size) is not None), self.frame_size)
 
     @property
     def segmentation(self) -> Array | None:
-        """(H, W) uint8 class index, 255 void, of the task of that name; None without it."""
+        """(H, W) uint8 class index, 255 void, of the task of that name; None without it, or not asked."""
         result = self.results.get("segmentation")
         return result.labels if isinstance(result, LabelMap) else None
 
     @property
     def depth(self) -> Array | None:
-        """(H, W) float32 metres along z, NaN where unknown, of the task of that name; None without it."""
+        """(H, W) float32 metres along z, NaN where unknown, of the task of that name; None without it, or not asked."""
         result = self.results.get("depth")
         return result.depth_m if isinstance(result, DepthMap) else None
 
@@ -152,14 +171,14 @@ class Prediction:
             frame: (H, W, 3) uint8 RGB for the colours, of the maps' size.
             step: use every step-th pixel in each direction.
         Raises:
-            BundleError: there is no depth.
+            TaskError: there is no depth.
             FrameError: the frame does not fit the maps.
         """
         from edge_mtl.image.geometry import points_of_depth
 
         maps = cloud_maps(self.results)
         if maps is None:
-            raise BundleError("A point cloud needs depth, which this bundle does not predict. Use a bundle with that task.")
+            raise self._lacks("A point cloud needs depth")
         if step < 1:
             raise ValueError(f"step should be at least 1; found {step}")
         colours = None if frame is None else self._fitting(frame)
@@ -183,14 +202,14 @@ class Prediction:
         Args:
             frame: (H, W, 3) uint8 RGB of the maps' size.
         Raises:
-            BundleError: there is no segmentation.
+            TaskError: there is no segmentation.
             FrameError: the frame does not fit the maps.
         """
         from edge_mtl.image.colour import blend, colour_labels
 
         labels = main_labels(self.results)
         if labels is None:
-            raise BundleError("An overlay needs segmentation, which this bundle does not predict.")
+            raise self._lacks("An overlay needs segmentation")
         colours = colour_labels(labels.labels, palette=labels.spec.palette)
         return blend(self._fitting(frame), colours, opacity=opacity)
 
@@ -199,7 +218,7 @@ class Prediction:
         from edge_mtl.image.colour import colour_depth
 
         if self.depth is None:
-            raise BundleError("A depth image needs depth, which this bundle does not predict.")
+            raise self._lacks("A depth image needs depth")
         return colour_depth(self.depth, range_m)
 
     def normals_image(self) -> Array:
@@ -207,7 +226,7 @@ class Prediction:
         from edge_mtl.image.colour import colour_normals
 
         if self.normals is None:
-            raise BundleError("An image of normals needs normals, which this bundle does not predict.")
+            raise self._lacks("An image of normals needs normals")
         return colour_normals(self.normals)
 
     depth_picture = depth_image  # the names until 0.1
@@ -227,6 +246,12 @@ class Prediction:
         entries = legend_entries(self.results)
         return column([image, legend(entries, image.shape[1])], gap=0) if entries else image
 
+    def _lacks(self, need: str) -> TaskError:
+        """`need` begins a sentence: what needs which result."""
+        if self.not_asked:
+            return TaskError(f"{need}, which is not among {', '.join(self.results)}. {_ASK}")
+        return TaskError(f"{need}, which this bundle does not predict. Use a bundle with that task.")
+
     def _fitting(self, frame: Array) -> Array:
         checked = check_frame(frame)
         if checked.shape[:2] != self.map_size:
@@ -237,7 +262,8 @@ class Prediction:
         return checked
 
 
-def _disagreement(depth: DepthMap | None, normals: NormalMap | None, camera: Intrinsics) -> Array | None:
+def _disagreement(results: Mapping[str, Result], camera: Intrinsics) -> Array | None:
     from edge_mtl.tasks.consistency import depth_normal_angle
 
+    depth, normals = first_of(results, DepthMap), first_of(results, NormalMap)
     return None if depth is None or normals is None else depth_normal_angle(depth.depth_m, normals.normals, camera)

@@ -27,6 +27,7 @@ from edge_mtl.cli.arguments import (
     block,
     check_choice,
     parse_intrinsics,
+    parse_names,
     the_precision,
 )
 from edge_mtl.cli.predict_loop import BAG, PredictOptions, run
@@ -43,6 +44,10 @@ IntrinsicsOption = Annotated[
 ]
 PointsOption = Annotated[
     int, typer.Option("--points", metavar="N", min=0, max=64, help="In the viewer every N-th pixel is a point; 0 for none.")
+]
+TasksOption = Annotated[
+    str | None,
+    typer.Option("--tasks", metavar="LIST", help="Tasks to predict, with commas between; default: all of the bundle."),
 ]
 StabilityOption = Annotated[bool, typer.Option("--stability", help="Smooth the maps where the image stands still.")]
 ConnectOption = Annotated[
@@ -65,6 +70,7 @@ StorageOption = Annotated[
         "edge-mtl predict images/ --out results --intrinsics 525,525,319.5,239.5",
         "edge-mtl predict tour.mp4 --files overlay",
         "edge-mtl predict camera:0 --json | jq .depth_median_m",
+        "edge-mtl predict images/ --tasks depth --files npz",
         "edge-mtl predict camera:0 --view",
         "edge-mtl predict tour.mp4 --save tour.rrd",
         "edge-mtl predict tour-bag --topic /camera/color/image_raw --out tour-maps --stability",
@@ -99,6 +105,7 @@ def predict(
     connect: ConnectOption = None,
     points: PointsOption = 2,
     intrinsics: IntrinsicsOption = None,
+    tasks: TasksOption = None,
     topic: TopicOption = None,
     camera_info: CameraInfoOption = None,
     rectified: RectifiedOption = False,
@@ -146,6 +153,7 @@ def predict(
             connect=connect,
             points=points,
             intrinsics=camera,
+            tasks=None if tasks is None else parse_names("--tasks", tasks),
             topic=topic,
             camera_info=camera_info,
             rectified=rectified,

@@ -35,6 +35,7 @@ class PredictOptions:
         view: show in a viewer: on this screen, or at `connect`; with `save` a recording is made and nothing opened.
         points: every n-th pixel in each direction becomes a point in the viewer, 0 for none.
         intrinsics: (fx, fy, cx, cy) of the frames, in place of the camera that the source knows.
+        tasks: those that are predicted; None for all of the bundle.
         topic, camera_info, rectified: see `edge_mtl.sources.open_source.open_source`.
         storage: of a bag that is written: see `edge_mtl.outputs.annotated_bag`.
         stability: smooth the maps where the image stands still.
@@ -49,6 +50,7 @@ class PredictOptions:
     connect: str | None = None
     points: int = 2
     intrinsics: tuple[float, float, float, float] | None = None
+    tasks: tuple[str, ...] | None = None
     topic: str | None = None
     camera_info: str | None = None
     rectified: bool = False
@@ -88,11 +90,13 @@ def run(terminal: Terminal, text: str, engine_options: EngineOptions, options: P
     from edge_mtl.outputs.annotated_bag import check_recording
     from edge_mtl.sources.open_source import open_source
     from edge_mtl.tasks import kind_of
+    from edge_mtl.tasks.asked import asked_of
 
     if BAG in options.files and options.out is not None:
         check_recording(Path(text), options.out)
     source = open_source(text, topic=options.topic, camera_info=options.camera_info, rectified=options.rectified)
     bundle = find(engine_options.bundle)
+    tasks = asked_of(bundle.manifest.tasks, options.tasks)
     tally = _Tally()
     with ExitStack() as stack:
         engine = stack.enter_context(
@@ -102,9 +106,10 @@ def run(terminal: Terminal, text: str, engine_options: EngineOptions, options: P
                 precision=engine_options.precision,
                 device=engine_options.device,
                 threads=engine_options.threads,
+                tasks=options.tasks,
             )
         )
-        source, writers, finish = _outputs(stack, source, Path(text), bundle.manifest.tasks, options, terminal)
+        source, writers, finish = _outputs(stack, source, Path(text), tasks, options, terminal)
         step = stack.enter_context(terminal.steps())
         try:
             for frame, prediction in _predictions(engine, source, options, tally, step, terminal):
@@ -123,7 +128,7 @@ def run(terminal: Terminal, text: str, engine_options: EngineOptions, options: P
         tally.files += finish()
         info = engine.info
     _report(terminal, source, options, tally, info)
-    if tally.unscaled and any(kind_of(spec).metric_scale for spec in bundle.manifest.tasks.values()):
+    if tally.unscaled and any(kind_of(spec).metric_scale for spec in tasks.values()):
         terminal.note(_unscaled(source, tally))
 
 

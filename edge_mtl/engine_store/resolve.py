@@ -7,8 +7,8 @@ refused, never replaced; "auto" takes the fastest that is here and says why.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
 
 from edge_mtl.backends import (
     BACKENDS,
@@ -24,7 +24,11 @@ from edge_mtl.backends import (
 from edge_mtl.backends.selection import AUTO, check_any, check_known, on_kind, resolve_gpu
 from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.engine_store.engines import EngineSelection, EngineStore
-from edge_mtl.errors import BackendUnavailable, EngineMismatch
+from edge_mtl.errors import BackendUnavailable, BundleError, EngineMismatch
+from edge_mtl.io_spec import graph_outputs
+from edge_mtl.manifest import Manifest
+from edge_mtl.onnx_graph.cut import cut_to, output_names
+from edge_mtl.tasks import Placement, Specs
 
 __all__ = ["ResolvedEngine", "default_backend", "resolve_engine"]
 
@@ -61,6 +65,28 @@ class ResolvedEngine:
         """Make it ready to run; `device` is the index of the GPU. Raises as `edge_mtl.backends.open_backend` does."""
         return open_backend(
             self.backend, self.model, threads=threads, precision=self.precision, compiled=self.compiled, device=device
+        )
+
+    def cut_to(self, tasks: Specs, manifest: Manifest) -> ResolvedEngine:
+        """The same graph with the outputs of these tasks alone; itself where that changes nothing, or it is a plan.
+
+        Nothing is stored: what was compiled of the whole graph does not fit, so the runtime compiles this one when it opens it.
+
+        Raises:
+            BundleError: the graph's outputs are not those of the manifest's tasks.
+        """
+        if len(tasks) == len(manifest.tasks) or not spec_of(self.backend).takes_graphs:
+            return self
+        size = (manifest.input.height, manifest.input.width)
+        names = set(output_names(self.model))
+        for place in get_args(Placement):
+            if names == set(graph_outputs(manifest.tasks, size, place)):
+                model = cut_to(self.model, graph_outputs(tasks, size, place).keys())
+                why = f"it was cut to {', '.join(tasks)}" if self.compiled is not None else self.uncompiled
+                return replace(self, model=model, compiled=None, uncompiled=why)
+        raise BundleError(
+            f"{manifest.name}: a graph for {', '.join(manifest.tasks)} was expected; found the outputs {', '.join(names)}. "
+            "Export the bundle again."
         )
 
 

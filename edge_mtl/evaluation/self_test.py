@@ -8,7 +8,7 @@ passed when it was built also passes on the one frame that is run when it is loa
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from edge_mtl.image.frames import letterbox
 from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.sources.images import decode_image
 from edge_mtl.tasks import Specs, kind_of, measure_names, scoped
+from edge_mtl.tasks.asked import asked_of
 from edge_mtl.tasks.finishing import Answer, finish
 
 __all__ = [
@@ -46,8 +47,8 @@ Tolerance = Mapping[str, float]
 """The worst agreement with the reference that passes, for every golden frame, by key: see `tolerance_of`."""
 
 
-def tolerance_of(specs: Specs, precision: str) -> dict[str, float]:
-    """By key of the agreement: what graphs of a precision must reach on every golden frame.
+def tolerance_of(specs: Specs, precision: str, tasks: Collection[str] | None = None) -> dict[str, float]:
+    """By key of the agreement: what graphs of a precision must reach on every golden frame, of all tasks or of `tasks`.
 
     The kinds hold the figures. For labels, depth and normals they are at least 1.4 times the worst difference of any room from
     FP32, see docs/decisions/0007. References are stored as float16 and processors differ, so FP32 is allowed more. Broken
@@ -56,7 +57,7 @@ def tolerance_of(specs: Specs, precision: str) -> dict[str, float]:
     measured; rounding alone, emulated, leaves 1.8 times room: decision 0010.
     """
     found = {}
-    for spec in specs.values():
+    for spec in asked_of(specs, tasks).values():
         for name, value in kind_of(spec).tolerances.get(precision, {}).items():
             found[scoped(specs, spec, name)] = value
     return found
@@ -90,24 +91,26 @@ def run_self_test(
     frames: int | None = None,
     tolerance: Tolerance | None = None,
     built: Mapping[str, Any] | None = None,
+    tasks: Collection[str] | None = None,
 ) -> SelfTestReport:
     """Run golden frames and compare.
 
     Args:
-        backend: a loaded graph of the bundle, of either placement.
+        backend: a loaded graph of the bundle, of either placement; it may have been cut to `tasks`.
         bundle: with golden frames.
         frames: how many golden frames, all by default.
         tolerance: in place of that of the backend's precision.
         built: the engine's self-test when it was built, as its sidecar holds it: it must still do about as well.
+        tasks: those that are judged, all by default.
     Raises:
         AccuracyError: a head is missing, a value is not finite, or a map is too far from the reference.
         BundleError: the bundle has no golden frames, or they were altered.
     """
     precision, specs = backend.info.precision, bundle.manifest.tasks
-    usual = tolerance_of(specs, precision) if tolerance is None else tolerance
+    usual = tolerance_of(specs, precision, tasks) if tolerance is None else tolerance
     allowed = since_build(specs, usual, built or {})
     names = _golden_names(bundle)[:frames]
-    pipeline = InferencePipeline(backend, bundle.manifest)
+    pipeline = InferencePipeline(backend, bundle.manifest, tasks=tasks)
     worst: dict[str, float] = {}
     for name in names:
         frame, reference = _image(bundle, name), _reference(bundle, name)

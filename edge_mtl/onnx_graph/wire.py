@@ -1,4 +1,4 @@
-"""ONNX files on the wire: fields of protocol buffers and their numbers in onnx.proto3, read without any ONNX library.
+"""ONNX files on the wire: fields of protocol buffers and their numbers in onnx.proto3, without any ONNX library.
 
 Knows which fields each message may have; knows nothing about operators. A field that is not known is refused rather than
 skipped, so that nothing here overlooks what a runtime would read.
@@ -11,7 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-__all__ = ["ATTRIBUTE", "GRAPH", "MODEL", "NODE", "TENSOR", "Message", "Refused", "fields", "text", "varint"]
+__all__ = [
+    "ANNOTATION",
+    "ATTRIBUTE",
+    "GRAPH",
+    "MODEL",
+    "NODE",
+    "TENSOR",
+    "VALUE",
+    "Message",
+    "Refused",
+    "fields",
+    "text",
+    "varint",
+    "written",
+]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _Kind = Literal["varint", "bytes", "any"]
@@ -30,6 +44,8 @@ TENSOR: Message = (
         **dict.fromkeys((2, 14), "varint"),
     },
 )
+VALUE: Message = ("tensor's description", dict.fromkeys((1, 2, 3, 4), "bytes"))
+ANNOTATION: Message = ("tensor's annotation", dict.fromkeys((1, 2), "bytes"))
 
 
 class Refused(Exception):
@@ -88,6 +104,20 @@ def varint(data: bytes, position: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
     raise Refused("it is no ONNX model")
+
+
+def written(field: int, content: bytes) -> bytes:
+    """A field of bytes: a message, a text or raw data."""
+    return _varint_of(field << 3 | _BYTES) + _varint_of(len(content)) + content
+
+
+def _varint_of(value: int) -> bytes:
+    groups = bytearray()
+    while value >= 0x80:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    groups.append(value)
+    return bytes(groups)
 
 
 _FOREIGN = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from edge_mtl.image.buffer_pool import BufferPool
 from edge_mtl.image.frames import Letterbox
 from edge_mtl.tasks import Placement, Result, Specs, kind_of
 from edge_mtl.tasks.areas import CameraChange, MapArea, OutputSize
+from edge_mtl.tasks.asked import LazyResults
 
 __all__ = ["Answer", "finish", "host_outputs"]
 
@@ -43,16 +45,19 @@ def finish(
     output_size: OutputSize,
     change: CameraChange | None,
     pool: BufferPool,
+    lazily: bool = False,
 ) -> Answer:
     """Turn the outputs of a graph of either placement into results.
 
     Args:
+        specs: the tasks that are wanted; outputs of others are left alone.
         outputs: by name, batch 1; the arrays may become part of the results.
         box: how the frame was letterboxed.
         output_size: "frame" resamples the content to the frame's size, "network" keeps the network's with unknown bars,
             "content" the network's without them.
         change: from `camera_change`.
         pool: where results and working memory come from.
+        lazily: each result is finished when it is first read: `LazyResults`, which hold the outputs until then.
     Raises:
         InferenceError: an output is missing.
     """
@@ -61,12 +66,30 @@ def finish(
     if missing:
         raise InferenceError(f"The graph gives no {', '.join(missing)}; found {', '.join(outputs)}. Export the bundle again.")
     area = MapArea.of(box, output_size, placement)
+    if lazily:
+        return Answer(_lazy_results(specs, outputs, size, area, change, pool))
     results: dict[str, Result] = {}
     bad = 0
     for name, spec in specs.items():
         results[name], flaws = kind_of(spec).finish(spec, outputs, area, change, pool)
         bad += flaws
     return Answer(results, bad)
+
+
+def _lazy_results(
+    specs: Specs,
+    outputs: Mapping[str, Array],
+    size: tuple[int, int],
+    area: MapArea,
+    change: CameraChange | None,
+    pool: BufferPool,
+) -> LazyResults:
+    """Results that hold their own outputs only, so that finishing one frees what it was made of."""
+    finishers = {}
+    for name, spec in specs.items():
+        own = {output: outputs[output] for output in kind_of(spec).outputs(spec, size, area.placement)}
+        finishers[name] = partial(kind_of(spec).finish, spec, own, area, change, pool)
+    return LazyResults(specs, finishers, area.whole)
 
 
 def host_outputs(specs: Specs, size: tuple[int, int]) -> dict[str, tuple[str, ...]]:

@@ -89,6 +89,11 @@ class Once(Generic[T]):
         self._make: Callable[[], T] | None = make
         self._lock = threading.Lock()
 
+    @property
+    def made(self) -> bool:
+        """Whether it was made already."""
+        return self._make is None
+
     def get(self) -> T:
         with self._lock:
             if self._make is not None:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from edge_mtl.errors import BundleError
 from edge_mtl.tasks import DepthMap, LabelMap, NormalMap, Result
+from edge_mtl.tasks.asked import LazyResults
 
 __all__ = ["CloudMaps", "cloud_maps", "first_of", "main_labels"]
 
@@ -54,5 +55,6 @@ def main_labels(results: Mapping[str, Result]) -> LabelMap | None:
 
 
 def first_of(results: Mapping[str, Result], kind: type[R]) -> R | None:
-    """The first result of a class, in the bundle's order; None without one."""
-    return next((result for result in results.values() if isinstance(result, kind)), None)
+    """The first result of a class, in the bundle's order; None without one. Of lazy results no other is finished."""
+    names = results.of_class(kind) if isinstance(results, LazyResults) else results
+    return next((result for name in names if isinstance(result := results[name], kind)), None)

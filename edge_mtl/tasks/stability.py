@@ -124,8 +124,8 @@ class TemporalFilter:
 
     Classes change by a majority vote (Boyer & Moore 1991): a class must outweigh the votes of the one that stands. Depth (its
     logarithm) and normals are exponential means, restarted where the new value differs too much to be noise. Where the
-    image moved, the newest answer is taken as it is, and its pixel starts again. Results of other kinds pass as they are. One
-    thread at a time.
+    image moved, the newest answer is taken as it is, and its pixel starts again. A task that a frame was not asked for starts
+    again with the next one that was. Results of other kinds pass as they are. One thread at a time.
 
     Args:
         weight: of the newest frame in the means, in 0..1; 1 filters nothing.
@@ -167,6 +167,7 @@ class TemporalFilter:
         else:
             still = _enlarged(still_pixels(before, grey), size)
         self._size = size
+        self._past = {name: past for name, past in self._past.items() if name in prediction.results}
         return replace(prediction, results={name: self._smooth(result, still) for name, result in prediction.results.items()})
 
     def _smooth(self, result: Result, still: Array) -> Result:

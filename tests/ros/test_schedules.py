@@ -75,6 +75,9 @@ class Kept:
     def wanted(self, **_: bool) -> frozenset[str]:
         return frozenset({"depth"} if self.listening else ())
 
+    def tasks(self, wanted: frozenset[str]) -> tuple[str, ...]:
+        return tuple(wanted)
+
     def publish(self, wanted: frozenset[str], answer: Answer) -> None:
         self.answers.append((answer.header, set(answer.prediction["depth"].depth_m.ravel().astype(int).tolist())))
 

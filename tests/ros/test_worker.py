@@ -42,6 +42,10 @@ class Published:
         left_out = {"points"} - ({"points"} if points else set()) | (set() if vectors else {"normals"})
         return frozenset(self.topics - left_out)
 
+    def tasks(self, wanted: frozenset[str]) -> tuple[str, ...]:
+        asked = wanted | ({"depth"} if "points" in wanted else set())
+        return tuple(name for name in ("segmentation", "depth", "normals") if name in asked)
+
     def publish(self, wanted: frozenset[str], answer: Answer) -> None:
         shape = answer.prediction["depth"].depth_m.shape
         self.answers.append((wanted, (answer.header, shape, answer.prediction.intrinsics, answer.rgb().shape)))

@@ -29,8 +29,8 @@ class Step:
 
     Attributes:
         text: for diagnostics.
-        points, vectors: whether the cloud, and tasks with maps of three floats a pixel, are published; the network predicts
-            all its tasks all the same.
+        points, vectors: whether the cloud, and tasks with maps of three floats a pixel, are made and published; the network
+            computes its tasks all the same.
         full_rate: whether every frame may be taken; else the worker rests as long as it worked.
     """
 

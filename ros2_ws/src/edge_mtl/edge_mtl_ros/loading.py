@@ -70,6 +70,7 @@ def load_engine(settings: Settings, *, progress: Progress) -> Engine:
         threads=threads,
         output_size=_OUTPUT_SIZE[settings.output_size],
         self_test=_SELF_TEST[settings.self_test],
+        tasks=settings.task_names,
     )
 
 

@@ -16,6 +16,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header, String
 
+from edge_mtl.prediction import Prediction
 from edge_mtl.ros import Camera, TaskTopic, class_topics, task_topics
 from edge_mtl.tasks import Result, kind_of
 from edge_mtl.tasks.points import cloud_maps
@@ -63,8 +64,12 @@ class Outputs:
         types = {name: Image if item.topic.encoding else String for name, item in topics.items()}
         types |= {topic.name: self._label_info[0] for topic in self._class_topics if self._label_info is not None}
         types |= {"camera_info": CameraInfo}
-        if cloud_maps(results, labels=points_labels) is not None:
+        maps = cloud_maps(results, labels=points_labels)
+        self._of_the_cloud = frozenset[str]()
+        if maps is not None:
             types |= {"points": PointCloud2}
+            made_of = (maps.depth, maps.labels, maps.normals if points_normals else None)
+            self._of_the_cloud = frozenset(result.spec.name for result in made_of if result is not None)
         self._publishers = {name: self._publisher(name, kind) for name, kind in types.items()}
         self._images = {name: ImageMessage() for name, kind in types.items() if kind is Image}
         self._cloud = CloudMessage(normals=points_normals)
@@ -89,15 +94,23 @@ class Outputs:
         publishers = self._publishers.items()
         return frozenset(name for name, p in publishers if name in asked and p.get_subscription_count() > 0)
 
+    def tasks(self, wanted: frozenset[str]) -> tuple[str, ...]:
+        """The tasks that these topics are made of, in the bundle's order; none for the camera alone."""
+        names = {self._per_frame[name].spec.name for name in wanted if name in self._per_frame}
+        if "points" in wanted:
+            names |= self._of_the_cloud
+        return tuple(name for name in self._specs if name in names)
+
     def publish(self, wanted: frozenset[str], answer: Answer) -> None:
-        """Send what is wanted of one answer, each with the input's header."""
+        """Send what is wanted of one answer, which has the results of `tasks(wanted)`; each with the input's header."""
+        prediction = answer.prediction
         for name, item in self._per_frame.items():
-            if name in wanted:
-                self._send(item, answer.prediction.results[item.spec.name], answer.header)
+            if name in wanted and prediction is not None:
+                self._send(item, prediction.results[item.spec.name], answer.header)
         if "camera_info" in wanted and answer.camera.camera is not None:
             self._send_camera_info(answer, answer.camera.camera)
-        if "points" in wanted:
-            self._send_cloud(answer)
+        if "points" in wanted and prediction is not None:
+            self._send_cloud(answer, prediction)
 
     def send_latched(self) -> None:
         """Publish what no frame changes, for those who listen now or join later. The publishers must be active."""
@@ -149,14 +162,14 @@ class Outputs:
         with self._images[topic.name].holding(topic.encoding, content, header) as message:
             self._publishers[topic.name].publish(message)
 
-    def _send_cloud(self, answer: Answer) -> None:
-        maps = cloud_maps(answer.prediction.results, labels=self._points_labels)
+    def _send_cloud(self, answer: Answer, prediction: Prediction) -> None:
+        maps = cloud_maps(prediction.results, labels=self._points_labels)
         if maps is not None:
-            cloud = self._cloud.filled(maps, header=answer.header, camera=answer.prediction.intrinsics, rgb=answer.rgb())
+            cloud = self._cloud.filled(maps, header=answer.header, camera=prediction.intrinsics, rgb=answer.rgb())
             self._publishers["points"].publish(cloud)
 
     def _send_camera_info(self, answer: Answer, camera: Camera) -> None:
-        height, width = answer.prediction.map_size
+        height, width = answer.map_size
         scaled, message = camera.scaled(width, height), self._camera_info
         if scaled != self._camera:
             self._camera = scaled

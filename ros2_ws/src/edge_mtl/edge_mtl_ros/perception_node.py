@@ -37,7 +37,7 @@ from edge_mtl_ros.worker import Worker
 
 __all__ = ["PerceptionNode"]
 
-_LOADED = ("bundle", "backend", "precision", "threads", "build", "self_test", "output_size", "points_labels")
+_LOADED = ("bundle", "backend", "precision", "threads", "tasks", "build", "self_test", "output_size", "points_labels")
 """Parameters that an engine and its outputs are made with."""
 
 
@@ -330,6 +330,7 @@ class PerceptionNode(LifecycleNode):
                 bad_values=worker.bad_values,
                 last_rejection=worker.last_rejection,
                 machine=machine,
+                asked=worker.asked,
             )
         )
 

@@ -40,6 +40,7 @@ class Snapshot:
         incompatible: topics with an incompatible QoS, and which policy.
         time_jumps: how often stamps jumped back.
         bad_values: places of the last frame where the network gave no number.
+        asked: the tasks that the last frame was asked for.
     """
 
     state: str
@@ -68,6 +69,7 @@ class Snapshot:
     bad_values: int
     last_rejection: str
     machine: MachineState
+    asked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,8 @@ def _values(now: Snapshot) -> dict[str, str]:
             "backend": f"{now.engine.backend} {now.engine.runtime_version}",
             "device": now.engine.device,
             "precision": now.engine.precision,
+            "tasks": ", ".join(now.engine.tasks),
+            "tasks_asked": ", ".join(now.asked),
             "reason": now.engine.reason,
             "self_test": "off" if test is None else f"passed on {test.frames} golden frame(s)",
         }

@@ -43,6 +43,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("backend", "auto", f"auto, onnxruntime, openvino, onnxruntime-cuda or tensorrt. {_LOADING}"),
     Parameter("precision", "auto", f"auto, fp32, or a precision that an engine was built with. {_LOADING}"),
     Parameter("threads", 0, f"Threads of the runtime; 0: one per physical core. {_LOADING}", limits=(0, 1024)),
+    Parameter("tasks", "", f"Tasks of the bundle to predict, with commas between; empty: all of them. {_LOADING}"),
     Parameter(
         "build",
         "",
@@ -83,6 +84,7 @@ class Settings:
     backend: str = "auto"
     precision: str = "auto"
     threads: int = 0
+    tasks: str = ""
     build: str = ""
     self_test: str = "load"
     output_size: str = "frame"
@@ -97,6 +99,11 @@ class Settings:
     points_rate_hz: float = 5.0
     points_normals: bool = False
     stability: bool = False
+
+    @property
+    def task_names(self) -> tuple[str, ...] | None:
+        """`tasks` as names; None for all."""
+        return tuple(name.strip() for name in self.tasks.split(",")) if self.tasks.strip() else None
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Settings:

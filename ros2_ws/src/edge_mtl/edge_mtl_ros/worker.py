@@ -48,13 +48,15 @@ class Answer:
     Attributes:
         header: the input's own, unchanged.
         camera: of the frame.
-        prediction: the results by task, and the camera of their maps.
+        prediction: the results of the tasks that are wanted, and the camera of their maps; None where that is none of them.
+        map_size: (height, width) of the maps.
         rgb: makes the (H, W, 3) uint8 RGB image at the size of the maps.
     """
 
     header: Any
     camera: CameraInUse
-    prediction: Prediction
+    prediction: Prediction | None
+    map_size: tuple[int, int]
     rgb: Callable[[], Array]
 
 
@@ -62,6 +64,7 @@ class Publishing(Protocol):
     """Where answers go."""
 
     def wanted(self, *, points: bool, vectors: bool) -> frozenset[str]: ...
+    def tasks(self, wanted: frozenset[str]) -> tuple[str, ...]: ...
     def publish(self, wanted: frozenset[str], answer: Answer) -> None: ...
 
 
@@ -85,8 +88,9 @@ class Worker:
         give_up: called once when that did not help; the worker ends.
     Attributes:
         latencies: from arrival to published maps.
-        predicting: the part of it in `Engine.predict`.
+        predicting: the part of it in `Engine.predict`, of frames that were predicted.
         overheads: the rest, less waiting for the frame before: receiving, converting, publishing.
+        asked: the tasks that the last frame was asked for.
     """
 
     def __init__(
@@ -119,6 +123,7 @@ class Worker:
         self.camera_ok = True
         self.bad_values = 0
         self.last_rejection = ""
+        self.asked: tuple[str, ...] = ()
         self.failure = ""
 
     @property
@@ -171,7 +176,7 @@ class Worker:
     def _reset(self) -> None:
         """Forget what the frames before have said; no frame is being worked on."""
         self._filter, self.degradation = None, Degradation()
-        self.failure, self.bad_values = "", 0
+        self.failure, self.bad_values, self.asked = "", 0, ()
 
     def _hung(self) -> bool:
         """Whether the thread did not end at `stop`, and is still there."""
@@ -214,7 +219,7 @@ class Worker:
             camera = self._cameras.of_image(frame.shape[1], frame.shape[0], rectified=settings.rectified)
             self.camera_text, self.camera_ok = camera.text, camera.intrinsics is not None
             asked_s = time.monotonic()
-            prediction = self._engine.predict(frame, channels=channels, intrinsics=camera.intrinsics)
+            prediction, size = self._predicted(self._engine, frame, channels, camera, self._publishing.tasks(wanted))
             predict_s = time.monotonic() - asked_s
         except FrameError as exc:
             if self.last_rejection != str(exc):
@@ -225,23 +230,33 @@ class Worker:
             return self._failed(exc)
         self.faults.succeeded()
         self.failure = ""
-        if settings.stability:
+        if prediction is None or not settings.stability:
+            self._filter = None
+        else:
             self._filter = self._filter or TemporalFilter()
             prediction = self._filter(frame, prediction)
-        else:
-            self._filter = None
-        self.bad_values = prediction.bad_values
-        shown = partial(_rgb, frame, channels, prediction.map_size)
-        self._publishing.publish(wanted, Answer(message.header, camera, prediction, shown))
+        self.bad_values = 0 if prediction is None else prediction.bad_values
+        self._publishing.publish(wanted, Answer(message.header, camera, prediction, size, partial(_rgb, frame, channels, size)))
         if "points" in wanted:
             self._points_s = now_s
         sent_s = time.monotonic()
         latency_s = sent_s - handle.arrived_s
         queued_s = max(0.0, self._free_s - handle.offered_s)  # behind the frame before
         self.latencies.add(sent_s, latency_s)
-        self.predicting.add(sent_s, predict_s)
+        if prediction is not None:
+            self.predicting.add(sent_s, predict_s)
         self.overheads.add(sent_s, latency_s - queued_s - predict_s)
         return "published"
+
+    def _predicted(
+        self, engine: Engine, frame: Array, channels: Channels, camera: CameraInUse, tasks: tuple[str, ...]
+    ) -> tuple[Prediction | None, tuple[int, int]]:
+        """What `tasks` say of a frame, None where none is asked for, and the size of the maps, which is known all the same."""
+        self.asked = tasks
+        if not tasks:
+            return None, engine.map_size((frame.shape[0], frame.shape[1]))
+        prediction = engine.predict(frame, channels=channels, intrinsics=camera.intrinsics, tasks=tasks)
+        return prediction, prediction.map_size
 
     def _degrade(self, handle: FrameHandle[Any], outcome: Outcome) -> None:
         """Decide which work is left out from the next frame on."""
