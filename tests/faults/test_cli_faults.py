@@ -244,6 +244,15 @@ def test_a_precision_that_was_never_built_names_the_command(tiny_bundle: Bundle,
         assert_failed(edge_mtl(*arguments, "--precision", "int8"), 4, "edge-mtl build-engine", "--int8")
 
 
+@pytest.mark.parametrize(("tasks", "code"), [("lane", 3), ("depth,lane", 3), ("depth,", 2), (" ", 2)])
+def test_a_task_that_the_bundle_does_not_have_is_refused(
+    predict: Callable[..., Outcome], room: Path, tmp_path: Path, tasks: str, code: int
+) -> None:
+    said = ("'lane'", "predicts segmentation, depth, normals") if code == 3 else ("--tasks", "commas between")
+    assert_failed(predict(room, "--tasks", tasks), code, *said)
+    assert not (tmp_path / "results").exists()
+
+
 def test_an_altered_engine_is_refused(own_bundle: Bundle, room: Path) -> None:
     assert edge_mtl("build-engine", own_bundle.path, "--fp32", "--backend", "onnxruntime").code == 0
     (engine,) = (own_bundle.path / "engines").glob("*.onnx")

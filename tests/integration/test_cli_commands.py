@@ -137,6 +137,23 @@ def test_predict_with_json_prints_one_line_per_frame_and_saves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
 
 
+def test_predict_with_tasks_has_those_results_and_no_others(built: tuple[Bundle, Any], room: Path, tmp_path: Path) -> None:
+    command = ("predict", room, "--bundle", built[0].path, "--json")
+    (whole,) = edge_mtl(*command).records
+    (some,) = edge_mtl(*command, "--tasks", "depth,segmentation").records
+    assert list(some["results"]) == ["segmentation", "depth"]
+    assert some["results"] == {name: whole["results"][name] for name in ("segmentation", "depth")}
+    outcome = edge_mtl(*command, "--tasks", "depth", "--out", tmp_path / "out", "--files", "overlay,panel,png,npz")
+    (depth,) = outcome.records
+    assert depth["results"] == {"depth": whole["results"]["depth"]}
+    assert depth["depth_median_m"] == whole["depth_median_m"]
+    assert "classes" not in depth
+    kinds = ("overlay.png", "panel.png", "depth.png", "depth-colour.png", "npz")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(f"room.{kind}" for kind in kinds)
+    with np.load(tmp_path / "out" / "room.npz", allow_pickle=False) as arrays:
+        assert set(arrays) == {"depth", "intrinsics", "intrinsics_assumed"}
+
+
 def test_intrinsics_scale_the_depth(built: tuple[Bundle, Any], room: Path) -> None:
     command = ("predict", room, "--bundle", built[0].path, "--json", "--intrinsics")
     near = edge_mtl(*command, "100,100,79.5,59.5").records[0]["depth_median_m"]

@@ -37,6 +37,7 @@ class Published:
     def __init__(self) -> None:
         self.topics = {"segmentation", "depth", "normals", "points"}
         self.answers: list[tuple[frozenset[str], Any]] = []
+        self.results: list[tuple[str, ...]] = []
 
     def wanted(self, *, points: bool, vectors: bool) -> frozenset[str]:
         left_out = {"points"} - ({"points"} if points else set()) | (set() if vectors else {"normals"})
@@ -47,8 +48,9 @@ class Published:
         return tuple(name for name in ("segmentation", "depth", "normals") if name in asked)
 
     def publish(self, wanted: frozenset[str], answer: Answer) -> None:
-        shape = answer.prediction["depth"].depth_m.shape
-        self.answers.append((wanted, (answer.header, shape, answer.prediction.intrinsics, answer.rgb().shape)))
+        camera = None if answer.prediction is None else answer.prediction.intrinsics
+        self.answers.append((wanted, (answer.header, answer.map_size, camera, answer.rgb().shape)))
+        self.results.append(() if answer.prediction is None else tuple(answer.prediction.results))
 
 
 class Quiet:

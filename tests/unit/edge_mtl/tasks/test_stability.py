@@ -144,6 +144,16 @@ def test_another_size_a_missing_head_and_a_reset_start_again() -> None:
     assert meter.compute().depth_flicker is None
 
 
+def test_a_task_that_a_frame_was_not_asked_for_starts_again() -> None:
+    smooth = TemporalFilter()
+    frame, labels = make_image(1, height=HEIGHT, width=WIDTH), np.zeros((HEIGHT, WIDTH), np.uint8)
+    metres = [np.full((HEIGHT, WIDTH), value, np.float32) for value in (2.0, 2.2)]
+    assert (smooth(frame, prediction(labels, metres[0])).depth == metres[0]).all()
+    assert (smooth(frame, prediction(labels, metres[1])).depth < metres[1]).all()  # it has a past
+    assert smooth(frame, prediction(labels)).depth is None
+    assert np.allclose(smooth(frame, prediction(labels, metres[1])).depth, metres[1])  # which is too long ago now
+
+
 def test_confidence_is_still_computed_only_when_asked_for() -> None:
     asked = []
     frame = make_image(1, height=HEIGHT, width=WIDTH)
