@@ -106,7 +106,6 @@ def run(terminal: Terminal, text: str, engine_options: EngineOptions, options: P
                 precision=engine_options.precision,
                 device=engine_options.device,
                 threads=engine_options.threads,
-                tasks=options.tasks,
             )
         )
         source, writers, finish = _outputs(stack, source, Path(text), tasks, options, terminal)
@@ -215,7 +214,8 @@ def _predictions(
         for done, frame in enumerate(frames):
             step("predicting", done, total or 0)
             try:
-                prediction = engine.predict(frame.pixels, intrinsics=options.intrinsics or frame.intrinsics)
+                camera = options.intrinsics or frame.intrinsics
+                prediction = engine.predict(frame.pixels, intrinsics=camera, tasks=options.tasks)
             except FrameError as exc:
                 if source.kind not in ("folder", "bag"):
                     raise

@@ -53,6 +53,31 @@ def test_whole_frames_are_compared_with_the_plain_graph(tiny_bundle: Bundle, tmp
     assert not (tiny_bundle.path / "engines").exists()
 
 
+def test_frames_of_one_task_are_compared_with_whole_ones_and_say_what_each_task_costs(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    out = tmp_path / "asked.json"
+    options = ("--precision", "int8", "--backend", "onnxruntime", "--threads", 1, "--rounds", 3, "--frame", "48x80")
+    shown = run("asked_tasks.py", tiny_bundle.path, *options, "--out", out)
+    content = json.loads(out.read_text())
+    check_conditions(content)
+    check_rows(content["rows"], content["baseline"])
+    tasks = ("segmentation", "depth", "normals")
+    alone = [f"{how} {task}" for how in ("predict", "engine of") for task in tasks]
+    assert [row["name"] for row in content["rows"]] == ["all tasks", "all, unread", *alone]
+    assert content["engine"].startswith("int8 on onnxruntime ")
+    assert all(content["shares"][row["name"]]["share"] == pytest.approx(1 / row["ratio"]) for row in content["rows"])
+    costs, medians = content["costs"], {row["name"]: row["median_ms"] for row in content["rows"]}
+    for task in tasks:
+        parts = costs["common_ms"] + costs["head_ms"][task] + costs["finishing_ms"][task]
+        assert parts == pytest.approx(medians[f"engine of {task}"])
+    whole = costs["common_ms"] + sum(costs["head_ms"].values()) + sum(costs["finishing_ms"].values())
+    assert whole == pytest.approx(medians["all tasks"])
+    assert content["goal"]["found"] == max(content["shares"][f"engine of {task}"]["share"] for task in tasks)
+    assert "the largest share of an engine of one task" in shown
+    assert not (tiny_bundle.path / "engines").exists()
+
+
 def test_the_engine_is_compared_with_the_same_steps_inline_and_stream_with_a_loop(tiny_bundle: Bundle, tmp_path: Path) -> None:
     run(
         "engine_overhead.py",
