@@ -1,4 +1,4 @@
-"""Bilinear upsampling followed by argmax, or by division to unit length: the two costly steps behind a network.
+"""Bilinear upsampling followed by argmax, softmax or division to unit length: the costly steps behind a network.
 
 Knows planes of numbers; knows nothing about classes, frames or files. Half-pixel centres, edges repeated.
 """
@@ -14,12 +14,19 @@ import numpy as np
 
 from edge_mtl.image.buffer_pool import BufferPool
 
-__all__ = ["upsampled_argmax", "upsampled_units"]
+__all__ = ["upsampled_argmax", "upsampled_confidence", "upsampled_units"]
 
 Array = np.ndarray
 
 _STRIP_BYTES = 800_000
 """Size of a float plane of a strip: two of them should fit into a second-level cache."""
+_CORNER_BYTES = 400_000
+"""Planes whose corners are looked at together: they and what is made of them should fit into a second-level cache."""
+_MANY = 32
+"""Above so many planes the confidence is computed in one pass, see docs/decisions/0021."""
+_DEEPEST = -80.0
+"""How far under the largest a logit may lie for one pass: between samples the largest falls to three quarters of that at most,
+where exponentials of single floats are still exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,34 @@ def upsampled_argmax(logits: Array, size: tuple[int, int], *, pool: BufferPool) 
     return labels
 
 
+def upsampled_confidence(logits: Array, size: tuple[int, int], *, pool: BufferPool) -> Array:
+    """Softmax at the largest of the upsampled planes: 1 / sum of exp(logit - largest).
+
+    Args:
+        logits: (C, h, w) float32, finite.
+        size: (H, W) of the result.
+        pool: where the result and the working planes come from.
+    Returns:
+        (H, W) float32 in 0..1. Above 32 planes each is upsampled once in place of twice, and the last digit may differ.
+    """
+    if len(logits) > _MANY and logits.shape[1] > 1:
+        # Less the largest of each sample, which is the same for all planes, so that no exponential overflows.
+        under = logits - logits.max(axis=0)
+        if float(under.min()) >= _DEEPEST:
+            return _one_pass_confidence(under, size, pool)
+    best, share, total = (pool.take(size) for _ in range(3))
+    _resized(logits[0], best)
+    for plane in logits[1:]:
+        cv2.max(best, _resized(plane, share), dst=best)
+    total.fill(0.0)
+    for plane in logits:
+        cv2.subtract(_resized(plane, share), best, dst=share)
+        cv2.exp(share, dst=share)
+        cv2.add(total, share, dst=total)
+    cv2.divide(1.0, total, dst=total)
+    return total
+
+
 def upsampled_units(vectors: Array, size: tuple[int, int], *, pool: BufferPool) -> Array:
     """Vectors of unit length after upsampling.
 
@@ -150,10 +185,41 @@ def _running_maximum(
         cv2.max(labels[box], winner, dst=labels[box])
 
 
+def _one_pass_confidence(under: Array, size: tuple[int, int], pool: BufferPool) -> Array:
+    """As `upsampled_confidence`; `under` is at most 0, and 0 in some plane at every sample."""
+    rows, columns = _Axis.of(under.shape[1], size[0]), _Axis.of(under.shape[2], size[1])
+    confidence = pool.take(size)
+    for first, last in _strips(rows, columns):
+        source, high, use = rows.part(first, last)
+        share, total, top = (pool.take((high, size[1])) for _ in range(3))
+        total.fill(0.0)
+        top.fill(0.0)
+        for plane in under:
+            cv2.exp(_resized(plane[source], share), dst=share)
+            cv2.add(total, share, dst=total)
+            cv2.max(top, share, dst=top)
+        cv2.divide(top[use], total[use], dst=confidence[rows.first_pixel(first) : rows.first_pixel(last)])
+    return confidence
+
+
+def _resized(plane: Array, result: Array) -> Array:
+    """`result`, filled with `plane` at its size."""
+    cv2.resize(plane, result.shape[::-1], dst=result, interpolation=cv2.INTER_LINEAR)
+    return result
+
+
 def _candidates(logits: Array, pool: BufferPool) -> Array:
     """(C, h - 1, w - 1) bool: whether a class may win anywhere between the four samples of a cell."""
-    low, high = (_corners(logits, pick, pool) for pick in (cv2.min, cv2.max))
-    return np.asarray(high >= low.max(axis=0))
+    planes, h, w = logits.shape
+    some = max(1, _CORNER_BYTES // (h * w * 4))
+    parts = [slice(first, first + some) for first in range(0, planes, some)]
+    best = _corners(logits[parts[0]], cv2.min, pool).max(axis=0)
+    for part in parts[1:]:
+        np.maximum(best, _corners(logits[part], cv2.min, pool).max(axis=0), out=best)
+    may_win = pool.take((planes, h - 1, w - 1), np.bool_)
+    for part in parts:
+        np.greater_equal(_corners(logits[part], cv2.max, pool), best, out=may_win[part])
+    return may_win
 
 
 def _corners(logits: Array, pick: Callable[..., Array], pool: BufferPool) -> Array:

@@ -161,14 +161,14 @@ class Labels(DenseKind[LabelsSpec, LabelMap]):
             flaws = int(flawed.sum())
             unknown = area.resized(flawed.astype(np.float32), pool) > 0 if flawed.any() else None
             logits = np.nan_to_num(logits, nan=0.0, posinf=0.0, neginf=0.0)
-        from edge_mtl.image.upsample import upsampled_argmax
+        from edge_mtl.image.upsample import upsampled_argmax, upsampled_confidence
 
         labels = upsampled_argmax(logits, area.size, pool=pool)
         if unknown is not None:
             labels[unknown] = VOID
 
         def confidence() -> Array:
-            result = _confidence(logits, area, pool)
+            result = upsampled_confidence(logits, area.size, pool=pool)
             if unknown is not None:
                 result[unknown] = 0.0
             return area.placed(result, 0.0, pool)
@@ -313,24 +313,6 @@ def _placed_labels(labels: Array, area: MapArea, pool: BufferPool) -> Array:
     if part.shape != area.size:
         part = cv2.resize(part, area.size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     return area.placed(part, VOID, pool)
-
-
-def _confidence(logits: Array, area: MapArea, pool: BufferPool) -> Array:
-    """Softmax of the upsampled logits at the winning class: 1 / sum of exp(logit - largest), (H, W) float32."""
-    import cv2
-
-    best = area.resized(logits[0], pool).copy()
-    for plane in logits[1:]:
-        cv2.max(best, area.resized(plane, pool), dst=best)
-    total = pool.take(area.size)
-    total.fill(0.0)
-    for plane in logits:
-        share = pool.take(area.size)
-        cv2.subtract(area.resized(plane, pool), best, dst=share)
-        cv2.exp(share, dst=share)
-        cv2.add(total, share, dst=total)
-    cv2.divide(1.0, total, dst=total)
-    return total
 
 
 def _check_classes(task: str, found: Any) -> None:

@@ -25,6 +25,10 @@ def run(script: str, *arguments: object) -> str:
 
 def check_conditions(content: dict[str, Any]) -> None:
     assert content["bundle"]["name"] == "tiny"
+    check_machine(content)
+
+
+def check_machine(content: dict[str, Any]) -> None:
     assert content["device"]["cores"] >= 1
     assert content["date"].count("-") == 2
     assert {"numpy", "onnxruntime"} <= set(content["versions"])
@@ -108,3 +112,21 @@ def test_consistency_is_correlated_with_the_errors_on_rendered_rooms(tiny_bundle
     for result in content["results"].values():
         assert 0 < result["pixels"] <= 2 * content["pixels_per_room"]
         assert -1 <= result["both"]["depth_error"]["spearman"] <= 1
+
+
+def test_classes_are_chosen_on_the_host_and_in_graphs_alike(tmp_path: Path) -> None:
+    out = tmp_path / "classes.json"
+    small = ("--network", "64x96", "--frame", "48x80", "--classes", 13, 40, "--rounds", 2, "--out", out)
+    shown = run("classes.py", *small)
+    content = json.loads(out.read_text())
+    check_machine(content)
+    assert [(table["classes"], table["logits"], table["size"]) for table in content["tables"]] == [
+        (count, kind, size) for count in (13, 40) for kind in ("regions", "smooth") for size in ([64, 96], [48, 80])
+    ]
+    for table in content["tables"]:
+        check_rows(table["rows"], "host")
+        exact = [share for way, share in table["agreement"].items() if table["size"] == [64, 96] or way == "host, every plane"]
+        assert min(exact) > 0.999
+        assert "graph, onnxruntime" in table["agreement"]
+        assert 1.0 <= table["possible"] < table["classes"]
+    assert len(shown.splitlines()) == 1 + len(content["tables"])
