@@ -162,6 +162,7 @@ def make_bundle(
     placement: str = "host",
     whole: bool = False,
     replace: bool = False,
+    image: Callable[..., np.ndarray] = make_image,
 ) -> Bundle:
     """Write a complete bundle to `path`: both graphs, calibration, evaluation and golden frames.
 
@@ -172,6 +173,7 @@ def make_bundle(
         plain, deploy: graphs to store in place of the tiny network's; golden outputs come from `deploy`.
         placement: "graph" leaves the optimized ONNX out, so that an engine runs the plain one.
         whole: whether the graphs lie there as files of their own, as in bundles before 0.2, and no weights beside them.
+        image: makes the frames, as `make_image` does.
     """
     network: dict[str, Any] = {"tasks": tuple(tasks), "height": height, "width": width, "seed": seed}
     deploy_model = host_model(**network) if deploy is None else deploy
@@ -186,9 +188,9 @@ def make_bundle(
         for name in ("calibration", "evaluation", "golden"):
             (folder / name).mkdir()
         for index in range(calibration):
-            write_image(folder / "calibration" / f"{index:03d}.png", make_image(1000 + index, height=height, width=width))
+            write_image(folder / "calibration" / f"{index:03d}.png", image(1000 + index, height=height, width=width))
         for index in range(golden):
-            frame = make_image(2000 + index, height=height, width=width)
+            frame = image(2000 + index, height=height, width=width)
             write_image(folder / "golden" / f"{index:03d}.png", frame)
             stream = io.BytesIO()
             arrays = {name: array.astype(np.float16) for name, array in reference(deploy_model, frame).items()}
@@ -196,7 +198,7 @@ def make_bundle(
             (folder / "golden" / f"{index:03d}.npz").write_bytes(stream.getvalue())
         intrinsics = {}
         for index in range(evaluation):
-            frame = make_image(3000 + index, height=height, width=width)
+            frame = image(3000 + index, height=height, width=width)
             _write_targets(folder / "evaluation", f"{index:03d}", frame, full_maps(reference(deploy_model, frame)))
             intrinsics[f"{index:03d}"] = list(canonical_intrinsics(height, width))
         (folder / "evaluation" / "intrinsics.json").write_text(json.dumps(intrinsics))

@@ -115,9 +115,7 @@ def _agrees(path: Path, found: FolderDescription, stated: Stated) -> None:
     for key in ("title", "licence", "redistributable"):
         ours, theirs = getattr(stated, key), getattr(found, key)
         if ours is not None and ours != theirs:
-            raise BuildError(
-                f"{path}: {key} is {theirs!r} there, {ours!r} was asked for. Change it there, or leave it away here"
-            )
+            raise BuildError(f"{path}: {key} is {theirs!r}, {ours!r} was asked for. Change it there, or leave it away here")
     camera = stated.camera
     if camera is None or isinstance(found.camera, NoCamera):
         return

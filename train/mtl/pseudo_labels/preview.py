@@ -53,6 +53,8 @@ def _preview(labelled: Labelled, stem: str, photo: Path) -> np.ndarray:
             continue
         spec, files, path = description.tasks[task], description.files[task], description.root / entry.file
         result = kind_of(spec).of_truth(spec, files.truth(files.stored(path), path))
+        if result is None:
+            continue
         results[task] = result
         tiles.append((f"{title(result)}: {100 * entry.kept:.0f} % kept", kind_of(spec).draw(spec, image, result)))
     drawn = panel(image, tiles, title=stem)
