@@ -8,10 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from mtl.pseudo_labels.dataset_file import describe_folder
 
 from edge_mtl.backends import available
 from edge_mtl.bundle import Bundle
+from edge_mtl.image.encoding import encode_png
+from tests.bundles import HEIGHT, WIDTH
+from tests.pseudo_folders import STATED, painted_bundle, write_images
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
@@ -130,3 +135,29 @@ def test_classes_are_chosen_on_the_host_and_in_graphs_alike(tmp_path: Path) -> N
         assert "graph, onnxruntime" in table["agreement"]
         assert 1.0 <= table["possible"] < table["classes"]
     assert len(shown.splitlines()) == 1 + len(content["tables"])
+
+
+def test_pseudo_labels_are_compared_with_labels_of_people(tmp_path: Path) -> None:
+    bundle = painted_bundle(tmp_path / "bundle")
+    root = write_images(tmp_path / "data", *(f"{index:02d}" for index in range(20)))  # walls at 2 m of class 5
+    tasks = {name: spec for name, spec in bundle.manifest.tasks.items() if name != "normals"}
+    describe_folder(root, tasks, STATED, first_size=lambda images: (HEIGHT, WIDTH)).write()
+    mask, depth = np.full((HEIGHT, WIDTH), 5, np.uint8), np.full((HEIGHT, WIDTH), 2400, np.uint16)
+    mask[:16], depth[:32] = 3, 0
+    for index in range(20):
+        for folder, truth in (("masks", mask), ("depth", depth)):
+            (root / folder).mkdir(exist_ok=True)
+            (root / folder / f"{index:02d}.png").write_bytes(encode_png(truth))
+    out = tmp_path / "figures.json"
+    run("pseudo_labels.py", bundle.path, "--folder", root, "--split", "train", "--count", 2, "--out", out)
+    content = json.loads(out.read_text())
+    check_conditions(content)
+    assert content["frames"] == {"of": "painted rooms, split train", "count": 2}
+    assert set(content["results"]) == {"segmentation", "depth"}
+    everything = content["results"]["segmentation"][0]
+    assert (everything["name"], everything["kept"], everything["right"]) == ("all pixels", 1.0, 0.75)
+    assert [row["name"] for row in content["results"]["depth"]].count("default") == 1
+    for row in content["results"]["depth"][:2]:
+        assert row["kept"] == 1.0
+        assert row["relative_error"] == pytest.approx(1 / 6, abs=0.01)
+        assert (row["within_10_percent"], row["within_1_25"]) == (0.0, 1.0)

@@ -58,6 +58,7 @@ def test_labels_of_a_killed_process_are_known_as_pseudo_labels(tmp_path: Path) -
 
 def test_a_label_that_was_announced_and_never_written_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(path: Path, payload: bytes) -> None:
+        assert entry(RUN.key).sha256 in (tmp_path / JOURNAL).read_text(), "recorded before the file is begun"
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "write_atomic", killed)
