@@ -7,8 +7,8 @@ import pytest
 import torch
 from mtl.datasets.augment import View, draw_view, jitter
 from mtl.datasets.frame import Frame
-from mtl.datasets.nyuv2.surface import normals_of_depth
 from mtl.datasets.rooms import render_room
+from mtl.datasets.surface import normals_of_depth
 from mtl.settings import AugmentSettings
 from torch.nn import functional as F
 

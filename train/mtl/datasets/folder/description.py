@@ -12,25 +12,22 @@ from typing import Any
 import numpy as np
 
 from edge_mtl.errors import BuildError
-from edge_mtl.tasks import KINDS, VOID, Specs, TaskSpec, kind_of, ordered
+from edge_mtl.tasks import KINDS, VOID, Specs, TaskSpec, ordered
 from edge_mtl.tasks.kind import TASK_NAME
 from mtl.datasets.folder.camera import Camera, read_camera
 from mtl.datasets.folder.section import Section, shown
 from mtl.datasets.folder.splits import Splits, read_splits
 from mtl.datasets.folder.truth_files import UNDECLARED, DepthFiles, MaskFiles, NormalFiles, TruthFiles
-from mtl.datasets.nyuv2.axes import NormalAxes
+from mtl.datasets.normal_axes import NormalAxes
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-__all__ = ["DESCRIPTION", "KINDS_OF_FILES", "FolderDescription", "read_description"]
+__all__ = ["DESCRIPTION", "FolderDescription", "read_description"]
 
 DESCRIPTION = "dataset.toml"
-KINDS_OF_FILES = ("labels", "depth", "normals")
-"""Kinds whose truths can be read from files."""
-
 _AXES = re.compile(r"(?:[+-][xyz]){3}")
 _GUIDE = "docs/guides/own-data.md has the layout"
 
@@ -80,7 +77,7 @@ def read_description(root: Path) -> FolderDescription:
     redistributable = top.flag("redistributable", "true or false: may its images be copied into bundles and reports?")
     images = top.folder("images", "images")
     tasks, files = _tasks(top.section("tasks", "a table [tasks.NAME] for each task"))
-    camera = read_camera(top, needed=any(kind_of(spec).name != "labels" for spec in tasks.values()))
+    camera = read_camera(top, needed=not all(isinstance(one, MaskFiles) for one in files.values()))
     splits = read_splits(top.section("splits", "a table with shares or lists: val = 0.1, test = 0.1"))
     top.done()
     return FolderDescription(root, title, licence, redistributable, images, camera, splits, tasks, files)
@@ -93,7 +90,7 @@ def _tasks(table: Section) -> tuple[Specs, dict[str, TruthFiles]]:
         if not TASK_NAME.fullmatch(name):
             raise table.error(name, f"expected a name of a task such as segmentation, matching {TASK_NAME.pattern}")
         own = table.section(name, "a table with kind and folder")
-        kind = own.choice("kind", KINDS_OF_FILES)
+        kind = own.choice("kind", tuple(_READERS))
         specs[name], files[name] = _READERS[kind](own, name)
         own.done()
     if not specs:
@@ -113,7 +110,7 @@ def _labels(table: Section, name: str) -> tuple[TaskSpec, MaskFiles]:
     for key in ("colours", "ignore_in_mean"):
         if table.has(key):
             entry[key] = table.content[key]
-    spec = _spec("labels", name, entry, table)
+    spec = _spec(MaskFiles.kind, name, entry, table)
     return spec, MaskFiles(folder, _table(table, classes))
 
 
@@ -155,7 +152,7 @@ def _depth(table: Section, name: str) -> tuple[TaskSpec, DepthFiles]:
     near, far = table.numbers("range_m", noun, 2)
     if not 0 <= near < far:
         raise table.error("range_m", f"expected {noun}, found {[near, far]}")
-    return _spec("depth", name, {"range_m": [near, far]}, table), DepthFiles(folder, scale, (near, far))
+    return _spec(DepthFiles.kind, name, {"range_m": [near, far]}, table), DepthFiles(folder, scale, (near, far))
 
 
 def _normals(table: Section, name: str) -> tuple[TaskSpec, NormalFiles]:
@@ -164,7 +161,7 @@ def _normals(table: Section, name: str) -> tuple[TaskSpec, NormalFiles]:
     text = table.text("axes", noun, "+x+y+z")
     if not _AXES.fullmatch(text) or not set("xyz") <= set(text):
         raise table.error("axes", f"expected {noun}, found {shown(text)}")
-    return _spec("normals", name, {}, table), NormalFiles(folder, NormalAxes.parse(text))
+    return _spec(NormalFiles.kind, name, {}, table), NormalFiles(folder, NormalAxes.parse(text))
 
 
 def _spec(kind: str, name: str, entry: Mapping[str, Any], table: Section) -> TaskSpec:
@@ -176,4 +173,5 @@ def _spec(kind: str, name: str, entry: Mapping[str, Any], table: Section) -> Tas
     return spec
 
 
-_READERS: dict[str, Any] = {"labels": _labels, "depth": _depth, "normals": _normals}
+_READERS: dict[str, Any] = {MaskFiles.kind: _labels, DepthFiles.kind: _depth, NormalFiles.kind: _normals}
+"""By kind, what reads its table: the kinds whose truths can be files."""

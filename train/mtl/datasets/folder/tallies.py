@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from edge_mtl.errors import BuildError
 from edge_mtl.tasks import VOID, LabelsSpec, TaskSpec
 from mtl.datasets.data_set import Split
 from mtl.datasets.folder.splits import SPLITS
 from mtl.datasets.folder.truth_files import DepthFiles, MaskFiles, NormalFiles, TruthFiles, listed_counts
-from mtl.datasets.nyuv2.axes import detect_axes
-from mtl.datasets.nyuv2.layout import DatasetError
-from mtl.datasets.nyuv2.surface import normals_of_depth
+from mtl.datasets.normal_axes import detect_axes
 from mtl.datasets.report import Check
+from mtl.datasets.surface import normals_of_depth
 from mtl.geometry import Intrinsics
 
 __all__ = ["DepthTally", "MaskTally", "NormalTally", "Tally", "tally_of"]
@@ -202,7 +202,7 @@ class NormalTally(Tally):
         note = ""
         try:
             axes = detect_axes(self._pairs) if self._pairs else None
-        except DatasetError:
+        except BuildError:
             axes, note = None, "depth does not tell the axes: they are as stated"
         if axes is not None:
             found += f"; by the depth their axes are {axes.axes} (mean cosine {axes.cosine:.2f})"
@@ -221,10 +221,9 @@ class NormalTally(Tally):
         return facing
 
 
-_TALLIES: dict[str, type[Any]] = {"labels": MaskTally, "depth": DepthTally, "normals": NormalTally}
-
-
 def tally_of(spec: TaskSpec, files: TruthFiles) -> MaskTally | DepthTally | NormalTally:
     """An empty tally of a task."""
-    tally: MaskTally | DepthTally | NormalTally = _TALLIES[files.kind](spec, files)
-    return tally
+    if isinstance(files, MaskFiles):
+        assert isinstance(spec, LabelsSpec)
+        return MaskTally(spec, files)
+    return DepthTally(spec, files) if isinstance(files, DepthFiles) else NormalTally(spec, files)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import VOID
+from edge_mtl.tasks.depth import Depth
+from edge_mtl.tasks.labels import Labels
+from edge_mtl.tasks.normals import Normals
 from mtl.datasets.folder.reading import (
     DEPTH_SUFFIXES,
     MASK_SUFFIXES,
@@ -19,7 +22,7 @@ from mtl.datasets.folder.reading import (
     stored_mask,
     stored_normals,
 )
-from mtl.datasets.nyuv2.axes import NormalAxes
+from mtl.datasets.normal_axes import NormalAxes
 
 __all__ = ["UNDECLARED", "DepthFiles", "MaskFiles", "NormalFiles", "TruthFiles"]
 
@@ -41,7 +44,7 @@ class MaskFiles:
         table: (256,) int16: of each index in a file its class, 255 for void, or `UNDECLARED`.
     """
 
-    kind: ClassVar[Literal["labels"]] = "labels"
+    kind: ClassVar[str] = Labels.name
     suffixes: ClassVar[tuple[str, ...]] = MASK_SUFFIXES
 
     folder: str
@@ -77,7 +80,7 @@ class DepthFiles:
         range_m: distances outside are unknown.
     """
 
-    kind: ClassVar[Literal["depth"]] = "depth"
+    kind: ClassVar[str] = Depth.name
     suffixes: ClassVar[tuple[str, ...]] = DEPTH_SUFFIXES
 
     folder: str
@@ -102,7 +105,7 @@ class NormalFiles:
         axes: from stored components to the camera's.
     """
 
-    kind: ClassVar[Literal["normals"]] = "normals"
+    kind: ClassVar[str] = Normals.name
     suffixes: ClassVar[tuple[str, ...]] = NORMAL_SUFFIXES
 
     folder: str

@@ -27,7 +27,7 @@ from mtl.datasets.nyuv2.layout import (
     write_description,
 )
 from mtl.datasets.nyuv2.origin import Origin, SourceFrame
-from mtl.datasets.nyuv2.surface import normals_of_depth
+from mtl.datasets.surface import normals_of_depth
 
 __all__ = ["Converted", "convert"]
 

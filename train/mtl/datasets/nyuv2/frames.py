@@ -30,7 +30,7 @@ from mtl.datasets.nyuv2.layout import (
     read_description,
     write_description,
 )
-from mtl.datasets.nyuv2.surface import normals_of_depth
+from mtl.datasets.surface import normals_of_depth
 from mtl.geometry import Intrinsics
 
 __all__ = ["NyuFrames", "NyuRequest", "describe_folder", "detect_folder_axes", "new_description", "set_aside"]

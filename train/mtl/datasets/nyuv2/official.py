@@ -19,7 +19,7 @@ from edge_mtl.tasks import VOID
 from mtl.datasets.nyuv2.labels import NAMES, read_class_mapping
 from mtl.datasets.nyuv2.layout import PARTS, DatasetError, Part
 from mtl.datasets.nyuv2.origin import SourceFrame
-from mtl.datasets.nyuv2.surface import normals_of_depth
+from mtl.datasets.surface import normals_of_depth
 from mtl.geometry import Intrinsics, crop_and_resize_intrinsics
 
 __all__ = ["CAMERA", "CROP", "OfficialFrames", "read_splits"]

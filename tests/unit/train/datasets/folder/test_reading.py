@@ -14,7 +14,7 @@ import pytest
 from mtl.datasets.folder.index_png import IndexPngError, read_indices
 from mtl.datasets.folder.reading import read_photo, stored_depth, stored_mask, stored_normals
 from mtl.datasets.folder.truth_files import UNDECLARED, DepthFiles, MaskFiles, NormalFiles
-from mtl.datasets.nyuv2.axes import NormalAxes
+from mtl.datasets.normal_axes import NormalAxes
 
 from edge_mtl.errors import BackendUnavailable, BuildError
 from edge_mtl.image.encoding import encode_labels

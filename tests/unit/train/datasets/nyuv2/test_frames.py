@@ -20,8 +20,8 @@ from mtl.datasets.nyuv2.axes import NormalAxes, detect_axes
 from mtl.datasets.nyuv2.check import inspect
 from mtl.datasets.nyuv2.frames import set_aside
 from mtl.datasets.nyuv2.layout import FRAMES, frame_path, intrinsics_at
-from mtl.datasets.nyuv2.surface import normals_of_depth
 from mtl.datasets.sources import held_out_frames, train_frames
+from mtl.datasets.surface import normals_of_depth
 from mtl.settings import AugmentSettings, DataSettings, Stage
 
 from tests.nyu_files import SIZE, box_frame, stored_normals, write_folder
