@@ -20,7 +20,7 @@ from edge_mtl.errors import TaskError
 from edge_mtl.tasks import KINDS
 from tests.bundles import make_bundle, make_image
 from tests.ros import counting_node
-from tests.ros.test_worker import Bench
+from tests.ros.test_worker import Bench, failing
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,20 @@ def test_normals_that_are_left_out_to_keep_up_are_not_finished(tiny_bundle: Bund
     finished.clear()
     bench.send(1)
     assert finished == Counter(labels=1, depth=1)
+    bench.close()
+
+
+def test_a_frame_that_needs_no_prediction_does_not_say_that_the_runtime_works(tiny_bundle: Bundle) -> None:
+    bench = Bench(tiny_bundle, Settings())
+    failing(bench.worker.engine, 2)
+    bench.send(1)
+    bench.published.topics = {"camera_info"}
+    bench.send(2)
+    assert "the device is lost" in bench.worker.failure
+    bench.published.topics = {"depth"}
+    bench.send(3)
+    bench.send(4)
+    assert bench.worker.failure == ""
     bench.close()
 
 

@@ -228,8 +228,9 @@ class Worker:
             return "rejected"
         except EdgeMtlError as exc:
             return self._failed(exc)
-        self.faults.succeeded()
-        self.failure = ""
+        if prediction is not None:
+            self.faults.succeeded()
+            self.failure = ""
         if prediction is None or not settings.stability:
             self._filter = None
         else:
