@@ -1,4 +1,5 @@
-"""The frames that travel in a bundle: calibration, labelled evaluation and golden ones, encoded as the contract says.
+"""The frames that travel in a bundle: calibration, labelled evaluation and golden ones, encoded as the contract says; and the
+statistics that stand in place of calibration frames that may not travel.
 
 Knows images and file names; knows nothing about models but the answers it is given.
 """
@@ -7,21 +8,33 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 
+from edge_mtl.calibration.frame_features import thumbnail
+from edge_mtl.calibration.leakage import fingerprint
 from edge_mtl.errors import BuildError
 from edge_mtl.files import sha256_bytes
+from edge_mtl.quantization.recorded import write_recorded
+from edge_mtl.quantization.recording import record
 from edge_mtl.sources.images import decode_image
 from edge_mtl.tasks import Specs, kind_of
 from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.frame import FrameSource
 
-__all__ = ["labelled_spread", "network_image", "spread", "write_calibration", "write_evaluation", "write_golden"]
+__all__ = [
+    "labelled_spread",
+    "network_image",
+    "spread",
+    "write_calibration",
+    "write_evaluation",
+    "write_golden",
+    "write_statistics",
+]
 
 
 @runtime_checkable
@@ -72,13 +85,25 @@ def _from_everywhere(indices: Sequence[int]) -> list[int]:
 def write_calibration(folder: Path, frames: FrameSource, indices: Sequence[int], size: tuple[int, int], quality: int) -> str:
     """Write the images as JPEG; the SHA-256 over the pixels as they are decoded, in order."""
     pixels = []
-    for number, index in enumerate(indices):
-        payload = _jpeg(network_image(frames, index, size), quality)
+    for number, (payload, decoded) in enumerate(_as_stored(frames, indices, size, quality)):
         (folder / f"{number:03d}.jpg").write_bytes(payload)
-        decoded = decode_image(payload)
-        assert decoded is not None
         pixels.append(decoded.tobytes())
     return sha256_bytes(b"".join(pixels))
+
+
+def write_statistics(
+    path: Path, graph: bytes, frames: FrameSource, indices: Sequence[int], size: tuple[int, int], quality: int
+) -> str:
+    """Write what INT8 of `graph` takes from the frames that `write_calibration` would write; its SHA-256 over their pixels.
+
+    Raises:
+        CalibrationError, BuildError, BackendUnavailable: as `edge_mtl.quantization.recording.record` does.
+    """
+    images = [decoded for _, decoded in _as_stored(frames, indices, size, quality)]
+    prints = np.stack([fingerprint(thumbnail(image)[0]) for image in images])
+    recorded = record(graph, images, fingerprints=prints)
+    path.write_bytes(write_recorded(recorded))
+    return recorded.digest
 
 
 def write_evaluation(
@@ -122,6 +147,17 @@ def network_image(frames: FrameSource, index: int, size: tuple[int, int]) -> np.
     """Frame number `index` as the network sees it: (H, W, 3) uint8 RGB of `size`."""
     frame = frames[index]
     return apply_view(frame, whole_view(frame.size, aspect=size[1] / size[0]), {}, size=size, canonical=False).image
+
+
+def _as_stored(
+    frames: FrameSource, indices: Sequence[int], size: tuple[int, int], quality: int
+) -> Iterator[tuple[bytes, np.ndarray]]:
+    """Images as JPEG files and as they are decoded: (H, W, 3) uint8 RGB."""
+    for index in indices:
+        payload = _jpeg(network_image(frames, index, size), quality)
+        decoded = decode_image(payload)
+        assert decoded is not None
+        yield payload, decoded
 
 
 def _jpeg(image: np.ndarray, quality: int) -> bytes:

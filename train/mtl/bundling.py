@@ -11,17 +11,30 @@ from typing import Any
 
 from rich.console import Console
 
-from edge_mtl.bundle import CALIBRATION, EVALUATION, GOLDEN, OPTIMIZED_ONNX, REFERENCE_ONNX, WEIGHTS, Bundle, write_bundle
+from edge_mtl.bundle import (
+    CALIBRATION,
+    EVALUATION,
+    GOLDEN,
+    OPTIMIZED_ONNX,
+    RECORDED,
+    REFERENCE_ONNX,
+    WEIGHTS,
+    Bundle,
+    write_bundle,
+)
 from edge_mtl.errors import BundleError
 from edge_mtl.manifest import InputSpec
 from edge_mtl.quantization.learned import QAT_MODEL
-from edge_mtl.tasks import read_tasks
+from edge_mtl.quantization.recipes import load_recipe
+from edge_mtl.tasks import Specs, read_tasks
 from mtl.bundle_card import Trained, measure, provenance
-from mtl.bundle_frames import labelled_spread, spread, write_calibration, write_evaluation, write_golden
+from mtl.bundle_frames import labelled_spread, spread, write_calibration, write_evaluation, write_golden, write_statistics
+from mtl.bundle_images import TravellingImages, images_of
 from mtl.checkpoint import CheckpointError, load_weights, save_weights
 from mtl.config import ConfigError, apply_overrides, as_written, describe, parse_config
 from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.frame import FrameSource
+from mtl.datasets.rooms.source import RenderedRooms
 from mtl.datasets.sources import data_set, held_out_frames, train_frames
 from mtl.evaluate import model_predictor
 from mtl.geometry import Intrinsics, canonical_intrinsics
@@ -92,7 +105,12 @@ def export_bundle(
     test = held_out_frames(settings.data, "test").open(workers=settings.data.workers, progress=True)
     train = train_frames(settings.data, settings.stages[-1]).open(workers=settings.data.workers, progress=True)
     wanted = settings.export
+    images = images_of(settings, trained.model.specs)
     calibration_count = min(wanted.calibration, len(train))
+    if not images.embedded:  # as many as INT8 would take of them
+        calibration_count = min(calibration_count, load_recipe().calibration.frames)
+    if line := images.describe(wanted, calibration=calibration_count):
+        console.print(line, highlight=False)
     accuracy: dict[str, dict[str, Any]] = {"fp32": {}}
     calibration: dict[str, Any] = {
         "count": calibration_count,
@@ -111,13 +129,7 @@ def export_bundle(
             console.print(f"writing {QAT_MODEL}, the graph that INT8 is made from", highlight=False)
             (folder / QAT_MODEL).write_bytes(trained.fine_tuned.graph())
         graph = OnnxGraph((folder / OPTIMIZED_ONNX).read_bytes(), trained.model.specs)
-        for sub in (CALIBRATION, EVALUATION, GOLDEN):
-            (folder / sub).mkdir()
-        chosen = spread(calibration_count, len(train))
-        calibration["digest"] = write_calibration(folder / CALIBRATION, train, chosen, size, wanted.jpeg_quality)
-        labelled, golden = _shares(test, tuple(trained.model.specs), wanted.evaluation, wanted.golden)
-        write_evaluation(folder / EVALUATION, test, trained.model.specs, labelled, size, wanted.jpeg_quality)
-        write_golden(folder / GOLDEN, test, golden, size, graph.run)
+        calibration.update(_write_frames(folder, trained, images, graph, train=train, test=test, count=calibration_count))
         accuracy["fp32"] = measure(graph, test, trained, console)
         if trained.fine_tuned is not None:
             accuracy["int8"] = measure(model_predictor(trained.fine_tuned), test, trained, console, name="int8, simulated")
@@ -129,7 +141,7 @@ def export_bundle(
         tasks=trained.model.specs,
         input=InputSpec(size[0], size[1], "rgb", trained.model.mean, trained.model.std),
         canonical_intrinsics=_camera(settings, size, test),
-        provenance=provenance(trained, len(test), command),
+        provenance={**provenance(trained, len(test), command), **images.provenance()},
         accuracy=accuracy,
         calibration=calibration,
         replace=replace,
@@ -137,6 +149,44 @@ def export_bundle(
     megabytes = sum(entry.size for entry in bundle.manifest.files.values()) / 1e6
     console.print(f"bundle: {bundle.path} ({len(bundle.manifest.files)} files, {megabytes:.1f} MB)", highlight=False)
     return bundle
+
+
+def _write_frames(
+    folder: Path,
+    trained: Trained,
+    images: TravellingImages,
+    graph: OnnxGraph,
+    *,
+    train: FrameSource,
+    test: FrameSource,
+    count: int,
+) -> dict[str, Any]:
+    """The folders of frames, or what stands in their place; what the manifest says of the calibration.
+
+    Args:
+        graph: whose answers are golden.
+        count: how many calibration frames.
+    """
+    size, wanted, specs = trained.size, trained.settings.export, trained.model.specs
+    for sub in (CALIBRATION, EVALUATION, GOLDEN):
+        (folder / sub).mkdir()
+    chosen = spread(count, len(train))
+    facts: dict[str, Any] = {}
+    shown: FrameSource
+    truths: Specs
+    if images.embedded:
+        shown, truths = test, specs
+        facts["digest"] = write_calibration(folder / CALIBRATION, train, chosen, size, wanted.jpeg_quality)
+    else:
+        source = folder / (QAT_MODEL if (folder / QAT_MODEL).exists() else OPTIMIZED_ONNX)
+        shown = RenderedRooms(wanted.evaluation + wanted.golden, size)
+        truths = specs if images.labelled else {}
+        facts["recorded"] = True
+        facts["digest"] = write_statistics(folder / RECORDED, source.read_bytes(), train, chosen, size, wanted.jpeg_quality)
+    labelled, golden = _shares(shown, tuple(specs), wanted.evaluation, wanted.golden)
+    write_evaluation(folder / EVALUATION, shown, truths, labelled, size, wanted.jpeg_quality)
+    write_golden(folder / GOLDEN, shown, golden, size, graph.run)
+    return facts
 
 
 def _model_description(trained: Trained) -> dict[str, Any]:

@@ -265,13 +265,19 @@ class LoopSettings:
 
 @dataclass(frozen=True, slots=True)
 class ExportSettings:
-    """What the bundle holds: calibration frames (train split), labelled and golden frames (test split)."""
+    """What the bundle holds: calibration frames (train split), labelled and golden frames (test split).
+
+    Attributes:
+        embed_images: "auto" embeds images of the data set where its terms allow passing them on, and otherwise statistics of
+            the calibration frames and rendered rooms; "always" embeds them, on your own responsibility; "never" does not.
+    """
 
     folder: str = "bundles"
     calibration: int = 32
     evaluation: int = 24
     golden: int = 3
     jpeg_quality: int = 92
+    embed_images: Literal["auto", "always", "never"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)

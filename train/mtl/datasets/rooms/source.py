@@ -11,13 +11,13 @@ from edge_mtl.tasks import NYU_TASKS, Specs
 from mtl.datasets.data_set import DataSet, Split
 from mtl.datasets.frame import Frame
 
-from .dataset import RoomsDataset
-from .render import RENDERER_VERSION
+from .dataset import SPLIT_FIRST_SEED, RoomsDataset
+from .render import RENDERER_VERSION, RoomSample, render_room
 
 if TYPE_CHECKING:
     from mtl.settings import DataSettings, Stage
 
-__all__ = ["RoomFrames", "Rooms", "RoomsRequest"]
+__all__ = ["RenderedRooms", "RoomFrames", "Rooms", "RoomsRequest"]
 
 
 class Rooms(DataSet):
@@ -105,4 +105,25 @@ class RoomFrames:
             raise BuildError(
                 f"room {index} in {self._rooms.folder} cannot be read: {exc}. Remove its shard, run again"
             ) from exc
-        return Frame(room.image, dict(zip(NYU_TASKS, (room.label, room.depth_m, room.normals), strict=True)), room.intrinsics)
+        return _frame(room)
+
+
+class RenderedRooms:
+    """The first `count` test rooms of a size, each rendered when it is asked for; nothing is written to disk."""
+
+    tasks: Specs = NYU_TASKS
+
+    def __init__(self, count: int, size: tuple[int, int]) -> None:
+        self._count, self._size = count, size
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Frame:
+        if not 0 <= index < self._count:
+            raise IndexError(f"room {index} of {self._count}")
+        return _frame(render_room(SPLIT_FIRST_SEED["test"] + index, *self._size))
+
+
+def _frame(room: RoomSample) -> Frame:
+    return Frame(room.image, dict(zip(NYU_TASKS, (room.label, room.depth_m, room.normals), strict=True)), room.intrinsics)
