@@ -161,8 +161,18 @@ def slips_of(recipe: Recipe, bundle: Bundle) -> tuple[str, ...]:
 
 
 def warnings_of(
-    frames: CalibrationSet | None, winner: CandidateBuild, builds: Sequence[CandidateBuild], timed: LatencyReport
+    frames: CalibrationSet | None,
+    winner: CandidateBuild,
+    builds: Sequence[CandidateBuild],
+    timed: LatencyReport,
+    *,
+    stand_ins: str = "",
 ) -> tuple[str, ...]:
+    """Sentences for people.
+
+    Args:
+        stand_ins: what is to be said of the frames that an engine of integers was scored on.
+    """
     found = []
     if frames is not None and frames.skipped:
         found.append(f"Calibration images that cannot be read were left out: {', '.join(frames.skipped)}")
@@ -175,6 +185,8 @@ def warnings_of(
             "The bundle has no labelled frames: what INT8 costs in accuracy is not known here. Measure it with "
             "edge-mtl verify BUNDLE --data DIR"
         )
+    if winner.quantized and stand_ins:
+        found.append(stand_ins)
     if not winner.quantized and any(build.quantized for build in builds):
         found.append(
             f"INT8 does not pay on this machine: {winner.candidate.name} is faster within the budget, so that is built."

@@ -47,6 +47,7 @@ from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.engine_store.sidecars import EngineRecord
 from edge_mtl.errors import BuildError, BundleError
 from edge_mtl.evaluation.budget import DEFAULT_BUDGET, Budget
+from edge_mtl.evaluation.labelled_frames import stand_ins
 from edge_mtl.onnx_graph.model import import_onnx
 from edge_mtl.quantization.learned import OWN_RECIPE, QAT_MODEL, int8_recipe
 from edge_mtl.quantization.recipes import Recipe, load_recipe, recipe_for
@@ -191,7 +192,7 @@ def build_engine(
         seconds=time.time() - start,
         warnings=(
             *(slips_of(recipe, bundle) if recipe is not None else ()),
-            *warnings_of(frames, ranking[0], builds, timed),
+            *warnings_of(frames, ranking[0], builds, timed, stand_ins=stand_ins(bundle)),
             *(() if kept else (_NOT_KEPT.format(place.compiled.folder),)),
         ),
     )

@@ -60,7 +60,7 @@ class Recalibration:
         bundle: the new revision.
         previous: number of the revision before, which is kept.
         chosen: the calibration frames.
-        labelled: what the accuracy check found on the bundle's labelled frames; None where it has none.
+        labelled: what the accuracy check found on the bundle's evaluation frames; None where it has none.
         field: what it found on frames of the source that were kept out of calibration: agreement with FP32.
         before: agreement with FP32 on those frames as the bundle was calibrated before, by name of the metric; empty where
             it had no calibration.
@@ -142,7 +142,8 @@ def recalibrate(
         labelled = None
         if len(labelled_set(bundle)):
             labelled = verify_graphs(bundle, subjects, budget=budget or DEFAULT_BUDGET, threads=threads, progress=report)
-            _require(labelled, budget)
+            judged = labelled.labelled or budget != DEFAULT_BUDGET  # without truth the usual budget is a guess
+            _require(labelled, budget if judged else None)
         before = _before(bundle, spare or chosen.frames, threads, report)
         named = rules if own_recipe else None
         built = _engines(bundle, staging, files, named, budget, backend, threads, report) if engines else None

@@ -34,6 +34,7 @@ __all__ = [
     "frames_to_judge_on",
     "labelled_folder",
     "labelled_set",
+    "stand_ins",
 ]
 
 Array = np.ndarray
@@ -129,6 +130,17 @@ class LabelledSet:
             return {str(name): (float(fx), float(fy), float(cx), float(cy)) for name, (fx, fy, cx, cy) in content.items()}
         except (ValueError, TypeError, AttributeError) as exc:
             raise BundleError(f"{self.where / _INTRINSICS} should map names to fx, fy, cx, cy ({exc}). {_AGAIN}") from exc
+
+
+def stand_ins(bundle: Bundle) -> str:
+    """A sentence where the bundle's evaluation and golden frames are rooms in place of images that may not travel; else ""."""
+    images = bundle.manifest.provenance.get("images")
+    if not isinstance(images, Mapping) or images.get("embedded") is not False:
+        return ""
+    return (
+        "The bundle's frames are rendered rooms, which stand in for images of its data set: measure on frames like those "
+        "the device will see with edge-mtl verify BUNDLE --data DIR."
+    )
 
 
 def labelled_set(bundle: Bundle) -> LabelledSet:

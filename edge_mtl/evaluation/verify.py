@@ -25,7 +25,7 @@ from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.engine_store.revision import changing, commit, copy_engines
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BundleError, EdgeMtlError
 from edge_mtl.evaluation.budget import DEFAULT_BUDGET, Budget, Verdict, judge
-from edge_mtl.evaluation.labelled_frames import LabelledSet, evaluate, labelled_set
+from edge_mtl.evaluation.labelled_frames import LabelledSet, evaluate, labelled_set, stand_ins
 from edge_mtl.evaluation.scores import Score
 from edge_mtl.evaluation.sqnr import sqnr_db
 from edge_mtl.evaluation.worst_frames import CARD, WorstFrame, describe, draw, worst_frames
@@ -201,8 +201,9 @@ def verify_graphs(
         "device": device,
         "frames": {"source": chosen.source, "count": len(chosen), "digest": chosen.digest(), "labelled": labelled},
     }
-    if said := remarks(bundle.manifest.tasks):
-        measured["remarks"] = list(said)
+    said = [*remarks(bundle.manifest.tasks), *(filter(None, [stand_ins(bundle)]) if frames is None else ())]
+    if said:
+        measured["remarks"] = said
     card = describe(
         scores,
         verdicts,

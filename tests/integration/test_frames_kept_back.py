@@ -248,7 +248,11 @@ class TestCommands:
         outcome = edge_mtl("build-engine", bundle.path, "--int8", "--threads", 1, *LOOSE)
         assert outcome.code == 0, outcome.err
         assert "from recorded statistics of 4 frames of the bundle" in " ".join(outcome.out.split())
-        assert "no labelled frames" in " ".join(outcome.err.split())
+        for words in (
+            "no labelled frames",
+            "The bundle's frames are rendered rooms, which stand in for images of its data set",
+        ):
+            assert words in " ".join(outcome.err.split())
         with Engine(bundle, precision="int8", threads=1) as engine:
             assert engine.info.self_test is not None
             assert engine.predict(make_image(3))["things"].labels.shape == SIZE
@@ -285,6 +289,9 @@ class TestCommands:
     ) -> None:
         outcome = edge_mtl("verify", bundle.path, "--threads", 1, "--max-drop", "classes=1,depth=10", "--no-write")
         assert outcome.code == 0, outcome.err
+        text = " ".join(outcome.out.split())
+        assert "2 unlabelled frames" in text
+        assert "rendered rooms, which stand in" in text
         settings = private_settings(tmp_path)
         source = train_frames(settings.data, settings.stages[-1]).open()
         measured = tmp_path / "measured"
@@ -304,6 +311,7 @@ class TestCommands:
             write_image(images / f"{seed:02d}.png", make_image(seed))
         outcome = edge_mtl("calibrate", images, "--bundle", made.path, "--threads", 1, *LOOSE)
         assert outcome.code == 0, outcome.err
+        assert "rendered rooms, which stand in" in " ".join(outcome.out.split())
         again = Bundle.open(made.path)
         assert not again.has(RECORDED)
         assert load_calibration(again, count=32, unreadable_share=0.0).frames

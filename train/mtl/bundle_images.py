@@ -1,4 +1,4 @@
-"""Whether the images of a data set go into a bundle, and what travels in their place where they may not.
+"""Whether the images of a data set go into what is passed on, and what a bundle holds in their place where they may not.
 
 Calibration frames become statistics, of which INT8 is the same graph; golden and evaluation frames become rooms that are
 rendered here, which may go anywhere. Knows data sets and settings; writes no files.
@@ -13,7 +13,7 @@ from edge_mtl.tasks import NYU_TASKS, Specs
 from mtl.datasets.sources import data_set
 from mtl.settings import DataSettings, ExportSettings, RunSettings
 
-__all__ = ["TravellingImages", "images_of", "kept_back"]
+__all__ = ["TravellingImages", "embeds", "images_of", "kept_back"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,12 @@ def kept_back(data: DataSettings) -> tuple[tuple[str, str], ...]:
     return tuple((one.title(own), one.licence(own)) for one, own in parts if not one.redistributable(own))
 
 
+def embeds(settings: RunSettings) -> bool:
+    """Whether images of the run's data set go into its bundle and into reports, as `export.embed_images` says."""
+    asked = settings.export.embed_images
+    return asked == "always" or (asked == "auto" and not kept_back(settings.data))
+
+
 def images_of(settings: RunSettings, specs: Specs) -> TravellingImages:
     """What a bundle of a run holds.
 
@@ -79,7 +85,5 @@ def images_of(settings: RunSettings, specs: Specs) -> TravellingImages:
     Raises:
         BuildError: a data set that cannot say under which terms its images are.
     """
-    withheld, asked = kept_back(settings.data), settings.export.embed_images
-    embedded = asked == "always" or (asked == "auto" and not withheld)
     labelled = all(NYU_TASKS.get(name) == spec for name, spec in specs.items())
-    return TravellingImages(asked, embedded, withheld, labelled)
+    return TravellingImages(settings.export.embed_images, embeds(settings), kept_back(settings.data), labelled)
