@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from torch import Tensor
 
 from edge_mtl.bundle import (
     CALIBRATION,
@@ -30,10 +31,11 @@ from edge_mtl.tasks import Specs, read_tasks
 from mtl.bundle_card import Trained, measure, provenance
 from mtl.bundle_frames import labelled_spread, spread, write_calibration, write_evaluation, write_golden, write_statistics
 from mtl.bundle_images import TravellingImages, images_of
-from mtl.checkpoint import CheckpointError, load_weights, save_weights
+from mtl.checkpoint import CheckpointError, load_statistics, load_weights, save_weights
 from mtl.config import ConfigError, apply_overrides, as_written, describe, parse_config
 from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.frame import FrameSource
+from mtl.datasets.mixture import deployed_source
 from mtl.datasets.rooms.source import RenderedRooms
 from mtl.datasets.sources import data_set, held_out_frames, train_frames
 from mtl.evaluate import model_predictor
@@ -70,11 +72,24 @@ def load_trained(path: Path, *, overrides: Mapping[str, str] | None = None) -> T
         path = trained_weights(path)
         weights, _ = load_weights(path)
     model = model_from(settings, pretrained=False, specs=specs)
+    if settings.optimizer.batch_norm == "per_source" and not settings.qat.enabled:
+        weights |= _statistics(path, deployed_source(settings.data, settings.stages[-1]))
     try:
         model.load_state_dict(weights)
     except RuntimeError as exc:
         raise CheckpointError(f"{path} does not fit its own description ({str(exc).splitlines()[0]})") from exc
     return Trained(model.eval(), settings, (height, width), metadata, fine_tuned)
+
+
+def _statistics(path: Path, source: str) -> Mapping[str, Tensor]:
+    """What the batch norms of a checkpoint remember of a source."""
+    kept = load_statistics(path)
+    if source not in kept:
+        raise CheckpointError(
+            f"{path} has no statistics of the source {source!r} but of {', '.join(kept) or 'none'}. "
+            "Choose another with --data.deploy_source NAME"
+        )
+    return kept[source]
 
 
 def export_bundle(

@@ -24,9 +24,12 @@ from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
 from edge_mtl.tasks import describe_tasks
 
-__all__ = ["CheckpointError", "load_state", "load_weights", "save_state", "save_weights"]
+__all__ = ["CheckpointError", "load_state", "load_statistics", "load_weights", "save_state", "save_weights"]
 
 STATE_VERSION = 1
+
+_STATISTICS = "statistics."
+"""Names of tensors that are no weights of the model: statistics.SOURCE.NAME, see `mtl.source_statistics`."""
 
 
 class CheckpointError(EdgeMtlError):
@@ -35,13 +38,45 @@ class CheckpointError(EdgeMtlError):
     exit_code = 12
 
 
-def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write weights with JSON metadata (the configuration and what was measured)."""
+def save_weights(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+    *,
+    statistics: Mapping[str, Mapping[str, Tensor]] | None = None,
+) -> None:
+    """Write weights with JSON metadata (the configuration and what was measured).
+
+    Args:
+        statistics: of batch norms by source, for `load_statistics`.
+    """
+    apart = {
+        f"{_STATISTICS}{one}.{name}": value for one, values in (statistics or {}).items() for name, value in values.items()
+    }
+    weights = {**weights, **apart}
     tensors = {name: value.detach().contiguous().clone() for name, value in weights.items()}
     try:
         write_atomic(path, save_tensors(tensors, metadata={"edge_mtl": json.dumps(metadata, sort_keys=True)}))
     except OSError as exc:
         raise CheckpointError(f"{path} could not be written ({exc}); what was there before is intact") from exc
+
+
+def load_statistics(path: Path) -> dict[str, dict[str, Tensor]]:
+    """The statistics of batch norms by source that a checkpoint of a mixture has besides its weights; empty for any other.
+
+    Raises:
+        CheckpointError: missing, or no safetensors.
+    """
+    try:
+        tensors = load_tensors(_read(path))
+    except (SafetensorError, ValueError, KeyError, TypeError) as exc:
+        raise CheckpointError(f"{path} is not a checkpoint of this package ({_first_line(exc)})") from exc
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith(_STATISTICS):
+            source, _, inner = name.removeprefix(_STATISTICS).partition(".")
+            found.setdefault(source, {})[inner] = value
+    return found
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -60,7 +95,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return read_back(bundle)
     payload = _read(path) if bundle is None else bundle.read(WEIGHTS)
     try:
-        weights = load_tensors(payload)
+        weights = {name: value for name, value in load_tensors(payload).items() if not name.startswith(_STATISTICS)}
         header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
         metadata = json.loads(header["__metadata__"]["edge_mtl"])
     except (SafetensorError, ValueError, KeyError, TypeError) as exc:

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from edge_mtl.errors import BuildError, EdgeMtlError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.tasks import NYU_TASKS
+from mtl.datasets.mixture_check import mixture_problem
 from mtl.datasets.sources import data_set
 from mtl.schedule import steps_per_pass
 from mtl.settings import LINEAR_WEIGHTINGS, RunSettings
@@ -73,7 +74,7 @@ def parse_config(content: Mapping[str, Any], *, source: str = "configuration", c
         ConfigError: unknown key, wrong type, impossible value.
         BuildError: the data set does not say what its tasks are.
     """
-    settings = _build(RunSettings, _in_todays_places(content), "", source)
+    settings = _build(RunSettings, _with_inherited(_in_todays_places(content)), "", source)
     if not checked:
         return settings
     try:
@@ -155,6 +156,21 @@ def _in_todays_places(content: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+_INHERITED = ("canonical", "height", "width", "train", "validation", "test", "workers")
+"""Keys of [data] that its sources have too where they name no value of their own."""
+
+
+def _with_inherited(content: dict[str, Any]) -> dict[str, Any]:
+    """A copy in which every source of [data.sources] names what it takes from [data]."""
+    data = content.get("data")
+    sources = data.get("sources") if isinstance(data, Mapping) else None
+    if not isinstance(data, Mapping) or not isinstance(sources, Mapping):
+        return content
+    shared = {key: data[key] for key in _INHERITED if key in data}
+    full = {name: {**shared, **one} if isinstance(one, Mapping) else one for name, one in sources.items()}
+    return {**content, "data": {**data, "sources": full}}
+
+
 def _with_weights(table: Mapping[str, Any], *, neutral: float) -> dict[str, Any]:
     weights = table.get("weights", {})
     if not isinstance(weights, Mapping):
@@ -219,6 +235,8 @@ def _all_keys(kind: Any = RunSettings, prefix: str = "") -> list[str]:
             found += _all_keys(hint, f"{prefix}{name}.")
         elif get_origin(hint) is tuple and dataclasses.is_dataclass(get_args(hint)[0]):
             found += _all_keys(get_args(hint)[0], f"{prefix}{name}.0.")
+        elif get_origin(hint) is Mapping and dataclasses.is_dataclass(get_args(hint)[1]) and get_args(hint)[1] is not kind:
+            found += _all_keys(get_args(hint)[1], f"{prefix}{name}.NAME.")
     return found
 
 
@@ -331,7 +349,7 @@ def _check(settings: RunSettings, source: str) -> None:
     require(min(data.train, data.validation, data.test) > 0, "data.train, data.validation and data.test should be 1 or more")
     require(min(data.height, data.width) >= 32, f"data is {data.height}x{data.width}: rooms should be 32 pixels a side or more")
     require(data.validation_from_train >= 0, f"data.validation_from_train counts from 0, found {data.validation_from_train}")
-    problem = data_set(data).problem(data)
+    problem = mixture_problem(settings) or data_set(data).problem(data)
     require(problem is None, str(problem))
     low, high = augment.scale
     require(1.0 <= low <= high <= 4.0, f"augment.scale should rise within 1 to 4, found {augment.scale}")

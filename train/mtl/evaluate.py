@@ -7,6 +7,7 @@ centres, then argmax or unit length, then from the canonical camera to the frame
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from edge_mtl.evaluation.metrics import TaskMetrics
 from edge_mtl.tasks import Result, Specs, kind_of, scoped
 from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.frame import Frame, FrameSource
+from mtl.datasets.mixture import MixtureFrames
 from mtl.geometry import Intrinsics, canonical_intrinsics
 from mtl.models import MultiTaskModel
 from mtl.tasks import head_of
@@ -25,7 +27,7 @@ from mtl.tasks import head_of
 if TYPE_CHECKING:
     from mtl.qat.network import QatNetwork
 
-__all__ = ["Judged", "Predictor", "evaluate", "judge", "model_predictor"]
+__all__ = ["Judged", "Predictor", "evaluate", "evaluate_by_source", "judge", "mean_of_sources", "model_predictor"]
 
 Predictor = Callable[[np.ndarray], Mapping[str, Any]]
 """(B, H, W, 3) uint8 images -> answers by task, for the canonical camera; what a network says before its results."""
@@ -106,11 +108,13 @@ def evaluate(
     """Measures over all frames at full network resolution, bars and void excluded; see `judge`.
 
     Keys are those of all tasks of the frames together (`edge_mtl.tasks.scoped`), whichever of them are in `specs`: a model
-    for one task and one for many have the same names for the same measure.
+    for one task and one for many have the same names for the same measure. Of a mixture, they are `mean_of_sources`.
 
     Raises:
         BuildError: model and frames have no task in common, or one of other classes.
     """
+    if isinstance(frames, MixtureFrames):
+        return mean_of_sources(evaluate_by_source(predict, frames, specs, size=size, batch=batch, canonical=canonical))
     known = {name: spec for name, spec in specs.items() if name in frames.tasks}
     _check_same_tasks(known, specs, frames.tasks)
     metrics = TaskMetrics({**frames.tasks, **known})
@@ -139,3 +143,33 @@ def _check_same_tasks(known: Specs, specs: Specs, frames: Specs) -> None:
                 f"{name} has other {what} in the model than in the frames. Measure on the data set that it was trained on: "
                 "--root DIR, or train again"
             )
+
+
+def evaluate_by_source(
+    predict: Predictor,
+    frames: MixtureFrames,
+    specs: Specs,
+    *,
+    size: tuple[int, int],
+    batch: int = 4,
+    canonical: bool = True,
+    showing: Callable[[str], AbstractContextManager[None]] | None = None,
+) -> dict[str, dict[str, float]]:
+    """As `evaluate`, of each source of a mixture and of the tasks that it labels.
+
+    Args:
+        showing: what a source is measured within, for a network that differs by source.
+    """
+    found = {}
+    for name, one in frames.sources.items():
+        labelled = {task: spec for task, spec in specs.items() if task in one.own}
+        with showing(name) if showing is not None else nullcontext():
+            found[name] = evaluate(predict, one, labelled, size=size, batch=batch, canonical=canonical)
+    return found
+
+
+def mean_of_sources(by_source: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Every measure as the mean over the sources that have it, whatever their ratios and numbers of frames."""
+    keys = dict.fromkeys(key for values in by_source.values() for key in values)
+    known = {key: [values[key] for values in by_source.values() if np.isfinite(values.get(key, np.nan))] for key in keys}
+    return {key: float(np.mean(values)) if values else float("nan") for key, values in known.items()}

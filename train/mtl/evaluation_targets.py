@@ -9,11 +9,11 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from edge_mtl.bundle import MANIFEST, OPTIMIZED_ONNX, Bundle
 from edge_mtl.engine_store.engines import EngineStore
-from edge_mtl.errors import BundleError, EngineMismatch
+from edge_mtl.errors import BuildError, BundleError, EngineMismatch
 from edge_mtl.tasks import Specs
 from mtl.bundling import load_trained
 from mtl.datasets.folder.description import DESCRIPTION
@@ -39,13 +39,22 @@ class FrameChoice:
     size: tuple[int, int] | None = None
 
     def applied(self, data: DataSettings, network: tuple[int, int] | None) -> DataSettings:
-        """The settings of the frames to measure on; `network` is the size to render at where none is asked for."""
-        height, width = self.size or network or (data.height, data.width)
-        changed = dataclasses.replace(data, height=height, width=width, root=self.root or data.root)
+        """The settings of the frames to measure on; `network` is the size to render at where none is asked for.
+
+        Raises:
+            BuildError: another folder for a mixture.
+        """
+        if data.sources and self.root is not None:
+            raise BuildError("another folder is for a single data set: the sources of a mixture have one each")
+        changes: dict[str, Any] = {"root": self.root} if self.root is not None else {}
         if self.root is not None and (Path(self.root) / DESCRIPTION).is_file():
-            changed = dataclasses.replace(changed, kind=Folder.name, validation_from_train=0)
-        count = self.count
-        return changed if count is None else dataclasses.replace(changed, test=count, validation=count)
+            changes |= {"kind": Folder.name, "validation_from_train": 0}
+        if (size := self.size or network) is not None:
+            changes |= {"height": size[0], "width": size[1]}
+        if self.count is not None:
+            changes |= {"test": self.count, "validation": self.count}
+        sources = {name: dataclasses.replace(one, **changes) for name, one in data.sources.items()}
+        return dataclasses.replace(data, sources=sources, **changes)
 
 
 @dataclass(frozen=True, slots=True)

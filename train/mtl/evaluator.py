@@ -6,7 +6,7 @@ Knows models, held-out frames and the files of weights; knows nothing about opti
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,15 +14,17 @@ from typing import Any, Protocol, runtime_checkable
 from rich.console import Console
 
 from edge_mtl.tasks import describe_tasks, remarks
-from mtl.checkpoint import load_weights, save_weights
+from mtl.checkpoint import load_statistics, load_weights, save_weights
 from mtl.config import describe
 from mtl.datasets.frame import Frame, FrameSource
-from mtl.evaluate import evaluate, judge, model_predictor
+from mtl.datasets.mixture import MixtureFrames, deployed_source
+from mtl.evaluate import evaluate, evaluate_by_source, judge, mean_of_sources, model_predictor
 from mtl.images import prediction_sheet, write_sheet
 from mtl.metric_logger import MetricLogError, MetricLogger
 from mtl.models import MultiTaskModel
 from mtl.progress import metrics_table
 from mtl.settings import RunSettings
+from mtl.source_statistics import SourceStatistics
 from mtl.tasks.columns import score
 
 __all__ = ["BEST", "LAST", "Best", "Evaluator", "Rounding"]
@@ -42,7 +44,10 @@ LAST = "last.safetensors"
 
 @dataclass(slots=True)
 class Best:
-    """The best evaluation so far; a later stage always beats an earlier one."""
+    """The best evaluation so far; a later stage always beats an earlier one.
+
+    The score is that of `mtl.tasks.columns`; of a mixture it is taken of `mtl.evaluate.mean_of_sources`.
+    """
 
     stage: int = -1
     score: float = float("-inf")
@@ -77,22 +82,33 @@ class Evaluator:
         """What a resumed run needs."""
         return asdict(self._best)
 
-    def validate(self, model: MultiTaskModel, frames: FrameSource, *, stage: int, step: int, extra: Mapping[str, Any]) -> None:
+    def validate(
+        self,
+        model: MultiTaskModel,
+        frames: FrameSource,
+        *,
+        stage: int,
+        step: int,
+        extra: Mapping[str, Any],
+        statistics: SourceStatistics | None = None,
+    ) -> None:
         """Evaluate at the size of a stage; write the record, images and weights.
 
         Args:
             model: the averaged weights.
             extra: other content of the record.
+            statistics: of the model's batch norms by source, where they are kept apart: each source is measured with its own.
         Raises:
             CheckpointError, MetricLogError: the disk is full; what was written before is intact.
         """
         settings = self._settings
         size = (settings.stages[stage].height, settings.stages[stage].width)
-        metrics = self._measured(model, frames, size)
-        rows = {"validation": metrics}
+        metrics, by_source = self._measured(model, frames, size, statistics)
+        rows = {"validation": metrics, **by_source}
+        extra = {**extra, "sources": by_source} if by_source else extra
         if isinstance(model, Rounding):
             with model.in_floats():
-                rows["without rounding"] = self._measured(model, frames, size)
+                rows["without rounding"], _ = self._measured(model, frames, size, statistics)
             extra = {**extra, "without_rounding": rows["without rounding"]}
         title = f"step {step} of {settings.steps}, validation at {size[0]}x{size[1]}"
         self._console.print(metrics_table(rows, title=title))
@@ -109,10 +125,13 @@ class Evaluator:
         description = {"config": describe(settings), "step": step, "size": list(size), "validation": metrics}
         description |= {"tasks": describe_tasks(model.specs)}
         description |= {"command": self._command} if self._command is not None else {}
-        save_weights(self._folder / LAST, model.state_dict(), description)
-        if (stage, current) >= (self._best.stage, self._best.score):
-            save_weights(self._folder / BEST, model.state_dict(), description)
-            self._best = Best(stage, current, step, metrics)
+        description |= {"sources": by_source} if by_source else {}
+        apart = statistics.by_source() if statistics is not None else None
+        with self._deployed(statistics):
+            save_weights(self._folder / LAST, model.state_dict(), description, statistics=apart)
+            if (stage, current) >= (self._best.stage, self._best.score):
+                save_weights(self._folder / BEST, model.state_dict(), description, statistics=apart)
+                self._best = Best(stage, current, step, metrics)
         self._journal.write("validation", step=step, size=list(size), **extra, **metrics)
 
     def test(self, model: MultiTaskModel, frames: FrameSource, *, step: int) -> None:
@@ -122,16 +141,35 @@ class Evaluator:
         for name, file in (("last", LAST), ("best", BEST)):
             weights, description = load_weights(self._folder / file)
             model.load_state_dict(weights)
-            rows[name] = self._measured(model, frames, size)
-            self._journal.write("test", step=step, weights=name, trained=description["step"], size=list(size), **rows[name])
+            kept = load_statistics(self._folder / file)
+            statistics = SourceStatistics(model, kept) if kept else None
+            rows[name], by_source = self._measured(model, frames, size, statistics)
+            rows |= {f"{name}, {source}": values for source, values in by_source.items()}
+            extra = {"sources": by_source} if by_source else {}
+            told = {"weights": name, "trained": description["step"], "size": list(size), **extra}
+            self._journal.write("test", step=step, **told, **rows[name])
         self._console.print(metrics_table(rows, title=f"{len(frames)} test frames at {size[0]}x{size[1]}"))
         for remark in remarks(model.specs):
             self._console.print(remark, markup=False, highlight=False)
 
-    def _measured(self, model: MultiTaskModel, frames: FrameSource, size: tuple[int, int]) -> dict[str, float]:
+    def _measured(
+        self, model: MultiTaskModel, frames: FrameSource, size: tuple[int, int], statistics: SourceStatistics | None
+    ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+        """The measures that count, and those of every source of a mixture."""
         settings = self._settings
         predict = model_predictor(model, bf16=settings.loop.precision == "bf16")
-        return evaluate(predict, frames, model.specs, size=size, canonical=settings.data.canonical)
+        canonical = settings.data.canonical
+        if not isinstance(frames, MixtureFrames):
+            return evaluate(predict, frames, model.specs, size=size, canonical=canonical), {}
+        showing = statistics.showing if statistics is not None else None
+        found = evaluate_by_source(predict, frames, model.specs, size=size, canonical=canonical, showing=showing)
+        return mean_of_sources(found), found
+
+    def _deployed(self, statistics: SourceStatistics | None) -> AbstractContextManager[None]:
+        """With the statistics of the source that an exported network has those of."""
+        if statistics is None:
+            return nullcontext()
+        return statistics.showing(deployed_source(self._settings.data, self._settings.stages[-1]))
 
 
 class _First:

@@ -22,6 +22,7 @@ from mtl.norms import norm_statistics, train_with
 from mtl.parallel import ALONE, Parallel
 from mtl.schedule import ends_pass, learning_rate, passes_at
 from mtl.settings import OptimizerSettings, RunSettings
+from mtl.source_statistics import SourceStatistics
 from mtl.weighting import Weighting, gradient_cosines, tapped
 
 __all__ = ["StepReport", "Training"]
@@ -64,6 +65,8 @@ class Training:
         model: the weights that are optimised.
         ema: the averaged weights that are evaluated and exported.
         step: number of steps taken.
+        statistics: what the batch norms of the averaged weights remember of each source, with `optimizer.batch_norm`
+            "per_source"; else None.
     """
 
     def __init__(
@@ -85,6 +88,9 @@ class Training:
         self.loss = loss.to(device)
         self.weighting = weighting
         self.ema = Ema(self.model, decay=settings.ema.decay)
+        apart = settings.optimizer.batch_norm == "per_source"
+        self.statistics = SourceStatistics(self.ema.model) if apart else None
+        self._own_statistics = SourceStatistics(self.model) if apart else None
         self.optimizer = _optimizer(self.model, weighting, settings.optimizer)
         self.step = 0
         self._features, self._from_features = self.model.features, self.model.from_features
@@ -108,6 +114,9 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(_step_seed(settings.seed, self.step, parallel.rank))
+        if self._own_statistics is not None and self.statistics is not None:
+            self._own_statistics.use(batch.source)
+            self.statistics.use(batch.source)
         _copy(self._before, self._statistics)
         self.optimizer.zero_grad(set_to_none=True)
         report = self._gradients(on_device(batch, self._device), rate)
@@ -116,7 +125,8 @@ class Training:
             norm = float(nn.utils.clip_grad_norm_(self._parameters, settings.optimizer.clip or math.inf))
             report = StepReport(report.total, report.losses, rate, norm, report.weights, report.cosines)
         if report.finite:
-            self.optimizer.step()
+            with self.weighting.leaving_absent(report.losses, self.optimizer):
+                self.optimizer.step()
             self.ema.update(self.model, self.step)
         else:
             _copy(self._statistics, self._before)
@@ -195,7 +205,10 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs, as tensors and plain containers; the same in every process."""
+        apart = (self._own_statistics, self.statistics)
+        sources = {"sources": [one.state() for one in apart if one is not None]} if self.statistics is not None else {}
         return {
+            **sources,
             "step": self.step,
             "model": dict(self.model.state_dict()),
             "ema": dict(self.ema.model.state_dict()),
@@ -210,6 +223,9 @@ class Training:
             self.ema.model.load_state_dict(state["ema"])
             self.weighting.load_state_dict(state.get("weighting", {}))  # absent in the first runs, whose weights were fixed
             self.optimizer.load_state_dict(state["optimizer"])
+            for one, kept in zip((self._own_statistics, self.statistics), state.get("sources", ()), strict=False):
+                if one is not None:
+                    one.restore(kept)
             self.step = int(state["step"])
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as exc:
             line = str(exc).strip().splitlines()[0]

@@ -7,6 +7,7 @@ L_i the mean over them, the loss of the whole is mean_i(f_i L_i) with f_i = n c_
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,14 +24,17 @@ def split(batch: Batch, parts: int) -> list[Batch]:
         return [batch]
     size = batch.image.shape[0] // parts
     cuts = [slice(first, first + size) for first in range(0, parts * size, size)]
-    return [Batch(batch.image[cut], {task: target[cut] for task, target in batch.targets.items()}, batch.phase) for cut in cuts]
+    return [
+        replace(batch, image=batch.image[cut], targets={task: target[cut] for task, target in batch.targets.items()})
+        for cut in cuts
+    ]
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
     """The batch where the network is."""
     if device.type == "cpu":
         return batch
-    return Batch(_moved(batch.image, device), _moved(batch.targets, device), batch.phase)
+    return replace(batch, image=_moved(batch.image, device), targets=_moved(batch.targets, device))
 
 
 def part_factors(own: Tensor, total: Tensor, *, parts: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from edge_mtl.errors import BuildError
 from mtl.parallel import ALONE, Parallel
 
-__all__ = ["norm_statistics", "train_with"]
+__all__ = ["named_statistics", "norm_statistics", "train_with"]
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -37,5 +37,15 @@ def train_with(model: Model, batch_norm: str, *, device: torch.device, parallel:
 
 def norm_statistics(model: nn.Module) -> list[Tensor]:
     """Running means and variances, in the order of the layers."""
-    layers = (layer for layer in model.modules() if isinstance(layer, _NORMS))
-    return [value for layer in layers for value in (layer.running_mean, layer.running_var) if value is not None]
+    return list(named_statistics(model).values())
+
+
+def named_statistics(model: nn.Module) -> dict[str, Tensor]:
+    """Running means and variances by their names in the model's state, in the order of the layers."""
+    layers = ((name, layer) for name, layer in model.named_modules() if isinstance(layer, _NORMS))
+    found = {
+        f"{name}.{key}": value
+        for name, layer in layers
+        for key, value in (("running_mean", layer.running_mean), ("running_var", layer.running_var))
+    }
+    return {name: value for name, value in found.items() if value is not None}

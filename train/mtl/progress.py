@@ -36,6 +36,7 @@ class StepProgress:
         self._console = console
         self._steps, self._done = steps, done
         self._smooth: dict[str, float] = {}
+        self._by_source: dict[str, dict[str, float]] = {}
         self._weights: dict[str, float] = {}
         self._rate = 0.0
         self._spoke = time.monotonic()
@@ -51,17 +52,22 @@ class StepProgress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
 
-    def show(self, report: StepReport, *, images: int, seconds: float, stage: str) -> None:
-        """After every step: how many images it took and for how long."""
+    def show(self, report: StepReport, *, images: int, seconds: float, stage: str, source: str = "") -> None:
+        """After every step: how many images it took and for how long, and of which source they were."""
         self._done += 1
         for task, value in report.losses.items():
             if math.isfinite(value):
                 self._smooth[task] = _follow(self._smooth.get(task), value)
+                if source:
+                    own = self._by_source.setdefault(source, {})
+                    own[task] = _follow(own.get(task), value)
         for task, value in report.weights.items():
             if math.isfinite(value):
                 self._weights[task] = _follow(self._weights.get(task), value)
         self._rate = _follow(self._rate or None, images / max(seconds, 1e-6))
-        losses = "  ".join(f"{task[:3]} {value:.3f}" for task, value in self._smooth.items())
+        losses = _listed(self._smooth)
+        if self._by_source:
+            losses = "  ".join(f"{name}: {_listed(values)}" for name, values in self._by_source.items())
         text = f"{stage}  {losses}  {self._rate:.1f} images/s"
         self._bar.update(self._task, advance=1, description=text)
         if not self._console.is_terminal and time.monotonic() - self._spoke > _PLAIN_EVERY_S:
@@ -74,6 +80,11 @@ class StepProgress:
         return dict(self._smooth)
 
     @property
+    def losses_by_source(self) -> dict[str, dict[str, float]]:
+        """Smoothed loss per task, of each source of a mixture."""
+        return {source: dict(values) for source, values in self._by_source.items()}
+
+    @property
     def weights(self) -> dict[str, float]:
         """Smoothed weight of each task's loss in the shared layers."""
         return dict(self._weights)
@@ -82,6 +93,10 @@ class StepProgress:
     def images_per_s(self) -> float:
         """Smoothed speed."""
         return self._rate
+
+
+def _listed(losses: Mapping[str, float]) -> str:
+    return "  ".join(f"{task[:3]} {value:.3f}" for task, value in losses.items())
 
 
 def _follow(before: float | None, value: float) -> float:

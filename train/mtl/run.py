@@ -214,7 +214,8 @@ class Run:
                 report = training.advance(batch)
                 now = time.monotonic()
                 clock.step(now - began, stage.batch)
-                progress.show(report, images=stage.batch, seconds=now - began, stage=f"{stage.height}x{stage.width}")
+                size = f"{stage.height}x{stage.width}"
+                progress.show(report, images=stage.batch, seconds=now - began, stage=size, source=batch.source)
                 began = now
                 bad = 0 if report.finite else bad + 1
                 if bad >= _MOST_BAD_STEPS:
@@ -268,8 +269,11 @@ class Run:
         step = training.step
         if self.settings.losses.weighting != "fixed":
             journal.write("weights", step=step, **progress.weights)
-        extra = {"losses": progress.losses, "images_per_s": progress.images_per_s}
-        appraisal.validate(training.ema.model, validation, stage=index, step=step, extra=extra)
+        extra: dict[str, Any] = {"losses": progress.losses, "images_per_s": progress.images_per_s}
+        if progress.losses_by_source:
+            extra["losses_by_source"] = progress.losses_by_source
+        model, statistics = training.ema.model, training.statistics
+        appraisal.validate(model, validation, stage=index, step=step, extra=extra, statistics=statistics)
 
     def _finish(self, training: Training, appraisal: Evaluator, journal: MetricLogger) -> None:
         """The test, if it is wanted, and the record of the end."""

@@ -20,6 +20,7 @@ __all__ = [
     "OptimizerSettings",
     "QatSettings",
     "RunSettings",
+    "SourceSettings",
     "Stage",
 ]
 
@@ -100,6 +101,10 @@ class DataSettings:
         height, width: size at which rooms are rendered where a stage names none; also the size of validation and test.
         train, validation, test: how many rooms of each split; NYUv2 and a folder always have all their frames.
         workers: processes that render missing rooms.
+        sources: several data sets in one run, by names of one's own (decision 0018); each is described as here, takes `height`,
+            `width`, `train`, `validation` and `test` from here where it names none, and has a `ratio`. Empty: one data set.
+        deploy_source: the source whose statistics an exported network has after `optimizer.batch_norm` "per_source"; empty
+            for that with the largest ratio in the last stage.
     """
 
     kind: str = "rooms"
@@ -112,6 +117,19 @@ class DataSettings:
     validation: int = 64
     test: int = 200
     workers: int = 2
+    sources: Mapping[str, SourceSettings] = field(default_factory=dict)
+    deploy_source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings(DataSettings):
+    """One source of a mixture.
+
+    Attributes:
+        ratio: of how many batches it gives, relative to the other sources.
+    """
+
+    ratio: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +145,8 @@ class Stage:
         train: how many training rooms (0: `data.train`).
         weights: of the losses in this leg, by task; those of `losses` where a task is not named.
         epochs: passes over the training frames instead of `steps`; frames that fill no batch at the end of a pass are
-            the first of the next one.
+            the first of the next one. A pass over several sources is as many frames as all of them have.
+        ratios: of the sources in this leg, by name, in place of their own; 0 leaves a source out.
     """
 
     height: int
@@ -139,6 +158,7 @@ class Stage:
     train: int = 0
     weights: Mapping[str, float] = field(default_factory=dict)
     epochs: int = 0
+    ratios: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +195,8 @@ class OptimizerSettings:
             all stages together, "step" halves the rate every 100 passes over the training frames, "constant" stays.
         clip: longest gradient, 0 for any.
         batch_norm: "local" takes statistics of each process's part of a batch, "synced" of the whole batch (GPUs only),
-            "frozen" keeps those that the model began with.
+            "frozen" keeps those that the model began with. "per_source" is "local" with running statistics of every source
+            of `data.sources` kept apart.
     """
 
     name: Literal["adamw", "adam"] = "adamw"
@@ -186,7 +207,7 @@ class OptimizerSettings:
     warmup: float = 0.06
     floor: float = 0.005
     clip: float = 5.0
-    batch_norm: Literal["local", "synced", "frozen"] = "local"
+    batch_norm: Literal["local", "synced", "frozen", "per_source"] = "local"
 
 
 @dataclass(frozen=True, slots=True)

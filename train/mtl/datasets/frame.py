@@ -59,8 +59,10 @@ class Batch:
         targets: by task, only of those that some frame has truth of: a tensor whose first axis is the frame, or a list with
             one entry a frame. Maps are (B, h, w, ...), where h, w are H, W, or one pixel per cell when `phase` is set.
         phase: which pixel of each stride x stride cell the targets are, or None for all.
+        source: of a mixture: the source that all its frames are of; empty where there is only one.
     """
 
     image: Tensor
     targets: Mapping[str, Any]
     phase: tuple[int, int] | None
+    source: str = ""

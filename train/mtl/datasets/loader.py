@@ -1,7 +1,8 @@
 """Training batches by step number, prepared in worker processes.
 
 What a batch holds depends on (seed, stage, step) alone, so a resumed run sees what an uninterrupted one would have seen,
-with any number of workers. Knows frames and augmentation; knows nothing about networks.
+with any number of workers. A batch of a mixture is of one source, whose frames go by in an order of their own. Knows frames
+and augmentation; knows nothing about networks.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
+from zlib import crc32
 
 import cv2
 import numpy as np
@@ -18,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mtl.datasets.augment import SeenFrame, apply_view, draw_view, jitter
 from mtl.datasets.frame import Batch, FrameSource
+from mtl.datasets.mixture import MixtureFrames, Turns
 from mtl.settings import AugmentSettings
 from mtl.tasks import head_of
 
@@ -58,13 +61,15 @@ class StepBatches(Dataset[Batch]):
     def __init__(self, frames: Opens, plan: BatchPlan) -> None:
         self._frames = frames
         self._plan = plan
-        self._source: FrameSource | None = None
-        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+        self._streams: dict[str, _Stream] = {}
+        self._turns: Turns | None = None
 
     def __getitem__(self, step: int) -> Batch:
-        if self._source is None:
-            self._source = self._frames.open()
-        plan, source = self._plan, self._source
+        if not self._streams:
+            self._open()
+        plan = self._plan
+        name, turn = self._turns.at(step) if self._turns is not None else ("", step)
+        stream = self._streams[name]
         phase = None
         if plan.stride > 1:
             down, right = np.random.default_rng([plan.seed, 1, plan.stage, step]).integers(plan.stride, size=2).tolist()
@@ -72,30 +77,54 @@ class StepBatches(Dataset[Batch]):
         index, count = plan.part
         size = plan.batch // count
         own = range(index * size, (index + 1) * size)
-        parts = [self._frame(source, step * plan.batch + offset, phase) for offset in own]
+        parts = [stream.frame(turn * plan.batch + offset, phase) for offset in own]
         image = torch.from_numpy(np.stack([part.image for part in parts]))
         targets = {}
-        for name, spec in source.tasks.items():
-            truths = [part.truths.get(name) for part in parts]
+        for task, spec in stream.tasks.items():
+            truths = [part.truths.get(task) for part in parts]
             if any(truth is not None for truth in truths):
-                targets[name] = head_of(spec).collate(spec, truths)
-        return Batch(image, targets, phase)
+                targets[task] = head_of(spec).collate(spec, truths)
+        return Batch(image, targets, phase, name)
 
-    def _frame(self, source: FrameSource, position: int, phase: tuple[int, int] | None) -> SeenFrame:
+    def _open(self) -> None:
+        frames = self._frames.open()
+        if isinstance(frames, MixtureFrames):
+            self._turns = Turns(frames.shares)
+            self._streams = {name: _Stream(one, self._plan, key=crc32(name.encode())) for name, one in frames.sources.items()}
+        else:
+            self._streams = {"": _Stream(frames, self._plan)}
+
+
+class _Stream:
+    """The endless shuffled stream of a source's frames.
+
+    Args:
+        key: what its order and its random views depend on besides the plan's seed; None for nothing.
+    """
+
+    def __init__(self, source: FrameSource, plan: BatchPlan, *, key: int | None = None) -> None:
+        self._source, self._plan = source, plan
+        self._key = () if key is None else (key,)
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+        self.tasks = source.tasks
+
+    def frame(self, position: int, phase: tuple[int, int] | None) -> SeenFrame:
+        """A random view of the frame at a position of the stream."""
         plan = self._plan
-        rng = np.random.default_rng([plan.seed, 2, plan.stage, position])
-        frame = source[self._index(position, len(source))]
+        rng = np.random.default_rng([plan.seed, 2, plan.stage, position, *self._key])
+        frame = self._source[self._index(position, len(self._source))]
         height, width = plan.size
         view = draw_view(frame.size, rng, plan.augment, aspect=width / height)
         stride, start = (plan.stride, phase) if phase is not None else (1, (0, 0))
-        seen = apply_view(frame, view, source.tasks, size=plan.size, stride=stride, phase=start, canonical=plan.canonical)
+        seen = apply_view(frame, view, self.tasks, size=plan.size, stride=stride, phase=start, canonical=plan.canonical)
         return replace(seen, image=jitter(seen.image, rng, plan.augment))
 
     def _index(self, position: int, count: int) -> int:
-        """Frame at a position of the endless shuffled stream: every pass is a permutation of its own."""
+        """Number of the frame at a position: every pass is a permutation of its own."""
         epoch, place = divmod(position, count)
         if self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng([self._plan.seed, 3, self._plan.stage, epoch]).permutation(count))
+            order = np.random.default_rng([self._plan.seed, 3, self._plan.stage, epoch, *self._key]).permutation(count)
+            self._order = (epoch, order)
         return int(self._order[1][place])
 
 

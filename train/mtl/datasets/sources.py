@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Specs
 from mtl.datasets.data_set import DataSet, FrameRequest, Split
+from mtl.datasets.mixture import Mixture
 
 if TYPE_CHECKING:
     from mtl.settings import DataSettings, Stage
@@ -46,7 +47,9 @@ def data_sets() -> Mapping[str, DataSet]:
 
 
 def data_set(data: DataSettings) -> DataSet:
-    """The data set that `data.kind` names. Raises BuildError where it was not registered."""
+    """The data set that `data.kind` names, or the mixture of `data.sources`. Raises BuildError where one was not registered."""
+    if data.sources:
+        return Mixture(data, {name: _source(name, one) for name, one in data.sources.items()})
     _register_own()
     if data.kind not in _DATA_SETS:
         for point in entry_points(group=ENTRY_POINTS):
@@ -54,6 +57,13 @@ def data_set(data: DataSettings) -> DataSet:
     if data.kind not in _DATA_SETS:
         raise BuildError(f"data.kind should be one of {', '.join(_DATA_SETS)}, found {data.kind!r}")
     return _DATA_SETS[data.kind]
+
+
+def _source(name: str, data: DataSettings) -> DataSet:
+    try:
+        return data_set(data)
+    except BuildError as exc:
+        raise BuildError(f"data.sources.{name}: {exc}") from exc
 
 
 def data_tasks(data: DataSettings) -> Specs:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from edge_mtl.errors import EdgeMtlError
 from mtl.settings import LossSettings, Stage
 
-__all__ = ["LossWeighting", "Weighting", "WeightingError", "WeightingReport"]
+__all__ = ["LossWeighting", "Weighting", "WeightingError", "WeightingReport", "spread_over_tasks"]
 
 
 class WeightingError(EdgeMtlError):
@@ -59,6 +61,24 @@ class Weighting(nn.Module, ABC):
         """Use the weights of a stage from now on, those of the settings where it names none."""
         self.scale.copy_(torch.tensor([stage.weights.get(t) or self._settings.weight_of(t) for t in self.tasks]))
 
+    @contextmanager
+    def leaving_absent(self, losses: Collection[str], optimizer: torch.optim.Optimizer) -> Iterator[None]:
+        """Around the optimiser's step: what is learnt of tasks without a loss stays, and so do its moments.
+
+        A gradient of 0 would not do: momentum goes on, and a 0 enters the moments.
+
+        Args:
+            losses: the tasks that the step has losses of.
+        """
+        absent = [number for number, task in enumerate(self.tasks) if task not in losses]
+        kept: list[tuple[Tensor, Tensor]] = []
+        for parameter in self.parameters() if absent else ():
+            own = (parameter.data, *optimizer.state.get(parameter, {}).values())
+            kept += [(one, one[absent].clone()) for one in own if one.shape == parameter.shape]
+        yield
+        for one, values in kept:
+            one[absent] = values
+
     @abstractmethod
     def backward(self, losses: Mapping[str, Tensor], features: Sequence[Tensor] = (), *, share: float = 1.0) -> WeightingReport:
         """Add the gradients of the weighted losses to every parameter's `.grad`, this module's own included.
@@ -82,6 +102,13 @@ class Weighting(nn.Module, ABC):
         """`weights` (tasks,) are those of the scaled losses; those reported are of the losses themselves."""
         own = weights.detach().cpu().double() * self.scale.cpu().double()
         return WeightingReport(float(total.detach()), dict(zip(self.tasks, own.tolist(), strict=True)))
+
+
+def spread_over_tasks(state: dict[str, Any], key: str, tasks: int) -> None:
+    """A count that checkpoints once held for all tasks together, as one of each task."""
+    value = state.get(key)
+    if isinstance(value, Tensor) and value.ndim == 0:
+        state[key] = value.expand(tasks).clone()
 
 
 class LossWeighting(Weighting):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtl.settings import LossSettings
-from mtl.weighting.base import LossWeighting
+from mtl.weighting.base import LossWeighting, spread_over_tasks
 from mtl.weighting.ranks import mean_over_ranks
 
 __all__ = ["DynamicWeightAverage"]
@@ -17,11 +18,12 @@ __all__ = ["DynamicWeightAverage"]
 class DynamicWeightAverage(LossWeighting):
     """Weights K softmax(r / T), where r is each task's mean loss in the last epoch over that in the one before.
 
-    All 1 until two epochs have ended; a task without a positive loss in one of them counts as r = 1.
+    All 1 until two epochs have ended; a task without a positive loss in one of them counts as r = 1. Means are over the steps
+    that had a loss of the task; an epoch without any leaves the task's history as it was.
 
     Attributes:
-        history: (2, tasks) mean losses of the last epoch but one and of the last one.
-        sums: (tasks,) losses of the present epoch; `steps` many.
+        history: (2, tasks) mean losses of the last epoch but one and of the last one, of those that had any.
+        sums: (tasks,) losses of the present epoch; `steps` (tasks,) many.
         epochs: how many epochs have ended.
     """
 
@@ -35,7 +37,7 @@ class DynamicWeightAverage(LossWeighting):
         self._temperature = temperature
         self.register_buffer("history", torch.zeros(2, len(self.tasks), dtype=torch.float64))
         self.register_buffer("sums", torch.zeros(len(self.tasks), dtype=torch.float64))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("steps", torch.zeros(len(self.tasks), dtype=torch.int64))
         self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
 
     def weights(self, values: Tensor) -> Tensor:
@@ -49,10 +51,15 @@ class DynamicWeightAverage(LossWeighting):
         found = self.sums.new_tensor([losses.get(task, 0.0) for task in self.tasks])
         if bool(torch.isfinite(found).all()):
             self.sums += found
-            self.steps += 1
+            self.steps += self.steps.new_tensor([task in losses for task in self.tasks])
         if epoch_ended:
             mean = mean_over_ranks(self.sums / self.steps.clamp_min(1))
-            self.history.copy_(torch.stack([self.history[1], mean]))
+            seen = self.steps > 0
+            self.history.copy_(torch.where(seen, torch.stack([self.history[1], mean]), self.history))
             self.sums.zero_()
             self.steps.zero_()
             self.epochs += 1
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        spread_over_tasks(state_dict, f"{prefix}steps", len(self.tasks))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtl.settings import LossSettings
-from mtl.weighting.base import LossWeighting
+from mtl.weighting.base import LossWeighting, spread_over_tasks
 from mtl.weighting.ranks import mean_over_ranks
 
 __all__ = ["Famo"]
@@ -22,10 +23,10 @@ class Famo(LossWeighting):
 
     After each step the losses of the same batch are measured again, and Adam moves the logits along the gradient of
     z . (ln L_before - ln L_after): a task that fell less than the others weighs more. A task whose loss is 0 (a batch
-    without any truth of it) is left out of that batch.
+    without any truth of it) is left out of that batch: z is over the others, and its logit and moments stay.
 
     Attributes:
-        logits: (tasks,) from 0; `first`, `second`: their moments in Adam after `steps` steps.
+        logits: (tasks,) from 0; `first`, `second`: their moments in Adam after `steps` (tasks,) steps.
         before: (tasks,) losses that `backward` saw last; 0 until then.
     """
 
@@ -43,7 +44,7 @@ class Famo(LossWeighting):
         self._rate, self._weight_decay = rate, weight_decay
         for name in ("logits", "first", "second", "before"):
             self.register_buffer(name, torch.zeros(len(self.tasks), dtype=torch.float64))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("steps", torch.zeros(len(self.tasks), dtype=torch.int64))
 
     def weights(self, values: Tensor) -> Tensor:
         mean = mean_over_ranks(values).to(self.logits)
@@ -60,16 +61,26 @@ class Famo(LossWeighting):
         if not bool(usable.any()):
             return
         fall = torch.where(usable, (self.before.clamp_min(_SMALLEST) / after.clamp_min(_SMALLEST)).log(), 0.0)
-        share = torch.softmax(self.logits, dim=0)
-        self._adam(share * (fall - (share * fall).sum()))
+        share = torch.softmax(self.logits.masked_fill(~usable, -torch.inf), dim=0)
+        self._adam(share * (fall - (share * fall).sum()), usable)
 
-    def _adam(self, gradient: Tensor) -> None:
-        """One step of Adam with L2 decay (Kingma & Ba 2015, arXiv:1412.6980), on buffers that a checkpoint keeps."""
+    def _adam(self, gradient: Tensor, used: Tensor) -> None:
+        """One step of Adam with L2 decay (Kingma & Ba 2015, arXiv:1412.6980) for the tasks `used`.
+
+        All that it knows is in buffers that a checkpoint keeps.
+        """
         gradient = gradient + self._weight_decay * self.logits
-        self.steps += 1
-        self.first.lerp_(gradient, 1.0 - _BETAS[0])
-        self.second.lerp_(gradient * gradient, 1.0 - _BETAS[1])
-        step = int(self.steps)
-        first = self.first / (1.0 - _BETAS[0] ** step)
-        second = self.second / (1.0 - _BETAS[1] ** step)
-        self.logits -= self._rate * first / (second.sqrt() + _SMALLEST)
+        self.steps += used
+        self.first.copy_(torch.where(used, self.first.lerp(gradient, 1.0 - _BETAS[0]), self.first))
+        self.second.copy_(torch.where(used, self.second.lerp(gradient * gradient, 1.0 - _BETAS[1]), self.second))
+        first = self.first / self._warmed(_BETAS[0])
+        second = self.second / self._warmed(_BETAS[1])
+        self.logits -= torch.where(used, self._rate * first / (second.sqrt() + _SMALLEST), 0.0)
+
+    def _warmed(self, beta: float) -> Tensor:
+        """(tasks,) 1 - beta^steps, what moments from 0 are too small by."""
+        return self.logits.new_tensor([1.0 - beta ** max(1, step) for step in self.steps.tolist()])
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        spread_over_tasks(state_dict, f"{prefix}steps", len(self.tasks))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
