@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_mtl.errors import BuildError
-from edge_mtl.tasks import Specs, ordered
+from edge_mtl.tasks import Specs, TaskSpec, kind_of, ordered
 from mtl.datasets.data_set import DataSet, FrameRequest, Split
 from mtl.datasets.frame import Frame, FrameSource
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mtl.settings import DataSettings, Stage
 
 __all__ = ["Mixture", "MixtureFrames", "MixtureRequest", "Turns", "deployed_source", "shares"]
+
+_SHOWN = 100
 
 
 class Turns:
@@ -64,6 +66,34 @@ def deployed_source(data: DataSettings, last: Stage) -> str:
     return data.deploy_source or max(ratios, key=ratios.__getitem__)
 
 
+def joined_tasks(by_source: Mapping[str, Specs]) -> Specs:
+    """The tasks of all sources. Raises BuildError where two mean different things by one name."""
+    from mtl.tasks import head_of  # with torch, which reading settings alone does without
+
+    found: dict[str, TaskSpec] = {}
+    first: dict[str, str] = {}
+    for source, specs in by_source.items():
+        for task, spec in specs.items():
+            before = found.get(task)
+            if before is None:
+                found[task], first[task] = spec, source
+                continue
+            both = head_of(spec).joined(before, spec) if before.kind == spec.kind else None
+            if both is None:
+                raise BuildError(
+                    f"the task {task} is not the same in data.sources.{first[task]} ({_described(before)}) and in "
+                    f"data.sources.{source} ({_described(spec)}). Give one of them another name, or both the same classes"
+                )
+            found[task] = both
+    return ordered(found)
+
+
+def _described(spec: TaskSpec) -> str:
+    entry = {"kind": spec.kind, **kind_of(spec).describe(spec)}
+    text = ", ".join(f"{key} {value}" for key, value in entry.items())
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
 class Mixture(DataSet):
     """See the module.
 
@@ -93,18 +123,7 @@ class Mixture(DataSet):
 
     def tasks(self, data: DataSettings) -> Specs:
         """The tasks of all sources. Raises BuildError where two mean different things by one name."""
-        known: dict[str, str] = {}
-        found: dict[str, object] = {}
-        for source, specs in self.tasks_by_source().items():
-            for task, spec in specs.items():
-                if task in found and found[task] != spec:
-                    raise BuildError(
-                        f"the task {task} is not the same in data.sources.{known[task]} ({found[task]}) and in "
-                        f"data.sources.{source} ({spec}). Give one of them another name, or both the same classes and range"
-                    )
-                found.setdefault(task, spec)
-                known.setdefault(task, source)
-        return ordered(found)  # type: ignore[arg-type]
+        return joined_tasks(self.tasks_by_source())
 
     def tasks_by_source(self) -> dict[str, Specs]:
         """What each source labels."""
@@ -168,8 +187,7 @@ class MixtureFrames:
     """
 
     def __init__(self, sources: Mapping[str, FrameSource], shares: Mapping[str, float]) -> None:
-        tasks = ordered({task: spec for one in sources.values() for task, spec in one.tasks.items()})
-        self.tasks: Specs = tasks
+        self.tasks = tasks = joined_tasks({name: one.tasks for name, one in sources.items()})
         self.sources = {name: SourceFrames(one, tasks) for name, one in sources.items()}
         self.shares = dict(shares)
         places = [np.arange(0.5, len(one)) / len(one) for one in sources.values()]
@@ -185,6 +203,12 @@ class MixtureFrames:
     def __getitem__(self, index: int) -> Frame:
         source, number = self._where[index]
         return self._frames[source][number]
+
+    def known(self, index: int) -> frozenset[str]:
+        """The tasks that frame `index` has truths of, as far as its source tells without opening it, else all of the source."""
+        source, number = self._where[index]
+        frames = self._frames[source]
+        return frozenset(frames.known(number)) if hasattr(frames, "known") else frozenset(frames.tasks)
 
 
 class SourceFrames:

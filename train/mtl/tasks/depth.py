@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import cv2
@@ -42,6 +43,11 @@ class DepthHead(DenseHead[DepthSpec, DepthMap]):
 
     def channels(self, spec: DepthSpec) -> int:
         return 1
+
+    def joined(self, spec: DepthSpec, other: DepthSpec) -> DepthSpec:
+        """Metres are metres; the range is that of both."""
+        nearest, farthest = zip(spec.range_m, other.range_m, strict=True)
+        return replace(spec, range_m=(min(nearest), max(farthest)))
 
     def start(self, spec: DepthSpec, layer: nn.Conv2d, options: HeadOptions) -> None:
         """2.5 m."""

@@ -132,6 +132,10 @@ class Head(ABC, Generic[S, R]):
 
     # ---- data
 
+    def joined(self, spec: S, other: S) -> S | None:
+        """The task that two data sets both label, this kind's; None where they mean different things by its name."""
+        return spec if spec == other else None
+
     @abstractmethod
     def view(self, spec: S, truth: Any, sampling: Sampling) -> Any:
         """The truth of a view of the frame: cut, resized, mirrored, for another camera."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -46,6 +47,11 @@ class LabelsHead(DenseHead[LabelsSpec, LabelMap]):
             return f"{len(spec.classes)} classes here, {len(before.classes)} there"
         other = next(((a, b) for a, b in zip(spec.classes, before.classes, strict=True) if a != b), None)
         return None if other is None else f"its classes have other names, such as {other[0]} here, {other[1]} there"
+
+    def joined(self, spec: LabelsSpec, other: LabelsSpec) -> LabelsSpec | None:
+        """Classes are the same in the same order; colours may be given by one data set only."""
+        colours = spec.colours or other.colours
+        return replace(spec, colours=colours) if replace(other, colours=spec.colours) == spec else None
 
     def finished(self, full: Tensor) -> Tensor:
         return full.argmax(dim=1).to(torch.uint8)

@@ -122,6 +122,19 @@ class TestTasks:
         with pytest.raises(BuildError, match=r"things is not the same in data\.sources\.hall .* and in data\.sources\.yard .*"):
             mixture.tasks(data)
 
+    def test_depth_is_one_task_whatever_its_range_and_colours_may_be_given_by_one(self) -> None:
+        colours = read_tasks({"things": {"kind": "labels", "classes": ["no", "yes"], "colours": [[0, 0, 0], [9, 9, 9]]}})
+        far = read_tasks({"depth": {"kind": "depth", "range_m": [0.3, 40.0]}})
+        mixture, data = self.mixture(yard={**far, **LABELS}, rooms=NYU_TASKS, hall=colours)
+        found = mixture.tasks(data)
+        assert found["depth"].range_m == (0.0, 40.0)  # type: ignore[attr-defined]
+        assert found["things"] == colours["things"]
+
+    def test_one_name_for_two_kinds_is_refused(self) -> None:
+        mixture, data = self.mixture(yard=DEPTH, hall=read_tasks({"depth": {"kind": "labels", "classes": ["near", "far"]}}))
+        with pytest.raises(BuildError, match=r"hall \(kind labels, classes .*yard \(kind depth"):
+            mixture.tasks(data)
+
     def test_provenance_has_every_source(self) -> None:
         mixture, data = self.mixture(yard=DEPTH, hall=LABELS)
         assert mixture.title(data) == "hall: coloured rectangles; yard: coloured rectangles"
@@ -144,6 +157,16 @@ class TestFrames:
         assert sorted(colours) == [0, 1, 2, 3, *range(100, 112)]
         for first in (4, 8, 12):
             assert sum(colour < 100 for colour in colours[:first]) == first // 4
+
+    def test_what_a_frame_has_truth_of_is_known_without_opening_it(self) -> None:
+        @dataclass(frozen=True)
+        class Listed(Numbered):
+            def known(self, index: int) -> frozenset[str]:
+                return frozenset(["things"] if index else [])
+
+        frames = MixtureFrames({"one": Listed({**LABELS, **DEPTH}, 0, 2), "other": Numbered(DEPTH, 100, 2)}, {})
+        found = [(int(frames[index].image[0, 0, 0]), set(frames.known(index))) for index in range(4)]
+        assert sorted(found, key=lambda pair: pair[0]) == [(0, set()), (1, {"things"}), (100, {"depth"}), (101, {"depth"})]
 
     def test_every_source_knows_its_own_tasks_and_those_of_all(self) -> None:
         frames = MixtureRequest((("one", ONE), ("other", OTHER))).open()
