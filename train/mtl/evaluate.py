@@ -155,7 +155,7 @@ def evaluate_by_source(
     canonical: bool = True,
     showing: Callable[[str], AbstractContextManager[None]] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """As `evaluate`, of each source of a mixture and of the tasks that it labels.
+    """As `evaluate`, of each source of a mixture that labels any of the tasks, and of those that it labels.
 
     Args:
         showing: what a source is measured within, for a network that differs by source.
@@ -163,6 +163,8 @@ def evaluate_by_source(
     found = {}
     for name, one in frames.sources.items():
         labelled = {task: spec for task, spec in specs.items() if task in one.own}
+        if not labelled:
+            continue
         with showing(name) if showing is not None else nullcontext():
             found[name] = evaluate(predict, one, labelled, size=size, batch=batch, canonical=canonical)
     return found
