@@ -120,9 +120,10 @@ def known(kind: str, values: Array) -> Array:
 def measure(engine: Engine, frames: Any, specs: Specs, count: int) -> dict[str, list[dict[str, Any]]]:
     """Rows of every task."""
     rows = {task: [Row() for _ in range(len(GRID[spec.kind]) + 1)] for task, spec in specs.items()}
+    mirrored = [task for task, spec in specs.items() if RULES[spec.kind].mirrored]
     for number in range(count):
         frame = frames[number]
-        answer = answer_of(engine, frame.image, Intrinsics.of(frame.intrinsics), mirrored=True)
+        answer = answer_of(engine, frame.image, Intrinsics.of(frame.intrinsics), tasks=list(specs), mirrored=mirrored)
         for task, spec in specs.items():
             if task not in frame.truths:
                 continue

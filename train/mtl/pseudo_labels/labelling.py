@@ -215,7 +215,8 @@ class _Work:
 
     def _truths(self, job: Job, image: Array, camera: Intrinsics | None) -> dict[str, Array]:
         rules = {task: RULES[self._tasks[task].kind] for task in job.sources}
-        answer = answer_of(self._engine, image, camera, mirrored=any(rule.mirrored for rule in rules.values()))
+        mirrored = [task for task, rule in rules.items() if rule.mirrored]
+        answer = answer_of(self._engine, image, camera, tasks=list(rules), mirrored=mirrored)
         return {task: rule.truth(self._tasks[task], answer, self._thresholds) for task, rule in rules.items()}
 
     def _write(self, job: Job, task: str, truth: Array, key: str) -> None:
