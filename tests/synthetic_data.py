@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from mtl.settings import DataSettings, RunSettings, Stage
 
 from edge_mtl.tasks import Specs, read_tasks
 
-__all__ = ["ENTRIES", "Rectangles", "RectanglesRequest", "rectangle_settings"]
+__all__ = ["ENTRIES", "SIZE", "Rectangles", "RectanglesRequest", "rectangle_settings", "short_settings"]
 
 SIZE = (64, 96)
 _CLASSES = 13
@@ -35,9 +35,14 @@ def rectangle_settings(folder: Any, tasks: Sequence[str], **changes: str) -> Run
     name = "rectangles-" + "-".join(tasks)
     if name not in data_sets():
         register(Rectangles(name, tasks))
+    return short_settings(folder, name, tasks, changes)
+
+
+def short_settings(folder: Any, data_set: str, tasks: Sequence[str], changes: Mapping[str, str]) -> RunSettings:
+    """Settings of a run of three steps on a data set that was registered."""
     fixed = {
         "folder": f"'{folder}'",
-        "data.kind": f"'{name}'",
+        "data.kind": f"'{data_set}'",
         "data.height": str(SIZE[0]),
         "data.width": str(SIZE[1]),
         "data.train": "4",

@@ -172,6 +172,43 @@ class TestInTheNode:
             finally:
                 partner.close()
 
+    @pytest.mark.parametrize("count", [19, 150, 255])
+    def test_any_number_of_classes_is_published_with_its_names(
+        self, ros_environment: dict[str, str], tmp_path: Path, count: int
+    ) -> None:
+        from std_msgs.msg import String
+
+        from tests.ros.harness import Partner, array_of, running, wait_until
+
+        names = ["стена", "椅子", *(f"part {number}" for number in range(2, count))]
+        specs = read_tasks({"parts": {"kind": "labels", "classes": names}, "depth": {"kind": "depth"}})
+        bundle = bundle_of(tmp_path / "many", specs)
+        arguments = ("-p", f"bundle:={bundle.path}", "-p", "threads:=1", "-p", "points:=true", "-p", "points_rate_hz:=0.0")
+        with running(ros_environment, tmp_path / "log", *arguments), Engine(bundle, threads=1) as engine:
+            partner = Partner()
+            try:
+                partner.listen("parts", "parts/color", "parts/confidence", "points")
+                partner.listen("parts/labels_json", latched=True, kind=String)
+                partner.wait_connected()
+                frame = make_image(5, height=HEIGHT, width=WIDTH)
+                cloud = partner.send_until("points", frame)[0]
+                expected = engine.predict(frame)["parts"]
+                found, colours, sure = (
+                    array_of(wait_until(lambda name=name: partner.received[name], name)[0])
+                    for name in ("parts", "parts/color", "parts/confidence")
+                )
+                assert len(np.unique(expected.labels)) > 5
+                assert np.array_equal(found, expected.labels)
+                assert np.array_equal(colours, expected.spec.palette[expected.labels])
+                assert np.abs(sure - expected.confidence * 255).max() <= 0.51
+                told = json.loads(wait_until(lambda: partner.received["parts/labels_json"], "the classes")[0].data)
+                assert [entry["name"] for entry in told["classes"]] == names
+                offset = next(field.offset for field in cloud.fields if field.name == "label")
+                points = np.frombuffer(cloud.data, np.uint8).reshape(HEIGHT, WIDTH, cloud.point_step)
+                assert np.array_equal(points[..., offset], expected.labels)
+            finally:
+                partner.close()
+
     def test_two_tasks_of_labels_are_published_and_the_cloud_has_the_one_that_was_named(
         self, ros_environment: dict[str, str], two_labels: Bundle, tmp_path: Path
     ) -> None:

@@ -106,6 +106,15 @@ class TestTensorRT:
         everything = emitted(placed(TENSORRT, float_tail={}), "tensorrt")
         assert everything.integers("node_normals_quarter")[:2] == [True, True]
 
+    def test_the_float_tail_is_by_glob_over_outputs_and_the_last_match_counts(self) -> None:
+        def last_is_float(tail: dict[str, int]) -> bool:
+            return not any(emitted(placed(TENSORRT, float_tail=tail), "tensorrt").integers("node_normals_quarter"))
+
+        assert last_is_float({"*_quarter": 1})
+        assert last_is_float({"normals_quarter": 1})
+        assert not last_is_float({"*_quarter": 1, "normals_*": 0})
+        assert not last_is_float({"*_logits": 1, "normals": 1})
+
     def test_outputs_of_layers_are_not_quantized(self) -> None:
         graph = emitted(TENSORRT, "tensorrt")
         quantized = [node.input[0] for node in graph.index.nodes if node.op_type == "QuantizeLinear"]
