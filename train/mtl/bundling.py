@@ -36,8 +36,7 @@ from mtl.config import ConfigError, apply_overrides, as_written, describe, parse
 from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.frame import FrameSource
 from mtl.datasets.mixture import deployed_source
-from mtl.datasets.rooms.source import RenderedRooms
-from mtl.datasets.sources import data_set, held_out_frames, train_frames
+from mtl.datasets.sources import data_set, held_out_frames, stand_in_frames, train_frames
 from mtl.evaluate import model_predictor
 from mtl.geometry import Intrinsics, canonical_intrinsics
 from mtl.models.configured import model_from
@@ -194,7 +193,7 @@ def _write_frames(
         facts["digest"] = write_calibration(folder / CALIBRATION, train, chosen, size, wanted.jpeg_quality)
     else:
         source = folder / (QAT_MODEL if (folder / QAT_MODEL).exists() else OPTIMIZED_ONNX)
-        shown = RenderedRooms(wanted.evaluation + wanted.golden, size)
+        shown = stand_in_frames(wanted.evaluation + wanted.golden, size)
         truths = specs if images.labelled else {}
         facts["recorded"] = True
         facts["digest"] = write_statistics(folder / RECORDED, source.read_bytes(), train, chosen, size, wanted.jpeg_quality)

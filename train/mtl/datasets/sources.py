@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Specs
 from mtl.datasets.data_set import DataSet, FrameRequest, Split
+from mtl.datasets.frame import FrameSource
 from mtl.datasets.mixture import Mixture
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = [
     "data_tasks",
     "held_out_frames",
     "register",
+    "stand_in_frames",
     "train_frames",
 ]
 
@@ -79,6 +81,14 @@ def train_frames(data: DataSettings, stage: Stage) -> FrameRequest:
 def held_out_frames(data: DataSettings, split: Split) -> FrameRequest:
     """The validation or test frames."""
     return data_set(data).held_out_frames(data, split)
+
+
+def stand_in_frames(count: int, size: tuple[int, int]) -> FrameSource:
+    """Frames of a size (H, W) that may go anywhere, with truths, in place of images that may not: test rooms, rendered when
+    they are asked for."""
+    from mtl.datasets.rooms.source import RenderedRooms
+
+    return RenderedRooms(count, size)
 
 
 def _register_own() -> None:

@@ -16,8 +16,7 @@ from edge_mtl.tasks import NYU_TASKS, Specs
 from mtl.bundle_images import embeds, kept_back
 from mtl.checkpoint import load_weights
 from mtl.datasets.frame import Frame
-from mtl.datasets.rooms.source import RenderedRooms
-from mtl.datasets.sources import held_out_frames
+from mtl.datasets.sources import held_out_frames, stand_in_frames
 from mtl.evaluate import Judged, judge, model_predictor
 from mtl.images import paint
 from mtl.models.configured import model_from
@@ -102,7 +101,7 @@ def _judged(row: RowResult, indices: Sequence[int], *, rooms: bool) -> list[Judg
     model.load_state_dict(weights)
     height, width = (int(side) for side in metadata["size"])
     if rooms:
-        source = RenderedRooms(len(indices), (height, width))
+        source = stand_in_frames(len(indices), (height, width))
         chosen = [_with_own_truths(source[number], model.specs) for number in range(len(indices))]
     else:
         frames = held_out_frames(settings.data, "val").open(workers=settings.data.workers, progress=True)
