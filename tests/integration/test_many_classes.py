@@ -4,6 +4,7 @@ Engine, predict, benchmark, the viewer and annotated bags."""
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,22 +14,28 @@ import evaluate
 import numpy as np
 import pytest
 from mtl.bundling import export_bundle
+from mtl.datasets.sources import register
 from mtl.run import Run
+from mtl.settings import DataSettings
 
-from edge_mtl.backends import available
+from edge_mtl.backends import available, open_backend
+from edge_mtl.builder.candidate_graphs import candidate_graphs
+from edge_mtl.builder.candidates import Candidate
 from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.bundle import REFERENCE_ONNX, Bundle
 from edge_mtl.engine import Engine
 from edge_mtl.engine_store.engines import EngineStore
-from edge_mtl.errors import AccuracyError
+from edge_mtl.errors import AccuracyError, BuildError
 from edge_mtl.evaluation.budget import Budget
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.evaluation.verify import REFERENCE, verify
 from edge_mtl.onnx_graph.model import GraphIndex, parse
-from edge_mtl.tasks import VOID, LabelMap
+from edge_mtl.quantization.recipes import load_recipe
+from edge_mtl.tasks import VOID, LabelMap, Specs, read_tasks
 from tests.bundles import write_image
-from tests.class_blocks import block_colours, block_names, block_settings
+from tests.class_blocks import Blocks, block_colours, block_names, block_settings
 from tests.command_line import edge_mtl
+from tests.synthetic_data import short_settings
 from tests.tiny_training import quiet
 
 pytestmark = pytest.mark.training
@@ -71,6 +78,12 @@ def frame(case: Case) -> np.ndarray:
 def image(frame: np.ndarray, tmp_path: Path) -> Path:
     write_image(tmp_path / "blocks.png", frame)
     return tmp_path / "blocks.png"
+
+
+def ran(model: bytes, frame: np.ndarray) -> dict[str, np.ndarray]:
+    """What a graph that takes bytes of a frame answers in ONNX Runtime."""
+    with closing(open_backend("onnxruntime", model, threads=1)) as backend:
+        return backend.run({"image": frame[None]})
 
 
 def labels_of(result: object) -> LabelMap:
@@ -131,12 +144,21 @@ def test_the_accuracy_check_judges_them_and_refuses(case: Case) -> None:
 
 
 def test_classes_chosen_on_the_host_are_those_of_the_graph(case: Case, frame: np.ndarray) -> None:
-    runtime = __import__("onnxruntime")
-    session = runtime.InferenceSession(case.bundle.read(REFERENCE_ONNX), providers=["CPUExecutionProvider"])
-    (labels,) = session.run([case.task], {"image": frame[None]})
+    labels = ran(case.bundle.read(REFERENCE_ONNX), frame)[case.task]
     with Engine(case.bundle, backend="onnxruntime", precision="fp32", threads=1) as engine:
         assert engine.info.placement == "host"
         assert (labels_of(engine.predict(frame)[case.task]).labels == labels[0]).mean() > 0.999
+
+
+def test_graphs_that_end_in_labels_are_tried_on_gpus_in_half_precision_too(case: Case, frame: np.ndarray) -> None:
+    """Where classes are chosen on a GPU is decided by timing both; here their graphs run on the processor."""
+    tried = [Candidate("tensorrt", "fp16", plain=True), Candidate("onnxruntime-cuda", "fp16", plain=True)]
+    made = candidate_graphs(case.bundle, tried, None, load_recipe(), threads=1, progress=lambda *_: None).graphs
+    expected = ran(case.bundle.read(REFERENCE_ONNX), frame)[case.task]
+    for candidate in tried:
+        labels = ran(made[candidate], frame)[case.task]
+        assert (labels.dtype, labels.shape) == (np.uint8, (1, *frame.shape[:2]))
+        assert (labels == expected).mean() > 0.99
 
 
 def test_predict_writes_files_and_json(case: Case, image: Path, tmp_path: Path) -> None:
@@ -205,3 +227,14 @@ def test_annotated_bags_carry_labels_and_their_names(case: Case, frame: np.ndarr
     with Engine(case.bundle, backend="onnxruntime", precision="int8", threads=1) as engine:
         expected = labels_of(engine.predict(frame)[case.task]).labels
     assert annotated[f"/edge_mtl/{case.task}"][1].data == expected.tobytes()
+
+
+@pytest.mark.parametrize(("count", "found"), [(1, "found 1"), (256, "found 256")])
+def test_a_data_set_of_too_few_or_too_many_classes_is_refused_in_one_sentence(count: int, found: str, tmp_path: Path) -> None:
+    class Wrong(Blocks):
+        def tasks(self, data: DataSettings) -> Specs:
+            return read_tasks({"parts": {"kind": "labels", "classes": [f"part {number}" for number in range(self.count)]}})
+
+    register(Wrong(f"wrong-{count}", "parts", count))
+    with pytest.raises(BuildError, match=f"'wrong-{count}' describes its tasks wrongly: .* 2 to 255 names; {found}. Mend"):
+        short_settings(tmp_path, f"wrong-{count}", ("parts",), {})

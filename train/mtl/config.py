@@ -19,7 +19,7 @@ from edge_mtl.errors import BuildError, EdgeMtlError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.tasks import NYU_TASKS
 from mtl.datasets.mixture_check import mixture_problem
-from mtl.datasets.sources import data_set
+from mtl.datasets.sources import data_set, data_tasks
 from mtl.schedule import steps_per_pass
 from mtl.settings import LINEAR_WEIGHTINGS, RunSettings
 
@@ -314,7 +314,7 @@ def _check_tasks(settings: RunSettings, source: str) -> None:
     """Refuse tasks that the frames have no truth of, weights of other tasks, and options that a task cannot work with."""
     from mtl.tasks import head_of  # with torch, which reading settings alone does without
 
-    specs, tasks = data_set(settings.data).tasks(settings.data), settings.model.tasks
+    specs, tasks = data_tasks(settings.data), settings.model.tasks
     if not tasks or not set(tasks) <= set(specs) or len(set(tasks)) != len(tasks):
         raise ConfigError(f"{source}: model.tasks should be some of {', '.join(specs)}, found {list(tasks)}")
     tables = {"losses": settings.losses.weights, **{f"stages.{n}": stage.weights for n, stage in enumerate(settings.stages)}}

@@ -69,8 +69,11 @@ def _source(name: str, data: DataSettings) -> DataSet:
 
 
 def data_tasks(data: DataSettings) -> Specs:
-    """What frames of a data set may have truths of."""
-    return data_set(data).tasks(data)
+    """What frames of a data set may have truths of. Raises BuildError where it describes tasks that cannot be."""
+    try:
+        return data_set(data).tasks(data)
+    except ValueError as exc:
+        raise BuildError(f"the data set {data.kind!r} describes its tasks wrongly: {exc}. Mend its description") from exc
 
 
 def train_frames(data: DataSettings, stage: Stage) -> FrameRequest:
