@@ -171,7 +171,7 @@ def main() -> int:
         try:
             bundle = find(asked.frames or Path(__file__).resolve().parents[1] / "edge_mtl/bundles/rooms-b0")
             size = (bundle.manifest.input.height, bundle.manifest.input.width)
-            frames = load_calibration(bundle, count=_FRAMES, unreadable_share=0.0).frames
+            frames = load_calibration(bundle, count=_FRAMES, unreadable_share=0.0).images()
             precisions = asked.precisions.split(",")
             networks: dict[str, list[Exported]] = {}
             for text in asked.networks.split(","):

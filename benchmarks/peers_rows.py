@@ -70,7 +70,7 @@ def peers(bundle: Bundle, checkpoint: Path | None, *, threads: int, work: WorkFo
         }
 
         def make() -> bytes:
-            return quantized_by_nncf(plain, load_calibration(bundle, count=count, unreadable_share=0.0).frames)
+            return quantized_by_nncf(plain, load_calibration(bundle, count=count, unreadable_share=0.0).images())
 
         return NncfRuntime(work.kept("nncf.zip", decided_by, make).read_bytes(), threads=threads, floats=floats)
 

@@ -147,7 +147,7 @@ def validated(folder: Path) -> list[dict[str, Any]]:
 def judged(bundle: Bundle, recipe: Recipe, also: Mapping[str, Recipe], *, threads: int | None) -> Verification:
     """All INT8 graphs through the accuracy check."""
     settings = recipe.calibration
-    frames = load_calibration(bundle, count=settings.frames, unreadable_share=settings.unreadable_share).frames
+    frames = load_calibration(bundle, count=settings.frames, unreadable_share=settings.unreadable_share).images()
     subjects = []
     deploy = bundle.read(OPTIMIZED_ONNX)
     wanted = [(CALIBRATED, deploy, recipe), (FINE_TUNED, int8_graph(bundle), recipe)]

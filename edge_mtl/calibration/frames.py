@@ -56,6 +56,15 @@ class CalibrationSet:
         """What quantization takes: the frames, or the statistics."""
         return self.frames if self.recorded is None else self.recorded
 
+    def images(self) -> tuple[Array, ...]:
+        """The frames, for what statistics do not do. Raises CalibrationError where these stand in their place."""
+        if self.recorded is not None:
+            raise CalibrationError(
+                f"The bundle holds statistics of {len(self)} calibration frames in place of the frames, which are needed here. "
+                "Give a folder of images, or calibrate the bundle with some: edge-mtl calibrate SOURCE."
+            )
+        return self.frames
+
 
 def load_calibration(bundle: Bundle, folder: Path | None = None, *, count: int, unreadable_share: float) -> CalibrationSet:
     """Calibration frames of the bundle, or what it holds in their place, or the images in `folder` and below.

@@ -219,6 +219,11 @@ def test_int8_is_the_same_whether_frames_travel_or_their_statistics(checkpoint: 
         given = load_calibration(one, count=32, unreadable_share=0.0)
         graphs[how] = quantize(int8_graph(one), given.material, threads=1)
         assert len(given) == 4
+        if how == "auto":
+            with pytest.raises(CalibrationError, match="in place of the frames, which are needed here"):
+                given.images()
+        else:
+            assert len(given.images()) == 4
     assert graphs["auto"] == graphs["always"]
     digests = [load_calibration(one, count=32, unreadable_share=0.0).digest for one in made.values()]
     assert digests[0] == digests[1] == made["auto"].manifest.calibration["digest"]
