@@ -6,6 +6,7 @@ import copy
 import functools
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,16 @@ def test_a_checkpoint_that_does_not_describe_its_tasks_is_refused(tmp_path: Path
     save_weights(tmp_path / "w.safetensors", model.state_dict(), {"tasks": {"segmentation": {"kind": "smell"}}})
     with pytest.raises(CheckpointError, match="does not describe its tasks"):
         start_from(model, tmp_path / "w.safetensors")
+
+
+def test_fine_tuning_for_integers_starts_from_a_network_of_the_same_tasks(tmp_path: Path) -> None:
+    from mtl.qat.prepare import prepared_network
+
+    trained, settings = small(NYU_TASKS)
+    path = checkpoint(tmp_path, trained, settings)
+    changed = replace(settings, model=replace(settings.model, tasks=("depth",), init=str(path)))
+    with pytest.raises(CheckpointError, match=r"is of other tasks: segmentation is left out.*give --model\.tasks"):
+        prepared_network(changed)
 
 
 def test_a_run_says_on_the_console_and_in_its_records_what_starts_fresh(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 from mtl.settings import LossSettings
-from mtl.weighting import Weighting, make_weighting
+from mtl.weighting import Weighting, make_weighting, tapped
 from mtl.weighting.dwa import DynamicWeightAverage
 from mtl.weighting.famo import Famo
+from mtl.weighting.gradient_weighting import GradientWeighting
 from mtl.weighting.rlw import RandomWeighting
 from mtl.weighting.uncertainty import Uncertainty
 from torch import Tensor
@@ -119,6 +120,22 @@ class TestFamo:
         weighting = made("famo")
         weighting.load_state_dict({**weighting.state_dict(), "steps": torch.tensor(7)})
         assert weighting.state_dict()["steps"].tolist() == [7, 7, 7]
+
+
+def test_a_gradient_method_solves_for_the_tasks_that_are_there() -> None:
+    """Gradients (3, 0) of a and (0, 4) of c on the features: each is made of one length, and b is not part of it."""
+    weighting = made("nash_mtl")
+    assert isinstance(weighting, GradientWeighting)
+    with torch.no_grad():
+        weighting.last.copy_(torch.tensor([1.0, 7.0, 1.0]))
+    x = torch.ones(2, requires_grad=True)
+    features = tapped([x * 1.0])
+    found = {"a": 3.0 * features[0][0], "c": 4.0 * features[0][1]}
+    report = weighting.backward(found, features)
+    assert report.weights["c"] / report.weights["a"] == pytest.approx(3.0 / 4.0, rel=1e-5)
+    assert float(x.grad[0]) == pytest.approx(float(x.grad[1]), rel=1e-5)  # type: ignore[index]
+    assert float(weighting.last[1]) == 7.0
+    assert report.weights["b"] == 0.0
 
 
 class TestUncertainty:
