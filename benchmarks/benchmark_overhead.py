@@ -27,7 +27,7 @@ from edge_mtl.bench.targets import GraphTarget
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
-from edge_mtl.io_spec import graph_outputs
+from edge_mtl.tasks import graph_outputs
 
 MOST = 0.01
 """Share of the delay that the benchmark may add."""

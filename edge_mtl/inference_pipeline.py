@@ -15,9 +15,9 @@ from edge_mtl.cuda.letterbox import DeviceFrame, check_device_frame
 from edge_mtl.errors import FrameError
 from edge_mtl.image.buffer_pool import BufferPool
 from edge_mtl.image.frames import Channels, Intrinsics, Letterbox, check_frame, letterbox, prepare
-from edge_mtl.io_spec import canonical_camera, graph_outputs, placement
+from edge_mtl.io_spec import canonical_camera, placement
 from edge_mtl.manifest import Manifest
-from edge_mtl.tasks import Specs
+from edge_mtl.tasks import Specs, graph_outputs
 from edge_mtl.tasks.areas import MapArea, OutputSize, camera_change
 from edge_mtl.tasks.asked import asked_of
 from edge_mtl.tasks.finishing import Answer, finish

@@ -12,12 +12,12 @@ from edge_mtl.errors import BundleError, FrameError
 from edge_mtl.image import OUTPUT_STRIDE
 from edge_mtl.image.frames import Intrinsics
 from edge_mtl.manifest import Manifest
-from edge_mtl.tasks import Placement, Specs, kind_of
+from edge_mtl.tasks import Placement, Specs, graph_outputs
 
 if TYPE_CHECKING:
     from edge_mtl.evaluation.self_test import SelfTestReport
 
-__all__ = ["EngineInfo", "canonical_camera", "graph_outputs", "placement"]
+__all__ = ["EngineInfo", "canonical_camera", "placement"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +83,6 @@ def placement(backend: Backend, manifest: Manifest, tasks: Specs | None = None) 
         f"{manifest.name}: a graph for {', '.join(manifest.tasks)} at {size[0]}x{size[1]} was expected; found inputs {found} "
         f"and outputs {answers}. Export the bundle again."
     )
-
-
-def graph_outputs(specs: Specs, size: tuple[int, int], place: Placement) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all outputs of a graph for `specs` whose input is `size` (height, width)."""
-    found: dict[str, tuple[int, ...]] = {}
-    for spec in specs.values():
-        found |= kind_of(spec).outputs(spec, size, place)
-    return found
 
 
 def canonical_camera(manifest: Manifest) -> Intrinsics:

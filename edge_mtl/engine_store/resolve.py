@@ -25,10 +25,9 @@ from edge_mtl.backends.selection import AUTO, check_any, check_known, on_kind, r
 from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.engine_store.engines import EngineSelection, EngineStore
 from edge_mtl.errors import BackendUnavailable, BundleError, EngineMismatch
-from edge_mtl.io_spec import graph_outputs
 from edge_mtl.manifest import Manifest
 from edge_mtl.onnx_graph.cut import cut_to, output_names
-from edge_mtl.tasks import Placement, Specs
+from edge_mtl.tasks import Placement, Specs, graph_outputs
 
 __all__ = ["ResolvedEngine", "default_backend", "resolve_engine"]
 

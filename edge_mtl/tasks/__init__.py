@@ -39,6 +39,7 @@ __all__ = [
     "TaskSpec",
     "Topic",
     "describe_tasks",
+    "graph_outputs",
     "headlines",
     "kind_of",
     "load_installed",
@@ -78,6 +79,14 @@ def register(kind: Kind[Any, Any]) -> None:
 def kind_of(spec: TaskSpec) -> Kind[Any, Any]:
     """The kind of a task. Raises KeyError where it was not registered."""
     return _KINDS[spec.kind]
+
+
+def graph_outputs(specs: Specs, size: tuple[int, int], place: Placement) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all outputs of a graph for `specs` whose input is `size` (height, width)."""
+    found: dict[str, tuple[int, ...]] = {}
+    for spec in specs.values():
+        found |= kind_of(spec).outputs(spec, size, place)
+    return found
 
 
 def read_tasks(entries: Mapping[str, Any]) -> dict[str, TaskSpec]:

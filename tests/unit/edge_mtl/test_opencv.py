@@ -246,6 +246,7 @@ def test_commands_that_draw_and_predict_nothing_run_without_opencv(
         ["train/make_rooms.py"],
         ["train/prepare_nyuv2.py", "adopt", "folder"],
         ["train/validate_dataset.py", "folder"],
+        ["train/pseudo_label.py", "folder", "--bundle", "bundle"],
         ["train/import_checkpoint.py", "weights.pth", "--out", "runs/one"],
         ["calibration/calibrate.py", "--config", "config.toml", "--bundle", "bundle"],
         ["calibration/sensitivity.py"],

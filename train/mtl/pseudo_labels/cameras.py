@@ -106,7 +106,7 @@ def _camera(content: Mapping[str, Any]) -> Camera:
 def _checked(camera: Camera) -> Camera:
     if len(camera.k) != 9 or len(camera.p) != 12 or min(camera.width, camera.height) < 1:
         raise ValueError(
-            f"K should have 9 numbers, P 12 and the size be above 0; found {len(camera.k)}, {len(camera.p)} and "
-            f"{camera.width}x{camera.height}"
+            f"K should have 9 numbers, P 12 and height and width be above 0; found {len(camera.k)}, {len(camera.p)} and "
+            f"height {camera.height}, width {camera.width}"
         )
     return camera

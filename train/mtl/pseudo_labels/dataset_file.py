@@ -11,15 +11,16 @@ from typing import Any
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
 from edge_mtl.tasks import Specs, TaskSpec
-from edge_mtl.tasks.depth import DepthSpec
-from edge_mtl.tasks.labels import LabelsSpec
+from edge_mtl.tasks.depth import Depth, DepthSpec
+from edge_mtl.tasks.labels import Labels, LabelsSpec
+from edge_mtl.tasks.normals import Normals
 from mtl.datasets.folder.camera import NoCamera, SharedCamera
 from mtl.datasets.folder.description import DESCRIPTION, FolderDescription, read_description
 from mtl.study.toml_tables import toml_value
 
 __all__ = ["FOLDERS", "SCALE_M", "Described", "Stated", "describe_folder"]
 
-FOLDERS: Mapping[str, str] = {"labels": "masks", "depth": "depth", "normals": "normals"}
+FOLDERS: Mapping[str, str] = {Labels.name: "masks", Depth.name: Depth.name, Normals.name: Normals.name}
 """Where labels of a kind go in a new description; the name of the task where several share a kind."""
 
 SCALE_M = 0.001

@@ -16,8 +16,9 @@ import numpy as np
 
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import VOID, DepthMap, LabelMap, NormalMap, Specs, TaskSpec
-from edge_mtl.tasks.depth import DepthSpec
-from edge_mtl.tasks.normals import angles_deg
+from edge_mtl.tasks.depth import Depth, DepthSpec
+from edge_mtl.tasks.labels import Labels
+from edge_mtl.tasks.normals import Normals, angles_deg
 from mtl.pseudo_labels.answers import Answer
 
 __all__ = ["RULES", "Rule", "Thresholds", "Truth", "choose_tasks"]
@@ -140,8 +141,8 @@ def _recognised(answer: Answer, thresholds: Thresholds) -> Array | bool:
 
 
 RULES: Mapping[str, Rule] = {
-    "labels": Rule(False, ("confidence",), _labels),
-    "depth": Rule(True, ("depth_mirror", "geometry_confidence"), _depth),
-    "normals": Rule(True, ("normals_mirror_deg", "consistency_deg", "geometry_confidence"), _normals),
+    Labels.name: Rule(False, ("confidence",), _labels),
+    Depth.name: Rule(True, ("depth_mirror", "geometry_confidence"), _depth),
+    Normals.name: Rule(True, ("normals_mirror_deg", "consistency_deg", "geometry_confidence"), _normals),
 }
 """By kind."""
