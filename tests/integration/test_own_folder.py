@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import evaluate as evaluate_script
@@ -166,3 +169,20 @@ def test_a_run_starts_from_the_weights_of_a_bundle_of_the_same_classes(own: Path
     learnt = [name for name in given if name.endswith("weight") and given[name].ndim > 1]
     assert len(learnt) > 50
     assert all(torch.allclose(begun[name], given[name], atol=1e-5) for name in learnt)
+
+
+def test_a_label_that_cannot_be_used_ends_training_in_one_line(own: Path, tmp_path: Path) -> None:
+    """Also where a process of its own reads it: the command ends, with the file's name and the exit code."""
+    root = Path(shutil.copytree(own, tmp_path / "data"))
+    for path in (root / "masks").rglob("*.png"):
+        path.write_bytes(b"")
+    config = tmp_path / "own.toml"
+    config.write_text(
+        f'name = "own"\nfolder = "{tmp_path}"\n[data]\nkind = "folder"\nroot = "{root}"\n[model]\ntasks = []\n'
+        'backbone = "test_convnext"\nwidth = 8\n[[stages]]\nheight = 64\nwidth = 96\nsteps = 4\nbatch = 2\n'
+        "[loop]\nloader_workers = 1\n"
+    )
+    command = [sys.executable, "train/train.py", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == 9, done.stderr
+    assert re.fullmatch(r"train: \S+/masks/\S+\.png is cut short or damaged: .*\n", done.stderr), done.stderr

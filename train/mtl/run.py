@@ -23,7 +23,7 @@ from mtl.checkpoint import CheckpointError, load_state, save_state
 from mtl.clock import Clock
 from mtl.config import describe
 from mtl.datasets.frame import Batch, FrameSource
-from mtl.datasets.loader import BatchPlan, batches
+from mtl.datasets.loader import Batches, BatchPlan, batches
 from mtl.datasets.sources import held_out_frames, train_frames
 from mtl.evaluator import BEST, LAST, Evaluator
 from mtl.fine_tuning import start_from
@@ -89,6 +89,7 @@ class Run:
         self._state = parallel.first_then_others(lambda: self._open_folder(resume))
         self._clock = Clock()
         self._coming: Iterator[Batch] | None = None
+        self._opened: list[Batches] = []
         self._remarks: dict[str, str] = {}
 
     def train(self) -> Path:
@@ -116,6 +117,9 @@ class Run:
             if "deterministic" in line:
                 raise TrainingError(f"{line}. Train with --loop.deterministic false, or on the CPU") from exc
             raise
+        finally:
+            for one in self._opened:
+                one.close()
 
     def _train(self, device: torch.device) -> Path:
         settings, parallel = self.settings, self._parallel
@@ -253,7 +257,9 @@ class Run:
             part=(parallel.rank, parallel.world),
         )
         first = training.step - settings.start_of(index)
-        return batches(frames, plan, first=first, last=stage.steps, workers=settings.loop.loader_workers)
+        made = batches(frames, plan, first=first, last=stage.steps, workers=settings.loop.loader_workers)
+        self._opened.append(made)
+        return made
 
     def _evaluate(
         self,

@@ -24,7 +24,7 @@ from mtl.datasets.mixture import MixtureFrames, Turns
 from mtl.settings import AugmentSettings
 from mtl.tasks import head_of
 
-__all__ = ["BatchPlan", "StepBatches", "batches"]
+__all__ = ["BatchPlan", "Batches", "StepBatches", "batches"]
 
 
 class Opens(Protocol):
@@ -128,7 +128,27 @@ class _Stream:
         return int(self._order[1][place])
 
 
-def batches(frames: Opens, plan: BatchPlan, *, first: int, last: int, workers: int) -> Iterator[Batch]:
+class Batches(Iterator[Batch]):
+    """Batches in order.
+
+    Whoever has them closes them: the processes that prepare them live as long as anything refers to them, the traceback of an
+    error too, and they leave signals to their parent, which then would wait for them when it ends.
+    """
+
+    def __init__(self, coming: Iterator[Batch]) -> None:
+        self._coming = coming
+
+    def __next__(self) -> Batch:
+        return next(self._coming)
+
+    def close(self) -> None:
+        """End the processes; any number of times."""
+        shutdown = getattr(self._coming, "_shutdown_workers", None)  # of torch's iterator over processes; it has no other way
+        if shutdown is not None:
+            shutdown()
+
+
+def batches(frames: Opens, plan: BatchPlan, *, first: int, last: int, workers: int) -> Batches:
     """Batches of steps first..last-1, in order. `workers` processes prepare them; 0 prepares them here."""
     options: dict[str, Any] = {}
     if workers > 0:
@@ -142,7 +162,7 @@ def batches(frames: Opens, plan: BatchPlan, *, first: int, last: int, workers: i
         generator=torch.Generator(),  # else it draws from the global one, and a resumed run would differ
         **options,
     )
-    return iter(loader)
+    return Batches(iter(loader))
 
 
 def _same(batch: Batch) -> Batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -122,3 +123,13 @@ def test_the_average_follows_quickly_first_and_slowly_later() -> None:
     assert float(ema.model.weight) == pytest.approx(before * 0.9 + 2 * 0.1)
     assert int(ema.model.num_batches_tracked) == 7
     assert not ema.model.training
+
+
+def test_closing_ends_the_processes_whatever_still_refers_to_the_batches() -> None:
+    coming = batches(Numbered(10), plan(), first=0, last=100, workers=1)
+    next(coming)
+    assert len(multiprocessing.active_children()) == 1
+    coming.close()
+    assert multiprocessing.active_children() == []
+    coming.close()
+    batches(Numbered(10), plan(), first=0, last=1, workers=0).close()
