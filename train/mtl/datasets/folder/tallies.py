@@ -102,8 +102,12 @@ class MaskTally(Tally):
             name: {split: self._of_class(index, split) for split in SPLITS if self.files[split]}
             for index, name in enumerate(self._classes)
         }
-        note = f"{void:.0%} of the pixels are void" if void > 0.5 else ""
-        return f"{seen_classes} of {count} classes, {void:.1%} void", note, {"classes": classes}
+        notes = [f"{void:.0%} of the pixels are void"] if void > 0.5 else []
+        for split in SPLITS[1:]:
+            absent = [name for index, name in enumerate(self._classes) if not self._frames[split][index]]
+            if absent and self.files[split]:
+                notes.append(f"not measured in {split}, where no frame has them: {', '.join(absent)}")
+        return f"{seen_classes} of {count} classes, {void:.1%} void", "\n".join(notes), {"classes": classes}
 
     def _of_class(self, index: int, split: Split) -> dict[str, float]:
         """Share of the pixels with a class, and frames."""

@@ -166,6 +166,19 @@ def test_a_class_that_training_never_sees_is_told(own: Path) -> None:
     assert "the class 'unicorn' is in no train frame (in no frame at all)" in problems(own, "segmentation")
 
 
+def test_classes_that_cannot_be_measured_are_a_note(tmp_path: Path) -> None:
+    """Scenes have four of the sixteen boards each, and `val` has one scene."""
+    root = write_own_folder(tmp_path, frames=8, replace={"val = 0.2\ntest = 0.2": 'train = "a"\nval = "b"'})
+    stems = sorted(path.relative_to(root / "images").with_suffix("").as_posix() for path in (root / "images").rglob("*.png"))
+    (root / "a").write_text("\n".join(stems[1:]))
+    (root / "b").write_text(stems[0])
+    found = checked(root)["segmentation"]
+    assert not found.problems
+    (note,) = found.note.splitlines()
+    assert note.startswith("not measured in val, where no frame has them: barrel, forklift, cart, person, robot")
+    assert "crate" not in note
+
+
 def test_a_task_that_no_train_frame_has_is_told(own: Path) -> None:
     for path in (own / "normals").rglob("*.npy"):
         path.unlink()
