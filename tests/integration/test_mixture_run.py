@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from mtl.bundling import export_bundle, load_trained
-from mtl.checkpoint import CheckpointError, load_state, load_statistics, load_weights
+from mtl.checkpoint import CheckpointError, load_state, load_statistics, load_weights, save_weights
 from mtl.config import apply_overrides, parse_config
 from mtl.datasets.rooms import RoomsDataset
 from mtl.datasets.sources import data_sets, held_out_frames, register
@@ -200,15 +200,18 @@ def test_a_bundle_has_the_statistics_of_the_source_that_it_is_for(finished: tupl
     assert torch.equal(load_weights(bundle.path)[0][name], kept["yard"][name])
 
 
-def test_statistics_of_a_source_that_were_never_taken_are_an_error(rooms: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_has_the_statistics_of_the_deployed_source_and_says_which_there_are(rooms: Path, tmp_path: Path) -> None:
     stages = f"[{{height={SIZE[0]}, width={SIZE[1]}, steps=2, batch=2, ratios={{yard=0}}}}, {STAGES[1:-1].split(', {')[0]}]"
-    settings = mixed(rooms, tmp_path, stages=stages, **{"losses.weighting": "fixed"})
+    settings = mixed(rooms, tmp_path, stages=stages, **{"losses.weighting": "fixed", "data.deploy_source": "yard"})
     Run(settings, console=quiet()).train()
+    training = load_state(folder_of(settings) / "state.pt")["training"]
+    assert [one["current"] for one in training["sources"]] == ["rooms", "rooms"], "the last batch was of another source"
     checkpoint = folder_of(settings) / "best.safetensors"
-    weights, description = load_weights(checkpoint)
-    from mtl.checkpoint import save_weights
+    (weights, description), kept = load_weights(checkpoint), load_statistics(checkpoint)
+    assert all(torch.equal(weights[name], value) for name, value in kept["yard"].items())
+    assert not all(torch.equal(weights[name], value) for name, value in kept["rooms"].items())
 
-    save_weights(checkpoint, weights, description, statistics={"rooms": load_statistics(checkpoint)["rooms"]})
+    save_weights(checkpoint, weights, description, statistics={"rooms": kept["rooms"]})
     with pytest.raises(CheckpointError, match=r"no statistics of the source 'yard' but of rooms\. Choose another"):
         load_trained(checkpoint, overrides={"data.deploy_source": "yard"})
 

@@ -108,6 +108,18 @@ class TestFamo:
             assert float(getattr(weighting, name)[1]) == 0.0
         assert float(weighting.logits[0]) != 0.0
 
+    def test_a_task_that_was_there_before_does_not_drift_while_it_is_absent(self) -> None:
+        weighting = made("famo")
+        assert isinstance(weighting, Famo)
+        for here in (TASKS, TASKS, ("a", "c"), ("a", "c")):
+            if len(here) == 2:
+                kept = {name: float(getattr(weighting, name)[1]) for name in ("logits", "first", "second", "steps")}
+            weights(weighting, **dict.fromkeys(here, 3.0))
+            weighting.after_step({task: 1.0 + number for number, task in enumerate(here)}, False)
+        assert kept == {name: float(getattr(weighting, name)[1]) for name in kept}
+        assert kept["logits"] != 0.0
+        assert weighting.steps.tolist() == [4, 2, 4]
+
     def test_the_first_step_is_that_of_adam(self) -> None:
         weighting = made("famo")
         assert isinstance(weighting, Famo)
