@@ -23,7 +23,7 @@ from edge_mtl.calibration.source import open_calibration_source
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.engine_store.revision import KEPT_REVISIONS, changing, commit, copy_engines, history, repair, rollback
 from edge_mtl.errors import AccuracyError, BundleError, CalibrationError, EdgeMtlError
-from edge_mtl.evaluation.budget import Budget
+from edge_mtl.evaluation.budget import DEFAULT_BUDGET, Budget
 from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL
 from tests.bundles import write_image
 from tests.command_line import assert_failed, edge_mtl
@@ -72,6 +72,30 @@ def mark(bundle: Bundle, text: str) -> Bundle:
             (folder / "calibration" / "mark.txt").write_text(text)
 
         return commit(current, change)
+
+
+def test_frames_without_truth_are_no_reason_to_refuse_a_calibration_unless_a_budget_was_given(
+    own_bundle: Bundle, tmp_path: Path
+) -> None:
+    dim = tmp_path / "dim"
+    dim.mkdir()
+    for number in range(10):  # INT8 calibrated with these clips most of what bright frames are
+        write_image(dim / f"{number:02d}.png", (90 + 0.15 * scene(number)).astype(np.uint8))
+
+    def without_truth(folder: Path) -> None:
+        for path in [*(folder / "evaluation").glob("*.*.png")]:
+            path.unlink()
+
+    unlabelled = new_revision(own_bundle, without_truth)
+    with pytest.raises(AccuracyError, match=r"model\.int8-cpu\.onnx: segmentation: classes that differ from FP32"):
+        run(unlabelled, dim, budget=Budget({"classes": 0.06}))
+    assert Bundle.open(unlabelled.path).digest == unlabelled.digest
+    done = run(unlabelled, dim, budget=DEFAULT_BUDGET)
+    assert done.field.passed
+    assert done.labelled is not None
+    assert not done.labelled.labelled
+    assert not done.labelled.passed
+    assert any("loses more than it should, and was kept all the same" in line for line in done.warnings)
 
 
 def test_a_bundle_is_calibrated_gated_built_and_swapped(own_bundle: Bundle, images: Path) -> None:
