@@ -126,11 +126,19 @@ def _overview(bundle: Bundle) -> Table:
 
 
 def _data_set(entry: Any) -> str:
-    """Title, terms and whether its images may be passed on."""
+    """Title, terms, whether its images may be passed on, and which networks labelled them."""
     if not isinstance(entry, Mapping):
         return _text(entry)
     free = "may" if entry.get("redistributable") is True else "may not"
-    return f"{entry.get('title')}; licence: {entry.get('licence')}; its images {free} be passed on"
+    terms = f"{entry.get('title')}; licence: {entry.get('licence')}; its images {free} be passed on"
+    labelled = entry.get("pseudo_labels")
+    if not isinstance(labelled, Mapping):
+        return terms
+    held_out = _text(labelled.get("held_out")) or "none"
+    return (
+        f"{terms}; frames labelled by {_text(labelled.get('bundles'))}: {_text(labelled.get('frames'))}; "
+        f"of them held out: {held_out}"
+    )
 
 
 def _card(card: Mapping[str, Any]) -> list[Any]:

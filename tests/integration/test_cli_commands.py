@@ -264,14 +264,17 @@ def test_inspect_shows_accuracy_by_precision_and_class(tmp_path: Path) -> None:
 
 def test_inspect_says_what_trained_the_network_and_whether_its_images_may_be_passed_on(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "tiny")
+    labelled = {"bundles": ["tiny (abc)"], "frames": {"segmentation": 12, "depth": 3}, "held_out": {"depth": 1}}
     sets = [
-        {"title": "our hall", "licence": "internal", "redistributable": False},
+        {"title": "our hall", "licence": "internal", "redistributable": False, "pseudo_labels": labelled},
         {"title": "rooms", "licence": "none needed", "redistributable": True},
     ]
     manifest = replace(bundle.manifest, provenance={**bundle.manifest.provenance, "data_sets": sets})
     (bundle.path / "manifest.json").write_bytes(manifest.to_json())
     text = " ".join(edge_mtl("inspect", bundle.path).out.split())
     assert "our hall; licence: internal; its images may not be passed on" in text
+    assert "; frames labelled by tiny (abc): depth: 3, segmentation: 12; of them held out: depth: 1" in text
+    assert text.count("frames labelled by") == 1
     assert "rooms; licence: none needed; its images may be passed on" in text
     (record,) = edge_mtl("inspect", bundle.path, "--json").records
     assert record["provenance"]["data_sets"] == sets

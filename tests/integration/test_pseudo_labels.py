@@ -145,8 +145,9 @@ def test_a_run_that_was_ended_leaves_no_label_that_looks_like_a_persons(
 
 
 @pytest.mark.training
-def test_training_runs_on_pseudo_labels(bundle: Bundle, tmp_path: Path) -> None:
+def test_training_runs_on_pseudo_labels_and_its_bundle_says_so(bundle: Bundle, tmp_path: Path) -> None:
     pytest.importorskip("torch")
+    from mtl.bundling import export_bundle
     from mtl.run import Run
 
     from tests.own_settings import own_settings
@@ -155,8 +156,15 @@ def test_training_runs_on_pseudo_labels(bundle: Bundle, tmp_path: Path) -> None:
     root = write_images(tmp_path / "data", *(f"{index:03d}" for index in range(24)), depth_m=1.0)
     assert run(root, "--bundle", bundle.path, *TRUST, *STATED) == 0
     settings = own_settings(root, tmp_path / "runs")
-    Run(settings, console=quiet()).train()
+    checkpoint = Run(settings, console=quiet()).train()
     lines = (tmp_path / "runs" / "own" / "metrics.jsonl").read_text().splitlines()
     record = [one for one in map(json.loads, lines) if one["kind"] == "validation"][-1]
     assert {"miou", "depth_rel", "normal_mean_deg"} <= set(record)
     assert set(record["losses"]) == {"segmentation", "depth", "normals"}
+
+    made = export_bundle(checkpoint, tmp_path / "student", console=quiet(), command="a test")
+    (trained_on,) = made.manifest.provenance["data_sets"]
+    found = trained_on["pseudo_labels"]
+    assert found["bundles"] == [f"tiny ({bundle.digest[:12]})"]
+    assert found["frames"] == {"segmentation": 24, "depth": 24, "normals": 24}
+    assert 0 < found["held_out"]["depth"] < 24

@@ -21,13 +21,14 @@ from edge_mtl.errors import EdgeMtlError
 from edge_mtl.evaluation.metrics import TaskMetrics
 from edge_mtl.tasks import remarks
 from mtl.config import as_written, config_sha256, describe, load_config, parse_config
+from mtl.datasets.data_set import DataSet
 from mtl.datasets.frame import FrameSource
 from mtl.datasets.sources import data_set
 from mtl.evaluate import Predictor, judge
 from mtl.models import MultiTaskModel
 from mtl.progress import metrics_table
 from mtl.revision import commit
-from mtl.settings import RunSettings
+from mtl.settings import DataSettings, RunSettings
 
 if TYPE_CHECKING:
     from mtl.qat.network import QatNetwork
@@ -92,10 +93,7 @@ def provenance(trained: Trained, held_out: int, command: str) -> dict[str, Any]:
     content: dict[str, Any] = {
         "dataset": dataset.title(settings.data),
         "dataset_licence": dataset.licence(settings.data),
-        "data_sets": [
-            {"title": one.title(data), "licence": one.licence(data), "redistributable": one.redistributable(data)}
-            for one, data in dataset.parts(settings.data)
-        ],
+        "data_sets": [_data_set(one, data) for one, data in dataset.parts(settings.data)],
         "held_out": {"split": "test", "count": held_out},
         "command": command,
         "training_command": training_command(metadata, as_trained, command),
@@ -112,6 +110,13 @@ def provenance(trained: Trained, held_out: int, command: str) -> dict[str, Any]:
         "commit": commit(),
     }
     return {key: value for key, value in content.items() if value is not None}
+
+
+def _data_set(one: DataSet, data: DataSettings) -> dict[str, Any]:
+    """What is said of each data set that frames come from."""
+    content = {"title": one.title(data), "licence": one.licence(data), "redistributable": one.redistributable(data)}
+    labelled = one.pseudo_labels(data)
+    return {**content, "pseudo_labels": dict(labelled)} if labelled else content
 
 
 def training_command(metadata: Mapping[str, Any], settings: RunSettings, command: str) -> str | None:

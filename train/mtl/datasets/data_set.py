@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from edge_mtl.tasks import Specs
 from mtl.datasets.frame import FrameSource
@@ -51,6 +52,10 @@ class DataSet(ABC):
 
         False unless its terms allow that: what is trained on it then travels without its images.
         """
+
+    def pseudo_labels(self, data: DataSettings) -> Mapping[str, Any]:
+        """Which networks labelled how many of its frames, for provenance; empty where people or a renderer labelled all."""
+        return {}
 
     def parts(self, data: DataSettings) -> tuple[tuple[DataSet, DataSettings], ...]:
         """The data sets that frames come from, each with its settings: this one, or those that are mixed in it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -41,6 +41,11 @@ class Folder(DataSet):
 
     def one_camera(self, data: DataSettings) -> bool:
         return isinstance(_described(data).camera, SharedCamera)
+
+    def pseudo_labels(self, data: DataSettings) -> Mapping[str, Any]:
+        from mtl.pseudo_labels.lineage import lineage
+
+        return lineage(_indexed(data))
 
     def tasks(self, data: DataSettings) -> Specs:
         return _described(data).tasks
