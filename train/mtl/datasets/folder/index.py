@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -65,24 +66,39 @@ class FolderIndex:
         return self.assigned.problems[0] if self.assigned.problems else None
 
 
-def folder_index(root: Path) -> FolderIndex:
+def folder_index(root: Path, *, look_again: bool = True) -> FolderIndex:
     """List a folder; once while its description, its lists and its folders stay as they are.
 
+    Args:
+        look_again: whether to look if they do; false takes what was seen within the last second, for those who ask often.
     Raises:
         BuildError: `dataset.toml` or a list cannot be read, or there are no images.
     """
     key = (root, root.resolve())
-    stamps, index = _LISTED.get(key, ({}, None))
-    if index is None or any(_stamp(path) != stamp for path, stamp in stamps.items()):
-        description = described(root)
-        stamps = {path: _stamp(path) for path in _watched(description)}
-        index = _index(root, description)
-        _LISTED[key] = stamps, index
+    kept, now = _LISTED.get(key), time.monotonic()
+    if kept is not None and not look_again and now - kept.seen < _TRUSTED_S:
+        return kept.index
+    if kept is not None and all(_stamp(path) == stamp for path, stamp in kept.stamps.items()):
+        _LISTED[key] = replace(kept, seen=now)
+        return kept.index
+    description = described(root)
+    stamps = {path: _stamp(path) for path in _watched(description)}
+    index = _index(root, description)
+    _LISTED[key] = _Listed(index, stamps, now)
     return index
 
 
-_LISTED: dict[tuple[Path, Path], tuple[Mapping[Path, Stamp], FolderIndex]] = {}
-"""What was listed in this process: a run asks at every step how many frames there are."""
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A listing, what it depends on, and when that was last looked at."""
+
+    index: FolderIndex
+    stamps: Mapping[Path, Stamp]
+    seen: float
+
+
+_LISTED: dict[tuple[Path, Path], _Listed] = {}
+_TRUSTED_S = 1.0
 
 
 def _watched(description: FolderDescription) -> list[Path]:

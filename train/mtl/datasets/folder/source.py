@@ -57,7 +57,8 @@ class Folder(DataSet):
         return FolderRequest(data.root, split)
 
     def train_count(self, data: DataSettings) -> int:
-        return len(_indexed(data).labelled["train"])
+        _described(data)
+        return len(folder_index(Path(data.root), look_again=False).labelled["train"])  # a run asks at every step
 
     def counts(self, data: DataSettings) -> str:
         index = _indexed(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -200,15 +201,35 @@ def test_images_without_a_label_are_left_out_until_they_have_one(tmp_path: Path)
     root = write_own_folder(tmp_path, frames=12)
     settings = DataSettings(kind="folder", root=str(root))
     folder = data_set(settings)
-    before = folder.train_count(settings)
+    stage = Stage(height=32, width=32)
+    before = len(folder.train_frames(settings, stage).open())
+    assert folder.train_count(settings) == before
     write_frame(root, "bare0", 40, tasks="")
     write_frame(root, "bare1", 41, tasks="")
     write_frame(root, "bare2", 42, tasks="")
     bare = [stem for stem in ("bare0", "bare1", "bare2") if Shares(0.2, 0.2).of(stem) == "train"]
     assert bare
-    assert folder.train_count(settings) == before
+    assert len(folder.train_frames(settings, stage).open()) == before
     write_frame(root, bare[0], 40, tasks="d")
+    assert len(folder.train_frames(settings, stage).open()) == before + 1
     assert folder.train_count(settings) == before + 1
+
+
+def test_who_asks_often_does_not_look_at_the_files_every_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_own_folder(tmp_path, frames=4)
+    first = folder_index(root)
+    looked: list[Path] = []
+    stat = Path.stat
+
+    def counted(path: Path, **options: bool) -> os.stat_result:
+        looked.append(path)
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", counted)
+    assert folder_index(root, look_again=False) is first
+    assert not [path for path in looked if root in path.parents]
+    assert folder_index(root) is first
+    assert [path for path in looked if root in path.parents]
 
 
 def test_the_data_set_says_what_it_is(own: Path) -> None:
