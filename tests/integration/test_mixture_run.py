@@ -14,7 +14,7 @@ import pytest
 import torch
 from mtl.bundling import export_bundle, load_trained
 from mtl.checkpoint import CheckpointError, load_state, load_statistics, load_weights, save_weights
-from mtl.config import apply_overrides, parse_config
+from mtl.config import ConfigError, apply_overrides, parse_config
 from mtl.datasets.rooms import RoomsDataset
 from mtl.datasets.sources import data_sets, held_out_frames, register
 from mtl.evaluate import evaluate, model_predictor
@@ -22,6 +22,7 @@ from mtl.run import Run
 from mtl.settings import RunSettings
 from rich.console import Console
 
+from tests.own_folder import write_own_folder
 from tests.synthetic_data import SIZE, Rectangles
 from tests.tiny_training import forking, quiet
 
@@ -225,3 +226,30 @@ def test_every_other_weighting_trains_on_sources_with_different_tasks(rooms: Pat
     assert values["step"] == 4
     assert "sources" not in values
     assert all(bool(torch.isfinite(value).all()) for value in values["model"].values())
+
+
+def test_rooms_and_a_folder_of_ones_own_train_one_network(rooms: Path, tmp_path: Path) -> None:
+    same = write_own_folder(tmp_path / "same", frames=10)
+    changes = {
+        "data.sources.yard.kind": "folder",
+        "data.sources.yard.root": f"'{same}'",
+        "stages": STAGES.replace("steps=5", "steps=3"),
+        "losses.class_weights": "true",
+    }
+    conflict = r"segmentation is not the same in data\.sources\.rooms \(kind labels, .* and in data\.sources\.yard \("
+    with pytest.raises(ConfigError, match=conflict):
+        mixed(rooms, tmp_path, **changes)
+
+    terms = {"redistributable = true": "redistributable = false", "[tasks.segmentation]": "[tasks.things]"}
+    own = write_own_folder(tmp_path / "own", frames=10, replace=terms)
+    settings = mixed(rooms, tmp_path, **{**changes, "data.sources.yard.root": f"'{own}'"})
+    Run(settings, console=quiet()).train()
+    losses = records(settings, "validation")[-1]["losses_by_source"]
+    assert isinstance(losses, dict)
+    assert {"things", "depth"} <= set(losses["yard"]) <= {"things", "depth", "normals"}
+
+    bundle = export_bundle(folder_of(settings) / "best.safetensors", tmp_path / "bundle", console=quiet(), command="a test")
+    told = bundle.manifest.provenance
+    assert [one["redistributable"] for one in told["data_sets"]] == [True, False]
+    assert told["images"]["embedded"] is False, "one source whose images may not travel keeps all of them back"
+    assert bundle.manifest.tasks["depth"].range_m == (0.0, 10.0)  # type: ignore[attr-defined]
