@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,13 +19,15 @@ from mtl.config import ConfigError, apply_overrides, parse_config
 from mtl.datasets.rooms import RoomsDataset
 from mtl.datasets.sources import data_sets, held_out_frames, register
 from mtl.evaluate import evaluate, model_predictor
+from mtl.loop import Training
+from mtl.parallel import Parallel
 from mtl.run import Run
 from mtl.settings import RunSettings
 from rich.console import Console
 
 from tests.own_folder import write_own_folder
 from tests.synthetic_data import SIZE, Rectangles
-from tests.tiny_training import forking, quiet
+from tests.tiny_training import forking, quiet, together
 
 pytestmark = pytest.mark.training
 
@@ -99,8 +102,6 @@ def records(settings: RunSettings, kind: str) -> list[dict[str, object]]:
 
 def train(rooms: Path, folder: Path, pause_s: float) -> None:
     """In a process of its own: a checkpoint after every step, and time for the test to end it in between."""
-    from mtl.loop import Training
-
     advance = Training.advance
 
     def slowly(self: Training, batch: object) -> object:
@@ -226,6 +227,32 @@ def test_every_other_weighting_trains_on_sources_with_different_tasks(rooms: Pat
     assert values["step"] == 4
     assert "sources" not in values
     assert all(bool(torch.isfinite(value).all()) for value in values["model"].values())
+
+
+def trained_together(parallel: Parallel, rooms: str, folder: str) -> dict[str, float]:
+    """Sums of what a process of a run ends with."""
+    settings = mixed(Path(rooms), Path(folder))
+    found: dict[str, float] = {}
+    evaluated = Run._evaluate
+
+    def noting(self: Run, training: Training, *others: Any) -> None:
+        assert training.statistics is not None
+        tensors = {source: list(values.values()) for source, values in training.statistics.by_source().items()}
+        for name, values in {**tensors, "weights": list(training.model.parameters())}.items():
+            found[name] = sum(float(value.detach().double().sum()) for value in values)
+        evaluated(self, training, *others)
+
+    Run._evaluate = noting  # type: ignore[method-assign]
+    Run(settings, console=quiet(), parallel=parallel).train()
+    return found
+
+
+def test_processes_of_a_run_end_with_the_same_weights_and_statistics(rooms: Path, tmp_path: Path) -> None:
+    results = together(trained_together, 2, str(rooms), str(tmp_path))
+    assert [code for code, _ in results] == [0, 0], results
+    first, second = (found for _, found in results)
+    assert set(first) == {"rooms", "yard", "weights"}
+    assert first == second
 
 
 def test_rooms_and_a_folder_of_ones_own_train_one_network(rooms: Path, tmp_path: Path) -> None:
