@@ -59,9 +59,16 @@ class Blocks(DataSet):
     name: str  # type: ignore[misc]
     task: str
     count: int
-    title = "blocks of classes"
-    licence = "drawn by a test"
     frames = "blocks"
+
+    def title(self, data: DataSettings) -> str:
+        return "blocks of classes"
+
+    def licence(self, data: DataSettings) -> str:
+        return "drawn by a test"
+
+    def redistributable(self, data: DataSettings) -> bool:
+        return True
 
     def tasks(self, data: DataSettings) -> Specs:
         return specs(self.task, self.count)
