@@ -23,7 +23,7 @@ __all__ = ["RECORDS", "Entry", "Records", "Run", "State", "locked"]
 RECORDS = "pseudo-labels.json"
 _JOURNAL = ".pseudo-labels.journal"
 _LOCK = ".pseudo-labels.lock"
-_FORMAT = "edge-mtl pseudo-labels 1"
+_FORMAT = "edge_mtl pseudo-labels 1"
 _ADVICE = (
     "it says which label files are pseudo-labels. Restore it; or, where no person labelled anything here, remove it with the "
     "label folders"
