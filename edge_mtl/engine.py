@@ -25,6 +25,7 @@ from edge_mtl import bundle as bundles
 from edge_mtl.backends import Backend, spec_of
 from edge_mtl.backends.selection import AUTO, parse_device
 from edge_mtl.engine_store.resolve import ResolvedEngine, resolve_engine
+from edge_mtl.depth_scale import DepthScaleInput, depth_scale_of
 from edge_mtl.errors import EngineClosed
 from edge_mtl.image.frames import Channels, Intrinsics
 from edge_mtl.inference_pipeline import InferencePipeline, Prepared
@@ -66,6 +67,7 @@ class Engine:
         build_missing: bool = False,
         trust_engine: bool = False,
         tasks: Collection[str] | None = None,
+        depth_scale: DepthScaleInput | None = None,
     ) -> None:
         """Load the best engine this machine can run.
 
@@ -86,8 +88,12 @@ class Engine:
                 this machine. Other engines are ONNX graphs, which are data and checked as such.
             tasks: the tasks that are wanted at all, by default the bundle's. A graph is cut to them before the runtime sees
                 it, so that the heads of the others cost nothing either; a plan is not. `info.computed` says which it was.
+            depth_scale: multiplies every distance, where the network's are off by a factor in this place: a number from 0.1 to
+                10, or a file of `edge-mtl scale`, which holds for its bundle and its camera only. The self-test judges
+                distances without it.
         Raises:
             TaskError: one of `tasks` is not the bundle's.
+            DepthScaleError: `depth_scale` is not plausible, cannot be read, or is of another bundle.
             BundleError, EngineMismatch: the bundle or the engine cannot be used; the message says what to run.
             BackendUnavailable: the runtime is not here.
             AccuracyError: the self-test disagrees with the reference.
@@ -105,6 +111,7 @@ class Engine:
         self._closed = False
         canonical_camera(self._bundle.manifest)  # refused before a runtime is loaded
         wanted = asked_of(self._bundle.manifest.tasks, tasks)
+        self._depth_scale, self._scale_record = depth_scale_of(depth_scale, self._bundle)
         choice = resolve_engine(
             self._bundle,
             backend=backend,
@@ -119,13 +126,17 @@ class Engine:
         self._workers = 2 if spec_of(choice.backend).device == "cuda" else 1
         try:
             self._pipeline = InferencePipeline(
-                self._backend, self._bundle.manifest, output_size=output_size, tasks=tuple(wanted)
+                self._backend,
+                self._bundle.manifest,
+                output_size=output_size,
+                tasks=tuple(wanted),
+                depth_scale=self._depth_scale,
             )
             report = self._run_self_test(self_test, choice)
         except BaseException:
             self.close()
             raise
-        self.info = self._describe(choice, report, time.perf_counter() - started_s)
+        self.info = self._describe(choice, report, time.perf_counter() - started_s, depth_scale)
         _LOG.log(logging.WARNING if choice.fell_back else logging.INFO, "%s: %s", self._bundle.path, choice.reason)
 
     def predict(
@@ -149,14 +160,15 @@ class Engine:
             finish: "now", or "lazily": each result when it is first read, in the thread that reads it. Until then it holds
                 the network's outputs for it, which no later frame overwrites; it may be read after `close()`.
         Raises:
-            FrameError: the frame cannot be used; the engine can.
+            FrameError: the frame cannot be used, or `intrinsics` are not of the camera that the engine's `depth_scale` is of; the
+                engine can be used.
             TaskError: one of `tasks` is not the engine's.
             InferenceError: the runtime failed.
             EngineClosed: after close(), or in a forked child.
         """
         wanted = self._wanted(tasks, finish)
         with self._in_use():
-            prepared = self._pipeline.prepare(frame, channels=channels, intrinsics=intrinsics)
+            prepared = self._prepare(frame, channels, intrinsics)
             outputs, infer_s = self._infer(prepared)
             return self._finish(prepared, outputs, infer_s, wanted, finish)
 
@@ -196,7 +208,7 @@ class Engine:
                     if frame is _END:
                         ended = True
                     else:
-                        prepared = self._pipeline.prepare(frame, channels=channels, intrinsics=intrinsics)
+                        prepared = self._prepare(frame, channels, intrinsics)
                         running.append((frame, prepared, worker.submit(self._infer_in_use, prepared)))
                 except Exception as exc:
                     failure = exc
@@ -257,6 +269,12 @@ class Engine:
         if os.getpid() != self._pid:
             raise EngineClosed("This engine was inherited by a forked process, which cannot use it. Open one there.")
 
+    def _prepare(self, frame: Array, channels: Channels, intrinsics: Intrinsics | Sequence[float] | Array | None) -> Prepared:
+        prepared = self._pipeline.prepare(frame, channels=channels, intrinsics=intrinsics)
+        if self._scale_record is not None:
+            self._scale_record.check_camera(None if intrinsics is None else Intrinsics.of(intrinsics), prepared.box.frame)
+        return prepared
+
     def _infer(self, prepared: Prepared) -> tuple[Mapping[str, Array], float]:
         started_s = time.perf_counter()
         outputs = self._pipeline.infer(prepared)
@@ -291,6 +309,7 @@ class Engine:
             frame_size=prepared.box.frame,
             bad_values=answer.bad_values,
             not_asked=tuple(name for name in self._bundle.tasks if name not in wanted),
+            depth_scale=self._depth_scale,
         )
 
     def _run_self_test(self, wanted: SelfTest, choice: ResolvedEngine) -> SelfTestReport | None:
@@ -306,7 +325,9 @@ class Engine:
             tasks=tuple(self._pipeline.tasks),
         )
 
-    def _describe(self, choice: ResolvedEngine, report: SelfTestReport | None, load_s: float) -> EngineInfo:
+    def _describe(
+        self, choice: ResolvedEngine, report: SelfTestReport | None, load_s: float, scale: DepthScaleInput | None
+    ) -> EngineInfo:
         used, manifest = self._backend.info, self._bundle.manifest
         return EngineInfo(
             bundle=self._bundle.path,
@@ -326,6 +347,8 @@ class Engine:
             load_s=load_s,
             loading=used.loading if choice.compiled is not None else f"{used.loading}: {choice.uncompiled}",
             computed=tuple(self._pipeline.computed),
+            depth_scale=self._depth_scale,
+            depth_scale_from=str(scale) if isinstance(scale, (str, os.PathLike)) and self._scale_record else "",
         )
 
 

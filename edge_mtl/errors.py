@@ -6,6 +6,7 @@
         TaskError            a task that is not there, or was not asked for
       BackendUnavailable     the runtime or device is not here (names the extra to install)
       FrameError             also ValueError: shape, dtype, empty
+      DepthScaleError        also ValueError: an implausible factor, another bundle's, readings that give none
       CalibrationError       no frames, unreadable frames, constant activations
       AccuracyError          a head misses its budget; the self-test disagrees with the reference
       BuildError             an engine, graph, dataset or file could not be made
@@ -25,6 +26,7 @@ __all__ = [
     "BuildError",
     "BundleError",
     "CalibrationError",
+    "DepthScaleError",
     "EdgeMtlError",
     "EngineClosed",
     "EngineMismatch",
@@ -67,6 +69,12 @@ class FrameError(EdgeMtlError, ValueError):
     """A frame, image or video cannot be used: shape, dtype, empty, unreadable."""
 
     exit_code = 6
+
+
+class DepthScaleError(EdgeMtlError, ValueError):
+    """A scale of depth that is not plausible, unreadable or another bundle's, or readings that do not give one."""
+
+    exit_code = 12
 
 
 class CalibrationError(EdgeMtlError):

@@ -59,6 +59,7 @@ class InferencePipeline:
         manifest: of the bundle.
         output_size: "frame" for maps of the frame's size, "network" for the network's, "content" for those without bars.
         tasks: those that are wanted, all by default; the graph may have been cut to them.
+        depth_scale: multiplies all distances; of Engine only: what judges a graph judges its own answers.
     Attributes:
         tasks: the same as specifications, in the bundle's order.
         computed: the tasks whose outputs the graph has: these, or all of the bundle.
@@ -75,8 +76,9 @@ class InferencePipeline:
         *,
         output_size: OutputSize = "network",
         tasks: Collection[str] | None = None,
+        depth_scale: float = 1.0,
     ) -> None:
-        self._backend, self._output_size = backend, output_size
+        self._backend, self._output_size, self._depth_scale = backend, output_size, depth_scale
         self.tasks = asked_of(manifest.tasks, tasks)
         self._network = (manifest.input.height, manifest.input.width)
         self.placement = placement(backend, manifest, self.tasks)
@@ -134,7 +136,7 @@ class InferencePipeline:
         self, prepared: Prepared, outputs: Mapping[str, Array], *, tasks: Specs | None = None, lazily: bool = False
     ) -> Answer:
         """From outputs to results of `tasks`, all by default; `lazily` each when it is first read."""
-        change = None if prepared.assumed else camera_change(prepared.network_camera, self._canonical)
+        change = camera_change(prepared.network_camera, self._canonical, self._depth_scale)
         return finish(
             self.tasks if tasks is None else tasks,
             outputs,

@@ -38,6 +38,8 @@ class EngineInfo:
         load_s: seconds from the call of Engine() until it was ready, self-test included.
         loading: "compiled code" where it was loaded as it was built, else "the graph", and why it had to be compiled.
         computed: the tasks whose outputs the runtime computes: `tasks`, or all of the bundle where a plan cannot be cut.
+        depth_scale: what distances are multiplied by.
+        depth_scale_from: what says so, its file; empty for a number.
     """
 
     bundle: Path
@@ -57,6 +59,8 @@ class EngineInfo:
     load_s: float
     loading: str
     computed: tuple[str, ...] = ()
+    depth_scale: float = 1.0
+    depth_scale_from: str = ""
 
 
 def placement(backend: Backend, manifest: Manifest, tasks: Specs | None = None) -> Placement:

@@ -74,6 +74,7 @@ class Prediction:
         bad_values: places where the network answered NaN, Inf or no positive depth; they are NaN or void here. Of lazy
             results those that were read so far count.
         not_asked: tasks of the bundle that this prediction was not asked for.
+        depth_scale: what the network's metric distances were multiplied by: `depth_scale` of the Engine.
     """
 
     results: Mapping[str, Result]
@@ -83,6 +84,7 @@ class Prediction:
     frame_size: tuple[int, int]
     bad_values: int = 0
     not_asked: tuple[str, ...] = ()
+    depth_scale: float = 1.0
     _consistency: Once[Array | None] = field(init=False)
 
     def __post_init__(self) -> None:

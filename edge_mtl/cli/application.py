@@ -30,7 +30,7 @@ _EPILOG = "\n\n".join(
             "5 backend not here               15 a benchmark became slower",
             "6 frame or source unusable       70 internal error",
             "7 calibration frames unusable    74 file system: disk full, no permission",
-            "                                130 interrupted, 143 terminated",
+            "12 no scale of depth            130 interrupted, 143 terminated",
         ),
         f"{DEBUG_VARIABLE}=1 shows tracebacks and what the runtimes print.",
     )

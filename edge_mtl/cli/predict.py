@@ -53,6 +53,15 @@ StabilityOption = Annotated[bool, typer.Option("--stability", help="Smooth the m
 ConnectOption = Annotated[
     str | None, typer.Option("--connect", metavar="URL", help="Show in a viewer elsewhere: rerun+http://HOST:9876/proxy.")
 ]
+DepthScaleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--depth-scale",
+        metavar="NUMBER|FILE",
+        help="Multiply distances: a factor, or a file of edge-mtl scale.",
+        show_default=False,
+    ),
+]
 CameraInfoOption = Annotated[
     str | None, typer.Option("--camera-info", metavar="NAME", help="Of a bag's camera; default: beside the images.")
 ]
@@ -106,6 +115,7 @@ def predict(
     points: PointsOption = 2,
     intrinsics: IntrinsicsOption = None,
     tasks: TasksOption = None,
+    depth_scale: DepthScaleOption = None,
     topic: TopicOption = None,
     camera_info: CameraInfoOption = None,
     rectified: RectifiedOption = False,
@@ -154,6 +164,7 @@ def predict(
             points=points,
             intrinsics=camera,
             tasks=None if tasks is None else parse_names("--tasks", tasks),
+            depth_scale=depth_scale,
             topic=topic,
             camera_info=camera_info,
             rectified=rectified,

@@ -36,6 +36,7 @@ class PredictOptions:
         points: every n-th pixel in each direction becomes a point in the viewer, 0 for none.
         intrinsics: (fx, fy, cx, cy) of the frames, in place of the camera that the source knows.
         tasks: those that are predicted; None for all of the bundle.
+        depth_scale: multiplies distances, see `Engine`.
         topic, camera_info, rectified: see `edge_mtl.sources.open_source.open_source`.
         storage: of a bag that is written: see `edge_mtl.outputs.annotated_bag`.
         stability: smooth the maps where the image stands still.
@@ -51,6 +52,7 @@ class PredictOptions:
     points: int = 2
     intrinsics: tuple[float, float, float, float] | None = None
     tasks: tuple[str, ...] | None = None
+    depth_scale: str | None = None
     topic: str | None = None
     camera_info: str | None = None
     rectified: bool = False
@@ -106,6 +108,7 @@ def run(terminal: Terminal, text: str, engine_options: EngineOptions, options: P
                 precision=engine_options.precision,
                 device=engine_options.device,
                 threads=engine_options.threads,
+                depth_scale=options.depth_scale,
             )
         )
         source, writers, finish = _outputs(stack, source, Path(text), tasks, options, terminal)
@@ -155,6 +158,7 @@ def describe(frame: Frame, prediction: Prediction) -> dict[str, Any]:
     found["results"] = summaries
     found["bad_values"] = prediction.bad_values
     found["intrinsics_assumed"] = prediction.intrinsics_assumed
+    found["depth_scale"] = prediction.depth_scale
     found["timing_ms"] = _milliseconds(prediction)
     return found
 

@@ -29,7 +29,9 @@ from edge_mtl.tasks import Specs, TaskSpec, Topic, kind_of
 
 __all__ = ["AnnotatedBag", "annotated_bag", "check_recording", "default_target"]
 
-_STRING = "std_msgs/msg/String"
+_STRING, _NUMBER = "std_msgs/msg/String", "std_msgs/msg/Float64"
+_SCALE = "depth_scale"
+"""Topic of the factor that distances were multiplied by, once, where it is not 1."""
 
 
 def default_target(bag: Path) -> Path:
@@ -106,6 +108,9 @@ class AnnotatedBag:
     def write(self, frame: Frame, prediction: Prediction) -> list[Path]:
         """Add the maps of a frame; what is said once, such as the classes, with the first. No file is finished by it."""
         assert frame.stamp is not None
+        if prediction.depth_scale != 1.0 and _SCALE not in self._connections:
+            number = self._store.types[_NUMBER](data=prediction.depth_scale)
+            self._put(_SCALE, _NUMBER, frame.stamp.time_ns, number)
         for task, result in prediction.results.items():
             for topic in self._topics[task]:
                 if not topic.latched:
@@ -151,6 +156,7 @@ class AnnotatedBag:
         """
         copies: dict[int, Any] = {}
         replaced = {f"{OUR_NAMESPACE}/{topic.name}" for topics in self._topics.values() for topic in topics}
+        replaced.add(f"{OUR_NAMESPACE}/{_SCALE}")
         for connection in reader.connections:
             if connection.topic in replaced:
                 self._remark(f"left out: {connection.topic}: it is of an earlier run, this one replaces it.")

@@ -122,6 +122,7 @@ def _npz(prediction: Prediction) -> bytes:
     arrays: dict[str, Any] = {
         "intrinsics": np.array(list(prediction.intrinsics), np.float64),
         "intrinsics_assumed": np.array(prediction.intrinsics_assumed),
+        "depth_scale": np.array(prediction.depth_scale),
     }
     for result in prediction.results.values():
         arrays |= kind_of(result.spec).arrays(result.spec, result)

@@ -26,25 +26,31 @@ class CameraChange:
     """From the canonical camera to another one that sees the same image.
 
     Attributes:
-        depth_factor: f / f_c.
+        depth_factor: f / f_c times the scale of depth that was found in the field.
         normals: (3, 3) matrix K^T K_c^-T, row by row; it is applied before normalising.
+        turns_normals: whether that matrix changes anything.
     """
 
     depth_factor: float
     normals: tuple[tuple[float, float, float], ...]
+    turns_normals: bool = True
+
+
+_UNTURNED = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 @lru_cache(maxsize=64)
-def camera_change(camera: Intrinsics, canonical: Intrinsics) -> CameraChange | None:
+def camera_change(camera: Intrinsics, canonical: Intrinsics, depth_scale: float = 1.0) -> CameraChange | None:
     """How to convert canonical answers to `camera`, both in network pixels; None where nothing changes.
 
+    `depth_scale` multiplies every distance beside that: normals do not depend on it.
     A plane n.X = h seen through K has the inverse depth n^T K^-1 p / h at pixel p: the image fixes K^-T n.
     """
     if camera == canonical:
-        return None
+        return None if depth_scale == 1.0 else CameraChange(depth_scale, _UNTURNED, turns_normals=False)
     matrix = camera.matrix().T @ np.linalg.inv(canonical.matrix()).T
     rows = tuple((float(a), float(b), float(c)) for a, b, c in matrix)
-    return CameraChange(camera.fx / canonical.fx, rows)
+    return CameraChange(depth_scale * (camera.fx / canonical.fx), rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ class Normals(DenseKind[TaskSpec, NormalMap]):
             flawed = ~np.isfinite(planes).all(axis=0)
             bad = int(flawed.sum())
             planes = np.where(flawed, np.float32(np.nan), planes)
-        if change is not None:
+        if change is not None and change.turns_normals:
             planes = np.tensordot(np.array(change.normals, np.float32), planes, axes=1)
         return NormalMap(spec, area.placed(upsampled_units(planes, area.size, pool=pool), np.nan, pool)), bad
 
