@@ -119,8 +119,8 @@ class ScaleRecord:
         """Raises DepthScaleError where the factor is of another network than the bundle's."""
         if network_digest(bundle) != self.network:
             raise DepthScaleError(
-                f"This depth scale was found for {self.bundle or 'another bundle'} revision {self.revision}; {bundle.path} holds "
-                f"another network. Find its own with: edge-mtl scale SOURCE --bundle {bundle.path} --save FILE.json"
+                f"This depth scale was found for {self.bundle or 'another bundle'} revision {self.revision}; {bundle.path} "
+                f"holds another network. Find its own with: edge-mtl scale SOURCE --bundle {bundle.path} --save FILE.json"
             )
 
     def check_camera(self, intrinsics: Intrinsics | None, size: tuple[int, int]) -> None:
@@ -141,8 +141,8 @@ class ScaleRecord:
             expected = tuple(round(value, 1) for value in self.camera.at(size))
             found = tuple(round(value, 1) for value in intrinsics)
             raise FrameError(
-                f"the depth scale is of the camera{named}, (fx, fy, cx, cy) {expected} at {size[1]}x{size[0]}; this frame is of "
-                f"{found}. Find one for this camera with: edge-mtl scale"
+                f"the depth scale is of the camera{named}, (fx, fy, cx, cy) {expected} at {size[1]}x{size[0]}; this frame "
+                f"is of {found}. Find one for this camera with: edge-mtl scale"
             )
 
 

@@ -24,8 +24,8 @@ import numpy as np
 from edge_mtl import bundle as bundles
 from edge_mtl.backends import Backend, spec_of
 from edge_mtl.backends.selection import AUTO, parse_device
-from edge_mtl.engine_store.resolve import ResolvedEngine, resolve_engine
 from edge_mtl.depth_scale import DepthScaleInput, depth_scale_of
+from edge_mtl.engine_store.resolve import ResolvedEngine, resolve_engine
 from edge_mtl.errors import EngineClosed
 from edge_mtl.image.frames import Channels, Intrinsics
 from edge_mtl.inference_pipeline import InferencePipeline, Prepared
@@ -160,8 +160,8 @@ class Engine:
             finish: "now", or "lazily": each result when it is first read, in the thread that reads it. Until then it holds
                 the network's outputs for it, which no later frame overwrites; it may be read after `close()`.
         Raises:
-            FrameError: the frame cannot be used, or `intrinsics` are not of the camera that the engine's `depth_scale` is of; the
-                engine can be used.
+            FrameError: the frame cannot be used, or `intrinsics` are not of the camera that the engine's `depth_scale` is of;
+                the engine can be used.
             TaskError: one of `tasks` is not the engine's.
             InferenceError: the runtime failed.
             EngineClosed: after close(), or in a forked child.

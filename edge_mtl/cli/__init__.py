@@ -5,6 +5,7 @@ from edge_mtl.cli import (  # isort: skip  # registers commands, in the order of
     engines,
     export,
     predict,
+    scale,
     inspect,
     doctor,
     benchmark,
@@ -34,6 +35,7 @@ __all__ = [
     "old_commands",
     "predict",
     "profile",
+    "scale",
     "sensitivity",
     "verify",
 ]

@@ -26,6 +26,7 @@ COMMANDS = (
     "engines",
     "export",
     "profile",
+    "scale",
 )
 
 

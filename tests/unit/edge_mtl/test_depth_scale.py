@@ -105,7 +105,7 @@ def test_a_file_scales_frames_of_its_camera_at_any_size(tiny_bundle: Bundle, tmp
         assert half.depth_scale == 1.28
         assert engine.predict(FRAME).intrinsics_assumed, "without a camera the frame says itself that it is not metric"
         for camera in ((170.0, 170.0, 79.5, 59.5), (150.0, 150.0, 90.0, 59.5)):
-            with pytest.raises(FrameError, match="'front'.*edge-mtl scale"):
+            with pytest.raises(FrameError, match=r"'front'.*edge-mtl scale"):
                 engine.predict(FRAME, intrinsics=camera)
             with pytest.raises(FrameError, match="'front'"):
                 list(engine.stream([FRAME], intrinsics=camera))

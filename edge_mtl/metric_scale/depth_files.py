@@ -1,0 +1,50 @@
+"""True depth in files beside images: 16-bit PNG in a unit of its own, or NPY in metres."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge_mtl.errors import FrameError
+
+__all__ = ["MILLIMETRES", "read_depth_file"]
+
+Array = np.ndarray
+MILLIMETRES = 0.001
+
+
+def read_depth_file(folder: Path, name: str, *, unit_m: float = MILLIMETRES) -> Array:
+    """(H, W) float32 metres along z, 0 where unknown: FOLDER/NAME.npy, else FOLDER/NAME.png.
+
+    Args:
+        unit_m: metres per unit of a PNG; an NPY is in metres.
+    Raises:
+        FrameError: there is neither, or it is no depth map.
+    """
+    array, image = folder / f"{name}.npy", folder / f"{name}.png"
+    if array.is_file():
+        return _array(array)
+    if not image.is_file():
+        raise FrameError(f"{name} has no depth: expected {array.name} (metres) or {image.name} (16 bits) in {folder}")
+    try:
+        decoded = cv2.imdecode(np.frombuffer(image.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    except (OSError, cv2.error) as exc:
+        raise FrameError(f"{image} cannot be read: {exc}") from exc
+    if decoded is None or decoded.dtype != np.uint16 or decoded.ndim != 2:
+        found = "no image" if decoded is None else f"{decoded.dtype} of shape {decoded.shape}"
+        raise FrameError(f"{image} should be a depth map, one channel of 16 bits; found {found}. Or give NAME.npy in metres.")
+    return decoded.astype(np.float32) * np.float32(unit_m)
+
+
+def _array(path: Path) -> Array:
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as exc:
+        raise FrameError(f"{path} cannot be read: {exc}") from exc
+    if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind != "f" or 0 in found.shape:
+        raise FrameError(
+            f"{path} should hold (H, W) floating-point metres; found {getattr(found, 'dtype', type(found).__name__)}."
+        )
+    return found.astype(np.float32)
