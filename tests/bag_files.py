@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from ruamel.yaml import YAML
 
-__all__ = ["CAMERA_TOPIC", "IMAGE_TOPIC", "Recorded", "read_bag", "without_definitions", "write_bag"]
+__all__ = ["CAMERA_TOPIC", "IMAGE_TOPIC", "Beside", "Recorded", "read_bag", "without_definitions", "write_bag"]
 
 IMAGE_TOPIC, CAMERA_TOPIC = "/camera/image_raw", "/camera/camera_info"
 START_NS = 1_700_000_000_000_000_000
@@ -34,6 +34,16 @@ class Recorded:
     raw: bytes
 
 
+@dataclass(frozen=True)
+class Beside:
+    """Another topic of a bag: its type, what makes a message of (types, header, index), and how long after each image."""
+
+    kind: str
+    make: Callable[[Any, Any, int], Any]
+    delay_ns: int = 0
+    frame_id: str = "camera"
+
+
 def write_bag(
     path: Path,
     frames: Sequence[np.ndarray],
@@ -44,6 +54,7 @@ def write_bag(
     broken: int | None = None,
     broken_camera: int | None = None,
     camera_fields: Mapping[str, Any] | None = None,
+    beside: Mapping[str, Beside] | None = None,
 ) -> Path:
     """A bag of (H, W, 3) uint8 RGB frames at 10 Hz.
 
@@ -53,6 +64,7 @@ def write_bag(
         camera_scale: the camera_info is of images this many times larger.
         broken: index of a frame that lacks half its bytes.
         broken_camera: index of a camera_info that lacks half its bytes.
+        beside: other topics by name, with a message for each frame.
         camera_fields: of the camera_info, in place of what it says otherwise; "roi" is (x, y, width, height).
     """
     store = get_typestore(Stores.ROS2_HUMBLE)
@@ -61,6 +73,8 @@ def write_bag(
     with Writer(path, version=9, storage_plugin=plugin) as writer:
         images = writer.add_connection(IMAGE_TOPIC, "sensor_msgs/msg/Image", typestore=store)
         cameras = writer.add_connection(CAMERA_TOPIC, "sensor_msgs/msg/CameraInfo", typestore=store) if focal else None
+        others = {topic: writer.add_connection(topic, other.kind, typestore=store) for topic, other in (beside or {}).items()}
+        pending: list[tuple[int, Any, bytes]] = []
         for index, frame in enumerate(frames):
             time_ns = START_NS + index * _PERIOD_NS
             stamp = types["builtin_interfaces/msg/Time"](sec=time_ns // 10**9, nanosec=time_ns % 10**9)
@@ -70,6 +84,11 @@ def write_bag(
                 camera = _camera(types, header, width * camera_scale, height * camera_scale, focal, camera_fields or {})
                 raw = bytes(store.serialize_cdr(camera, cameras.msgtype))
                 writer.write(cameras, time_ns, raw[: len(raw) // 2] if index == broken_camera else raw)
+            for topic, other in (beside or {}).items():
+                late_ns = time_ns + other.delay_ns
+                late = types["builtin_interfaces/msg/Time"](sec=late_ns // 10**9, nanosec=late_ns % 10**9)
+                message = other.make(types, types["std_msgs/msg/Header"](stamp=late, frame_id=other.frame_id), index)
+                pending.append((late_ns, others[topic], bytes(store.serialize_cdr(message, other.kind))))
             data = frame.reshape(-1)
             image = types["sensor_msgs/msg/Image"](
                 header=header,
@@ -81,6 +100,8 @@ def write_bag(
                 data=data[: data.size // 2] if index == broken else data,
             )
             writer.write(images, time_ns + 1, store.serialize_cdr(image, images.msgtype))
+        for late_ns, connection, raw in pending:
+            writer.write(connection, late_ns, raw)
     return path
 
 

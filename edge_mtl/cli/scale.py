@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["parse_point", "scale"]
 
 _METHODS = ("--point", "--camera-height", "--depth-files", "--depth-topic", "--scan")
-_MAX_SPREAD = 1.6
 
 
 @app.command(
@@ -50,7 +49,7 @@ _MAX_SPREAD = 1.6
     epilog=block(
         "Examples:",
         "edge-mtl scale hall.jpg --point 320,200=2.35 --point 500,260=1.8 --along z --intrinsics 525,525,319.5,239.5",
-        "edge-mtl scale images/ --camera-height 0.85 --intrinsics 525,525,319.5,239.5 --save front.json",
+        "edge-mtl scale images/ --camera-height 0.85 --camera-pitch 15 --intrinsics 525,525,319.5,239.5 --save front.json",
         "edge-mtl scale images/ --depth-files depth/ --depth-unit 0.001",
         "edge-mtl scale tour-bag --depth-topic /camera/aligned_depth_to_color/image_raw --every 15 --save front.json",
         "edge-mtl scale tour-bag --scan /scan --scan-offset 0.1,0,-0.4,0 --every 15",
@@ -71,6 +70,10 @@ def scale(
     camera_height: Annotated[
         float | None, typer.Option("--camera-height", metavar="METRES", help="Of the camera over a floor that is seen.")
     ] = None,
+    camera_pitch: Annotated[
+        float | None,
+        typer.Option("--camera-pitch", metavar="DEGREES", help="With --camera-height: how far the camera looks down."),
+    ] = None,
     depth_files: Annotated[
         Path | None, typer.Option("--depth-files", metavar="DIR", help="NAME.npy (metres) or NAME.png (16 bits) of each image.")
     ] = None,
@@ -90,7 +93,7 @@ def scale(
         typer.Option(
             "--scan-offset",
             metavar="X,Y,Z,YAW[,PITCH]",
-            help="The scanner seen from the camera: metres ahead, left, up; degrees it is turned left, and the camera looks down.",
+            help="The scanner from the camera: metres ahead, left, up; degrees it is turned left, and the camera looks down.",
         ),
     ] = None,
     intrinsics: IntrinsicsOption = None,
@@ -100,9 +103,11 @@ def scale(
     every: EveryOption = 1,
     limit: LimitOption = None,
     max_spread: Annotated[
-        float,
-        typer.Option("--max-spread", metavar="FACTOR", min=1.0, help="Refuse where the middle half of the ratios spans more."),
-    ] = _MAX_SPREAD,
+        float | None,
+        typer.Option(
+            "--max-spread", metavar="FACTOR", min=1.0, help="Refuse where half of the ratios span more; default: 1.6."
+        ),
+    ] = None,
     camera_name: Annotated[str, typer.Option("--camera-name", metavar="NAME", help="Written into the file.")] = "",
     save: Annotated[Path | None, typer.Option("--save", metavar="FILE", help="Write the factor to FILE.json.")] = None,
     backend: BackendOption = "auto",
@@ -127,6 +132,8 @@ def scale(
     for option, value in (("--camera-height", camera_height), ("--depth-unit", depth_unit)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UsageError(f"{option} expects metres above 0; found {value}.")
+    if camera_pitch is not None and (camera_height is None or not -45.0 <= camera_pitch <= 89.0):
+        raise UsageError(f"--camera-pitch belongs to --camera-height and is -45 to 89 degrees down; found {camera_pitch}.")
     if save is not None and save.suffix.lower() != ".json":
         raise UsageError(f"--save expects a file name that ends in .json; found {str(save)!r}.")
     require_file_names(save)
@@ -135,6 +142,7 @@ def scale(
     mount = _mount(scan_offset, scanning=scan is not None)
     from edge_mtl.bundle import find
     from edge_mtl.engine import Engine
+    from edge_mtl.metric_scale.estimate import MAX_SPREAD
     from edge_mtl.metric_scale.find import find_scale, record_of
     from edge_mtl.sources.open_source import open_source
 
@@ -147,7 +155,7 @@ def scale(
     if points:
         method = _known_points(opened, points, which)
     elif camera_height is not None:
-        method = _known_height(opened, camera_height, limit, skip)
+        method = _known_height(opened, camera_height, camera_pitch, limit, skip)
     elif depth_files is not None:
         method = _known_files(opened, depth_files, depth_unit, limit, skip)
     else:
@@ -163,7 +171,7 @@ def scale(
             method.read,
             intrinsics=camera,
             camera_name=camera_name,
-            max_spread=max_spread,
+            max_spread=max_spread or MAX_SPREAD,
             on_frame=lambda done: step("predicting", done, limit or opened.count or 0),
             on_skip=skip,
         )
@@ -201,8 +209,8 @@ def parse_point(text: str) -> KnownPoint:
 def _along(along: str | None, *, points: bool) -> Along:
     if points and along is None:
         raise UsageError(
-            "--point needs --along z (metres along the optical axis) or --along ray (from the camera straight to the point, as a "
-            "laser distance meter measures)."
+            "--point needs --along z (metres along the optical axis) or --along ray (from the camera straight to the point, as "
+            "a laser distance meter measures)."
         )
     if along is not None and not points:
         raise UsageError("--along belongs to --point.")
@@ -254,11 +262,15 @@ def _known_points(source: FrameSource, points: list[KnownPoint], along: Along) -
     return _Method(frames(), read, f"{len(points)} known points along {'the optical axis' if along == 'z' else 'the ray'}")
 
 
-def _known_height(source: FrameSource, height_m: float, limit: int | None, skip: Callable[[str], None]) -> _Method:
+def _known_height(
+    source: FrameSource, height_m: float, pitch_deg: float | None, limit: int | None, skip: Callable[[str], None]
+) -> _Method:
     from edge_mtl.metric_scale.find import read_floor
 
     frames = ((frame, None) for frame in source.frames(limit=limit, on_skip=skip))
-    return _Method(frames, partial(read_floor, camera_height_m=height_m), f"camera height {height_m:g} m over the floor")
+    words = "" if pitch_deg is None else f", looking {pitch_deg:g} degrees down"
+    read = partial(read_floor, camera_height_m=height_m, pitch_deg=pitch_deg)
+    return _Method(frames, read, f"camera height {height_m:g} m over the floor{words}")
 
 
 def _known_files(source: FrameSource, folder: Path, unit_m: float, limit: int | None, skip: Callable[[str], None]) -> _Method:
@@ -320,7 +332,7 @@ def _show(terminal: Terminal, found: FoundScale, record: ScaleRecord, save: Path
         from json import loads
 
         terminal.record(loads(record.to_json()) | {"saved": save})
-    result = table("", "factor", "95 % interval", "over", "frames", "readings", "spread", "error before", "after")
+    result = table("", "factor", "95 % interval", "over", "frames", "readings", "spread", "relative error", "off by")
     low_high = "unknown" if estimate.interval is None else "{:.3f} to {:.3f}".format(*estimate.interval)
     skipped = f" ({found.skipped} left out)" if found.skipped else ""
     result.add_row(
@@ -330,10 +342,16 @@ def _show(terminal: Terminal, found: FoundScale, record: ScaleRecord, save: Path
         f"{estimate.frames}{skipped}",
         str(estimate.readings),
         f"{estimate.spread:.2f}",
-        f"{100 * estimate.error_before:.1f} %",
-        f"{100 * estimate.error_after:.1f} %",
+        f"{100 * estimate.error_before:.1f} -> {100 * estimate.error_after:.1f} %",
+        f"{estimate.off_before:.2f} -> {estimate.off_after:.2f}",
     )
-    terminal.show(result, "Error: mean relative error of the depth of these readings, which the factor was found on.")
+    terminal.show(
+        result,
+        "Relative error: mean, before and after. Off by: median factor, too far or too near. Both of the readings that the "
+        "factor was found on.",
+    )
+    if found.skipped > estimate.frames:
+        terminal.warn("most frames gave no readings: the factor is of the few that did, named above are the reasons.")
     if estimate.units == "blocks":
         terminal.note("fewer than six frames: the interval says how readings scatter here, not how other views differ.")
     if found.camera is None:

@@ -62,7 +62,8 @@ class ScaleEstimate:
         spread: upper over lower quartile of all ratios, every frame counted alike.
         frames, readings: how many there are.
         error_before, error_after: mean relative error of the readings as predicted, and with the factor; it was found on
-            the same readings.
+            the same readings. It weighs what is predicted too far more than what is too near.
+        off_before, off_after: median factor, 1 or above, by which readings are off either way.
     """
 
     factor: float
@@ -73,6 +74,8 @@ class ScaleEstimate:
     readings: int
     error_before: float
     error_after: float
+    off_before: float
+    off_after: float
 
 
 def estimate_scale(found: Sequence[Readings], *, max_spread: float = MAX_SPREAD) -> ScaleEstimate:
@@ -92,8 +95,8 @@ def estimate_scale(found: Sequence[Readings], *, max_spread: float = MAX_SPREAD)
     if spread > max_spread:
         raise DepthScaleError(
             f"The readings do not agree on one factor: the middle half of true over predicted spans a factor of {spread:.2f}, "
-            f"at most {max_spread:g} was expected. Check units, time stamps and that the depth is registered to the camera; leave "
-            "out frames of another place; or accept it with --max-spread."
+            f"at most {max_spread:g} was expected. Check units, time stamps and that the depth is registered to the camera; "
+            "leave out frames of another place; or accept it with --max-spread."
         )
     by_frame = len(frames) >= _ENOUGH_FRAMES
     units = np.array([np.median(each) for each in (ratios if by_frame else _by_block(frames, ratios))])
@@ -115,6 +118,8 @@ def estimate_scale(found: Sequence[Readings], *, max_spread: float = MAX_SPREAD)
         readings=sum(each.size for each in ratios),
         error_before=float(np.mean(before)),
         error_after=float(np.mean(after)),
+        off_before=_median_off(ratios, 0.0),
+        off_after=_median_off(ratios, math.log(factor)),
     )
 
 
@@ -122,6 +127,11 @@ def _by_block(frames: Sequence[Readings], ratios: Sequence[Array]) -> list[Array
     """The values of each block of each frame."""
     pairs = zip(frames, ratios, strict=True)
     return [each[readings.block == block] for readings, each in pairs for block in np.unique(readings.block)]
+
+
+def _median_off(ratios: Sequence[Array], shift: float) -> float:
+    """The median over frames of the median factor by which values are off once `shift` is taken from their logarithms."""
+    return math.exp(float(np.median([np.median(np.abs(each - shift)) for each in ratios])))
 
 
 def _quartile_range(ratios: Sequence[Array]) -> float:

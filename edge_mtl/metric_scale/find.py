@@ -15,7 +15,7 @@ from edge_mtl.engine import Engine
 from edge_mtl.errors import DepthScaleError, FrameError
 from edge_mtl.image.frames import Intrinsics
 from edge_mtl.metric_scale.estimate import MAX_SPREAD, Readings, ScaleEstimate, estimate_scale
-from edge_mtl.metric_scale.floor import fit_floor, of_height
+from edge_mtl.metric_scale.floor import fit_floor, of_height, of_mount
 from edge_mtl.prediction import Prediction
 from edge_mtl.sources.frame_source import Frame
 from edge_mtl.tasks import DepthMap, NormalMap
@@ -114,9 +114,11 @@ def find_scale(
     return FoundScale(estimate_scale(readings, max_spread=max_spread), camera, len(skipped))
 
 
-def read_floor(view: View, camera_height_m: float) -> Readings:
+def read_floor(view: View, camera_height_m: float, pitch_deg: float | None = None) -> Readings:
     """Readings of the camera's height over the floor.
 
+    Args:
+        pitch_deg: how far the camera looks down; None: as the plane says that is fitted to the floor's depth.
     Raises:
         FrameError: no floor is seen, or no plane describes it.
         DepthScaleError: no camera is known.
@@ -125,6 +127,19 @@ def read_floor(view: View, camera_height_m: float) -> Readings:
     labels, normals = main_labels(view.prediction.results), first_of(view.prediction.results, NormalMap)
     names = () if labels is None else tuple(name.lower() for name in labels.classes)
     floor = labels.labels == names.index("floor") if labels is not None and "floor" in names else None
+    if pitch_deg is not None:
+        if floor is None:
+            raise DepthScaleError("A known pitch needs labels with a class called floor, which this bundle has not.")
+        depth_m, farthest_m = view.depth.depth_m, view.depth.spec.range_m[1]
+        return of_mount(
+            view.name,
+            depth_m,
+            camera,
+            floor=floor,
+            camera_height_m=camera_height_m,
+            pitch_deg=pitch_deg,
+            farthest_m=farthest_m,
+        )
     plane = fit_floor(view.depth.depth_m, camera, floor=floor, normals=None if normals is None else normals.normals)
     return of_height(view.name, plane, camera_height_m)
 
@@ -155,6 +170,8 @@ def record_of(found: FoundScale, bundle: Bundle, engine: Engine, *, source: str,
             "spread": estimate.spread,
             "mean_relative_error_before": estimate.error_before,
             "mean_relative_error_after": estimate.error_after,
+            "median_factor_off_before": estimate.off_before,
+            "median_factor_off_after": estimate.off_after,
         },
     )
 

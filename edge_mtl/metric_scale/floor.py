@@ -15,7 +15,7 @@ from edge_mtl.errors import FrameError
 from edge_mtl.image.frames import Intrinsics
 from edge_mtl.metric_scale.estimate import Readings
 
-__all__ = ["FloorPlane", "fit_floor", "of_height"]
+__all__ = ["FloorPlane", "fit_floor", "of_height", "of_mount"]
 
 Array = np.ndarray
 
@@ -107,6 +107,37 @@ def of_height(frame: str, plane: FloorPlane, camera_height_m: float) -> Readings
     step = max(1, math.ceil(plane.heights_m.size / 4096))
     heights = plane.heights_m[::step]
     return Readings(frame, np.full(heights.size, camera_height_m), heights, np.zeros(heights.size, int))
+
+
+def of_mount(
+    frame: str, depth_m: Array, camera: Intrinsics, *, floor: Array, camera_height_m: float, pitch_deg: float, farthest_m: float
+) -> Readings:
+    """Readings of a floor by a camera whose mount is known: nothing is fitted, the depth of each pixel of the floor is known.
+
+    Args:
+        depth_m: (H, W) predicted, NaN where unknown.
+        camera: of the maps, in their pixels.
+        floor: (H, W) bool, what the labels call floor.
+        camera_height_m, pitch_deg: over the floor, and how far it looks down; it is not rolled.
+        farthest_m: what the network was made for.
+    Raises:
+        FrameError: too little floor is seen.
+    """
+    height, width = depth_m.shape
+    pitch = math.radians(pitch_deg)
+    rows, columns = np.nonzero(floor & np.isfinite(depth_m) & (depth_m > 0))
+    down = (rows - camera.cy) / camera.fy * math.cos(pitch) + math.sin(pitch)
+    seen = down * farthest_m > camera_height_m
+    rows, columns, down = rows[seen], columns[seen], down[seen]
+    share = rows.size / depth_m.size
+    if share < _FEWEST_SHARE:
+        raise FrameError(
+            f"{100 * share:.1f} % of the image is floor within {farthest_m:g} m, at least {100 * _FEWEST_SHARE:g} % expected: "
+            "point the camera lower, or clear the floor"
+        )
+    every = slice(None, None, max(1, math.ceil(rows.size / 4096)))
+    rows, columns, down = rows[every], columns[every], down[every]
+    return Readings(frame, camera_height_m / down, depth_m[rows, columns], rows * 4 // height * 4 + columns * 4 // width)
 
 
 def _consensus(rays: Array, inverse: Array) -> tuple[Array, Array]:

@@ -71,7 +71,15 @@ def load_engine(settings: Settings, *, progress: Progress) -> Engine:
         output_size=_OUTPUT_SIZE[settings.output_size],
         self_test=_SELF_TEST[settings.self_test],
         tasks=settings.task_names,
+        depth_scale=_scale(settings.depth_scale),
     )
+
+
+def _scale(value: str | float) -> str | float | None:
+    """What the parameter says, as an Engine takes it."""
+    if isinstance(value, str):
+        return str(Path(value).expanduser()) if value else None
+    return value
 
 
 def close_engine(engine: Engine, *, on_error: Callable[[str], Any]) -> None:

@@ -37,7 +37,18 @@ from edge_mtl_ros.worker import Worker
 
 __all__ = ["PerceptionNode"]
 
-_LOADED = ("bundle", "backend", "precision", "threads", "tasks", "build", "self_test", "output_size", "points_labels")
+_LOADED = (
+    "bundle",
+    "backend",
+    "precision",
+    "threads",
+    "tasks",
+    "build",
+    "self_test",
+    "output_size",
+    "depth_scale",
+    "points_labels",
+)
 """Parameters that an engine and its outputs are made with."""
 
 

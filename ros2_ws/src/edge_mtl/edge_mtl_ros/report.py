@@ -189,10 +189,16 @@ def _values(now: Snapshot) -> dict[str, str]:
             "precision": now.engine.precision,
             "tasks": ", ".join(now.engine.tasks),
             "tasks_asked": ", ".join(now.asked),
+            "depth_factor": _factor(now.engine.depth_scale, now.engine.depth_scale_from),
             "reason": now.engine.reason,
             "self_test": "off" if test is None else f"passed on {test.frames} golden frame(s)",
         }
     return values
+
+
+def _factor(scale: float, place: str) -> str:
+    """What distances are multiplied by, and the file that says so."""
+    return f"{scale:.4g} of {place}" if place else f"{scale:.4g}"
 
 
 def _text(value: float | None) -> str:

@@ -6,9 +6,12 @@ Knows values; imports nothing of ROS. A change is judged as a whole: either all 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from edge_mtl.depth_scale import check_factor
+from edge_mtl.errors import DepthScaleError
 
 __all__ = ["PARAMETERS", "Parameter", "Settings"]
 
@@ -25,6 +28,7 @@ class Parameter:
         limits: smallest and largest value of a number.
         choices: the allowed values of a text.
         read_only: it cannot change while the node runs.
+        check: says what is wrong with a value of any type, in place of the other rules; empty if nothing is.
     """
 
     name: str
@@ -33,6 +37,23 @@ class Parameter:
     limits: tuple[float, float] | None = None
     choices: tuple[str, ...] = ()
     read_only: bool = False
+    check: Callable[[Any], str] | None = None
+
+
+def _scale_fault(value: Any) -> str:
+    """What is wrong with a scale of depth: a factor, its text, the name of a file that ends in .json, or empty."""
+    if isinstance(value, str):
+        if not value or value.endswith(".json"):
+            return ""
+        try:
+            value = float(value)
+        except ValueError:
+            return f"depth_scale should be a number, or a file of edge-mtl scale that ends in .json; found {value!r}"
+    try:
+        check_factor(value)
+    except DepthScaleError as exc:
+        return f"depth_scale: {exc}"
+    return ""
 
 
 _LOADING = "Takes effect at the next ~/reload or configure."
@@ -52,6 +73,12 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter("self_test", "load", f"Golden frames to compare at load: one (load) or all. {_LOADING}", choices=("load", "all")),
     Parameter("output_size", "frame", f"Maps of the frame's size or the network's. {_LOADING}", choices=("frame", "network")),
+    Parameter(
+        "depth_scale",
+        "",
+        f"Multiplies depth: a number, or a file of edge-mtl scale; empty: 1. {_LOADING}",
+        check=_scale_fault,
+    ),
     Parameter(
         "image_transport", "raw", "raw: `image`; compressed: `image/compressed`.", choices=("raw", "compressed"), read_only=True
     ),
@@ -88,6 +115,7 @@ class Settings:
     build: str = ""
     self_test: str = "load"
     output_size: str = "frame"
+    depth_scale: str | float = ""
     image_transport: str = "raw"
     rectified: bool = False
     max_age_s: float = 0.0
@@ -125,6 +153,8 @@ class Settings:
 
 def _fault(parameter: Parameter, value: Any) -> str:
     """What is wrong with a value; empty if nothing is."""
+    if parameter.check is not None:
+        return parameter.check(value)
     kind = type(parameter.default)
     if type(value) is not kind:
         return f"{parameter.name} should be {kind.__name__}; found {value!r}"
