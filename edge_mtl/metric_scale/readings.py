@@ -107,7 +107,10 @@ def of_depth(frame: str, depth_m: Array, true_m: Array, *, farthest_m: float) ->
     with np.errstate(invalid="ignore"):
         known = np.isfinite(true) & (true > 0) & (true <= farthest_m) & np.isfinite(predicted) & (predicted > 0)
     if int(known.sum()) < _FEWEST:
-        raise FrameError(f"{frame}: {int(known.sum())} pixels have a true and a predicted depth, at least {_FEWEST} expected")
+        raise FrameError(
+            f"{frame}: {int(known.sum())} pixels have a predicted and a true depth of up to {farthest_m:g} m, at least "
+            f"{_FEWEST} expected. Is its unit right?"
+        )
     block = (rows * _BLOCKS // height)[:, None] * _BLOCKS + (columns * _BLOCKS // width)[None, :]
     return Readings(frame, true[known], predicted[known], np.broadcast_to(block, known.shape)[known])
 

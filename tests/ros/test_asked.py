@@ -16,7 +16,8 @@ from edge_mtl_ros.settings import Settings
 
 from edge_mtl import Engine
 from edge_mtl.bundle import Bundle
-from edge_mtl.errors import TaskError
+from edge_mtl.depth_scale import ScaleRecord, network_digest
+from edge_mtl.errors import DepthScaleError, TaskError
 from edge_mtl.tasks import KINDS
 from tests.bundles import make_bundle, make_image
 from tests.ros import counting_node
@@ -127,6 +128,19 @@ def test_the_parameter_opens_the_engine_for_some_tasks(tiny_bundle: Bundle) -> N
         assert engine.info.tasks == ("segmentation", "depth", "normals")
     with pytest.raises(TaskError, match="no task 'lane'"):
         load_engine(Settings.of(chosen | {"tasks": "depth,lane"}), progress=lambda *_: None)
+
+
+def test_the_parameter_scales_depth_by_a_number_or_a_file(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    chosen: dict[str, Any] = {"bundle": str(tiny_bundle.path), "threads": 1}
+    place = tmp_path / "front.json"
+    place.write_bytes(ScaleRecord(1.28, network_digest(tiny_bundle)).to_json())
+    for value, factor, source in (("", 1.0, ""), (0.5, 0.5, ""), (str(place), 1.28, str(place))):
+        with load_engine(Settings.of(chosen | {"depth_scale": value}), progress=lambda *_: None) as engine:
+            assert (engine.info.depth_scale, engine.info.depth_scale_from) == (factor, source)
+            assert engine.predict(make_image(1)).depth_scale == factor
+    place.write_bytes(ScaleRecord(1.28, "0" * 64).to_json())
+    with pytest.raises(DepthScaleError, match="another network"):
+        load_engine(Settings.of(chosen | {"depth_scale": str(place)}), progress=lambda *_: None)
 
 
 class TestInTheNode:

@@ -156,12 +156,25 @@ def test_what_the_guide_quotes_from_the_diagnostics_is_said_there() -> None:
         {"threads": True},
         {"bundle": None},
         {"output_size": "huge"},
+        {"depth_scale": 0.0},
+        {"depth_scale": 40},
+        {"depth_scale": True},
+        {"depth_scale": float("nan")},
+        {"depth_scale": "far"},
+        {"depth_scale": "11"},
+        {"depth_scale": None},
+        {"depth_scale": [1.0]},
         {"precision": "fp16", "build": "int8"},
     ],
 )
 def test_values_out_of_range_are_refused(change: Mapping[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         Settings.of(change)
+
+
+@pytest.mark.parametrize("value", ["", 1.28, 2, "1.28", "front.json"])
+def test_a_scale_of_depth_is_a_number_or_the_name_of_a_file(value: Any) -> None:
+    assert Settings.of({"depth_scale": value}).depth_scale == value
 
 
 def snapshot(**changes: Any) -> Snapshot:

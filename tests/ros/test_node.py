@@ -218,6 +218,37 @@ def test_points_are_aligned_with_the_mask(partner: Partner) -> None:
     assert partner.set(points=False).successful
 
 
+def test_a_scale_of_depth_takes_effect_at_a_reload_and_diagnostics_say_it(partner: Partner, engine: Engine) -> None:
+    partner.listen("depth", "points")
+    partner.wait_connected()
+    frame = make_image(21, height=HEIGHT, width=WIDTH)
+    expected = engine.predict(frame).depth
+    assert not partner.set(depth_scale=40.0).successful
+    assert not partner.set(depth_scale="far").successful
+    assert partner.set(depth_scale=1.28, points=True, points_rate_hz=0.0).successful
+    try:
+        assert partner.reload().success
+        wait_until(lambda: partner.values().get("depth_factor") == "1.28", "the factor in the diagnostics")
+        partner.received.clear()
+        partner.send_until("points", frame)
+        cloud = partner.received["points"][-1]
+        depth = wait_until(lambda: [m for m in partner.received["depth"] if m.header == cloud.header], "the depth")[0]
+        assert np.allclose(array_of(depth), 1.28 * expected, rtol=1e-5)
+        offset = next(field.offset for field in cloud.fields if field.name == "z")
+        raw = np.frombuffer(cloud.data, np.uint8).reshape(HEIGHT, WIDTH, cloud.point_step)
+        z = raw[..., offset : offset + 4].copy().view(np.float32)[..., 0]
+        assert np.array_equal(z, array_of(depth), equal_nan=True)
+        assert partner.set(depth_scale="missing.json").successful
+        refused = partner.reload()
+        assert not refused.success
+        assert "missing.json" in refused.message
+        assert partner.get("depth_scale") == 1.28, "the parameter goes back with the engine that runs"
+    finally:
+        assert partner.set(depth_scale="", points=False, points_rate_hz=5.0).successful
+        assert partner.reload().success
+    wait_until(lambda: partner.values().get("depth_factor") == "1", "the factor is gone")
+
+
 def test_parameters_are_changed_together_or_not_at_all(partner: Partner) -> None:
     refused = partner.set(stability=True, latency_budget_ms=-5.0)
     assert not refused.successful
