@@ -17,7 +17,8 @@ from edge_mtl.errors import DepthScaleError, EdgeMtlError, FrameError
 from edge_mtl.evaluation import self_test
 from edge_mtl.image.frames import Intrinsics
 from edge_mtl.prediction import Prediction
-from edge_mtl.tasks import DepthSpec, TaskSpec
+from edge_mtl.tasks import TaskSpec
+from edge_mtl.tasks.depth import DepthSpec
 from tests.bundles import dense_model, make_bundle, make_image
 
 FRAME = make_image(3, height=120, width=160)
@@ -81,7 +82,7 @@ def test_the_self_test_judges_answers_without_the_scale(tiny_bundle: Bundle, mon
         assert (engine.info.depth_scale, engine.info.depth_scale_from) == (0.1, "")
     make = self_test.InferencePipeline
     monkeypatch.setattr(self_test, "InferencePipeline", lambda *args, **options: make(*args, **options, depth_scale=0.1))
-    with pytest.raises(EdgeMtlError, match="depth"):
+    with pytest.raises(EdgeMtlError, match="Depth, mean difference"):
         Engine(tiny_bundle, threads=1, self_test="build")
 
 
