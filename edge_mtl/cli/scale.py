@@ -155,6 +155,8 @@ def scale(
     if points:
         method = _known_points(opened, points, which)
     elif camera_height is not None:
+        if camera_pitch is None:
+            terminal.note("the floor's tilt is as predicted and enters the factor: give --camera-pitch where you know it.")
         method = _known_height(opened, camera_height, camera_pitch, limit, skip)
     elif depth_files is not None:
         method = _known_files(opened, depth_files, depth_unit, limit, skip)
@@ -347,11 +349,15 @@ def _show(terminal: Terminal, found: FoundScale, record: ScaleRecord, save: Path
     )
     terminal.show(
         result,
-        "Relative error: mean, before and after. Off by: median factor, too far or too near. Both of the readings that the "
-        "factor was found on.",
+        "Relative error: mean, before and after. Off by: median factor, too far or too near. "
+        + (
+            "Each frame with the factor of the others." if estimate.frames > 1 else "Of the frame that the factor was found on."
+        ),
     )
     if found.skipped > estimate.frames:
         terminal.warn("most frames gave no readings: the factor is of the few that did, named above are the reasons.")
+    if estimate.frames > 1 and estimate.off_after >= estimate.off_before:
+        terminal.warn("the factor of other frames does not bring a frame nearer to the truth: what is wrong is not one factor.")
     if estimate.units == "blocks":
         terminal.note("fewer than six frames: the interval says how readings scatter here, not how other views differ.")
     if found.camera is None:

@@ -61,9 +61,9 @@ class ScaleEstimate:
             nothing about other frames.
         spread: upper over lower quartile of all ratios, every frame counted alike.
         frames, readings: how many there are.
-        error_before, error_after: mean relative error of the readings as predicted, and with the factor; it was found on
-            the same readings. It weighs what is predicted too far more than what is too near.
-        off_before, off_after: median factor, 1 or above, by which readings are off either way.
+        error_before, error_after: mean relative error of the readings as predicted, and each frame with the factor that the
+            other frames give; of one frame, with its own. It weighs what is predicted too far more than what is too near.
+        off_before, off_after: median factor, 1 or above, by which readings are off either way, likewise.
     """
 
     factor: float
@@ -108,7 +108,7 @@ def estimate_scale(found: Sequence[Readings], *, max_spread: float = MAX_SPREAD)
             "the true distances: metres, or millimetres of 16-bit depth."
         )
     between = _median_interval(units)
-    before, after = ([np.abs(np.exp(shift - each) - 1.0).mean() for each in ratios] for shift in (0.0, math.log(factor)))
+    none, others = [0.0] * len(frames), _of_the_others(ratios)
     return ScaleEstimate(
         factor=factor,
         interval=None if between is None else (math.exp(between[0]), math.exp(between[1])),
@@ -116,10 +116,10 @@ def estimate_scale(found: Sequence[Readings], *, max_spread: float = MAX_SPREAD)
         spread=spread,
         frames=len(frames),
         readings=sum(each.size for each in ratios),
-        error_before=float(np.mean(before)),
-        error_after=float(np.mean(after)),
-        off_before=_median_off(ratios, 0.0),
-        off_after=_median_off(ratios, math.log(factor)),
+        error_before=_mean_error(ratios, none),
+        error_after=_mean_error(ratios, others),
+        off_before=_median_off(ratios, none),
+        off_after=_median_off(ratios, others),
     )
 
 
@@ -129,9 +129,22 @@ def _by_block(frames: Sequence[Readings], ratios: Sequence[Array]) -> list[Array
     return [each[readings.block == block] for readings, each in pairs for block in np.unique(readings.block)]
 
 
-def _median_off(ratios: Sequence[Array], shift: float) -> float:
-    """The median over frames of the median factor by which values are off once `shift` is taken from their logarithms."""
-    return math.exp(float(np.median([np.median(np.abs(each - shift)) for each in ratios])))
+def _of_the_others(ratios: Sequence[Array]) -> list[float]:
+    """For each frame, the logarithm of the factor that the other frames give; for one frame its own."""
+    medians = np.array([np.median(each) for each in ratios])
+    if medians.size == 1:
+        return [float(medians[0])]
+    return [float(np.median(np.delete(medians, index))) for index in range(medians.size)]
+
+
+def _mean_error(ratios: Sequence[Array], shifts: Sequence[float]) -> float:
+    """Mean relative error of the frames with their factors, each frame counted alike."""
+    return float(np.mean([np.abs(np.exp(shift - each) - 1.0).mean() for each, shift in zip(ratios, shifts, strict=True)]))
+
+
+def _median_off(ratios: Sequence[Array], shifts: Sequence[float]) -> float:
+    """The median over frames of the median factor by which values are off with their factors."""
+    return math.exp(float(np.median([np.median(np.abs(each - shift)) for each, shift in zip(ratios, shifts, strict=True)])))
 
 
 def _quartile_range(ratios: Sequence[Array]) -> float:

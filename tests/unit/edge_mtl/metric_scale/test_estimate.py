@@ -96,6 +96,14 @@ def test_no_readings_are_refused() -> None:
             estimate_scale(nothing)
 
 
+def test_each_frame_is_judged_with_the_factor_of_the_others() -> None:
+    """Two rooms whose factors differ: what helps one harms the other, and that is said."""
+    first, second = (Readings("f", np.full(3, factor), np.ones(3), np.zeros(3, int)) for factor in (1.5, 0.75))
+    found = estimate_scale([first, second], max_spread=9.0)
+    assert (found.error_before, found.off_before) == (pytest.approx((0.5 / 1.5 + 0.25 / 0.75) / 2), pytest.approx(2**0.5))
+    assert (found.error_after, found.off_after) == (pytest.approx((0.5 + 1.0) / 2), pytest.approx(2.0))
+
+
 def test_errors_are_of_the_readings_before_and_after() -> None:
     values: Any = np.array([1.0, 2.0])
     found = estimate_scale([Readings("f", 2.0 * values, values, np.arange(2))])
