@@ -148,6 +148,8 @@ def scale(
 
     terminal = Terminal(json_output=json, quiet=quiet)
     opened = open_source(source, topic=topic, camera_info=camera_info, rectified=rectified, every=every)
+    if opened.kind == "camera" and limit is None:
+        raise UsageError("a camera has no end: say how many frames with --limit N.")
 
     def skip(reason: str) -> None:
         terminal.note(f"skipped: {one_line(reason)}")

@@ -67,6 +67,13 @@ def test_every_task_of_depth_is_scaled(tmp_path: Path) -> None:
         np.testing.assert_allclose(scaled[task].depth_m, 2.0 * plain[task].depth_m, rtol=1e-6)
 
 
+def test_a_graph_that_ends_in_whole_maps_is_scaled_too(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "whole", placement="graph")
+    plain, scaled = predicted(bundle, intrinsics=None), predicted(bundle, 1.28, intrinsics=None)
+    np.testing.assert_allclose(scaled.depth, 1.28 * plain.depth, rtol=1e-6)
+    np.testing.assert_array_equal(scaled.normals, plain.normals)
+
+
 def test_a_stream_and_results_that_are_finished_later_are_scaled(tiny_bundle: Bundle) -> None:
     plain = predicted(tiny_bundle)
     with Engine(tiny_bundle, threads=1, depth_scale=0.5) as engine:
