@@ -141,7 +141,7 @@ class ScaleRecord:
             expected = tuple(round(value, 1) for value in self.camera.at(size))
             found = tuple(round(value, 1) for value in intrinsics)
             raise FrameError(
-                f"the depth scale is of the camera{named}, (fx, fy, cx, cy) {expected} at {size[1]}x{size[0]}; this frame "
+                f"the depth scale is of the camera{named}, (fx, fy, cx, cy) {expected} at {size[0]}x{size[1]}; this frame "
                 f"is of {found}. Find one for this camera with: edge-mtl scale"
             )
 

@@ -109,7 +109,7 @@ def depth_of(message: Any) -> Array:
     kind = np.dtype(np.float32 if encoding == "32FC1" else np.uint16).newbyteorder(">" if message.is_bigendian else "<")
     step, data = int(message.step), np.frombuffer(memoryview(message.data), np.uint8)
     if min(height, width) < 1 or step < width * kind.itemsize or data.size < (height - 1) * step + width * kind.itemsize:
-        raise FrameError(f"a depth image of {width}x{height} and step {step} needs more than {data.size} bytes")
+        raise FrameError(f"a depth image of {height}x{width} and step {step} needs more than {data.size} bytes")
     rows = [data[row * step : row * step + width * kind.itemsize].view(kind) for row in range(height)]
     depth = np.stack(rows).astype(np.float32) * np.float32(DEPTH_ENCODINGS[encoding])
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0.0))

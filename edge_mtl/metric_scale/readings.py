@@ -72,7 +72,7 @@ def of_points(frame: str, depth_m: Array, points: Sequence[KnownPoint], *, along
         column, row = round(point.u), round(point.v)
         if not (0 <= column < width and 0 <= row < height):
             raise DepthScaleError(
-                f"The point {point.u:g},{point.v:g} is outside of {frame}, which is {width}x{height}: give column,row=metres."
+                f"The point {point.u:g},{point.v:g} is outside of {frame}, which is {height}x{width}: give column,row=metres."
             )
         window = depth_m[max(0, row - _WINDOW) : row + _WINDOW + 1, max(0, column - _WINDOW) : column + _WINDOW + 1]
         if not np.isfinite(window).any():
@@ -95,7 +95,7 @@ def of_depth(frame: str, depth_m: Array, true_m: Array, *, farthest_m: float) ->
     height, width = depth_m.shape
     if abs(true_m.shape[0] * width / true_m.shape[1] - height) > 0.02 * height:
         raise FrameError(
-            f"{frame} is {width}x{height} and its depth {true_m.shape[1]}x{true_m.shape[0]}: another view. Register the depth "
+            f"{frame} is {height}x{width} and its depth {true_m.shape[0]}x{true_m.shape[1]}: another view. Register the depth "
             "to the camera first."
         )
     step = max(1, math.ceil(math.sqrt(height * width / _MOST)))

@@ -35,7 +35,7 @@ def test_a_point_is_the_median_of_its_neighbourhood_and_unknown_pixels_do_not_co
 
 def test_points_that_cannot_be_read_are_refused() -> None:
     depth = np.full(SIZE, np.nan, np.float32)
-    with pytest.raises(DepthScaleError, match="outside of f, which is 160x120"):
+    with pytest.raises(DepthScaleError, match="outside of f, which is 120x160"):
         of_points("f", depth, [KnownPoint(160, 5, 1.0)], along="z", camera=None)
     with pytest.raises(DepthScaleError, match="No depth is predicted at 5,5"):
         of_points("f", depth, [KnownPoint(5, 5, 1.0)], along="z", camera=None)
