@@ -1,4 +1,4 @@
-"""Tiny NYUv2 in its three file formats: a box-shaped room seen from several sides, with exact depth and normals."""
+"""Tiny NYUv2 in its file formats: a box-shaped room seen from several sides, with exact depth and normals."""
 
 from __future__ import annotations
 
@@ -115,6 +115,42 @@ def write_parquet(folder: Path, *, train: int = 6, val: int = 3, per_file: int =
                 arrays.append(pa.array([value.tolist() for value in values], kind))
             table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
             pq.write_table(table, folder / f"{part}-{number:05d}-of-{files:05d}.parquet", row_group_size=3)
+    return folder
+
+
+def write_images(
+    folder: Path, *, train: int = 2, val: int = 1, bits: int = 8, classes: int = 13, image: str = ".png", palette: bool = False
+) -> Path:
+    """A public copy as images of 480x640 with numbers from 1; the test frames come first, as some of the official ones do.
+
+    Args:
+        bits: of the depth: 8 in steps of 39 mm, or 16 in millimetres.
+        classes: of the labels, 13 or 40.
+        palette: labels as PNG with a palette.
+    """
+    import cv2
+    from mtl.datasets.nyuv2.depth_steps import FARTHEST_M
+    from mtl.datasets.nyuv2.labels import NYU40_TO_NYU13
+    from mtl.datasets.nyuv2.valid_region import CAMERA
+    from PIL import Image
+
+    for name in ("image", "depth", f"label{classes}"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for number in range(1, train + val + 1):
+        frame = box_frame(number, (480, 640), CAMERA)
+        depth, label = frame.truths["depth"], frame.truths["segmentation"]
+        names = np.zeros(256, np.uint8)
+        names[:13] = range(1, 14) if classes == 13 else [NYU40_TO_NYU13.index(one) + 1 for one in range(1, 14)]
+        units = np.floor(depth / FARTHEST_M * 255).astype(np.uint8) if bits == 8 else np.rint(1000 * depth).astype(np.uint16)
+        stem = f"{number:04d}"
+        cv2.imwrite(str(folder / "image" / f"{stem}{image}"), frame.image[..., ::-1])
+        cv2.imwrite(str(folder / "depth" / f"{stem}.png"), units)
+        mask = Image.fromarray(names[label])
+        if palette:
+            mask.putpalette([value for index in range(41) for value in (index * 5, 255 - index, 77)])
+        mask.save(folder / f"label{classes}" / f"{stem}.png")
+    (folder / "test.txt").write_text("".join(f"{number:04d}\n" for number in range(1, val + 1)))
+    (folder / "train.txt").write_text("".join(f"{number}\n" for number in range(val + 1, train + val + 1)))
     return folder
 
 

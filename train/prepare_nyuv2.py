@@ -9,6 +9,8 @@ official FILE     nyu_depth_v2_labeled.mat, about 2.8 GB, of the page "NYU Depth
                   --normals normals_gt            optional: normals as images, such as those of Eigen & Fergus 2015 (from
                                                   which MTAN's were made; since 2022 reported as no longer public). Without,
                                                   planes are fitted to the depth
+images FOLDER     a public copy as images of 480x640: image/, depth/ (PNG of 8 or 16 bits), label13/ or label40/, train.txt,
+                  test.txt. Depth of 8 bits has steps of 39 mm, which dataset.json and reports say. Normals are fitted planes
 adopt FOLDER      writes dataset.json into a folder of .npy files that LibMTL or MTAN can read
 
 The axes of the normals are detected (each copy has its own) and normals are stored for x right, y down, z forward. A
@@ -89,6 +91,18 @@ def _origin(asked: argparse.Namespace) -> Origin:
             from mtl.datasets.nyuv2.parquet import ParquetFrames
 
             return ParquetFrames(asked.folder)
+        if asked.kind == "images":
+            from mtl.datasets.nyuv2.images import ImageFrames
+
+            return ImageFrames(
+                asked.folder,
+                size=asked.size,
+                labels=asked.labels,
+                classes=asked.classes,
+                unit_m=asked.unit_m,
+                farthest_m=asked.farthest_m,
+                jobs=asked.jobs,
+            )
         from mtl.datasets.nyuv2.official import OfficialFrames
 
         return OfficialFrames(asked.file, splits=asked.splits, classes=asked.classes, normals=asked.normals, size=asked.size)
@@ -113,6 +127,22 @@ def _adopt(folder: Path, axes: NormalAxes | None, console: Console) -> None:
     console.print(f"{folder}: {frames}; normals are stored as {description.axes} {dict(description.evidence)}", highlight=False)
 
 
+def _jobs(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 64:
+        raise argparse.ArgumentTypeError(f"processes are from 1 to 64, not {text!r}")
+    return int(text)
+
+
+def _metres(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < 1000.0:
+        raise argparse.ArgumentTypeError(f"a number of metres above 0 is needed, not {text!r}")
+    return value
+
+
 def _count(text: str) -> int:
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"a number of frames counts from 0, not {text!r}")
@@ -130,13 +160,16 @@ def _table(converted: Converted, out: Path) -> Table:
     table.add_row("axes of the source's normals", str(converted.axes))
     for name, value in description.evidence.items():
         table.add_row(f"  {name.replace('_', ' ')}", str(value))
+    for name in ("labels", "depth", "normals"):
+        if name in description.source:
+            table.add_row(f"source of {name}", str(description.source[name]))
     return table
 
 
 def _parser() -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout, allow_abbrev=False)
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="parquet | official | adopt")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="parquet | official | images | adopt")
 
     def add(name: str, about: str) -> Callable[..., argparse.Action]:
         kind = kinds.add_parser(name, help=about, allow_abbrev=False)
@@ -154,6 +187,14 @@ def _parser() -> argparse.ArgumentParser:
     official("--classes", type=Path, required=True, help="classMapping40.mat, or its 894 numbers as text")
     official("--normals", type=Path, default=None, metavar="DIR", help="NNNN.png, with masks or without")
     official("--size", type=size_argument, default=(288, 384), metavar="HxW", help="default: 288x384")
+    images = add("images", "a public copy as JPEG and PNG images of 480x640")
+    images("folder", type=Path, help="with image/, depth/, label13/ or label40/, train.txt and test.txt")
+    images("--size", type=size_argument, default=(288, 384), metavar="HxW", help="default: 288x384")
+    images("--labels", default="", metavar="NAME", help="folder of the labels, 0 void (default: label13, else label40)")
+    images("--classes", type=int, choices=(13, 40), default=0, help="of those labels (default: by the folder's name)")
+    images("--unit-m", type=_metres, default=0.001, metavar="M", help="metres of a unit of 16-bit depth (default: 0.001)")
+    images("--farthest-m", type=_metres, default=9.99547, metavar="M", help="of 8-bit depth, code 255 (default: 9.99547)")
+    images("--jobs", type=_jobs, default=1, metavar="N", help="processes (default: 1)")
     adopt = add("adopt", "a folder of .npy files in LibMTL's layout")
     adopt("folder", type=Path, help="with train/ and val/")
     return parser

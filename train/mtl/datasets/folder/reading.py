@@ -20,6 +20,7 @@ __all__ = [
     "MASK_SUFFIXES",
     "NORMAL_SUFFIXES",
     "PHOTO_SUFFIXES",
+    "decoded_png",
     "read_photo",
     "stored_depth",
     "stored_mask",
@@ -66,7 +67,7 @@ def stored_depth(path: Path, *, scale_m: float | None) -> Array:
     if suffix == ".png":
         if scale_m is None:
             raise BuildError(f"{path} holds whole numbers: expected scale_m, metres a unit, in the task's table. State it")
-        units = _decoded(path)
+        units = decoded_png(path)
         if units.ndim != 2 or units.dtype != np.uint16:
             raise BuildError(f"{path}: expected depth as a 16-bit grey PNG, found {_form(units)}. Write it again")
         return units.astype(np.float32) * np.float32(scale_m)
@@ -84,7 +85,7 @@ def stored_depth(path: Path, *, scale_m: float | None) -> Array:
 def stored_normals(path: Path) -> Array:
     """(H, W, 3) float32 of any length, 0 where unknown; of a PNG, 2 v / 255 - 1, and (0, 0, 0) is unknown."""
     if path.suffix.lower() == ".png":
-        coded = _decoded(path)
+        coded = decoded_png(path)
         if coded.shape[2:] != (3,) or coded.dtype != np.uint8:
             raise BuildError(f"{path}: expected normals as an 8-bit RGB PNG, found {_form(coded)}. Write it again")
         known = coded.any(axis=2, keepdims=True)
@@ -104,7 +105,7 @@ def _payload(path: Path) -> bytes:
         raise BuildError(f"{path} cannot be read ({exc.strerror or exc}). Copy it again, or take it out") from exc
 
 
-def _decoded(path: Path) -> Array:
+def decoded_png(path: Path) -> Array:
     """The pixels of a PNG as they are stored, in OpenCV's order of channels."""
     payload = _payload(path)
     try:

@@ -19,19 +19,21 @@ from edge_mtl.tasks import VOID
 from mtl.datasets.nyuv2.labels import NAMES, read_class_mapping
 from mtl.datasets.nyuv2.layout import PARTS, DatasetError, Part
 from mtl.datasets.nyuv2.origin import SourceFrame
+from mtl.datasets.nyuv2.valid_region import (
+    CAMERA,
+    CROP,
+    CUT,
+    FRAME,
+    NORMAL_WINDOW,
+    camera_at,
+    nearest_pixels,
+    reduced_image,
+)
 from mtl.datasets.surface import normals_of_depth
-from mtl.geometry import Intrinsics, crop_and_resize_intrinsics
 
 __all__ = ["CAMERA", "CROP", "OfficialFrames", "read_splits"]
 
-CAMERA: Intrinsics = (518.858, 519.470, 325.582, 253.736)
-"""fx, fy, cx, cy of the colour camera at 480x640, from the toolbox."""
-CROP = (44, 40, 427, 561)
-"""Top, left, height, width of the region with valid depth, in 480x640."""
-
-_FRAME = (480, 640)
 _LEAST_SIDE_PX = 16
-_NORMAL_WINDOW = {"radius": 6, "step": 2}
 
 
 class OfficialFrames:
@@ -55,7 +57,7 @@ class OfficialFrames:
         self._table = read_class_mapping(classes)
         self._normals = _NormalImages(normals) if normals is not None else None
         self.size = size
-        self.intrinsics = crop_and_resize_intrinsics(CAMERA, window=CROP, size=size)
+        self.intrinsics = camera_at(size)
         try:
             self._file = h5py.File(mat, "r")
         except OSError as exc:
@@ -112,20 +114,15 @@ class OfficialFrames:
             raise DatasetError(f"{self._mat}: frame {number} cannot be read ({exc}). Download the file again") from exc
         if names.max() > NAMES:
             raise DatasetError(f"{self._mat}: frame {number} has label {names.max()}, the mapping ends at {NAMES}")
-        top, left, height, width = CROP
-        cut = np.s_[top : top + height, left : left + width]
-        depth = np.where(np.isfinite(depth), depth, 0).astype(np.float32)[cut]
+        depth = np.where(np.isfinite(depth), depth, 0).astype(np.float32)[CUT]
         if self._normals is not None:
-            normals = self._normals.read(number)[cut]
+            normals = self._normals.read(number)[CUT]
         else:
-            lens = crop_and_resize_intrinsics(CAMERA, window=CROP, size=(height, width))
-            normals = normals_of_depth(depth, lens, **_NORMAL_WINDOW)
-        at = np.ix_(_nearest(height, self.size[0]), _nearest(width, self.size[1]))
-        label = self._table[names[cut][at]].astype(np.float32)
+            normals = normals_of_depth(depth, camera_at(CROP[2:]), **NORMAL_WINDOW)
+        at = nearest_pixels(self.size)
+        label = self._table[names[CUT][at]].astype(np.float32)
         label[label == VOID] = -1
-        pixels = np.ascontiguousarray(image[cut], np.uint8)
-        reduced = cv2.resize(pixels, (self.size[1], self.size[0]), interpolation=cv2.INTER_AREA)
-        return SourceFrame((reduced / 255.0).astype(np.float32), label, depth[at], normals[at])
+        return SourceFrame(reduced_image(image[CUT], self.size), label, depth[at], normals[at])
 
 
 class _NormalImages:
@@ -154,9 +151,9 @@ class _NormalImages:
 
     def _image(self, path: Path, mode: int) -> np.ndarray:
         image = cv2.imread(str(path), mode) if path.is_file() else None
-        if image is None or image.shape[:2] != _FRAME:
+        if image is None or image.shape[:2] != FRAME:
             found = "no image" if image is None else f"{image.shape[0]}x{image.shape[1]}"
-            raise DatasetError(f"{path} should be an image of {_FRAME[0]}x{_FRAME[1]}, found {found}")
+            raise DatasetError(f"{path} should be an image of {FRAME[0]}x{FRAME[1]}, found {found}")
         return image
 
 
@@ -186,8 +183,3 @@ def read_splits(path: Path, *, frames: int) -> dict[Part, list[int]]:
     if min(everything) < 0 or max(everything) >= frames:
         raise DatasetError(f"{path} names frames {min(everything) + 1} to {max(everything) + 1}, the file has {frames}")
     return numbers
-
-
-def _nearest(length: int, size: int) -> np.ndarray:
-    """Which of `length` pixels is nearest to the centre of each of `size` pixels."""
-    return ((np.arange(size) + 0.5) * (length / size)).astype(np.intp)
