@@ -1,6 +1,7 @@
 """Measure checkpoints, runs or bundles on held-out frames, in the columns of the study.
 
 python train/evaluate.py bundles/rooms-quick --engines               the bundle's FP32 graph and the engines built here
+python train/evaluate.py bundles/rooms-b0 --engines --root data/nyuv2 --classes --depth   on NYUv2's 654 test frames
 python train/evaluate.py runs/rooms-b0                               last weights, and those chosen on validation frames
 python train/evaluate.py runs/all --single runs/seg runs/depth       with delta-m against single-task models
 python train/evaluate.py runs/all --out reports/all                  table and cosines of gradients as a report with images
@@ -12,12 +13,13 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtl.arguments import size_argument
 from rich.console import Console
+from rich.table import Table
 
 from edge_mtl import opencv
 from edge_mtl.bench.conditions import Conditions
@@ -33,6 +35,20 @@ if TYPE_CHECKING:
 Metrics = dict[str, float | None]
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured of several models, by name.
+
+    Attributes:
+        metrics: the measures, with "step", "epoch" and "parameters" where known; not finite ones are None.
+        details: "data", "split", how many "frames", their "size", "through" what they ran, how their "truths" were made, and
+            what metrics say besides.
+    """
+
+    metrics: dict[str, Metrics] = field(default_factory=dict)
+    details: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Parse, measure, print; the exit code."""
     asked = _parser().parse_args(_with_save(sys.argv[1:] if arguments is None else arguments))
@@ -44,16 +60,19 @@ def main(arguments: list[str] | None = None) -> int:
         conditions = Conditions(["python", *sys.argv])
         frames = FrameChoice(asked.split, root=asked.root, count=asked.count, size=asked.size)
         opened: dict[Any, FrameSource] = {}
-        single = measure(asked.single, frames=frames, weights="last", engines=False, opened=opened)
-        metrics = measure(asked.models, frames=frames, weights=asked.weights, engines=asked.engines, opened=opened)
+        single = measure(asked.single, frames=frames, weights="last", opened=opened).metrics
+        measured = measure(
+            asked.models, frames=frames, weights=asked.weights, engines=asked.engines, threads=asked.threads, opened=opened
+        )
+        metrics = measured.metrics
         records = recorded(asked.models, average=asked.average)
         specs = {name: spec for source in opened.values() for name, spec in source.tasks.items()}
-        _report(metrics, single, records, specs, split=asked.split, console=console)
+        _report(measured, single, records, specs, asked=asked, console=console)
         if asked.out is not None:
             every = {**{f"single: {name}": one for name, one in single.items()}, **metrics}
-            _write_report(asked, every, records, specs, console)
+            _write_report(asked, Measured(every, measured.details), records, specs, console)
         if asked.save is not None or asked.json:
-            numbers = {"metrics": metrics, "single": single, "recorded_on_validation": records}
+            numbers = {"metrics": metrics, "details": measured.details, "single": single, "recorded_on_validation": records}
             models = list(map(str, asked.models))
             text = _text({"models": models, "split": asked.split, **conditions.describe(), **numbers})
             if asked.save is not None:
@@ -69,35 +88,53 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(
-    models: Sequence[Path], *, frames: FrameChoice, weights: Chosen, engines: bool, opened: dict[Any, FrameSource]
-) -> dict[str, Metrics]:
-    """Metrics of every model by name, with "step", "epoch" and "parameters" where known; not finite ones are None.
+    models: Sequence[Path],
+    *,
+    frames: FrameChoice,
+    weights: Chosen,
+    opened: dict[Any, FrameSource],
+    engines: bool = False,
+    threads: int | None = None,
+) -> Measured:
+    """Every model on the same frames: one confusion matrix over all their pixels, errors over all valid pixels.
 
     Args:
         frames: what to measure on.
         weights: which of a run's.
         engines: whether to measure a bundle's engines too.
+        threads: of runtimes, by default one per core.
         opened: frames that are open already, by what they are; added to.
     Raises:
         EdgeMtlError: a model, the frames or a runtime cannot be used.
     """
-    from mtl.datasets.sources import held_out_frames
-    from mtl.evaluate import evaluate
+    from mtl.datasets.frame import truth_notes
+    from mtl.datasets.sources import data_set, held_out_frames
+    from mtl.evaluate import evaluate_fully
     from mtl.evaluation_targets import evaluation_targets
     from mtl.study.columns import EPOCH, PARAMETERS, STEP
 
-    measured: dict[str, Metrics] = {}
+    measured = Measured()
     named = _names(models)
     for path in models:
-        for subject in evaluation_targets(path, weights=weights, engines=engines, frames=frames):
+        for subject in evaluation_targets(path, weights=weights, engines=engines, frames=frames, threads=threads):
             request = held_out_frames(subject.data, frames.split)
             if request not in opened:
                 opened[request] = request.open(workers=subject.data.workers, progress=True)
             source, canonical = opened[request], subject.data.canonical
-            found = evaluate(subject.predict, source, subject.specs, size=subject.size, canonical=canonical)
-            own: Metrics = {key: value if value == value else None for key, value in found.items()}
+            found = evaluate_fully(subject.predict, source, subject.specs, size=subject.size, canonical=canonical)
+            own: Metrics = {key: value if value == value else None for key, value in found.measures.items()}
             about = {STEP: subject.step, EPOCH: subject.epoch, PARAMETERS: subject.parameters}
-            measured[_name(subject, named[path], alone=len(models) == 1)] = {**own, **about}
+            name = _name(subject, named[path], alone=len(models) == 1)
+            measured.metrics[name] = {**own, **about}
+            measured.details[name] = {
+                "data": data_set(subject.data).title(subject.data),
+                "split": frames.split,
+                "frames": found.frames,
+                "size": list(subject.size),
+                "through": subject.through,
+                "truths": {task: asdict(note) for task, note in truth_notes(source).items() if task in subject.specs},
+                **found.details,
+            }
     return measured
 
 
@@ -121,19 +158,22 @@ def recorded(models: Sequence[Path], *, average: int) -> dict[str, Metrics]:
 
 
 def _report(
-    metrics: Mapping[str, Metrics],
+    measured: Measured,
     single: Mapping[str, Metrics],
     records: Mapping[str, Metrics],
     specs: Specs,
     *,
-    split: str,
+    asked: argparse.Namespace,
     console: Console,
 ) -> None:
     from mtl.study.columns import DELTA_M, study_table
     from mtl.study.delta import delta_m
+    from mtl.study.full_tables import class_cells, depth_cells, truth_remarks
     from mtl.tasks.columns import one_metric
 
     from edge_mtl.tasks import remarks
+
+    metrics, details = measured.metrics, measured.details
 
     baseline: dict[str, float] = {}
     for one in single.values():
@@ -141,22 +181,50 @@ def _report(
     for one in metrics.values() if baseline else ():
         one[DELTA_M] = delta_m({key: value for key, value in one.items() if value is not None}, baseline, by=one_metric(specs))
     rows = {**{f"single: {name}": one for name, one in single.items()}, **metrics}
-    console.print(study_table(rows, title=f"{split} frames"))
-    for remark in remarks(specs):
+    console.print(study_table(rows, title=_title(measured, asked.split), pseudo=_pseudo(measured, specs)))
+    for remark in (*remarks(specs), *truth_remarks(details)):
         console.print(remark, markup=False, highlight=False)
+    for task, (headings, lines) in (class_cells(details) if asked.classes else {}).items():
+        console.print(_table(headings, lines, title=task))
+    for task, (headings, lines) in (depth_cells(metrics, details) if asked.depth else {}).items():
+        console.print(_table(headings, lines, title=task))
     if records:
         console.print(study_table(records, title="validation frames, as the runs recorded them"))
 
 
+def _title(measured: Measured, split: str) -> str:
+    """Which frames, and how many where all models saw the same."""
+    found = {(str(one["data"]), int(one["frames"])) for one in measured.details.values()}
+    return ", ".join(f"{count} {split} frames of {data}" for data, count in sorted(found)) or f"{split} frames"
+
+
+def _pseudo(measured: Measured, specs: Specs) -> set[str]:
+    """Keys of the measures whose truth was computed."""
+    from edge_mtl.tasks import kind_of, scoped
+
+    tasks = {task for row in measured.details.values() for task, note in row["truths"].items() if note["pseudo"]}
+    return {scoped(specs, specs[task], measure.name) for task in tasks for measure in kind_of(specs[task]).measures}
+
+
+def _table(headings: Sequence[str], lines: Sequence[Sequence[str]], *, title: str) -> Table:
+    table = Table(headings[0], title=title or None)
+    for heading in headings[1:]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
 def _write_report(
     asked: argparse.Namespace,
-    metrics: Mapping[str, Metrics],
+    measured: Measured,
     records: Mapping[str, Metrics],
     specs: Specs,
     console: Console,
 ) -> None:
     from mtl.study.cosines import cosines_of
     from mtl.study.evaluation import evaluation_document
+    from mtl.study.full_tables import class_cells, depth_cells, truth_remarks
     from mtl.study.records import read_records
     from mtl.study.report import write_files
 
@@ -166,9 +234,28 @@ def _write_report(
     runs = {named[path]: read_records(path) for path in asked.models if path.is_dir()}
     cosines = {name: cosines_of([one]) for name, one in runs.items() if one.validations or one.cosines}
     command = ["python", *sys.argv]
-    document = evaluation_document(metrics, records, cosines, split=asked.split, command=command, remarks=remarks(specs))
+    metrics, details = measured.metrics, measured.details
+    document = evaluation_document(
+        metrics,
+        records,
+        cosines,
+        frames=_title(measured, asked.split),
+        command=command,
+        remarks=(*remarks(specs), *truth_remarks(details)),
+        pseudo=_pseudo(measured, specs),
+        tables={
+            **{f"IoU of every class{task and f' of {task}'}": one for task, one in class_cells(details).items()},
+            **{f"all measures of {task or 'depth'}": one for task, one in depth_cells(metrics, details).items()},
+        },
+    )
     found = {name: [asdict(pair) for pair in pairs] for name, pairs in cosines.items()}
-    numbers = {"split": asked.split, "metrics": metrics, "recorded_on_validation": records, "cosines": found}
+    numbers = {
+        "split": asked.split,
+        "metrics": metrics,
+        "details": details,
+        "recorded_on_validation": records,
+        "cosines": found,
+    }
     for path in write_files(asked.out, document, numbers=numbers):
         console.print(f"report: {path}", highlight=False)
 
@@ -224,9 +311,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--average", type=int, default=5, metavar="K", help="evaluations to average (default: %(default)s)")
     parser.add_argument("--split", choices=("val", "test"), default="test", help="which frames (default: %(default)s)")
     parser.add_argument("--count", type=int, help="how many rooms (default: those the model was made with, 200 for bundles)")
-    parser.add_argument("--root", help="folder of the frames (default: the model's own, data/rooms for bundles)")
+    parser.add_argument("--root", help="folder of the frames: rooms, NYUv2 or a folder of your own (default: the model's)")
     parser.add_argument("--size", type=size_argument, metavar="HxW", help="size rooms are rendered at (default: the network's)")
-    parser.add_argument("--engines", action="store_true", help="measure the bundle's engines on this machine too")
+    engines = "measure the bundle in FP32 and the engines built here, through Engine, too"
+    parser.add_argument("--engines", action="store_true", help=engines)
+    parser.add_argument("--threads", type=int, metavar="N", help="of the runtimes of bundles (default: one per core)")
+    parser.add_argument("--classes", action="store_true", help="show the IoU of every class")
+    parser.add_argument("--depth", action="store_true", help="show all measures of depth, also after median scaling")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write a report there: table, gradients' cosines, numbers")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the numbers there as JSON")
     parser.add_argument("--json", action="store_true", help="JSON on standard output, and nothing else there")

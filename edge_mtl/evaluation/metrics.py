@@ -17,11 +17,17 @@ __all__ = ["TaskMetrics", "agreement", "mean_agreement"]
 
 
 class TaskMetrics:
-    """One metric per task; results and truths are passed by the task's name, and missing ones are skipped."""
+    """One metric per task; results and truths are passed by the task's name, and missing ones are skipped.
 
-    def __init__(self, specs: Specs) -> None:
+    Args:
+        full: with all that the field reports in `details`, see `edge_mtl.tasks.Kind.full_metric`.
+    """
+
+    def __init__(self, specs: Specs, *, full: bool = False) -> None:
         self.specs = specs
-        self.by_task: dict[str, Metric] = {name: kind_of(spec).metric(spec) for name, spec in specs.items()}
+        self.by_task: dict[str, Metric] = {
+            name: kind_of(spec).full_metric(spec) if full else kind_of(spec).metric(spec) for name, spec in specs.items()
+        }
 
     def update(self, results: Mapping[str, Result], truths: Mapping[str, Any]) -> None:
         """Add one frame or batch."""

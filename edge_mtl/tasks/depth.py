@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from edge_mtl.tasks.depth_metric import DepthMetric, FullDepthMetric
 from edge_mtl.tasks.kind import BudgetItem, DenseKind, Measure, Result, TaskSpec, Topic, TruthFiles
-from edge_mtl.tasks.label_metric import same_shape
 
 if TYPE_CHECKING:
     from edge_mtl.image.buffer_pool import BufferPool
@@ -128,6 +128,9 @@ class Depth(DenseKind[DepthSpec, DepthMap]):
     def metric(self, spec: DepthSpec) -> DepthMetric:
         return DepthMetric()
 
+    def full_metric(self, spec: DepthSpec) -> FullDepthMetric:
+        return FullDepthMetric()
+
     def resample(self, spec: DepthSpec, statistics: Sequence[Any], weights: Array) -> dict[str, Array]:
         with np.errstate(invalid="ignore", divide="ignore"):
             sums = weights @ np.array(statistics, np.float64).reshape(-1, 2)
@@ -205,60 +208,3 @@ class Depth(DenseKind[DepthSpec, DepthMap]):
 
     def topics(self, spec: DepthSpec) -> tuple[Topic, ...]:
         return (Topic(spec.name, "32FC1", lambda result: result.depth_m),)
-
-
-class DepthMetric:
-    """Errors of metric depth as global means over valid pixels (not means of per-image means).
-
-    Definitions: LibMTL's NYUv2 example, after Eigen & Fergus 2015. A pixel without a finite prediction is counted in
-    `missing` (there everything becomes NaN).
-    """
-
-    def __init__(self) -> None:
-        self._sums = np.zeros(4, np.float64)
-        self._count = 0
-        self.missing = 0
-        """Valid target pixels for which nothing finite was predicted; excluded from the errors."""
-
-    def update(self, result: DepthMap, truth: Array) -> None:
-        """Add a result and its truth, (..., H, W) metres; what is not above 0 is unknown."""
-        self.add(result.depth_m, truth)
-
-    def add(self, predicted: Array, target: Array, valid: Array | None = None) -> None:
-        """Add depth maps of equal shape in metres.
-
-        Args:
-            predicted: depth; NaN or Inf where unknown. A depth of 0 or below is an answer, and a wrong one.
-            target: true depth; 0, negative, NaN or Inf where invalid.
-            valid: bool, which pixels count besides (default: all).
-        """
-        same_shape(predicted, target)
-        guess, truth = np.asarray(predicted, np.float64), np.asarray(target, np.float64)
-        known = np.isfinite(truth) & (truth > 0)
-        if valid is not None:
-            known &= np.asarray(valid, bool)
-        answered = known & np.isfinite(guess)
-        self.missing += int(known.sum()) - int(answered.sum())
-        guess, truth = guess[answered], truth[answered]
-        error = np.abs(guess - truth)
-        near = (guess < 1.25 * truth) & (truth < 1.25 * guess)
-        self._sums += (error.sum(), (error / truth).sum(), (error * error).sum(), near.sum())
-        self._count += guess.size
-
-    def compute(self) -> dict[str, float]:
-        """depth_abs_m, depth_rel (share of the true depth), depth_rmse_m, depth_delta1 (share within a factor 1.25)."""
-        mean = self._sums / self._count if self._count else np.full(4, np.nan)
-        absolute, relative, square, near = (float(value) for value in mean)
-        return {
-            "depth_abs_m": absolute,
-            "depth_rel": relative,
-            "depth_rmse_m": float(np.sqrt(square)),
-            "depth_delta1": near,
-        }
-
-    def statistics(self) -> tuple[float, int]:
-        """Sum of |error| / truth, and pixels."""
-        return float(self._sums[1]), self._count
-
-    def details(self) -> dict[str, Any]:
-        return {}

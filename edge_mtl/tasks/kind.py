@@ -217,6 +217,10 @@ class Kind(ABC, Generic[S, R]):
     def metric(self, spec: S) -> Metric:
         """An empty metric; its measures are those of `measures`."""
 
+    def full_metric(self, spec: S) -> Metric:
+        """As `metric`, with all that the field reports besides in its `details`; for reports, not for devices."""
+        return self.metric(spec)
+
     @abstractmethod
     def resample(self, spec: S, statistics: Sequence[Any], weights: Array) -> dict[str, Array]:
         """Measures of several draws of frames, for error bars by the bootstrap.

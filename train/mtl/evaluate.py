@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,10 +27,44 @@ from mtl.tasks import head_of
 if TYPE_CHECKING:
     from mtl.qat.network import QatNetwork
 
-__all__ = ["Judged", "Predictor", "evaluate", "evaluate_by_source", "judge", "mean_of_sources", "model_predictor"]
+__all__ = [
+    "Evaluation",
+    "Judged",
+    "Predictor",
+    "ResultPredictor",
+    "evaluate",
+    "evaluate_by_source",
+    "evaluate_fully",
+    "judge",
+    "mean_of_sources",
+    "model_predictor",
+]
 
 Predictor = Callable[[np.ndarray], Mapping[str, Any]]
 """(B, H, W, 3) uint8 images -> answers by task, for the canonical camera; what a network says before its results."""
+
+
+@runtime_checkable
+class ResultPredictor(Protocol):
+    """What gives results of the frame's own camera itself, as `edge_mtl.Engine` does."""
+
+    def results(self, image: np.ndarray, intrinsics: Intrinsics) -> Mapping[str, Result]:
+        """(H, W, 3) uint8 at network size, with its camera -> results by task, of the same size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was measured over frames.
+
+    Attributes:
+        measures: as of `evaluate`.
+        details: what metrics say besides (`Metric.details`); of a mixture, that by source.
+        frames: how many.
+    """
+
+    measures: dict[str, float]
+    details: dict[str, Any]
+    frames: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +95,7 @@ def model_predictor(model: MultiTaskModel | QatNetwork, *, bf16: bool = False) -
 
 
 def judge(
-    predict: Predictor,
+    predict: Predictor | ResultPredictor,
     frames: Sequence[Frame] | FrameSource,
     specs: Specs,
     *,
@@ -82,6 +116,12 @@ def judge(
             frame = frames[index]
             view = whole_view(frame.size, aspect=width / height)
             views.append(apply_view(frame, view, specs, size=size, canonical=False))
+        if isinstance(predict, ResultPredictor):
+            for seen in views:
+                results = predict.results(seen.image, seen.intrinsics)
+                own = {name: result for name, result in results.items() if name in specs}
+                yield Judged(seen.image, seen.truths, own, seen.intrinsics)
+            continue
         answers = predict(np.stack([view.image for view in views]))
         for number, seen in enumerate(views):
             seen_by = canonical_intrinsics(height, width) if canonical else seen.intrinsics
@@ -96,7 +136,7 @@ def judge(
 
 
 def evaluate(
-    predict: Predictor,
+    predict: Predictor | ResultPredictor,
     frames: FrameSource,
     specs: Specs,
     *,
@@ -115,15 +155,53 @@ def evaluate(
     """
     if isinstance(frames, MixtureFrames):
         return mean_of_sources(evaluate_by_source(predict, frames, specs, size=size, batch=batch, canonical=canonical))
+    found = _evaluated(predict, frames, specs, size=size, batch=batch, canonical=canonical, full=False, progress=progress)
+    return found.measures
+
+
+def evaluate_fully(
+    predict: Predictor | ResultPredictor,
+    frames: FrameSource,
+    specs: Specs,
+    *,
+    size: tuple[int, int],
+    batch: int = 4,
+    canonical: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """As `evaluate`, with all that the field reports in `details`. Raises BuildError."""
+    if not isinstance(frames, MixtureFrames):
+        return _evaluated(predict, frames, specs, size=size, batch=batch, canonical=canonical, full=True, progress=progress)
+    found = {
+        name: _evaluated(predict, one, own, size=size, batch=batch, canonical=canonical, full=True, progress=progress)
+        for name, one in frames.sources.items()
+        if (own := {task: spec for task, spec in specs.items() if task in one.own})
+    }
+    measures = mean_of_sources({name: one.measures for name, one in found.items()})
+    return Evaluation(measures, {name: one.details for name, one in found.items()}, sum(one.frames for one in found.values()))
+
+
+def _evaluated(
+    predict: Predictor | ResultPredictor,
+    frames: FrameSource,
+    specs: Specs,
+    *,
+    size: tuple[int, int],
+    batch: int,
+    canonical: bool,
+    full: bool,
+    progress: Callable[[int], None] | None,
+) -> Evaluation:
     known = {name: spec for name, spec in specs.items() if name in frames.tasks}
     _check_same_tasks(known, specs, frames.tasks)
-    metrics = TaskMetrics({**frames.tasks, **known})
+    metrics = TaskMetrics({**frames.tasks, **known}, full=full)
     for number, judged in enumerate(judge(predict, frames, known, size=size, batch=batch, canonical=canonical)):
         metrics.update(judged.predicted, judged.truths)
         if progress is not None:
             progress(number + 1)
     own = {scoped(metrics.specs, spec, measure.name) for spec in known.values() for measure in kind_of(spec).measures}
-    return {key: value for key, value in metrics.compute().items() if key in own}
+    measures = {key: value for key, value in metrics.compute().items() if key in own}
+    return Evaluation(measures, metrics.details(), len(frames))
 
 
 def _check_same_tasks(known: Specs, specs: Specs, frames: Specs) -> None:

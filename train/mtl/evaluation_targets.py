@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edge_mtl.bundle import MANIFEST, OPTIMIZED_ONNX, Bundle
-from edge_mtl.engine_store.engines import EngineStore
+from edge_mtl.engine_store.engines import EngineRecord, EngineStore
 from edge_mtl.errors import BuildError, BundleError, EngineMismatch
 from edge_mtl.tasks import Specs
 from mtl.bundling import load_trained
 from mtl.datasets.folder.description import DESCRIPTION
 from mtl.datasets.folder.source import Folder
+from mtl.datasets.nyuv2.layout import DESCRIPTION as NYU_DESCRIPTION
+from mtl.datasets.nyuv2.layout import frame_path
+from mtl.datasets.nyuv2.source import Nyuv2
 from mtl.datasets.sources import Split
-from mtl.evaluate import Predictor, model_predictor
+from mtl.engine_predictor import EngineFrames
+from mtl.evaluate import Predictor, ResultPredictor, model_predictor
 from mtl.onnx_predictor import OnnxGraph
 from mtl.schedule import passes_at
 from mtl.settings import DataSettings
@@ -31,7 +35,10 @@ Chosen = Literal["last", "best", "both"]
 
 @dataclass(frozen=True, slots=True)
 class FrameChoice:
-    """Changes to the frames that a model was made for; None keeps its own. A root with dataset.toml is a "folder"."""
+    """Changes to the frames that a model was made for; None keeps its own.
+
+    A root with dataset.toml is a "folder", one with dataset.json or arrays in LibMTL's layout "nyuv2".
+    """
 
     split: Split
     root: str | None = None
@@ -49,6 +56,8 @@ class FrameChoice:
         changes: dict[str, Any] = {"root": self.root} if self.root is not None else {}
         if self.root is not None and (Path(self.root) / DESCRIPTION).is_file():
             changes |= {"kind": Folder.name, "validation_from_train": 0}
+        elif self.root is not None and data.kind != Nyuv2.name and _is_nyuv2(Path(self.root)):
+            changes |= {"kind": Nyuv2.name, "validation_from_train": 0}
         if (size := self.size or network) is not None:
             changes |= {"height": size[0], "width": size[1]}
         if self.count is not None:
@@ -62,26 +71,35 @@ class EvaluationTarget:
     """One model to measure.
 
     Attributes:
-        name: within its folder or file: "last", "fp32", "int8 openvino"; "" where there is only one.
+        name: within its folder or file: "last", "fp32", "int8 openvino"; "" where there is only one. Of a bundle, "fp32" is its
+            graph behind the training code's own steps; what names a runtime runs as a robot runs it.
         size: (H, W) of the network.
         data: where its frames come from.
         step, epoch, parameters: None where nothing tells.
+        through: what runs its frames: "training code", or see `EngineFrames`.
     """
 
     path: Path
     name: str
-    predict: Predictor
+    predict: Predictor | ResultPredictor
     size: tuple[int, int]
     specs: Specs
     data: DataSettings
     step: int | None = None
     epoch: float | None = None
     parameters: int | None = None
+    through: str = "training code"
 
 
-def evaluation_targets(path: Path, *, weights: Chosen, engines: bool, frames: FrameChoice) -> Iterator[EvaluationTarget]:
+def evaluation_targets(
+    path: Path, *, weights: Chosen, engines: bool, frames: FrameChoice, threads: int | None = None
+) -> Iterator[EvaluationTarget]:
     """The models at `path`: a checkpoint, the folder of a run (its last and best weights), or the folder of a bundle.
 
+    An engine is open until the next model is asked for.
+
+    Args:
+        threads: of the runtimes of a bundle; None for one per core.
     Raises:
         EdgeMtlError: no model is there, or it cannot be used here.
     """
@@ -92,7 +110,7 @@ def evaluation_targets(path: Path, *, weights: Chosen, engines: bool, frames: Fr
         for name in names:
             yield _checkpoint(path / f"{name}.safetensors", name, frames, shown=path)
     elif path.is_dir():
-        yield from _bundle(path, engines, frames)
+        yield from _bundle(path, engines, frames, threads)
     elif engines:
         raise _no_bundle(path)
     else:
@@ -120,20 +138,30 @@ def _checkpoint(path: Path, name: str, frames: FrameChoice, *, shown: Path) -> E
     )
 
 
-def _bundle(path: Path, engines: bool, frames: FrameChoice) -> Iterator[EvaluationTarget]:
+def _bundle(path: Path, engines: bool, frames: FrameChoice, threads: int | None) -> Iterator[EvaluationTarget]:
     bundle = Bundle.open(path)
     size = (bundle.manifest.input.height, bundle.manifest.input.width)
     told, specs = bundle.manifest.provenance, bundle.manifest.tasks
     step, parameters = (value if isinstance(value := told.get(key), int) else None for key in ("steps", "parameters"))
     data = frames.applied(DataSettings(), size)
-    graphs: dict[str, Predictor] = {"fp32": OnnxGraph(bundle.read(OPTIMIZED_ONNX), specs)}
+
+    def target(name: str, predict: Predictor | ResultPredictor, through: str) -> EvaluationTarget:
+        return EvaluationTarget(path, name, predict, size, specs, data, step, None, parameters, through)
+
+    built: dict[str, EngineRecord | None] = {}
     if engines:
         store = EngineStore(bundle)
-        for record in store.list():
-            if store.mismatch(record) is None:
-                name = f"{record.precision} {record.backend}"
-                graphs[name] = OnnxGraph(store.load(record), specs, backend=record.backend, precision=record.precision)
-        if len(graphs) == 1:
+        fitting = [one for one in store.list() if store.mismatch(one) is None]
+        if not fitting:
             raise EngineMismatch(f"No engine of {path} was built here. Run: edge-mtl build-engine {path} --int8")
-    for name, predict in graphs.items():
-        yield EvaluationTarget(path, name, predict, size, specs, data, step=step, parameters=parameters)
+        built["fp32 onnxruntime"] = None
+        for one in fitting:
+            built.setdefault(f"{one.precision} {one.backend}", one)
+    yield target("fp32", OnnxGraph(bundle.read(OPTIMIZED_ONNX), specs, threads=threads), "training code")
+    for name, record in built.items():
+        with EngineFrames(bundle, record, threads=threads) as engine:
+            yield target(name, engine, engine.through)
+
+
+def _is_nyuv2(root: Path) -> bool:
+    return (root / NYU_DESCRIPTION).is_file() or frame_path(root, "val", "image", 0).is_file()

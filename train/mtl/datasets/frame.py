@@ -14,7 +14,7 @@ from mtl.geometry import Intrinsics
 if TYPE_CHECKING:
     from torch import Tensor  # reading and converting data sets needs no torch
 
-__all__ = ["Batch", "Frame", "FrameSource"]
+__all__ = ["Batch", "Frame", "FrameSource", "TruthNote", "truth_notes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,25 @@ class Frame:
     def size(self) -> tuple[int, int]:
         """(H, W) of the image."""
         return self.image.shape[0], self.image.shape[1]
+
+
+@dataclass(frozen=True, slots=True)
+class TruthNote:
+    """How the truth of a task was made, where a reader of figures should know it.
+
+    Attributes:
+        made: in words: "8 bits, steps of 39 mm".
+        pseudo: computed from another truth or by a network, not measured: figures are marked.
+    """
+
+    made: str
+    pseudo: bool = False
+
+
+def truth_notes(frames: FrameSource) -> Mapping[str, TruthNote]:
+    """By task; a source that has any says so by an attribute `truth_notes`."""
+    notes: Mapping[str, TruthNote] = getattr(frames, "truth_notes", {})
+    return notes
 
 
 class FrameSource(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from rich.table import Table
@@ -29,9 +29,9 @@ def written_parameters(count: float | None) -> str:
     return f"{count / 1e6:.2f}M" if count else "-"
 
 
-def study_table(rows: Mapping[str, Mapping[str, float | None]], *, title: str = "") -> Table:
-    """The study's table for a terminal; `rows` as in `study_cells`."""
-    headings, lines = study_cells(rows)
+def study_table(rows: Mapping[str, Mapping[str, float | None]], *, title: str = "", pseudo: Collection[str] = ()) -> Table:
+    """The study's table for a terminal; arguments as of `study_cells`."""
+    headings, lines = study_cells(rows, pseudo=pseudo)
     table = Table(headings[0], title=title or None)
     for heading in headings[1:]:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -40,11 +40,14 @@ def study_table(rows: Mapping[str, Mapping[str, float | None]], *, title: str = 
     return table
 
 
-def study_cells(rows: Mapping[str, Mapping[str, float | None]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def study_cells(
+    rows: Mapping[str, Mapping[str, float | None]], *, pseudo: Collection[str] = ()
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The study's table as text, headings and rows; columns that no row has anything for are left out.
 
     Args:
         rows: by name, the metrics and, where known, "step" with "epoch", "parameters" and "delta_m".
+        pseudo: keys of measures whose truth was computed, not measured: their headings end in "(pseudo)".
     """
 
     def present(key: str) -> bool:
@@ -54,7 +57,7 @@ def study_cells(rows: Mapping[str, Mapping[str, float | None]]) -> tuple[tuple[s
     if present(STEP):
         columns.append(("step (epoch)", _step))
     measured = columns_for(key for row in rows.values() for key in row)
-    columns += [(one.heading, partial(_metric, one)) for one in measured if present(one.key)]
+    columns += [(_heading(one, pseudo), partial(_metric, one)) for one in measured if present(one.key)]
     if present(PARAMETERS):
         columns.append(("params", lambda row: written_parameters(row.get(PARAMETERS))))
     if present(DELTA_M):
@@ -66,6 +69,10 @@ def study_cells(rows: Mapping[str, Mapping[str, float | None]]) -> tuple[tuple[s
 def written_step(step: float, epoch: float | None) -> str:
     """ "1200 (8.0)": steps, and passes over the training frames where they are known."""
     return f"{step:.0f}" if epoch is None else f"{step:.0f} ({epoch:.1f})"
+
+
+def _heading(column: MetricColumn, pseudo: Collection[str]) -> str:
+    return f"{column.heading} (pseudo)" if column.key in pseudo else column.heading
 
 
 def _step(row: Mapping[str, float | None]) -> str:

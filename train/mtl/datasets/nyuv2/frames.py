@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edge_mtl.tasks import NYU_TASKS, Specs
-from mtl.datasets.frame import Frame
+from mtl.datasets.frame import Frame, TruthNote
 from mtl.datasets.nyuv2.arrays import depth_array, image_array, label_array, load_array, normal_array
 from mtl.datasets.nyuv2.axes import AxesFound, NormalAxes, detect_axes
 from mtl.datasets.nyuv2.layout import (
@@ -86,6 +86,7 @@ class NyuFrames:
         self._size = description.size
         self._axes = NormalAxes.parse(description.axes)
         self.intrinsics: Intrinsics = description.intrinsics
+        self.truth_notes = _truth_notes(description)
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -105,6 +106,16 @@ class NyuFrames:
 
     def _path(self, modality: str, number: int) -> Path:
         return frame_path(self._root, self._part, modality, number)
+
+
+def _truth_notes(description: Description) -> dict[str, TruthNote]:
+    """What `dataset.json` says of how depth and normals were made, as far as it does."""
+    notes, source = {}, description.source
+    if "depth" in source:
+        notes["depth"] = TruthNote(str(source["depth"]))
+    if "computed" in description.evidence:
+        notes["normals"] = TruthNote(str(source.get("normals", description.evidence["computed"])), pseudo=True)
+    return notes
 
 
 def set_aside(count: int, wanted: int) -> np.ndarray:
