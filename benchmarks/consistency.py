@@ -1,6 +1,10 @@
-"""What does `Prediction.consistency` say about the true error? Rank correlations on held-out rooms, FP32 and INT8.
+"""What does `Prediction.consistency` say about the true error? Rank correlations on held-out frames, FP32 and INT8.
 
     python benchmarks/consistency.py edge_mtl/bundles/rooms-b0 --rooms data/rooms --out benchmarks/results/NAME.json
+    python benchmarks/consistency.py edge_mtl/bundles/rooms-b0 --nyuv2 data/nyuv2 --count 654 --out benchmarks/results/NAME.json
+
+NYUv2's normals are planes fitted to its depth where the copy has none of its own: the result says so, and then the consistency
+with them is measured against pseudo-truth.
 
 Spearman's rho with the angle to the true normals and with the relative depth error: over all sampled pixels, within rooms
 (mean and standard error), and between rooms (of their means). Beside it the softmax confidence, which needs segmentation,
@@ -16,11 +20,13 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from conditions import Conditions
+from nyuv2_frames import open_nyuv2
 from rendered_rooms import open_rooms
 
 from edge_mtl.backends import open_backend
@@ -47,8 +53,10 @@ def main() -> int:
     """Parse, measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--rooms", type=Path, required=True, help="folder of rendered rooms")
-    parser.add_argument("--count", type=int, default=100, help="rooms of the test split (default: %(default)s)")
+    frames_of = parser.add_mutually_exclusive_group(required=True)
+    frames_of.add_argument("--rooms", type=Path, help="folder of rendered rooms")
+    frames_of.add_argument("--nyuv2", type=Path, help="NYUv2 as train/prepare_nyuv2.py writes it, at the network's size")
+    parser.add_argument("--count", type=int, default=100, help="frames of the test split (default: %(default)s)")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     conditions = Conditions(threads=1)
@@ -56,12 +64,15 @@ def main() -> int:
     deploy, recipe = bundle.read(OPTIMIZED_ONNX), load_recipe()
     frames = load_calibration(bundle, count=recipe.calibration.frames, unreadable_share=0.0).material
     int8 = insert_qdq(deploy, calibrate(deploy, frames, recipe=recipe, threads=1), recipe=recipe, target="onnxruntime")
-    rooms = open_rooms(asked.rooms, "test", asked.count, (bundle.manifest.input.height, bundle.manifest.input.width))
+    size = (bundle.manifest.input.height, bundle.manifest.input.width)
+    rooms = open_rooms(asked.rooms, "test", asked.count, size) if asked.rooms else open_nyuv2(asked.nyuv2, asked.count)
+    if rooms[0].size != size:
+        raise SystemExit(f"frames of {size[0]}x{size[1]} are needed, found {rooms[0].size[0]}x{rooms[0].size[1]}")
     results = {}
     for name, model in (("fp32", deploy), ("int8", int8)):
         with closing(open_backend("onnxruntime", model, threads=1, precision=name)) as backend:
             path = InferencePipeline(backend, bundle.manifest)
-            sampled = [sample(path, room, seed) for seed, room in enumerate(rooms)]
+            sampled = [sample(path, rooms[seed], seed) for seed in range(len(rooms))]
         results[name] = summary(sampled)
         print(json.dumps({name: results[name]}, indent=1), flush=True)
     if asked.out is not None:
@@ -69,7 +80,9 @@ def main() -> int:
             "question": "rank correlation of consistency with the true errors of normals and depth",
             **conditions.describe(),
             "bundle": {"name": bundle.name, "digest": bundle.digest},
-            "rooms": asked.count,
+            "data": "rooms" if asked.rooms else "NYU Depth v2",
+            "truths": {task: asdict(note) for task, note in getattr(rooms, "truth_notes", {}).items()},
+            "rooms": len(rooms),
             "pixels_per_room": _PIXELS,
             "results": results,
         }

@@ -12,13 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtl.arguments import size_argument
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from edge_mtl import opencv
@@ -121,7 +123,16 @@ def measure(
             if request not in opened:
                 opened[request] = request.open(workers=subject.data.workers, progress=True)
             source, canonical = opened[request], subject.data.canonical
-            found = evaluate_fully(subject.predict, source, subject.specs, size=subject.size, canonical=canonical)
+            with _progress(subject, len(source)) as advance:
+                found = evaluate_fully(
+                    subject.predict,
+                    source,
+                    subject.specs,
+                    size=subject.size,
+                    canonical=canonical,
+                    answers_for=subject.answers_for,
+                    progress=advance,
+                )
             own: Metrics = {key: value if value == value else None for key, value in found.measures.items()}
             about = {STEP: subject.step, EPOCH: subject.epoch, PARAMETERS: subject.parameters}
             name = _name(subject, named[path], alone=len(models) == 1)
@@ -136,6 +147,15 @@ def measure(
                 **found.details,
             }
     return measured
+
+
+@contextmanager
+def _progress(subject: EvaluationTarget, frames: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, for as long as the context lasts; what it gives takes the number of frames that are done."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"{subject.path.name} {subject.name}".strip(), total=frames)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def recorded(models: Sequence[Path], *, average: int) -> dict[str, Metrics]:

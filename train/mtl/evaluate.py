@@ -102,11 +102,13 @@ def judge(
     size: tuple[int, int],
     batch: int = 4,
     canonical: bool = True,
+    answers_for: Intrinsics | None = None,
 ) -> Iterator[Judged]:
     """Predict every frame at a network size, whole and upright.
 
     Args:
         specs: the tasks that `predict` answers, and whose truths are wanted.
+        answers_for: the camera that `predict` answers for, where a bundle says so; goes before `canonical`.
         canonical: whether `predict` answers for the canonical camera; false for the frames' own, as the study did.
     """
     height, width = size
@@ -124,7 +126,7 @@ def judge(
             continue
         answers = predict(np.stack([view.image for view in views]))
         for number, seen in enumerate(views):
-            seen_by = canonical_intrinsics(height, width) if canonical else seen.intrinsics
+            seen_by = answers_for or (canonical_intrinsics(height, width) if canonical else seen.intrinsics)
             predicted = {
                 name: head_of(spec).result(
                     spec, answers[name][number : number + 1], size, seen_by=seen_by, camera=seen.intrinsics
@@ -136,7 +138,7 @@ def judge(
 
 
 def evaluate(
-    predict: Predictor | ResultPredictor,
+    predict: Predictor,
     frames: FrameSource,
     specs: Specs,
     *,
@@ -167,13 +169,15 @@ def evaluate_fully(
     size: tuple[int, int],
     batch: int = 4,
     canonical: bool = True,
+    answers_for: Intrinsics | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """As `evaluate`, with all that the field reports in `details`. Raises BuildError."""
+    """As `evaluate`, with all that the field reports in `details`; `answers_for` as of `judge`. Raises BuildError."""
+    seeing: dict[str, Any] = {"size": size, "batch": batch, "canonical": canonical, "answers_for": answers_for}
     if not isinstance(frames, MixtureFrames):
-        return _evaluated(predict, frames, specs, size=size, batch=batch, canonical=canonical, full=True, progress=progress)
+        return _evaluated(predict, frames, specs, **seeing, full=True, progress=progress)
     found = {
-        name: _evaluated(predict, one, own, size=size, batch=batch, canonical=canonical, full=True, progress=progress)
+        name: _evaluated(predict, one, own, **seeing, full=True, progress=progress)
         for name, one in frames.sources.items()
         if (own := {task: spec for task, spec in specs.items() if task in one.own})
     }
@@ -190,12 +194,14 @@ def _evaluated(
     batch: int,
     canonical: bool,
     full: bool,
+    answers_for: Intrinsics | None = None,
     progress: Callable[[int], None] | None,
 ) -> Evaluation:
     known = {name: spec for name, spec in specs.items() if name in frames.tasks}
     _check_same_tasks(known, specs, frames.tasks)
     metrics = TaskMetrics({**frames.tasks, **known}, full=full)
-    for number, judged in enumerate(judge(predict, frames, known, size=size, batch=batch, canonical=canonical)):
+    every = judge(predict, frames, known, size=size, batch=batch, canonical=canonical, answers_for=answers_for)
+    for number, judged in enumerate(every):
         metrics.update(judged.predicted, judged.truths)
         if progress is not None:
             progress(number + 1)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from edge_mtl.bundle import MANIFEST, OPTIMIZED_ONNX, Bundle
 from edge_mtl.engine_store.engines import EngineRecord, EngineStore
 from edge_mtl.errors import BuildError, BundleError, EngineMismatch
+from edge_mtl.io_spec import canonical_camera
 from edge_mtl.tasks import Specs
 from mtl.bundling import load_trained
 from mtl.datasets.folder.description import DESCRIPTION
@@ -24,6 +25,7 @@ from mtl.datasets.nyuv2.source import Nyuv2
 from mtl.datasets.sources import Split
 from mtl.engine_predictor import EngineFrames
 from mtl.evaluate import Predictor, ResultPredictor, model_predictor
+from mtl.geometry import Intrinsics
 from mtl.onnx_predictor import OnnxGraph
 from mtl.schedule import passes_at
 from mtl.settings import DataSettings
@@ -77,6 +79,7 @@ class EvaluationTarget:
         data: where its frames come from.
         step, epoch, parameters: None where nothing tells.
         through: what runs its frames: "training code", or see `EngineFrames`.
+        answers_for: the camera that a bundle answers for; None where `data` says it.
     """
 
     path: Path
@@ -89,6 +92,7 @@ class EvaluationTarget:
     epoch: float | None = None
     parameters: int | None = None
     through: str = "training code"
+    answers_for: Intrinsics | None = None
 
 
 def evaluation_targets(
@@ -143,10 +147,10 @@ def _bundle(path: Path, engines: bool, frames: FrameChoice, threads: int | None)
     size = (bundle.manifest.input.height, bundle.manifest.input.width)
     told, specs = bundle.manifest.provenance, bundle.manifest.tasks
     step, parameters = (value if isinstance(value := told.get(key), int) else None for key in ("steps", "parameters"))
-    data = frames.applied(DataSettings(), size)
+    data, camera = frames.applied(DataSettings(), size), canonical_camera(bundle.manifest).as_tuple()
 
     def target(name: str, predict: Predictor | ResultPredictor, through: str) -> EvaluationTarget:
-        return EvaluationTarget(path, name, predict, size, specs, data, step, None, parameters, through)
+        return EvaluationTarget(path, name, predict, size, specs, data, step, None, parameters, through, camera)
 
     built: dict[str, EngineRecord | None] = {}
     if engines:

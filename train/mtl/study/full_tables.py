@@ -54,7 +54,7 @@ def depth_cells(metrics: Rows, details: Rows) -> dict[str, Cells]:
         task = key.rpartition(".")[0]
         lines = []
         for name, row in details.items():
-            own = {measure: (metrics[name] | row).get(f"{task}.{measure}" if task else measure) for measure in _DEPTH}
+            own = {measure: {**metrics[name], **row}.get(f"{task}.{measure}" if task else measure) for measure in _DEPTH}
             lines.append((f"{name}, metric", *_depth_line(own)))
             if key in row:
                 lines.append((f"{name}, median-scaled", *_depth_line(row[key])))
