@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import prepare_nyuv2
 import pytest
 from mtl.pseudo_labels.dataset_file import describe_folder
 
 from edge_mtl.backends import available
 from edge_mtl.bundle import Bundle
 from edge_mtl.image.encoding import encode_png
+from tests import nyu_files
 from tests.bundles import HEIGHT, WIDTH
 from tests.pseudo_folders import STATED, painted_bundle, write_images
 
@@ -117,6 +119,18 @@ def test_consistency_is_correlated_with_the_errors_on_rendered_rooms(tiny_bundle
     for result in content["results"].values():
         assert 0 < result["pixels"] <= 2 * content["pixels_per_room"]
         assert -1 <= result["both"]["depth_error"]["spearman"] <= 1
+
+
+def test_consistency_on_nyuv2_says_what_its_truth_is(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    source = nyu_files.write_images(tmp_path / "copy", train=1, val=2)
+    size = f"{tiny_bundle.manifest.input.height}x{tiny_bundle.manifest.input.width}"
+    assert prepare_nyuv2.main(["images", str(source), "--out", str(tmp_path / "nyuv2"), "--size", size]) == 0
+    out = tmp_path / "consistency.json"
+    run("consistency.py", tiny_bundle.path, "--nyuv2", tmp_path / "nyuv2", "--out", out)
+    content = json.loads(out.read_text())
+    assert (content["data"], content["rooms"]) == ("NYU Depth v2", 2)
+    assert content["truths"]["normals"]["pseudo"] is True
+    assert content["truths"]["depth"]["made"].startswith("8 bits")
 
 
 def test_classes_are_chosen_on_the_host_and_in_graphs_alike(tmp_path: Path) -> None:

@@ -217,4 +217,5 @@ def _description(root: Path) -> Check:
     if described is None:
         return Check("dataset.json", "none yet: it is made when the folder is first used")
     problems = () if described.complete else ("the conversion was not finished: run the same command again",)
-    return Check("dataset.json", f"made of: {described.source.get('kind', 'unknown')}", problems)
+    made = [str(described.source[name]) for name in ("kind", "labels", "depth", "normals") if name in described.source]
+    return Check("dataset.json", f"made of: {'; '.join(made) or 'unknown'}", problems)
