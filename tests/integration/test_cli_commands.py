@@ -151,7 +151,7 @@ def test_predict_with_tasks_has_those_results_and_no_others(built: tuple[Bundle,
     kinds = ("overlay.png", "panel.png", "depth.png", "depth-colour.png", "npz")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(f"room.{kind}" for kind in kinds)
     with np.load(tmp_path / "out" / "room.npz", allow_pickle=False) as arrays:
-        assert set(arrays) == {"depth", "intrinsics", "intrinsics_assumed"}
+        assert set(arrays) == {"depth", "depth_scale", "intrinsics", "intrinsics_assumed"}
 
 
 def test_intrinsics_scale_the_depth(built: tuple[Bundle, Any], room: Path) -> None:
