@@ -18,8 +18,10 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from edge_mtl.errors import BuildError, EdgeMtlError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.tasks import NYU_TASKS
+from mtl.datasets.augment_check import augment_problem
 from mtl.datasets.mixture_check import mixture_problem
 from mtl.datasets.sources import data_set, data_tasks
+from mtl.distill.settings_check import distill_problem
 from mtl.schedule import steps_per_pass
 from mtl.settings import LINEAR_WEIGHTINGS, RunSettings
 
@@ -353,6 +355,9 @@ def _check(settings: RunSettings, source: str) -> None:
     require(problem is None, str(problem))
     low, high = augment.scale
     require(1.0 <= low <= high <= 4.0, f"augment.scale should rise within 1 to 4, found {augment.scale}")
+    problem = augment_problem(settings)
+    require(problem is None, str(problem))
+    require(data.depth_step_m >= 0, f"data.depth_step_m should be 0 or more, found {data.depth_step_m}")
     require(optimizer.lr > 0, f"optimizer.lr should be above 0, found {optimizer.lr}")
     require(0 <= settings.ema.decay < 1, f"ema.decay should be in 0 to 1, found {settings.ema.decay}")
     _check_tasks(settings, source)
@@ -370,4 +375,6 @@ def _check(settings: RunSettings, source: str) -> None:
     require(whole, f"loop.accumulate = {loop.accumulate} should divide the batch of every stage")
     parts = loop.accumulate == 1 or settings.losses.weighting in LINEAR_WEIGHTINGS
     require(parts, f"losses.weighting {settings.losses.weighting!r} weighs whole batches: loop.accumulate should be 1")
+    problem = distill_problem(settings)
+    require(problem is None, str(problem))
     require(0 <= optimizer.warmup <= 1, f"optimizer.warmup is a share of all steps, found {optimizer.warmup}")

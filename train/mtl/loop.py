@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from mtl.checkpoint import CheckpointError
 from mtl.datasets.frame import Batch
+from mtl.distill.distillation import Distillation
 from mtl.ema import Ema
 from mtl.losses import MultiTaskLoss
 from mtl.microbatches import on_device, part_factors, split
@@ -41,6 +43,7 @@ class StepReport:
         gradient_norm: before clipping; NaN where the losses were not finite.
         weights: of each task's loss in the shared layers.
         cosines: between the tasks' gradients on what they share, when this step sampled them.
+        features: the loss of features against their teacher's, of this process; NaN without such a teacher.
     """
 
     total: float
@@ -49,6 +52,7 @@ class StepReport:
     gradient_norm: float
     weights: dict[str, float] = field(default_factory=dict)
     cosines: dict[tuple[str, str], float] = field(default_factory=dict)
+    features: float = math.nan
 
     @property
     def finite(self) -> bool:
@@ -78,6 +82,7 @@ class Training:
         *,
         device: torch.device = _CPU,
         parallel: Parallel = ALONE,
+        distillation: Distillation | None = None,
     ) -> None:
         self._settings, self._device, self._parallel = settings, device, parallel
         self._bf16 = settings.loop.precision == "bf16"
@@ -87,11 +92,14 @@ class Training:
         self.model = train_with(model, settings.optimizer.batch_norm, parallel=parallel, device=device)
         self.loss = loss.to(device)
         self.weighting = weighting
+        self._distillation = distillation.prepared(device) if distillation is not None else None
+        self._taught = frozenset(distillation.tasks) if distillation is not None else frozenset()
+        self._trust = {name: one.weights for name, one in settings.data.sources.items() if one.weights}
         self.ema = Ema(self.model, decay=settings.ema.decay)
         apart = settings.optimizer.batch_norm == "per_source"
         self.statistics = SourceStatistics(self.ema.model) if apart else None
         self._own_statistics = SourceStatistics(self.model) if apart else None
-        self.optimizer = _optimizer(self.model, weighting, settings.optimizer)
+        self.optimizer = _optimizer(self.model, weighting, settings.optimizer, dropped=self._distillation)
         self.step = 0
         self._features, self._from_features = self.model.features, self.model.from_features
         if settings.loop.compile:
@@ -119,11 +127,11 @@ class Training:
             self.statistics.use(batch.source)
         _copy(self._before, self._statistics)
         self.optimizer.zero_grad(set_to_none=True)
-        report = self._gradients(on_device(batch, self._device), rate)
+        report = self._gradients(on_device(self._trusted(batch), self._device), rate)
         if report.finite:
             parallel.average([*(p.grad for p in self._parameters if p.grad is not None), *self._statistics])
             norm = float(nn.utils.clip_grad_norm_(self._parameters, settings.optimizer.clip or math.inf))
-            report = StepReport(report.total, report.losses, rate, norm, report.weights, report.cosines)
+            report = replace(report, gradient_norm=norm)
         if report.finite:
             with self.weighting.leaving_absent(report.losses, self.optimizer):
                 self.optimizer.step()
@@ -137,17 +145,26 @@ class Training:
     def _gradients(self, batch: Batch, rate: float) -> StepReport:
         """Forward and backward through every part of the batch; gradients of this process alone are left in `.grad`.
 
-        Tasks that no frame of the batch has truth of have no loss, in any process.
+        Tasks that no frame of the batch has truth of, in any process, and no teacher answers, have no loss.
         """
         parts = split(batch, self._settings.loop.accumulate)
-        present, factors = self._truth(parts)
-        if not present:
+        labelled, factors = self._truth(parts)
+        present = tuple(task for task in self.loss.tasks if task in labelled or task in self._taught)
+        pulls = self._distillation is not None and self._distillation.pulls
+        if not present and not pulls:
             return StepReport(0.0, {}, rate, 0.0)
         sums = torch.zeros(len(present))
         total, weights, cosines = 0.0, dict.fromkeys(present, 0.0), {}
+        pulled = 0.0 if pulls else math.nan
         sampled = self._settings.loop.cosine_every
         for number, part in enumerate(parts):
-            losses, features = self._forward(part, present, factors[number] if factors is not None else None)
+            losses, features, shared = self._forward(part, labelled, factors[number] if factors is not None else None)
+            if pulls:
+                assert self._distillation is not None
+                pulled += self._distillation.pull(_pixels(part), shared, share=1 / len(parts)) / len(parts)
+            if not present:
+                torch.stack([feature.sum() for feature in features]).sum().mul(0.0).backward()  # the pull alone
+                continue
             values = self._parallel.mean(torch.stack(list(losses.values())).detach().float()).cpu()
             sums += values / len(parts)
             if not bool(torch.isfinite(values).all()):
@@ -157,23 +174,46 @@ class Training:
             report = self.weighting.backward(losses, features, share=1 / len(parts))
             total += report.total / len(parts)
             weights = {task: value + report.weights[task] / len(parts) for task, value in weights.items()}
-        return StepReport(total, _named(present, sums), rate, 0.0, weights, cosines)
+        return StepReport(total, _named(present, sums), rate, 0.0, weights, cosines, pulled)
 
     def _forward(
-        self, part: Batch, present: Sequence[str], factors: Tensor | None
-    ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
-        images = self.model.normalise(part.image.permute(0, 3, 1, 2).float())
+        self, part: Batch, labelled: Sequence[str], factors: Tensor | None
+    ) -> tuple[dict[str, Tensor], tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The losses of the tasks, the features that tasks read, tapped, and the same before that.
+
+        Args:
+            labelled: the tasks that the whole batch has truth of.
+            factors: what their losses are multiplied by.
+        """
+        pixels = _pixels(part)
+        images = self.model.normalise(pixels)
         if not self._settings.loop.channels_last:
             images = images.contiguous()
         size = (int(images.shape[2]), int(images.shape[3]))
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16):
-            features = tapped(self._features(images))
+            shared = tuple(self._features(images))
+            features = tapped(shared)
             predicted = self._from_features(features, size, image=images)
         found: dict[str, Tensor] = self.loss(predicted, part.targets, part.phase)
-        losses = {task: found[task] if task in found else self.loss.nothing(task, predicted[task]) for task in present}
+        losses = {task: found[task] if task in found else self.loss.nothing(task, predicted[task]) for task in labelled}
         if factors is not None:
             losses = {task: value * factor for (task, value), factor in zip(losses.items(), factors, strict=True)}
-        return losses, features
+        if part.source in self._trust:
+            trust = self._trust[part.source]
+            losses = {task: value * trust.get(task, 1.0) for task, value in losses.items()}
+        if self._distillation is not None and self._taught:
+            with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16):
+                taught = self._distillation.distances(pixels, predicted, self._settings.losses)
+            every = {task: [one[task] for one in (losses, taught) if task in one] for task in self.loss.tasks}
+            losses = {task: terms[0] + terms[1] if len(terms) > 1 else terms[0] for task, terms in every.items() if terms}
+        return losses, features, shared
+
+    def _trusted(self, batch: Batch) -> Batch:
+        """The batch without those truths of its source whose weight is 0."""
+        trust = self._trust.get(batch.source, {})
+        if all(trust.get(task, 1.0) > 0 for task in batch.targets):
+            return batch
+        return replace(batch, targets={task: one for task, one in batch.targets.items() if trust.get(task, 1.0) > 0})
 
     def _truth(self, parts: Sequence[Batch]) -> tuple[tuple[str, ...], list[Tensor] | None]:
         """The tasks that the batch has targets of in any process, and what the losses of each part count for.
@@ -196,9 +236,9 @@ class Training:
             _copy(self._before, self._statistics)
             torch.manual_seed(_step_seed(self._settings.seed, self.step, self._parallel.rank))
             with torch.no_grad():
-                whole = on_device(batch, self._device)
-                present, factors = self._truth([whole])
-                again, _ = self._forward(whole, present, factors[0] if factors is not None else None)
+                whole = on_device(self._trusted(batch), self._device)
+                labelled, factors = self._truth([whole])
+                again, _, _ = self._forward(whole, labelled, factors[0] if factors is not None else None)
             _copy(self._statistics, self._before)
             losses = {task: float(value) for task, value in again.items()}
         self.weighting.after_step(losses, ends_pass(self._settings, self.step))
@@ -207,8 +247,10 @@ class Training:
         """Everything that `restore` needs, as tensors and plain containers; the same in every process."""
         apart = (self._own_statistics, self.statistics)
         sources = {"sources": [one.state() for one in apart if one is not None]} if self.statistics is not None else {}
+        dropped = {"distill": dict(self._distillation.state_dict())} if self._distillation is not None else {}
         return {
             **sources,
+            **dropped,
             "step": self.step,
             "model": dict(self.model.state_dict()),
             "ema": dict(self.ema.model.state_dict()),
@@ -226,17 +268,25 @@ class Training:
             for one, kept in zip((self._own_statistics, self.statistics), state.get("sources", ()), strict=False):
                 if one is not None:
                     one.restore(kept)
+            if self._distillation is not None:
+                self._distillation.load_state_dict(state["distill"])
             self.step = int(state["step"])
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as exc:
             line = str(exc).strip().splitlines()[0]
             raise CheckpointError(f"the checkpoint does not fit this configuration: {line}. Train again") from exc
 
 
-def _optimizer(model: nn.Module, weighting: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """AdamW decays matrices and kernels, not biases, norms and loss weights; Adam decays all but the loss weights."""
+def _optimizer(
+    model: nn.Module, weighting: nn.Module, settings: OptimizerSettings, *, dropped: nn.Module | None = None
+) -> torch.optim.Optimizer:
+    """AdamW decays matrices and kernels, not biases, norms and loss weights; Adam decays all but the loss weights.
+
+    Args:
+        dropped: what is learnt with the model and no part of it.
+    """
     decayed: list[Tensor] = []
     plain: list[Tensor] = list(weighting.parameters())
-    for parameter in model.parameters():
+    for parameter in chain(model.parameters(), dropped.parameters() if dropped is not None else ()):
         if parameter.requires_grad:
             (decayed if parameter.ndim > 1 or settings.name == "adam" else plain).append(parameter)
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -251,6 +301,11 @@ def _copy(into: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 def _named(tasks: Mapping[str, Any] | Sequence[str], values: Tensor) -> dict[str, float]:
     return dict(zip(tasks, values.tolist(), strict=True))
+
+
+def _pixels(batch: Batch) -> Tensor:
+    """(B, 3, H, W) float RGB in 0..255."""
+    return batch.image.permute(0, 3, 1, 2).float()
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

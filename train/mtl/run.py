@@ -6,8 +6,9 @@ Knows how the parts of `mtl` fit together; knows nothing about the command line 
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cache
 from itertools import chain
@@ -25,6 +26,7 @@ from mtl.config import describe
 from mtl.datasets.frame import Batch, FrameSource
 from mtl.datasets.loader import Batches, BatchPlan, batches
 from mtl.datasets.sources import held_out_frames, train_frames
+from mtl.distill.distillation import make_distillation
 from mtl.evaluator import BEST, LAST, Evaluator
 from mtl.fine_tuning import start_from
 from mtl.interrupts import deferred_stop
@@ -38,7 +40,7 @@ from mtl.parallel import ALONE, Parallel
 from mtl.progress import StepProgress
 from mtl.resume import check_same_settings
 from mtl.schedule import steps_per_pass
-from mtl.settings import ModelSettings, RunSettings
+from mtl.settings import DataSettings, ModelSettings, RunSettings
 from mtl.tasks import head_of
 from mtl.weighting import make_weighting
 
@@ -152,7 +154,8 @@ class Run:
         model = self._qat_network() if settings.qat.enabled else self._model()
         loss = self._loss(model)
         weighting = make_weighting(settings.losses, tasks=tuple(model.specs), seed=settings.seed)
-        training = Training(model, loss, weighting, settings, device=device, parallel=self._parallel)
+        distillation = make_distillation(settings, model) if isinstance(model, MultiTaskModel) else None
+        training = Training(model, loss, weighting, settings, device=device, parallel=self._parallel, distillation=distillation)
         if self._state is not None:
             training.restore(self._state["training"])
             self._clock = Clock(**self._state.get("clock", {}))
@@ -255,6 +258,7 @@ class Run:
             augment=settings.augment,
             canonical=settings.data.canonical,
             part=(parallel.rank, parallel.world),
+            data=_inexact(settings.data),
         )
         first = training.step - settings.start_of(index)
         made = batches(frames, plan, first=first, last=stage.steps, workers=settings.loop.loader_workers)
@@ -347,7 +351,15 @@ def _note(journal: MetricLogger, report: StepReport, step: int) -> None:
         journal.write("cosine", step=step, **{f"{a}+{b}": value for (a, b), value in report.cosines.items()})
     if step % _CURVE_EVERY == 0:
         curves = {"total": report.total, "rate": report.rate, "gradient_norm": report.gradient_norm}
+        if not math.isnan(report.features):
+            curves["features"] = report.features
         journal.curve("training", {**curves, "loss": report.losses, "weight": report.weights}, step=step)
+
+
+def _inexact(data: DataSettings) -> dict[str, DataSettings]:
+    """The data sets whose truths are not as exact as they are written, by source; "" where there is only one."""
+    every: Mapping[str, DataSettings] = data.sources or {"": data}
+    return {name: one for name, one in every.items() if one.depth_step_m > 0}
 
 
 def _taken(model: ModelSettings) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from mtl.datasets.data_set import DEFAULT_ROOT
 __all__ = [
     "AugmentSettings",
     "DataSettings",
+    "DistillSettings",
     "EmaSettings",
     "ExportSettings",
     "LoopSettings",
@@ -33,6 +34,7 @@ Weighting = Literal[
 ]  # fmt: skip
 Supervision = Literal["phase", "full"]
 AugmentMode = Literal["none", "consistent", "libmtl"]
+MixShape = Literal["rectangle", "classes"]
 QatTarget = Literal["onnxruntime", "openvino", "tensorrt"]
 QatRanges = Literal["learned", "ema", "fixed"]
 
@@ -105,6 +107,10 @@ class DataSettings:
             `width`, `train`, `validation` and `test` from here where it names none, and has a `ratio`. Empty: one data set.
         deploy_source: the source whose statistics an exported network has after `optimizer.batch_norm` "per_source"; empty
             for that with the largest ratio in the last stage.
+        depth_step_m: the steps that its depth was stored in, in metres; a prediction within half a step of a training frame's
+            depth is not wrong, one outside is as far off as from the nearer end. 0: depth is as exact as it is written.
+        unlabelled: a folder only, whether its training frames without any label are trained on too; they teach where there
+            is a teacher (`distill`).
     """
 
     kind: str = "rooms"
@@ -119,6 +125,8 @@ class DataSettings:
     workers: int = 2
     sources: Mapping[str, SourceSettings] = field(default_factory=dict)
     deploy_source: str = ""
+    depth_step_m: float = 0.0
+    unlabelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +135,12 @@ class SourceSettings(DataSettings):
 
     Attributes:
         ratio: of how many batches it gives, relative to the other sources.
+        weights: by task, how far its truths are trusted: its losses are multiplied by these, on top of `losses.weights`; 1
+            where none is given, 0 leaves a truth out.
     """
 
     ratio: float = 1.0
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +180,16 @@ class AugmentSettings:
         mode: "consistent" zooms, mirrors and changes the photometry, depth and normals stay true to geometry; "libmtl" is
             the study's: a zoom of 1, 1.2 or 1.5 that divides depth and leaves normals alone, a mirror, no photometry.
         scale: range of the random zoom of "consistent".
+        grey: probability of an image without colour.
+        shot_noise: largest standard deviation of noise that grows with the root of the brightness, at white, as a share of
+            the range (the Poisson part of Foi et al. 2008, doi:10.1109/TIP.2008.2001399); half of the frames have some.
+        jpeg, jpeg_quality: probability of JPEG compression, and the range of its quality.
+        erase: probability that a rectangle of 2 to 20 % of the image is covered with noise (Zhong et al. 2017,
+            arXiv:1708.04896); what is true there stays true.
+        mix: probability that part of another frame of the batch is pasted into a frame, image and truths.
+        mix_shape: "rectangle" pastes one of a random share of the area (CutMix: Yun et al. 2019, arXiv:1905.04899),
+            "classes" the pixels of half of the other frame's classes (ClassMix: Olsson et al. 2020, arXiv:2007.07936), or a
+            rectangle where it has no labels.
     """
 
     mode: AugmentMode = "consistent"
@@ -182,6 +203,13 @@ class AugmentSettings:
     saturation: float = 0.4
     blur: float = 0.15
     noise: float = 0.03
+    grey: float = 0.0
+    shot_noise: float = 0.0
+    jpeg: float = 0.0
+    jpeg_quality: tuple[int, int] = (30, 95)
+    erase: float = 0.0
+    mix: float = 0.0
+    mix_shape: MixShape = "rectangle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +356,29 @@ class QatSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DistillSettings:
+    """Networks that teach while training; see `mtl.distill`. They are needed until training ends, and never exported.
+
+    Attributes:
+        answers: a checkpoint of this package or the folder of a bundle, whose answers on the same view are learnt; empty for
+            none. It teaches the tasks that it has with the same meaning, on frames without truth too.
+        weights: by task, of the distance from its answers, beside that from the truth; 1 where none is given, 0 for none.
+        temperature: that softens the probabilities of its labels (Hinton et al. 2015, arXiv:1503.02531).
+        features: timm's name of a backbone whose features the backbone learns to predict (FitNets: Romero et al. 2015,
+            arXiv:1412.6550); empty for none.
+        features_file: its weights: timm's own in a local file, or EfficientNet-Lite's as published for PyTorch.
+        features_weight: of that loss, beside the weighted losses of the tasks.
+    """
+
+    answers: str = ""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    temperature: float = 1.0
+    features: str = ""
+    features_file: str = ""
+    features_weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class RunSettings:
     """A whole run. `stages` is the resolution curriculum; the last stage's size is the network's."""
 
@@ -344,6 +395,7 @@ class RunSettings:
     loop: LoopSettings = field(default_factory=LoopSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
     qat: QatSettings = field(default_factory=QatSettings)
+    distill: DistillSettings = field(default_factory=DistillSettings)
 
     @property
     def steps(self) -> int:

@@ -14,14 +14,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_mtl.tasks import Specs
+from edge_mtl.tasks import Specs, TaskSpec
 from mtl.datasets.frame import Frame
 from mtl.datasets.libmtl import ZOOMS, bilinear_aligned, nearest_down
 from mtl.geometry import Intrinsics, canonical_intrinsics, crop_and_resize_intrinsics, mirror_intrinsics
 from mtl.settings import AugmentSettings
 from mtl.tasks import head_of
 
-__all__ = ["Sampling", "SeenFrame", "View", "apply_view", "draw_view", "jitter", "whole_view"]
+__all__ = ["Sampling", "SeenFrame", "View", "apply_view", "draw_view", "jitter", "view_truth", "whole_view"]
 
 Array = np.ndarray
 
@@ -139,6 +139,23 @@ def apply_view(
         canonical: whether truths are given for the canonical camera, else for the frame's own: that of the whole view at
             this size, however much of it is seen.
     """
+    sampling, own = _sampling(frame, view, size=size, stride=stride, phase=phase, canonical=canonical)
+    truths = {
+        name: head_of(spec).view(spec, frame.truths[name], sampling) for name, spec in tasks.items() if name in frame.truths
+    }
+    return SeenFrame(_image(frame.image, view, size), truths, own)
+
+
+def view_truth(frame: Frame, view: View, spec: TaskSpec, *, size: tuple[int, int], canonical: bool = True) -> Any:
+    """The truth of one task of the view at every pixel, as in `apply_view`; the frame has to have it."""
+    sampling, _ = _sampling(frame, view, size=size, stride=1, phase=(0, 0), canonical=canonical)
+    return head_of(spec).view(spec, frame.truths[spec.name], sampling)
+
+
+def _sampling(
+    frame: Frame, view: View, *, size: tuple[int, int], stride: int, phase: tuple[int, int], canonical: bool
+) -> tuple[Sampling, Intrinsics]:
+    """What `Head.view` needs, and the frame's own camera of the whole view."""
     height, width = size
     rows, columns = np.arange(phase[0], height, stride), np.arange(phase[1], width, stride)
     own = crop_and_resize_intrinsics(frame.intrinsics, window=whole_view(frame.size, aspect=width / height).window, size=size)
@@ -147,11 +164,7 @@ def apply_view(
         own, seen_by = mirror_intrinsics(own, width=width), mirror_intrinsics(seen_by, width=width)
         columns = width - 1 - columns
     wanted = canonical_intrinsics(height, width) if canonical else own
-    sampling = Sampling(view, size, rows, columns, seen_by, wanted)
-    truths = {
-        name: head_of(spec).view(spec, frame.truths[name], sampling) for name, spec in tasks.items() if name in frame.truths
-    }
-    return SeenFrame(_image(frame.image, view, size), truths, own)
+    return Sampling(view, size, rows, columns, seen_by, wanted), own
 
 
 def _image(image: Array, view: View, size: tuple[int, int]) -> Array:

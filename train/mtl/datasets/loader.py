@@ -8,8 +8,8 @@ and augmentation; knows nothing about networks.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -18,11 +18,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mtl.datasets.augment import SeenFrame, apply_view, draw_view, jitter
+from mtl.datasets.augment import SeenFrame, apply_view, draw_view, jitter, view_truth
+from mtl.datasets.camera_effects import camera_effects, has_effects
 from mtl.datasets.frame import Batch, FrameSource
+from mtl.datasets.mixing import class_mask, paste, rectangle_mask
 from mtl.datasets.mixture import MixtureFrames, Turns
-from mtl.settings import AugmentSettings
+from mtl.settings import AugmentSettings, DataSettings
 from mtl.tasks import head_of
+from mtl.tasks.labels import LabelsHead
 
 __all__ = ["BatchPlan", "Batches", "StepBatches", "batches"]
 
@@ -43,6 +46,7 @@ class BatchPlan:
         stride: of the network's output; 0 gives targets at full size, else at one pixel per stride x stride cell.
         canonical: whether truths are those of the canonical camera, else of the frames' own (`apply_view`).
         part: (i, n): of every batch only the i-th of n equal parts is made, for a run of several processes.
+        data: by source, "" for the only one: the data sets that say how exact their truths are.
     """
 
     seed: int
@@ -53,6 +57,7 @@ class BatchPlan:
     augment: AugmentSettings
     canonical: bool = True
     part: tuple[int, int] = (0, 1)
+    data: Mapping[str, DataSettings] = field(default_factory=dict)
 
 
 class StepBatches(Dataset[Batch]):
@@ -77,7 +82,7 @@ class StepBatches(Dataset[Batch]):
         index, count = plan.part
         size = plan.batch // count
         own = range(index * size, (index + 1) * size)
-        parts = [stream.frame(turn * plan.batch + offset, phase) for offset in own]
+        parts = stream.frames(turn * plan.batch, own, phase)
         image = torch.from_numpy(np.stack([part.image for part in parts]))
         targets = {}
         for task, spec in stream.tasks.items():
@@ -90,9 +95,12 @@ class StepBatches(Dataset[Batch]):
         frames = self._frames.open()
         if isinstance(frames, MixtureFrames):
             self._turns = Turns(frames.shares)
-            self._streams = {name: _Stream(one, self._plan, key=crc32(name.encode())) for name, one in frames.sources.items()}
+            self._streams = {
+                name: _Stream(one, self._plan, key=crc32(name.encode()), data=self._plan.data.get(name))
+                for name, one in frames.sources.items()
+            }
         else:
-            self._streams = {"": _Stream(frames, self._plan)}
+            self._streams = {"": _Stream(frames, self._plan, data=self._plan.data.get(""))}
 
 
 class _Stream:
@@ -100,24 +108,64 @@ class _Stream:
 
     Args:
         key: what its order and its random views depend on besides the plan's seed; None for nothing.
+        data: what the data set says of its truths; None where it says nothing.
     """
 
-    def __init__(self, source: FrameSource, plan: BatchPlan, *, key: int | None = None) -> None:
-        self._source, self._plan = source, plan
+    def __init__(
+        self, source: FrameSource, plan: BatchPlan, *, key: int | None = None, data: DataSettings | None = None
+    ) -> None:
+        self._source, self._plan, self._data = source, plan, data
         self._key = () if key is None else (key,)
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self.tasks = source.tasks
 
-    def frame(self, position: int, phase: tuple[int, int] | None) -> SeenFrame:
-        """A random view of the frame at a position of the stream."""
+    def frames(self, first: int, offsets: Sequence[int], phase: tuple[int, int] | None) -> list[SeenFrame]:
+        """Random views of those frames of the batch that begins at position `first` whose places in it are `offsets`.
+
+        Which frame is pasted into which one does not depend on `offsets`: parts of a batch are those of the whole.
+        """
         plan = self._plan
-        rng = np.random.default_rng([plan.seed, 2, plan.stage, position, *self._key])
+        seen = _Seen(self, phase)
+        if plan.augment.mix <= 0:
+            return [seen[first + offset].frame for offset in offsets]
+        return [self._mixed(seen, first, offset, phase) for offset in offsets]
+
+    def _mixed(self, seen: _Seen, first: int, offset: int, phase: tuple[int, int] | None) -> SeenFrame:
+        plan = self._plan
+        one = seen[first + offset].frame
+        rng = self._generator(6, first + offset)
+        if not rng.random() < plan.augment.mix:
+            return one
+        other = seen[first + (offset + 1 + int(rng.integers(plan.batch - 1))) % plan.batch]
+        by_class = plan.augment.mix_shape == "classes" and other.labels is not None
+        mask = class_mask(other.labels, rng) if by_class else rectangle_mask(plan.size, rng)
+        stride, start = (plan.stride, phase) if phase is not None else (1, (0, 0))
+        return paste(one, other.frame, mask, self.tasks, stride=stride, phase=start)
+
+    def view(self, position: int, phase: tuple[int, int] | None) -> _View:
+        """A random view of the frame at a position of the stream, nothing pasted into it."""
+        plan = self._plan
+        rng = self._generator(2, position)
         frame = self._source[self._index(position, len(self._source))]
+        if self._data is not None:
+            truths = {task: head_of(self.tasks[task]).within(self.tasks[task], truth, self._data)
+                      for task, truth in frame.truths.items()}  # fmt: skip
+            frame = replace(frame, truths=truths)
         height, width = plan.size
         view = draw_view(frame.size, rng, plan.augment, aspect=width / height)
         stride, start = (plan.stride, phase) if phase is not None else (1, (0, 0))
         seen = apply_view(frame, view, self.tasks, size=plan.size, stride=stride, phase=start, canonical=plan.canonical)
-        return replace(seen, image=jitter(seen.image, rng, plan.augment))
+        image = jitter(seen.image, rng, plan.augment)
+        if has_effects(plan.augment):
+            image = camera_effects(image, self._generator(5, position), plan.augment)
+        seen = replace(seen, image=image)
+        if plan.augment.mix <= 0 or plan.augment.mix_shape != "classes":
+            return _View(seen)
+        spec = next((one for task, one in self.tasks.items() if one.kind == LabelsHead.kind and task in frame.truths), None)
+        return _View(seen, None if spec is None else view_truth(frame, view, spec, size=plan.size))
+
+    def _generator(self, use: int, position: int) -> np.random.Generator:
+        return np.random.default_rng([self._plan.seed, use, self._plan.stage, position, *self._key])
 
     def _index(self, position: int, count: int) -> int:
         """Number of the frame at a position: every pass is a permutation of its own."""
@@ -126,6 +174,26 @@ class _Stream:
             order = np.random.default_rng([self._plan.seed, 3, self._plan.stage, epoch, *self._key]).permutation(count)
             self._order = (epoch, order)
         return int(self._order[1][place])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _View:
+    """A view of a frame, and its labels (H, W) at every pixel where it is mixed by class and has any."""
+
+    frame: SeenFrame
+    labels: np.ndarray | None = None
+
+
+class _Seen(dict[int, _View]):
+    """Views of a batch by position, each made once."""
+
+    def __init__(self, stream: _Stream, phase: tuple[int, int] | None) -> None:
+        super().__init__()
+        self._stream, self._phase = stream, phase
+
+    def __missing__(self, position: int) -> _View:
+        self[position] = found = self._stream.view(position, self._phase)
+        return found
 
 
 class Batches(Iterator[Batch]):

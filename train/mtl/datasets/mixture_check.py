@@ -66,6 +66,11 @@ def _wrong_values(settings: RunSettings) -> Iterator[str]:
             yield f"{where}: sizes should be 32 pixels a side or more, and validation_from_train counts from 0"
         if not (math.isfinite(one.ratio) and one.ratio >= 0):
             yield f"{where}.ratio should be 0 or more, found {one.ratio}"
+        if not (math.isfinite(one.depth_step_m) and one.depth_step_m >= 0):
+            yield f"{where}.depth_step_m should be 0 or more, found {one.depth_step_m}"
+        for task, weight in one.weights.items():
+            if not (math.isfinite(weight) and weight >= 0):
+                yield f"{where}.weights.{task} should be 0 or more, found {weight}"
     if data.deploy_source and data.deploy_source not in data.sources:
         yield f"data.deploy_source should be one of {', '.join(data.sources)}, found {data.deploy_source!r}"
 
@@ -93,6 +98,10 @@ def _wrong_ratios(settings: RunSettings) -> Iterator[str]:
 
 def _missing_truth(settings: RunSettings, by_source: Mapping[str, Specs]) -> Iterator[str]:
     wanted = settings.model.tasks
+    for name, one in settings.data.sources.items():
+        for task in one.weights:
+            if task not in by_source[name]:
+                yield f"data.sources.{name}.weights.{task} is not a task of it: they are {', '.join(by_source[name])}"
     for index, stage in enumerate(settings.stages):
         for name in shares(settings.data, stage):
             labelled = by_source[name]

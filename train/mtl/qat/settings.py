@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mtl.config import ConfigError
-from mtl.settings import RunSettings
+from mtl.settings import DistillSettings, RunSettings
 
 __all__ = ["for_qat"]
 
@@ -18,7 +18,8 @@ def for_qat(settings: RunSettings, *, given: Collection[str] = ()) -> RunSetting
     """The fine-tuning run that belongs to the run `settings` describe.
 
     It begins with that run's best weights, has a name of its own, trains at the size of the last stage only, because a
-    optimized ONNX has one size, and in float32: bfloat16 has fewer digits than an eight-bit step needs.
+    optimized ONNX has one size, and in float32: bfloat16 has fewer digits than an eight-bit step needs. Its teacher is the network
+    that it began with (`qat.teacher`), not those of `distill`.
 
     Args:
         given: keys that a person set on the command line; these stay.
@@ -42,4 +43,5 @@ def for_qat(settings: RunSettings, *, given: Collection[str] = ()) -> RunSetting
         optimizer=replace(settings.optimizer, lr=settings.optimizer.lr if "optimizer.lr" in given else qat.lr),
         loop=replace(settings.loop, precision="fp32", compile=False),
         qat=replace(qat, enabled=True),
+        distill=DistillSettings(),
     )

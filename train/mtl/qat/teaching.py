@@ -2,8 +2,7 @@
 
 Labels alone pull on weights that had come to rest: within a few dozen steps the network without its rounding is worse than
 before, and the rounded one follows it. The network of before, without rounding, is the better teacher: its answers are there
-for every pixel, have no noise, and are what the accuracy check compares with. Distances are those of the label losses, so that
-weights of tasks mean the same: cross-entropy becomes Kullback-Leibler divergence (Hinton et al. 2015, arXiv:1503.02531).
+for every pixel, have no noise, and are what the accuracy check compares with. Distances are those of `mtl.distill.answers`.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from edge_mtl.tasks import Specs
+from mtl.distill.answers import distances
 from mtl.losses import MultiTaskLoss
 from mtl.settings import LossSettings
-from mtl.tasks import head_of
 
 __all__ = ["TAUGHT", "TaughtLoss"]
 
@@ -49,10 +48,7 @@ class TaughtLoss(MultiTaskLoss):
         """As `MultiTaskLoss.forward`; `answers` may hold the teacher's maps beside the network's own."""
         if any(TAUGHT + task not in answers for task in self.tasks):
             return super().forward(answers, targets, phase)
-        taught = {
-            task: head_of(spec).distance(spec, answers[task], answers[TAUGHT + task], self.settings)
-            for task, spec in self.specs.items()
-        }
+        taught = distances(self.specs, answers, {task: answers[TAUGHT + task] for task in self.tasks}, self.settings)
         if self.share >= 1.0:
             return taught
         labelled = super().forward(answers, targets, phase)

@@ -18,7 +18,7 @@ from mtl.tasks.head import Column, DenseHead, HeadOptions, LossTerms, masked_mea
 
 if TYPE_CHECKING:
     from mtl.datasets.augment import Sampling
-    from mtl.settings import LossSettings, ModelSettings
+    from mtl.settings import DataSettings, LossSettings, ModelSettings
 
 __all__ = ["DEPTH_RANGE_M", "DepthHead", "depth_from_log", "depth_loss"]
 
@@ -33,7 +33,10 @@ _PAINTED_M = 8.0
 
 
 class DepthHead(DenseHead[DepthSpec, DepthMap]):
-    """See the module. A truth is (H, W) float32 metres, 0 unknown; an answer is canonical metres (B, 1, h, w)."""
+    """See the module. A truth is (H, W) float32 metres, 0 unknown; an answer is canonical metres (B, 1, h, w).
+
+    The truth of a data set whose depth was stored in steps is (H, W, 2): the metres, and half a step there (`within`).
+    """
 
     kind = "depth"
     columns: ClassVar[tuple[Column, ...]] = (
@@ -65,7 +68,7 @@ class DepthHead(DenseHead[DepthSpec, DepthMap]):
         return full[:, 0]
 
     def view(self, spec: DepthSpec, truth: Array, sampling: Sampling) -> Array:
-        """The nearest pixel; a zoom leaves depth as it is, but for LibMTL's, which divides it."""
+        """The nearest pixel; a zoom leaves depth as it is, but for LibMTL's, which divides it. So of half a step."""
         depth = sampling.nearest(truth).astype(np.float32)
         if sampling.view.libmtl_zoom:
             depth = depth / np.float32(sampling.view.libmtl_zoom)
@@ -73,11 +76,16 @@ class DepthHead(DenseHead[DepthSpec, DepthMap]):
             return depth
         return depth_for_camera(depth, seen_by=sampling.seen_by, wanted=sampling.wanted)
 
+    def within(self, spec: DepthSpec, truth: Array, settings: DataSettings) -> Array:
+        step_m = settings.depth_step_m
+        return np.stack([truth, np.full_like(truth, step_m / 2)], axis=-1) if step_m > 0 else truth
+
     def error(self, spec: DepthSpec, maps: Tensor, target: Tensor, terms: LossTerms) -> Tensor:
         return depth_loss(maps, target, kind=terms.settings.depth_kind)
 
     def count(self, spec: DepthSpec, target: Tensor, terms: LossTerms) -> Tensor:
-        return (target > 0).sum(dtype=torch.float64)
+        depth = target if target.ndim == 3 else target[..., 0]
+        return (depth > 0).sum(dtype=torch.float64)
 
     def distance(self, spec: DepthSpec, found: Tensor, wanted: Tensor, settings: LossSettings) -> Tensor:
         return depth_loss(found, wanted[:, 0], kind=settings.depth_kind)
@@ -111,8 +119,15 @@ def depth_from_log(log_depth: Tensor) -> Tensor:
 
 
 def depth_loss(predicted: Tensor, target: Tensor, *, kind: str) -> Tensor:
-    """Mean error over pixels with depth (target > 0); (B, 1, H, W) and (B, H, W) in metres. See LossSettings.depth_kind."""
+    """Mean error over pixels with depth (target > 0); (B, 1, H, W) and (B, H, W) in metres. See LossSettings.depth_kind.
+
+    A target (B, H, W, 2) has how far from it every value is as good in its second channel: of these the nearest one counts.
+    """
     guess = predicted[:, 0]
+    if target.ndim == 4:
+        target, around = target.unbind(dim=-1)
+        nearest = torch.clamp(guess.detach().float(), target - around, target + around)
+        target = torch.where(target > 0, nearest.clamp_min(_EPSILON), target)
     valid = target > 0
     truth = torch.where(valid, target, torch.ones_like(target))
     if kind == "log_l1":

@@ -23,7 +23,7 @@ from mtl.geometry import Intrinsics
 if TYPE_CHECKING:
     from mtl.datasets.augment import Sampling
     from mtl.datasets.frame import FrameSource
-    from mtl.settings import LossSettings, ModelSettings
+    from mtl.settings import DataSettings, LossSettings, ModelSettings
 
 __all__ = ["Column", "DenseHead", "Head", "HeadOptions", "LossTerms", "at_phase", "masked_mean"]
 
@@ -140,6 +140,23 @@ class Head(ABC, Generic[S, R]):
     def view(self, spec: S, truth: Any, sampling: Sampling) -> Any:
         """The truth of a view of the frame: cut, resized, mirrored, for another camera."""
 
+    def within(self, spec: S, truth: Any, settings: DataSettings) -> Any:
+        """The truth with how exact the data set says that it is, in a form that `view`, `pasted`, `collate` and `loss` know.
+
+        As it is by default.
+        """
+        return truth
+
+    def pasted(self, spec: S, truth: Any | None, other: Any | None, mask: Array) -> Any:
+        """The truth of a frame into which part of another one was pasted; None stands for a frame without it, not both.
+
+        Args:
+            mask: (h, w) bool, the pixels that are of the other frame.
+        Raises:
+            BuildError: truths of this kind cannot be mixed.
+        """
+        raise BuildError(f"{spec.name} is of the kind {self.kind}, which cannot be mixed between frames: set augment.mix to 0")
+
     @abstractmethod
     def collate(self, spec: S, truths: Sequence[Any | None]) -> Any:
         """The target of several frames; None stands for a frame without this truth, and at least one has it."""
@@ -165,6 +182,10 @@ class Head(ABC, Generic[S, R]):
     @abstractmethod
     def distance(self, spec: S, found: Any, wanted: Any, settings: LossSettings) -> Tensor:
         """A scalar: how far an answer is from that of a teacher, in the measure of `loss`."""
+
+    def softened(self, spec: S, found: Any, wanted: Any, settings: LossSettings, *, temperature: float) -> Tensor:
+        """As `distance`, where answers are probabilities between those softened by a temperature."""
+        return self.distance(spec, found, wanted, settings)
 
     @abstractmethod
     def nothing(self, answer: Any) -> Tensor:
@@ -222,6 +243,13 @@ class DenseHead(Head[S, R]):
         known = next(truth for truth in truths if truth is not None)
         blank = np.full_like(known, self.unknown)
         return torch.from_numpy(np.stack([blank if truth is None else truth for truth in truths]))
+
+    def pasted(self, spec: S, truth: Array | None, other: Array | None, mask: Array) -> Array:
+        known = truth if truth is not None else other
+        assert known is not None
+        blank = np.full_like(known, self.unknown)
+        inside = mask.reshape(*mask.shape, *(1,) * (known.ndim - mask.ndim))
+        return np.where(inside, blank if other is None else other, blank if truth is None else truth)
 
     def loss(self, spec: S, answer: Tensor, target: Tensor, terms: LossTerms) -> Tensor:
         return self.error(spec, aligned(answer, target, terms), target, terms)

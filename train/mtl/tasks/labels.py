@@ -74,6 +74,15 @@ class LabelsHead(DenseHead[LabelsSpec, LabelMap]):
 
     def distance(self, spec: LabelsSpec, found: Tensor, wanted: Tensor, settings: LossSettings) -> Tensor:
         """Kullback-Leibler divergence (Hinton et al. 2015, arXiv:1503.02531)."""
+        return self.softened(spec, found, wanted, settings, temperature=1.0)
+
+    def softened(
+        self, spec: LabelsSpec, found: Tensor, wanted: Tensor, settings: LossSettings, *, temperature: float
+    ) -> Tensor:
+        """Times the square of the temperature, as there, so that gradients stay as large as those of labels."""
+        if temperature != 1.0:
+            colder = self.softened(spec, found / temperature, wanted / temperature, settings, temperature=1.0)
+            return colder * temperature**2
         one, other = F.log_softmax(found, dim=1), F.log_softmax(wanted, dim=1)
         return F.kl_div(one, other, log_target=True, reduction="none").sum(dim=1).mean()
 

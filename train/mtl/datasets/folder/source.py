@@ -25,7 +25,8 @@ __all__ = ["Folder", "FolderFrames", "FolderRequest", "read_frame"]
 
 
 class Folder(DataSet):
-    """See the module. Every split has all its frames with a label; a stage may train on fewer (`stage.train`)."""
+    """See the module. Every split has all its frames with a label, the training split those without too where that is wanted
+    (`data.unlabelled`); a stage may train on fewer (`stage.train`)."""
 
     name = "folder"
     frames: ClassVar[str] = "frames of a folder"
@@ -51,14 +52,15 @@ class Folder(DataSet):
         return _described(data).tasks
 
     def train_frames(self, data: DataSettings, stage: Stage) -> FolderRequest:
-        return FolderRequest(data.root, "train", first=stage.train)
+        return FolderRequest(data.root, "train", first=stage.train, unlabelled=data.unlabelled)
 
     def held_out_frames(self, data: DataSettings, split: Split) -> FolderRequest:
         return FolderRequest(data.root, split)
 
     def train_count(self, data: DataSettings) -> int:
         _described(data)
-        return len(folder_index(Path(data.root), look_again=False).labelled["train"])  # a run asks at every step
+        index = folder_index(Path(data.root), look_again=False)  # a run asks at every step
+        return len(index.assigned.stems["train"] if data.unlabelled else index.labelled["train"])
 
     def counts(self, data: DataSettings) -> str:
         index = _indexed(data)
@@ -80,11 +82,13 @@ class FolderRequest:
 
     Attributes:
         first: only this many frames, chosen by a hash of their names (0: all).
+        unlabelled: whether frames without any label are among them.
     """
 
     root: str
     split: Split
     first: int = 0
+    unlabelled: bool = False
 
     def open(self, *, workers: int = 1, progress: bool = False) -> FolderFrames:
         """The frames; files are read when a frame is asked for. `workers` and `progress` are of no use here.
@@ -97,7 +101,7 @@ class FolderRequest:
         problem = index.unusable()
         if problem is not None:
             raise BuildError(f"{problem}. Run: python train/validate_dataset.py {root}")
-        stems = index.labelled[self.split]
+        stems = index.assigned.stems[self.split] if self.unlabelled else index.labelled[self.split]
         if not stems:
             there = len(index.assigned.stems[self.split])
             raise BuildError(

@@ -1,0 +1,36 @@
+"""What cannot work in the settings of distillation, said before anything is trained."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mtl.settings import RunSettings
+
+__all__ = ["distill_problem"]
+
+
+def distill_problem(settings: RunSettings) -> str | None:
+    """The first of them, for an error message; None where all is well. Files are looked at when training begins."""
+    distill, model = settings.distill, settings.model
+    numbers = {f"weights.{task}": value for task, value in distill.weights.items()} | {
+        "features_weight": distill.features_weight
+    }
+    for name, value in numbers.items():
+        if not (math.isfinite(value) and value >= 0):
+            return f"distill.{name} should be 0 or more, found {value}"
+    strange = next((task for task in distill.weights if task not in model.tasks), None)
+    if strange is not None:
+        return f"distill.weights.{strange} is not one of model.tasks: they are {', '.join(model.tasks)}"
+    if not (math.isfinite(distill.temperature) and distill.temperature > 0):
+        return f"distill.temperature should be above 0, found {distill.temperature}"
+    if distill.weights and not distill.answers:
+        return "distill.weights are for a teacher of answers: give distill.answers, a checkpoint or a bundle"
+    if bool(distill.features) != bool(distill.features_file):
+        return "distill.features and distill.features_file go together: a backbone of timm and a local file of its weights"
+    if distill.features and model.sharing != "full":
+        return (
+            f'distill.features teaches a backbone that all tasks share: model.sharing should be "full", not {model.sharing!r}'
+        )
+    return None
