@@ -1,4 +1,4 @@
-"""What real cameras and files do to an image and rendered ones lack: noise of light, compression, no colour, something in the way.
+"""What real cameras and files do to an image and rendered ones lack: noise of light, compression, no colour, a covered part.
 
 Every random number comes from a generator of its own, so that turning one on leaves the other variations as they were.
 """
@@ -53,7 +53,9 @@ def _noisy(image: Array, rng: np.random.Generator, level: float) -> Array:
 def _compressed(image: Array, *, quality: int) -> Array:
     done, payload = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert done
-    return np.ascontiguousarray(cv2.imdecode(payload, cv2.IMREAD_COLOR)[..., ::-1])
+    found = cv2.imdecode(payload, cv2.IMREAD_COLOR)
+    assert found is not None
+    return np.ascontiguousarray(found[..., ::-1])
 
 
 def _erased(image: Array, rng: np.random.Generator) -> Array:

@@ -137,8 +137,10 @@ class _Stream:
         if not rng.random() < plan.augment.mix:
             return one
         other = seen[first + (offset + 1 + int(rng.integers(plan.batch - 1))) % plan.batch]
-        by_class = plan.augment.mix_shape == "classes" and other.labels is not None
-        mask = class_mask(other.labels, rng) if by_class else rectangle_mask(plan.size, rng)
+        if plan.augment.mix_shape == "classes" and other.labels is not None:
+            mask = class_mask(other.labels, rng)
+        else:
+            mask = rectangle_mask(plan.size, rng)
         stride, start = (plan.stride, phase) if phase is not None else (1, (0, 0))
         return paste(one, other.frame, mask, self.tasks, stride=stride, phase=start)
 

@@ -103,8 +103,9 @@ def answer_teacher(path: Path, specs: Specs, *, weights: Mapping[str, float], ca
             taught.append(task)
     asked = [task for task, weight in weights.items() if weight > 0 and task not in taught]
     if not taught or asked:
+        reason = "; ".join(reasons) or "all weights are 0"
         raise BuildError(
-            f"distill.answers: {path} cannot teach {', '.join(asked) or 'any task'} ({'; '.join(reasons) or 'all weights are 0'}). "
+            f"distill.answers: {path} cannot teach {', '.join(asked) or 'any task'} ({reason}). "
             "Choose another teacher, or give these tasks the weight 0 in distill.weights"
         )
     return AnswerTeacher(trained.model, taught)

