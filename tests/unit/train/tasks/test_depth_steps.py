@@ -28,7 +28,7 @@ def test_a_prediction_is_as_wrong_as_it_is_far_from_the_nearest_value_of_the_ste
     guess = torch.tensor([[[[2.05, 1.95, 2.3, 9.0]]]], requires_grad=True)
     target = torch.tensor([[[[2.0, 0.1], [2.0, 0.1], [2.0, 0.1], [0.0, 0.1]]]])  # the last one is unknown
     loss = depth_loss(guess, target, kind=kind)
-    assert float(loss) == pytest.approx(expected / 3, rel=1e-5)
+    assert loss.item() == pytest.approx(expected / 3, rel=1e-5)
     loss.backward()
     assert guess.grad is not None
     assert guess.grad[0, 0, 0, [0, 1, 3]].abs().max() == 0

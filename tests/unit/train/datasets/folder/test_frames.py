@@ -254,3 +254,22 @@ def test_without_test_frames_the_validation_frames_are_tested(tmp_path: Path) ->
     stems = [folder.held_out_frames(settings, split).open().stems for split in ("val", "test")]  # type: ignore[attr-defined]
     assert stems[0] == stems[1] != ()
     assert "(the same)" in folder.counts(settings)
+
+
+def test_frames_without_labels_are_trained_on_where_that_is_wanted(tmp_path: Path) -> None:
+    own = write_own_folder(tmp_path / "own", frames=8)
+    listed = FolderRequest(str(own), "train").open().stems
+    for stem in listed[:2]:
+        for path in [path for path in own.rglob(f"{Path(stem).name}.*") if "images" not in path.parts]:
+            path.unlink()
+    data = DataSettings(kind="folder", root=str(own), unlabelled=True)
+    stage = Stage(height=96, width=128, steps=1)
+    known = data_set(data)
+    assert known.train_frames(DataSettings(kind="folder", root=str(own)), stage).open().stems == listed[2:]  # type: ignore[attr-defined]
+    frames = known.train_frames(data, stage).open()
+    assert frames.stems == listed  # type: ignore[attr-defined]
+    assert known.train_count(data) == len(listed)
+    assert not frames[0].truths
+    plan = BatchPlan(seed=0, stage=0, size=(96, 128), batch=2, stride=4, augment=AugmentSettings(mix=1.0))
+    batches = [StepBatches(known.train_frames(data, stage), plan)[step] for step in range(len(listed))]
+    assert all(set(batch.targets) <= set(frames.tasks) for batch in batches)
