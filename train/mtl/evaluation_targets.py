@@ -17,12 +17,7 @@ from edge_mtl.errors import BuildError, BundleError, EngineMismatch
 from edge_mtl.io_spec import canonical_camera
 from edge_mtl.tasks import Specs
 from mtl.bundling import load_trained
-from mtl.datasets.folder.description import DESCRIPTION
-from mtl.datasets.folder.source import Folder
-from mtl.datasets.nyuv2.layout import DESCRIPTION as NYU_DESCRIPTION
-from mtl.datasets.nyuv2.layout import frame_path
-from mtl.datasets.nyuv2.source import Nyuv2
-from mtl.datasets.sources import Split
+from mtl.datasets.sources import Split, data_sets
 from mtl.engine_predictor import EngineFrames
 from mtl.evaluate import Predictor, ResultPredictor, model_predictor
 from mtl.geometry import Intrinsics
@@ -37,10 +32,7 @@ Chosen = Literal["last", "best", "both"]
 
 @dataclass(frozen=True, slots=True)
 class FrameChoice:
-    """Changes to the frames that a model was made for; None keeps its own.
-
-    A root with dataset.toml is a "folder", one with dataset.json or arrays in LibMTL's layout "nyuv2".
-    """
+    """Changes to the frames that a model was made for; None keeps its own. Data sets know their folders (`DataSet.holds`)."""
 
     split: Split
     root: str | None = None
@@ -56,10 +48,10 @@ class FrameChoice:
         if data.sources and self.root is not None:
             raise BuildError("another folder is for a single data set: the sources of a mixture have one each")
         changes: dict[str, Any] = {"root": self.root} if self.root is not None else {}
-        if self.root is not None and (Path(self.root) / DESCRIPTION).is_file():
-            changes |= {"kind": Folder.name, "validation_from_train": 0}
-        elif self.root is not None and data.kind != Nyuv2.name and _is_nyuv2(Path(self.root)):
-            changes |= {"kind": Nyuv2.name, "validation_from_train": 0}
+        root = Path(self.root) if self.root is not None else None
+        here = next((name for name, one in data_sets().items() if root is not None and one.holds(root)), data.kind)
+        if here != data.kind:
+            changes |= {"kind": here, "validation_from_train": 0}
         if (size := self.size or network) is not None:
             changes |= {"height": size[0], "width": size[1]}
         if self.count is not None:
@@ -165,7 +157,3 @@ def _bundle(path: Path, engines: bool, frames: FrameChoice, threads: int | None)
     for name, record in built.items():
         with EngineFrames(bundle, record, threads=threads) as engine:
             yield target(name, engine, engine.through)
-
-
-def _is_nyuv2(root: Path) -> bool:
-    return (root / NYU_DESCRIPTION).is_file() or frame_path(root, "val", "image", 0).is_file()

@@ -37,7 +37,7 @@ def test_scripts_that_are_named_exist_and_take_the_flags_that_follow() -> None:
         for text in texts(path):
             for script, rest in SCRIPT.findall(text):
                 assert (ROOT / script).is_file(), f"{path}: {script}"
-                own = set(re.findall(r'"(--[a-z][a-z-]*)"', (ROOT / script).read_text(encoding="utf-8")))
+                own = set(re.findall(r'"(--[a-z][a-z0-9-]*)"', (ROOT / script).read_text(encoding="utf-8")))
                 given = {re.sub(r"\.\d+\.", ".0.", flag) for flag in FLAG.findall(rest)}
                 assert given <= own | TAKEN_TOO.get(script, frozenset()), f"{path}: {script} {rest}"
 

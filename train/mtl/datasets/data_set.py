@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from edge_mtl.tasks import Specs
@@ -80,6 +81,10 @@ class DataSet(ABC):
     @abstractmethod
     def counts(self, data: DataSettings) -> str:
         """How many frames each split has, for reports."""
+
+    def holds(self, root: Path) -> bool:
+        """Whether a folder can be told to be this data set's, by its files."""
+        return False
 
     def one_camera(self, data: DataSettings) -> bool:
         """Whether all frames are of one camera, so that a network may answer for it instead of the canonical one."""

@@ -12,7 +12,7 @@ from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Specs
 from mtl.datasets.data_set import DEFAULT_ROOT, DataSet, Split
 from mtl.datasets.folder.camera import SharedCamera
-from mtl.datasets.folder.description import FolderDescription
+from mtl.datasets.folder.description import DESCRIPTION, FolderDescription
 from mtl.datasets.folder.index import FolderIndex, described, folder_index
 from mtl.datasets.folder.reading import read_photo
 from mtl.datasets.folder.splits import SPLITS
@@ -30,6 +30,9 @@ class Folder(DataSet):
 
     name = "folder"
     frames: ClassVar[str] = "frames of a folder"
+
+    def holds(self, root: Path) -> bool:
+        return (root / DESCRIPTION).is_file()
 
     def title(self, data: DataSettings) -> str:
         return _described(data).title

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_mtl.tasks import NYU13_CLASSES, VOID
+from edge_mtl.tasks import NYU13_CLASSES, NYU_TASKS, VOID
 from mtl.datasets.nyuv2.arrays import depth_array, image_array, label_array, load_array, normal_array
 from mtl.datasets.nyuv2.axes import NormalAxes
 from mtl.datasets.nyuv2.frames import detect_folder_axes
@@ -217,5 +217,5 @@ def _description(root: Path) -> Check:
     if described is None:
         return Check("dataset.json", "none yet: it is made when the folder is first used")
     problems = () if described.complete else ("the conversion was not finished: run the same command again",)
-    made = [str(described.source[name]) for name in ("kind", "labels", "depth", "normals") if name in described.source]
+    made = [str(described.source[name]) for name in ("kind", "labels", *NYU_TASKS) if name in described.source]
     return Check("dataset.json", f"made of: {'; '.join(made) or 'unknown'}", problems)

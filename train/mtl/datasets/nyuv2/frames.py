@@ -111,10 +111,11 @@ class NyuFrames:
 def _truth_notes(description: Description) -> dict[str, TruthNote]:
     """What `dataset.json` says of how depth and normals were made, as far as it does."""
     notes, source = {}, description.source
-    if "depth" in source:
-        notes["depth"] = TruthNote(str(source["depth"]))
+    _, depth, normals = NYU_TASKS
+    if depth in source:
+        notes[depth] = TruthNote(str(source[depth]))
     if "computed" in description.evidence:
-        notes["normals"] = TruthNote(str(source.get("normals", description.evidence["computed"])), pseudo=True)
+        notes[normals] = TruthNote(str(source.get(normals, description.evidence["computed"])), pseudo=True)
     return notes
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_mtl.tasks import NYU_TASKS, Specs
 from mtl.datasets.data_set import DEFAULT_ROOT, DataSet, Split
 from mtl.datasets.nyuv2.frames import NyuRequest
+from mtl.datasets.nyuv2.layout import DESCRIPTION, frame_path
 
 if TYPE_CHECKING:
     from mtl.settings import DataSettings, Stage
@@ -28,6 +30,9 @@ class Nyuv2(DataSet):
 
     name = "nyuv2"
     frames = "NYUv2"
+
+    def holds(self, root: Path) -> bool:
+        return (root / DESCRIPTION).is_file() or frame_path(root, "val", "image", 0).is_file()
 
     def one_camera(self, data: DataSettings) -> bool:
         return True
