@@ -99,7 +99,7 @@ def test_a_teacher_with_the_same_weights_has_nothing_to_teach(tmp_path: Path) ->
     other = Distillation(DistillSettings(weights={"depth": 0.5}), training.model.specs, answers=teacher)
     assert all(float(one.detach()) < 1e-5 for one in same.distances(pixels, answers, settings.losses).values())
     worse = {**answers, "depth": answers["depth"] * 2}
-    assert float(other.distances(pixels, worse, settings.losses)["depth"]) == pytest.approx(0.5 * math.log(2), rel=1e-3)
+    assert other.distances(pixels, worse, settings.losses)["depth"].item() == pytest.approx(0.5 * math.log(2), rel=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["answers", "features"])
