@@ -26,7 +26,7 @@ from mtl.config import describe
 from mtl.datasets.frame import Batch, FrameSource
 from mtl.datasets.loader import Batches, BatchPlan, batches
 from mtl.datasets.sources import held_out_frames, train_frames
-from mtl.distill.distillation import make_distillation
+from mtl.distill.teachers import make_distillation
 from mtl.evaluator import BEST, LAST, Evaluator
 from mtl.fine_tuning import start_from
 from mtl.interrupts import deferred_stop

@@ -197,6 +197,7 @@ ARGUMENTS = {
     "profile": [],
     "recalibrate": ["--folder", "pictures"],
     "run-bag": ["bag"],
+    "scale": ["room.jpg", "--point", "1,1=2", "--along", "z"],
     "sensitivity": [],
     "verify": [],
     "view": ["room.jpg"],

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from edge_mtl.tasks import LabelsSpec
 from mtl.datasets.augment import SeenFrame, apply_view, draw_view, jitter, view_truth
 from mtl.datasets.camera_effects import camera_effects, has_effects
 from mtl.datasets.frame import Batch, FrameSource
@@ -25,7 +26,6 @@ from mtl.datasets.mixing import class_mask, paste, rectangle_mask
 from mtl.datasets.mixture import MixtureFrames, Turns
 from mtl.settings import AugmentSettings, DataSettings
 from mtl.tasks import head_of
-from mtl.tasks.labels import LabelsHead
 
 __all__ = ["BatchPlan", "Batches", "StepBatches", "batches"]
 
@@ -163,7 +163,7 @@ class _Stream:
         seen = replace(seen, image=image)
         if plan.augment.mix <= 0 or plan.augment.mix_shape != "classes":
             return _View(seen)
-        spec = next((one for task, one in self.tasks.items() if one.kind == LabelsHead.kind and task in frame.truths), None)
+        spec = next((one for task, one in self.tasks.items() if isinstance(one, LabelsSpec) and task in frame.truths), None)
         return _View(seen, None if spec is None else view_truth(frame, view, spec, size=plan.size))
 
     def _generator(self, use: int, position: int) -> np.random.Generator:

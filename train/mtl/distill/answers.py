@@ -1,4 +1,4 @@
-"""How far answers are from those of a teacher, and a trained network of this package as one.
+"""How far answers are from those of a teacher, and a network of this package as one.
 
 Distances are those of the label losses, so that weights of tasks mean the same: cross-entropy becomes Kullback-Leibler
 divergence (Hinton et al. 2015, arXiv:1503.02531). They need no truth, and are there for every pixel.
@@ -7,14 +7,12 @@ divergence (Hinton et al. 2015, arXiv:1503.02531). They need no truth, and are t
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Specs
 from mtl.settings import LossSettings
 from mtl.tasks import head_of
@@ -22,7 +20,7 @@ from mtl.tasks import head_of
 if TYPE_CHECKING:
     from mtl.models import MultiTaskModel
 
-__all__ = ["AnswerTeacher", "answer_teacher", "distances"]
+__all__ = ["AnswerTeacher", "distances"]
 
 
 def distances(
@@ -67,48 +65,6 @@ class AnswerTeacher:
         """
         found = self._model(self._model.normalise(image))
         return {task: _resized(found[task], like[task]) for task in self.tasks}
-
-
-def answer_teacher(path: Path, specs: Specs, *, weights: Mapping[str, float], canonical: bool) -> AnswerTeacher:
-    """The teacher that a checkpoint or a bundle is for a network with these tasks.
-
-    Args:
-        weights: by task, 0 for those that it should not teach.
-        canonical: whether the network answers for the canonical camera.
-    Raises:
-        CheckpointError, BundleError: as `load_trained`.
-        BuildError: it answers for another camera, or none of the tasks as they are meant here.
-    """
-    from mtl.bundling import load_trained  # with onnx: training without a teacher does without
-
-    trained = load_trained(path)
-    if trained.settings.data.canonical != canonical:
-        raise BuildError(
-            f"distill.answers: {path} was trained with data.canonical {str(not canonical).lower()}, this run with "
-            f"{str(canonical).lower()}: they answer for different cameras. Choose another teacher, or set data.canonical"
-        )
-    theirs = trained.model.specs
-    reasons: list[str] = []
-    taught: list[str] = []
-    for task, spec in specs.items():
-        if weights.get(task, 1.0) == 0:
-            continue
-        if task not in theirs:
-            reasons.append(f"{task}: it has no such task")
-        elif theirs[task].kind != spec.kind:
-            reasons.append(f"{task}: of the kind {theirs[task].kind} there, {spec.kind} here")
-        elif (difference := head_of(spec).difference(spec, theirs[task])) is not None:
-            reasons.append(f"{task}: {difference}")
-        else:
-            taught.append(task)
-    asked = [task for task, weight in weights.items() if weight > 0 and task not in taught]
-    if not taught or asked:
-        reason = "; ".join(reasons) or "all weights are 0"
-        raise BuildError(
-            f"distill.answers: {path} cannot teach {', '.join(asked) or 'any task'} ({reason}). "
-            "Choose another teacher, or give these tasks the weight 0 in distill.weights"
-        )
-    return AnswerTeacher(trained.model, taught)
 
 
 def _resized(found: Any, like: Any) -> Any:

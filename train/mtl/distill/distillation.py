@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Specs
-from mtl.distill.answers import AnswerTeacher, answer_teacher, distances
-from mtl.distill.features import FeatureTeacher, feature_teacher
-from mtl.models import MultiTaskModel
-from mtl.settings import DistillSettings, LossSettings, RunSettings
+from mtl.distill.answers import AnswerTeacher, distances
+from mtl.distill.features import FeatureTeacher
+from mtl.settings import DistillSettings, LossSettings
 
-__all__ = ["Distillation", "make_distillation"]
+__all__ = ["Distillation"]
 
 
 class Distillation(nn.Module):
@@ -88,29 +85,3 @@ class Distillation(nn.Module):
             if extra is not None:
                 feature.register_hook(lambda gradient, extra=extra: gradient + extra)
         return float(error.detach())
-
-
-def make_distillation(settings: RunSettings, model: MultiTaskModel) -> Distillation | None:
-    """The teachers that the settings name; None for none.
-
-    Raises:
-        BuildError, CheckpointError, BundleError: as the teachers do.
-    """
-    wanted = settings.distill
-    if not wanted.answers and not wanted.features:
-        return None
-    answers = features = None
-    if wanted.answers:
-        path = Path(wanted.answers)
-        if not path.exists():
-            raise BuildError(f"distill.answers: there is no {path}. Give runs/NAME/best.safetensors, or the folder of a bundle")
-        answers = answer_teacher(path, model.specs, weights=wanted.weights, canonical=settings.data.canonical)
-    if wanted.features:
-        reads, whole = model.decoder.reads, model.backbone
-        features = feature_teacher(
-            wanted.features,
-            Path(wanted.features_file),
-            channels=[whole.channels[level] for level in reads],
-            strides=[whole.strides[level] for level in reads],
-        )
-    return Distillation(wanted, model.specs, answers=answers, features=features)

@@ -13,9 +13,10 @@ import torch
 from mtl.checkpoint import load_weights
 from mtl.config import ConfigError
 from mtl.datasets.frame import Batch
-from mtl.distill.answers import AnswerTeacher, answer_teacher
-from mtl.distill.distillation import Distillation, make_distillation
+from mtl.distill.answers import AnswerTeacher
+from mtl.distill.distillation import Distillation
 from mtl.distill.features import FeatureTeacher
+from mtl.distill.teachers import answer_teacher, make_distillation
 from mtl.loop import Training
 from mtl.losses import MultiTaskLoss
 from mtl.models.backbone import build_backbone
