@@ -171,7 +171,7 @@ def build(
         if not row.baseline:
             mark = "chosen" if row.chosen else "stored too" if row.stored else "not stored"
             terminal.show(f"{row.name} on {row.backend}: {mark}. {row.reason}")
-    terminal.show("agreement: with FP32 on the labelled frames, one figure per task.")
+    terminal.show("agreement: with FP32 on the frames of evaluation/, one figure per task.")
     done = "was built by another process meanwhile" if report.reused else f"built in {report.seconds:.0f} s"
     if report.calibration and not report.record.plan:
         options, frames = report.record.options, report.calibration
