@@ -100,7 +100,7 @@ def records(settings: RunSettings, kind: str) -> list[dict[str, object]]:
     return [record for record in map(json.loads, lines) if record["kind"] == kind]
 
 
-def train(rooms: Path, folder: Path, pause_s: float) -> None:
+def train(rooms: Path, folder: Path, changes: dict[str, str], pause_s: float) -> None:
     """In a process of its own: a checkpoint after every step, and time for the test to end it in between."""
     advance = Training.advance
 
@@ -110,7 +110,7 @@ def train(rooms: Path, folder: Path, pause_s: float) -> None:
 
     Training.advance = slowly  # type: ignore[method-assign,assignment]
     torch.set_num_threads(1)
-    Run(mixed(rooms, folder, **{"loop.checkpoint_s": "0.0"}), console=quiet()).train()
+    Run(mixed(rooms, folder, **changes, **{"loop.checkpoint_s": "0.0"}), console=quiet()).train()
 
 
 def step_of(state: Path) -> int:
@@ -127,17 +127,18 @@ def kill_after(step: int, process: multiprocessing.process.BaseProcess, state: P
     assert process.exitcode == -signal.SIGKILL
 
 
-def test_a_run_ended_by_kill_9_goes_on_to_the_weights_of_one_that_was_not(
-    rooms: Path, finished: tuple[RunSettings, str], tmp_path: Path
-) -> None:
-    settings = mixed(rooms, tmp_path)
+def test_a_run_ended_by_kill_9_goes_on_to_the_weights_of_one_that_was_not(rooms: Path, tmp_path: Path) -> None:
+    own = write_own_folder(tmp_path / "own", frames=10, replace={"[tasks.segmentation]": "[tasks.things]"})
+    changes = {"data.sources.yard.kind": "folder", "data.sources.yard.root": f"'{own}'"}
+    undisturbed, settings = (mixed(rooms, tmp_path / name, **changes) for name in ("whole", "broken"))
+    Run(undisturbed, console=quiet()).train()
     state = folder_of(settings) / "state.pt"
-    process = forking().Process(target=train, args=(rooms, tmp_path, 0.3))
+    process = forking().Process(target=train, args=(rooms, tmp_path / "broken", changes, 0.3))
     process.start()
     kill_after(4, process, state)
     assert 4 <= step_of(state) < STEPS
     Run(settings, console=quiet(), resume=True).train()
-    whole, broken = (load_state(folder_of(run) / "state.pt")["training"] for run in (finished[0], settings))
+    whole, broken = (load_state(folder_of(run) / "state.pt")["training"] for run in (undisturbed, settings))
     assert whole["step"] == broken["step"] == STEPS
     for part in ("model", "ema", "weighting"):
         assert not [name for name, value in whole[part].items() if not torch.equal(value, broken[part][name])]
@@ -146,7 +147,7 @@ def test_a_run_ended_by_kill_9_goes_on_to_the_weights_of_one_that_was_not(
         for source in ("rooms", "yard"):
             kept = one["kept"][source]
             assert not [name for name, value in kept.items() if not torch.equal(value, other["kept"][source][name])]
-    first, second = (load_weights(folder_of(run) / "best.safetensors")[1] for run in (finished[0], settings))
+    first, second = (load_weights(folder_of(run) / "best.safetensors")[1] for run in (undisturbed, settings))
     assert first["validation"] == second["validation"]
 
 
