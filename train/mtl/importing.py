@@ -25,10 +25,11 @@ from edge_mtl.files import sha256_bytes, write_atomic
 from edge_mtl.tasks import NYU_TASKS
 from mtl.checkpoint import CheckpointError, save_weights
 from mtl.config import describe
+from mtl.datasets.augment_settings import AugmentSettings
 from mtl.foreign_names import TASKS_OF_LIBMTL, backbone_names, head_names, is_passing, split_libmtl
 from mtl.models import MultiTaskModel, model_from
 from mtl.models.backbone import PVT_V2_NAMES, build_backbone
-from mtl.settings import AugmentSettings, DataSettings, LossSettings, ModelSettings, RunSettings, Stage
+from mtl.settings import DataSettings, LossSettings, ModelSettings, RunSettings, Stage
 
 __all__ = ["ImportMismatch", "Imported", "import_weights", "read_weights", "turn_normals", "write_run"]
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from mtl import microbatches
+from mtl.datasets.augment_settings import AugmentSettings
 from mtl.datasets.frame import Batch
 from mtl.datasets.loader import BatchPlan, StepBatches
 from mtl.microbatches import split
 from mtl.parallel import ALONE, Parallel, ParallelError, PeerFailed, launched
-from mtl.settings import AugmentSettings, RunSettings
+from mtl.settings import RunSettings
 
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import NYU_TASKS

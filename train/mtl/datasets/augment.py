@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 
 from edge_mtl.tasks import Specs, TaskSpec
+from mtl.datasets.augment_settings import AugmentSettings
 from mtl.datasets.frame import Frame
 from mtl.datasets.libmtl import ZOOMS, bilinear_aligned, nearest_down
 from mtl.geometry import Intrinsics, canonical_intrinsics, crop_and_resize_intrinsics, mirror_intrinsics
-from mtl.settings import AugmentSettings
 from mtl.tasks import head_of
 
 __all__ = ["Sampling", "SeenFrame", "View", "apply_view", "draw_view", "jitter", "view_truth", "whole_view"]

@@ -10,7 +10,7 @@ import math
 import cv2
 import numpy as np
 
-from mtl.settings import AugmentSettings
+from mtl.datasets.augment_settings import AugmentSettings
 
 __all__ = ["camera_effects", "has_effects"]
 

@@ -20,11 +20,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from edge_mtl.tasks import LabelsSpec
 from mtl.datasets.augment import SeenFrame, apply_view, draw_view, jitter, view_truth
+from mtl.datasets.augment_settings import AugmentSettings
 from mtl.datasets.camera_effects import camera_effects, has_effects
 from mtl.datasets.frame import Batch, FrameSource
 from mtl.datasets.mixing import class_mask, paste, rectangle_mask
 from mtl.datasets.mixture import MixtureFrames, Turns
-from mtl.settings import AugmentSettings, DataSettings
+from mtl.settings import DataSettings
 from mtl.tasks import head_of
 
 __all__ = ["BatchPlan", "Batches", "StepBatches", "batches"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mtl.datasets.augment import View, draw_view, jitter, whole_view
+from mtl.datasets.augment_settings import AugmentSettings
 from mtl.datasets.frame import Frame
 from mtl.geometry import canonical_intrinsics, intrinsics_matrix
-from mtl.settings import AugmentSettings
 
 from tests.nyu_frames import nyu_frame, view_arrays
 

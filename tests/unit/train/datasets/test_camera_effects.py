@@ -7,8 +7,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from mtl.datasets.augment_settings import AugmentSettings
 from mtl.datasets.camera_effects import camera_effects, has_effects
-from mtl.settings import AugmentSettings
 
 pytestmark = pytest.mark.training
 

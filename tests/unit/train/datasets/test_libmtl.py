@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from mtl.datasets.augment import View, draw_view, jitter
+from mtl.datasets.augment_settings import AugmentSettings
 from mtl.datasets.frame import Frame
 from mtl.datasets.rooms import render_room
 from mtl.datasets.surface import normals_of_depth
-from mtl.settings import AugmentSettings
 from torch.nn import functional as F
 
 from tests.nyu_files import SIZE, box_frame

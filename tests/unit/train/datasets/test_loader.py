@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from mtl.datasets.augment_settings import AugmentSettings
 from mtl.datasets.frame import Batch, Frame
 from mtl.datasets.loader import BatchPlan, StepBatches, batches
 from mtl.ema import Ema
 from mtl.geometry import canonical_intrinsics
 from mtl.schedule import learning_rate
-from mtl.settings import AugmentSettings, OptimizerSettings
+from mtl.settings import OptimizerSettings
 
 from edge_mtl.tasks import NYU_TASKS
 from tests.nyu_frames import nyu_frame

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mtl.datasets.augment_settings import AugmentSettings
 from mtl.datasets.frame import Batch, Frame
 from mtl.datasets.loader import BatchPlan, StepBatches
 from mtl.datasets.mixing import class_mask, rectangle_mask
-from mtl.settings import AugmentSettings
 
 from edge_mtl.tasks import NYU_TASKS, VOID
 

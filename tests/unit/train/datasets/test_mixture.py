@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mtl.datasets.augment_settings import AugmentSettings
 from mtl.datasets.frame import Frame
 from mtl.datasets.loader import BatchPlan, StepBatches
 from mtl.datasets.mixture import Mixture, MixtureFrames, MixtureRequest, Turns, deployed_source, shares
 from mtl.datasets.sources import data_set, register
-from mtl.settings import AugmentSettings, DataSettings, SourceSettings, Stage
+from mtl.settings import DataSettings, SourceSettings, Stage
 
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import NYU_TASKS, Specs, read_tasks

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from mtl.datasets.augment import apply_view, whole_view
+from mtl.datasets.augment_settings import AugmentSettings
 from mtl.datasets.frame import Batch
 from mtl.datasets.loader import BatchPlan, StepBatches
 from mtl.evaluate import evaluate
 from mtl.losses import MultiTaskLoss
 from mtl.microbatches import on_device, split
 from mtl.parallel import Parallel
-from mtl.settings import AugmentSettings, LossSettings, RunSettings
+from mtl.settings import LossSettings, RunSettings
 from mtl.weighting import make_weighting
 
 from edge_mtl.tasks import NYU_TASKS

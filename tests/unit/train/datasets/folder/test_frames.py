@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mtl.datasets.augment_settings import AugmentSettings
 from mtl.datasets.folder.index import folder_index
 from mtl.datasets.folder.source import FolderRequest
 from mtl.datasets.folder.splits import Shares
 from mtl.datasets.loader import BatchPlan, StepBatches
 from mtl.datasets.sources import data_set
-from mtl.settings import AugmentSettings, DataSettings, Stage
+from mtl.settings import DataSettings, Stage
 
 from edge_mtl.errors import BuildError
 from tests.own_folder import SIZE, scene, write_frame, write_own_folder

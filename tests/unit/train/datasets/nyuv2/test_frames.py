@@ -14,6 +14,7 @@ import pytest
 import validate_dataset
 from mtl.config import ConfigError, parse_config
 from mtl.datasets.augment import whole_view
+from mtl.datasets.augment_settings import AugmentSettings
 from mtl.datasets.loader import BatchPlan, StepBatches
 from mtl.datasets.nyuv2 import DatasetError, DatasetMissing, NyuRequest
 from mtl.datasets.nyuv2.axes import NormalAxes, detect_axes
@@ -22,7 +23,7 @@ from mtl.datasets.nyuv2.frames import set_aside
 from mtl.datasets.nyuv2.layout import FRAMES, frame_path, intrinsics_at
 from mtl.datasets.sources import held_out_frames, train_frames
 from mtl.datasets.surface import normals_of_depth
-from mtl.settings import AugmentSettings, DataSettings, Stage
+from mtl.settings import DataSettings, Stage
 
 from tests.nyu_files import SIZE, box_frame, stored_normals, write_folder
 from tests.nyu_frames import view_arrays
