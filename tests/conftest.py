@@ -7,9 +7,11 @@ import ipaddress
 import os
 import signal
 import socket
+from collections import Counter
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ if (
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from edge_mtl.bundle import Bundle
+from edge_mtl.tasks import KINDS
 from tests.bundles import make_bundle, make_image
 
 with contextlib.suppress(ImportError):  # a machine with a GPU may have no more than pytest
@@ -96,3 +99,17 @@ def own_bundle(tmp_path: Path) -> Bundle:
 def frame() -> np.ndarray:
     """(64, 96, 3) uint8 RGB, the network size of the tiny bundle."""
     return make_image(7)
+
+
+@pytest.fixture
+def finished(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each kind finished a result."""
+    counts: Counter[str] = Counter()
+    for kind in KINDS.values():
+
+        def counting(*arguments: Any, _finish: Any = kind.finish, _name: str = kind.name) -> Any:
+            counts[_name] += 1
+            return _finish(*arguments)
+
+        monkeypatch.setattr(kind, "finish", counting)
+    return counts

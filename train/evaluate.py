@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 from mtl.arguments import size_argument
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from edge_mtl import opencv
 from edge_mtl.bench.conditions import Conditions
@@ -186,7 +185,7 @@ def _report(
     asked: argparse.Namespace,
     console: Console,
 ) -> None:
-    from mtl.study.columns import DELTA_M, study_table
+    from mtl.study.columns import DELTA_M, study_table, terminal_table
     from mtl.study.delta import delta_m
     from mtl.study.full_tables import class_cells, depth_cells, truth_remarks
     from mtl.tasks.columns import one_metric
@@ -205,9 +204,9 @@ def _report(
     for remark in (*remarks(specs), *truth_remarks(details)):
         console.print(remark, markup=False, highlight=False)
     for task, (headings, lines) in (class_cells(details) if asked.classes else {}).items():
-        console.print(_table(headings, lines, title=task))
+        console.print(terminal_table(headings, lines, title=task))
     for task, (headings, lines) in (depth_cells(metrics, details) if asked.depth else {}).items():
-        console.print(_table(headings, lines, title=task))
+        console.print(terminal_table(headings, lines, title=task))
     if records:
         console.print(study_table(records, title="validation frames, as the runs recorded them"))
 
@@ -224,15 +223,6 @@ def _pseudo(measured: Measured, specs: Specs) -> set[str]:
 
     tasks = {task for row in measured.details.values() for task, note in row["truths"].items() if note["pseudo"]}
     return {scoped(specs, specs[task], measure.name) for task in tasks for measure in kind_of(specs[task]).measures}
-
-
-def _table(headings: Sequence[str], lines: Sequence[Sequence[str]], *, title: str) -> Table:
-    table = Table(headings[0], title=title or None)
-    for heading in headings[1:]:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for line in lines:
-        table.add_row(*line)
-    return table
 
 
 def _write_report(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_mtl.errors import FrameError
 from edge_mtl.sources.bags import read_message
-from edge_mtl.sources.frame_source import Frame, FrameSource
+from edge_mtl.sources.frame_source import Frame, FrameSource, Still
 
 __all__ = ["DEPTH_ENCODINGS", "SCAN", "Paired", "depth_of", "paired", "scan_of"]
 
@@ -74,28 +74,30 @@ def paired(
             return None
         return Paired(frame, nearest[1])
 
-    given = 0
-    waiting: deque[Frame] = deque()
-    with closing(source.tapped(tap)) as stills:
+    def frames(stills: Iterable[Still]) -> Iterator[Frame]:
+        """Each once the next one was read: what is nearest to a frame may come after it, before the next."""
+        waiting: Frame | None = None
         for still in stills:
             try:
-                waiting.append(still.load())
+                loaded = still.load()
             except FrameError as exc:
                 skip(f"{still.name}: {exc}")
-            while len(waiting) > 1:  # what is nearest to a frame may come after it, before the next
-                found = match(waiting.popleft())
-                if found is not None:
-                    yield found
-                    given += 1
-                    if given == limit:
-                        return
-    while waiting:
-        found = match(waiting.popleft())
-        if found is not None:
-            yield found
-            given += 1
-            if given == limit:
-                return
+                continue
+            if waiting is not None:
+                yield waiting
+            waiting = loaded
+        if waiting is not None:
+            yield waiting
+
+    given = 0
+    with closing(source.tapped(tap)) as stills:
+        for frame in frames(stills):
+            found = match(frame)
+            if found is not None:
+                yield found
+                given += 1
+                if given == limit:
+                    return
     if seen.get(topic) != kind:
         having = ", ".join(sorted(name for name, of in seen.items() if of == kind)) or "none"
         raise FrameError(f"{source.name} has no {kind} on {topic}; topics of that type: {having}.")

@@ -18,7 +18,6 @@ from edge_mtl import Engine
 from edge_mtl.bundle import Bundle
 from edge_mtl.depth_scale import ScaleRecord, network_digest
 from edge_mtl.errors import DepthScaleError, TaskError
-from edge_mtl.tasks import KINDS
 from tests.bundles import make_bundle, make_image
 from tests.ros import counting_node
 from tests.ros.test_worker import Bench, failing
@@ -27,20 +26,6 @@ from tests.ros.test_worker import Bench, failing
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return make_bundle(tmp_path_factory.mktemp("asked") / "tiny")
-
-
-@pytest.fixture
-def finished(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each kind finished a result."""
-    counts: Counter[str] = Counter()
-    for kind in KINDS.values():
-
-        def counting(*arguments: Any, _finish: Any = kind.finish, _name: str = kind.name) -> Any:
-            counts[_name] += 1
-            return _finish(*arguments)
-
-        monkeypatch.setattr(kind, "finish", counting)
-    return counts
 
 
 def test_what_nobody_listens_to_is_not_finished_and_is_once_somebody_does(tiny_bundle: Bundle, finished: Counter[str]) -> None:

@@ -26,7 +26,7 @@ from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.io_spec import placement
 from edge_mtl.onnx_graph.cut import output_names
 from edge_mtl.prediction import Prediction
-from edge_mtl.tasks import KINDS, NYU_TASKS, TASK_NAMES, read_tasks
+from edge_mtl.tasks import NYU_TASKS, TASK_NAMES, read_tasks
 from edge_mtl.tasks.asked import LazyResults
 from tests.bundles import dense_model, host_model, make_bundle, make_image
 
@@ -49,20 +49,6 @@ def assert_same(found: Prediction, expected: Prediction, tasks: tuple[str, ...])
             assert np.array_equal(values, getattr(expected, name), equal_nan=True), name
         else:
             assert values is None, name
-
-
-@pytest.fixture
-def finished(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    """How often each kind finished a result."""
-    counts: Counter[str] = Counter()
-    for kind in KINDS.values():
-
-        def counting(*arguments: Any, _finish: Any = kind.finish, _name: str = kind.name) -> Any:
-            counts[_name] += 1
-            return _finish(*arguments)
-
-        monkeypatch.setattr(kind, "finish", counting)
-    return counts
 
 
 @pytest.fixture(scope="module")

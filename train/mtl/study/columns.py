@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from rich.table import Table
@@ -16,6 +16,7 @@ __all__ = [
     "STEP",
     "study_cells",
     "study_table",
+    "terminal_table",
     "written_parameters",
     "written_step",
 ]
@@ -31,7 +32,11 @@ def written_parameters(count: float | None) -> str:
 
 def study_table(rows: Mapping[str, Mapping[str, float | None]], *, title: str = "", pseudo: Collection[str] = ()) -> Table:
     """The study's table for a terminal; arguments as of `study_cells`."""
-    headings, lines = study_cells(rows, pseudo=pseudo)
+    return terminal_table(*study_cells(rows, pseudo=pseudo), title=title)
+
+
+def terminal_table(headings: Sequence[str], lines: Sequence[Sequence[str]], *, title: str = "") -> Table:
+    """Cells as a table for a terminal: the first column is of names, the others are of figures."""
     table = Table(headings[0], title=title or None)
     for heading in headings[1:]:
         table.add_column(heading, justify="right", no_wrap=True)
