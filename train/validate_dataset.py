@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,6 +96,7 @@ def _classes(check: Check) -> Table:
 
 
 def _inspect(folder: Path) -> Report:
+    inspect = _inspector(folder)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("files"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("files")
@@ -102,13 +104,23 @@ def _inspect(folder: Path) -> Report:
         def advance(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total)
 
-        if (folder / _OWN).exists():
-            from mtl.datasets.folder.check import inspect as inspect_folder
-
-            return inspect_folder(folder, progress=advance)
-        from mtl.datasets.nyuv2.check import inspect
-
         return inspect(folder, progress=advance)
+
+
+def _inspector(folder: Path) -> Callable[..., Report]:
+    """What checks the layout that the folder has. Raises BuildError where it has none that is known."""
+    from mtl.datasets.folder.check import inspect as of_ones_own
+    from mtl.datasets.nyuv2.check import inspect as of_nyuv2
+    from mtl.datasets.nyuv2.layout import PARTS
+
+    if (folder / _OWN).exists():
+        return of_ones_own
+    if any((folder / part).exists() for part in PARTS):
+        return of_nyuv2
+    raise BuildError(
+        f"{folder} should have {_OWN} (images of your own: docs/guides/own-data.md) or {' and '.join(PARTS)} (NYUv2: "
+        f"python train/prepare_nyuv2.py makes them); found {'neither' if folder.is_dir() else 'no such folder'}"
+    )
 
 
 def _write_sheet(folder: Path, path: Path, frames: int) -> None:

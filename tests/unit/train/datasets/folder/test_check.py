@@ -233,6 +233,15 @@ def test_a_description_that_cannot_be_read_is_the_one_problem(tmp_path: Path, ca
     assert validate_dataset.main([str(tmp_path / "nowhere")]) == 9
 
 
+def test_images_without_a_description_are_told_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "images").mkdir()
+    assert validate_dataset.main([str(tmp_path)]) == 9
+    message = capsys.readouterr().err
+    assert "dataset.toml" in message
+    assert "own-data.md" in message
+    assert message.count("\n") == 1
+
+
 def test_the_command_draws_a_sheet(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "sheet.png"
     assert validate_dataset.main([str(own), "--sheet", str(path), "--frames", "3"]) == 0
