@@ -54,7 +54,8 @@ class ModelSettings:
         init_part: "all" of its weights, or those of its "backbone" only, for another decoder or other tasks; the backbone
             has to be the same, and shared in full.
         output_stride: 8 or 16 dilates a CNN's last stages (the study's ResNet: 8), 0 leaves them.
-        normalisation: of the input; "imagenet" goes with pretrained weights, the study had none.
+        normalisation: of the input; of 0..1, "imagenet" goes with most pretrained weights, "symmetric", which is
+            -1..1, with those of EfficientNet-Lite; the study had none.
         depth_output: what the depth head says: "log" metres, or "linear" metres as in LibMTL (not with log losses).
         sharing: "full" shares the backbone, "partial" its first `shared_stages` (1 to 3), "separate" nothing; where less
             than everything is shared, every task has a single-task decoder of its own.
@@ -71,7 +72,7 @@ class ModelSettings:
     init_part: Literal["all", "backbone"] = "all"
     drop_path: float = 0.0
     output_stride: int = 0
-    normalisation: Literal["none", "imagenet"] = "none"
+    normalisation: Literal["none", "imagenet", "symmetric"] = "none"
     depth_output: Literal["log", "linear"] = "log"
     sharing: Literal["full", "partial", "separate"] = "full"
     shared_stages: int = 2

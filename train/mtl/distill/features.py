@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_mtl.errors import BuildError
-from mtl.distill.efficientnet_lite import as_timm
 from mtl.models.backbone import STAGES, Backbone, build_backbone
 
 __all__ = ["FeatureTeacher", "feature_teacher"]
@@ -84,12 +83,7 @@ def feature_teacher(name: str, path: Path, *, channels: Sequence[int], strides: 
     """
     if not path.is_file():
         raise BuildError(f"distill.features_file: there is no file {path}. Give the weights of {name}, downloaded before")
-    net = build_backbone(name)
-    weights = as_timm(path, net)
-    if weights is None:
-        net = build_backbone(name, pretrained=path)
-    else:
-        net.load_state_dict(weights)
+    net = build_backbone(name, pretrained=path)
     stages = {stride: stage for stage, stride in enumerate(net.strides)}
     lacking = [stride for stride in strides if stride not in stages]
     if lacking:

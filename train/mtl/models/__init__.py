@@ -5,6 +5,6 @@ from __future__ import annotations
 from mtl.models.building import build_model
 from mtl.models.configured import model_from
 from mtl.models.edge import EdgeOptions
-from mtl.models.model import IMAGENET_MEAN, IMAGENET_STD, MultiTaskModel
+from mtl.models.model import IMAGENET_MEAN, NORMALISATIONS, MultiTaskModel
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "EdgeOptions", "MultiTaskModel", "build_model", "model_from"]
+__all__ = ["IMAGENET_MEAN", "NORMALISATIONS", "EdgeOptions", "MultiTaskModel", "build_model", "model_from"]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_mtl.errors import BuildError
+from mtl.models.efficientnet_lite import as_timm
 from mtl.models.torchvision_ops import make_timm_importable
 
 make_timm_importable()
@@ -115,7 +116,7 @@ def build_backbone(
     Args:
         name: for example "pvt_v2_b0"; any timm model that supports `features_only` and has four stages or more.
         pretrained: True downloads timm's ImageNet weights, a path reads them from a local file
-            (.safetensors, .pth, .bin: timm's own or the authors' format).
+            (.safetensors, .pth, .bin: timm's own or the authors' format, or EfficientNet-Lite's as published for PyTorch).
         drop_path: rate of stochastic depth in the last block, rising linearly from 0 in the first.
         output_stride: 8 or 16 dilates the last stages of a CNN (the study's ResNet uses 8); None leaves it at 32.
     Raises:
@@ -127,7 +128,8 @@ def build_backbone(
     if isinstance(pretrained, Path) and not pretrained.is_file():
         raise BuildError(f"no pretrained weights at {pretrained}: expected a timm checkpoint. Give its path, or none")
     options: dict[str, object] = {}
-    if isinstance(pretrained, Path):
+    renamed = _renamed(name, pretrained) if isinstance(pretrained, Path) else None
+    if isinstance(pretrained, Path) and renamed is None:
         options["pretrained_cfg_overlay"] = {"file": str(pretrained)}
     if drop_path > 0:
         options["drop_path_rate"] = drop_path
@@ -136,7 +138,9 @@ def build_backbone(
     if name.startswith("swin"):
         options["strict_img_size"] = False  # its default refuses sizes that are not square
     try:
-        net = timm.create_model(name, features_only=True, pretrained=bool(pretrained), **options)
+        net = timm.create_model(name, features_only=True, pretrained=bool(pretrained) and renamed is None, **options)
+        if renamed is not None:
+            net.load_state_dict(renamed)
     except Exception as exc:  # whatever timm, torch or the download raises
         if pretrained is True and _cannot_download(exc):
             raise BuildError(
@@ -152,6 +156,11 @@ def build_backbone(
         if hasattr(module, "fused_attn"):
             module.fused_attn = False  # PVT's keys are few: plain products are faster to train on a CPU and export plainly
     return Backbone(name, net)
+
+
+def _renamed(name: str, path: Path) -> dict[str, torch.Tensor] | None:
+    """Weights of a file whose names timm does not know."""
+    return as_timm(path, timm.create_model(name, features_only=True), backbone=name)
 
 
 def _cannot_download(error: BaseException) -> bool:

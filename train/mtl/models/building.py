@@ -58,8 +58,7 @@ def build_model(
         size: (H, W) of the largest image, for "aspp_folded" only.
         options: what its heads say.
         pretrained, drop_path, output_stride: see `build_backbone`.
-        mean, std: normalisation that goes with the model. The study's protocol has none; `IMAGENET_MEAN` and
-            `IMAGENET_STD` go with ImageNet weights.
+        mean, std: normalisation that goes with the model. See `NORMALISATIONS`; the study's protocol has none.
     Raises:
         BuildError: unknown task, decoder or backbone; weights that do not load; a backbone without strides 4, 8, 16, 32
             for the edge decoder; one that cannot be cut for partial sharing.

@@ -8,7 +8,7 @@ from edge_mtl.tasks import Specs
 from mtl.datasets.sources import data_tasks
 from mtl.models.building import build_model
 from mtl.models.edge import EdgeOptions
-from mtl.models.model import IMAGENET_MEAN, IMAGENET_STD, MultiTaskModel
+from mtl.models.model import NORMALISATIONS, MultiTaskModel
 from mtl.settings import RunSettings
 from mtl.tasks import HeadOptions, chosen_tasks
 
@@ -34,7 +34,7 @@ def model_from(settings: RunSettings, *, pretrained: bool = True, specs: Specs |
     weights: bool | Path = False
     if pretrained and wanted.pretrained:
         weights = True if wanted.pretrained == "imagenet" else Path(wanted.pretrained)
-    normalised = wanted.normalisation == "imagenet"
+    mean, std = NORMALISATIONS[wanted.normalisation]
     return build_model(
         wanted.backbone,
         specs=tasks_of(settings) if specs is None else specs,
@@ -57,6 +57,6 @@ def model_from(settings: RunSettings, *, pretrained: bool = True, specs: Specs |
         pretrained=weights,
         drop_path=wanted.drop_path,
         output_stride=wanted.output_stride or None,
-        mean=IMAGENET_MEAN if normalised else (0.0, 0.0, 0.0),
-        std=IMAGENET_STD if normalised else (1.0, 1.0, 1.0),
+        mean=mean,
+        std=std,
     )

@@ -16,12 +16,18 @@ from mtl.models.edge import EdgeDecoder
 from mtl.models.sharing import TaskParts
 from mtl.tasks import HeadOptions, head_of
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MultiTaskModel", "Sharing", "finish_maps"]
+__all__ = ["IMAGENET_MEAN", "NORMALISATIONS", "MultiTaskModel", "Sharing", "finish_maps"]
 
 Sharing = Literal["full", "partial", "separate"]
 
 IMAGENET_MEAN: tuple[float, float, float] = (0.485, 0.456, 0.406)
-IMAGENET_STD: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "imagenet": (IMAGENET_MEAN, (0.229, 0.224, 0.225)),
+    "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+"""Mean and standard deviation of image / 255, per RGB channel, by what settings call them."""
 
 
 class MultiTaskModel(nn.Module):

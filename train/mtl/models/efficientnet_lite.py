@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edge_mtl.errors import BuildError
-from mtl.models.backbone import Backbone
 
 __all__ = ["as_timm"]
 
@@ -33,8 +32,8 @@ _FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw
 _CLASSIFIER = ("_conv_head.", "_bn1.", "_fc.")
 
 
-def as_timm(path: Path, net: Backbone) -> dict[str, Tensor] | None:
-    """The state of `net` from such a file; None where the file has other names, which timm may know.
+def as_timm(path: Path, net: nn.Module, *, backbone: str) -> dict[str, Tensor] | None:
+    """The state of timm's `net` from such a file; None where the file has others, which timm may know.
 
     Raises:
         BuildError: the file has such names, and is of another network.
@@ -56,22 +55,22 @@ def as_timm(path: Path, net: Backbone) -> dict[str, Tensor] | None:
         match = _BLOCK.fullmatch(name)
         if match is None:
             layer, _, last = name.partition(".")
-            renamed[f"net.{_STEM.get(layer, layer)}.{last}"] = value
+            renamed[f"{_STEM.get(layer, layer)}.{last}"] = value
             continue
         number = int(match[1])
         expands = f"_blocks.{number}._expand_conv.weight" in found
         layer = (_EXPANDING if expands else _FIRST).get(match[2], match[2])
-        place = places[number] if number < len(places) else f"net.blocks.?.{number}"
+        place = places[number] if number < len(places) else f"blocks.?.{number}"
         renamed[f"{place}.{layer}.{match[3]}"] = value
     wrong = next((name for name in own if name not in renamed or renamed[name].shape != own[name].shape), None)
     strange = next((name for name in renamed if name not in own), None)
     if wrong is not None or strange is not None:
-        raise BuildError(f"{path} is not of {net.name}: {wrong or strange} does not fit. Name the backbone that it is of")
+        raise BuildError(f"{path} is not of {backbone}: {wrong or strange} does not fit. Name the backbone that it is of")
     return renamed
 
 
 def _places(own: Mapping[str, Tensor]) -> list[str]:
     """Names of the blocks of timm's network, in their order."""
-    matches = (re.match(r"net\.blocks\.(\d+)\.(\d+)\.", name) for name in own)
+    matches = (re.match(r"blocks\.(\d+)\.(\d+)\.", name) for name in own)
     numbers = sorted({(int(match[1]), int(match[2])) for match in matches if match is not None})
-    return [f"net.blocks.{stage}.{block}" for stage, block in numbers]
+    return [f"blocks.{stage}.{block}" for stage, block in numbers]
