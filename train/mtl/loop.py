@@ -93,7 +93,6 @@ class Training:
         self.loss = loss.to(device)
         self.weighting = weighting
         self._distillation = distillation.prepared(device) if distillation is not None else None
-        self._taught = frozenset(distillation.tasks) if distillation is not None else frozenset()
         self._trust = {name: one.weights for name, one in settings.data.sources.items() if one.weights}
         self.ema = Ema(self.model, decay=settings.ema.decay)
         apart = settings.optimizer.batch_norm == "per_source"
@@ -149,7 +148,8 @@ class Training:
         """
         parts = split(batch, self._settings.loop.accumulate)
         labelled, factors = self._truth(parts)
-        present = tuple(task for task in self.loss.tasks if task in labelled or task in self._taught)
+        taught = self._distillation.taught(batch.source) if self._distillation is not None else frozenset()
+        present = tuple(task for task in self.loss.tasks if task in labelled or task in taught)
         pulls = self._distillation is not None and self._distillation.pulls
         if not present and not pulls:
             return StepReport(0.0, {}, rate, 0.0)
@@ -201,7 +201,7 @@ class Training:
         if part.source in self._trust:
             trust = self._trust[part.source]
             losses = {task: value * trust.get(task, 1.0) for task, value in losses.items()}
-        if self._distillation is not None and self._taught:
+        if self._distillation is not None and self._distillation.taught(part.source):
             with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16):
                 taught = self._distillation.distances(pixels, predicted, self._settings.losses)
             every = {task: [one[task] for one in (losses, taught) if task in one] for task in self.loss.tasks}

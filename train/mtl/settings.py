@@ -321,19 +321,23 @@ class DistillSettings:
     Attributes:
         answers: a checkpoint of this package or the folder of a bundle, whose answers on the same view are learnt; empty for
             none. It teaches the tasks that it has with the same meaning, on frames without truth too.
+        sources: of a mixture, those whose frames it teaches on; empty for all. One that saw real images knows no rendered ones.
         weights: by task, of the distance from its answers, beside that from the truth; 1 where none is given, 0 for none.
         temperature: that softens the probabilities of its labels (Hinton et al. 2015, arXiv:1503.02531).
         features: timm's name of a backbone whose features the backbone learns to predict (FitNets: Romero et al. 2015,
             arXiv:1412.6550); empty for none.
         features_file: its weights: timm's own in a local file, or EfficientNet-Lite's as published for PyTorch.
+        features_normalisation: of its input, as in `ModelSettings.normalisation`; empty for what timm states.
         features_weight: of that loss, beside the weighted losses of the tasks.
     """
 
     answers: str = ""
+    sources: tuple[str, ...] = ()
     weights: Mapping[str, float] = field(default_factory=dict)
     temperature: float = 1.0
     features: str = ""
     features_file: str = ""
+    features_normalisation: Literal["", "none", "imagenet", "symmetric"] = ""
     features_weight: float = 1.0
 
 

@@ -45,6 +45,10 @@ class Distillation(nn.Module):
             self.features.prepared(device)
         return self.train()
 
+    def taught(self, source: str) -> frozenset[str]:
+        """The tasks whose answers are learnt on frames of this source of a mixture; "" where there is only one."""
+        return frozenset(self.tasks) if not self._settings.sources or source in self._settings.sources else frozenset()
+
     @property
     def pulls(self) -> bool:
         """Whether features are taught."""

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from edge_mtl.errors import BuildError
 from mtl.models.backbone import STAGES, Backbone, build_backbone
+from mtl.models.model import NORMALISATIONS
 
 __all__ = ["FeatureTeacher", "feature_teacher"]
 
@@ -73,11 +74,14 @@ class FeatureTeacher(nn.Module):
         return torch.stack(errors).mean()
 
 
-def feature_teacher(name: str, path: Path, *, channels: Sequence[int], strides: Sequence[int]) -> FeatureTeacher:
+def feature_teacher(
+    name: str, path: Path, *, channels: Sequence[int], strides: Sequence[int], normalisation: str = ""
+) -> FeatureTeacher:
     """The teacher that a backbone of timm is with the weights of a local file.
 
     Args:
         channels, strides: of the student's maps.
+        normalisation: of the teacher's input, by its name in `NORMALISATIONS`; empty: what timm states for the backbone.
     Raises:
         BuildError: no such backbone or file, weights that do not fit, no maps of the student's strides.
     """
@@ -91,5 +95,6 @@ def feature_teacher(name: str, path: Path, *, channels: Sequence[int], strides: 
             f"distill.features: the last {STAGES} maps of {name} are at strides {', '.join(map(str, net.strides))}, and the "
             f"network has one at {lacking[0]}. Choose another backbone to learn from"
         )
-    wanted = net.net.default_cfg
-    return FeatureTeacher(net, channels, [stages[one] for one in strides], mean=wanted["mean"], std=wanted["std"])
+    stated = net.net.default_cfg
+    mean, std = NORMALISATIONS[normalisation] if normalisation else (stated["mean"], stated["std"])
+    return FeatureTeacher(net, channels, [stages[one] for one in strides], mean=mean, std=std)

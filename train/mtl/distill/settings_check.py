@@ -27,6 +27,12 @@ def distill_problem(settings: RunSettings) -> str | None:
         return f"distill.temperature should be above 0, found {distill.temperature}"
     if distill.weights and not distill.answers:
         return "distill.weights are for a teacher of answers: give distill.answers, a checkpoint or a bundle"
+    if distill.sources and not distill.answers:
+        return "distill.sources are for a teacher of answers: give distill.answers, a checkpoint or a bundle"
+    unknown = next((name for name in distill.sources if name not in settings.data.sources), None)
+    if unknown is not None:
+        named = ", ".join(settings.data.sources) or "none: it is no mixture"
+        return f"distill.sources: {unknown!r} is not one of data.sources ({named})"
     if bool(distill.features) != bool(distill.features_file):
         return "distill.features and distill.features_file go together: a backbone of timm and a local file of its weights"
     if distill.features and model.sharing != "full":

@@ -39,6 +39,7 @@ def make_distillation(settings: RunSettings, model: MultiTaskModel) -> Distillat
             Path(wanted.features_file),
             channels=[whole.channels[level] for level in reads],
             strides=[whole.strides[level] for level in reads],
+            normalisation=wanted.features_normalisation,
         )
     return Distillation(wanted, model.specs, answers=answers, features=features)
 

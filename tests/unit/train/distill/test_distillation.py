@@ -110,6 +110,14 @@ def test_frames_without_truth_teach_where_there_is_a_teacher(kind: str, tmp_path
     assert moved(training_with(settings, **{kind: True}), batch)
 
 
+def test_answers_are_learnt_only_on_the_sources_that_are_named(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    settings = replace(settings, distill=DistillSettings(sources=("nyu",)))
+    batch = without_truth(made_up_batch(4))
+    assert not moved(training_with(settings, answers=True), replace(batch, source="rooms"))
+    assert moved(training_with(settings, answers=True), replace(batch, source="nyu"))
+
+
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty", "famo", "mgda"])
 def test_every_weighting_works_with_teachers(weighting: str, tmp_path: Path) -> None:
     training = training_with(settings_of(tmp_path, **{"losses.weighting": weighting}), answers=True, features=True)
