@@ -187,12 +187,14 @@ def _report(
 ) -> None:
     from mtl.study.columns import DELTA_M, study_table, terminal_table
     from mtl.study.delta import delta_m
-    from mtl.study.full_tables import class_cells, depth_cells, truth_remarks
+    from mtl.study.full_tables import class_cells, depth_cells
+    from mtl.study.truths import pseudo_keys, truth_remarks
     from mtl.tasks.columns import one_metric
 
     from edge_mtl.tasks import remarks
 
     metrics, details = measured.metrics, measured.details
+    truths = [one["truths"] for one in details.values()]
 
     baseline: dict[str, float] = {}
     for one in single.values():
@@ -200,8 +202,8 @@ def _report(
     for one in metrics.values() if baseline else ():
         one[DELTA_M] = delta_m({key: value for key, value in one.items() if value is not None}, baseline, by=one_metric(specs))
     rows = {**{f"single: {name}": one for name, one in single.items()}, **metrics}
-    console.print(study_table(rows, title=_title(measured, asked.split), pseudo=_pseudo(measured, specs)))
-    for remark in (*remarks(specs), *truth_remarks(details)):
+    console.print(study_table(rows, title=_title(measured, asked.split), pseudo=pseudo_keys(truths, specs)))
+    for remark in (*remarks(specs), *truth_remarks(truths)):
         console.print(remark, markup=False, highlight=False)
     for task, (headings, lines) in (class_cells(details) if asked.classes else {}).items():
         console.print(terminal_table(headings, lines, title=task))
@@ -217,14 +219,6 @@ def _title(measured: Measured, split: str) -> str:
     return ", ".join(f"{count} {split} frames of {data}" for data, count in sorted(found)) or f"{split} frames"
 
 
-def _pseudo(measured: Measured, specs: Specs) -> set[str]:
-    """Keys of the measures whose truth was computed."""
-    from edge_mtl.tasks import kind_of, scoped
-
-    tasks = {task for row in measured.details.values() for task, note in row["truths"].items() if note["pseudo"]}
-    return {scoped(specs, specs[task], measure.name) for task in tasks for measure in kind_of(specs[task]).measures}
-
-
 def _write_report(
     asked: argparse.Namespace,
     measured: Measured,
@@ -234,9 +228,10 @@ def _write_report(
 ) -> None:
     from mtl.study.cosines import cosines_of
     from mtl.study.evaluation import evaluation_document
-    from mtl.study.full_tables import class_cells, depth_cells, truth_remarks
+    from mtl.study.full_tables import class_cells, depth_cells
     from mtl.study.records import read_records
     from mtl.study.report import write_files
+    from mtl.study.truths import pseudo_keys, truth_remarks
 
     from edge_mtl.tasks import remarks
 
@@ -245,14 +240,15 @@ def _write_report(
     cosines = {name: cosines_of([one]) for name, one in runs.items() if one.validations or one.cosines}
     command = ["python", *sys.argv]
     metrics, details = measured.metrics, measured.details
+    truths = [one["truths"] for one in details.values()]
     document = evaluation_document(
         metrics,
         records,
         cosines,
         frames=_title(measured, asked.split),
         command=command,
-        remarks=(*remarks(specs), *truth_remarks(details)),
-        pseudo=_pseudo(measured, specs),
+        remarks=(*remarks(specs), *truth_remarks(truths)),
+        pseudo=pseudo_keys(truths, specs),
         tables={
             **{f"IoU of every class{task and f' of {task}'}": one for task, one in class_cells(details).items()},
             **{f"all measures of {task or 'depth'}": one for task, one in depth_cells(metrics, details).items()},

@@ -16,7 +16,7 @@ from rich.console import Console
 from edge_mtl.tasks import describe_tasks, remarks
 from mtl.checkpoint import load_statistics, load_weights, save_weights
 from mtl.config import describe
-from mtl.datasets.frame import Frame, FrameSource
+from mtl.datasets.frame import Frame, FrameSource, truth_notes
 from mtl.datasets.mixture import MixtureFrames, deployed_source
 from mtl.evaluate import evaluate, evaluate_by_source, judge, mean_of_sources, model_predictor
 from mtl.images import prediction_sheet, write_sheet
@@ -135,9 +135,13 @@ class Evaluator:
         self._journal.write("validation", step=step, size=list(size), **extra, **metrics)
 
     def test(self, model: MultiTaskModel, frames: FrameSource, *, step: int) -> None:
-        """Measure the last weights and the best ones on the test frames. `model` is used to hold them."""
+        """Measure the last weights and the best ones on the test frames. `model` is used to hold them.
+
+        Records say how truths were made, where the frames do: reports are written without the data set.
+        """
         size = (self._settings.stages[-1].height, self._settings.stages[-1].width)
         rows: dict[str, dict[str, float]] = {}
+        notes = {task: asdict(note) for task, note in truth_notes(frames).items() if task in model.specs}
         for name, file in (("last", LAST), ("best", BEST)):
             weights, description = load_weights(self._folder / file)
             model.load_state_dict(weights)
@@ -146,6 +150,7 @@ class Evaluator:
             rows[name], by_source = self._measured(model, frames, size, statistics)
             rows |= {f"{name}, {source}": values for source, values in by_source.items()}
             extra = {"sources": by_source} if by_source else {}
+            extra |= {"truths": notes} if notes else {}
             told = {"weights": name, "trained": description["step"], "size": list(size), **extra}
             self._journal.write("test", step=step, **told, **rows[name])
         self._console.print(metrics_table(rows, title=f"{len(frames)} test frames at {size[0]}x{size[1]}"))

@@ -71,7 +71,7 @@ class MetricLogger:
             for key, value in values.items():
                 if isinstance(value, Mapping):
                     self.curve(f"{group}/{key}", value, step=step)
-                elif isinstance(value, (int, float)):
+                elif isinstance(value, (int, float)) and not isinstance(value, bool):
                     self._curves.add_scalar(f"{group}/{key}", value, step)
 
     def close(self) -> None:

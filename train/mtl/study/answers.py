@@ -47,8 +47,10 @@ class Answer:
 def answer_all(compare: Comparison, latencies: Latencies | None) -> list[Answer]:
     """Every question that the study has rows for."""
     results = compare.results
+    study = results.study
     asked: list[tuple[bool, Callable[[], Answer]]] = [
         (bool(results.study.single), lambda: _shared(compare)),
+        (study.weighted_task in study.single and "tasks" in study.groups, lambda: _one_task(compare)),
         (any(len(row.tasks) == 2 for row in results.rows), lambda: _pairs(compare)),
         ("weighting" in results.study.groups, lambda: _weighting(compare)),
         ("sharing" in results.study.groups, lambda: _sharing(compare)),
@@ -80,13 +82,43 @@ def _shared(compare: Comparison) -> Answer:
     }[difference.verdict]
     label = {"better": "better", "worse": "worse", "none shown": "no difference shown", "unknown": "one seed"}
     tasks = compare.tasks_against_single(reference)
-    shown = [f"{task} {one.verdict}, {one}" for task, one in tasks.items() if one.verdict in ("better", "worse")]
+    shown = [
+        f"{results.called(task)} {one.verdict}, {one}" for task, one in tasks.items() if one.verdict in ("better", "worse")
+    ]
     sentence += f" By task, shown: {'; '.join(shown)}." if shown else ""
     every = compare.delta_m_every_metric(reference)
-    details = [f"{task}: {_told(one)}" for task, one in tasks.items()]
+    details = [f"{results.called(task)}: {_told(one)}" for task, one in tasks.items()]
     if every is not None:
         details.append(f"with all metrics of a task averaged first, Δm is {every:+.1f} %")
     return Answer(question, _SIGNS[difference.verdict], label[difference.verdict], sentence, tuple(details))
+
+
+def _one_task(compare: Comparison) -> Answer:
+    """Whether one task, the one that the study asks about, is worse in networks that it shares with others."""
+    results = compare.results
+    task = results.study.weighted_task
+    question = f"{'Do' if _is_plural(task) else 'Does'} the {task} suffer from sharing?"
+    rows = [row for row in results.in_group("tasks") if row.finished and len(row.tasks) > 1]
+    judged = {row.row.name: one for row in rows if (one := compare.tasks_against_single(row).get(task)) is not None}
+    if not judged:
+        names = [row.row.name for row in results.in_group("tasks") if task in row.tasks and not row.finished]
+        return _missing(question, names)
+    counts = _counts(judged.values())
+    details = [f"{results.called(task)} in “{name}”: {_told(one)}" for name, one in judged.items()]
+    alone = f"against “{results.study.single[task]}”"
+    claims = [*_claims(judged, "worse"), *_claims(judged, "better")]
+    if claims:
+        sign: Sign = "mixed" if counts["worse"] and counts["better"] else "bad" if counts["worse"] else "good"
+        label = {"mixed": "both ways", "bad": f"in {counts['worse']} of {len(judged)}", "good": "no, they gain"}[sign]
+        rest = counts["none shown"] + counts["unknown"]
+        others = f"; no difference shown for {rest} of {len(judged)}" if rest else ""
+        return Answer(question, sign, label, f"{results.called(task)} {alone}: {'; '.join(claims)}{others}.", tuple(details))
+    least = min(judged, key=lambda name: judged[name].percent)
+    if counts["unknown"]:
+        sentence = f"Worst {alone} is “{least}”, {judged[least].percent:+.1f} %; one seed each, so no claim."
+        return Answer(question, "unknown", "one seed", sentence, tuple(details))
+    sentence = f"Not shown: worst {alone} is “{least}”, {judged[least]}."
+    return Answer(question, "none", "not shown", sentence, tuple(details))
 
 
 def _pairs(compare: Comparison) -> Answer:
@@ -98,8 +130,8 @@ def _pairs(compare: Comparison) -> Answer:
         for task, one in compare.tasks_against_single(row).items():
             other = next(name for name in row.tasks if name != task)
             verb = "help" if one.percent > 0 else "hurt"
-            shown[one.verdict].append(f"{other} {verb if _is_plural(other) else verb + 's'} {task}")
-            details.append(f"{task} beside {other}: {_told(one)}")
+            shown[one.verdict].append(f"{other} {verb if _is_plural(other) else verb + 's'} {compare.results.called(task)}")
+            details.append(f"{compare.results.called(task)} beside {other}: {_told(one)}")
     if not details:
         return _missing(question, [row.row.name for row in compare.results.rows if len(row.tasks) == 2])
     claims = [*shown["better"], *shown["worse"]]

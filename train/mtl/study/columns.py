@@ -14,6 +14,7 @@ __all__ = [
     "EPOCH",
     "PARAMETERS",
     "STEP",
+    "heading_of",
     "study_cells",
     "study_table",
     "terminal_table",
@@ -62,7 +63,7 @@ def study_cells(
     if present(STEP):
         columns.append(("step (epoch)", _step))
     measured = columns_for(key for row in rows.values() for key in row)
-    columns += [(_heading(one, pseudo), partial(_metric, one)) for one in measured if present(one.key)]
+    columns += [(heading_of(one, pseudo), partial(_metric, one)) for one in measured if present(one.key)]
     if present(PARAMETERS):
         columns.append(("params", lambda row: written_parameters(row.get(PARAMETERS))))
     if present(DELTA_M):
@@ -76,7 +77,8 @@ def written_step(step: float, epoch: float | None) -> str:
     return f"{step:.0f}" if epoch is None else f"{step:.0f} ({epoch:.1f})"
 
 
-def _heading(column: MetricColumn, pseudo: Collection[str]) -> str:
+def heading_of(column: MetricColumn, pseudo: Collection[str]) -> str:
+    """The heading of a measure, which says where its truth was computed; `pseudo` as of `study_cells`."""
     return f"{column.heading} (pseudo)" if column.key in pseudo else column.heading
 
 

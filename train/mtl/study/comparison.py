@@ -21,12 +21,16 @@ class Comparison:
     Args:
         results: of the study.
         how: which weights of each run (see `RunResult.chosen`).
+
+    Attributes:
+        one_metric: by task, the key of the measure that stands for it.
+        noise: how much seeds alone make.
     """
 
     def __init__(self, results: Results, *, how: str = "last") -> None:
         self.results = results
         self.how = how
-        self._one = one_metric(results.tasks)
+        self.one_metric = one_metric(results.tasks)
         self.noise = Noise(row.metrics(how) for row in results.rows)
 
     def against_single(self, row: RowResult) -> Difference | None:
@@ -56,11 +60,11 @@ class Comparison:
     def delta_m_per_seed(self, row: RowResult) -> list[float]:
         """Delta-m of every seed of a row against the mean of the single-task models."""
         baseline = self.results.single_metrics(self.how)
-        found = [delta_m(one, baseline, by=self._one) for one in row.per_seed(self.how)]
+        found = [delta_m(one, baseline, by=self.one_metric) for one in row.per_seed(self.how)]
         return [value for value in found if value is not None]
 
     def _by_task(self, row: RowResult, others: Sequence[RowResult]) -> dict[str, Difference]:
-        found = {task: self._difference(row, others, tasks=(task,)) for task in self._one}
+        found = {task: self._difference(row, others, tasks=(task,)) for task in self.one_metric}
         return {task: one for task, one in found.items() if one is not None}
 
     def _difference(
@@ -70,7 +74,7 @@ class Comparison:
         terms, seeds = {}, {}
         for other in others:
             ours, theirs = self._alike(row, other)
-            for name in (name for task in (tasks or self._one) for name in self._one[task]):
+            for name in (name for task in (tasks or self.one_metric) for name in self.one_metric[task]):
                 if name in ours and name in theirs and theirs[name].mean:
                     terms[name] = change(name, ours[name].mean, theirs[name].mean)
                     seeds[name] = (ours[name].count, theirs[name].count)

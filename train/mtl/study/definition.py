@@ -17,7 +17,7 @@ from mtl.config import apply_overrides, parse_config
 from mtl.settings import RunSettings
 from mtl.study.toml_tables import StudyError, TableReader, flat, merged, read_toml, toml_value
 
-__all__ = ["Group", "LatencyRequest", "PicturesRequest", "PlannedRun", "Row", "Study", "load_study"]
+__all__ = ["Group", "LatencyRequest", "PicturesRequest", "PlannedRun", "Row", "Study", "Whole", "load_study"]
 
 
 _WEIGHTED_TASK = "normals"
@@ -74,6 +74,19 @@ class LatencyRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Whole:
+    """The study that this one is a cut of, none of whose rows is run here.
+
+    Attributes:
+        study: its TOML file, relative to that of the cut.
+        reason: why it is not run.
+    """
+
+    study: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedRun:
     """One row with one seed: the settings, and the arguments of train/train.py that mean the same."""
 
@@ -101,10 +114,11 @@ class Study:
         path: the TOML file.
         reference: the row that stands for multi-task learning: one shared model, losses summed as they are.
         single: task -> the row that was trained for this task alone.
-        weighted_task: the one that the answer about weighting the losses is about.
+        weighted_task: the one that the answers about weighting the losses and about what sharing costs are about.
         groups: in the order of the report. Those called "tasks", "sharing", "weighting", "decoders" and "ablation" also get
             an answer of their own (see `mtl.study.answers`).
         notes: sentences for the report that no number can tell.
+        whole: what it is a cut of; None where it is whole itself.
     """
 
     path: Path
@@ -122,6 +136,7 @@ class Study:
     weighted_task: str = _WEIGHTED_TASK
     images: PicturesRequest = PicturesRequest()
     latency: LatencyRequest = LatencyRequest()
+    whole: Whole | None = None
 
     def __getitem__(self, name: str) -> Row:
         for row in self.rows:
@@ -201,10 +216,20 @@ def load_study(path: Path) -> Study:
         weighted_task=given.text("weighted_task", default=_WEIGHTED_TASK),
         images=_section(PicturesRequest, given, "pictures"),
         latency=_section(LatencyRequest, given, "latency"),
+        whole=_whole(given),
     )
     given.nothing_else({item.name for item in fields(Study)} - {"path", "images"} | {"pictures"})
     _check(study)
     return study
+
+
+def _whole(given: TableReader) -> Whole | None:
+    content = given.table("whole", default={})
+    if not content:
+        return None
+    one = TableReader(content, f"{given.source}, [whole]")
+    one.nothing_else({item.name for item in fields(Whole)})
+    return Whole(one.text("study"), one.text("reason"))
 
 
 def _group(key: str, content: Any, given: TableReader, reference: str) -> Group:
@@ -257,6 +282,8 @@ def _check(study: Study) -> None:
     require(bool(names), "there should be at least one [[rows]]")
     require(all(slugs) and len(set(slugs)) == len(slugs), "names of rows should differ in more than punctuation")
     require(study.reference in names, f"reference is {study.reference!r}, which is not a row")
+    beside = study.path.parent / study.whole.study if study.whole is not None else study.path
+    require(beside.is_file(), f"whole.study is {beside}, which is no file")
     for task, name in study.single.items():
         require(name in names, f"single.{task} is {name!r}, which is not a row")
         trained = merged(study.overrides, study[name].overrides).get("model", {}).get("tasks", [task])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mtl.study.columns import heading_of
 from mtl.study.comparison import Comparison
 from mtl.study.cosines import PairCosines
 from mtl.study.document import Figure
@@ -26,7 +27,7 @@ def change_figures(compare: Comparison, group: str) -> list[Figure]:
     rows = [row for row in results.in_group(group) if row.finished]
     if group == "tasks":
         changes = {
-            f"{row.row.name}: {task}": one
+            f"{row.row.name}: {results.called(task)}": one
             for row in rows
             if row not in results.singles.values()
             for task, one in compare.tasks_against_single(row).items()
@@ -92,7 +93,7 @@ def learning_figure(results: Results) -> Figure | None:
         lines = [curve for row in rows if (curve := _curve(row, column.key)) is not None]
         if lines:
             better = "higher" if column.higher_is_better else "lower"
-            panels[f"{column.heading} ({better} is better)"] = lines
+            panels[f"{heading_of(column, results.pseudo)} ({better} is better)"] = lines
     if not panels:
         return None
     return Figure("learning.svg", curves(panels), "Validation frames during training, one line for each seed.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Cells", "class_cells", "depth_cells", "truth_remarks"]
+__all__ = ["Cells", "class_cells", "depth_cells"]
 
 Rows = Mapping[str, Mapping[str, Any]]
 Cells = tuple[tuple[str, ...], list[tuple[str, ...]]]
@@ -60,16 +60,6 @@ def depth_cells(metrics: Rows, details: Rows) -> dict[str, Cells]:
                 lines.append((f"{name}, median-scaled", *_depth_line(row[key])))
         found[task] = ("depth", *(heading for heading, _ in _DEPTH.values())), lines
     return found
-
-
-def truth_remarks(details: Rows) -> tuple[str, ...]:
-    """How truths were made, in sentences, once each; from `truths` of details."""
-    found: dict[str, None] = {}
-    for row in details.values():
-        for task, note in row.get("truths", {}).items():
-            against = "Measured against pseudo-truth, which is computed, not measured" if note["pseudo"] else "Truth"
-            found[f"{against}: {task}, {note['made']}."] = None
-    return tuple(found)
 
 
 def _percent(value: float | None) -> str:

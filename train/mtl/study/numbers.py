@@ -27,6 +27,7 @@ def numbers_of(results: Results, latencies: Latencies | None) -> dict[str, Any]:
                 "tasks": list(row.tasks),
                 "run": row.row.run,
                 "reason": row.row.reason,
+                "truths": row.finished[0].truths if row.finished else {},
                 "parameters": row.parameters,
                 "seeds": {str(run.run.seed): run.chosen("last") for run in row.finished},
                 "test_last": {name: asdict(value) for name, value in row.metrics("last").items()},

@@ -26,6 +26,7 @@ from mtl.study.results import Results, RowResult
 from mtl.study.tables import choices_table, cosine_table, group_table, latency_table
 from mtl.study.timings import Latencies
 from mtl.study.toml_tables import StudyError
+from mtl.study.truths import truth_remarks
 from mtl.tasks import head_of
 
 __all__ = ["HTML", "MARKDOWN", "RESULTS", "build_document", "write_files", "write_report"]
@@ -57,6 +58,7 @@ def build_document(results: Results, *, latencies: Latencies | None, images: Fig
             blocks.append(Text("No row of this table is finished."))
             continue
         caption = "Test frames, weights of the last step; mean ± standard deviation over seeds. Best mean in bold."
+        caption += " (pseudo): against computed truth." if results.pseudo else ""
         blocks.append(group_table(compare, rows, caption=caption))
         blocks += change_figures(compare, key)
         if key == "decoders":
@@ -67,13 +69,14 @@ def build_document(results: Results, *, latencies: Latencies | None, images: Fig
     blocks += [Heading("Learning curves"), learning] if learning is not None else []
     blocks += [Heading("Predictions"), images] if images is not None else []
     compared = [row for row in (results.reference, *results.singles.values()) if row is not None]
-    choices = choices_table(compared, caption="The same runs, with their weights chosen in different ways.")
+    caption = "The same runs, with their weights chosen in different ways."
+    choices = choices_table(compared, caption=caption, pseudo=results.pseudo)
     blocks += [Heading("How the weights were chosen"), choices] if choices is not None else []
     for heading, lines in left_out(results).items():
         blocks += [Heading(heading), Items(lines)] if lines else []
     blocks += [
         Heading("How to read the numbers"),
-        Items((_delta_m(results.tasks), *remarks(results.tasks), *_METHOD)),
+        Items((_delta_m(results.tasks), *remarks(results.tasks), *truth_remarks(results.truths), *_method(compare))),
         Heading("Repeat it"),
         Items((shlex.join(command),), code=True),
     ]
@@ -106,13 +109,26 @@ def write_files(folder: Path, document: Document, *, numbers: Mapping[str, Any])
 
 
 _METHOD = (
-    "± in tables is the standard deviation over seeds; a row with one seed has none.",
+    "± in tables is the standard deviation over seeds, of two values where a row has two; a row with one seed has none.",
     "± in sentences and lines in plots are 95 % intervals. How much a metric varies between seeds is pooled over all rows that "
     "ran several, as a share of its value, and is taken to hold for rows with one seed. The margins of several tasks are added "
     "up as if they moved together, the widest they can be.",
     "'No difference shown' means that the difference is not larger than that interval. It does not mean that there is none.",
     "Many rows are compared with one. With every twentieth true 'no difference', chance alone shows one.",
 )
+
+
+def _method(compare: Comparison) -> tuple[str, ...]:
+    """How differences are judged, with how little the spread over seeds rests on here."""
+    found = sorted({compare.noise.freedom(key) for keys in compare.one_metric.values() for key in keys} - {0})
+    if not found:
+        return _METHOD
+    count = f"{found[0]} to {found[-1]}" if len(found) > 1 else f"{found[0]}"
+    few = (
+        f"Degrees of freedom behind each metric's spread over seeds: {count}. The intervals are Student's, which are the wider "
+        "the fewer there are; with few of them the spread itself is a rough estimate."
+    )
+    return (*_METHOD[:2], few, *_METHOD[2:])
 
 
 def _delta_m(specs: Specs) -> str:

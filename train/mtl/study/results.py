@@ -14,6 +14,7 @@ from mtl.datasets.sources import data_set, data_tasks
 from mtl.study.choices import best_on_test, finite_metrics, mean_of_last
 from mtl.study.definition import PlannedRun, Row, Study
 from mtl.study.records import Outcome, RunRecords, read_outcome, read_records
+from mtl.study.truths import Truths, pseudo_keys, pseudo_tasks
 from mtl.tasks.columns import metric_keys
 
 __all__ = ["AVERAGED_EVALUATIONS", "Measured", "Results", "RowResult", "RunResult", "collect_results"]
@@ -53,6 +54,13 @@ class RunResult:
         """Whether the frames that choose the best weights are the test frames, as in LibMTL's example."""
         data = self.run.settings.data
         return data_set(data).validates_on_test(data)
+
+    @property
+    def truths(self) -> Truths:
+        """How the truths of its test frames were made, as far as they say."""
+        record = self.records.test("last")
+        found: Truths = record.get("truths", {}) if record is not None else {}
+        return found
 
     def chosen(self, how: str) -> dict[str, float] | None:
         """Metrics of the run by one way to choose its weights; None where the run did not measure that.
@@ -127,6 +135,20 @@ class Results:
     def tasks(self) -> Specs:
         """Every task of the frames that the rows learn from."""
         return {name: spec for row in self.rows for name, spec in data_tasks(row.runs[0].run.settings.data).items()}
+
+    @property
+    def truths(self) -> tuple[Truths, ...]:
+        """How truths were made, of every finished run."""
+        return tuple(run.truths for row in self.rows for run in row.finished)
+
+    @property
+    def pseudo(self) -> frozenset[str]:
+        """Keys of the measures whose truth was computed, not measured."""
+        return pseudo_keys(self.truths, self.tasks)
+
+    def called(self, task: str) -> str:
+        """A task in sentences: marked where its truth was computed."""
+        return f"{task} (pseudo)" if task in pseudo_tasks(self.truths) else task
 
     def __getitem__(self, name: str) -> RowResult:
         for row in self.rows:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import fmean, stdev
 
 from mtl.schedule import passes_at
-from mtl.study.columns import written_parameters, written_step
+from mtl.study.columns import heading_of, written_parameters, written_step
 from mtl.study.comparison import Comparison
 from mtl.study.cosines import PairCosines
 from mtl.study.document import TextTable
@@ -31,9 +31,10 @@ def group_table(compare: Comparison, rows: Sequence[RowResult], *, caption: str)
     """Rows of a group that are finished; the best mean of every column is stressed."""
     finished = [row for row in rows if row.finished]
     metrics = [row.metrics(compare.how) for row in finished]
+    pseudo = compare.results.pseudo
     columns = columns_for(key for one in metrics for key in one)
     several_seeds = any(len(row.finished) > 1 for row in finished)
-    headings = ["model", "step (epoch)", *(column.heading for column in columns), "params", "Δm %"]
+    headings = ["model", "step (epoch)", *(heading_of(column, pseudo) for column in columns), "params", "Δm %"]
     headings += ["seeds"] if several_seeds else []
     lines = []
     for row, own in zip(finished, metrics, strict=True):
@@ -53,8 +54,12 @@ def group_table(compare: Comparison, rows: Sequence[RowResult], *, caption: str)
     return TextTable(tuple(headings), tuple(lines), frozenset(strong), caption)
 
 
-def choices_table(rows: Sequence[RowResult], *, caption: str) -> TextTable | None:
-    """The same runs with their weights chosen in different ways; None when only one way was measured."""
+def choices_table(rows: Sequence[RowResult], *, caption: str, pseudo: Collection[str] = ()) -> TextTable | None:
+    """The same runs with their weights chosen in different ways; None when only one way was measured.
+
+    Args:
+        pseudo: as of `mtl.study.columns.study_cells`.
+    """
     lines, seen = [], set()
     finished = [row for row in rows if row.finished]
     columns = columns_for(key for row in finished for key in row.metrics())
@@ -66,7 +71,7 @@ def choices_table(rows: Sequence[RowResult], *, caption: str) -> TextTable | Non
                 lines.append((row.row.name, name, *(_measured(column, own.get(column.key)) for column in columns)))
     if len(seen) < 2:
         return None
-    headings = ("model", "weights: frames", *(column.heading for column in columns))
+    headings = ("model", "weights: frames", *(heading_of(column, pseudo) for column in columns))
     return TextTable(headings, tuple(lines), caption=caption)
 
 

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ from mtl.study.definition import load_study
 from mtl.study.records import read_outcome, read_records
 from mtl.study.toml_tables import StudyError, merged, toml_value
 from rich.console import Console
+
+from edge_mtl.tasks import NYU_TASKS
 
 pytestmark = pytest.mark.training
 
@@ -116,7 +119,7 @@ def train(*, jobs: int = 1) -> runner.Tally:
     return runner.train_all(runs, jobs=jobs, console=Console(file=io.StringIO(), width=200))
 
 
-@pytest.mark.parametrize("name", ["rooms-small", "nyuv2"])
+@pytest.mark.parametrize("name", ["rooms-small", "nyuv2", "nyuv2-brief"])
 def test_the_arguments_of_every_row_mean_the_settings_that_were_planned(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     study = load_study(STUDIES / f"{name}.toml")
@@ -147,6 +150,28 @@ def test_the_studies_have_what_was_asked_of_them() -> None:
     assert all(len(small[name].seeds) == 2 for name in (small.reference, *small.single.values()))
 
 
+def test_the_brief_study_of_nyuv2_is_every_set_of_its_tasks_twice_under_one_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    study = load_study(STUDIES / "nyuv2-brief.toml")
+    runs = study.runs(Path("runs"))
+    assert len(runs) == 14
+    assert all(run.row.run for run in runs)
+    every = tuple(NYU_TASKS)
+    sets = [chosen for count in (1, 2, 3) for chosen in combinations(every, count)]
+    wanted = sorted((one, seed) for one in sets for seed in (0, 1))
+    assert sorted((run.settings.model.tasks, run.seed) for run in runs) == wanted
+    assert {task: study[row].overrides["model"]["tasks"] for task, row in study.single.items()} == {t: [t] for t in every}
+    alike = [replace(run.settings, name="", seed=0, model=replace(run.settings.model, tasks=every)) for run in runs]
+    assert all(replace(one, loop=replace(one.loop, cosine_every=0)) == alike[1] for one in alike)
+    one = alike[1]
+    assert (one.model.backbone, one.model.init_part, one.data.kind) == ("pvt_v2_b0", "backbone", "nyuv2")
+    assert (one.stages[0].height, one.stages[0].width, one.steps) == (128, 160, 1200)
+    assert (one.data.validation_from_train, one.loop.test_at_end) == (64, True)
+    assert Path(one.model.init, "manifest.json").is_file()
+    assert study.whole is not None
+    assert load_study(STUDIES / study.whole.study).name == "nyuv2"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -160,6 +185,8 @@ def test_the_studies_have_what_was_asked_of_them() -> None:
         ('name = "large"', 'name = "ALL!"', "more than punctuation"),
         ("{ model.tasks", "{ seed = 3, model.tasks", "which the study sets"),
         ('name = "Small study"', 'name = "Small study', "is not TOML"),
+        ("[overrides]", '[whole]\nstudy = "gone.toml"\nreason = "slow"\n[overrides]', "gone.toml, which is no file"),
+        ("[overrides]", '[whole]\nstudy = "study.toml"\n[overrides]', "whole.: reason is missing"),
     ],
 )
 def test_mistakes_in_a_study_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:
