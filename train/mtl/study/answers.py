@@ -101,7 +101,8 @@ def _one_task(compare: Comparison) -> Answer:
     rows = [row for row in results.in_group("tasks") if row.finished and len(row.tasks) > 1]
     judged = {row.row.name: one for row in rows if (one := compare.tasks_against_single(row).get(task)) is not None}
     if not judged:
-        names = [row.row.name for row in results.in_group("tasks") if task in row.tasks and not row.finished]
+        planned = [row for row in results.in_group("tasks") if task in row.tasks and row.row.run]
+        names = [row.row.name for row in planned if not row.finished]
         return _missing(question, names)
     counts = _counts(judged.values())
     details = [f"{results.called(task)} in “{name}”: {_told(one)}" for name, one in judged.items()]

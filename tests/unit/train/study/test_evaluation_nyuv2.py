@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import evaluate as evaluate_script
 import numpy as np
 import prepare_nyuv2
@@ -12,7 +13,13 @@ import pytest
 from mtl.datasets.frame import truth_notes
 from mtl.datasets.nyuv2 import NyuRequest
 from mtl.datasets.nyuv2.frames import NyuFrames
+from mtl.datasets.sources import stand_in_frames
 from mtl.run import Run
+from mtl.study.definition import load_study
+from mtl.study.markdown import to_markdown
+from mtl.study.predictions import prediction_figure
+from mtl.study.report import build_document
+from mtl.study.results import collect_results
 
 from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.bundle import Bundle
@@ -29,7 +36,7 @@ pytestmark = pytest.mark.training
 def nyuv2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Depth of 8 bits, normals from it."""
     folder = tmp_path_factory.mktemp("nyuv2")
-    source = write_images(folder / "copy", train=1, val=3)
+    source = write_images(folder / "copy", train=2, val=3)
     assert prepare_nyuv2.main(["images", str(source), "--out", str(folder / "nyuv2"), "--size", f"{HEIGHT}x{WIDTH}"]) == 0
     return folder / "nyuv2"
 
@@ -93,6 +100,48 @@ def test_errors_are_over_all_valid_pixels_as_engine_answers(nyuv2: Path, bundle:
 
 def test_measured_normals_are_not_marked(tmp_path: Path) -> None:
     assert truth_notes(NyuRequest(str(write_folder(tmp_path / "nyuv2")), "val").open()) == {}
+
+
+STUDY = """
+name = "tiny"
+title = "Tiny"
+question = "?"
+base = "base.toml"
+reference = "all"
+[single]
+[groups]
+tasks = { title = "Tasks" }
+[overrides]
+model = { backbone = "test_convnext", width = 8 }
+data = { kind = "nyuv2", root = "ROOT" }
+stages = [{ height = 32, width = 64, steps = 1, batch = 2 }]
+loop = { device = "cpu", threads = 1, loader_workers = 0, precision = "fp32", pictures = 0, test_at_end = true }
+[pictures]
+rows = ["all"]
+frames = [0]
+[[rows]]
+name = "all"
+groups = ["tasks"]
+"""
+
+
+def test_a_study_marks_pseudo_truth_and_shows_no_frame(nyuv2: Path, tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text("")
+    (tmp_path / "study.toml").write_text(STUDY.replace("ROOT", str(nyuv2)))
+    study = load_study(tmp_path / "study.toml")
+    runs = study.runs(tmp_path / "runs")
+    Run(runs[0].settings, console=quiet()).train()
+    results = collect_results(study, runs)
+    images = prediction_figure(results)
+    text = to_markdown(build_document(results, latencies=None, images=images, command=["python"]))
+    assert "n. mean (pseudo)" in text
+    assert "**truth of depth**: 8 bits, steps of 39 mm" in text
+    assert images is not None
+    assert images.caption.startswith("Rendered rooms")
+    assert "NYU Depth v2, licence: none is stated" in images.caption
+    shown = cv2.imdecode(np.frombuffer(images.content, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]  # type: ignore[arg-type]
+    room = cv2.resize(stand_in_frames(1, (32, 64))[0].image, (192, 96), interpolation=cv2.INTER_NEAREST)
+    assert np.abs(shown[:96, :192].astype(int) - room.astype(int)).mean() < 12
 
 
 def test_the_best_weights_are_chosen_without_a_look_at_the_test_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,7 +127,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     study = load_study(Path("study.toml"))
     runs = study.runs(Path("runs"))
 
-    def write(*, spread: float = 0.002, seeds: int = 2, **changes: dict[str, float]) -> Results:
+    def write(*, spread: float = 0.002, seeds: int = 2, truths: object = None, **changes: dict[str, float]) -> Results:
         for run in runs:
             if not run.row.run:
                 continue
@@ -138,8 +138,9 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
                 write_outcome(run.folder, Outcome(13, "the loss is not finite", 3.0))
             elif run.seed < seeds:
                 values = metrics_of(run.settings.model.tasks, run.seed * spread, changes.get(run.row.name, {}))
-                (run.folder / "metrics.jsonl").write_text(records_of(values, size=1_000_000 * (1 + len(run.row.name))))
-                write_outcome(run.folder, Outcome(0, "", 60.0, "a machine", "abc123"))
+                size = 1_000_000 * (1 + len(run.row.name))
+                (run.folder / "metrics.jsonl").write_text(records_of(values, size=size, truths=truths))
+                write_outcome(run.folder, Outcome(0, "", 60.0 * (1 + run.seed), "a machine", "abc123"))
         return collect_results(study, runs)
 
     return write
@@ -151,13 +152,14 @@ def metrics_of(tasks: tuple[str, ...], noise: float, changes: dict[str, float]) 
     return {name: value * changes.get(name, 1.0) * (1 + noise) for name, value in METRICS.items() if name.startswith(names)}
 
 
-def records_of(values: dict[str, float], *, size: int) -> str:
+def records_of(values: dict[str, float], *, size: int, truths: object = None) -> str:
+    made = {"truths": truths} if truths else {}
     records = [
         {"kind": "start", "step": 0, "parameters": size},
         *({"kind": "cosine", "step": step, "segmentation+depth": 0.5, "segmentation+normals": 2 - step} for step in range(6)),
         {"kind": "validation", "step": 3, **{name: value * 0.9 for name, value in values.items()}},
         {"kind": "validation", "step": 6, **values},
-        *({"kind": "test", "step": 6, "weights": weights, **values} for weights in ("last", "best")),
+        *({"kind": "test", "step": 6, "weights": weights, **made, **values} for weights in ("last", "best")),
         {"kind": "done", "step": 6, "seconds": 1.0},
     ]
     return "".join(json.dumps(record) + "\n" for record in records)
@@ -169,6 +171,7 @@ def answers_of(results: Results) -> dict[str, Answer]:
 
 SHARED = "Does one model for all tasks match one model for each?"
 WEIGHTING = "Does weighting the losses help the normals?"
+COST = "Do the normals suffer from sharing?"
 
 
 def test_a_difference_smaller_than_the_spread_of_seeds_is_not_claimed(written: Write) -> None:
@@ -192,6 +195,32 @@ def test_with_one_seed_nothing_is_claimed_however_large_the_difference(written: 
     assert (answers[SHARED].sign, answers[SHARED].label) == ("unknown", "one seed")
     assert answers[WEIGHTING].sign == "unknown"
     assert "no claim" in answers[WEIGHTING].sentence
+
+
+@pytest.mark.parametrize(
+    ("factor", "seeds", "sign", "said"),
+    [
+        (1.1, 2, "bad", "“shared” is worse, -10.0 %"),
+        (0.9, 2, "good", "“shared” is better, +10.0 %"),
+        (1.0001, 2, "none", "Not shown: worst against “normals” is “shared”"),
+        (1.1, 1, "unknown", "one seed each, so no claim"),
+    ],
+)
+def test_the_task_that_is_asked_about_is_judged_against_the_network_for_it_alone(
+    written: Write, factor: float, seeds: int, sign: str, said: str
+) -> None:
+    answer = answers_of(written(seeds=seeds, shared={"normal_mean_deg": factor, "miou": 0.3}))[COST]
+    assert answer.sign == sign
+    assert said in answer.sentence
+    assert len(answer.details) == 1, "seg+depth has no normals"
+
+
+def test_what_suffers_is_not_answered_without_the_network_that_it_is_compared_with(written: Write, tmp_path: Path) -> None:
+    results = written()
+    for seed in (0, 1):
+        (tmp_path / "runs" / f"normals-s{seed}" / "metrics.jsonl").unlink()
+    answer = answers_of(collect_results(results.study, results.study.runs(Path("runs"))))[COST]
+    assert (answer.sign, answer.sentence) == ("unknown", "Not answered: “normals” not finished.")
 
 
 def test_rows_are_compared_over_the_seeds_that_both_have(written: Write) -> None:
@@ -358,6 +387,53 @@ def test_an_unfinished_study_has_a_report_too(written: Write, tmp_path: Path) ->
     page = parsed(write_report(tmp_path / "out", document, results, latencies=None)[1].read_text())
     assert "No row of this table is finished." in "".join(page.text)
     assert "none is finished" in "".join(page.text)
+
+
+PSEUDO = {"depth": {"made": "8 bits", "pseudo": False}, "normals": {"made": "plane fits", "pseudo": True}}
+
+
+def test_computed_truth_is_marked_wherever_it_is_compared_with(written: Write, tmp_path: Path) -> None:
+    plain = built(written())
+    assert "pseudo" not in plain
+    assert "truth of" not in plain
+    results = written(truths=PSEUDO, shared={"normal_mean_deg": 1.2})
+    text = built(results)
+    assert text.count("| n. mean (pseudo) |") == 4  # tasks, weighting, decoders, how weights were chosen
+    assert "rel (pseudo)" not in text
+    assert "normals (pseudo) worse, -20." in text
+    assert "- normals (pseudo) in “shared”: -20." in text
+    assert "- **truth of depth**: 8 bits\n- **truth of normals**: plane fits: computed, not measured" in text
+    assert "Measured against pseudo-truth, which is computed, not measured: normals, plane fits." in text
+    document = build_document(results, latencies=None, images=None, command=["python"])
+    figures = {one.name: one.content for one in document.blocks if isinstance(one, Figure)}
+    assert "shared: normals (pseudo)" in str(figures["tasks.svg"])
+    assert "(pseudo)" in str(figures["learning.svg"])
+    write_report(tmp_path / "out", document, results, latencies=None)
+    rows = {row["name"]: row for row in json.loads((tmp_path / "out" / "results.json").read_text())["rows"]}
+    assert rows["shared"]["truths"] == PSEUDO
+
+
+def built(results: Results) -> str:
+    return to_markdown(build_document(results, latencies=None, images=None, command=["python"]))
+
+
+def test_a_cut_names_the_rows_of_the_whole_study_as_not_run(written: Write, tmp_path: Path) -> None:
+    (tmp_path / "whole.toml").write_text(STUDY)
+    (tmp_path / "study.toml").write_text(STUDY.replace("[groups]", '[whole]\nstudy = "whole.toml"\nreason = "a GPU"\n[groups]'))
+    written()
+    study = load_study(Path("study.toml"))
+    text = built(collect_results(study, study.runs(Path("runs"))))
+    assert "- whole.toml, the study that this one is a cut of, and none of its 10 rows: a GPU" in text
+    assert "- of whole.toml, Tasks: shared; seg; depth; normals; seg+depth; Swin" in text
+    assert "- of whole.toml, Weighting: PCGrad; broken" in text
+
+
+def test_a_report_says_how_long_runs_took_and_on_how_few_seeds_its_intervals_rest(written: Write) -> None:
+    text = built(written())
+    assert "- **time of a run**: 1.0 minutes (1.0 to 2.0), test included, all cores each" in text
+    assert "- **arithmetic**: bf16" in text
+    assert "Degrees of freedom behind each metric's spread over seeds: 2." in text
+    assert "Degrees of freedom" not in built(written(seeds=1))
 
 
 def test_rows_of_fewer_seeds_are_mentioned_where_there_are_any(written: Write) -> None:
