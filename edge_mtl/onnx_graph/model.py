@@ -104,7 +104,11 @@ class GraphIndex:
         self.weights: dict[str, Any] = {
             tensor.name: tensor for tensor in graph.initializer if tensor.data_type == floating and len(tensor.dims) >= 1
         }
-
+        self.scalars: dict[str, float] = {
+            tensor.name: float(onnx.numpy_helper.to_array(tensor))
+            for tensor in graph.initializer
+            if tensor.data_type == floating and not tensor.dims
+        }
         typed = [*graph.value_info, *graph.input, *graph.output]
         self.shapes: dict[str, tuple[int, ...]] = {
             value.name: tuple(side.dim_value for side in value.type.tensor_type.shape.dim) for value in typed

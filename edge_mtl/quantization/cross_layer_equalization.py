@@ -1,8 +1,9 @@
 """Moving scales between neighbouring layers, so that channels that share one activation scale reach about as far.
 
 A tensor's channel c is divided by s_c in the layer that makes it and multiplied by s_c in the layers that read it: the
-function stays the same. Between two convolutions, also across a ReLU, this is cross-layer equalization (Nagel et al.
-2019, arXiv:1906.04721); between a LayerNorm and the layers behind it, smoothing (Xiao et al. 2023, arXiv:2211.10438).
+function stays the same. Between two convolutions, also across a ReLU (not a ReLU6, which cuts all channels at one height),
+this is cross-layer equalization (Nagel et al. 2019, arXiv:1906.04721); between a LayerNorm and the layers behind it,
+smoothing (Xiao et al. 2023, arXiv:2211.10438).
 Knows graphs and arrays; what channels reach is measured elsewhere.
 """
 

@@ -16,7 +16,7 @@ from edge_mtl.backends import QdqStyle
 from edge_mtl.errors import BuildError
 from edge_mtl.onnx_graph.model import GraphIndex, attribute, import_onnx
 from edge_mtl.quantization.integer_ops import CONTRIB_DOMAIN, gelu_nodes, upsampling_nodes
-from edge_mtl.quantization.placement import Plan
+from edge_mtl.quantization.placement import Plan, ceiling
 from edge_mtl.quantization.ranges import Range
 from edge_mtl.quantization.weights import SMALLEST_SCALE, LayerArrays, quantize_layer
 
@@ -74,9 +74,10 @@ class Emission:
         layers = {node.output[0] for node in plan.layers}
         products = {node.output[0] for node in plan.products}
         gelus = {node.output[0] for node in plan.gelus}
-        skipped = {node.output[0] for node in plan.folded}
+        folded = [node for node in plan.folded if self._cuts_no_more(node)]
+        skipped = {node.output[0] for node in folded}
         skipped |= {node.output[0] for node in plan.tokens.values()}
-        sources = {node.input[0]: node.output[0] for node in plan.folded}
+        sources = {node.input[0]: node.output[0] for node in folded}
         for name in self._index.inputs:
             if name in inputs:
                 self._quantize(name, name, f"{name}_dequantized")
@@ -111,6 +112,11 @@ class Emission:
                 if name in inputs:
                     self._quantize(name, name, f"{name}_dequantized")
         return self._finish()
+
+    def _cuts_no_more(self, node: Any) -> bool:
+        """Whether bytes of the range of a folded node's output end below its ceiling; learnt ranges may not."""
+        limit, name = ceiling(node, self._index), node.output[0]
+        return limit is not None and self._ranges[name].high <= limit
 
     def _token_layer(self, node: Any, result: str) -> None:
         """A 1x1 convolution and the Transpose to channels-last behind it, as one Gemm on pixels: its output stays float."""

@@ -80,8 +80,8 @@ def observe_activations(
         if progress is not None:
             progress("calibrate", number, len(few) + len(images))
 
-    if few:
-        places = {junction.tensor: junction.axis for junction in junctions(index)}
+    places = {junction.tensor: junction.axis for junction in junctions(index)}
+    if few and places:
         seen = observe(model, places, few, bins=request.bins, threads=threads, progress=done)
         reach = {name: item.reach for name, item in seen.items() if item.reach is not None}
         scales = choose_scales(index, reach, strength=request.equalisation.strength)

@@ -9,6 +9,7 @@ likewise and wants nothing but the inputs of layers, with LayerNorm, softmax, GE
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -20,7 +21,7 @@ from edge_mtl.onnx_graph.model import GraphIndex, attribute
 from edge_mtl.quantization.layers import is_layer, is_product, layer_name, matching
 from edge_mtl.quantization.recipes import Placement, Recipe, Target
 
-__all__ = ["Plan", "place"]
+__all__ = ["Plan", "ceiling", "place"]
 
 
 @dataclass(slots=True)
@@ -33,7 +34,8 @@ class Plan:
         inputs: tensors quantized for those layers only; everyone else reads the floats.
         outputs: tensors quantized for all their readers.
         shared: tensors among `outputs` that take scale and zero point from another one.
-        folded: Relu nodes that vanish because the range of their output starts at zero.
+        folded: Relu nodes, and Clip nodes from zero (ReLU6), that vanish because the range of their output starts at zero; a
+            Clip only where that range also ends below its `ceiling`.
         gelus: Gelu nodes between two quantized tensors, done in INT8.
         tokens: by output of a 1x1 convolution, the Transpose to channels-last behind it: both become one Gemm on pixels.
     """
@@ -121,6 +123,15 @@ def _place_outputs(index: GraphIndex, placement: Placement, plan: Plan) -> None:
                 integers.add(tensor)
 
 
+def ceiling(node: Any, index: GraphIndex) -> float | None:
+    """Above which value a Relu (infinity) or a Clip from zero (6 in a ReLU6) cuts; None for any other node."""
+    if node.op_type == "Relu":
+        return math.inf
+    if node.op_type != "Clip" or len(node.input) < 2 or index.scalars.get(node.input[1]) != 0.0:
+        return None
+    return index.scalars.get(node.input[2]) if len(node.input) > 2 and node.input[2] else math.inf
+
+
 def _to_channels_last(node: Any, index: GraphIndex) -> Any | None:
     """The Transpose to channels-last that alone reads a 1x1 convolution; None for everything else.
 
@@ -150,9 +161,9 @@ def _data_inputs(node: Any) -> set[str]:
 
 
 def _quantize_output(tensor: str, index: GraphIndex, placement: Placement, plan: Plan) -> str:
-    """Quantize `tensor`, or the output of the Relu that alone reads it; returns what was quantized."""
+    """Quantize `tensor`, or the output of the Relu or ReLU6 that alone reads it; returns what was quantized."""
     reader = index.only_consumer(tensor)
-    if reader is not None and reader.op_type == "Relu" and "Relu" in placement.element_wise:
+    if reader is not None and ceiling(reader, index) is not None and "Relu" in placement.element_wise:
         plan.folded.append(reader)
         tensor = reader.output[0]
     plan.outputs.append(tensor)
