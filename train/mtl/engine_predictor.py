@@ -35,7 +35,7 @@ class EngineFrames:
         store = EngineStore(bundle)
         best = store.best(record.precision, record.backend) if record is not None else None
         self.through = "Engine"
-        self._results: Callable[[np.ndarray, Intrinsics], Mapping[str, Result]]
+        self._results: Callable[[np.ndarray, Intrinsics | None], Mapping[str, Result]]
         if record is not None and (best is None or best.key != record.key):
             backend = open_backend(record.backend, store.load(record), threads=threads, precision=record.precision)
             pipeline = InferencePipeline(backend, bundle.manifest, output_size="frame")
@@ -46,8 +46,8 @@ class EngineFrames:
         engine = Engine(bundle, backend=runtime, precision=precision, threads=threads)
         self._close, self._results = engine.close, lambda image, camera: engine.predict(image, intrinsics=camera).results
 
-    def results(self, image: np.ndarray, intrinsics: Intrinsics) -> Mapping[str, Result]:
-        """(H, W, 3) uint8 -> results at the image's size, of the camera `intrinsics`."""
+    def results(self, image: np.ndarray, intrinsics: Intrinsics | None) -> Mapping[str, Result]:
+        """(H, W, 3) uint8 -> results at the image's size, of the camera `intrinsics`; see `edge_mtl.Engine.predict`."""
         return self._results(image, intrinsics)
 
     def __enter__(self) -> EngineFrames:

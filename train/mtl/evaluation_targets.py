@@ -25,7 +25,7 @@ from mtl.onnx_predictor import OnnxGraph
 from mtl.schedule import passes_at
 from mtl.settings import DataSettings
 
-__all__ = ["Chosen", "EvaluationTarget", "FrameChoice", "evaluation_targets"]
+__all__ = ["Chosen", "EvaluationTarget", "FrameChoice", "engines_here", "evaluation_targets"]
 
 Chosen = Literal["last", "best", "both"]
 
@@ -113,6 +113,22 @@ def evaluation_targets(
         yield _checkpoint(path, "", frames, shown=path)
 
 
+def engines_here(bundle: Bundle) -> dict[str, EngineRecord | None]:
+    """What can run a bundle here, by the name of its row: its graph in FP32 (None), and every engine that was built here.
+
+    Raises:
+        EngineMismatch: none was.
+    """
+    store = EngineStore(bundle)
+    fitting = [one for one in store.list() if store.mismatch(one) is None]
+    if not fitting:
+        raise EngineMismatch(f"No engine of {bundle.path} was built here. Run: edge-mtl build-engine {bundle.path} --int8")
+    built: dict[str, EngineRecord | None] = {"fp32 onnxruntime": None}
+    for one in fitting:
+        built.setdefault(f"{one.precision} {one.backend}", one)
+    return built
+
+
 def _no_bundle(path: Path) -> BundleError:
     return BundleError(f"{path} is not a bundle: only bundles have engines. Export it with: python train/export.py CHECKPOINT")
 
@@ -144,15 +160,7 @@ def _bundle(path: Path, engines: bool, frames: FrameChoice, threads: int | None)
     def target(name: str, predict: Predictor | ResultPredictor, through: str) -> EvaluationTarget:
         return EvaluationTarget(path, name, predict, size, specs, data, step, None, parameters, through, camera)
 
-    built: dict[str, EngineRecord | None] = {}
-    if engines:
-        store = EngineStore(bundle)
-        fitting = [one for one in store.list() if store.mismatch(one) is None]
-        if not fitting:
-            raise EngineMismatch(f"No engine of {path} was built here. Run: edge-mtl build-engine {path} --int8")
-        built["fp32 onnxruntime"] = None
-        for one in fitting:
-            built.setdefault(f"{one.precision} {one.backend}", one)
+    built = engines_here(bundle) if engines else {}
     yield target("fp32", OnnxGraph(bundle.read(OPTIMIZED_ONNX), specs, threads=threads), "training code")
     for name, record in built.items():
         with EngineFrames(bundle, record, threads=threads) as engine:

@@ -15,7 +15,7 @@ from mtl.study.cosines import PairCosines, smoothed
 from mtl.study.pareto import Point
 from mtl.study.significance import Difference
 
-__all__ = ["Curve", "bars", "cosine_lines", "curves", "pareto"]
+__all__ = ["Curve", "Tradeoff", "bars", "cosine_lines", "curves", "pareto", "tradeoffs"]
 
 _INK = "#123457"
 """Stands for the colour of text until the SVG is finished; no other line uses it."""
@@ -33,6 +33,23 @@ class Curve:
 
     name: str
     seeds: tuple[tuple[tuple[int, ...], tuple[float, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tradeoff:
+    """One panel of `tradeoffs`.
+
+    Attributes:
+        label: of what the points' gain is here, in its own units.
+        points: all of them.
+        best: those that nothing beats, the cheapest first.
+        lower_is_better: whether a small gain is a good one; the axis then points down.
+    """
+
+    label: str
+    points: tuple[Point, ...]
+    best: tuple[Point, ...]
+    lower_is_better: bool = False
 
 
 def curves(panels: Mapping[str, Sequence[Curve]]) -> str:
@@ -73,21 +90,43 @@ def bars(rows: Mapping[str, Difference], *, label: str) -> str:
 
 def pareto(points: Sequence[Point], best: Sequence[Point], *, x_label: str, y_label: str) -> str:
     """Gain against cost; the rows that nothing beats are filled and joined."""
-    figure, (axis,) = _figure(1, width=7.6, height=3.8)
-    for number, point in enumerate(points):
-        colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+    panel = Tradeoff(y_label, tuple(points), tuple(best))
+    return tradeoffs([panel], x_label=x_label, groups={one.name: (one.name, one.name) for one in points})
+
+
+def tradeoffs(panels: Sequence[Tradeoff], *, x_label: str, groups: Mapping[str, tuple[str, str]]) -> str:
+    """Several values against one cost, side by side, better always being up and left.
+
+    Args:
+        groups: by name of a point, what gives it its colour and what gives it its marker.
+    """
+    figure, axes = _figure(len(panels), width=4.0 + 3.6 * len(panels), height=3.8)
+    colours, markers = (list(dict.fromkeys(one[at] for one in groups.values())) for at in (0, 1))
+    styles = {name: (colours.index(colour), markers.index(marker)) for name, (colour, marker) in groups.items()}
+    for axis, panel in zip(axes, panels, strict=True):
+        _dots(axis, panel, styles)
+        axis.set_xlabel(x_label)
+    drawn = {text: line for axis in axes for line, text in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(drawn.values(), drawn.keys(), loc="outside right upper", frameon=False, fontsize=8, labelcolor=_INK)
+    return _svg(figure)
+
+
+def _dots(axis: Any, panel: Tradeoff, styles: Mapping[str, tuple[int, int]]) -> None:
+    """Points with their margins; the best are filled and joined. `styles`: numbers of colour and marker by name."""
+    for point in panel.points:
+        colour, marker = (own[number % len(own)] for own, number in zip((_COLOURS, _MARKERS), styles[point.name], strict=True))
         if point.margin is not None:
             axis.errorbar(point.cost, point.gain, yerr=point.margin, color=colour, linewidth=0.8, capsize=2, zorder=2)
-        fill = colour if point in best else "none"
+        fill = colour if point in panel.best else "none"
         dot = {"marker": marker, "markersize": 8, "markerfacecolor": fill, "markeredgecolor": colour}
         axis.plot([point.cost], [point.gain], linestyle="none", zorder=3, label=point.name, **dot)
-    if len(best) > 1:
-        axis.plot([one.cost for one in best], [one.gain for one in best], color=_INK, linewidth=1, linestyle="--", zorder=1)
-    axis.set_xlabel(x_label)
-    axis.set_ylabel(y_label)
+    if len(panel.best) > 1:
+        costs, gains = [one.cost for one in panel.best], [one.gain for one in panel.best]
+        axis.plot(costs, gains, color=_INK, linewidth=1, linestyle="--", zorder=1)
+    axis.set_ylabel(panel.label)
     axis.margins(0.1, 0.1)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=8, labelcolor=_INK)
-    return _svg(figure)
+    if panel.lower_is_better:
+        axis.invert_yaxis()
 
 
 def cosine_lines(pairs: Sequence[PairCosines]) -> str:
