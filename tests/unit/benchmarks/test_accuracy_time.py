@@ -113,6 +113,9 @@ def test_the_figure_names_every_row_and_the_processor(module: Any) -> None:
     assert drawn.startswith("<svg")
     for words in ("b0 int8", "other litert", "mIoU, %", "relative depth error, %", "one thread, a processor"):
         assert words in drawn
+    assert ">150<" not in drawn, "6 and 200 ms are too far apart for a linear axis"
+    near = content_of(ROWS[:3])
+    assert ">15<" in page.figure(near, near["tables"][0])
 
 
 def test_the_table_says_in_words_who_beats_a_row_and_who_nothing_beats(module: Any) -> None:

@@ -25,6 +25,7 @@ _MARKERS = "osD^vP*X"
 _BETTER, _WORSE, _NEITHER = "#3fa66b", "#d0605e", "#8f959e"
 _STYLE = "<style>svg{color:#24292f}@media(prefers-color-scheme:dark){svg{color:#d6dbe1}}</style>"
 _SMOOTHING_SHARE = 0.1
+_FAR_APART = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def pareto(points: Sequence[Point], best: Sequence[Point], *, x_label: str, y_la
 
 
 def tradeoffs(panels: Sequence[Tradeoff], *, x_label: str, groups: Mapping[str, tuple[str, str]]) -> str:
-    """Several values against one cost, side by side, better always being up and left.
+    """Several values against one cost, side by side, better always being up and left; costs far apart are on a log scale.
 
     Args:
         groups: by name of a point, what gives it its colour and what gives it its marker.
@@ -106,9 +107,24 @@ def tradeoffs(panels: Sequence[Tradeoff], *, x_label: str, groups: Mapping[str, 
     for axis, panel in zip(axes, panels, strict=True):
         _dots(axis, panel, styles)
         axis.set_xlabel(x_label)
+        costs = [one.cost for one in panel.points]
+        if costs and max(costs) > _FAR_APART * min(costs):
+            _log_scale(axis)
     drawn = {text: line for axis in axes for line, text in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(drawn.values(), drawn.keys(), loc="outside right upper", frameon=False, fontsize=8, labelcolor=_INK)
+    legend = figure.legend(drawn.values(), drawn.keys(), loc="outside right upper", frameon=False, fontsize=8, labelcolor=_INK)
+    for handle in legend.legend_handles if len(panels) > 1 else ():
+        handle.set_markerfacecolor(handle.get_markeredgecolor())  # what is best in one panel may not be in another
     return _svg(figure)
+
+
+def _log_scale(axis: Any) -> None:
+    """Make the costs' axis logarithmic, with plain numbers at 1, 2 and 5 times powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _dots(axis: Any, panel: Tradeoff, styles: Mapping[str, tuple[int, int]]) -> None:
