@@ -109,7 +109,7 @@ def _table(content: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]:
     for row in sorted(rows, key=lambda row: row["median_ms"]):
         height, width = next(one["size"] for one in content["networks"] if one["name"] == row["network"])
         low, high = row["ratio_sure"]
-        values = " | ".join("-" if (value := one.value(row)) is None else f"{value:.1f}" for one in MEASURES)
+        values = " | ".join("-" if (value := one.value(row)) is None else f"{value:.2f}" for one in MEASURES)
         lines.append(
             f"| {row['name']} | {height}x{width} | {row['median_ms']:.1f} | {row['p90_ms']:.1f} "
             f"| {row['ratio']:.2f} ({low:.2f} to {high:.2f}) | {values} | {_sentence(row, rows)} |"
@@ -122,7 +122,7 @@ def _sentence(row: Row, rows: Sequence[Row]) -> str:
     found = []
     for measure in MEASURES:
         if (other := beaten(row, rows, measure)) is not None:
-            found.append(f"{measure.title}: {other['name']}, {measure.value(other):.1f} % in {other['median_ms']:.1f} ms")
+            found.append(f"{measure.title}: {other['name']}, {measure.value(other):.2f} % in {other['median_ms']:.1f} ms")
     return "; ".join(found) or "none"
 
 

@@ -123,10 +123,10 @@ def test_the_table_says_in_words_who_beats_a_row_and_who_nothing_beats(module: A
     lines = {line.split(" | ")[0].lstrip("| "): line for line in text.splitlines() if line.startswith("| ")}
     assert lines["lite0 int8"].endswith("| none |")
     assert lines["lite0 fp32"].endswith(
-        "| mIoU: b0 int8, 39.0 % in 10.0 ms; relative depth error: b0 int8, 17.0 % in 10.0 ms |"
+        "| mIoU: b0 int8, 39.00 % in 10.0 ms; relative depth error: b0 int8, 17.00 % in 10.0 ms |"
     )
     assert "| 513x513 | 200.0 |" in lines["other litert"]
-    assert "| 30.0 | - |" in lines["other litert"]
+    assert "| 30.00 | - |" in lines["other litert"]
     assert "![Accuracy against milliseconds, one thread](x-1.svg)" in text
     assert "654 test frames of NYU Depth v2" in text
     assert "shows nothing" not in text
