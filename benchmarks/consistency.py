@@ -38,7 +38,7 @@ from edge_mtl.image.geometry import normals_of_depth
 from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import load_recipe
-from edge_mtl.tasks import DepthMap, LabelMap, NormalMap
+from edge_mtl.tasks import DepthMap, LabelMap, NormalMap, Result
 from edge_mtl.tasks.consistency import depth_normal_angle
 from edge_mtl.tasks.normals import angles_deg
 from edge_mtl.tasks.points import first_of
@@ -93,13 +93,22 @@ def main() -> int:
 def sample(path: InferencePipeline, room: Any, seed: int) -> dict[str, Array]:
     """Measures of trust (larger is worse) and true errors at random pixels of one room, (P,) each."""
     camera = Intrinsics.of(room.intrinsics)
-    maps = path(room.image, camera.as_tuple())
-    found = first_of(maps.results, LabelMap), first_of(maps.results, DepthMap), first_of(maps.results, NormalMap)
+    return sampled_from(path(room.image, camera.as_tuple()).results, room.truths, camera, seed)
+
+
+def sampled_from(results: Mapping[str, Result], truths: Mapping[str, Any], camera: Intrinsics, seed: int) -> dict[str, Array]:
+    """As `sample`, of an answer that is there already.
+
+    Args:
+        truths: of "depth" and "normals".
+        camera: of answer and truths.
+    """
+    found = first_of(results, LabelMap), first_of(results, DepthMap), first_of(results, NormalMap)
     labels, distances, directions = found
     if labels is None or distances is None or directions is None or (confidence := labels.confidence) is None:
         raise SystemExit("a bundle with segmentation, depth and normals is needed")
     depth, normals = distances.depth_m, directions.normals
-    truth, facing = (np.asarray(room.truths[task], np.float32) for task in ("depth", "normals"))
+    truth, facing = (np.asarray(truths[task], np.float32) for task in ("depth", "normals"))
     with np.errstate(invalid="ignore", divide="ignore"):
         fields = {
             "consistency": depth_normal_angle(depth, normals, camera),
