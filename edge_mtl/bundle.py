@@ -258,7 +258,7 @@ def new_revision(
     Args:
         change: edits the files of a copy (never the bundle itself). A whole graph that it writes replaces the one that was
             assembled; with weights.safetensors, a bundle of whole graphs becomes one that stores its weights once.
-        accuracy, calibration, card: entries to put in place of those in the manifest.
+        accuracy, calibration, card, measurements: entries to put in place of those in the manifest.
         revision: number of the new one; one more than the old one's by default.
     Raises:
         BundleError: the folder cannot be written.
@@ -276,6 +276,7 @@ def new_revision(
         manifest = replace(
             old,
             revision=old.revision + 1 if revision is None else revision,
+    measurements: Mapping[str, Mapping[str, Any]] | None = None,
             parent=old.revision,
             files=_digests(folder),
             assembled=assembled,
@@ -309,6 +310,7 @@ def _digests(folder: Path) -> dict[str, FileEntry]:
         for relative, path in found.items()
         if relative != MANIFEST and relative.split("/")[0] not in _UNHASHED_FOLDERS
     }
+            measurements=old.measurements if measurements is None else measurements,
 
 
 def _replace_folder(path: Path, complete: Callable[[Path], None], *, replace: bool, keep: Path | None = None) -> None:

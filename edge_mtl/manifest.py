@@ -64,6 +64,10 @@ class Manifest:
         accuracy: metric values by precision, as measured on the held-out frames named in the provenance.
         calibration: count, digest and source of the calibration frames, and how they were chosen.
         card: the accuracy card of the last verification, see `edge_mtl.evaluation.worst_frames`; empty if there was none.
+        measurements: accuracy on held-out frames that need not be in the bundle, by the name of these frames, as
+            `train/evaluate.py --record` measured it: "graphs" has metric values by graph, as `accuracy` has by precision;
+            beside it are "frames" (how many), "size", "command", "date", "commit", "device", how "truths" were made, "pseudo",
+            the metrics that compare with a computed truth, and "calibration", the digest of that which INT8 had.
         created: ISO 8601 time, UTC.
     """
 
@@ -78,6 +82,7 @@ class Manifest:
     accuracy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
+    measurements: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     created: str = ""
     parent: int = 0
 
@@ -137,9 +142,10 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
         files=_file_entries(content, "files"),
         assembled=_file_entries(content, "assembled"),
         provenance=_object(content, "provenance"),
-        accuracy=_accuracy(content),
+        accuracy=_accuracy(content, "accuracy"),
         calibration=_object(content, "calibration"),
         card=_object(content, "card"),
+        measurements=_measurements(content),
         created=str(content.get("created", "")),
         parent=parent,
     )
@@ -165,14 +171,25 @@ def _floats(value: Any, count: int, name: str) -> Any:
     return tuple(float(x) for x in value)
 
 
-def _accuracy(content: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    """Metrics by precision: numbers, or numbers by name."""
-    accuracy = _object(content, "accuracy")
+def _measurements(content: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Records by the name of their frames, each with metrics by graph."""
+    measurements = _object(content, "measurements")
+    for name in measurements:
+        record = _object(measurements, name)
+        if "graphs" not in record:
+            raise ValueError(f"the measurement {_short(name)} should have figures by graph, found {_short(record)}")
+        _accuracy(record, "graphs")
+    return measurements
+
+
+def _accuracy(content: Mapping[str, Any], key: str) -> Mapping[str, Mapping[str, Any]]:
+    """Metrics by precision or graph: numbers, or numbers by name."""
+    accuracy = _object(content, key)
     for precision, metrics in accuracy.items():
         values = metrics.values() if isinstance(metrics, dict) else (metrics,)
         numbers = [one for value in values for one in (value.values() if isinstance(value, dict) else (value,))]
         if not isinstance(metrics, dict) or not all(isinstance(number, (int, float)) for number in numbers):
-            raise ValueError(f"accuracy of {_short(precision)} should be numbers by name; found {_short(metrics)}")
+            raise ValueError(f"{key} of {_short(precision)} should be numbers by name; found {_short(metrics)}")
     return accuracy
 
 

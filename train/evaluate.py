@@ -2,6 +2,7 @@
 
 python train/evaluate.py bundles/rooms-quick --engines               the bundle's FP32 graph and the engines built here
 python train/evaluate.py bundles/rooms-b0 --engines --root data/nyuv2 --classes --depth   on NYUv2's 654 test frames
+python train/evaluate.py bundles/mine --engines --root data/nyuv2 --record   the same figures, kept in the bundle
 python train/evaluate.py runs/rooms-b0                               last weights, and those chosen on validation frames
 python train/evaluate.py runs/all --single runs/seg runs/depth       with delta-m against single-task models
 python train/evaluate.py runs/all --out reports/all                  table and cosines of gradients as a report with images
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mtl.datasets.frame import FrameSource
     from mtl.evaluation_targets import Chosen, EvaluationTarget, FrameChoice
 
+    from edge_mtl.bundle import Bundle
     from edge_mtl.tasks import Specs
 
 Metrics = dict[str, float | None]
@@ -60,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         conditions = Conditions(["python", *sys.argv])
         frames = FrameChoice(asked.split, root=asked.root, count=asked.count, size=asked.size)
+        bundle = _to_record(asked) if asked.record else None
         opened: dict[Any, FrameSource] = {}
         single = measure(asked.single, frames=frames, weights="last", opened=opened).metrics
         measured = measure(
@@ -69,6 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
         records = recorded(asked.models, average=asked.average)
         specs = {name: spec for source in opened.values() for name, spec in source.tasks.items()}
         _report(measured, single, records, specs, asked=asked, console=console)
+        if bundle is not None:
+            _record(bundle, measured, specs, conditions, console)
         if asked.out is not None:
             every = {**{f"single: {name}": one for name, one in single.items()}, **metrics}
             _write_report(asked, Measured(every, measured.details), records, specs, console)
@@ -86,6 +91,29 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _to_record(asked: argparse.Namespace) -> Bundle:
+    """The one bundle that figures are recorded in. Raises BundleError, BuildError where there is none, or none can be."""
+    from edge_mtl.bundle import Bundle
+
+    if len(asked.models) != 1:
+        raise BuildError(f"--record is for one bundle, found {len(asked.models)} models. Measure them one after the other")
+    if asked.split != "test":
+        raise BuildError("--record is for test frames: validation frames chose the weights. Leave out --split")
+    return Bundle.open(asked.models[0])
+
+
+def _record(bundle: Bundle, measured: Measured, specs: Specs, conditions: Conditions, console: Console) -> None:
+    from mtl.bundle_record import describe_record, put_record
+
+    pseudo = _pseudo(measured, specs)
+    calibration = bundle.manifest.calibration.get("digest")
+    name, record = describe_record(
+        measured.metrics, measured.details, pseudo=pseudo, conditions=conditions.describe(), calibration=calibration
+    )
+    made = put_record(bundle, name, record)
+    console.print(f"recorded in {made.path}, revision {made.manifest.revision}: {name}", highlight=False)
 
 
 def measure(
@@ -326,6 +354,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--depth", action="store_true", help="show all measures of depth, also after median scaling")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write a report there: table, gradients' cosines, numbers")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the numbers there as JSON")
+    record = "put the figures into the bundle, as a new revision: edge-mtl inspect shows them"
+    parser.add_argument("--record", action="store_true", help=record)
     parser.add_argument("--json", action="store_true", help="JSON on standard output, and nothing else there")
     return parser
 

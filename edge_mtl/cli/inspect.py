@@ -51,6 +51,8 @@ def inspect(bundle: BundleArgument = None, json: JsonOption = False, quiet: Quie
     terminal.show(_overview(found))
     if found.manifest.accuracy:
         terminal.show(*_accuracy(found.manifest.accuracy))
+    for frames, record in found.manifest.measurements.items():
+        terminal.show(*_measurement(frames, record, found.manifest.calibration.get("digest")))
     if found.manifest.card:
         terminal.show(*_card(found.manifest.card))
     terminal.show(_engines(engines) if engines else f"No engine yet. Build one with: edge-mtl build-engine {found.path} --int8")
@@ -75,6 +77,7 @@ def _content(bundle: Bundle) -> dict[str, Any]:
         "accuracy": manifest.accuracy,
         "calibration": manifest.calibration,
         "card": manifest.card,
+        "measurements": manifest.measurements,
     }
 
 
@@ -149,13 +152,36 @@ def _card(card: Mapping[str, Any]) -> list[Any]:
     return [line, *_accuracy(graphs)]
 
 
-def _accuracy(accuracy: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+def _measurement(frames: str, record: Mapping[str, Any], calibration: str | None) -> list[Any]:
+    """Accuracy on frames that need not be in the bundle, see `Manifest.measurements`, and how to repeat it.
+
+    Args:
+        calibration: digest of the calibration that the bundle has now.
+    """
+    truths, pseudo = record.get("truths"), record.get("pseudo")
+    lines = [f"Measured on {frames}: {_text(record.get('frames'))} frames, {_text(record.get('date'))}. {record.get('device')}"]
+    for task, note in truths.items() if isinstance(truths, Mapping) else ():
+        if isinstance(note, Mapping):
+            what = "computed, not measured: its figures are marked (pseudo)" if note.get("pseudo") else "truth"
+            lines.append(f"{task}: {what}; {_text(note.get('made'))}")
+    if record.get("calibration") != calibration:
+        lines.append("The bundle was calibrated since: figures of INT8 are of the calibration before.")
+    lines.append(f"Repeat it: {_text(record.get('command'))}")
+    computed = pseudo if isinstance(pseudo, list) else ()
+    marked = {
+        graph: {f"{key} (pseudo)" if key in computed else key: value for key, value in values.items()}
+        for graph, values in record["graphs"].items()
+    }
+    return [*lines, *_accuracy(marked, title=f"Accuracy on {frames}")]
+
+
+def _accuracy(accuracy: Mapping[str, Mapping[str, Any]], *, title: str = "Accuracy") -> list[Table]:
     """The metrics of each precision side by side; what is a mapping itself (classes) gets a table of its own."""
     names = list(dict.fromkeys(name for metrics in accuracy.values() for name in metrics))
     flat = [name for name in names if not any(isinstance(metrics.get(name), Mapping) for metrics in accuracy.values())]
     tables = []
     if flat:
-        tables.append(_comparison("Accuracy", "metric", accuracy, flat))
+        tables.append(_comparison(title, "metric", accuracy, flat))
     for name in names:
         if name not in flat:
             nested = {precision: metrics.get(name) or {} for precision, metrics in accuracy.items()}

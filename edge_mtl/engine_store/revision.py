@@ -60,17 +60,19 @@ def commit(
     *,
     calibration: Mapping[str, Any] | None = None,
     card: Mapping[str, Any] | None = None,
+    measurements: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Bundle:
     """Make the next revision of a bundle that `changing` yielded; the old one is kept, the oldest ones go.
 
     Args:
         change: edits the files of a copy; it may put engines into its `engines` folder.
+        calibration, card, measurements: entries of the manifest to replace.
     Raises:
         BundleError: the folder cannot be written; the bundle is as it was.
     """
     kept = history(bundle.path)
     number = max([bundle.manifest.revision, *kept]) + 1
-    made = new_revision(bundle, change, calibration=calibration, card=card, revision=number)
+    made = new_revision(bundle, change, calibration=calibration, card=card, measurements=measurements, revision=number)
     for old in sorted(history(bundle.path))[:-KEPT_REVISIONS]:
         shutil.rmtree(kept_revision(bundle.path, old), ignore_errors=True)
     return made

@@ -262,6 +262,40 @@ def test_inspect_shows_accuracy_by_precision_and_class(tmp_path: Path) -> None:
         assert word in outcome.out
 
 
+def test_inspect_shows_accuracy_on_frames_that_are_not_in_the_bundle_and_how_to_repeat_it(tmp_path: Path) -> None:
+    record = {
+        "frames": 654,
+        "size": [288, 384],
+        "truths": {"depth": {"made": "steps of 39 mm", "pseudo": False}, "normals": {"made": "plane fits", "pseudo": True}},
+        "pseudo": ["normal_mean_deg"],
+        "graphs": {"fp32": {"miou": 0.51, "normal_mean_deg": 21.5}, "int8 openvino": {"miou": 0.49, "normal_mean_deg": 22.25}},
+        "command": "python train/evaluate.py bundles/tiny --engines --root data/nyuv2",
+        "date": "2026-11-29T12:00:00+00:00",
+        "device": "a processor",
+    }
+    made = make_bundle(tmp_path / "tiny")
+    record["calibration"] = made.manifest.calibration.get("digest")
+    bundle = new_revision(made, measurements={"NYU Depth v2, test split": record})
+    text = " ".join(edge_mtl("inspect", bundle.path).out.split())
+    for words in (
+        "Measured on NYU Depth v2, test split: 654 frames, 2026-11-29",
+        "normals: computed, not measured: its figures are marked (pseudo); plane fits",
+        "depth: truth; steps of 39 mm",
+        "Repeat it: python train/evaluate.py bundles/tiny --engines --root data/nyuv2",
+        "normal mean deg (pseudo) 21.5 22.25",
+        "miou 0.51 0.49",
+    ):
+        assert words in text
+    (content,) = edge_mtl("inspect", bundle.path, "--json").records
+    assert content["measurements"] == {"NYU Depth v2, test split": record}
+    assert "calibrated since" not in text
+    again = new_revision(bundle, calibration={**bundle.manifest.calibration, "digest": "another"})
+    assert again.manifest.measurements == content["measurements"], "it stays until it is measured again"
+    assert "calibrated since: figures of INT8 are of the calibration before" in " ".join(
+        edge_mtl("inspect", bundle.path).out.split()
+    )
+
+
 def test_inspect_says_what_trained_the_network_and_whether_its_images_may_be_passed_on(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "tiny")
     labelled = {"bundles": ["tiny (abc)"], "frames": {"segmentation": 12, "depth": 3}, "held_out": {"depth": 1}}

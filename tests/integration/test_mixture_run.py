@@ -200,6 +200,18 @@ def test_a_bundle_has_the_statistics_of_the_source_that_it_is_for(finished: tupl
     assert told["dataset"] == "rooms: procedural rooms, renderer 1; yard: coloured rectangles"
     assert [one["title"] for one in told["data_sets"]] == ["procedural rooms, renderer 1", "coloured rectangles"]
     assert len(bundle.list("calibration")) == 4
+    assert bundle.manifest.calibration["by_source"] == {"rooms": 2, "yard": 2}, "by the ratios of the sources"
+    assert told["held_out"] == {
+        "split": "test",
+        "count": 4,
+        "sources": {
+            "yard": {"count": 2, "tasks": ["things", "depth"]},
+            "rooms": {"count": 2, "tasks": ["segmentation", "normals"]},
+        },
+    }
+    card = bundle.manifest.accuracy["fp32"]
+    assert card["depth_rel"] == pytest.approx(record["yard"]["depth_rel"], rel=1e-3), "of the source that it is for"
+    assert card["normal_mean_deg"] == pytest.approx(record["rooms"]["normal_mean_deg"], rel=0.2), "of the one that has them"
     assert torch.equal(load_weights(bundle.path)[0][name], kept["yard"][name])
 
 

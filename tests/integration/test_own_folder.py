@@ -143,7 +143,7 @@ def test_a_checkpoint_finds_a_folder_that_moved(own: Path, tmp_path: Path) -> No
         load_trained(best)
     moved = {"data.root": f"'{tmp_path / 'after'}'"}
     assert load_trained(best, overrides=moved).settings.data.root == str(tmp_path / "after")
-    content = provenance(load_trained(best, overrides=moved), 3, "python train/export.py x")
+    content = provenance(load_trained(best, overrides=moved), {"split": "test", "count": 3}, "python train/export.py x")
     assert content["dataset"] == "a small warehouse"
 
 

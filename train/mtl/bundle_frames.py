@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -25,8 +26,10 @@ from edge_mtl.sources.images import decode_image
 from edge_mtl.tasks import Specs, kind_of
 from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.frame import FrameSource
+from mtl.datasets.mixture import MixtureFrames, Turns
 
 __all__ = [
+    "calibration_choice",
     "labelled_spread",
     "network_image",
     "spread",
@@ -50,6 +53,24 @@ def spread(count: int, of: int) -> list[int]:
     if count >= of:
         return list(range(of))
     return [int(index) for index in (np.arange(count) * of) // max(1, count)]
+
+
+def calibration_choice(frames: FrameSource, count: int, shares: Mapping[str, float]) -> tuple[list[int], dict[str, int]]:
+    """`count` training frames that INT8 is calibrated with, evenly spaced, and how many are of each source of a mixture.
+
+    Args:
+        shares: of the sources of a mixture; of any other frames empty. Where a source has fewer frames than its share, all of
+            them are taken, and fewer than `count` altogether.
+    """
+    if not isinstance(frames, MixtureFrames):
+        return spread(count, len(frames)), {}
+    turns = Turns(shares)
+    wanted = Counter(turns.at(step)[0] for step in range(count))
+    chosen: dict[str, list[int]] = {}
+    for source in shares:
+        own = frames.numbers_of(source)
+        chosen[source] = [own[place] for place in spread(wanted[source], len(own))]
+    return sorted(index for numbers in chosen.values() for index in numbers), {name: len(one) for name, one in chosen.items()}
 
 
 def labelled_spread(frames: FrameSource, tasks: Collection[str], count: int, of: int) -> list[int]:

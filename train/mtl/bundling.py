@@ -5,7 +5,7 @@ Knows checkpoints, the model's export and the bundle's layout; knows nothing abo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,21 @@ from edge_mtl.manifest import InputSpec
 from edge_mtl.quantization.learned import QAT_MODEL
 from edge_mtl.quantization.recipes import load_recipe
 from edge_mtl.tasks import Specs, read_tasks
-from mtl.bundle_card import Trained, measure, provenance
-from mtl.bundle_frames import labelled_spread, spread, write_calibration, write_evaluation, write_golden, write_statistics
+from mtl.bundle_card import Trained, describe_held_out, measure, provenance
+from mtl.bundle_frames import (
+    calibration_choice,
+    labelled_spread,
+    write_calibration,
+    write_evaluation,
+    write_golden,
+    write_statistics,
+)
 from mtl.bundle_images import TravellingImages, images_of
 from mtl.checkpoint import CheckpointError, load_statistics, load_weights, save_weights
 from mtl.config import ConfigError, apply_overrides, as_written, describe, parse_config
 from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.frame import FrameSource
-from mtl.datasets.mixture import deployed_source
+from mtl.datasets.mixture import calibration_shares, deployed_source
 from mtl.datasets.sources import data_set, held_out_frames, stand_in_frames, train_frames
 from mtl.evaluate import model_predictor
 from mtl.geometry import Intrinsics, canonical_intrinsics
@@ -120,9 +127,11 @@ def export_bundle(
     train = train_frames(settings.data, settings.stages[-1]).open(workers=settings.data.workers, progress=True)
     wanted = settings.export
     images = images_of(settings, trained.model.specs)
-    calibration_count = min(wanted.calibration, len(train))
+    most = wanted.calibration
     if not images.embedded:  # as many as INT8 would take of them
-        calibration_count = min(calibration_count, load_recipe().calibration.frames)
+        most = min(most, load_recipe().calibration.frames)
+    chosen, by_source = calibration_choice(train, most, calibration_shares(settings.data))
+    calibration_count = len(chosen)
     if line := images.describe(wanted, calibration=calibration_count):
         console.print(line, highlight=False)
     accuracy: dict[str, dict[str, Any]] = {"fp32": {}}
@@ -130,6 +139,8 @@ def export_bundle(
         "count": calibration_count,
         "source": f"{data_set(settings.data).title(settings.data)}, train split",
     }
+    if by_source:
+        calibration["by_source"] = by_source
 
     def fill(folder: Path) -> None:
         # imported here: the exporter is heavy, and reading a checkpoint does not need it
@@ -143,7 +154,7 @@ def export_bundle(
             console.print(f"writing {QAT_MODEL}, the graph that INT8 is made from", highlight=False)
             (folder / QAT_MODEL).write_bytes(trained.fine_tuned.graph())
         graph = OnnxGraph((folder / OPTIMIZED_ONNX).read_bytes(), trained.model.specs)
-        calibration.update(_write_frames(folder, trained, images, graph, train=train, test=test, count=calibration_count))
+        calibration.update(_write_frames(folder, trained, images, graph, train=train, test=test, chosen=chosen))
         accuracy["fp32"] = measure(graph, test, trained, console)
         if trained.fine_tuned is not None:
             accuracy["int8"] = measure(model_predictor(trained.fine_tuned), test, trained, console, name="int8, simulated")
@@ -155,7 +166,7 @@ def export_bundle(
         tasks=trained.model.specs,
         input=InputSpec(size[0], size[1], "rgb", trained.model.mean, trained.model.std),
         canonical_intrinsics=_camera(settings, size, test),
-        provenance={**provenance(trained, len(test), command), **images.provenance()},
+        provenance={**provenance(trained, describe_held_out(test, trained), command), **images.provenance()},
         accuracy=accuracy,
         calibration=calibration,
         replace=replace,
@@ -173,18 +184,17 @@ def _write_frames(
     *,
     train: FrameSource,
     test: FrameSource,
-    count: int,
+    chosen: Sequence[int],
 ) -> dict[str, Any]:
     """The folders of frames, or what stands in their place; what the manifest says of the calibration.
 
     Args:
         graph: whose answers are golden.
-        count: how many calibration frames.
+        chosen: numbers of the calibration frames in `train`.
     """
     size, wanted, specs = trained.size, trained.settings.export, trained.model.specs
     for sub in (CALIBRATION, EVALUATION, GOLDEN):
         (folder / sub).mkdir()
-    chosen = spread(count, len(train))
     facts: dict[str, Any] = {}
     shown: FrameSource
     truths: Specs

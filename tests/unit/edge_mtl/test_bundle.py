@@ -122,6 +122,10 @@ def test_a_manifest_cannot_point_outside_the_bundle(bundle, path):
         (lambda c: c.update(accuracy={"fp32": 3}), "accuracy"),
         (lambda c: c.update(accuracy={"fp32": {"class_iou": [1]}}), "accuracy"),
         (lambda c: c.update(name=""), "name"),
+        (lambda c: c.update(measurements=[]), "measurements should be an object"),
+        (lambda c: c.update(measurements={"NYUv2": 3}), "NYUv2 should be an object"),
+        (lambda c: c.update(measurements={"NYUv2": {"frames": 654}}), "'NYUv2' should have figures by graph"),
+        (lambda c: c.update(measurements={"NYUv2": {"graphs": {"fp32": "good"}}}), "graphs of 'fp32' should be numbers"),
     ],
 )
 def test_an_invalid_manifest_says_what_is_wrong(bundle, change, message):

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.training
 
 QUICK = Path(__file__).parents[3] / "train" / "configs" / "rooms-quick.toml"
 SIZE = (32, 64)
+HELD_OUT = {"split": "test", "count": 9}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_the_card_holds_every_class_that_occurs(trained: Trained) -> None:
 
 def test_the_provenance_names_the_training_and_the_export(trained: Trained) -> None:
     metadata = {**trained.metadata, "command": "python train/train.py --seed 5"}
-    content = provenance(Trained(trained.model, trained.settings, SIZE, metadata), 9, "python train/export.py x")
+    content = provenance(Trained(trained.model, trained.settings, SIZE, metadata), HELD_OUT, "python train/export.py x")
     assert content["command"] == "python train/export.py x"
     assert content["training_command"] == "python train/train.py --seed 5"
     assert content["config_sha256"] == config_sha256(trained.settings)
@@ -69,9 +70,27 @@ def test_the_provenance_names_the_training_and_the_export(trained: Trained) -> N
     assert data_set["redistributable"] is True
 
 
+def test_the_provenance_names_networks_that_taught_without_paths_of_this_machine(trained: Trained) -> None:
+    assert "teachers" not in provenance(trained, HELD_OUT, "x")
+    taught = load_config(
+        QUICK,
+        {
+            "distill.features": "'tf_efficientnet_lite0'",
+            "distill.features_file": "'/home/me/efficientnet-lite0-57934424.pth'",
+            "distill.answers": "'/home/me/runs/large/best.safetensors'",
+        },
+    )
+    content = provenance(Trained(trained.model, taught, SIZE, {"config": describe(taught), "step": 1}), HELD_OUT, "x")
+    assert content["teachers"] == [
+        "features of tf_efficientnet_lite0, weights efficientnet-lite0-57934424.pth",
+        "answers of large",
+    ]
+
+
 def test_the_provenance_of_foreign_weights_names_their_file(trained: Trained) -> None:
     origin = {"file": "theirs.pth", "sha256": "0" * 64, "source": "libmtl"}
-    content = provenance(Trained(trained.model, trained.settings, SIZE, {**trained.metadata, "imported": origin}), 9, "x")
+    imported = Trained(trained.model, trained.settings, SIZE, {**trained.metadata, "imported": origin})
+    content = provenance(imported, HELD_OUT, "x")
     assert content["imported"] == origin
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from mtl.bundle_frames import labelled_spread, spread
+from mtl.bundle_frames import calibration_choice, labelled_spread, spread
+from mtl.datasets.mixture import MixtureFrames
 
 from edge_mtl.tasks import NYU_TASKS
 
@@ -65,3 +66,25 @@ def test_few_frames_of_many_come_from_everywhere(count: int) -> None:
     assert len(chosen) == count
     gaps = [after - before for before, after in zip(chosen, [*chosen[1:], 256], strict=True)]
     assert max(gaps) <= 2 * 256 / count
+
+
+class TestCalibration:
+    def test_frames_of_one_data_set_are_spread(self) -> None:
+        assert calibration_choice(Others(), 8, {}) == (spread(8, 100), {})  # type: ignore[arg-type]
+
+    def test_of_a_mixture_ratios_decide_and_not_how_many_frames_a_source_has(self) -> None:
+        sources = {"nyu": Frames({}, 60), "rooms": Frames({}, 900)}
+        mixture = MixtureFrames(sources, {})  # type: ignore[arg-type]
+        chosen, by_source = calibration_choice(mixture, 10, {"nyu": 4.0, "rooms": 1.0})
+        assert by_source == {"nyu": 8, "rooms": 2}
+        assert chosen == sorted(set(chosen))
+        own = {name: mixture.numbers_of(name) for name in sources}
+        assert [own["nyu"].index(number) for number in chosen if number in own["nyu"]] == spread(8, 60)
+        assert [own["rooms"].index(number) for number in chosen if number in own["rooms"]] == spread(2, 900)
+        assert sorted(own["nyu"] + own["rooms"]) == list(range(960))
+
+    def test_a_source_with_too_few_frames_gives_all_of_them(self) -> None:
+        mixture = MixtureFrames({"few": Frames({}, 2), "many": Frames({}, 50)}, {})  # type: ignore[arg-type]
+        chosen, by_source = calibration_choice(mixture, 12, {"few": 1.0, "many": 1.0})
+        assert by_source == {"few": 2, "many": 6}
+        assert len(chosen) == 8

@@ -20,7 +20,7 @@ from mtl.datasets.frame import Frame, FrameSource
 if TYPE_CHECKING:
     from mtl.settings import DataSettings, Stage
 
-__all__ = ["Mixture", "MixtureFrames", "MixtureRequest", "Turns", "deployed_source", "shares"]
+__all__ = ["Mixture", "MixtureFrames", "MixtureRequest", "Turns", "calibration_shares", "deployed_source", "shares"]
 
 _SHOWN = 100
 
@@ -64,6 +64,13 @@ def deployed_source(data: DataSettings, last: Stage) -> str:
     stage, the first of several in alphabetical order."""
     ratios = shares(data, last)
     return data.deploy_source or max(ratios, key=ratios.__getitem__)
+
+
+def calibration_shares(data: DataSettings) -> dict[str, float]:
+    """How much of what INT8 is calibrated with is of each source, by name: as their own ratios say, whatever a stage does
+    (decision 0019); the same of all where all ratios are 0."""
+    ratios = {name: one.ratio for name, one in sorted(data.sources.items()) if one.ratio > 0}
+    return ratios or dict.fromkeys(sorted(data.sources), 1.0)
 
 
 def joined_tasks(by_source: Mapping[str, Specs]) -> Specs:
@@ -203,6 +210,11 @@ class MixtureFrames:
     def __getitem__(self, index: int) -> Frame:
         source, number = self._where[index]
         return self._frames[source][number]
+
+    def numbers_of(self, source: str) -> list[int]:
+        """The numbers that the frames of a source have here, rising."""
+        owner = list(self.sources).index(source)
+        return [index for index, (one, _) in enumerate(self._where) if one == owner]
 
     def known(self, index: int) -> frozenset[str]:
         """The tasks that frame `index` has truths of, as far as its source tells without opening it, else all of the source."""

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from mtl.datasets.augment_settings import AugmentSettings
 from mtl.datasets.frame import Frame
 from mtl.datasets.loader import BatchPlan, StepBatches
-from mtl.datasets.mixture import Mixture, MixtureFrames, MixtureRequest, Turns, deployed_source, shares
+from mtl.datasets.mixture import (
+    Mixture,
+    MixtureFrames,
+    MixtureRequest,
+    Turns,
+    calibration_shares,
+    deployed_source,
+    shares,
+)
 from mtl.datasets.sources import data_set, register
 from mtl.settings import DataSettings, SourceSettings, Stage
 
@@ -93,6 +101,15 @@ class TestSettings:
         assert list(shares(data, stage).items()) == [("a", 1.0), ("b", 2.0)]
         assert shares(data, replace(stage, ratios={"b": 0.0})) == {"a": 1.0}
         assert shares(DataSettings(), stage) == {}
+
+    def test_calibration_follows_the_ratios_of_the_sources(self) -> None:
+        data = DataSettings(
+            sources={"b": SourceSettings(ratio=4.0), "a": SourceSettings(ratio=1.0), "c": SourceSettings(ratio=0)}
+        )
+        assert calibration_shares(data) == {"a": 1.0, "b": 4.0}
+        none = {"b": SourceSettings(ratio=0), "a": SourceSettings(ratio=0)}
+        assert calibration_shares(DataSettings(sources=none)) == {"a": 1.0, "b": 1.0}
+        assert calibration_shares(DataSettings()) == {}
 
     def test_the_deployed_source_is_the_named_one_or_that_of_the_largest_ratio(self) -> None:
         data = DataSettings(sources={"b": SourceSettings(), "a": SourceSettings(), "c": SourceSettings(ratio=0.5)})

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import evaluate as evaluate_script
@@ -22,7 +26,7 @@ from mtl.study.report import build_document
 from mtl.study.results import collect_results
 
 from edge_mtl.builder.pipeline import build_engine
-from edge_mtl.bundle import Bundle
+from edge_mtl.bundle import Bundle, new_revision
 from edge_mtl.engine import Engine
 from edge_mtl.tasks.depth_metric import DepthMetric
 from tests.bundles import HEIGHT, WIDTH, make_bundle
@@ -76,6 +80,63 @@ def test_the_network_and_the_engines_see_every_test_frame_and_pseudo_truth_is_ma
     for wanted in ("n. mean (pseudo)", "IoU of every class", "int8 onnxruntime, median-scaled", "pseudo-truth", "39 mm"):
         assert wanted in text
     assert "rel (pseudo)" not in text
+
+
+def test_figures_are_recorded_in_the_bundle_with_what_repeats_them(
+    nyuv2: Path, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, out = Path(shutil.copytree(bundle.path, tmp_path / "my own")), tmp_path / "numbers.json"
+    options = ["--engines", "--threads", "1", "--root", str(nyuv2)]
+    monkeypatch.setattr(sys, "argv", ["train/evaluate.py", str(own), *options, "--record"])
+    assert evaluate_script.main([str(own), *options, "--record", "--save", str(out)]) == 0
+    assert "revision 2: NYU Depth v2, test split" in " ".join(capsys.readouterr().out.split())
+    made = Bundle.open(own)
+    made.verify()
+    record = made.manifest.measurements["NYU Depth v2, test split"]
+    found = json.loads(out.read_text())
+    assert set(record["graphs"]) == {"fp32", "fp32 onnxruntime", "int8 onnxruntime"}
+    for name, figures in record["graphs"].items():
+        assert figures["depth_rel"] == pytest.approx(found["metrics"][name]["depth_rel"], abs=1e-6)
+        assert figures["class_iou"] == pytest.approx(found["details"][name]["class_iou"], abs=1e-6)
+        assert not {"step", "parameters", "frames", "truths"} & set(figures)
+    assert record["through"]["int8 onnxruntime"] == "Engine"
+    assert (record["frames"], record["truths"]["normals"]["pseudo"]) == (3, True)
+    assert "normal_mean_deg" in record["pseudo"]
+    assert "miou" not in record["pseudo"]
+    assert shlex.split(record["command"]) == ["python", "train/evaluate.py", str(own), *options]
+    assert record["calibration"] == bundle.manifest.calibration.get("digest")
+    with Engine(made, precision="int8", threads=1) as engine:
+        assert engine.info.precision == "int8", "engines came along"
+    assert evaluate_script.main([str(own), "--root", str(nyuv2), "--record"]) == 0
+    again = Bundle.open(own).manifest.measurements
+    assert list(again) == ["NYU Depth v2, test split"], "the same frames, measured again"
+    assert set(again["NYU Depth v2, test split"]["graphs"]) == {"fp32"}
+
+
+def test_only_test_frames_of_one_bundle_are_recorded_and_only_if_it_is_the_same_still(
+    nyuv2: Path, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = ["--root", str(nyuv2), "--record"]
+    for arguments, words in (
+        ([str(bundle.path), str(bundle.path)], "for one bundle, found 2 models"),
+        ([str(bundle.path), "--split", "val"], "for test frames"),
+        ([str(tmp_path)], "is not a bundle"),
+    ):
+        assert evaluate_script.main([*arguments, *where]) != 0
+        assert words in capsys.readouterr().err
+    own = Path(shutil.copytree(bundle.path, tmp_path / "own"))
+    measured = evaluate_script.measure
+
+    def and_changed(*arguments: Any, **options: Any) -> Any:
+        result = measured(*arguments, **options)
+        if arguments[0]:
+            new_revision(Bundle.open(own))
+        return result
+
+    monkeypatch.setattr(evaluate_script, "measure", and_changed)
+    assert evaluate_script.main([str(own), *where]) != 0
+    assert "was changed while it was measured" in capsys.readouterr().err
+    assert Bundle.open(own).manifest.measurements == {}
 
 
 def test_errors_are_over_all_valid_pixels_as_engine_answers(nyuv2: Path, bundle: Bundle, tmp_path: Path) -> None:
