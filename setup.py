@@ -14,14 +14,18 @@ VERSION = next(
     if line.startswith("__version__")
 )
 
-BUNDLE = "bundles/rooms-b0"
-"""The only bundle that is installed: the files that its manifest lists, and no engine or other file that lies beside them."""
+BUNDLES = ("bundles/indoor-b0", "bundles/rooms-b0")
+"""The bundles that are installed, those of `edge_mtl.bundle.BUNDLED`: the files that their manifests list, and no engine or
+other file that lies beside them."""
 
 
 def bundle_files() -> list[str]:
-    """Files of the bundle as package data."""
-    manifest = json.loads((HERE / "edge_mtl" / BUNDLE / "manifest.json").read_text(encoding="utf-8"))
-    return [f"{BUNDLE}/{name}" for name in ("manifest.json", *manifest["files"])]
+    """Files of the bundles as package data."""
+    found = []
+    for bundle in BUNDLES:
+        manifest = json.loads((HERE / "edge_mtl" / bundle / "manifest.json").read_text(encoding="utf-8"))
+        found += [f"{bundle}/{name}" for name in ("manifest.json", *manifest["files"])]
+    return found
 
 
 def description() -> str:

@@ -150,7 +150,7 @@ def main() -> int:
     parser.add_argument("--networks", default="pvt_v2_b0:64,pvt_v2_b2:128", help="backbone:width of the decoder, with commas")
     parser.add_argument("--decoder", default="edge", choices=("edge", "aspp", "aspp_folded"))
     parser.add_argument("--precisions", default="fp32,int8", help="any of fp32, bf16, int8, int8+bf16")
-    parser.add_argument("--frames", type=Path, help="bundle whose frames and input size are used (default: the demo bundle)")
+    parser.add_argument("--frames", type=Path, help="bundle whose frames and input size are used (default: rooms-b0)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=40, help="most rounds of interleaved timing")
     parser.add_argument("--duration", type=float, default=150.0, help="seconds of timing after which no round begins")
@@ -169,7 +169,7 @@ def main() -> int:
         work = WorkFolder(asked.work or Path(stack.enter_context(tempfile.TemporaryDirectory())))
         step = stack.enter_context(Terminal().steps())
         try:
-            bundle = find(asked.frames or Path(__file__).resolve().parents[1] / "edge_mtl/bundles/rooms-b0")
+            bundle = find(asked.frames or "rooms-b0")
             size = (bundle.manifest.input.height, bundle.manifest.input.width)
             frames = load_calibration(bundle, count=_FRAMES, unreadable_share=0.0).images()
             precisions = asked.precisions.split(",")

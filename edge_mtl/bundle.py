@@ -22,6 +22,7 @@ from edge_mtl.tasks import Specs
 from edge_mtl.weights.store import WEIGHTS, assemble_file, store_once
 
 __all__ = [
+    "BUNDLED",
     "CALIBRATION",
     "DEMO_BUNDLE",
     "ENGINES",
@@ -33,6 +34,7 @@ __all__ = [
     "REFERENCE_ONNX",
     "WEIGHTS",
     "Bundle",
+    "bundled",
     "find",
     "kept_revision",
     "new_revision",
@@ -49,7 +51,9 @@ EVALUATION = "evaluation"
 GOLDEN = "golden"
 ENGINES = "engines"
 BUNDLE_VARIABLE = "EDGE_MTL_BUNDLE"
-DEMO_BUNDLE = Path(__file__).parent / "bundles" / "rooms-b0"
+BUNDLED = ("indoor-b0", "rooms-b0")
+"""Names of the bundles that are installed with the package, the demo bundle first; `find` takes them in place of a folder."""
+DEMO_BUNDLE = Path(__file__).parent / "bundles" / BUNDLED[0]
 
 _MAX_MANIFEST_BYTES = 4 << 20
 _UNHASHED_FOLDERS = (ENGINES,)
@@ -175,17 +179,26 @@ class Bundle:
         return payload
 
 
+def bundled(name: str) -> Path:
+    """The folder of the bundle `name` of `BUNDLED`. Raises BundleError naming them where it is none of them."""
+    if name not in BUNDLED:
+        raise BundleError(f"{name} is not a bundle of the package: those are {', '.join(BUNDLED)}.")
+    return DEMO_BUNDLE.parent / name
+
+
 def find(path: str | os.PathLike[str] | None = None) -> Bundle:
     """The bundle to use: `path`, else $EDGE_MTL_BUNDLE, else the newest in ./bundles, else the demo bundle.
+
+    Both may be a folder or, where there is no such folder, a name of `BUNDLED`.
 
     Raises:
         BundleError: what was named is not a bundle, or nothing was named and there is none.
     """
     if path is not None:
-        return Bundle.open(path)
+        return Bundle.open(_folder_of(path))
     named = os.environ.get(BUNDLE_VARIABLE)
     if named:
-        return Bundle.open(named)
+        return Bundle.open(_folder_of(named))
     found = Path("bundles").glob(f"*/{MANIFEST}")
     candidates = [entry for entry in found if not entry.parent.name.startswith(".") and not _KEPT.search(entry.parent.name)]
     if candidates:
@@ -196,6 +209,20 @@ def find(path: str | os.PathLike[str] | None = None) -> Bundle:
         f"No bundle: none was named, ${BUNDLE_VARIABLE} is not set, ./bundles is empty and the demo bundle is not "
         "installed. Make one with: python train/train.py"
     )
+
+
+def _folder_of(named: str | os.PathLike[str]) -> Path:
+    """The folder that is meant. Raises BundleError: it is only a name, of no folder here and of no bundle of `BUNDLED`."""
+    folder = Path(named)
+    if len(folder.parts) != 1 or os.path.exists(folder):
+        return folder
+    if folder.name not in BUNDLED:
+        known = ", ".join(BUNDLED)
+        raise BundleError(
+            f"No bundle at {folder}: no such folder, and none of the package's own ({known}). "
+            "Make one with: python train/train.py"
+        )
+    return bundled(folder.name)
 
 
 def write_bundle(
@@ -249,6 +276,7 @@ def new_revision(
     accuracy: Mapping[str, Mapping[str, Any]] | None = None,
     calibration: Mapping[str, Any] | None = None,
     card: Mapping[str, Any] | None = None,
+    measurements: Mapping[str, Mapping[str, Any]] | None = None,
     revision: int | None = None,
 ) -> Bundle:
     """Replace `bundle` by its next revision, atomically; the old one stays beside it as NAME.revision-N.
@@ -276,13 +304,13 @@ def new_revision(
         manifest = replace(
             old,
             revision=old.revision + 1 if revision is None else revision,
-    measurements: Mapping[str, Mapping[str, Any]] | None = None,
             parent=old.revision,
             files=_digests(folder),
             assembled=assembled,
             accuracy=old.accuracy if accuracy is None else accuracy,
             calibration=old.calibration if calibration is None else calibration,
             card=old.card if card is None else card,
+            measurements=old.measurements if measurements is None else measurements,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
         (folder / MANIFEST).write_bytes(manifest.to_json())
@@ -310,7 +338,6 @@ def _digests(folder: Path) -> dict[str, FileEntry]:
         for relative, path in found.items()
         if relative != MANIFEST and relative.split("/")[0] not in _UNHASHED_FOLDERS
     }
-            measurements=old.measurements if measurements is None else measurements,
 
 
 def _replace_folder(path: Path, complete: Callable[[Path], None], *, replace: bool, keep: Path | None = None) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from edge_mtl import __version__, opencv
 from edge_mtl.backends import BACKENDS, none_usable, proven, spec_of
 from edge_mtl.backends.saturation_test import adds_exactly
-from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, Bundle
+from edge_mtl.bundle import BUNDLED, DEMO_BUNDLE, MANIFEST, Bundle, bundled
 from edge_mtl.cuda.gpus import gpus
 from edge_mtl.device import fingerprint
 from edge_mtl.engine_store.engines import cache_folder
@@ -43,6 +43,7 @@ def diagnose() -> dict[str, Any]:
         "opencv": plain(found) | {"threads": opencv.require().getNumThreads() if found.version else None},
         "int8_sums": {name: _sums(name) for name in usable if _adds_bytes(name)},
         "demo_bundle": _demo_bundle(),
+        "bundled": [name for name in BUNDLED if (bundled(name) / MANIFEST).is_file()],
         "cache": {"folder": str(cache_folder()), "writable": _writable(cache_folder())},
         "default": {"backend": chosen, "reason": why},
         "usable": usable,

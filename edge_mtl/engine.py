@@ -72,7 +72,8 @@ class Engine:
         """Load the best engine this machine can run.
 
         Args:
-            bundle: a folder; by default $EDGE_MTL_BUNDLE, the newest in ./bundles, or the demo bundle.
+            bundle: a folder, or a name of `edge_mtl.bundle.BUNDLED`; by default $EDGE_MTL_BUNDLE, the newest in ./bundles, or
+                the demo bundle.
             backend: "onnxruntime", "openvino", "onnxruntime-cuda", "tensorrt", the name of a plug-in, or "auto". A named one
                 is used or refused, never replaced.
             precision: "fp32", "bf16", "fp16", "int8", "int8+bf16", "int8+fp16" or "auto"; likewise. "fp32" and "tf32",

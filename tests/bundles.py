@@ -20,7 +20,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, WEIGHTS, Bundle, write_bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, WEIGHTS, Bundle, bundled, write_bundle
 from edge_mtl.manifest import InputSpec
 from edge_mtl.tasks import (
     DEPTH,
@@ -42,6 +42,8 @@ from edge_mtl.tasks import (
 from edge_mtl.tasks.depth import DepthSpec
 from edge_mtl.tasks.finishing import Answer
 
+ROOMS_B0 = bundled("rooms-b0")
+"""A trained network with images in its bundle, whose graphs and figures tests know; the demo bundle changes, this does not."""
 HEIGHT, WIDTH = 64, 96
 OPSET, IR_VERSION = 20, 10
 HOST_OUTPUTS = {SEGMENTATION: "segmentation_logits", DEPTH: "depth_quarter", NORMALS: "normals_quarter"}

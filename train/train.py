@@ -1,7 +1,7 @@
 """Train on rooms from nothing, evaluate on held-out rooms and write a bundle: `python train/train.py`.
 
 python train/train.py                                        15 minutes on two cores
-python train/train.py --config train/configs/rooms-b0.toml   the demo bundle; then rooms-b0-tuned, rooms-b0-eight
+python train/train.py --config train/configs/rooms-b0.toml   the bundle rooms-b0; then rooms-b0-tuned, rooms-b0-eight
 python train/train.py --optimizer.lr 5e-4 --name trial       any setting of train/mtl/settings.py
 python train/train.py --name trial --resume                  after an interruption
 python train/train.py --config X.toml --qat                  fine-tune X's best weights for integers

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from edge_mtl.bundle import BUNDLED
 from edge_mtl.tasks import KINDS, BudgetItem
 
 if TYPE_CHECKING:
@@ -100,7 +101,10 @@ def check_choice(option: str, name: str, names: Sequence[str]) -> str:
     return name
 
 
-_BUNDLE_HELP = "Folder of the bundle; default: $EDGE_MTL_BUNDLE, else the newest in ./bundles, else the demo bundle."
+_BUNDLE_HELP = (
+    f"Folder of the bundle, or the name of one that is installed ({', '.join(BUNDLED)}); default: $EDGE_MTL_BUNDLE, else the "
+    "newest in ./bundles, else the demo bundle."
+)
 BundleArgument = Annotated[Path | None, typer.Argument(metavar="[BUNDLE]", help=_BUNDLE_HELP, show_default=False)]
 BundleOption = Annotated[Path | None, typer.Option("--bundle", metavar="DIR", help=_BUNDLE_HELP, show_default=False)]
 BackendOption = Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,7 +41,9 @@ def demo(
     ] = None,
     bundle: Annotated[
         Path | None,
-        typer.Option("--bundle", metavar="DIR", help="Folder of the bundle; default: the demo bundle.", show_default=False),
+        typer.Option(
+            "--bundle", metavar="DIR", help="Folder or name of the bundle; default: the demo bundle.", show_default=False
+        ),
     ] = None,
     quiet: QuietOption = False,
     out: Annotated[Path | None, old_flag("--out", "FILE")] = None,
@@ -58,7 +61,7 @@ def demo(
     from edge_mtl.bench.collect_targets import TargetFilter
     from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, find
     from edge_mtl.engine import Engine
-    from edge_mtl.image.demo_figure import draw
+    from edge_mtl.image.demo_figure import draw, notes
     from edge_mtl.image.encoding import encode_image
     from edge_mtl.sources.samples import photograph, rooms
 
@@ -76,13 +79,16 @@ def demo(
     with Engine(found, precision="int8") as engine:
         predictions = [(sample, engine.predict(sample.pixels, intrinsics=sample.intrinsics)) for sample in samples]
         info = engine.info
+    measured = _photograph(notes(*predictions[-1])) if real is not None else ""
     image = draw(
         predictions,
         title=f"edge_mtl: one camera frame → {_tasks(found)}",
         subtitle="  ·  ".join((found.name, *_engine_facts(info, report), _device_fact())),
-        footnotes=_footnotes(found, real is not None),
+        footnotes=[*_footnotes(found), *([measured] if measured else [])],
     )
     write_atomic(path, encode_image(image))
+    if measured:
+        terminal.show(measured)
     terminal.show(f"Image: {path}")
 
 
@@ -131,16 +137,19 @@ def _device_fact() -> str:
     return f"{one_line(name)}, {device.cores} cores"
 
 
-def _footnotes(bundle: Bundle, real: bool) -> list[str]:
-    dataset = bundle.manifest.provenance.get("dataset")
-    notes = (
-        [f"Trained on: {dataset}. Rooms are held-out frames; percentages and degrees compare with their truth."]
-        if dataset
-        else []
+def _footnotes(bundle: Bundle) -> list[str]:
+    told = bundle.manifest.provenance
+    trained_on = " and ".join(str(one.get("title")) for one in told.get("data_sets", ())) or told.get("dataset")
+    if not trained_on:
+        return []
+    return [f"Trained on: {trained_on}. Rooms are held-out frames; percentages and degrees compare with their truth."]
+
+
+def _photograph(noted: Mapping[str, str]) -> str:
+    """What the photograph is, and how far the network is off where that is known; it was trained on nothing like it."""
+    errors = ", ".join(f"{task} {note}" for task, note in noted.items() if note)
+    found = f"there: {errors} of the true depth, mean" if errors else "this bundle has no depth to compare with it"
+    return (
+        "Photograph: Middlebury 2014 stereo benchmark, Scharstein et al., from scikit-image. Its depth was measured by "
+        f"structured light; {found}."
     )
-    if real:
-        notes.append(
-            "Photograph: Middlebury 2014 stereo benchmark, Scharstein et al., from scikit-image; its true depth was measured "
-            "by structured light."
-        )
-    return notes

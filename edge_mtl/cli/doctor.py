@@ -62,6 +62,8 @@ def _show(terminal: Terminal, findings: dict[str, Any]) -> None:
     device.add_row("without an engine", f"{default['backend'] or 'nothing'}: {default['reason']}")
     demo, cache = findings["demo_bundle"], findings["cache"]
     device.add_row("demo bundle", f"{demo['name']}, revision {demo['revision']}" if demo["present"] else demo["reason"])
+    if findings["bundled"]:
+        device.add_row("bundles by name", ", ".join(findings["bundled"]))
     device.add_row("cache folder", f"{cache['folder']} ({'writable' if cache['writable'] else 'NOT writable'})")
     terminal.show(device)
 

@@ -105,9 +105,9 @@ def verify(
             threads=threads,
             progress=lambda name, done, total: step(STEPS.get(name, name), done, total),
         )
-    # A bundle that nobody named is only measured: it may be the one that every project on this machine shares.
+    # A bundle that nobody named, or only by its name, is only measured: it may be one that every project here shares.
     accepted = found.passed or (budget is None and not found.failed)
-    written = write_card(opened, found) if write and bundle is not None and accepted and found.verdicts else None
+    written = write_card(opened, found) if write and opened.path == bundle and accepted and found.verdicts else None
     if terminal.json_output:
         revision = written.manifest.revision if written is not None else None
         terminal.record({"bundle": str(opened.path), "passed": found.passed, "revision": revision, "card": found.card})

@@ -16,7 +16,7 @@ from edge_mtl.tasks import kind_of
 from edge_mtl.tasks.drawing import legend_entries, scales, true_results
 from edge_mtl.tasks.drawing import title as tile_title
 
-__all__ = ["draw"]
+__all__ = ["draw", "notes"]
 
 Image = NDArray[np.uint8]
 
@@ -35,6 +35,18 @@ def draw(samples: Sequence[tuple[Sample, Prediction]], *, title: str, subtitle: 
     return np.asarray(framed, np.uint8)
 
 
+def notes(sample: Sample, prediction: Prediction) -> dict[str, str]:
+    """How good each task's result is, in a few words, where the truth of the sample is known."""
+    found: dict[str, str] = {}
+    for name, result in prediction.results.items():
+        if sample.truths.get(name) is not None:
+            kind = kind_of(result.spec)
+            metric = kind.metric(result.spec)
+            metric.update(result, sample.truths[name])
+            found[name] = kind.note(metric.compute())
+    return found
+
+
 def _sample_row(sample: Sample, prediction: Prediction) -> Image:
     truths = true_results(prediction.results, sample.truths)
     scale = scales(prediction.results) | scales(truths)
@@ -43,15 +55,11 @@ def _sample_row(sample: Sample, prediction: Prediction) -> Image:
     height = shown[0].shape[0]
     # Drawn at the size of the tile, so that names and scales have one size whatever the frame's is.
     size = (small.shape[0], small.shape[1])
+    noted = notes(sample, prediction)
     for name, result in prediction.results.items():
         kind = kind_of(result.spec)
         drawn = kind.draw(result.spec, small, kind.resize(result, size), scale=scale.get(name))
-        note = ""
-        if sample.truths.get(name) is not None:
-            metric = kind.metric(result.spec)
-            metric.update(result, sample.truths[name])
-            note = kind.note(metric.compute())
-        shown.append(titled(drawn, tile_title(result), note))
+        shown.append(titled(drawn, tile_title(result), noted.get(name, "")))
     thumbnails = []
     for name, truth in truths.items():
         colours = kind_of(truth.spec).colours(truth.spec, truth, scale=scale.get(name))

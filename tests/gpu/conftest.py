@@ -56,8 +56,8 @@ def onnxruntime_cuda(gpu: None) -> None:
 
 
 @pytest.fixture(scope="session")
-def rooms() -> Bundle:
+def demo() -> Bundle:
     """The demo bundle."""
     if not (DEMO_BUNDLE / MANIFEST).is_file():
-        pytest.skip("needs the demo bundle rooms-b0")
+        pytest.skip(f"needs the demo bundle {DEMO_BUNDLE.name}")
     return Bundle.open(DEMO_BUNDLE)

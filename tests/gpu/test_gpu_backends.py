@@ -29,8 +29,8 @@ PLANS = ("fp32", "fp16", "int8+fp16")
 
 
 @pytest.fixture(scope="module", params=["fp32", "tf32", "fp16"])
-def session(request, onnxruntime_cuda, rooms: Bundle) -> Iterator[Backend]:
-    graph = rooms.read(OPTIMIZED_ONNX)
+def session(request, onnxruntime_cuda, demo: Bundle) -> Iterator[Backend]:
+    graph = demo.read(OPTIMIZED_ONNX)
     opened = open_backend("onnxruntime-cuda", to_half(graph) if request.param == "fp16" else graph, precision=request.param)
     yield opened
     opened.close()
@@ -46,8 +46,8 @@ def graph_of(bundle: Bundle, precision: str) -> bytes:
 
 
 @pytest.fixture(scope="module", params=PLANS)
-def plan(request, library: Library, rooms: Bundle) -> tuple[str, bytes]:
-    report = build_plan(library, graph_of(rooms, request.param), PlanOptions(precision=request.param, tf32=False))
+def plan(request, library: Library, demo: Bundle) -> tuple[str, bytes]:
+    report = build_plan(library, graph_of(demo, request.param), PlanOptions(precision=request.param, tf32=False))
     return request.param, report.plan
 
 
@@ -58,41 +58,41 @@ def backend(plan: tuple[str, bytes]) -> Iterator[TensorRtBackend]:
     opened.close()
 
 
-def feed(backend: Backend, rooms: Bundle, seed: int = 0) -> dict[str, np.ndarray]:
+def feed(backend: Backend, demo: Bundle, seed: int = 0) -> dict[str, np.ndarray]:
     """An image as this graph takes it."""
     ((name, spec),) = backend.inputs.items()
     frame = (
-        golden_frame(rooms)
+        golden_frame(demo)
         if seed == 0
-        else make_image(seed, height=golden_frame(rooms).shape[0], width=golden_frame(rooms).shape[1])
+        else make_image(seed, height=golden_frame(demo).shape[0], width=golden_frame(demo).shape[1])
     )
     laid = frame[None] if spec.dtype == np.uint8 else frame.transpose(2, 0, 1)[None]
     return {name: np.ascontiguousarray(laid.astype(spec.dtype))}
 
 
-def test_onnxruntime_on_the_gpu_agrees_with_the_reference(session: Backend, rooms: Bundle):
-    report = run_self_test(session, rooms)
-    assert report.tolerance == tolerance_of(rooms.manifest.tasks, session.info.precision)
+def test_onnxruntime_on_the_gpu_agrees_with_the_reference(session: Backend, demo: Bundle):
+    report = run_self_test(session, demo)
+    assert report.tolerance == tolerance_of(demo.manifest.tasks, session.info.precision)
 
 
 def test_onnxruntime_puts_every_node_on_the_gpu(session: Backend):
     assert session.info.device == "cuda:0"
 
 
-def test_the_plain_graph_runs_on_the_gpu_and_agrees(onnxruntime_cuda, rooms: Bundle):
-    opened = open_backend("onnxruntime-cuda", rooms.read(REFERENCE_ONNX))
-    run_self_test(opened, rooms)
+def test_the_plain_graph_runs_on_the_gpu_and_agrees(onnxruntime_cuda, demo: Bundle):
+    opened = open_backend("onnxruntime-cuda", demo.read(REFERENCE_ONNX))
+    run_self_test(opened, demo)
     opened.close()
 
 
-def test_a_plan_agrees_with_the_reference_per_head(backend: TensorRtBackend, rooms: Bundle):
-    report = run_self_test(backend, rooms)
-    assert report.tolerance == tolerance_of(rooms.manifest.tasks, backend.info.precision)
+def test_a_plan_agrees_with_the_reference_per_head(backend: TensorRtBackend, demo: Bundle):
+    report = run_self_test(backend, demo)
+    assert report.tolerance == tolerance_of(demo.manifest.tasks, backend.info.precision)
 
 
-def test_answers_are_the_same_with_and_without_graphs_and_however_they_are_asked_for(plan, rooms: Bundle):
+def test_answers_are_the_same_with_and_without_graphs_and_however_they_are_asked_for(plan, demo: Bundle):
     with_graphs, without = open_plan(plan[1]), open_plan(plan[1], graphs=False)
-    feeds = [feed(with_graphs, rooms, seed) for seed in range(6)]
+    feeds = [feed(with_graphs, demo, seed) for seed in range(6)]
     expected = [without.run(each) for each in feeds]
     found = [with_graphs.run(each) for each in feeds]
     streamed = list(with_graphs.stream(feeds))
@@ -120,20 +120,20 @@ def test_a_truncated_an_altered_and_a_foreign_plan_are_typed_errors(plan, librar
         open_plan(other + payload[4:], library=library)
 
 
-def test_an_engine_is_built_chosen_and_agrees_with_the_cpu(library: Library, rooms: Bundle, tmp_path, monkeypatch):
+def test_an_engine_is_built_chosen_and_agrees_with_the_cpu(library: Library, demo: Bundle, tmp_path, monkeypatch):
     import shutil
 
     from edge_mtl.builder.pipeline import build_engine
 
-    copy = tmp_path / "rooms"
-    shutil.copytree(rooms.path, copy)
+    copy = tmp_path / "demo"
+    shutil.copytree(demo.path, copy)
     bundle = Bundle.open(copy)
     build_engine(bundle, precision="int8", backend="tensorrt")
     frame = golden_frame(bundle)
     with Engine(bundle, device="cuda", backend="tensorrt") as engine, Engine(bundle, device="cpu", precision="fp32") as exact:
         found, expected = engine.predict(frame), exact.predict(frame)
-        difference = agreement(rooms.manifest.tasks, found.results, expected.results)
-        assert difference["argmax_agreement"] > tolerance_of(rooms.manifest.tasks, "int8")["argmax_agreement"]
+        difference = agreement(demo.manifest.tasks, found.results, expected.results)
+        assert difference["argmax_agreement"] > tolerance_of(demo.manifest.tasks, "int8")["argmax_agreement"]
         streamed = list(engine.stream([frame] * 5))
         assert all(np.array_equal(each.segmentation, found.segmentation) for each in streamed)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another user"))
@@ -142,14 +142,14 @@ def test_an_engine_is_built_chosen_and_agrees_with_the_cpu(library: Library, roo
     Engine(bundle, device="cuda", backend="tensorrt", trust_engine=True).close()
 
 
-def test_a_frame_on_the_gpu_gives_the_answer_of_the_same_frame_on_the_host(onnxruntime_cuda, rooms: Bundle):
+def test_a_frame_on_the_gpu_gives_the_answer_of_the_same_frame_on_the_host(onnxruntime_cuda, demo: Bundle):
     torch = pytest.importorskip("torch", reason="needs torch")
     if not torch.cuda.is_available():
         pytest.skip("needs PyTorch with CUDA")
     frame = make_image(3, height=480, width=640)
-    with Engine(rooms, device="cuda", backend="onnxruntime-cuda", precision="fp32") as engine:
+    with Engine(demo, device="cuda", backend="onnxruntime-cuda", precision="fp32") as engine:
         if not engine._backend.info.device_frames:
             pytest.skip("needs pycuda or cuda-bindings")
         on_gpu, on_host = engine.predict(torch.from_numpy(frame).cuda()), engine.predict(frame)
-        difference = agreement(rooms.manifest.tasks, on_gpu.results, on_host.results)
+        difference = agreement(demo.manifest.tasks, on_gpu.results, on_host.results)
     assert difference["argmax_agreement"] > 0.99

@@ -14,13 +14,16 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_mtl import bundle as bundles
 from edge_mtl.bundle import Bundle, new_revision
 from edge_mtl.cli import demo
+from edge_mtl.engine import Engine
 from edge_mtl.image import demo_figure
 from edge_mtl.sources import samples
 from edge_mtl.tasks import NYU13_CLASSES
+from edge_mtl.tasks.depth_metric import DepthMetric
 from tests.bundles import make_bundle, make_image, write_image
-from tests.command_line import edge_mtl
+from tests.command_line import assert_failed, edge_mtl
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "predict_image.py"
 
@@ -296,6 +299,23 @@ def test_inspect_shows_accuracy_on_frames_that_are_not_in_the_bundle_and_how_to_
     )
 
 
+def test_commands_take_the_name_of_a_bundle_of_the_package_and_verify_leaves_that_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (record,) = edge_mtl("inspect", "rooms-b0", "--json").records
+    assert record["name"] == "rooms-b0"
+    assert_failed(edge_mtl("inspect", "rooms-b7"), 3, "rooms-b7", "indoor-b0, rooms-b0")
+    tiny = make_bundle(tmp_path / "installed" / "rooms-b0")
+    assert edge_mtl("build-engine", tiny.path, "--int8", "--backend", "onnxruntime", "--max-drop", "none").code == 0
+    monkeypatch.setattr(bundles, "DEMO_BUNDLE", tmp_path / "installed" / "indoor-b0")
+    command = ("verify", "rooms-b0", "--max-drop", "none", "--threads", 1, "--backend", "onnxruntime", "--json")
+    (record,) = edge_mtl(*command).records
+    assert (record["bundle"], record["revision"]) == (str(tiny.path), None)
+    (record,) = edge_mtl("verify", tiny.path, *command[2:]).records
+    assert record["revision"] == 2, "named by its folder, the card is put into it"
+
+
 def test_inspect_says_what_trained_the_network_and_whether_its_images_may_be_passed_on(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "tiny")
     labelled = {"bundles": ["tiny (abc)"], "frames": {"segmentation": 12, "depth": 3}, "held_out": {"depth": 1}}
@@ -317,7 +337,7 @@ def test_inspect_says_what_trained_the_network_and_whether_its_images_may_be_pas
 def test_doctor_lists_backends_and_the_device() -> None:
     outcome = edge_mtl("doctor")
     assert outcome.code == 0
-    for word in ("onnxruntime", "openvino", "INT8 in hardware", "OpenCV", "cache folder", "writable"):
+    for word in ("onnxruntime", "openvino", "INT8 in hardware", "OpenCV", "cache folder", "writable", "rooms-b0"):
         assert word in outcome.out
     (record,) = edge_mtl("doctor", "--json").records
     assert "onnxruntime" in record["usable"]
@@ -350,6 +370,13 @@ def test_demo_draws_a_image_and_prints_a_benchmark(built: tuple[Bundle, Any], tm
     assert outcome.code == 0, outcome
     assert "gain" in outcome.out
     assert "demo.png" in outcome.out
+    photograph = samples.photograph(built[0].manifest.tasks)
+    with Engine(built[0], precision="int8") as engine:
+        found = engine.predict(photograph.pixels, intrinsics=photograph.intrinsics)
+    metric = DepthMetric()
+    metric.add(found.depth, photograph.truths["depth"])
+    error = f"depth error {100 * metric.compute()['depth_rel']:.0f} % of the true depth"
+    assert error in " ".join(outcome.out.split()), "the error on the photograph is said in words"
     drawn = cv2.imread(str(tmp_path / "new" / "demo.png"))
     assert drawn.shape[1] > 1000
     assert drawn.std() > 10

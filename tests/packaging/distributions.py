@@ -9,17 +9,19 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-BUNDLE = Path("edge_mtl/bundles/rooms-b0")
+BUNDLES = (Path("edge_mtl/bundles/indoor-b0"), Path("edge_mtl/bundles/rooms-b0"))
+"""Those that are installed, the demo bundle first."""
 _FOLDERS = ("edge_mtl", "train", "tests", "calibration", "docs")
 SCATTERED = (
     "build/lib/edge_mtl/gone.py",  # of a build before a module was removed
     "edge_mtl/__pycache__/engine.cpython-311.pyc",
     "edge_mtl/bundles/mine/manifest.json",
-    f"{BUNDLE}/.lock",
-    f"{BUNDLE}/engines/int8.onnx",
-    f"{BUNDLE}/engines/int8.json",
-    f"{BUNDLE}/model.onnx.tmp",
-    f"{BUNDLE}/golden/__pycache__/x.pyc",
+    *(
+        f"{bundle}/{name}"
+        for bundle in BUNDLES
+        for name in (".lock", "engines/int8.onnx", "engines/int8.json", "model.onnx.tmp", "golden/__pycache__/x.pyc")
+    ),
+    f"{BUNDLES[0]}.revision-1/manifest.json",
     "out/demo.png",
     ".venv/lib/python3.11/site-packages/other/__init__.py",
 )

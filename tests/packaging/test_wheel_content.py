@@ -14,8 +14,8 @@ from zipfile import ZipFile
 import pytest
 
 from edge_mtl import __version__, opencv
-from edge_mtl.bundle import DEMO_BUNDLE
-from tests.packaging.distributions import BUNDLE, ROOT, SCATTERED, build, copy_of_checkout, scatter
+from edge_mtl.bundle import BUNDLED, DEMO_BUNDLE, bundled
+from tests.packaging.distributions import BUNDLES, ROOT, SCATTERED, build, copy_of_checkout, scatter
 
 pytest.importorskip("build", reason="needs the package build: pip install -e '.[dev]'")
 
@@ -87,14 +87,17 @@ def test_the_wheel_has_the_data_that_modules_read(wheel: ZipFile) -> None:
     assert data == {path.relative_to(ROOT).as_posix() for path in wanted}
 
 
-def test_the_wheel_has_the_whole_bundle_as_its_manifest_lists_it(wheel: ZipFile) -> None:
-    assert DEMO_BUNDLE == ROOT / BUNDLE
-    files = json.loads(wheel.read(f"{BUNDLE}/manifest.json"))["files"]
-    bundled = {name for name in wheel.namelist() if name.startswith("edge_mtl/bundles/")}
-    assert bundled == {f"{BUNDLE}/{name}" for name in ("manifest.json", *files)}
-    for name, entry in files.items():
-        digest = entry["sha256"] if isinstance(entry, dict) else entry
-        assert hashlib.sha256(wheel.read(f"{BUNDLE}/{name}")).hexdigest() == digest, name
+def test_the_wheel_has_both_bundles_whole_as_their_manifests_list_them(wheel: ZipFile) -> None:
+    assert [bundled(name) for name in BUNDLED] == [ROOT / bundle for bundle in BUNDLES]
+    assert ROOT / BUNDLES[0] == DEMO_BUNDLE
+    listed: set[str] = set()
+    for bundle in BUNDLES:
+        files = json.loads(wheel.read(f"{bundle}/manifest.json"))["files"]
+        listed |= {f"{bundle}/{name}" for name in ("manifest.json", *files)}
+        for name, entry in files.items():
+            digest = entry["sha256"] if isinstance(entry, dict) else entry
+            assert hashlib.sha256(wheel.read(f"{bundle}/{name}")).hexdigest() == digest, name
+    assert {name for name in wheel.namelist() if name.startswith("edge_mtl/bundles/")} == listed
 
 
 def test_engines_caches_and_what_else_lies_about_stay_behind(checkout: Path, wheel: ZipFile, in_sdist: set[str]) -> None:

@@ -15,9 +15,9 @@ from edge_mtl_ros.loading import load_engine
 from edge_mtl_ros.settings import Settings
 
 from edge_mtl import Engine
-from edge_mtl.bundle import Bundle
+from edge_mtl.bundle import BUNDLED, Bundle, bundled
 from edge_mtl.depth_scale import ScaleRecord, network_digest
-from edge_mtl.errors import DepthScaleError, TaskError
+from edge_mtl.errors import BundleError, DepthScaleError, TaskError
 from tests.bundles import make_bundle, make_image
 from tests.ros import counting_node
 from tests.ros.test_worker import Bench, failing
@@ -113,6 +113,14 @@ def test_the_parameter_opens_the_engine_for_some_tasks(tiny_bundle: Bundle) -> N
         assert engine.info.tasks == ("segmentation", "depth", "normals")
     with pytest.raises(TaskError, match="no task 'lane'"):
         load_engine(Settings.of(chosen | {"tasks": "depth,lane"}), progress=lambda *_: None)
+
+
+def test_a_bundle_of_the_package_goes_by_its_name_and_the_demo_bundle_by_none() -> None:
+    for given, name in (("rooms-b0", "rooms-b0"), ("", BUNDLED[0])):
+        with load_engine(Settings.of({"bundle": given, "threads": 1}), progress=lambda *_: None) as engine:
+            assert engine.info.bundle == bundled(name)
+    with pytest.raises(BundleError, match="rooms-b9: no such folder"):
+        load_engine(Settings.of({"bundle": "rooms-b9"}), progress=lambda *_: None)
 
 
 def test_the_parameter_scales_depth_by_a_number_or_a_file(tiny_bundle: Bundle, tmp_path: Path) -> None:

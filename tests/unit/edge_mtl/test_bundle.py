@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_mtl import bundle as bundles
-from edge_mtl.bundle import Bundle, find, new_revision, write_bundle
+from edge_mtl.bundle import BUNDLED, Bundle, bundled, find, new_revision, write_bundle
 from edge_mtl.errors import BundleError
 from edge_mtl.manifest import InputSpec, Manifest
 from edge_mtl.tasks import TASK_NAMES
@@ -196,6 +196,36 @@ def test_find_prefers_the_path_then_the_variable_then_the_newest(tmp_path, monke
     monkeypatch.setenv("EDGE_MTL_BUNDLE", str(old.path))
     assert find() == old
     assert find(new.path) == new
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_a_name_is_that_of_a_bundle_of_the_package_where_no_such_folder_is_here(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGE_MTL_BUNDLE", raising=False)
+    assert find(name).path == bundled(name)
+    assert find(name).name == name
+    monkeypatch.setenv("EDGE_MTL_BUNDLE", name)
+    assert find().path == bundled(name)
+    own = make(tmp_path / name)
+    assert find(name).digest == own.digest, "a folder goes first"
+
+
+def test_the_demo_bundle_is_used_where_nothing_else_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGE_MTL_BUNDLE", raising=False)
+    assert find().path == bundles.DEMO_BUNDLE == bundled(BUNDLED[0])
+
+
+def test_a_name_of_nothing_names_the_bundles_that_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError, match=r"No bundle at rooms-b1: no such folder.*\(indoor-b0, rooms-b0\)"):
+        find("rooms-b1")
+    with pytest.raises(BundleError, match=r"those are indoor-b0, rooms-b0"):
+        bundled("rooms-b1")
+    with pytest.raises(BundleError, match=r"no such folder\. Make one"):
+        find("bundles/rooms-b0")
+    with pytest.raises(BundleError, match="No bundle"):
+        find("x" * 5000)
 
 
 def test_find_says_so_when_there_is_none(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The examples do what they say: on rooms whose geometry is known exactly, and end to end with the demo bundle in FP32."""
+"""The examples do what they say: on rooms whose geometry is known exactly, and end to end with rooms-b0 in FP32."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from edge_mtl.backends import available
 from edge_mtl.image.frames import Intrinsics
 from edge_mtl.sources.images import read_image
 from edge_mtl.tasks import NYU13_CLASSES, NYU_TASKS, DepthMap, LabelMap, NormalMap
+from tests.bundles import ROOMS_B0
 
 ROOT = Path(__file__).parents[3]
-DEMO = ROOT / "edge_mtl" / "bundles" / "rooms-b0"
 FLOOR, FURNITURE, WALL = (NYU13_CLASSES.index(name) for name in ("floor", "furniture", "wall"))
 HEIGHT, WIDTH, FOCAL, CAMERA_M, PITCH_DEG = 120, 160, 120.0, 1.0, 20.0
 
@@ -185,11 +185,11 @@ def test_what_stands_before_the_object_hides_it(example) -> None:
 
 @pytest.mark.skipif(not available()["onnxruntime"].usable, reason="needs onnxruntime")
 @pytest.mark.parametrize("script", ["obstacle_distance", "free_floor", "ar_placement"])
-def test_the_example_runs_on_a_room_with_the_demo_bundle(
+def test_the_example_runs_on_a_room_with_rooms_b0(
     script: str, example, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source, out = DEMO / "evaluation" / "012.jpg", tmp_path / "out.png"
-    asked = [str(source), "--bundle", str(DEMO), "--precision", "fp32"]
+    source, out = ROOMS_B0 / "evaluation" / "012.jpg", tmp_path / "out.png"
+    asked = [str(source), "--bundle", str(ROOMS_B0), "--precision", "fp32"]
     example(script).main(asked if script == "obstacle_distance" else [*asked, "--save", str(out)])
     said = capsys.readouterr().out
     if script == "obstacle_distance":
@@ -206,7 +206,7 @@ def test_a_image_without_a_floor_ends_in_one_line(example, tmp_path: Path) -> No
     cv2.imwrite(str(path), np.full((288, 384, 3), 128, np.uint8))
     with pytest.raises(SystemExit, match="seen clearly enough"):
         example("ar_placement").main(
-            [str(path), "--bundle", str(DEMO), "--precision", "fp32", "--on", "table", "--save", str(tmp_path / "o.png")]
+            [str(path), "--bundle", str(ROOMS_B0), "--precision", "fp32", "--on", "table", "--save", str(tmp_path / "o.png")]
         )
     assert not (tmp_path / "o.png").exists()
 
@@ -251,12 +251,14 @@ def test_a_pixel_of_the_image_is_column_and_row(example) -> None:
 
 @pytest.mark.skipif(not available()["onnxruntime"].usable, reason="needs onnxruntime")
 def test_a_frame_of_a_video_is_predicted_and_painted(example, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    room = read_image(DEMO / "evaluation" / "012.jpg")
+    room = read_image(ROOMS_B0 / "evaluation" / "012.jpg")
     path, out = tmp_path / "tour.avi", tmp_path / "out.png"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, room.shape[1::-1])
     for frame in (np.full_like(room, 128), room[:, :, ::-1]):
         writer.write(np.ascontiguousarray(frame))
     writer.release()
-    example("free_floor").main([str(path), "--frame", "1", "--bundle", str(DEMO), "--precision", "fp32", "--save", str(out)])
+    example("free_floor").main(
+        [str(path), "--frame", "1", "--bundle", str(ROOMS_B0), "--precision", "fp32", "--save", str(out)]
+    )
     assert "free floor: " in capsys.readouterr().out
     assert np.abs(read_image(out).astype(int) - room).mean() < 60

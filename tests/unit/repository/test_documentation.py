@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 import typer
 
+from edge_mtl.bundle import BUNDLED, bundled
 from edge_mtl.cli import app
 
 ROOT = Path(__file__).parents[3]
@@ -69,7 +70,7 @@ def paths_in(document: str) -> list[tuple[str, bool]]:
     """
     found = []
     for line in text_of(document).splitlines():
-        bases = [ROOT, ROOT / "edge_mtl" / "bundles" / "rooms-b0"]
+        bases = [ROOT, *map(bundled, BUNDLED)]
         for span in re.findall(r"`([^`]+)`", line):
             if not re.fullmatch(r"[\w./-]+", span) or not re.search(r"/|\.(py|md|toml|ya?ml|json|onnx|txt|xml)$", span):
                 continue

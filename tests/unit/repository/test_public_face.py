@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import json
 import re
+import shlex
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 from edge_mtl import __version__
+from edge_mtl.bundle import BUNDLED, DEMO_BUNDLE, Bundle, bundled
 
 ROOT = Path(__file__).parents[3]
 ROS = ROOT / "ros2_ws" / "src" / "edge_mtl"
@@ -70,10 +73,39 @@ def test_the_changelog_begins_with_this_version() -> None:
 
 def test_the_notice_on_weights_says_what_the_manifest_records() -> None:
     notice = (ROOT / "WEIGHTS.md").read_text()
-    bundles = sorted(path.parent.name for path in (ROOT / "edge_mtl" / "bundles").glob("*/manifest.json"))
-    for name in bundles:
+    for name in BUNDLED:
         assert f"`edge_mtl/bundles/{name}`" in notice
-        provenance = json.loads((ROOT / "edge_mtl" / "bundles" / name / "manifest.json").read_text())["provenance"]
+        provenance = Bundle.open(bundled(name)).manifest.provenance
         assert f"{provenance['run']}.toml" in notice
-        assert provenance["dataset_licence"] == "rendered by this package from seeds; no third-party data"
-    assert bundles
+        for teacher in provenance.get("teachers", ()):
+            assert teacher.split(", ")[0].split()[-1] in notice, teacher
+
+
+def test_rooms_b0_is_free_of_others_data_and_no_bundle_holds_images_that_may_not_travel() -> None:
+    told = {name: Bundle.open(bundled(name)).manifest.provenance for name in BUNDLED}
+    assert told["rooms-b0"]["dataset_licence"] == "rendered by this package from seeds; no third-party data"
+    for name, provenance in told.items():
+        withheld = [one["title"] for one in provenance.get("data_sets", ()) if not one["redistributable"]]
+        assert not withheld or provenance["images"]["embedded"] is False, f"{name} has images of {withheld}"
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_commands_in_a_manifest_can_be_repeated_elsewhere(name: str) -> None:
+    manifest = Bundle.open(bundled(name)).manifest
+    told = [manifest.provenance[key] for key in ("command", "training_command")]
+    for command in (*told, *(record["command"] for record in manifest.measurements.values())):
+        assert not [word for word in shlex.split(command) if word.startswith(("/", "~"))], command
+
+
+def test_figures_of_the_demo_bundle_are_of_real_rooms_and_say_how_to_repeat_them() -> None:
+    (record,) = (
+        record for name, record in Bundle.open(DEMO_BUNDLE).manifest.measurements.items() if name.startswith("NYU Depth v2")
+    )
+    assert record["frames"] == 654
+    assert record["truths"]["normals"]["pseudo"]
+    assert "normal_mean_deg" in record["pseudo"]
+    assert {"fp32 onnxruntime", "int8 onnxruntime"} <= set(record["graphs"])
+    assert [name for name in record["graphs"] if name.startswith("int8") and name.endswith("openvino")]
+    for figures in record["graphs"].values():
+        assert {"miou", "pixel_accuracy", "depth_rel", "depth_rmse_m", "normal_mean_deg", "class_iou"} <= set(figures)
+    assert record["command"].startswith("python train/evaluate.py edge_mtl/bundles/indoor-b0 --engines --root data/nyuv2")

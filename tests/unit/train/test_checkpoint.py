@@ -15,7 +15,7 @@ from mtl.models.configured import model_from
 from mtl.resume import check_same_settings
 from mtl.settings import ModelSettings, RunSettings, Stage
 
-from edge_mtl.bundle import DEMO_BUNDLE
+from tests.bundles import ROOMS_B0
 
 pytestmark = pytest.mark.training
 
@@ -123,9 +123,9 @@ def test_a_failed_write_leaves_the_checkpoint_before_it(tmp_path: Path, monkeypa
 
 
 class TestBundleAsCheckpoint:
-    def test_the_demo_bundle_rebuilds_its_network(self) -> None:
-        found = load_trained(DEMO_BUNDLE)
+    def test_rooms_b0_rebuilds_its_network(self) -> None:
+        found = load_trained(ROOMS_B0)
         assert found.size == (288, 384)
         assert sum(parameter.numel() for parameter in found.model.parameters()) == 3_500_657
-        weights, _ = load_weights(DEMO_BUNDLE)
+        weights, _ = load_weights(ROOMS_B0)
         assert all(torch.equal(weights[name], value) for name, value in found.model.state_dict().items())

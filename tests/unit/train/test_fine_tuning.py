@@ -23,9 +23,10 @@ from mtl.run import Run
 from mtl.settings import ModelSettings, RunSettings, Stage
 from rich.console import Console
 
-from edge_mtl.bundle import DEMO_BUNDLE, EVALUATION, OPTIMIZED_ONNX, Bundle
+from edge_mtl.bundle import EVALUATION, OPTIMIZED_ONNX, Bundle
 from edge_mtl.sources.images import decode_image
 from edge_mtl.tasks import NYU_TASKS, LabelsSpec, Specs, TaskSpec, describe_tasks
+from tests.bundles import ROOMS_B0
 from tests.tiny_training import make_rooms, quiet, tiny_settings
 
 pytestmark = pytest.mark.training
@@ -49,7 +50,7 @@ def with_classes(count: int) -> dict[str, TaskSpec]:
 
 @functools.cache
 def frames() -> np.ndarray:
-    bundle = Bundle.open(DEMO_BUNDLE)
+    bundle = Bundle.open(ROOMS_B0)
     images = [decode_image(bundle.read(name)) for name in bundle.list(EVALUATION, suffixes=(".jpg",))[:4]]
     return np.stack([image for image in images if image is not None])
 
@@ -63,11 +64,11 @@ def error(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
 
-class TestTheDemoBundle:
+class TestRoomsB0:
     def test_a_network_of_its_tasks_answers_as_its_graph_does(self) -> None:
         model = network()
-        assert start_from(model, DEMO_BUNDLE, meaning=MEANING) == {}
-        bundle = Bundle.open(DEMO_BUNDLE)
+        assert start_from(model, ROOMS_B0, meaning=MEANING) == {}
+        bundle = Bundle.open(ROOMS_B0)
         expected = OnnxGraph(bundle.read(OPTIMIZED_ONNX), bundle.manifest.tasks)(frames()[:1])
         found = answers(model, frames()[:1])
         assert set(found) == set(NYU_TASKS)
@@ -76,9 +77,9 @@ class TestTheDemoBundle:
     def test_other_classes_start_a_fresh_last_layer_and_nothing_else_changes(self) -> None:
         model = network(with_classes(20))
         before = copy.deepcopy(model.state_dict())
-        remarks = start_from(model, DEMO_BUNDLE, meaning=MEANING)
+        remarks = start_from(model, ROOMS_B0, meaning=MEANING)
         assert remarks == {"segmentation": "starts with a fresh last layer: 20 classes here, 13 there"}
-        known = load_trained(DEMO_BUNDLE).model
+        known = load_trained(ROOMS_B0).model
         found, expected = answers(model, frames()[:1]), answers(known, frames()[:1])
         assert found["segmentation"].shape[1] == 20
         assert max(error(found[task], expected[task]) for task in ("depth", "normals")) < 1e-6
@@ -92,7 +93,7 @@ class TestTheDemoBundle:
         assert torch.equal(after[inner], whole[inner])
 
     def test_as_many_classes_of_other_names_are_other_classes(self) -> None:
-        remarks = start_from(network(with_classes(13)), DEMO_BUNDLE)
+        remarks = start_from(network(with_classes(13)), ROOMS_B0)
         said = "starts with a fresh last layer: its classes have other names, such as thing 0 here, bed there"
         assert remarks == {"segmentation": said}
 
@@ -100,7 +101,7 @@ class TestTheDemoBundle:
         specs: dict[str, TaskSpec] = {"floor": LabelsSpec("floor", "labels", ("no", "yes")), "depth": NYU_TASKS["depth"]}
         model = network(specs)
         before = copy.deepcopy(model.state_dict())
-        remarks = start_from(model, DEMO_BUNDLE)
+        remarks = start_from(model, ROOMS_B0)
         assert remarks == {
             "floor": "starts with a fresh head: there is no such task, but segmentation, depth, normals",
             "segmentation": "is left out: this run does not train it",
@@ -109,20 +110,20 @@ class TestTheDemoBundle:
         own = {name: value for name, value in model.state_dict().items() if ".floor." in name}
         assert own
         assert all(torch.equal(before[name], value) for name, value in own.items())
-        expected = answers(load_trained(DEMO_BUNDLE).model, frames()[:1])
+        expected = answers(load_trained(ROOMS_B0).model, frames()[:1])
         assert error(answers(model, frames()[:1])["depth"], expected["depth"]) < 1e-6
 
     def test_a_task_of_its_name_but_another_kind_starts_fresh(self) -> None:
         specs: dict[str, TaskSpec] = {"depth": LabelsSpec("depth", "labels", ("near", "far"))}
-        remarks = start_from(network(specs), DEMO_BUNDLE)
+        remarks = start_from(network(specs), ROOMS_B0)
         assert remarks["depth"] == "starts with a fresh head: it is of the kind labels here, depth there"
 
     def test_the_step_from_running_statistics_to_those_of_a_batch_is_small(self) -> None:
         """Its batch norms were multiplied into convolutions: without statistics, training would begin with other answers."""
         stored = network()
-        stored.load_state_dict(load_weights(DEMO_BUNDLE)[0])
+        stored.load_state_dict(load_weights(ROOMS_B0)[0])
         started = network()
-        start_from(started, DEMO_BUNDLE)
+        start_from(started, ROOMS_B0)
         expected = answers(stored, frames())
         agreement = {}
         for name, model in (("stored", stored), ("started", started)):
@@ -136,11 +137,11 @@ class TestTheDemoBundle:
         specs = {"depth": NYU_TASKS["depth"]}
         model = network(specs, width=32)
         with pytest.raises(CheckpointError, match=r"is of another network: decoder\.laterals"):
-            start_from(model, DEMO_BUNDLE)
+            start_from(model, ROOMS_B0)
         with pytest.raises(CheckpointError, match=r"model\.normalisation 'none'"):
-            start_from(model, DEMO_BUNDLE, part="backbone", meaning={"normalisation": "imagenet"})
-        assert start_from(model, DEMO_BUNDLE, part="backbone", meaning={"normalisation": "none"}) == {}
-        weights, _ = load_weights(DEMO_BUNDLE)
+            start_from(model, ROOMS_B0, part="backbone", meaning={"normalisation": "imagenet"})
+        assert start_from(model, ROOMS_B0, part="backbone", meaning={"normalisation": "none"}) == {}
+        weights, _ = load_weights(ROOMS_B0)
         taken = {name: value for name, value in model.state_dict().items() if name.startswith("backbone.")}
         assert taken
         assert all(torch.equal(weights[name], value) for name, value in taken.items())

@@ -10,17 +10,17 @@ from mtl.bundling import load_trained
 from mtl.checkpoint import load_weights
 from mtl.fine_tuning import start_from
 
-from edge_mtl.bundle import DEMO_BUNDLE, REFERENCE_ONNX, Bundle, write_bundle
+from edge_mtl.bundle import REFERENCE_ONNX, Bundle, write_bundle
 from edge_mtl.errors import BundleError
-from tests.bundles import make_bundle
+from tests.bundles import ROOMS_B0, make_bundle
 
 pytestmark = pytest.mark.training
 
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo bundle as version 0.1 wrote it: the graph lies there whole, and no weights beside it."""
-    bundle = Bundle.open(DEMO_BUNDLE)
+    """rooms-b0 as version 0.1 wrote it: the graph lies there whole, and no weights beside it."""
+    bundle = Bundle.open(ROOMS_B0)
     told = bundle.manifest
 
     def fill(folder: Path) -> None:
@@ -44,9 +44,9 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_weights_of_the_demo_bundle_come_back(old: Path) -> None:
+def test_the_weights_of_rooms_b0_come_back(old: Path) -> None:
     found, metadata = load_weights(old)
-    expected, told = load_weights(DEMO_BUNDLE)
+    expected, told = load_weights(ROOMS_B0)
     assert set(found) == set(expected)
     assert {key: metadata["config"]["model"][key] for key in told["config"]["model"]} == {
         **told["config"]["model"],
@@ -61,8 +61,8 @@ def test_the_weights_of_the_demo_bundle_come_back(old: Path) -> None:
 
 
 def test_training_starts_from_it_with_the_answers_of_the_bundle(old: Path) -> None:
-    known = load_trained(DEMO_BUNDLE).model.eval()
-    model = load_trained(DEMO_BUNDLE).model
+    known = load_trained(ROOMS_B0).model.eval()
+    model = load_trained(ROOMS_B0).model
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_mtl.builder.pipeline import build_engine
-from edge_mtl.bundle import DEMO_BUNDLE, Bundle
+from edge_mtl.bundle import DEMO_BUNDLE, Bundle, find
 from edge_mtl.engine import Engine, SelfTest
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import EngineMismatch
@@ -40,7 +40,7 @@ def load_engine(settings: Settings, *, progress: Progress) -> Engine:
         Interrupted: `progress` raised it; nothing half-made is left.
     """
     if settings.bundle:
-        bundle = Bundle.open(Path(settings.bundle).expanduser())
+        bundle = find(Path(settings.bundle).expanduser())
     else:
         progress("no bundle was given: using the demo bundle", 0, 0)
         bundle = Bundle.open(DEMO_BUNDLE)

@@ -60,7 +60,7 @@ _LOADING = "Takes effect at the next ~/reload or configure."
 
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter("autostart", True, "Configure and activate at start; false leaves it to a lifecycle manager.", read_only=True),
-    Parameter("bundle", "", f"Folder of the bundle; empty: the demo bundle. {_LOADING}"),
+    Parameter("bundle", "", f"Folder or name of the bundle; empty: the demo bundle. {_LOADING}"),
     Parameter("backend", "auto", f"auto, onnxruntime, openvino, onnxruntime-cuda or tensorrt. {_LOADING}"),
     Parameter("precision", "auto", f"auto, fp32, or a precision that an engine was built with. {_LOADING}"),
     Parameter("threads", 0, f"Threads of the runtime; 0: one per physical core. {_LOADING}", limits=(0, 1024)),

@@ -13,7 +13,7 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 
 PARAMETERS = {
-    "bundle": (str, "Folder of the bundle."),
+    "bundle": (str, "Folder or name of the bundle."),
     "autostart": (bool, "Configure and activate at start: true or false."),
     "use_sim_time": (bool, "Time from /clock: true or false."),
 }

@@ -22,7 +22,7 @@ from edge_mtl.backends.onnxruntime.backend import OnnxRuntimeBackend, session_op
 from edge_mtl.backends.openvino.backend import OpenVinoBackend
 from edge_mtl.backends.saturation_test import adds_exactly, hardest_layer
 from edge_mtl.builder.pipeline import build_engine
-from edge_mtl.bundle import DEMO_BUNDLE, OPTIMIZED_ONNX, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.device import DISABLED_FEATURES, DeviceFingerprint, fingerprint
 from edge_mtl.engine_store.engines import EngineStore
@@ -37,7 +37,7 @@ from edge_mtl.tasks import NYU_TASKS
 from edge_mtl.tasks.depth import Depth
 from edge_mtl.tasks.labels import Labels
 from edge_mtl.tasks.normals import Normals
-from tests.bundles import host_model
+from tests.bundles import ROOMS_B0, host_model
 
 CHANNELS = 32
 ADDS_IN_32_BITS = "avx512_vnni avx_vnni amx_int8 asimddp i8mm"
@@ -276,8 +276,8 @@ class TestExactArithmetic:
 
 
 def test_the_graphs_that_a_bundle_brings_are_judged_as_their_exact_arithmetic_would_be() -> None:
-    """8-bit weights of the demo bundle; without the way round, on a processor without VNNI, two points and two degrees."""
-    bundle = Bundle.open(DEMO_BUNDLE)
+    """8-bit weights of rooms-b0; without the way round, on a processor without VNNI, two points and two degrees."""
+    bundle = Bundle.open(ROOMS_B0)
     frames = load_calibration(bundle, count=6, unreadable_share=0.0).frames
     plan = dataclasses.replace(load_recipe(TENSORRT_INT8), targets=("tensorrt",))
     cpu = dataclasses.replace(RECIPE, targets=("onnxruntime",))

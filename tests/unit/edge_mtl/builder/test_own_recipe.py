@@ -11,7 +11,7 @@ import pytest
 from edge_mtl.builder import pipeline
 from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.builder.recalibrate import recalibrate
-from edge_mtl.bundle import DEMO_BUNDLE, OPTIMIZED_ONNX, Bundle
+from edge_mtl.bundle import BUNDLED, OPTIMIZED_ONNX, Bundle, bundled
 from edge_mtl.calibration.source import open_calibration_source
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.engine_store.revision import rollback
@@ -149,10 +149,11 @@ def test_a_bundle_is_not_calibrated_by_a_recipe_that_its_gate_cannot_run(own_bun
     assert Bundle.open(own_bundle.path).digest == own_bundle.digest
 
 
-def test_the_recipe_of_the_guide_works_on_the_demo_bundle(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", BUNDLED)
+def test_the_recipe_of_the_guide_works_on_bundles_of_the_package(name: str, tmp_path: Path) -> None:
     guide = (Path(__file__).resolve().parents[4] / "docs" / "guides" / "int8.md").read_text(encoding="utf-8")
     recipe = load_recipe(written(tmp_path, guide.split("```toml\n")[1].split("```")[0]))
-    index = GraphIndex(parse(Bundle.open(DEMO_BUNDLE).read(OPTIMIZED_ONNX), name="the demo"))
+    index = GraphIndex(parse(Bundle.open(bundled(name)).read(OPTIMIZED_ONNX), name=name))
     assert recipe.name == "my-robot"
     assert not without_layers(recipe.layers, index)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge_mtl.backends import open_backend
-from edge_mtl.bundle import DEMO_BUNDLE, OPTIMIZED_ONNX, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import CalibrationSet, load_calibration
 from edge_mtl.errors import BuildError
 from edge_mtl.evaluation.labelled_frames import LabelledFrame, evaluation_frames
@@ -24,7 +24,7 @@ from edge_mtl.evaluation.sensitivity.score import ReferenceEvaluator
 from edge_mtl.onnx_graph.model import facts
 from edge_mtl.quantization.quantize import calibrate, equalized, insert_qdq
 from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
-from tests.bundles import host_model, make_bundle, make_image, reference
+from tests.bundles import ROOMS_B0, host_model, make_bundle, make_image, reference
 from tests.command_line import assert_failed, edge_mtl
 from tests.transformers import transformer_block
 
@@ -52,8 +52,8 @@ def measured(bundle: Bundle, images: CalibrationSet, **options: object) -> Sensi
 class TestBlocks:
     """Names people understand, made of layers."""
 
-    def test_the_demo_network_has_the_blocks_of_its_parts(self) -> None:
-        deploy = Bundle.open(DEMO_BUNDLE).read(OPTIMIZED_ONNX)
+    def test_the_network_of_rooms_b0_has_the_blocks_of_its_parts(self) -> None:
+        deploy = Bundle.open(ROOMS_B0).read(OPTIMIZED_ONNX)
         names = [block.name for block in find_blocks(deploy, RECIPE, target="onnxruntime")]
         parts = [f"stage {stage} {part}" for stage in (1, 2, 3, 4) for part in ("attention", "mlp")]
         assert names[0] == "stem"
@@ -84,7 +84,7 @@ class TestPrefix:
     """What comes before a block is run once."""
 
     def test_little_crosses_the_chosen_cuts(self) -> None:
-        cuts = choose_cuts(Bundle.open(DEMO_BUNDLE).read(OPTIMIZED_ONNX))
+        cuts = choose_cuts(Bundle.open(ROOMS_B0).read(OPTIMIZED_ONNX))
         assert len(cuts) >= 5
         assert [cut.position for cut in cuts] == sorted(cut.position for cut in cuts)
         assert all(cut.size_bytes < 3 << 20 for cut in cuts)

@@ -13,7 +13,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from edge_mtl.builder import pipeline
-from edge_mtl.bundle import DEMO_BUNDLE, EVALUATION, OPTIMIZED_ONNX, Bundle, new_revision
+from edge_mtl.bundle import EVALUATION, OPTIMIZED_ONNX, Bundle, new_revision
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.engine_store.revision import history
@@ -33,7 +33,7 @@ from edge_mtl.evaluation.verify import (
 from edge_mtl.evaluation.worst_frames import CARD
 from edge_mtl.manifest import InputSpec
 from edge_mtl.tasks import NYU_TASKS
-from tests.bundles import HEIGHT, WIDTH, make_bundle, make_image, write_image
+from tests.bundles import HEIGHT, ROOMS_B0, WIDTH, make_bundle, make_image, write_image
 from tests.command_line import assert_failed, edge_mtl
 
 LOOSE = Budget({"miou": 0.3, "rel": 0.3, "normal": 20, "classes": 0.3, "depth": 0.3, "angle": 20})
@@ -285,12 +285,12 @@ def with_swapped_colours(model: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Verification:
-    bundle = Bundle.open(DEMO_BUNDLE)
+    bundle = Bundle.open(ROOMS_B0)
     folder = tmp_path_factory.mktemp("frames")
     for name in ("001", "006", "010", "013", "016", "019"):
-        for path in (DEMO_BUNDLE / "evaluation").glob(f"{name}.*"):
+        for path in (ROOMS_B0 / "evaluation").glob(f"{name}.*"):
             shutil.copy(path, folder)
-    shutil.copy(DEMO_BUNDLE / "evaluation" / "intrinsics.json", folder)
+    shutil.copy(ROOMS_B0 / "evaluation" / "intrinsics.json", folder)
     frames = load_calibration(bundle, count=5, unreadable_share=0.0).frames
     random = np.random.default_rng(0)
 
@@ -316,7 +316,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Verification:
 
 
 class TestPositiveControls:
-    """On the demo bundle: what is broken is caught, what is harmless passes and is reported."""
+    """On rooms-b0: what is broken is caught, what is harmless passes and is reported."""
 
     @pytest.mark.parametrize("fault", ["broken scale", "swapped channels", "noise only"])
     def test_a_fault_is_caught_and_named(self, found: Verification, fault: str) -> None:

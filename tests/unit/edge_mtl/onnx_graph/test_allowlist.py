@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edge_mtl import backends
 from edge_mtl.backends import available, open_backend
 from edge_mtl.builder.pipeline import build_engine
-from edge_mtl.bundle import DEMO_BUNDLE, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle, new_revision
+from edge_mtl.bundle import BUNDLED, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle, bundled, new_revision
 from edge_mtl.engine import Engine
 from edge_mtl.errors import BundleError, EdgeMtlError
 from edge_mtl.onnx_graph import allowlist
@@ -149,10 +149,9 @@ def test_a_bundle_with_such_a_graph_neither_runs_nor_builds(what: str, tmp_path:
 def test_graphs_of_this_package_pass() -> None:
     check_graph(host_model())
     check_graph(graph_model())
-    if DEMO_BUNDLE.is_dir():
-        demo = Bundle.open(DEMO_BUNDLE)
+    for bundle in map(Bundle.open, map(bundled, BUNDLED)):
         for name in (REFERENCE_ONNX, OPTIMIZED_ONNX):
-            check_graph(demo.read(name), name=name)
+            check_graph(bundle.read(name), name=name)
 
 
 def test_what_is_no_graph_is_refused() -> None:

@@ -10,10 +10,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge_mtl.backends import available, open_backend
-from edge_mtl.bundle import DEMO_BUNDLE, OPTIMIZED_ONNX, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.errors import BundleError
 from edge_mtl.onnx_graph.cut import cut_to, output_names
-from tests.bundles import graph_model, host_model, make_image
+from tests.bundles import ROOMS_B0, graph_model, host_model, make_image
 
 HERE = [name for name, found in available().items() if found.usable]
 OUTPUTS = ("segmentation_logits", "depth_quarter", "normals_quarter")
@@ -48,8 +48,8 @@ def test_a_graph_that_finishes_maps_itself_is_cut_likewise(task: str) -> None:
     assert np.array_equal(answers(cut_to(model, [task]), HERE[0], image)[task], answers(model, HERE[0], image)[task])
 
 
-def test_the_demo_bundles_depth_is_the_same_to_the_last_bit() -> None:
-    bundle = Bundle.open(DEMO_BUNDLE)
+def test_the_depth_of_rooms_b0_is_the_same_to_the_last_bit() -> None:
+    bundle = Bundle.open(ROOMS_B0)
     model = bundle.read(OPTIMIZED_ONNX)
     image = planes(bundle.manifest.input.height, bundle.manifest.input.width)
     cut = cut_to(model, ["depth_quarter"])
@@ -57,7 +57,7 @@ def test_the_demo_bundles_depth_is_the_same_to_the_last_bit() -> None:
     assert np.array_equal(answers(cut, HERE[0], image)["depth_quarter"], answers(model, HERE[0], image)["depth_quarter"])
 
 
-@pytest.mark.parametrize("model", [host_model(), Bundle.open(DEMO_BUNDLE).read(OPTIMIZED_ONNX)], ids=["tiny", "demo"])
+@pytest.mark.parametrize("model", [host_model(), Bundle.open(ROOMS_B0).read(OPTIMIZED_ONNX)], ids=["tiny", "rooms-b0"])
 @pytest.mark.parametrize("kept", OUTPUTS)
 def test_nodes_and_weights_are_those_that_onnx_extracts_itself(model: bytes, kept: str) -> None:
     cut = onnx.load_from_string(cut_to(model, [kept]))

@@ -1,4 +1,4 @@
-"""Where Q/DQ nodes go in each emission, on a tiny transformer block and on the demo network."""
+"""Where Q/DQ nodes go in each emission, on a tiny transformer block and on the network of rooms-b0."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from edge_mtl.bundle import DEMO_BUNDLE, OPTIMIZED_ONNX, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.onnx_graph.model import GraphIndex, facts, parse
 from edge_mtl.quantization.quantize import (
@@ -26,7 +26,7 @@ from edge_mtl.quantization.quantize import (
     quantize,
 )
 from edge_mtl.quantization.recipes import TENSORRT_INT8, LayerOverride, Recipe, load_recipe
-from tests.bundles import make_image
+from tests.bundles import ROOMS_B0, make_image
 from tests.transformers import transformer_block
 
 FRAMES = [make_image(seed) for seed in range(4)]
@@ -195,25 +195,25 @@ class TestOverrides:
 
 @pytest.fixture(scope="module")
 def models() -> dict[str, bytes]:
-    """The quantized files of the demo bundle, from two of its frames."""
-    bundle = Bundle.open(DEMO_BUNDLE)
+    """The quantized files of rooms-b0, from two of its frames."""
+    bundle = Bundle.open(ROOMS_B0)
     frames = load_calibration(bundle, count=2, unreadable_share=0.0).frames
     return quantize(bundle.read(OPTIMIZED_ONNX), frames, threads=1)
 
 
-class TestDemoNetwork:
+class TestNetworkOfRoomsB0:
     """The network that comes with the package."""
 
     def test_both_files_of_a_bundle_come_from_one_pass(self, models: dict[str, bytes]) -> None:
         assert set(models) == {TENSORRT_MODEL, CPU_MODEL}
         signed, unsigned = (facts(models[name]) for name in (TENSORRT_MODEL, CPU_MODEL))
-        layers = _products(Bundle.open(DEMO_BUNDLE).read(OPTIMIZED_ONNX))
+        layers = _products(Bundle.open(ROOMS_B0).read(OPTIMIZED_ONNX))
         assert signed.integer_layers >= layers - 4
         assert unsigned.integer_layers == layers - 3, "one float layer at the end of each head"
 
     def test_onnx_runtime_really_runs_integer_kernels(self, models: dict[str, bytes], tmp_path: Path) -> None:
         kinds = _optimised(models[CPU_MODEL], tmp_path / "optimised.onnx")
-        assert kinds["QLinearConv"] + kinds["QGemm"] == _products(Bundle.open(DEMO_BUNDLE).read(OPTIMIZED_ONNX)) - 3
+        assert kinds["QLinearConv"] + kinds["QGemm"] == _products(Bundle.open(ROOMS_B0).read(OPTIMIZED_ONNX)) - 3
         assert min(kinds["QLinearConv"], kinds["QGemm"]) >= 30
         assert kinds["Conv"] + kinds["FusedConv"] <= 3, "one float layer at the end of each head"
         assert kinds["QLinearSoftmax"] == kinds["QLinearMatMul"] == 0

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_mtl import Engine
-from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, OPTIMIZED_ONNX, REFERENCE_ONNX, WEIGHTS, Bundle, new_revision
+from edge_mtl.bundle import BUNDLED, MANIFEST, OPTIMIZED_ONNX, REFERENCE_ONNX, WEIGHTS, Bundle, bundled, new_revision
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import BundleError
 from edge_mtl.files import sha256_bytes
@@ -30,7 +30,7 @@ from edge_mtl.weights.byte_planes import pack, unpack
 from edge_mtl.weights.safetensors import read_tensors
 from edge_mtl.weights.split import split_graph
 from edge_mtl.weights.store import PACKED, PARTS
-from tests.bundles import graph_model, host_model, make_bundle, make_image, safetensors
+from tests.bundles import ROOMS_B0, graph_model, host_model, make_bundle, make_image, safetensors
 
 GRAPHS = (REFERENCE_ONNX, OPTIMIZED_ONNX)
 Array = np.ndarray
@@ -214,8 +214,8 @@ class TestBundle:
         assert [second.read(name) for name in GRAPHS] == graphs
         second.verify()
 
-    def test_the_demo_bundle_is_the_network_that_was_exported_and_half_as_large(self) -> None:
-        demo = Bundle.open(DEMO_BUNDLE)
+    def test_rooms_b0_is_the_network_that_was_exported_and_half_as_large(self) -> None:
+        demo = Bundle.open(ROOMS_B0)
         exported = {
             REFERENCE_ONNX: ("11bb43dfaaf4f8d4a99f080c9c2f5f601fed42d1bdeacb25d84a7551acd3ceb2", 14137786),
             OPTIMIZED_ONNX: ("137fc094723b64570f48e709d1cf51e630851e92f7a08b7b14c68238ac3b6df6", 14096097),
@@ -406,8 +406,9 @@ def test_every_pair_of_floats_that_a_factor_joins_is_found() -> None:
         assert assemble(parts_of(model, {"w": stored}), {"w": stored}, name="it") == model
 
 
-def test_the_demo_bundle_is_at_most_sixteen_megabytes() -> None:
-    bundle = Bundle.open(DEMO_BUNDLE)
+@pytest.mark.parametrize("name", BUNDLED)
+def test_bundles_of_the_package_are_at_most_sixteen_megabytes(name: str) -> None:
+    bundle = Bundle.open(bundled(name))
     listed = sum(entry.size for entry in bundle.manifest.files.values())
     assert listed + (bundle.path / "manifest.json").stat().st_size <= 16_000_000
     assert sum(bundle.entry(name).size for name in (REFERENCE_ONNX, OPTIMIZED_ONNX)) > 28_000_000, "two whole graphs"

@@ -20,13 +20,13 @@ from edge_mtl.builder.tensorrt.builder import build_plan
 from edge_mtl.builder.tensorrt.half import to_half
 from edge_mtl.builder.tensorrt.images import with_casts_at_the_ends
 from edge_mtl.builder.tensorrt.options import PlanOptions
-from edge_mtl.bundle import DEMO_BUNDLE, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.errors import BuildError
 from edge_mtl.onnx_graph.model import facts
 from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
-from tests.bundles import graph_model, host_model, make_image
+from tests.bundles import ROOMS_B0, graph_model, host_model, make_image
 from tests.transformers import transformer_block
 
 pytest.importorskip("tensorrt_rtx", reason='TensorRT for RTX is not installed: pip install "edge-mtl[rtx]"')
@@ -40,10 +40,10 @@ def rtx() -> Library:
 @pytest.fixture(scope="module")
 def deploy() -> bytes:
     """The graph of rooms-b0: a PVT v2 with three heads."""
-    return Bundle.open(DEMO_BUNDLE).read(OPTIMIZED_ONNX)
+    return Bundle.open(ROOMS_B0).read(OPTIMIZED_ONNX)
 
 
-def test_an_rtx_plan_of_the_demo_bundle_in_full_precision(rtx: Library, deploy: bytes) -> None:
+def test_an_rtx_plan_of_rooms_b0_in_full_precision(rtx: Library, deploy: bytes) -> None:
     done: list[int] = []
     report = build_plan(rtx, deploy, PlanOptions(precision="fp32"), progress=lambda units, total: done.append(units))
     assert report.plan[:4] == b"vtrt"
@@ -54,16 +54,16 @@ def test_an_rtx_plan_of_the_demo_bundle_in_full_precision(rtx: Library, deploy: 
     assert len(set(done)) > 20, "a silent build looks like one that hangs"
 
 
-def test_an_rtx_plan_of_the_demo_bundle_in_half_precision(rtx: Library, deploy: bytes) -> None:
+def test_an_rtx_plan_of_rooms_b0_in_half_precision(rtx: Library, deploy: bytes) -> None:
     report = build_plan(rtx, to_half(deploy), PlanOptions(precision="fp16"))
     assert report.plan[:4] == b"vtrt"
     assert set(report.network.computing) == {"fp16"}
     assert len(report.plan) < 1.5 * len(deploy)
 
 
-def test_an_rtx_plan_of_the_demo_bundle_in_int8_keeps_every_pair(rtx: Library, deploy: bytes) -> None:
+def test_an_rtx_plan_of_rooms_b0_in_int8_keeps_every_pair(rtx: Library, deploy: bytes) -> None:
     recipe = load_recipe(TENSORRT_INT8)
-    frames = load_calibration(Bundle.open(DEMO_BUNDLE), None, count=2, unreadable_share=0.0).frames
+    frames = load_calibration(Bundle.open(ROOMS_B0), None, count=2, unreadable_share=0.0).frames
     quantized = to_half(
         insert_qdq(deploy, calibrate(deploy, frames, recipe=recipe, threads=1), recipe=recipe, target="tensorrt")
     )
@@ -93,9 +93,9 @@ def test_an_rtx_plan_takes_batches_within_its_profile(rtx: Library) -> None:
         build_plan(rtx, graph, PlanOptions(precision="fp32", min_shapes=other, opt_shapes=other, max_shapes=other))
 
 
-def test_an_rtx_plan_of_the_plain_demo_graph_takes_batches(rtx: Library) -> None:
+def test_an_rtx_plan_of_the_plain_graph_of_rooms_b0_takes_batches(rtx: Library) -> None:
     """What `edge-mtl export --triton --plan --max-batch 4` asks for: images in, finished maps out."""
-    bundle = Bundle.open(DEMO_BUNDLE)
+    bundle = Bundle.open(ROOMS_B0)
     graph = with_casts_at_the_ends(bundle.read(REFERENCE_ONNX))
     sides = (bundle.manifest.input.height, bundle.manifest.input.width, 3)
     low, best, high = ({"image": (batch, *sides)} for batch in (1, 2, 4))
@@ -109,7 +109,7 @@ def test_an_rtx_plan_of_the_plain_demo_graph_takes_batches(rtx: Library) -> None
 @pytest.mark.skipif(os.environ.get("EDGE_MTL_LONG_TESTS") != "1", reason="EDGE_MTL_LONG_TESTS=1 runs it")
 def test_depthwise_convolutions_in_int8_fill_an_rtx_plan_with_zeros(rtx: Library, deploy: bytes) -> None:
     """Why they are tried in floating point, too: see docs/decisions/0010. Where this fails, the library has become better."""
-    bundle, recipe = Bundle.open(DEMO_BUNDLE), load_recipe(TENSORRT_INT8)
+    bundle, recipe = Bundle.open(ROOMS_B0), load_recipe(TENSORRT_INT8)
     frames = load_calibration(bundle, None, count=2, unreadable_share=0.0)
     tried = [Candidate("tensorrt", "int8+fp16"), Candidate("tensorrt", "int8+fp16", (DEPTHWISE,))]
     graphs = candidate_graphs(bundle, tried, frames, recipe, threads=1, progress=lambda *_: None).graphs
@@ -121,7 +121,7 @@ def test_depthwise_convolutions_in_int8_fill_an_rtx_plan_with_zeros(rtx: Library
 
 def test_rtx_takes_bytes_of_images_only_behind_a_cast(rtx: Library) -> None:
     with pytest.raises(BuildError, match=r"cannot read the graph.*UInt8"):
-        build_plan(rtx, Bundle.open(DEMO_BUNDLE).read(REFERENCE_ONNX), PlanOptions(precision="fp32"))
+        build_plan(rtx, Bundle.open(ROOMS_B0).read(REFERENCE_ONNX), PlanOptions(precision="fp32"))
     assert build_plan(rtx, with_casts_at_the_ends(graph_model()), PlanOptions(precision="fp32")).plan
 
 
