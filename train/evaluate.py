@@ -106,8 +106,9 @@ def _to_record(asked: argparse.Namespace) -> Bundle:
 
 def _record(bundle: Bundle, measured: Measured, specs: Specs, conditions: Conditions, console: Console) -> None:
     from mtl.bundle_record import describe_record, put_record
+    from mtl.study.truths import pseudo_keys
 
-    pseudo = _pseudo(measured, specs)
+    pseudo = pseudo_keys((one["truths"] for one in measured.details.values()), specs)
     calibration = bundle.manifest.calibration.get("digest")
     name, record = describe_record(
         measured.metrics, measured.details, pseudo=pseudo, conditions=conditions.describe(), calibration=calibration
