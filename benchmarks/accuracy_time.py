@@ -1,6 +1,6 @@
 """Accuracy against time on NYUv2: bundles with all their engines, and networks of others, in one interleaved run.
 
-    python benchmarks/accuracy_time.py bundles/nyuv2-b0 bundles/nyuv2-lite0 --accuracy b0.json lite0.json \\
+    python benchmarks/accuracy_time.py bundles/indoor-b0 bundles/indoor-lite0 --accuracy b0.json lite0.json \\
         --external DeepLabV3-MobileNetV2 deeplab.tflite --nyuv2 data/nyuv2 --out benchmarks/results/NAME
 
 Rows are each bundle's graph in FP32 and every engine that `edge-mtl build-engine` made of it here. A frame goes from image to
