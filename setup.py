@@ -61,6 +61,7 @@ TRAIN = [
     "tensorboard>=2.16",
 ]
 EXR = ["OpenEXR>=3.3"]  # depth of one's own as .exr: OpenCV's packages are built without it
+TFLITE = ["tflite>=2.10"]  # pretrained weights from .tflite files
 BAGS = ["rosbags>=0.10"]
 VIEW = ["rerun-sdk>=0.24"]
 PEERS = ["nncf>=2.14"]  # a rival in benchmarks/peers.py
@@ -101,6 +102,7 @@ EXTRAS = {
     "demo": DEMO,
     "train": TRAIN,
     "exr": EXR,
+    "tflite": TFLITE,
     "bags": BAGS,
     "view": VIEW,
     "peers": PEERS,
@@ -109,6 +111,7 @@ EXTRAS = {
     "dev": [
         *TRAIN,
         *EXR,
+        *TFLITE,
         *OPENVINO,
         *BAGS,
         *VIEW,

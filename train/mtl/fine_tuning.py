@@ -7,26 +7,32 @@ for other classes, or for a task that the other network did not have, starts fro
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from edge_mtl.bundle import CALIBRATION, Bundle
 from edge_mtl.image.frames import letterbox_image
 from edge_mtl.sources.images import IMAGE_SUFFIXES, decode_image
 from edge_mtl.tasks import NYU_TASKS, Specs, read_tasks
-from mtl.bundle_frames import spread
+from mtl.bundle_frames import network_image, spread
 from mtl.checkpoint import CheckpointError, load_weights
+from mtl.datasets.frame import FrameSource
 from mtl.folded_norms import folded_norms, restore_statistics
 from mtl.models import MultiTaskModel
 from mtl.tasks import head_of
 
-__all__ = ["start_from"]
+__all__ = ["restore_pretrained_norms", "start_from"]
 
 _OF_A_TASK = re.compile(r"decoder\.(?:enter|branches|heads|parts)\.([a-z][a-z0-9_]*)\.")
 _EXCHANGE = "decoder.exchange."
+_OF_A_BACKBONE = re.compile(r"(?:^|\.)backbone\.")
 _FRAMES = 12
 """Of a bundle's calibration frames, to take the statistics of batch norms from: a hundred pixels each even at stride 32."""
+_TRAINING_FRAMES = 32
+"""Of training frames, for the same."""
 
 
 def start_from(
@@ -69,6 +75,23 @@ def start_from(
     if path.is_dir():
         _restore_norms(model, path, taken=weights)
     return remarks
+
+
+def restore_pretrained_norms(model: MultiTaskModel, frames: Callable[[], FrameSource], size: tuple[int, int]) -> int:
+    """Give the batch norms of a pretrained backbone that its file has without statistics those of training frames.
+
+    Args:
+        frames: opens the training frames; called only where there are such norms.
+        size: (H, W) of the network's input.
+    Returns:
+        How many norms there were; their answers in evaluation are as before, but for rounding.
+    """
+    names = [name for name in folded_norms(model) if _OF_A_BACKBONE.search(name)]
+    if names:
+        opened = frames()
+        chosen = spread(_TRAINING_FRAMES, len(opened))
+        _restore(model, names, (network_image(opened, index, size) for index in chosen))
+    return len(names)
 
 
 def _without_match(
@@ -123,10 +146,14 @@ def _restore_norms(model: MultiTaskModel, path: Path, *, taken: Mapping[str, Any
     every = bundle.list(CALIBRATION, suffixes=IMAGE_SUFFIXES)
     images = (decode_image(bundle.read(every[index])) for index in spread(_FRAMES, len(every)))
     frames = (letterbox_image(image, bundle.manifest.input) for image in images if image is not None)
+    _restore(model, names, frames)
+
+
+def _restore(model: MultiTaskModel, names: Iterable[str], images: Iterable[np.ndarray]) -> None:
     was_training = model.training
     model.eval()
     try:
-        restore_statistics(model, names, frames)
+        restore_statistics(model, names, images)
     finally:
         model.train(was_training)
 

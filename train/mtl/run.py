@@ -28,7 +28,7 @@ from mtl.datasets.loader import Batches, BatchPlan, batches
 from mtl.datasets.sources import held_out_frames, train_frames
 from mtl.distill.teachers import make_distillation
 from mtl.evaluator import BEST, LAST, Evaluator
-from mtl.fine_tuning import start_from
+from mtl.fine_tuning import restore_pretrained_norms, start_from
 from mtl.interrupts import deferred_stop
 from mtl.loop import StepReport, Training
 from mtl.losses import MultiTaskLoss
@@ -163,13 +163,7 @@ class Run:
         return training, validation
 
     def _loss(self, model: MultiTaskModel | QatNetwork) -> MultiTaskLoss:
-        settings = self.settings
-
-        @cache
-        def frames() -> FrameSource:
-            wanted = train_frames(settings.data, settings.stages[0])
-            return wanted.open(workers=settings.data.workers, progress=True)
-
+        settings, frames = self.settings, cache(self._frames)
         found = {task: head_of(spec).balance(spec, frames, settings.losses) for task, spec in model.specs.items()}
         balance = {task: values for task, values in found.items() if values is not None}
         if settings.qat.enabled and settings.qat.teacher:
@@ -179,6 +173,11 @@ class Run:
             return TaughtLoss(settings.losses, model.specs, stride=model.stride, balance=balance, share=share)
         return MultiTaskLoss(settings.losses, model.specs, stride=model.stride, balance=balance)
 
+    def _frames(self) -> FrameSource:
+        """The training frames of the first stage."""
+        data = self.settings.data
+        return train_frames(data, self.settings.stages[0]).open(workers=data.workers, progress=True)
+
     def _model(self) -> MultiTaskModel:
         settings = self.settings
         model = model_from(settings, pretrained=self._state is None and not settings.model.init)
@@ -186,6 +185,11 @@ class Run:
             self._remarks = start_from(model, Path(settings.model.init), **_taken(settings.model))
             for task, remark in self._remarks.items():
                 self._console.print(f"model.init: {task} {remark}", highlight=False)
+        elif self._state is None and settings.model.pretrained:
+            stage = settings.stages[0]
+            if norms := restore_pretrained_norms(model, self._frames, (stage.height, stage.width)):
+                said = f"model.pretrained: {norms} batch norms without statistics have those of training frames now"
+                self._console.print(said, highlight=False)
         return model
 
     def _qat_network(self) -> QatNetwork:

@@ -48,14 +48,15 @@ class ModelSettings:
         tasks: what it predicts: some of those that the frames have truths of; none named stands for all of them.
         decoder: "edge" (ours), "aspp" (the study's) or "aspp_folded" (the study's without the weights that only ever
             read padding at the run's largest size).
-        pretrained: "imagenet" downloads timm's weights of the backbone, a path reads them from a local file.
+        pretrained: "imagenet" downloads timm's weights of the backbone, a path reads them from a local file,
+            see `mtl.models.backbone.build_backbone`.
         init: a checkpoint of this package (runs/<name>/best.safetensors), or the folder of a bundle, to start from:
             fine-tuning. Heads for other classes or new tasks start fresh, see `mtl.fine_tuning`.
         init_part: "all" of its weights, or those of its "backbone" only, for another decoder or other tasks; the backbone
             has to be the same, and shared in full.
         output_stride: 8 or 16 dilates a CNN's last stages (the study's ResNet: 8), 0 leaves them.
         normalisation: of the input; of 0..1, "imagenet" goes with most pretrained weights, "symmetric", which is
-            -1..1, with those of EfficientNet-Lite; the study had none.
+            -1..1, with those of EfficientNet-Lite and of TensorFlow; the study had none.
         depth_output: what the depth head says: "log" metres, or "linear" metres as in LibMTL (not with log losses).
         sharing: "full" shares the backbone, "partial" its first `shared_stages` (1 to 3), "separate" nothing; where less
             than everything is shared, every task has a single-task decoder of its own.

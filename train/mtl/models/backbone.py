@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from edge_mtl.errors import BuildError
 from mtl.models.efficientnet_lite import as_timm
+from mtl.models.mobilenet_tflite import mobilenet_from_tflite
 from mtl.models.torchvision_ops import make_timm_importable
 
 make_timm_importable()
@@ -116,12 +117,14 @@ def build_backbone(
     Args:
         name: for example "pvt_v2_b0"; any timm model that supports `features_only` and has four stages or more.
         pretrained: True downloads timm's ImageNet weights, a path reads them from a local file
-            (.safetensors, .pth, .bin: timm's own or the authors' format, or EfficientNet-Lite's as published for PyTorch).
+            (.safetensors, .pth, .bin: timm's own or the authors' format, or EfficientNet-Lite's as published for PyTorch;
+            .tflite: MobileNetV2's, see `mobilenet_from_tflite`).
         drop_path: rate of stochastic depth in the last block, rising linearly from 0 in the first.
         output_stride: 8 or 16 dilates the last stages of a CNN (the study's ResNet uses 8); None leaves it at 32.
     Raises:
         BuildError: unknown name, no such weights, weights that do not fit or cannot be downloaded, or fewer than four
             stages.
+        BackendUnavailable: a .tflite file without the package that reads it.
     """
     if not timm.is_model(name):
         raise BuildError(f"unknown backbone {name!r}: expected a timm model such as {', '.join(PVT_V2_NAMES)}")
@@ -160,7 +163,8 @@ def build_backbone(
 
 def _renamed(name: str, path: Path) -> dict[str, torch.Tensor] | None:
     """Weights of a file whose names timm does not know."""
-    return as_timm(path, timm.create_model(name, features_only=True), backbone=name)
+    net = timm.create_model(name, features_only=True)
+    return mobilenet_from_tflite(path, net, backbone=name) if path.suffix == ".tflite" else as_timm(path, net, backbone=name)
 
 
 def _cannot_download(error: BaseException) -> bool:
