@@ -9,7 +9,7 @@ maps through `edge_mtl.Engine.predict`, on one thread and on all cores; ratios a
 Accuracy is that of `train/evaluate.py BUNDLE --engines --root data/nyuv2 --save FILE.json`; files of that are taken by
 --accuracy, and what they do not have is measured with --nyuv2 and written to NAME-accuracy-NETWORK.json. An external network is
 one of segmentation with the classes of ADE20K, in ONNX or TFLite: it runs at its own input size, resizing included, and its
-classes become those of NYUv2 by a table (`ade20k.py`), without training.
+classes become those of NYUv2 by a table (`train/mtl/datasets/nyuv2/ade20k.py`), without training.
 
 Writes NAME.json, NAME.md and a figure for each number of threads, NAME-THREADS.svg.
 """

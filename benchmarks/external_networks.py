@@ -1,12 +1,13 @@
 """Segmentation networks of others, as they come: a file of ONNX or TFLite, run at its own input size, measured as ours are.
 
-Such a network was trained for ADE20K's classes; `ade20k` turns them into NYU-13. What is done besides running it is what anyone
-would do: the frame is resized to the network's input and scaled, the largest class of each output pixel is taken, and the
-labels are brought to the frame's size by the nearest pixel.
+Such a network was trained for ADE20K's classes; `mtl.datasets.nyuv2.ade20k` turns them into NYU-13. What is done besides
+running it is what anyone would do: the frame is resized to the network's input and scaled, the largest class of each output
+pixel is taken, and the labels are brought to the frame's size by the nearest pixel.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from ade20k import nyu13_of
 
 from edge_mtl.backends import open_backend
 from edge_mtl.errors import BackendUnavailable, BuildError
 from edge_mtl.tasks import NYU_TASKS, LabelMap, LabelsSpec, Result
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
+from mtl.datasets.nyuv2.ade20k import nyu13_of
 
 __all__ = ["SCALES", "TASK", "ExternalNetwork"]
 

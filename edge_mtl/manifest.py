@@ -60,7 +60,8 @@ class Manifest:
         assembled: digest and size of what is made from those files when it is read, see `edge_mtl.weights`; empty in a bundle
             that holds its graphs whole.
         provenance: dataset, its licence, every data set with its terms (`data_sets`), command, commit, configuration digest,
-            parameter count; where images were kept back or embedded on demand, what the bundle holds of them (`images`).
+            parameter count, networks that it learnt from (`teachers`); where images were kept back or embedded on demand, what
+            the bundle holds of them (`images`).
         accuracy: metric values by precision, as measured on the held-out frames named in the provenance.
         calibration: count, digest and source of the calibration frames, and how they were chosen.
         card: the accuracy card of the last verification, see `edge_mtl.evaluation.worst_frames`; empty if there was none.

@@ -123,6 +123,9 @@ def _overview(bundle: Bundle) -> Table:
         if key == "data_sets" and isinstance(value, list):
             for one in value:
                 result.add_row("trained on", _data_set(one))
+        elif key == "teachers" and isinstance(value, list):
+            for one in value:
+                result.add_row("taught by", _teacher(one))
         elif not (key.startswith("dataset") and manifest.provenance.get("data_sets")):  # the same, as 0.1 wrote it
             result.add_row(_PROVENANCE.get(key, key.replace("_", " ")), _text(value))
     return result
@@ -142,6 +145,17 @@ def _data_set(entry: Any) -> str:
         f"{terms}; frames labelled by {_text(labelled.get('bundles'))}: {_text(labelled.get('frames'))}; "
         f"of them held out: {held_out}"
     )
+
+
+def _teacher(entry: Any) -> str:
+    """File, what is learnt from it, and what it says of itself."""
+    if not isinstance(entry, Mapping):
+        return _text(entry)
+    answers = entry.get("answers") or []
+    learnt = [f"answers of {_text(answers)}"] * bool(answers) + ["features"] * bool(entry.get("features"))
+    line = f"{entry.get('file')} ({' and '.join(learnt)}; SHA-256 {str(entry.get('sha256'))[:12]})"
+    about = entry.get("about")
+    return f"{line}; {_text(about)}" if about else line
 
 
 def _card(card: Mapping[str, Any]) -> list[Any]:

@@ -334,6 +334,22 @@ def test_inspect_says_what_trained_the_network_and_whether_its_images_may_be_pas
     assert record["provenance"]["data_sets"] == sets
 
 
+def test_inspect_says_who_taught_the_network(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "tiny")
+    about = {"licence": "Apache-2.0", "fine_tuned_on": {"data_set": "NYU Depth v2", "steps": 150}}
+    graph = {"file": "teacher.onnx", "sha256": "ab" * 32, "answers": ["segmentation"], "features": True, "about": about}
+    teachers = [graph, "answers of large"]  # the second as runs said it that recorded none
+    manifest = replace(bundle.manifest, provenance={**bundle.manifest.provenance, "teachers": teachers})
+    (bundle.path / "manifest.json").write_bytes(manifest.to_json())
+    text = " ".join(edge_mtl("inspect", bundle.path).out.split())
+    assert "taught by teacher.onnx (answers of segmentation and features; SHA-256 abababababab)" in text
+    assert "licence: Apache-2.0" in text
+    assert "data set: NYU Depth v2, steps: 150" in text
+    assert "taught by answers of large" in text
+    (record,) = edge_mtl("inspect", bundle.path, "--json").records
+    assert record["provenance"]["teachers"] == teachers
+
+
 def test_doctor_lists_backends_and_the_device() -> None:
     outcome = edge_mtl("doctor")
     assert outcome.code == 0

@@ -127,7 +127,7 @@ def provenance(trained: Trained, held_out: Mapping[str, Any], command: str) -> d
         "held_out": dict(held_out),
         "command": command,
         "training_command": training_command(metadata, as_trained, command),
-        "teachers": _teachers(as_trained) or None,
+        "teachers": metadata.get("teachers") or _teachers(as_trained) or None,
         "imported": metadata.get("imported"),
         "config_sha256": config_sha256(as_trained),
         "run": as_trained.name,
@@ -153,7 +153,7 @@ def describe_held_out(test: FrameSource, trained: Trained) -> dict[str, Any]:
 
 
 def _teachers(settings: RunSettings) -> list[str]:
-    """The networks that taught while training, in words and by the names of their files: what they learnt from matters too."""
+    """The networks that taught while training, in words: for runs that did not record them with the weights."""
     taught, found = settings.distill, []
     if taught.features:
         found.append(f"features of {taught.features}, weights {Path(taught.features_file).name}")

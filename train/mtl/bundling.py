@@ -76,7 +76,8 @@ def load_trained(path: Path, *, overrides: Mapping[str, str] | None = None) -> T
 
         fine_tuned = fine_tuned_network(path, settings)
         path = trained_weights(path)
-        weights, _ = load_weights(path)
+        weights, before = load_weights(path)
+        metadata = {"teachers": before.get("teachers"), **metadata}
     model = model_from(settings, pretrained=False, specs=specs)
     if settings.optimizer.batch_norm == "per_source" and not settings.qat.enabled:
         weights |= _statistics(path, deployed_source(settings.data, settings.stages[-1]))

@@ -63,7 +63,15 @@ def load_config(path: Path, overrides: Mapping[str, str] | None = None) -> RunSe
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path} is not TOML: {exc}") from exc
     content = apply_overrides(content, overrides or {})
-    return parse_config(content, source=str(path))
+    settings = parse_config(content, source=str(path))
+    data = settings.data
+    if data.sources and data.validation_from_train:  # refused here only: what a run wrote down still describes it
+        name = next(iter(data.sources))
+        raise ConfigError(
+            f"{path}: data.validation_from_train is for a single data set, and none of data.sources takes it from there: its "
+            f"frames would be those of the test. Give it to a source: data.sources.{name}.validation_from_train"
+        )
+    return settings
 
 
 def parse_config(content: Mapping[str, Any], *, source: str = "configuration", checked: bool = True) -> RunSettings:

@@ -5,7 +5,7 @@ Knows models, held-out frames and the files of weights; knows nothing about opti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -61,6 +61,7 @@ class Evaluator:
     Args:
         best: what the part of the run before this one found.
         command: what the person typed, to be kept with the weights.
+        teachers: what is known of those that the run learns from, to be kept with the weights; see `mtl.distill.teachers`.
     """
 
     def __init__(
@@ -72,8 +73,9 @@ class Evaluator:
         console: Console,
         best: Mapping[str, Any] | None = None,
         command: str | None = None,
+        teachers: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        self._command = command
+        self._command, self._teachers = command, [dict(one) for one in teachers]
         self._settings, self._folder, self._journal, self._console = settings, folder, journal, console
         self._best = Best(**best) if best is not None else Best()
 
@@ -125,6 +127,7 @@ class Evaluator:
         description = {"config": describe(settings), "step": step, "size": list(size), "validation": metrics}
         description |= {"tasks": describe_tasks(model.specs)}
         description |= {"command": self._command} if self._command is not None else {}
+        description |= {"teachers": self._teachers} if self._teachers else {}
         description |= {"sources": by_source} if by_source else {}
         apart = statistics.by_source() if statistics is not None else None
         with self._deployed(statistics):

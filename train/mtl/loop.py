@@ -158,10 +158,11 @@ class Training:
         pulled = 0.0 if pulls else math.nan
         sampled = self._settings.loop.cosine_every
         for number, part in enumerate(parts):
-            losses, features, shared = self._forward(part, labelled, factors[number] if factors is not None else None)
+            pixels = _pixels(part)
+            losses, features, shared = self._forward(part, pixels, labelled, None if factors is None else factors[number])
             if pulls:
                 assert self._distillation is not None
-                pulled += self._distillation.pull(_pixels(part), shared, share=1 / len(parts)) / len(parts)
+                pulled += self._distillation.pull(pixels, shared, share=1 / len(parts)) / len(parts)
             if not present:
                 torch.stack([feature.sum() for feature in features]).sum().mul(0.0).backward()  # the pull alone
                 continue
@@ -177,15 +178,15 @@ class Training:
         return StepReport(total, _named(present, sums), rate, 0.0, weights, cosines, pulled)
 
     def _forward(
-        self, part: Batch, labelled: Sequence[str], factors: Tensor | None
+        self, part: Batch, pixels: Tensor, labelled: Sequence[str], factors: Tensor | None
     ) -> tuple[dict[str, Tensor], tuple[Tensor, ...], tuple[Tensor, ...]]:
         """The losses of the tasks, the features that tasks read, tapped, and the same before that.
 
         Args:
+            pixels: of the part, see `_pixels`: the same tensor for all teachers, so that one of them runs once.
             labelled: the tasks that the whole batch has truth of.
             factors: what their losses are multiplied by.
         """
-        pixels = _pixels(part)
         images = self.model.normalise(pixels)
         if not self._settings.loop.channels_last:
             images = images.contiguous()
@@ -238,7 +239,7 @@ class Training:
             with torch.no_grad():
                 whole = on_device(self._trusted(batch), self._device)
                 labelled, factors = self._truth([whole])
-                again, _, _ = self._forward(whole, labelled, factors[0] if factors is not None else None)
+                again, _, _ = self._forward(whole, _pixels(whole), labelled, None if factors is None else factors[0])
             _copy(self._statistics, self._before)
             losses = {task: float(value) for task, value in again.items()}
         self.weighting.after_step(losses, ends_pass(self._settings, self.step))

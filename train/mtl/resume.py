@@ -10,7 +10,7 @@ from mtl.checkpoint import CheckpointError
 from mtl.config import as_written, describe, parse_config
 from mtl.settings import RunSettings
 
-__all__ = ["check_same_settings"]
+__all__ = ["check_same_settings", "check_same_teachers"]
 
 _FREE_TO_CHANGE = ("loop", "export", "folder")
 """Settings that a resumed run may change: they do not decide what is learnt."""
@@ -39,6 +39,20 @@ def check_same_settings(stored: str, done: int, settings: RunSettings, *, where:
         if difference is not None:
             raise CheckpointError(
                 f"{where} was trained with {difference}. Resume with the same settings, or choose another --name"
+            )
+
+
+def check_same_teachers(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]], *, where: str) -> None:
+    """Refuse to resume with teachers whose files have changed since. Raises CheckpointError.
+
+    Args:
+        before, now: what is recorded of them, see `mtl.distill.teachers`.
+    """
+    for one, other in zip(before, now, strict=False):
+        if one.get("sha256") != other.get("sha256"):
+            raise CheckpointError(
+                f"{where} was taught by {one.get('file')} with the SHA-256 {str(one.get('sha256'))[:12]}, and "
+                f"{other.get('file')} has {str(other.get('sha256'))[:12]}. Resume with that file, or choose another --name"
             )
 
 

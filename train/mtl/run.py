@@ -38,7 +38,7 @@ from mtl.models import MultiTaskModel
 from mtl.models.configured import model_from
 from mtl.parallel import ALONE, Parallel
 from mtl.progress import StepProgress
-from mtl.resume import check_same_settings
+from mtl.resume import check_same_settings, check_same_teachers
 from mtl.schedule import steps_per_pass
 from mtl.settings import DataSettings, ModelSettings, RunSettings
 from mtl.tasks import head_of
@@ -93,6 +93,7 @@ class Run:
         self._coming: Iterator[Batch] | None = None
         self._opened: list[Batches] = []
         self._remarks: dict[str, str] = {}
+        self._teachers: list[dict[str, Any]] = []
 
     def train(self) -> Path:
         """Train to the end.
@@ -129,13 +130,16 @@ class Run:
         own = self.folder if parallel.is_first else None
         journal = MetricLogger(own, step=training.step, tensorboard=settings.loop.tensorboard)
         best = self._state["best"] if self._state is not None else None
-        appraisal = Evaluator(settings, self.folder, journal=journal, console=self._console, best=best, command=self._command)
+        told: dict[str, Any] = {"command": self._command, "teachers": self._teachers}
+        appraisal = Evaluator(settings, self.folder, journal=journal, console=self._console, best=best, **told)
         if self._state is not None:
             self._console.print(f"resumed at step {training.step} of {settings.steps}")
         parameters = sum(parameter.numel() for parameter in training.model.parameters())
         about: dict[str, Any] = {"threads": torch.get_num_threads(), "device": device.type, "processes": parallel.world}
         if self._remarks:
             about["not_taken"] = self._remarks
+        if self._teachers:
+            about["teachers"] = self._teachers
         journal.write("start", step=training.step, parameters=parameters, **about)
         with StepProgress(self._console, steps=settings.steps, done=training.step) as progress:
             if settings.qat.enabled and training.step == 0:  # the calibrated network is the one to beat
@@ -156,7 +160,11 @@ class Run:
         weighting = make_weighting(settings.losses, tasks=tuple(model.specs), seed=settings.seed)
         distillation = make_distillation(settings, model) if isinstance(model, MultiTaskModel) else None
         training = Training(model, loss, weighting, settings, device=device, parallel=self._parallel, distillation=distillation)
+        self._teachers = [dict(one) for one in distillation.teachers] if distillation is not None else []
+        for one in self._teachers:
+            self._console.print(f"taught by {_taught_by(one)}", highlight=False, markup=False, soft_wrap=True)
         if self._state is not None:
+            check_same_teachers(self._state.get("teachers", []), self._teachers, where=str(self.folder))
             training.restore(self._state["training"])
             self._clock = Clock(**self._state.get("clock", {}))
         validation = held_out_frames(settings.data, "val").open(workers=settings.data.workers, progress=True)
@@ -307,6 +315,7 @@ class Run:
         if self._parallel.is_first:
             config = json.dumps(describe(self.settings), sort_keys=True)
             content = {"training": training.state(), "best": appraisal.best, "clock": asdict(self._clock), "config": config}
+            content["teachers"] = self._teachers
             save_state(self.folder / STATE, content)
 
     def _open_folder(self, resume: bool) -> dict[str, Any] | None:
@@ -347,6 +356,12 @@ def _in_one_line(error: EdgeMtlError) -> EdgeMtlError:
     if len(lines) < 2 or "DataLoader worker" not in lines[0]:
         return error
     return type(error)(lines[-1].partition(": ")[2] or lines[-1])
+
+
+def _taught_by(teacher: Mapping[str, Any]) -> str:
+    learnt = [*teacher.get("answers", ()), *(["features"] if teacher.get("features") else [])]
+    by = f", run by {teacher['run_by']}" if "run_by" in teacher else ""
+    return f"{teacher['file']}: {', '.join(learnt)}{by}"
 
 
 def _note(journal: MetricLogger, report: StepReport, step: int) -> None:

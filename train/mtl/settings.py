@@ -15,6 +15,7 @@ __all__ = [
     "DistillSettings",
     "EmaSettings",
     "ExportSettings",
+    "GraphPrecision",
     "LoopSettings",
     "LossSettings",
     "ModelSettings",
@@ -35,6 +36,7 @@ Weighting = Literal[
 Supervision = Literal["phase", "full"]
 QatTarget = Literal["onnxruntime", "openvino", "tensorrt"]
 QatRanges = Literal["learned", "ema", "fixed"]
+GraphPrecision = Literal["auto", "fp32"]
 
 LINEAR_WEIGHTINGS = ("fixed", "uncertainty", "dwa")
 """Weightings whose weights are the same for every part of a batch: the parts may be weighed one after the other."""
@@ -322,6 +324,9 @@ class DistillSettings:
     Attributes:
         answers: a checkpoint of this package or the folder of a bundle, whose answers on the same view are learnt; empty for
             none. It teaches the tasks that it has with the same meaning, on frames without truth too.
+        graph: an ONNX graph in place of both kinds of teachers, which says what its outputs mean (`mtl.distill.graph_notes`):
+            answers of tasks of labels, as those of `answers`, and features, as those of `features`; empty for none.
+        graph_precision: "auto" runs it in bfloat16 where processor and OpenVINO can, "fp32" exactly.
         sources: of a mixture, those whose frames it teaches on; empty for all. One that saw real images knows no rendered ones.
         weights: by task, of the distance from its answers, beside that from the truth; 1 where none is given, 0 for none.
         temperature: that softens the probabilities of its labels (Hinton et al. 2015, arXiv:1503.02531).
@@ -333,6 +338,8 @@ class DistillSettings:
     """
 
     answers: str = ""
+    graph: str = ""
+    graph_precision: GraphPrecision = "auto"
     sources: tuple[str, ...] = ()
     weights: Mapping[str, float] = field(default_factory=dict)
     temperature: float = 1.0

@@ -169,16 +169,6 @@ def test_evaluations_that_cannot_be_compared_are_refused(module: Any, tmp_path: 
         files.accuracy_of_bundle("tiny", tiny_bundle, {}, nyuv2=None, keep=tmp_path / "none.json")
 
 
-def test_every_class_of_ade20k_has_one_of_nyu13(module: Any) -> None:
-    table = module("ade20k").nyu13_of(151)
-    assert {NYU13_CLASSES[index] for index in table} == set(NYU13_CLASSES)
-    named = {1: "wall", 4: "floor", 8: "bed", 20: "chair", 24: "sofa", 64: "window", 68: "books", 90: "tv", 0: "objects"}
-    assert {number: NYU13_CLASSES[table[number]] for number in named} == named
-    assert np.array_equal(module("ade20k").nyu13_of(150), table[1:])
-    with pytest.raises(BuildError, match="21 classes: expected ADE20K's 150"):
-        module("ade20k").nyu13_of(21)
-
-
 def external(path: Path, *, last: bool = False, planes: int = 151) -> Path:
     """float32 image in -1..1, H/4 x W/4 logits: floor (4) where a pixel is bright, ceiling (6) elsewhere."""
     weights, bias = np.zeros((planes, 3, 4, 4), np.float32), np.full(planes, -9.0, np.float32)

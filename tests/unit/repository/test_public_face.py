@@ -78,7 +78,8 @@ def test_the_notice_on_weights_says_what_the_manifest_records() -> None:
         provenance = Bundle.open(bundled(name)).manifest.provenance
         assert f"{provenance['run']}.toml" in notice
         for teacher in provenance.get("teachers", ()):
-            assert teacher.split(", ")[0].split()[-1] in notice, teacher
+            known = teacher["file"] if isinstance(teacher, dict) else teacher.split(", ")[0].split()[-1]
+            assert known in notice, teacher
 
 
 def test_rooms_b0_is_free_of_others_data_and_no_bundle_holds_images_that_may_not_travel() -> None:

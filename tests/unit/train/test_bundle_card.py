@@ -85,6 +85,9 @@ def test_the_provenance_names_networks_that_taught_without_paths_of_this_machine
         "features of tf_efficientnet_lite0, weights efficientnet-lite0-57934424.pth",
         "answers of large",
     ]
+    recorded = [{"file": "teacher.onnx", "sha256": "0" * 64, "answers": ["segmentation"], "about": {"licence": "Apache-2.0"}}]
+    metadata = {"config": describe(taught), "step": 1, "teachers": recorded}
+    assert provenance(Trained(trained.model, taught, SIZE, metadata), HELD_OUT, "x")["teachers"] == recorded
 
 
 def test_the_provenance_of_foreign_weights_names_their_file(trained: Trained) -> None:

@@ -117,3 +117,16 @@ def test_the_digest_depends_on_values_only() -> None:
     written = parse_config({"seed": 0, "optimizer": {"lr": 1e-3}})
     assert config_sha256(written) == config_sha256(RunSettings())
     assert config_sha256(parse_config({"seed": 1})) != config_sha256(RunSettings())
+
+
+def test_validation_frames_that_no_source_would_set_aside_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mixture.toml"
+    mixture = "[data]\n{0}\n[data.sources.nyu]\nkind = 'nyuv2'\n{1}\n[data.sources.rooms]\nkind = 'rooms'\n"
+    path.write_text(mixture.format("validation_from_train = 64", ""))
+    with pytest.raises(ConfigError, match=r"its frames would be those of the test.*data\.sources\.nyu\.validation_from_train"):
+        load_config(path)
+    path.write_text(mixture.format("", "validation_from_train = 64"))
+    assert load_config(path).data.sources["nyu"].validation_from_train == 64
+    shipped = load_config(CONFIGS / "indoor-b0.toml")
+    assert shipped.data.sources["nyu"].validation_from_train == 64
+    assert shipped.distill.graph

@@ -7,7 +7,7 @@ divergence (Hinton et al. 2015, arXiv:1503.02531). They need no truth, and are t
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from mtl.tasks import head_of
 if TYPE_CHECKING:
     from mtl.models import MultiTaskModel
 
-__all__ = ["AnswerTeacher", "distances"]
+__all__ = ["AnswerTeacher", "Teacher", "distances", "resized"]
 
 
 def distances(
@@ -37,6 +37,20 @@ def distances(
         for task, spec in specs.items()
         if task in wanted
     }
+
+
+class Teacher(Protocol):
+    """Whose answers are learnt: a network of this package, or a graph (`mtl.distill.graph`)."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Those that it teaches."""
+
+    def to(self, device: torch.device) -> Teacher:
+        """The same one, where the network that it teaches is."""
+
+    def __call__(self, image: Tensor, like: Mapping[str, Any]) -> dict[str, Any]:
+        """What it says of images, see `AnswerTeacher`."""
 
 
 class AnswerTeacher:
@@ -64,10 +78,11 @@ class AnswerTeacher:
             like: answers of the network that learns: maps of another size are resized to theirs, bilinear.
         """
         found = self._model(self._model.normalise(image))
-        return {task: _resized(found[task], like[task]) for task in self.tasks}
+        return {task: resized(found[task], like[task]) for task in self.tasks}
 
 
-def _resized(found: Any, like: Any) -> Any:
+def resized(found: Any, like: Any) -> Any:
+    """An answer of a teacher; a map is brought to the size of the student's, bilinear."""
     if isinstance(found, Tensor) and found.ndim == 4 and found.shape[2:] != like.shape[2:]:
         return F.interpolate(found, size=tuple(like.shape[2:]), mode="bilinear", align_corners=False)
     return found

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_mtl.tasks import Specs
-from mtl.distill.answers import AnswerTeacher, distances
+from mtl.distill.answers import Teacher, distances
 from mtl.distill.features import FeatureTeacher
 from mtl.settings import DistillSettings, LossSettings
 
@@ -19,8 +19,11 @@ __all__ = ["Distillation"]
 class Distillation(nn.Module):
     """See the module. Its parameters and its state are what is learnt with the network and dropped with it.
 
+    Args:
+        teachers: what each of them is, for records: its role, its file's name and digest, and what it says of itself.
     Attributes:
         tasks: those that a teacher has answers of.
+        teachers: as given.
     """
 
     def __init__(
@@ -28,10 +31,12 @@ class Distillation(nn.Module):
         settings: DistillSettings,
         specs: Specs,
         *,
-        answers: AnswerTeacher | None = None,
+        answers: Teacher | None = None,
         features: FeatureTeacher | None = None,
+        teachers: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__()
+        self.teachers = tuple(teachers)
         self.tasks = answers.tasks if answers is not None else ()
         self.features = features
         self._settings, self._answers = settings, answers

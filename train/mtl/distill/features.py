@@ -1,4 +1,4 @@
-"""Features of a backbone that saw real images, as hints for one that did not.
+"""Features of a network that saw real images, as hints for a backbone that did not.
 
 Every map that the student's decoder reads goes through a 1x1 convolution of its own, which is learnt with it and dropped at
 export, and should point, at every pixel, in the direction of the teacher's map of the same stride: FitNets (Romero et al. 2015,
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,41 +19,72 @@ from edge_mtl.errors import BuildError
 from mtl.models.backbone import STAGES, Backbone, build_backbone
 from mtl.models.model import NORMALISATIONS
 
-__all__ = ["FeatureTeacher", "feature_teacher"]
+__all__ = ["BackboneMaps", "FeatureTeacher", "Maps", "feature_teacher"]
+
+
+class Maps(Protocol):
+    """Where the maps come from that a student's should resemble: a backbone, or a graph (`mtl.distill.graph`)."""
+
+    @property
+    def channels(self) -> Sequence[int]:
+        """Of each map."""
+
+    def to(self, device: torch.device) -> Maps:
+        """The same one, where the student is."""
+
+    def __call__(self, image: Tensor) -> Sequence[Tensor]:
+        """(B, 3, H, W) float RGB in 0..255 -> a map (B, channels, h, w) for each of the student's, of any size."""
+
+
+class BackboneMaps:
+    """Maps of a frozen backbone.
+
+    Args:
+        stages: by number, those of its maps that are taught.
+        mean, std: what its input, of 0..1, is normalised with, per RGB channel.
+    Attributes:
+        net: the backbone.
+        channels: of the maps.
+    """
+
+    def __init__(self, net: Backbone, stages: Sequence[int], *, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.net = net.eval().requires_grad_(False)
+        self.channels = tuple(net.channels[stage] for stage in stages)
+        self._stages = tuple(stages)
+        self._mean, self._std = (torch.tensor(list(values)).reshape(1, 3, 1, 1) for values in (mean, std))
+
+    def to(self, device: torch.device) -> BackboneMaps:
+        """The same one, where the student is."""
+        self.net.to(device)
+        self._mean, self._std = self._mean.to(device), self._std.to(device)
+        return self
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor) -> list[Tensor]:
+        """See `Maps`."""
+        every = self.net((image / 255.0 - self._mean) / self._std)
+        return [every[stage] for stage in self._stages]
 
 
 class FeatureTeacher(nn.Module):
-    """A frozen backbone and the projections of the student's features onto its own.
+    """Maps of a teacher and the projections of the student's features onto them.
 
     Its parameters and its state are those of the projections alone.
 
     Args:
         channels: of the student's maps that are taught.
-        stages: of the teacher's maps, by number, the ones that they should resemble.
-        mean, std: what the teacher's input is normalised with, per RGB channel.
+    Attributes:
+        maps: what they should resemble, in the same order.
     """
 
-    def __init__(
-        self,
-        teacher: Backbone,
-        channels: Sequence[int],
-        stages: Sequence[int],
-        *,
-        mean: Sequence[float],
-        std: Sequence[float],
-    ) -> None:
+    def __init__(self, maps: Maps, channels: Sequence[int]) -> None:
         super().__init__()
-        self._teacher = (teacher.eval().requires_grad_(False),)  # in a tuple: no part of the state
-        self._stages = tuple(stages)
-        self.projections = nn.ModuleList(
-            nn.Conv2d(own, teacher.channels[stage], 1) for own, stage in zip(channels, stages, strict=True)
-        )
-        self.register_buffer("mean", torch.tensor(list(mean)).reshape(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(list(std)).reshape(1, 3, 1, 1), persistent=False)
+        self.maps = maps
+        self.projections = nn.ModuleList(nn.Conv2d(own, wanted, 1) for own, wanted in zip(channels, maps.channels, strict=True))
 
     def prepared(self, device: torch.device) -> FeatureTeacher:
         """The same one, where the student is."""
-        self._teacher[0].to(device)
+        self.maps.to(device)
         return self.to(device)
 
     def forward(self, image: Tensor, features: Sequence[Tensor]) -> Tensor:
@@ -62,11 +94,9 @@ class FeatureTeacher(nn.Module):
             image: (B, 3, H, W) float RGB in 0..255.
             features: (B, C_i, h_i, w_i) of the student, as `channels`.
         """
-        with torch.no_grad():
-            every = self._teacher[0]((image / 255.0 - self.mean) / self.std)
         errors = []
-        for projection, own, stage in zip(self.projections, features, self._stages, strict=True):
-            wanted = every[stage].float()
+        for projection, own, wanted in zip(self.projections, features, self.maps(image), strict=True):
+            wanted = wanted.float()
             found = projection(own.float())
             if found.shape[2:] != wanted.shape[2:]:
                 wanted = F.interpolate(wanted, size=found.shape[2:], mode="bilinear", align_corners=False)
@@ -97,4 +127,4 @@ def feature_teacher(
         )
     stated = net.net.default_cfg
     mean, std = NORMALISATIONS[normalisation] if normalisation else (stated["mean"], stated["std"])
-    return FeatureTeacher(net, channels, [stages[one] for one in strides], mean=mean, std=std)
+    return FeatureTeacher(BackboneMaps(net, [stages[one] for one in strides], mean=mean, std=std), channels)

@@ -25,18 +25,27 @@ def distill_problem(settings: RunSettings) -> str | None:
         return f"distill.weights.{strange} is not one of model.tasks: they are {', '.join(model.tasks)}"
     if not (math.isfinite(distill.temperature) and distill.temperature > 0):
         return f"distill.temperature should be above 0, found {distill.temperature}"
-    if distill.weights and not distill.answers:
-        return "distill.weights are for a teacher of answers: give distill.answers, a checkpoint or a bundle"
-    if distill.sources and not distill.answers:
-        return "distill.sources are for a teacher of answers: give distill.answers, a checkpoint or a bundle"
+    if not (distill.answers or distill.graph):
+        given = next((name for name in ("weights", "sources") if getattr(distill, name)), None)
+        if given is not None:
+            return (
+                f"distill.{given} are for a teacher of answers: "
+                "give distill.answers, a checkpoint or a bundle, or distill.graph"
+            )
+    for name in ("answers", "features"):
+        if distill.graph and getattr(distill, name):
+            return f"distill.graph and distill.{name} both teach {name}: give one of them"
     unknown = next((name for name in distill.sources if name not in settings.data.sources), None)
     if unknown is not None:
         named = ", ".join(settings.data.sources) or "none: it is no mixture"
         return f"distill.sources: {unknown!r} is not one of data.sources ({named})"
     if bool(distill.features) != bool(distill.features_file):
         return "distill.features and distill.features_file go together: a backbone of timm and a local file of its weights"
-    if distill.features and model.sharing != "full":
+    hints = "graph" if distill.graph and distill.features_weight > 0 else "features" if distill.features else ""
+    if hints and model.sharing != "full":
+        without = ", or distill.features_weight 0" if hints == "graph" else ""
         return (
-            f'distill.features teaches a backbone that all tasks share: model.sharing should be "full", not {model.sharing!r}'
+            f"distill.{hints} teaches a backbone that all tasks share: "
+            f'model.sharing should be "full", not {model.sharing!r}{without}'
         )
     return None

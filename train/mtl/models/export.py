@@ -11,9 +11,9 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,7 +29,16 @@ from mtl.models.model import MultiTaskModel
 from mtl.models.placement import GraphPlacement, HostPlacement, Placement, PlainModel
 from mtl.models.pooling import fix_adaptive_pools
 
-__all__ = ["LEAST_LABEL_AGREEMENT", "OPSET", "PARITY_TOLERANCE", "check_parity", "export_deploy", "export_plain"]
+__all__ = [
+    "LEAST_LABEL_AGREEMENT",
+    "OPSET",
+    "PARITY_TOLERANCE",
+    "Placed",
+    "check_parity",
+    "export_deploy",
+    "export_plain",
+    "graph_of",
+]
 
 OPSET = 20
 """First with native GELU; LayerNormalization is native since 17."""
@@ -41,6 +50,14 @@ PARITY_TOLERANCE = 1e-4
 
 LEAST_LABEL_AGREEMENT = 0.999
 """Smallest share of equal labels; ties may fall either way."""
+
+
+class Placed(Protocol):
+    """A module that takes `image` and gives a tuple of outputs with names."""
+
+    output_names: tuple[str, ...]
+
+    def __call__(self, image: Tensor) -> tuple[Tensor, ...]: ...
 
 
 def export_plain(model: MultiTaskModel, path: Path, *, height: int, width: int) -> None:
@@ -80,10 +97,30 @@ def export_deploy(model: MultiTaskModel, path: Path, *, height: int, width: int,
 def _export(
     placed: HostPlacement | GraphPlacement, path: Path, model: MultiTaskModel, height: int, width: int, placement: str
 ) -> None:
+    properties = {
+        "edge_mtl.tasks": ",".join(model.tasks),
+        "edge_mtl.size": f"{height}x{width}",
+        "edge_mtl.placement": placement,
+        "edge_mtl.backbone": model.backbone.name,
+        "edge_mtl.mean": ",".join(f"{value:g}" for value in model.mean),
+        "edge_mtl.std": ",".join(f"{value:g}" for value in model.std),
+    }
+    placed.eval()
+    write_atomic(path, graph_of(placed, placed.example(height, width), path.name, properties=properties))
+
+
+def graph_of(placed: Placed, example: Tensor, name: str, *, properties: Mapping[str, str] | None = None) -> bytes:
+    """The ONNX graph of a module in evaluation mode, checked, with its weights inside.
+
+    Args:
+        example: what it takes; the graph takes that shape and type only.
+        name: of the file, for messages.
+        properties: `metadata_props`.
+    Raises:
+        BuildError: the exporter failed, the graph is invalid, or ONNX Runtime disagrees with torch.
+    """
     import onnx
 
-    placed.eval()
-    example = placed.example(height, width)
     proto = _to_onnx(placed, example)
     for node in proto.graph.node:  # the exporter writes source paths and stack traces into every node
         node.doc_string = ""
@@ -92,27 +129,17 @@ def _export(
         value.doc_string = ""
         del value.metadata_props[:]
     proto.graph.doc_string = proto.doc_string = ""
-    onnx.helper.set_model_props(
-        proto,
-        {
-            "edge_mtl.tasks": ",".join(model.tasks),
-            "edge_mtl.size": f"{height}x{width}",
-            "edge_mtl.placement": placement,
-            "edge_mtl.backbone": model.backbone.name,
-            "edge_mtl.mean": ",".join(f"{value:g}" for value in model.mean),
-            "edge_mtl.std": ",".join(f"{value:g}" for value in model.std),
-        },
-    )
+    onnx.helper.set_model_props(proto, dict(properties or {}))
     try:
         onnx.checker.check_model(proto, full_check=True)
     except Exception as exc:
-        raise BuildError(f"the graph for {path.name} is not valid ONNX: {exc}") from exc
+        raise BuildError(f"the graph for {name} is not valid ONNX: {exc}") from exc
     payload = proto.SerializeToString()
-    check_parity(payload, placed, example, path.name)
-    write_atomic(path, payload)
+    check_parity(payload, placed, example, name)
+    return bytes(payload)
 
 
-def _to_onnx(placed: HostPlacement | GraphPlacement, example: Tensor) -> Any:
+def _to_onnx(placed: Placed, example: Tensor) -> Any:
     """An onnx.ModelProto by the dynamo exporter, or by the older one where that fails."""
     import onnx
 
@@ -130,7 +157,7 @@ def _to_onnx(placed: HostPlacement | GraphPlacement, example: Tensor) -> Any:
             return onnx.load_from_string(stream.getvalue())
 
 
-def check_parity(payload: bytes, placed: HostPlacement | GraphPlacement, example: Tensor, name: str) -> None:
+def check_parity(payload: bytes, placed: Placed, example: Tensor, name: str) -> None:
     """Compare a graph in ONNX Runtime with torch.
 
     Args:

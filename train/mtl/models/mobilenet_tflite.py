@@ -18,14 +18,17 @@ from torch import Tensor, nn
 
 from edge_mtl.errors import BackendUnavailable, BuildError
 
-__all__ = ["mobilenet_from_tflite"]
+__all__ = ["RELU", "RELU6", "Convolution", "mobilenet_from_tflite", "read_convolutions"]
 
 _USUAL = "mobilenetv2_100"
+RELU, RELU6 = 1, 3
+"""Numbers of activations, as the format has them; 0 is none."""
+
 _INSTALL = 'pip install "edge-mtl[tflite]"'
 
 
 @dataclass(slots=True)
-class _Convolution:
+class Convolution:
     """One convolution: weight (out, in / groups, h, w) and bias (out,) float32; the number of the activation after it."""
 
     weight: np.ndarray
@@ -45,17 +48,7 @@ def mobilenet_from_tflite(path: Path, net: nn.Module, *, backbone: str) -> dict[
         BackendUnavailable: the package tflite is not here.
         BuildError: no such file, or one of another network.
     """
-    try:
-        import tflite  # optional
-    except ImportError as exc:
-        raise BackendUnavailable(f"{path} is read by the package tflite, which is not here. Install it: {_INSTALL}") from exc
-    payload = path.read_bytes()
-    try:
-        if not tflite.Model.ModelBufferHasIdentifier(payload, 0):
-            raise ValueError("it does not begin as one does")
-        found = _convolutions(tflite, tflite.Model.GetRootAsModel(payload, 0))
-    except (struct.error, ValueError, IndexError, KeyError, TypeError, AttributeError) as exc:
-        raise BuildError(f"{path} is no whole TensorFlow Lite model ({exc}). Download it again") from exc
+    found = read_convolutions(path)
     layers = [(name, layer) for name, layer in net.named_modules() if isinstance(layer, (nn.Conv2d, nn.BatchNorm2d))]
     convolutions, norms = layers[::2], layers[1::2]
     if len(convolutions) != len(norms) or not all(isinstance(norm, nn.BatchNorm2d) for _, norm in norms):
@@ -64,7 +57,7 @@ def mobilenet_from_tflite(path: Path, net: nn.Module, *, backbone: str) -> dict[
     for number, ((name, layer), (norm_name, norm)) in enumerate(zip(convolutions, norms, strict=True)):
         wanted = _form(layer.weight.shape, isinstance(getattr(norm, "act", None), nn.ReLU6))
         one = found[number] if number < len(found) else None
-        has = "nothing" if one is None else _form(one.weight.shape, one.activation == tflite.ActivationFunctionType.RELU6)
+        has = "nothing" if one is None else _form(one.weight.shape, one.activation == RELU6)
         if one is None or has != wanted:
             raise BuildError(
                 f"{path} is not of {backbone}: {name} should be {wanted}, found {has}. "
@@ -81,17 +74,32 @@ def mobilenet_from_tflite(path: Path, net: nn.Module, *, backbone: str) -> dict[
     return state
 
 
+def read_convolutions(path: Path) -> list[Convolution]:
+    """The convolutions of a file in the order in which they run, weights as floats. Raises as `mobilenet_from_tflite`."""
+    try:
+        import tflite  # optional
+    except ImportError as exc:
+        raise BackendUnavailable(f"{path} is read by the package tflite, which is not here. Install it: {_INSTALL}") from exc
+    payload = path.read_bytes()
+    try:
+        if not tflite.Model.ModelBufferHasIdentifier(payload, 0):
+            raise ValueError("it does not begin as one does")
+        return _convolutions(tflite, tflite.Model.GetRootAsModel(payload, 0))
+    except (struct.error, ValueError, IndexError, KeyError, TypeError, AttributeError) as exc:
+        raise BuildError(f"{path} is no whole TensorFlow Lite model ({exc}). Download it again") from exc
+
+
 def _form(shape: tuple[int, ...], relu6: bool) -> str:
     return f"{'x'.join(map(str, shape))} {'with' if relu6 else 'without'} ReLU6"
 
 
-def _convolutions(tflite: Any, model: Any) -> list[_Convolution]:
+def _convolutions(tflite: Any, model: Any) -> list[Convolution]:
     """The convolutions in the order in which they run, with factors and terms of the dilated ones multiplied in."""
     kinds = tflite.BuiltinOperator
     graph = model.Subgraphs(0)
     constants = _Constants(tflite, model, graph)
-    found: list[_Convolution] = []
-    last: dict[int, _Convolution] = {}  # by tensor: the convolution that made it, if nothing but moves of pixels came after
+    found: list[Convolution] = []
+    last: dict[int, Convolution] = {}  # by tensor: the convolution that made it, if nothing but moves of pixels came after
     for number in range(graph.OperatorsLength()):
         operator = graph.Operators(number)
         code = model.OperatorCodes(operator.OpcodeIndex())
@@ -107,7 +115,7 @@ def _convolutions(tflite: Any, model: Any) -> list[_Convolution]:
             options = tflite.Conv2DOptions() if kind == kinds.CONV_2D else tflite.DepthwiseConv2DOptions()
             weight = constants[inputs[1]].transpose((0, 3, 1, 2) if kind == kinds.CONV_2D else (3, 0, 1, 2))
             bias = constants[inputs[2]] if len(inputs) > 2 and inputs[2] >= 0 else np.zeros(len(weight), np.float32)
-            last[output] = _Convolution(weight, bias, _activation(options, operator))
+            last[output] = Convolution(weight, bias, _activation(options, operator))
             found.append(last[output])
         elif kind in (kinds.MUL, kinds.ADD) and before is not None and before.activation == 0 and inputs[1] in constants:
             value = constants[inputs[1]].reshape(-1)

@@ -15,7 +15,7 @@ from mtl.config import ConfigError
 from mtl.datasets.frame import Batch
 from mtl.distill.answers import AnswerTeacher
 from mtl.distill.distillation import Distillation
-from mtl.distill.features import FeatureTeacher
+from mtl.distill.features import BackboneMaps, FeatureTeacher
 from mtl.distill.teachers import answer_teacher, make_distillation
 from mtl.loop import Training
 from mtl.losses import MultiTaskLoss
@@ -47,7 +47,7 @@ def hints(settings: RunSettings, model: Any) -> FeatureTeacher:
     torch.manual_seed(5)
     reads = model.decoder.reads
     channels = [model.backbone.channels[level] for level in reads]
-    return FeatureTeacher(build_backbone("test_convnext"), channels, reads, mean=(0.5,) * 3, std=(0.5,) * 3)
+    return FeatureTeacher(BackboneMaps(build_backbone("test_convnext"), reads, mean=(0.5,) * 3, std=(0.5,) * 3), channels)
 
 
 def training_with(settings: RunSettings, *, answers: bool = False, features: bool = False) -> Training:
@@ -233,6 +233,17 @@ def test_teachers_that_cannot_teach_are_refused(rooms: Path, tmp_path: Path) -> 
         ({"distill.features_weight": "-1"}, r"distill\.features_weight should be 0 or more"),
         ({"distill.weights": "{depth = 1}"}, r"distill\.weights are for a teacher of answers"),
         ({"distill.weights": "{boxes = 1}"}, r"distill\.weights\.boxes is not one of model\.tasks"),
+        ({"distill.sources": "['rooms']"}, r"distill\.sources are for a teacher of answers"),
+        ({"distill.graph": "'t.onnx'", "distill.answers": "'b'"}, r"distill\.graph and distill\.answers both teach answers"),
+        (
+            {"distill.graph": "'t.onnx'", "distill.features": "'resnet18'", "distill.features_file": "'x.pth'"},
+            r"distill\.graph and distill\.features both teach features",
+        ),
+        ({"distill.graph": "'t.onnx'", "distill.graph_precision": "'int8'"}, r"graph_precision should be one of auto, fp32"),
+        (
+            {"distill.graph": "'t.onnx'", "model.sharing": "'separate'"},
+            r"distill\.graph teaches a backbone that all tasks share",
+        ),
         ({"distill.features": "'resnet18'"}, r"features and distill\.features_file go together"),
         (
             {"distill.features": "'resnet18'", "distill.features_file": "'x.pth'", "model.sharing": "'separate'"},

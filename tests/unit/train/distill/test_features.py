@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from mtl.distill.features import FeatureTeacher, feature_teacher
-from mtl.models.backbone import build_backbone
+from mtl.distill.features import BackboneMaps, FeatureTeacher, feature_teacher
+from mtl.models.backbone import Backbone, build_backbone
 from safetensors.torch import save_file
 
 from edge_mtl.errors import BuildError
@@ -25,6 +25,11 @@ def lite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def net_of(teacher: FeatureTeacher) -> Backbone:
+    assert isinstance(teacher.maps, BackboneMaps)
+    return teacher.maps.net
+
+
 def test_files_and_strides_that_are_not_there_are_refused(lite: Path, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"features_file: there is no file"):
         feature_teacher(LITE, tmp_path / "none.pth", channels=[8], strides=[8])
@@ -38,14 +43,14 @@ def test_files_of_timm_are_read_by_timm(tmp_path: Path) -> None:
     model = timm.create_model(LITE)
     torch.save(model.state_dict(), tmp_path / "timm.pth")
     teacher = feature_teacher(LITE, tmp_path / "timm.pth", channels=[8], strides=[8])
-    assert torch.equal(teacher._teacher[0].net.conv_stem.weight, model.conv_stem.weight)
+    assert torch.equal(net_of(teacher).net.conv_stem.weight, model.conv_stem.weight)
 
 
 def test_projections_learn_and_the_teacher_stays(lite: Path) -> None:
     torch.manual_seed(1)
     teacher = feature_teacher(LITE, lite, channels=[8, 12], strides=[8, 16]).train()
     assert set(teacher.state_dict()) == {f"projections.{n}.{kind}" for n in (0, 1) for kind in ("weight", "bias")}
-    before = {name: value.clone() for name, value in teacher._teacher[0].state_dict().items()}
+    before = {name: value.clone() for name, value in net_of(teacher).state_dict().items()}
     image = torch.rand(2, 3, 64, 96) * 255
     features = [torch.randn(2, 8, 8, 12, requires_grad=True), torch.randn(2, 12, 4, 6, requires_grad=True)]
     step = torch.optim.Adam([*teacher.parameters(), *features], lr=0.05)
@@ -57,7 +62,7 @@ def test_projections_learn_and_the_teacher_stays(lite: Path) -> None:
         step.step()
         errors.append(float(error.detach()))
     assert errors[-1] < errors[0] / 3
-    after = teacher._teacher[0].state_dict()
+    after = net_of(teacher).state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())  # its norms' statistics too
 
 
@@ -68,6 +73,6 @@ def test_the_loss_is_one_minus_the_cosine_of_projected_features(lite: Path) -> N
     with torch.no_grad():
         teacher.projections[0].weight.copy_(torch.eye(40)[..., None, None])
         teacher.projections[0].bias.zero_()
-        own = teacher._teacher[0]((image / 255 - 0.5) / 0.5)[1]
+        own = net_of(teacher)((image / 255 - 0.5) / 0.5)[1]
         assert float(teacher(image, [3.0 * own])) == pytest.approx(0.0, abs=1e-5)
         assert float(teacher(image, [-own])) == pytest.approx(2.0, abs=1e-5)

@@ -1,4 +1,4 @@
-"""Classes of ADE20K as those of NYU-13, for networks of others that are measured on NYUv2 without training on it.
+"""Classes of ADE20K as those of NYU-13, for networks of others: to measure them on NYUv2, and to learn from them.
 
 A table by hand: each of the 150 classes of the SceneParsing benchmark (Zhou et al. 2017, "Scene Parsing through ADE20K
 Dataset", in the order of its objectInfo150) goes to the class of NYU-13 (Couprie et al. 2013) that such things have in NYUv2.
@@ -57,7 +57,7 @@ def nyu13_of(planes: int) -> np.ndarray:
     if planes not in (CLASSES, CLASSES + 1):
         raise BuildError(
             f"the output has {planes} classes: expected ADE20K's 150, or 151 with a first one for none. "
-            "Give a network of ADE20K; others need a table of their own in benchmarks/ade20k.py"
+            "Give a network of ADE20K; others need a table of their own, as in train/mtl/datasets/nyuv2/ade20k.py"
         )
     table = np.full(CLASSES + 1, NYU13_CLASSES.index("objects"), np.uint8)
     for name, numbers in _NUMBERS.items():
