@@ -43,13 +43,12 @@ class FrameChoice:
         """The settings of the frames to measure on; `network` is the size to render at where none is asked for.
 
         Raises:
-            BuildError: another folder for a mixture.
+            BuildError: another folder for a mixture, or one that has no frames, for a model of frames that are rendered.
         """
         if data.sources and self.root is not None:
             raise BuildError("another folder is for a single data set: the sources of a mixture have one each")
         changes: dict[str, Any] = {"root": self.root} if self.root is not None else {}
-        root = Path(self.root) if self.root is not None else None
-        here = next((name for name, one in data_sets().items() if root is not None and one.holds(root)), data.kind)
+        here = data.kind if self.root is None else _kind_in(Path(self.root), data)
         if here != data.kind:
             changes |= {"kind": here, "validation_from_train": 0}
         if (size := self.size or network) is not None:
@@ -58,6 +57,26 @@ class FrameChoice:
             changes |= {"test": self.count, "validation": self.count}
         sources = {name: dataclasses.replace(one, **changes) for name, one in data.sources.items()}
         return dataclasses.replace(data, sources=sources, **changes)
+
+
+def _kind_in(root: Path, data: DataSettings) -> str:
+    """The data set whose files are in another folder; that of `data` where none can be told to be.
+
+    Raises:
+        BuildError: none can be told, and that of `data` would render its own frames there, for all who mistype a folder.
+    """
+    rendered_last = sorted(data_sets().items(), key=lambda pair: pair[1].renders)
+    found = next((name for name, one in rendered_last if one.holds(root)), None)
+    if found is not None:
+        return found
+    renders = data.kind in data_sets() and data_sets()[data.kind].renders
+    if renders and root != Path(data.root) and not (root.is_dir() and not any(root.iterdir())):
+        raise BuildError(
+            f"{root} should have frames: dataset.toml (images of your own: docs/guides/own-data.md), NYUv2 as "
+            f"train/prepare_nyuv2.py makes it, or rooms as train/make_rooms.py does; found "
+            f"{'none of them' if root.exists() else 'no such folder'}. To render rooms there, make an empty folder first"
+        )
+    return data.kind
 
 
 @dataclass(frozen=True, slots=True)

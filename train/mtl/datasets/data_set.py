@@ -34,10 +34,12 @@ class DataSet(ABC):
     Class attributes:
         name: `data.kind` in settings.
         frames: what reports call its frames.
+        renders: whether frames that are missing are made in its folder when they are asked for.
     """
 
     name: ClassVar[str]
     frames: ClassVar[str]
+    renders: ClassVar[bool] = False
 
     @abstractmethod
     def title(self, data: DataSettings) -> str:

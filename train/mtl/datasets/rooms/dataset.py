@@ -9,6 +9,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import threading
 import time
@@ -33,6 +34,7 @@ SPLIT_FIRST_SEED: dict[Split, int] = {"train": 0, "val": 1_000_000_000, "test": 
 
 FRAMES_PER_SHARD = 32
 
+_FOLDER = re.compile(r"rooms-\d+x\d+-[0-9a-f]{10}")
 _MOST_FRAMES = 1_000_000_000
 _STALE_AFTER_S = 600.0  # a shard is rendered first and then written in about a second
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -43,6 +45,11 @@ def cache_folder(root: Path, split: Split, height: int, width: int, options: Ren
     described = json.dumps({"renderer": RENDERER_VERSION, **asdict(options)}, sort_keys=True)
     digest = hashlib.sha256(described.encode()).hexdigest()[:10]
     return root / f"rooms-{height}x{width}-{digest}" / split
+
+
+def holds_rooms(root: Path) -> bool:
+    """Whether rooms of any size were rendered in a folder."""
+    return root.is_dir() and any(_FOLDER.fullmatch(one.name) and one.is_dir() for one in root.iterdir())
 
 
 class RoomsDataset:

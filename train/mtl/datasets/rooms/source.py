@@ -11,7 +11,7 @@ from edge_mtl.tasks import NYU_TASKS, Specs
 from mtl.datasets.data_set import DataSet, Split
 from mtl.datasets.frame import Frame
 
-from .dataset import SPLIT_FIRST_SEED, RoomsDataset
+from .dataset import SPLIT_FIRST_SEED, RoomsDataset, holds_rooms
 from .render import RENDERER_VERSION, RoomSample, render_room
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ class Rooms(DataSet):
 
     name = "rooms"
     frames: ClassVar[str] = "procedural rooms"
+    renders: ClassVar[bool] = True
+
+    def holds(self, root: Path) -> bool:
+        return holds_rooms(root)
 
     def title(self, data: DataSettings) -> str:
         return f"procedural rooms, renderer {RENDERER_VERSION}"
