@@ -6,7 +6,8 @@ from pathlib import Path
 
 import evaluate as evaluate_script
 import pytest
-from mtl.datasets.rooms.dataset import RoomsDataset
+from mtl.datasets.rooms.dataset import cache_folder
+from mtl.datasets.rooms.render import DEFAULT_OPTIONS
 from mtl.evaluation_targets import FrameChoice
 from mtl.settings import DataSettings
 
@@ -49,7 +50,7 @@ def test_an_empty_folder_is_for_rooms_as_is_the_folder_of_the_model(tmp_path: Pa
 
 def test_rooms_that_are_there_are_told_and_a_description_comes_before_them(tmp_path: Path) -> None:
     own = write_own_folder(tmp_path, frames=4)
-    RoomsDataset(own, "test", 1, height=16, width=24, workers=1)
+    cache_folder(own, "test", 16, 24, DEFAULT_OPTIONS).mkdir(parents=True)
     assert kind_at(own) == "folder"
     (own / "dataset.toml").unlink()
     assert kind_at(own) == "rooms"
