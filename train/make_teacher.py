@@ -1,7 +1,7 @@
 """Make a teacher for `[distill] graph` of a DeepLabV3-MobileNetV2 of ADE20K: its 150 classes become those of NYUv2.
 
 python train/make_teacher.py FILE.tflite data/teacher-nyu13.onnx --root data/nyuv2 --licence Apache-2.0
-python train/make_teacher.py FILE.tflite data/teacher.onnx --config X.toml --source nyu --augment.mix 0
+python train/make_teacher.py FILE.tflite data/teacher.onnx --config X.toml --source nyu
 python train/make_teacher.py FILE.tflite data/teacher.onnx --steps 0     as it comes: no data set is needed
 
 FILE is read as data. The network is fine-tuned on the training frames of the configuration's data set, with its augmentation,

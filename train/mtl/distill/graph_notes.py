@@ -1,7 +1,7 @@
 """What the outputs of an ONNX graph mean to a network that learns from it, as one JSON entry among the graph's properties.
 
     {"format": 1,
-     "answers": {"segmentation": {"kind": "labels", "classes": [...], "output": "z", "meaning": "log-probabilities"}},
+     "answers": {"floor": {"kind": "labels", "classes": [...], "output": "z", "meaning": "log-probabilities"}},
      "features": [{"output": "f8", "stride": 8}],
      "about": {"title": "...", "licence": "..."}}
 
