@@ -315,8 +315,7 @@ class Run:
         if self._parallel.is_first:
             config = json.dumps(describe(self.settings), sort_keys=True)
             content = {"training": training.state(), "best": appraisal.best, "clock": asdict(self._clock), "config": config}
-            content["teachers"] = self._teachers
-            save_state(self.folder / STATE, content)
+            save_state(self.folder / STATE, {**content, "teachers": self._teachers})
 
     def _open_folder(self, resume: bool) -> dict[str, Any] | None:
         """Prepare the folder; the state to resume from, if there is one and it is wanted."""
