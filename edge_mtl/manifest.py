@@ -66,7 +66,7 @@ class Manifest:
         calibration: count, digest and source of the calibration frames, and how they were chosen.
         card: the accuracy card of the last verification, see `edge_mtl.evaluation.worst_frames`; empty if there was none.
         measurements: accuracy on held-out frames that need not be in the bundle, by the name of these frames, as
-            `train/evaluate.py --record` measured it: "graphs" has metric values by graph, as `accuracy` has by precision;
+            `train/evaluate.py` measured and recorded it: "graphs" has metric values by graph, as `accuracy` has by precision;
             beside it are "frames" (how many), "size", "command", "date", "commit", "device", how "truths" were made, "pseudo",
             the metrics that compare with a computed truth, and "calibration", the digest of that which INT8 had.
         created: ISO 8601 time, UTC.
