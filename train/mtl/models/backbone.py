@@ -5,14 +5,15 @@ Knows nothing about tasks or decoders.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from edge_mtl.errors import BuildError
-from mtl.models.efficientnet_lite import as_timm
+from mtl.models.efficientnet_lite import as_timm, read_published
 from mtl.models.mobilenet_tflite import mobilenet_from_tflite
 from mtl.models.torchvision_ops import make_timm_importable
 
@@ -131,8 +132,8 @@ def build_backbone(
     if isinstance(pretrained, Path) and not pretrained.is_file():
         raise BuildError(f"no pretrained weights at {pretrained}: expected a timm checkpoint. Give its path, or none")
     options: dict[str, object] = {}
-    renamed = _renamed(name, pretrained) if isinstance(pretrained, Path) else None
-    if isinstance(pretrained, Path) and renamed is None:
+    state_for = _state_of_others(name, pretrained) if isinstance(pretrained, Path) else None
+    if isinstance(pretrained, Path) and state_for is None:
         options["pretrained_cfg_overlay"] = {"file": str(pretrained)}
     if drop_path > 0:
         options["drop_path_rate"] = drop_path
@@ -141,9 +142,7 @@ def build_backbone(
     if name.startswith("swin"):
         options["strict_img_size"] = False  # its default refuses sizes that are not square
     try:
-        net = timm.create_model(name, features_only=True, pretrained=bool(pretrained) and renamed is None, **options)
-        if renamed is not None:
-            net.load_state_dict(renamed)
+        net = timm.create_model(name, features_only=True, pretrained=bool(pretrained) and state_for is None, **options)
     except Exception as exc:  # whatever timm, torch or the download raises
         if pretrained is True and _cannot_download(exc):
             raise BuildError(
@@ -152,6 +151,8 @@ def build_backbone(
             ) from exc
         source = str(pretrained) if isinstance(pretrained, Path) else "downloaded" if pretrained else "random"
         raise BuildError(f"backbone {name} could not be made with {source} weights: {exc}") from exc
+    if state_for is not None:
+        net.load_state_dict(state_for(net))
     if len(net.feature_info.channels()) < STAGES:
         found = len(net.feature_info.channels())
         raise BuildError(f"backbone {name} has {found} stages: expected at least {STAGES}. Choose a hierarchical backbone")
@@ -161,10 +162,12 @@ def build_backbone(
     return Backbone(name, net)
 
 
-def _renamed(name: str, path: Path) -> dict[str, torch.Tensor] | None:
-    """Weights of a file whose names timm does not know."""
-    net = timm.create_model(name, features_only=True)
-    return mobilenet_from_tflite(path, net, backbone=name) if path.suffix == ".tflite" else as_timm(path, net, backbone=name)
+def _state_of_others(name: str, path: Path) -> Callable[[nn.Module], dict[str, Tensor]] | None:
+    """What gives a network of timm its state from a file whose names timm does not know; None for any other file."""
+    if path.suffix == ".tflite":
+        return partial(mobilenet_from_tflite, path, backbone=name)
+    published = read_published(path)
+    return None if published is None else partial(as_timm, published, path=path, backbone=name)
 
 
 def _cannot_download(error: BaseException) -> bool:

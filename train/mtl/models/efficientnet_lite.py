@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edge_mtl.errors import BuildError
 
-__all__ = ["as_timm"]
+__all__ = ["as_timm", "read_published"]
 
 _BLOCK = re.compile(r"_blocks\.(\d+)\.(\w+?)\.(\w+)")
 _STEM = {"_conv_stem": "conv_stem", "_bn0": "bn1"}
@@ -32,11 +32,11 @@ _FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw
 _CLASSIFIER = ("_conv_head.", "_bn1.", "_fc.")
 
 
-def as_timm(path: Path, net: nn.Module, *, backbone: str) -> dict[str, Tensor] | None:
-    """The state of timm's `net` from such a file; None where the file has others, which timm may know.
+def read_published(path: Path) -> Mapping[str, Tensor] | None:
+    """What such a file holds; None for any other file, whose names timm may know.
 
     Raises:
-        BuildError: the file has such names, and is of another network.
+        BuildError: no file of PyTorch's weights.
     """
     if path.suffix not in (".pth", ".pt", ".bin"):
         return None
@@ -46,6 +46,17 @@ def as_timm(path: Path, net: nn.Module, *, backbone: str) -> dict[str, Tensor] |
         raise BuildError(f"{path} is no file of PyTorch's weights ({str(exc).splitlines()[0][:120]})") from exc
     if not isinstance(found, Mapping) or "_conv_stem.weight" not in found:
         return None
+    return found
+
+
+def as_timm(found: Mapping[str, Tensor], net: nn.Module, *, path: Path, backbone: str) -> dict[str, Tensor]:
+    """The state of timm's `net` from what `read_published` gives.
+
+    Args:
+        path, backbone: the file and timm's name of the network, for messages.
+    Raises:
+        BuildError: it is of another network.
+    """
     own = net.state_dict()
     places = _places(own)
     renamed: dict[str, Tensor] = {}

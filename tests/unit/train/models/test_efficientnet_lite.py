@@ -61,3 +61,16 @@ def test_weights_of_another_network_are_refused(lite: Path, tmp_path: Path) -> N
     (tmp_path / "bad.pth").write_bytes(b"no weights")
     with pytest.raises(BuildError, match=r"no file of PyTorch's weights"):
         build_backbone(LITE, pretrained=tmp_path / "bad.pth")
+
+
+@pytest.mark.parametrize("names", ["published", "timm"])
+def test_a_file_leaves_the_random_numbers_that_follow_as_they_were(names: str, lite: Path, tmp_path: Path) -> None:
+    path = lite if names == "published" else tmp_path / "timm.pth"
+    if names == "timm":
+        torch.save(build_backbone(LITE).net.state_dict(), path)
+    torch.manual_seed(0)
+    build_backbone(LITE)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    build_backbone(LITE, pretrained=path)
+    assert torch.equal(torch.rand(1), expected)  # one network is made, so that a decoder begins alike
