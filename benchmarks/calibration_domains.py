@@ -24,7 +24,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +68,8 @@ def main() -> int:
             bundle = Bundle.open(asked.bundle)
             check_tasks(bundle)
             test = open_nyuv2(sources.nyuv2, sources.count)
+            from mtl.datasets.frame import described_truths  # found by `open_nyuv2`
+
             reference = work.kept("fp32.onnx", {"bundle": bundle.digest}, lambda: bundle.read(OPTIMIZED_ONNX))
             rows, calibrations = [Row("", FP32, REFERENCE_RUNTIME, FP32, None, reference)], {}
             for name in asked.calibrations:
@@ -92,7 +93,7 @@ def main() -> int:
             "network": [bundle.manifest.input.height, bundle.manifest.input.width],
             "frames": {BUNDLE: len(labelled_set(bundle)), NYUV2: len(test)},
             "stand_ins": bool(stand_ins(bundle)),
-            "truths": {task: asdict(note) for task, note in test.truth_notes.items() if task in bundle.manifest.tasks},
+            "truths": described_truths(test, bundle.manifest.tasks),
             "calibrations": calibrations,
             "pool": asked.pool,
             "budget": DEFAULT_BUDGET.to_dict(bundle.manifest.tasks),

@@ -137,7 +137,7 @@ def measure(
     Raises:
         EdgeMtlError: a model, the frames or a runtime cannot be used.
     """
-    from mtl.datasets.frame import truth_notes
+    from mtl.datasets.frame import described_truths
     from mtl.datasets.sources import data_set, held_out_frames
     from mtl.evaluate import evaluate_fully
     from mtl.evaluation_targets import evaluation_targets
@@ -171,7 +171,7 @@ def measure(
                 "frames": found.frames,
                 "size": list(subject.size),
                 "through": subject.through,
-                "truths": {task: asdict(note) for task, note in truth_notes(source).items() if task in subject.specs},
+                "truths": described_truths(source, subject.specs),
                 **found.details,
             }
     return measured

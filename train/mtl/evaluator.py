@@ -16,7 +16,7 @@ from rich.console import Console
 from edge_mtl.tasks import describe_tasks, remarks
 from mtl.checkpoint import load_statistics, load_weights, save_weights
 from mtl.config import describe
-from mtl.datasets.frame import Frame, FrameSource, truth_notes
+from mtl.datasets.frame import Frame, FrameSource, described_truths
 from mtl.datasets.mixture import MixtureFrames, deployed_source
 from mtl.evaluate import evaluate, evaluate_by_source, judge, mean_of_sources, model_predictor
 from mtl.images import prediction_sheet, write_sheet
@@ -144,7 +144,7 @@ class Evaluator:
         """
         size = (self._settings.stages[-1].height, self._settings.stages[-1].width)
         rows: dict[str, dict[str, float]] = {}
-        notes = {task: asdict(note) for task, note in truth_notes(frames).items() if task in model.specs}
+        notes = described_truths(frames, model.specs)
         for name, file in (("last", LAST), ("best", BEST)):
             weights, description = load_weights(self._folder / file)
             model.load_state_dict(weights)

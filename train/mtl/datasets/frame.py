@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -14,7 +14,7 @@ from mtl.geometry import Intrinsics
 if TYPE_CHECKING:
     from torch import Tensor  # reading and converting data sets needs no torch
 
-__all__ = ["Batch", "Frame", "FrameSource", "TruthNote", "truth_notes"]
+__all__ = ["Batch", "Frame", "FrameSource", "TruthNote", "described_truths", "truth_notes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,11 @@ def truth_notes(frames: FrameSource) -> Mapping[str, TruthNote]:
     """By task; a source that has any says so by an attribute `truth_notes`."""
     notes: Mapping[str, TruthNote] = getattr(frames, "truth_notes", {})
     return notes
+
+
+def described_truths(frames: FrameSource, tasks: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The notes of those of the tasks that have one, as records and JSON have them: "made" and "pseudo"."""
+    return {task: asdict(note) for task, note in truth_notes(frames).items() if task in tasks}
 
 
 class FrameSource(Protocol):
