@@ -80,9 +80,7 @@ def accuracy_of_bundle(name: str, bundle: Bundle, known: Mapping[str, Accuracy],
     """
     if name not in known and not keep.exists():
         if nyuv2 is None:
-            raise BundleError(
-                f"no file has the accuracy of {name}. Give it with --accuracy FILE.json, or the frames with --nyuv2 DIR"
-            )
+            raise _unknown(name)
         command = [sys.executable, str(_EVALUATE), str(bundle.path), "--engines", "--root", str(nyuv2), "--save", str(keep)]
         if subprocess.run(command, check=False).returncode:
             raise BuildError(f"{name} could not be evaluated; see above")
@@ -118,9 +116,7 @@ def accuracy_of_external(
         return known[name]
     if not keep.exists():
         if nyuv2 is None:
-            raise BundleError(
-                f"no file has the accuracy of {name}. Give it with --accuracy FILE.json, or the frames with --nyuv2 DIR"
-            )
+            raise _unknown(name)
         frames = open_nyuv2(nyuv2, _ALL_FRAMES)
         from mtl.evaluate import evaluate_fully
 
@@ -142,6 +138,10 @@ def same_frames(accuracies: Sequence[Accuracy]) -> tuple[str, int]:
             found, expected = (f"{each.source} is of {each.frames} frames of {each.data}" for each in (one, first))
             raise BundleError(f"{found}, {expected}: they cannot be compared. Measure all of them on the same frames")
     return first.data, first.frames
+
+
+def _unknown(name: str) -> BundleError:
+    return BundleError(f"no file has the accuracy of {name}. Give it with --accuracy FILE.json, or the frames with --nyuv2 DIR")
 
 
 def _read(path: Path) -> Accuracy:
