@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,20 +21,9 @@ from edge_mtl.errors import BackendUnavailable, BuildError, BundleError
 from edge_mtl.tasks.nyu13 import NYU13_CLASSES
 from tests import nyu_files
 from tests.bundles import HEIGHT, WIDTH
-
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
+from tests.unit.benchmarks.conftest import BENCHMARKS
 
 pytestmark = pytest.mark.skipif(not available()["onnxruntime"].usable, reason="needs onnxruntime")
-
-
-@pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-
-    def load(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    return load
 
 
 def row(name: str, ms: float, miou: float | None = None, depth_rel: float | None = None) -> dict[str, Any]:
@@ -75,8 +62,8 @@ def content_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def test_a_row_is_beaten_by_the_best_of_those_that_are_as_fast_and_better(module: Any) -> None:
-    page = module("accuracy_time_page")
+def test_a_row_is_beaten_by_the_best_of_those_that_are_as_fast_and_better(script: Any) -> None:
+    page = script("accuracy_time_page")
     miou, depth = page.MEASURES
     found = {one["name"]: page.beaten(one, ROWS, miou) for one in ROWS}
     assert found["other litert"]["name"] == "b0 fp32"
@@ -87,14 +74,14 @@ def test_a_row_is_beaten_by_the_best_of_those_that_are_as_fast_and_better(module
     assert page.beaten(ROWS[4], ROWS, depth) is None, "what has no depth is not compared"
 
 
-def test_equal_rows_do_not_beat_each_other(module: Any) -> None:
-    page = module("accuracy_time_page")
+def test_equal_rows_do_not_beat_each_other(script: Any) -> None:
+    page = script("accuracy_time_page")
     twins = [row("a x", 10.0, 0.4), row("b x", 10.0, 0.4)]
     assert [page.beaten(one, twins, page.MEASURES[0]) for one in twins] == [None, None]
 
 
-def test_the_figure_joins_exactly_those_that_are_not_beaten(module: Any) -> None:
-    page = module("accuracy_time_page")
+def test_the_figure_joins_exactly_those_that_are_not_beaten(script: Any) -> None:
+    page = script("accuracy_time_page")
     for measure in page.MEASURES:
         panel = page.panel(ROWS, measure)
         measured = [one for one in ROWS if measure.value(one) is not None]
@@ -106,8 +93,8 @@ def test_the_figure_joins_exactly_those_that_are_not_beaten(module: Any) -> None
     assert {one.gain for one in panel.best} == {17.0, 21.0}, "errors are drawn as they are, in percent"
 
 
-def test_the_figure_names_every_row_and_the_processor(module: Any) -> None:
-    page = module("accuracy_time_page")
+def test_the_figure_names_every_row_and_the_processor(script: Any) -> None:
+    page = script("accuracy_time_page")
     content = content_of(ROWS)
     drawn = page.figure(content, content["tables"][0])
     assert drawn.startswith("<svg")
@@ -118,8 +105,8 @@ def test_the_figure_names_every_row_and_the_processor(module: Any) -> None:
     assert ">15<" in page.figure(near, near["tables"][0])
 
 
-def test_the_table_says_in_words_who_beats_a_row_and_who_nothing_beats(module: Any) -> None:
-    text = module("accuracy_time_page").markdown(content_of(ROWS), {1: "x-1.svg"})
+def test_the_table_says_in_words_who_beats_a_row_and_who_nothing_beats(script: Any) -> None:
+    text = script("accuracy_time_page").markdown(content_of(ROWS), {1: "x-1.svg"})
     lines = {line.split(" | ")[0].lstrip("| "): line for line in text.splitlines() if line.startswith("| ")}
     assert lines["lite0 int8"].endswith("| none |")
     assert lines["lite0 fp32"].endswith(
@@ -132,7 +119,7 @@ def test_the_table_says_in_words_who_beats_a_row_and_who_nothing_beats(module: A
     assert "shows nothing" not in text
     disturbed = content_of(ROWS)
     disturbed["tables"][0]["disturbed"] = "others took 40 %"
-    assert "**This table shows nothing: others took 40 %.**" in module("accuracy_time_page").markdown(disturbed, {})
+    assert "**This table shows nothing: others took 40 %.**" in script("accuracy_time_page").markdown(disturbed, {})
 
 
 def evaluation(path: Path, model: str, *, frames: int = 3, split: str = "test", **measures: float) -> Path:
@@ -142,8 +129,8 @@ def evaluation(path: Path, model: str, *, frames: int = 3, split: str = "test", 
     return path
 
 
-def test_evaluations_are_found_by_the_network_they_are_of(module: Any, tmp_path: Path) -> None:
-    files = module("accuracy_files")
+def test_evaluations_are_found_by_the_network_they_are_of(script: Any, tmp_path: Path) -> None:
+    files = script("accuracy_files")
     known = files.read_files([evaluation(tmp_path / "a.json", "bundles/b0", miou=0.4), evaluation(tmp_path / "b.json", "x/b1")])
     assert known["b0"].row("fp32 onnxruntime")["miou"] == 0.4
     assert files.same_frames(list(known.values())) == ("NYU Depth v2", 3)
@@ -151,8 +138,8 @@ def test_evaluations_are_found_by_the_network_they_are_of(module: Any, tmp_path:
         known["b0"].row("int8 openvino")
 
 
-def test_evaluations_that_cannot_be_compared_are_refused(module: Any, tmp_path: Path, tiny_bundle: Bundle) -> None:
-    files = module("accuracy_files")
+def test_evaluations_that_cannot_be_compared_are_refused(script: Any, tmp_path: Path, tiny_bundle: Bundle) -> None:
+    files = script("accuracy_files")
     one, other = evaluation(tmp_path / "a.json", "b0"), evaluation(tmp_path / "b.json", "b1", frames=4)
     with pytest.raises(BundleError, match=r"b\.json is of 4 frames of NYU Depth v2, a\.json is of 3 frames"):
         files.same_frames(list(files.read_files([one, other]).values()))
@@ -198,11 +185,11 @@ def external(path: Path, *, last: bool = False, planes: int = 151) -> Path:
 
 @pytest.mark.parametrize("last", [False, True])
 def test_an_external_network_sees_the_frame_at_its_own_size_and_answers_at_the_frames(
-    module: Any, tmp_path: Path, last: bool
+    script: Any, tmp_path: Path, last: bool
 ) -> None:
     frame = np.zeros((96, 128, 3), np.uint8)
     frame[:, 64:] = 255
-    with module("external_networks").ExternalNetwork(
+    with script("external_networks").ExternalNetwork(
         external(tmp_path / "x.onnx", last=last), scale="symmetric", threads=1
     ) as one:
         assert one.size == (48, 64)
@@ -211,12 +198,12 @@ def test_an_external_network_sees_the_frame_at_its_own_size_and_answers_at_the_f
         assert one.results(frame)["segmentation"].labels.shape == (96, 128)
     assert (labels[:, :64] == NYU13_CLASSES.index("ceiling")).all()
     assert (labels[:, 64:] == NYU13_CLASSES.index("floor")).all()
-    with module("external_networks").ExternalNetwork(tmp_path / "x.onnx", scale="bytes", threads=1) as wrong:
+    with script("external_networks").ExternalNetwork(tmp_path / "x.onnx", scale="bytes", threads=1) as wrong:
         assert not np.array_equal(wrong.segment(frame), labels), "0 is not dark for it: the scale is used"
 
 
-def test_files_that_are_no_such_network_are_refused(module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make = module("external_networks").ExternalNetwork
+def test_files_that_are_no_such_network_are_refused(script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = script("external_networks").ExternalNetwork
     with pytest.raises(BuildError, match=r"expected one that ends in \.onnx or \.tflite"):
         make(tmp_path / "missing.onnx", scale="unit", threads=1)
     with pytest.raises(BuildError, match="19 classes"):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,13 +20,10 @@ from tests.networks import small_model
 
 pytestmark = pytest.mark.training
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
-
 
 @pytest.mark.parametrize(("floats", "agree"), [("fp32", 0.9999), ("bf16", 0.9)])
-def test_torch_answers_as_the_network_does(floats: str, agree: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    runtime = importlib.import_module("peer_runtimes").TorchRuntime
+def test_torch_answers_as_the_network_does(floats: str, agree: float, script: Any) -> None:
+    runtime = script("peer_runtimes").TorchRuntime
     network = GraphPlacement(PlainModel(small_model())).eval()
     frame = make_image(3)
     with torch.no_grad():
@@ -40,10 +37,9 @@ def test_torch_answers_as_the_network_does(floats: str, agree: float, monkeypatc
     assert np.abs(maps["depth"].depth_m / expected["depth"][0].numpy() - 1).mean() < (1e-4 if floats == "fp32" else 0.1)
 
 
-def test_a_kept_graph_is_that_of_every_setting_of_the_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    decided_by = importlib.import_module("multitask_saving").decided_by
-    work = importlib.import_module("work_folder").WorkFolder(tmp_path)
+def test_a_kept_graph_is_that_of_every_setting_of_the_network(script: Any, tmp_path: Path) -> None:
+    decided_by = script("multitask_saving").decided_by
+    work = script("work_folder").WorkFolder(tmp_path)
     usual = ModelSettings()
     place = work.place("network.deploy.onnx", decided_by(usual, (64, 96)))
     assert work.place("network.deploy.onnx", decided_by(ModelSettings(), (64, 96))) == place

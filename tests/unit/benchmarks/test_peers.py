@@ -8,7 +8,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,20 +19,9 @@ from edge_mtl.bundle import REFERENCE_ONNX, Bundle
 from edge_mtl.errors import BackendUnavailable
 from edge_mtl.tasks import NYU_TASKS, TASK_NAMES
 from tests.bundles import answer_of, host_model, make_image
-
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
+from tests.unit.benchmarks.conftest import BENCHMARKS
 
 pytestmark = pytest.mark.skipif(not available()["onnxruntime"].usable, reason="needs onnxruntime")
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-
-    def load(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    return load
 
 
 def row(name: str, ratio: float, *, ours: bool, fit: bool = True) -> dict[str, Any]:

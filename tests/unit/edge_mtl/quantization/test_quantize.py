@@ -21,6 +21,7 @@ from edge_mtl.quantization.placement import place
 from edge_mtl.quantization.quantize import Calibrated, calibrate, insert_qdq, quantize_for_cpu
 from edge_mtl.quantization.recipes import Recipe, load_recipe
 from tests.bundles import host_model, make_image, reference, write_image
+from tests.small_graphs import graph_of
 
 FRAMES = [make_image(seed) for seed in range(6)]
 RECIPE = load_recipe()
@@ -89,16 +90,7 @@ def transformer_like() -> bytes:
         node("Relu", ["merged_raw"], ["merged"]),
         node("Conv", ["merged", "out.w"], ["normals_quarter"]),
     ]  # fmt: skip
-    graph = helper.make_graph(
-        nodes,
-        "patterns",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 64, 96])],
-        [helper.make_tensor_value_info("normals_quarter", TensorProto.FLOAT, [1, 3, 16, 24])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString())
+    return graph_of(nodes, constants, name="patterns")
 
 
 @pytest.mark.parametrize("target", TARGETS)

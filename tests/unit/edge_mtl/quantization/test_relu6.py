@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from edge_mtl.backends import open_backend
 from edge_mtl.onnx_graph.model import parse
@@ -17,6 +16,7 @@ from edge_mtl.quantization.quantize import Calibrated, calibrate, insert_qdq
 from edge_mtl.quantization.ranges import Range
 from edge_mtl.quantization.recipes import load_recipe
 from tests.bundles import make_image
+from tests.small_graphs import graph_of
 
 FRAMES = [make_image(seed) for seed in range(4)]
 RECIPE = load_recipe()
@@ -50,16 +50,7 @@ def inverted_residual(*, least: float = 0.0, most: float = 6.0) -> bytes:
         node("Add", ["stem", "shrunk"], ["sum"]),
         node("Conv", ["sum", "out.w"], ["normals_quarter"]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "inverted_residual",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 64, 96])],
-        [helper.make_tensor_value_info("normals_quarter", TensorProto.FLOAT, [1, 3, 16, 24])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString())
+    return graph_of(nodes, constants, name="inverted_residual")
 
 
 def kinds(model: bytes) -> Counter[str]:
