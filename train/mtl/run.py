@@ -156,9 +156,9 @@ class Run:
         settings = self.settings
         torch.manual_seed(settings.seed)
         model = self._qat_network() if settings.qat.enabled else self._model()
-        loss = self._loss(model)
-        weighting = make_weighting(settings.losses, tasks=tuple(model.specs), seed=settings.seed)
         distillation = make_distillation(settings, model) if isinstance(model, MultiTaskModel) else None
+        loss = self._loss(model)  # may render the training frames: whatever a file can be refused for comes first
+        weighting = make_weighting(settings.losses, tasks=tuple(model.specs), seed=settings.seed)
         training = Training(model, loss, weighting, settings, device=device, parallel=self._parallel, distillation=distillation)
         self._teachers = [dict(one) for one in distillation.teachers] if distillation is not None else []
         for one in self._teachers:

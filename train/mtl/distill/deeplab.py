@@ -123,6 +123,11 @@ def deeplab_from_tflite(
     """
     if not path.is_file():
         raise BuildError(f"there is no file {path}. Give the TensorFlow Lite file of a DeepLabV3-MobileNetV2")
+    if path.suffix != ".tflite":
+        raise BuildError(
+            f"{path} should be the TensorFlow Lite file of a DeepLabV3-MobileNetV2, whose name ends in .tflite. "
+            "Rename it, or give another"
+        )
     body = build_backbone(backbone, pretrained=path, output_stride=output_stride)
     head = read_convolutions(path)[sum(isinstance(one, nn.Conv2d) for one in body.net.modules()) :]
     fine = body.net.blocks[_FINE[0]][_FINE[1]].conv_dw.out_channels

@@ -100,6 +100,9 @@ def test_the_network_is_the_files_at_both_strides(layers: list[Layer], file: Pat
 def test_files_of_another_network_are_refused(layers: list[Layer], tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"there is no file .*none\.tflite"):
         opened(tmp_path / "none.tflite")
+    (tmp_path / "notes.md").write_text("no network")
+    with pytest.raises(BuildError, match=r"notes\.md should be the TensorFlow Lite file .*ends in \.tflite"):
+        deeplab_from_tflite(tmp_path / "notes.md", GROUPS, classes=3, backbone=NAME)
     path = tmp_path / "other.tflite"
     path.write_bytes(tflite_file(layers[:-1]))
     with pytest.raises(BuildError, match=r"has 8 convolutions after its MobileNetV2: expected the 9"):

@@ -197,6 +197,15 @@ def test_truths_count_as_far_as_their_source_is_trusted(tmp_path: Path) -> None:
     assert "depth" not in reports["less"]  # left out, not weighed with 0
 
 
+def test_a_teacher_is_refused_before_the_training_frames_are_opened(
+    rooms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = {"losses.class_weights": "true", "distill.answers": f"'{tmp_path / 'none.safetensors'}'"}
+    monkeypatch.setattr(Run, "_frames", lambda self: pytest.fail("frames were opened"))
+    with pytest.raises(BuildError, match=r"distill\.answers: there is no"):
+        Run(tiny_settings(rooms, tmp_path, **wanted), console=quiet()).train()
+
+
 def test_a_run_learns_from_a_checkpoint_resumes_and_drops_the_teacher(rooms: Path, tmp_path: Path) -> None:
     teacher = tiny_settings(rooms, tmp_path, name="'teacher'", **{"loop.evaluate_every": "4"})
     Run(teacher, console=quiet()).train()
