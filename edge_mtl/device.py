@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_mtl.control_groups import cpu_quota, memory_limit
 from edge_mtl.files import sha256_bytes
 
 __all__ = ["DISABLED_FEATURES", "DeviceFingerprint", "fingerprint"]
@@ -35,8 +36,6 @@ _X86_FLAGS = (
     "amx_bf16",
 )
 _ARM_FLAGS = ("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2")
-_UNLIMITED = 1 << 60
-"""Memory limits above this mean that there is none (cgroup v1 writes a huge number)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,27 +157,11 @@ def _arm_model(entries: Mapping[str, str]) -> str:
 
 def _cores(root: Path) -> int:
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(affinity, _quota(root) or affinity))
-
-
-def _quota(root: Path) -> int | None:
-    """Whole processors that the container may use, rounded up; None without a limit."""
-    groups = root / "sys/fs/cgroup"
-    fields = _text(groups / "cpu.max").split()
-    if len(fields) != 2:
-        fields = [_text(groups / "cpu" / name).strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")]
-    try:
-        quota, period = int(fields[0]), int(fields[1])
-    except ValueError:  # "max", or no such file
-        return None
-    return -(-quota // period) if quota > 0 and period > 0 else None
+    return max(1, min(affinity, cpu_quota(root) or affinity))
 
 
 def _memory(root: Path) -> int:
     total = _cpuinfo(_text(root / "proc/meminfo")).get("memtotal", "0 kB").split()
     limits = [int(total[0]) * 1024] if total and total[0].isdigit() else []
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        text = _text(root / "sys/fs/cgroup" / name).strip()
-        if text.isdigit() and int(text) < _UNLIMITED:
-            limits.append(int(text))
+    limits += [limit] if (limit := memory_limit(root)) is not None else []
     return min((limit for limit in limits if limit > 0), default=0)

@@ -11,7 +11,6 @@ python train/study.py STUDY.toml --stages.0.steps 50                any setting,
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from mtl.config import split_arguments
 from rich.console import Console
 
 from edge_mtl import opencv
+from edge_mtl.device import fingerprint
 from edge_mtl.errors import EdgeMtlError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _report(
         from mtl.study.latency import measure_latencies  # the exporter is heavy
 
         rows = [results[name] for name in study.latency.rows]
-        threads = asked.threads or len(os.sched_getaffinity(0))
+        threads = asked.threads or fingerprint().cores
         latencies = measure_latencies(rows, study.latency, path=out / "latency.json", threads=threads, console=console)
     images = None if asked.no_images else prediction_figure(results)
     command = ["python", "train/study.py", str(asked.study)]

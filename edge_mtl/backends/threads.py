@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 
+from edge_mtl.control_groups import cpu_quota
+
 __all__ = ["default_threads"]
 
-_CPUS = Path("/sys/devices/system/cpu")
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
+def default_threads(*, root: Path = Path("/")) -> int:
+    """Physical cores among the CPUs of this process's affinity, capped by the quota of its control groups; at least 1.
 
-def default_threads(*, cpus: Path = _CPUS, quota: Path = _QUOTA) -> int:
-    """Physical cores among the CPUs of this process's affinity, capped by the control group's quota; at least 1."""
+    Args:
+        root: where proc/ and sys/ are; anything but "/" is for tests.
+    """
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    cores = {_siblings(cpus / f"cpu{index}" / "topology", index) for index in allowed}
-    return max(1, min(len(cores), _quota_cores(quota)))
+    cores = {_siblings(root / "sys/devices/system/cpu" / f"cpu{index}" / "topology", index) for index in allowed}
+    return max(1, min(len(cores), cpu_quota(root) or len(cores)))
 
 
 def _siblings(topology: Path, index: int) -> str:
@@ -26,11 +28,3 @@ def _siblings(topology: Path, index: int) -> str:
         except OSError:
             continue
     return str(index)
-
-
-def _quota_cores(quota: Path) -> int:
-    try:
-        limit, period = quota.read_text().split()[:2]
-        return math.ceil(int(limit) / int(period))
-    except (OSError, ValueError, ZeroDivisionError):  # no control group, or "max"
-        return 1 << 16

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
+from edge_mtl.device import fingerprint
 from edge_mtl.errors import BackendUnavailable
 from mtl.parallel import ALONE, Parallel
 from mtl.settings import LoopSettings
@@ -29,7 +30,7 @@ def prepared(loop: LoopSettings, *, parallel: Parallel = ALONE) -> Iterator[torc
     on_gpu = loop.device != "cpu" and torch.cuda.is_available()
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     tuned = torch.backends.cudnn.benchmark
-    torch.set_num_threads(loop.threads or max(1, len(os.sched_getaffinity(0)) // parallel.local_world))
+    torch.set_num_threads(loop.threads or max(1, fingerprint().cores // parallel.local_world))
     if loop.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)

@@ -15,10 +15,12 @@ from typing import Any
 
 from edge_mtl.bench.sensors.sources import read_number, read_text
 from edge_mtl.bench.sensors.thermal import thermal_zones
+from edge_mtl.control_groups import group_folders
 
 __all__ = ["MachineState", "Shares", "processor_shares", "read_state", "throttling"]
 
 _HOT_C = 95.0
+_STOPPED = "container stopped, its quota used up"
 _STOLEN_SHARE = 0.02
 _OTHERS_SHARE = 0.05
 
@@ -192,11 +194,11 @@ def _throttled(root: Path) -> dict[str, int]:
         number = read_number(path)
         if number is not None:
             found[f"over-current ({path.name.partition('_')[0]})"] = int(number)
-    for name in ("sys/fs/cgroup/cpu.stat", "sys/fs/cgroup/cpu/cpu.stat"):
-        for line in (read_text(root / name) or "").splitlines():
+    for folder in group_folders("cpu", root):
+        for line in (read_text(folder / "cpu.stat") or "").splitlines():
             key, _, value = line.partition(" ")
             if key == "nr_throttled" and value.isdigit():
-                found["container stopped, its quota used up"] = int(value)
+                found[_STOPPED] = found.get(_STOPPED, 0) + int(value)
     return found
 
 

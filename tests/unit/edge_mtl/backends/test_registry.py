@@ -15,7 +15,6 @@ from onnx import TensorProto, helper
 
 from edge_mtl import backends
 from edge_mtl.backends import BACKENDS, PRECISIONS, available, open_backend
-from edge_mtl.backends.threads import default_threads
 from edge_mtl.errors import BackendUnavailable, BundleError, EngineClosed, InferenceError
 from tests.bundles import graph_model, host_model, make_image, reference
 
@@ -229,20 +228,6 @@ print(convert_model is same)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False", "True", "True"]
-
-
-def test_threads_default_to_physical_cores_within_the_quota(tmp_path):
-    assert default_threads() >= 1
-    for index in range(512):
-        folder = tmp_path / f"cpu{index}" / "topology"
-        folder.mkdir(parents=True)
-        (folder / "thread_siblings_list").write_text("0-1")
-    assert default_threads(cpus=tmp_path, quota=tmp_path / "none") == 1, "all are siblings"
-    quota = tmp_path / "cpu.max"
-    quota.write_text("100000 100000")
-    assert default_threads(cpus=tmp_path / "none", quota=quota) == 1
-    quota.write_text("max 100000")
-    assert default_threads(cpus=Path("/nowhere"), quota=quota) >= 1
 
 
 def test_every_backend_has_a_file_of_its_own():
