@@ -64,6 +64,8 @@ class PointCloud:
 class Prediction:
     """The results of one frame, by task: `prediction["segmentation"].labels`. What is unknown is void or NaN.
 
+    It goes through queues of other processes: `pickle` and `copy.deepcopy` finish what is lazy and take all of it.
+
     Attributes:
         results: by task, in the bundle's order, those that were asked for; what a result holds depends on its kind, see
             `edge_mtl.tasks`. Of a prediction that is finished lazily `LazyResults`: each is finished when it is first read.
@@ -101,6 +103,12 @@ class Prediction:
             if name == "bad_values" and isinstance(self.results, LazyResults):
                 return self.results.bad_values
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __reduce__(self) -> tuple[type[Prediction], tuple[Any, ...]]:
+        """What `pickle` and `copy` take: plain data, so lazy results are finished first."""
+        results = {task: self.results[task] for task in self.results}
+        camera = (self.intrinsics, self.intrinsics_assumed)
+        return Prediction, (results, self.timing, *camera, self.frame_size, self.bad_values, self.not_asked, self.depth_scale)
 
     def __getitem__(self, task: str) -> Any:
         """The result of a task. Raises TaskError where it was not asked for, or the bundle does not have it."""

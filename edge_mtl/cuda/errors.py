@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from edge_mtl.errors import BackendUnavailable, EdgeMtlError, InferenceError
 
 __all__ = ["STICKY", "CudaError", "CudaOutOfMemory", "cuda_error"]
@@ -48,6 +50,14 @@ class CudaError(InferenceError):
         super().__init__(message)
         self.code = code
         self.sticky = sticky
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For processes that hand errors on: what `__init__` wants by name is part of the state."""
+        return _restored, (type(self), str(self)), self.__dict__
+
+
+def _restored(kind: type[CudaError], message: str) -> CudaError:
+    return kind.__new__(kind, message)
 
 
 class CudaOutOfMemory(CudaError):

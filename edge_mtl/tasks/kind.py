@@ -81,7 +81,7 @@ R = TypeVar("R", bound=Result)
 
 
 class Once(Generic[T]):
-    """A value made when it is first asked for, once, whichever thread asks."""
+    """A value made when it is first asked for, once, whichever thread asks. Copies and pickles of it hold the value."""
 
     __slots__ = ("_lock", "_make", "_value")
 
@@ -100,6 +100,15 @@ class Once(Generic[T]):
                 self._value = self._make()
                 self._make = None
             return self._value
+
+    def __reduce__(self) -> tuple[Callable[[T], Once[T]], tuple[T]]:
+        return _made, (self.get(),)
+
+
+def _made(value: T) -> Once[T]:
+    once = Once(lambda: value)
+    once.get()
+    return once
 
 
 class TruthFiles(Protocol):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import multiprocessing
+import pickle
 import sys
 import threading
 
@@ -14,6 +17,7 @@ from edge_mtl.image.frames import Intrinsics
 from edge_mtl.image.geometry import normals_of_depth, points_of_depth
 from edge_mtl.prediction import Prediction, Timing
 from edge_mtl.tasks import NYU13_CLASSES, LabelMap, read_tasks
+from edge_mtl.tasks.asked import LazyResults
 from edge_mtl.tasks.normals import angles_deg
 from tests.bundles import answer_of
 
@@ -214,3 +218,45 @@ def test_several_tasks_of_labels_have_classes_of_their_own():
     assert only.classes == ("background", "line")
     panel = prediction.panel(np.zeros((40, 64, 3), np.uint8))
     assert panel.shape[1] > only.panel(np.zeros((40, 64, 3), np.uint8)).shape[1]
+
+
+@pytest.mark.parametrize("copied", [lambda it: pickle.loads(pickle.dumps(it)), copy.deepcopy, copy.copy])
+def test_a_copy_of_a_prediction_has_all_of_it(copied):
+    confidence = np.full((40, 64), 0.25, np.float32)
+    before = a_prediction(make_confidence=lambda: confidence, bad_values=3, not_asked=("boxes",), depth_scale=1.5)
+    after = copied(before)
+    assert list(after.results) == ["segmentation", "depth", "normals"]
+    np.testing.assert_array_equal(after.segmentation, before.segmentation)
+    np.testing.assert_array_equal(after.depth, before.depth)
+    np.testing.assert_array_equal(after.normals, before.normals)
+    np.testing.assert_array_equal(after.confidence, confidence)
+    np.testing.assert_array_equal(after.consistency, before.consistency)
+    for name in ("timing", "intrinsics", "intrinsics_assumed", "frame_size", "bad_values", "not_asked", "depth_scale"):
+        assert getattr(after, name) == getattr(before, name), name
+    assert after.classes == before.classes
+
+
+def test_a_pickle_of_a_lazy_prediction_is_finished_and_counts_its_bad_values():
+    results = answer_of({"depth": plane_depth(unit(0.2, -0.3, -1.0))}).results
+    finished = []
+
+    def finish():
+        finished.append("depth")
+        return results["depth"], 7
+
+    lazy = LazyResults({"depth": results["depth"].spec}, {"depth": finish}, (40, 64))
+    before = a_prediction(results=lazy)
+    after = pickle.loads(pickle.dumps(before))
+    assert (after.bad_values, after.map_size, finished) == (7, (40, 64), ["depth"])
+    np.testing.assert_array_equal(after.depth, results["depth"].depth_m)
+
+
+def test_a_prediction_comes_back_from_another_process():
+    """As a worker's queue hands it over: an object that cannot be pickled never arrives, and nobody says so."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        after = pool.apply_async(_same, (a_prediction(),)).get(timeout=120)
+    np.testing.assert_array_equal(after.depth, a_prediction().depth)
+
+
+def _same(prediction: Prediction) -> Prediction:
+    return prediction
