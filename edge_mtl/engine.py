@@ -37,7 +37,7 @@ from edge_mtl.tasks.asked import Finish, asked_of
 
 if TYPE_CHECKING:
     from edge_mtl.evaluation.self_test import SelfTestReport
-    from edge_mtl.tasks.stability import TemporalFilter
+    from edge_mtl.tasks.stability import Look, TemporalFilter
 
 __all__ = ["Engine", "EngineInfo", "SelfTest"]
 
@@ -189,14 +189,15 @@ class Engine:
         `predict` answers sooner. An error, also one raised by `frames`, comes after the predictions before it.
 
         Args:
-            frames: as for `predict`; read in the caller's thread, one ahead, on a GPU two.
+            frames: as for `predict`; read in the caller's thread, one ahead, on a GPU two. Each is done with before the next
+                is asked for, so that a source may use one array for all.
             channels, intrinsics, tasks, finish: of all frames.
             stability: smooths the maps where the image stands still, see `edge_mtl.tasks.stability`; a fresh one per stream.
         """
         wanted = self._wanted(tasks, finish)
         iterator = iter(frames)
         worker = ThreadPoolExecutor(self._workers, thread_name_prefix="edge_mtl-infer")
-        running: deque[tuple[Array, Prepared, Future[tuple[Mapping[str, Array], float]]]] = deque()
+        running: deque[tuple[Look | None, Prepared, Future[tuple[Mapping[str, Array], float]]]] = deque()
         try:
             while True:
                 self._refuse_in_child()  # before waiting for a worker that does not exist there
@@ -210,15 +211,16 @@ class Engine:
                         ended = True
                     else:
                         prepared = self._prepare(frame, channels, intrinsics)
-                        running.append((frame, prepared, worker.submit(self._infer_in_use, prepared)))
+                        look = None if stability is None else stability.look(frame)  # the source may write over its array
+                        running.append((look, prepared, worker.submit(self._infer_in_use, prepared)))
                 except Exception as exc:
                     failure = exc
                 while running and (ended or failure is not None or len(running) > self._workers):
-                    seen, done, future = running.popleft()
+                    look, done, future = running.popleft()
                     outputs, infer_s = future.result()
                     with self._in_use():
                         prediction = self._finish(done, outputs, infer_s, wanted, finish)
-                    yield prediction if stability is None else stability(seen, prediction)
+                    yield prediction if stability is None or look is None else stability.smooth(look, prediction)
                 if failure is not None:
                     raise failure
                 if ended:

@@ -18,7 +18,7 @@ from edge_mtl.image.frames import check_frame
 from edge_mtl.prediction import Prediction
 from edge_mtl.tasks import VOID, DepthMap, LabelMap, NormalMap, Result
 
-__all__ = ["Stability", "StabilityMeter", "TemporalFilter", "still_pixels"]
+__all__ = ["Look", "Stability", "StabilityMeter", "TemporalFilter", "still_pixels"]
 
 Array = np.ndarray
 
@@ -119,6 +119,19 @@ class StabilityMeter:
         return Stability(labels, depth, normals, self._still.value or 0.0, self._pairs)
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a `TemporalFilter` keeps of a frame.
+
+    Attributes:
+        grey: (h, w) float32, reduced.
+        frame_size: (height, width) of the frame.
+    """
+
+    grey: Array
+    frame_size: tuple[int, int]
+
+
 class TemporalFilter:
     """Smooths maps where the image stands still; call it with every frame of one stream, in order.
 
@@ -156,10 +169,25 @@ class TemporalFilter:
         Raises:
             FrameError: it is not a frame, or not the one that was predicted.
         """
+        return self.smooth(self.look(frame), prediction)
+
+    @staticmethod
+    def look(frame: Array) -> Look:
+        """What the filter needs of a frame, so that its array may be written over before the prediction is there.
+
+        Args:
+            frame: as for a call.
+        Raises:
+            FrameError: it is not a frame.
+        """
         checked = check_frame(frame)
-        if checked.shape[:2] != prediction.frame_size:
-            raise FrameError(f"the frame predicted was {prediction.frame_size}; found {checked.shape[:2]}")
-        grey, size = reduced_grey(checked), prediction.map_size
+        return Look(reduced_grey(checked), (checked.shape[0], checked.shape[1]))
+
+    def smooth(self, look: Look, prediction: Prediction) -> Prediction:
+        """As a call with the frame that `look` was taken of."""
+        if look.frame_size != prediction.frame_size:
+            raise FrameError(f"the frame predicted was {prediction.frame_size}; found {look.frame_size}")
+        grey, size = look.grey, prediction.map_size
         before, self._grey = self._grey, grey
         if before is None or before.shape != grey.shape or self._size != size:
             self._past = {}

@@ -22,6 +22,7 @@ from edge_mtl.image.frames import Intrinsics, letterbox
 from edge_mtl.image.geometry import normals_of_depth
 from edge_mtl.tasks import NYU_TASKS, TASK_NAMES, VOID
 from edge_mtl.tasks.normals import angles_deg
+from edge_mtl.tasks.stability import TemporalFilter
 from tests.bundles import full_maps, host_model, make_bundle, make_image, paint, reference, transparent_model
 
 HERE = [name for name, found in available().items() if found.usable]
@@ -252,6 +253,23 @@ def test_a_stream_gives_what_predict_gives(engine):
     for found, wanted in zip(engine.stream(iter(frames)), expected, strict=True):
         assert_same(found, wanted)
     assert list(engine.stream([])) == []
+
+
+@pytest.mark.parametrize("size", [(64, 96), (54, 96), (128, 192)], ids="{0[0]}x{0[1]}".format)
+def test_a_stream_is_done_with_a_frame_before_it_asks_for_the_next(engine, size):
+    """A camera's driver writes every frame into one array."""
+    frames = [make_image(seed, height=size[0], width=size[1]) for seed in range(5)]
+    array = np.empty((*size, 3), np.uint8)
+
+    def overwritten():
+        for frame in frames:
+            array[:] = frame
+            yield array
+
+    plain = engine.stream(frames, stability=TemporalFilter(votes=2))
+    reused = engine.stream(overwritten(), stability=TemporalFilter(votes=2))
+    for found, wanted in zip(reused, plain, strict=True):
+        assert_same(found, wanted)
 
 
 def test_a_stream_reads_one_frame_ahead(engine):
