@@ -64,7 +64,8 @@ def _show(terminal: Terminal, findings: dict[str, Any]) -> None:
     device.add_row("demo bundle", f"{demo['name']}, revision {demo['revision']}" if demo["present"] else demo["reason"])
     if findings["bundled"]:
         device.add_row("bundles by name", ", ".join(findings["bundled"]))
-    device.add_row("cache folder", f"{cache['folder']} ({'writable' if cache['writable'] else 'NOT writable'})")
+    state = "writable" if cache["writable"] else "NOT writable: set XDG_CACHE_HOME to a folder that can be written"
+    device.add_row("cache folder", f"{cache['folder']} ({state})")
     terminal.show(device)
 
 

@@ -33,6 +33,8 @@ AUTO = "auto"
 
 _LOCK = ".lock"
 _MAX_SIDECAR_BYTES = 1 << 20
+_NO_HOME = Path("/nonexistent")
+"""Home of users that have none, by the convention of Debian (adduser); no folder."""
 _PRECISIONS: Mapping[str, tuple[str, ...]] = {"int8": ("int8", "int8+bf16", "int8+fp16")}
 """Engines that a precision asked for by name covers, where there are several."""
 
@@ -46,9 +48,18 @@ class EngineSelection:
 
 
 def cache_folder() -> Path:
-    """Where engines of read-only bundles and compiled code go: $XDG_CACHE_HOME/edge_mtl, by default ~/.cache/edge_mtl."""
+    """Where engines of read-only bundles and compiled code go: $XDG_CACHE_HOME/edge_mtl, by default ~/.cache/edge_mtl.
+
+    A user without a home, as in a container whose user has no entry in /etc/passwd, has a folder that cannot be written.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "edge_mtl"
+    if os.path.isabs(base):
+        return Path(base) / "edge_mtl"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = _NO_HOME
+    return home / ".cache" / "edge_mtl"
 
 
 class EngineStore:
@@ -285,7 +296,10 @@ class EngineStore:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as exc:
-            raise BuildError(f"The engine folder {folder} cannot be made ({exc.strerror or exc}).") from exc
+            raise BuildError(
+                f"The engine folder {folder} cannot be made ({exc.strerror or exc}). "
+                "Set XDG_CACHE_HOME to a folder that can be written, or build in a copy of the bundle in a folder of your own."
+            ) from exc
         check_owner(folder, remedy=_REMEDY)
         return folder
 

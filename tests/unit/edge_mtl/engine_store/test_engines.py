@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pwd
 import shutil
 import threading
 import time
@@ -14,12 +15,15 @@ import pytest
 
 from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.device import DeviceFingerprint, fingerprint
+from edge_mtl.engine import Engine
 from edge_mtl.engine_store import engines
 from edge_mtl.engine_store.engines import EngineStore, cache_folder
 from edge_mtl.engine_store.locks import exclusive
 from edge_mtl.engine_store.sidecars import EngineRecord, engine_file, engine_key
 from edge_mtl.errors import BackendUnavailable, BuildError, BundleError, EngineMismatch
 from edge_mtl.files import sha256_bytes
+from tests.bundles import make_image
+from tests.command_line import edge_mtl
 
 RUNTIMES = {"onnxruntime": "1.0", "openvino": "2.0"}
 PAYLOAD = b"the bytes of an engine" * 100
@@ -236,6 +240,42 @@ def test_engines_of_a_read_only_bundle_go_to_the_users_cache(
     store.remove(record)
     assert store.list() == ()
     assert not path.exists()
+
+
+@pytest.fixture
+def homeless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user has no entry in /etc/passwd; what stands for a home cannot be made, by root neither."""
+
+    def unknown(_: int) -> None:
+        raise KeyError("getpwuid(): uid not found")
+
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(engines, "_NO_HOME", tmp_path / "file" / "home")
+
+
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_frames_are_predicted_and_an_engine_can_be_made_in_a_bundle_of_ones_own(
+    own_bundle: Bundle, store: EngineStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(RuntimeError, match="home"):
+        Path.home()
+    assert cache_folder() == tmp_path / "file" / "home" / ".cache" / "edge_mtl"
+    with Engine(own_bundle, precision="fp32", threads=1) as engine:
+        engine.predict(make_image(0))
+    record = record_of(own_bundle)
+    store.save(record, PAYLOAD)
+    assert store.load(record) == PAYLOAD
+    assert edge_mtl("doctor").code == 0
+    assert "NOT writable: set XDG_CACHE_HOME" in " ".join(edge_mtl("doctor").out.split())
+    access = os.access
+    monkeypatch.setattr(engines.os, "access", lambda path, mode: access(path, mode) and not mode & os.W_OK)
+    with pytest.raises(
+        BuildError, match="Set XDG_CACHE_HOME to a folder that can be written, or build in a copy"
+    ):
+        store.save(record, PAYLOAD)
 
 
 def test_a_folder_that_others_may_write_is_not_trusted(own_bundle: Bundle, store: EngineStore) -> None:
