@@ -22,6 +22,7 @@ __all__ = [
     "TEMPORARY_PREFIX",
     "atomic_directory",
     "exchange",
+    "native_path",
     "plain",
     "require_file_names",
     "require_writable",
@@ -34,6 +35,41 @@ __all__ = [
 
 TEMPORARY_PREFIX = ".tmp-edge-mtl-"
 """Names of unfinished files and folders start with this, so that leftovers of a killed process can be swept."""
+
+
+@contextlib.contextmanager
+def native_path(path: Path) -> Iterator[str]:
+    """A name for a file that native libraries can take, good within the block.
+
+    Names on Linux are bytes. Those that are no UTF-8 cannot become the text that a library wants: OpenCV ends the process. The
+    file, or one to be made in its folder, is then named by a descriptor.
+
+    Args:
+        path: an existing file, or a file to be made whose own name is UTF-8.
+    Raises:
+        OSError: the file or its folder cannot be opened, or the name cannot be had in another way.
+    """
+    if _is_utf8(str(path)):
+        yield str(path)
+        return
+    by_folder = _is_utf8(path.name)
+    descriptor = os.open(path.parent if by_folder else path, os.O_RDONLY)
+    try:
+        place = f"/proc/self/fd/{descriptor}"
+        if not os.path.exists(place):
+            raise OSError(errno.EILSEQ, "its name is not UTF-8 and /proc is missing; rename it", str(path))
+        yield f"{place}/{path.name}" if by_folder else place
+    finally:
+        os.close(descriptor)
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a path as Python has it, undecodable bytes as surrogates, is text."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def write_atomic(path: Path, payload: bytes) -> None:

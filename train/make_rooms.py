@@ -10,18 +10,21 @@ from mtl.arguments import size_argument
 
 from edge_mtl import opencv
 from edge_mtl.errors import BackendUnavailable
+from edge_mtl.files import write_atomic
 
 _PREVIEW_FRAMES = 12
 
 
 def main(arguments: list[str] | None = None) -> int:
     try:
-        cv2 = opencv.require()
+        opencv.require()
     except BackendUnavailable as error:
         print(f"make_rooms: {error}", file=sys.stderr)
         return error.exit_code
     from mtl.datasets.rooms import SPLIT_FIRST_SEED, RenderOptions, RoomsDataset
     from mtl.datasets.rooms.preview import contact_sheet
+
+    from edge_mtl.image.encoding import encode_image
 
     parser = _parser(list(SPLIT_FIRST_SEED))
     asked = parser.parse_args(arguments)
@@ -32,10 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
             asked.root, asked.split, asked.count, height=height, width=width, options=options, workers=asked.workers
         )
         if asked.preview is not None:
-            asked.preview.parent.mkdir(parents=True, exist_ok=True)
             sheet = contact_sheet((rooms[index] for index in range(min(_PREVIEW_FRAMES, len(rooms)))), columns=2)
-            if not cv2.imwrite(str(asked.preview), sheet[..., ::-1]):
-                raise OSError(f"cannot write {asked.preview}")
+            write_atomic(asked.preview, encode_image(sheet))
     except (ValueError, OSError, RuntimeError) as error:
         print(f"make_rooms: {type(error).__name__}: {error}", file=sys.stderr)
         return 1

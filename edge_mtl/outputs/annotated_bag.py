@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from edge_mtl.errors import BackendUnavailable, FrameError
-from edge_mtl.files import TEMPORARY_PREFIX
+from edge_mtl.files import TEMPORARY_PREFIX, native_path
 from edge_mtl.prediction import Prediction
 from edge_mtl.sources.bags import IMAGE, OUR_NAMESPACE, is_bag
 from edge_mtl.sources.frame_source import Frame, FrameSource, MessageStamp
@@ -66,10 +66,11 @@ def annotated_bag(
     plugin = rosbag2.StoragePlugin.MCAP if mcap else rosbag2.StoragePlugin.SQLITE3
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{target.name}.", dir=target.parent))
+    name = os.fsencode(target.name).decode(errors="replace")  # of a file in the bag, too, and so part of its metadata
     try:
-        with rosbag2.Writer(temporary / target.name, version=9, storage_plugin=plugin) as writer:
+        with native_path(temporary / name) as place, rosbag2.Writer(Path(place), version=9, storage_plugin=plugin) as writer:
             yield AnnotatedBag(writer, typesys, tasks, on_remark=on_remark)
-        os.rename(temporary / target.name, target)
+        os.rename(temporary / name, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

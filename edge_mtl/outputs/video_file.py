@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_mtl.files import TEMPORARY_PREFIX
+from edge_mtl.files import TEMPORARY_PREFIX, native_path
 
 __all__ = ["VideoFile"]
 
@@ -25,6 +26,7 @@ class VideoFile:
         self._writer: cv2.VideoWriter | None = None
         self._temporary: Path | None = None
         self._count = 0
+        self._name = ExitStack()
 
     def add(self, rgb: NDArray[np.uint8]) -> None:
         """Append a frame; all have the size of the first."""
@@ -45,9 +47,11 @@ class VideoFile:
             return None
         self._writer.release()
         self._writer = None
-        check = cv2.VideoCapture(str(self._temporary))
-        arrived = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
-        check.release()
+        self._name.close()
+        with native_path(self._temporary) as name:
+            check = cv2.VideoCapture(name)
+            arrived = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
+            check.release()
         if arrived != self._count:
             message = f"only {max(arrived, 0)} of {self._count} frames could be written; is the disk full?"
             raise OSError(errno.ENOSPC, message, str(self._path))
@@ -63,6 +67,7 @@ class VideoFile:
         if self._writer is not None:
             self._writer.release()
             self._writer = None
+        self._name.close()
         if self._temporary is not None:
             self._temporary.unlink(missing_ok=True)
             self._temporary = None
@@ -72,6 +77,7 @@ class VideoFile:
         # Known before it is there: a signal that comes in between leaves nothing behind.
         self._temporary = self._path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}.mp4"
         self._temporary.touch(mode=0o600, exist_ok=False)
-        self._writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter.fourcc(*"mp4v"), self._frame_rate, (width, height))
+        name = self._name.enter_context(native_path(self._temporary))
+        self._writer = cv2.VideoWriter(name, cv2.VideoWriter.fourcc(*"mp4v"), self._frame_rate, (width, height))
         if not self._writer.isOpened():
             raise OSError(errno.EIO, "this OpenCV cannot write MP4 video; use --files png or npz", str(self._path))

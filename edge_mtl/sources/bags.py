@@ -6,7 +6,7 @@ It comes with the extra "bags" and is imported here and in edge_mtl.outputs.anno
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from edge_mtl.errors import BackendUnavailable, FrameError
+from edge_mtl.files import native_path
 from edge_mtl.image.frames import Intrinsics
 from edge_mtl.ros import ENCODINGS, Camera, camera_of, decode_compressed, decode_image
 from edge_mtl.sources.frame_source import Frame, FrameSource, MessageStamp, Still, Tap, file_identity
@@ -212,13 +213,13 @@ def _opened(path: Path) -> Iterator[Any]:
         raise FrameError(
             f"{path} is a folder, and a name that ends in .bag is read as a file of ROS 1. Rename it: mv {path} {path.stem}"
         )
-    try:
-        reader = highlevel.AnyReader([path], default_typestore=typesys.get_typestore(typesys.Stores.ROS2_HUMBLE))
-        reader.open()
-    except Exception as exc:  # SQLite, YAML and the reader's own errors
-        reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
-        raise FrameError(f"{path} is not a readable ROS bag ({reason}). Copy it again, or reindex it.") from exc
-    try:
+    with ExitStack() as stack:
+        try:
+            named = Path(stack.enter_context(native_path(path)))
+            reader = highlevel.AnyReader([named], default_typestore=typesys.get_typestore(typesys.Stores.ROS2_HUMBLE))
+            reader.open()
+        except Exception as exc:  # SQLite, YAML and the reader's own errors
+            reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+            raise FrameError(f"{path} is not a readable ROS bag ({reason}). Copy it again, or reindex it.") from exc
+        stack.callback(reader.close)
         yield reader
-    finally:
-        reader.close()

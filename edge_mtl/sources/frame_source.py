@@ -144,7 +144,7 @@ class FrameSource:
 
 def identity_of(kind: str, place: str, facts: Sequence[str]) -> str:
     """Digest of a source's kind, place and whatever else its content depends on."""
-    return sha256_bytes("\n".join([kind, place, *facts]).encode())
+    return sha256_bytes("\n".join([kind, place, *facts]).encode(errors="surrogateescape"))  # names need not be UTF-8
 
 
 def file_identity(kind: str, path: Path, *details: object) -> str:

@@ -272,9 +272,7 @@ def test_without_a_home_frames_are_predicted_and_an_engine_can_be_made_in_a_bund
     assert "NOT writable: set XDG_CACHE_HOME" in " ".join(edge_mtl("doctor").out.split())
     access = os.access
     monkeypatch.setattr(engines.os, "access", lambda path, mode: access(path, mode) and not mode & os.W_OK)
-    with pytest.raises(
-        BuildError, match="Set XDG_CACHE_HOME to a folder that can be written, or build in a copy"
-    ):
+    with pytest.raises(BuildError, match="Set XDG_CACHE_HOME to a folder that can be written, or build in a copy"):
         store.save(record, PAYLOAD)
 
 

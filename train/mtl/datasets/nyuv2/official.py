@@ -150,7 +150,8 @@ class _NormalImages:
         return np.divide(normals, length, out=np.zeros_like(normals), where=valid)
 
     def _image(self, path: Path, mode: int) -> np.ndarray:
-        image = cv2.imread(str(path), mode) if path.is_file() else None
+        payload = path.read_bytes() if path.is_file() else b""
+        image = cv2.imdecode(np.frombuffer(payload, np.uint8), mode) if payload else None
         if image is None or image.shape[:2] != FRAME:
             found = "no image" if image is None else f"{image.shape[0]}x{image.shape[1]}"
             raise DatasetError(f"{path} should be an image of {FRAME[0]}x{FRAME[1]}, found {found}")
