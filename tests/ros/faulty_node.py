@@ -1,14 +1,17 @@
-"""perception_node with a runtime that fails or is slow: python faulty_node.py hang|lost|transient|slow|endless --ros-args ...
+"""perception_node with a runtime that fails or is slow: python faulty_node.py FAULT --ros-args ...
 
-From the third frame of a camera on, every prediction hangs, or says that the GPU is lost; a transient fault is over when the
-engine has been opened again. A slow one takes SLOW_S longer for every frame. Endless: a reload never ends.
+FAULT is hang, lost, transient, slow, endless or held. From the third frame of a camera on, every prediction hangs, or says that
+the GPU is lost; a transient fault is over when the engine has been opened again. A slow one takes SLOW_S longer for every
+frame. Endless: a reload never ends. Held: every engine is loaded only when the file that HELD_BY names is gone.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -20,8 +23,11 @@ from edge_mtl.cuda.errors import CudaError
 FRAMES = 2
 IN_A_ROW = 3
 """Failures after which the node opens its engine again."""
-HANGS, LOST, TRANSIENT, SLOW, ENDLESS = "hang", "lost", "transient", "slow", "endless"
+HANGS, LOST, TRANSIENT, SLOW, ENDLESS, HELD = "hang", "lost", "transient", "slow", "endless", "held"
 SLOW_S = 0.1
+HELD_BY = "EDGE_MTL_TEST_HELD_BY"
+HOLDING = "something that takes minutes"
+"""What a held load reports."""
 
 
 def make_faulty(fault: str) -> None:
@@ -59,12 +65,29 @@ def make_endless() -> None:
     Engine.__init__ = loads  # type: ignore[method-assign]
 
 
+def make_held() -> None:
+    """Let every load last until a file is gone, between two steps of its progress."""
+    from edge_mtl_ros import perception_node
+
+    load, file = perception_node.load_engine, Path(os.environ[HELD_BY])
+
+    def loads(settings: Any, *, progress: Any) -> Engine:
+        while file.exists():
+            progress(HOLDING, 0, 0)
+            time.sleep(0.02)
+        return load(settings, progress=progress)
+
+    perception_node.load_engine = loads
+
+
 if __name__ == "__main__":
     from edge_mtl_ros.main import main
 
     fault = sys.argv.pop(1)
     if fault == ENDLESS:
         make_endless()
+    elif fault == HELD:
+        make_held()
     else:
         make_faulty(fault)
     sys.exit(main())

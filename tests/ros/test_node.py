@@ -336,16 +336,18 @@ def test_a_reload_with_the_same_maps_keeps_the_publishers(partner: Partner, bund
 
 
 def test_an_engine_that_cannot_take_over_is_closed(bundle: Bundle) -> None:
+    from edge_mtl_ros.background import Background
     from edge_mtl_ros.perception_node import PerceptionNode
     from edge_mtl_ros.settings import Settings
 
-    def fails(_: Engine, wanted: Settings) -> None:
+    def fails(_: Any, wanted: Settings) -> None:
         raise RuntimeError("no publisher can be made")
 
-    engine = Engine(bundle, threads=1)
-    node: Any = SimpleNamespace(_outputs=None, _outputs_for=fails, get_logger=lambda: SimpleNamespace(error=print))
+    engine, logger = Engine(bundle, threads=1), SimpleNamespace(error=print)
+    background = Background(SimpleNamespace(executor=None))  # type: ignore[arg-type]
+    node: Any = SimpleNamespace(_outputs=None, _outputs_for=fails, get_logger=lambda: logger, _background=background)
     with pytest.raises(RuntimeError, match="no publisher"):
-        PerceptionNode._install(node, engine, Settings())
+        background.finish(PerceptionNode._install(node, engine, {}, Settings()))
     with pytest.raises(EdgeMtlError, match="closed"):
         engine.predict(make_image(1))
 

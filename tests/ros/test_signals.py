@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -12,10 +14,16 @@ import pytest
 pytest.importorskip("rclpy", reason='needs the extra ros-test: pip install -e ".[cpu,build,bags,ros-test]"')
 
 from lifecycle_msgs.msg import Transition
+from std_srvs.srv import Trigger
 
 from edge_mtl.bundle import Bundle
 from tests.bundles import make_bundle, make_image
-from tests.ros.harness import NodeProcess, Partner, running, wait_until
+from tests.ros.harness import NAME, NodeProcess, Partner, running, wait_until
+
+SIGNALS = int(os.environ.get("EDGE_MTL_SIGNALS", "6"))
+"""Signals at random moments; the soak sends 200."""
+LOADED = "no engine was built here"
+"""What the node says of its first engine."""
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +49,12 @@ def loading(node: NodeProcess) -> None:
 
 
 def active(node: NodeProcess) -> None:
-    node.wait_for_text("no engine was built here")
+    node.wait_for_text(LOADED)
     time.sleep(0.3)
 
 
 def predicting(node: NodeProcess) -> None:
-    node.wait_for_text("no engine was built here")
+    node.wait_for_text(LOADED)
     partner = Partner()
     try:
         partner.listen("segmentation")
@@ -59,22 +67,36 @@ def predicting(node: NodeProcess) -> None:
 
 
 def reloading(node: NodeProcess) -> None:
-    node.wait_for_text("no engine was built here")
+    _ask_for_a_reload(node)
+
+
+def loading_beside(node: NodeProcess) -> None:
+    _ask_for_a_reload(node)
+    wait_until(lambda: node.text.count("loading the engine") == 2, "the second engine")
+
+
+def building_beside(node: NodeProcess) -> None:
+    _ask_for_a_reload(node, build="int8", backend="onnxruntime")
+    node.wait_for_text("building the int8 engine")
+
+
+def _ask_for_a_reload(node: NodeProcess, **parameters: str) -> None:
+    node.wait_for_text(LOADED)
     partner = Partner()
     try:
         wait_until(lambda: partner.state() == "active", "active")
-        from std_srvs.srv import Trigger
-
-        client = partner.node.create_client(Trigger, "/perception_node/reload")
+        assert not parameters or partner.set(**parameters).successful
+        client = partner.node.create_client(Trigger, f"{NAME}/reload")
         assert client.wait_for_service(10)
+        before = node.text.count("verifying the bundle")
         client.call_async(Trigger.Request())
-        time.sleep(0.1)
+        wait_until(lambda: node.text.count("verifying the bundle") > before, "the reload")
     finally:
         partner.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("phase", [starting, configuring, loading, active, predicting, reloading])
+@pytest.mark.parametrize("phase", [starting, configuring, loading, active, predicting, reloading, loading_beside])
 def test_a_signal_ends_the_node_in_every_phase(
     ros_environment: dict[str, str], bundle: Bundle, tmp_path: Path, phase: Callable[[NodeProcess], None], number: int
 ) -> None:
@@ -108,6 +130,40 @@ def test_a_signal_ends_a_build_which_can_be_made_afterwards(
         finally:
             partner.close()
         assert any("building the int8 engine" in message for message in said), f"{said}\n{node.text}"
+
+
+def building(node: NodeProcess) -> None:
+    node.wait_for_text("building the int8 engine")
+
+
+BUILD = ("-p", "build:=int8", "-p", "backend:=onnxruntime")
+MOMENTS: tuple[tuple[Callable[[NodeProcess], None], tuple[str, ...]], ...] = (
+    (building_beside, ()),
+    (loading_beside, ()),
+    (building, BUILD),
+    (predicting, ()),
+    (loading, ()),
+    (reloading, ()),
+)
+
+
+def test_signals_at_random_moments_never_abort(ros_environment: dict[str, str], tmp_path: Path) -> None:
+    codes: dict[str, int] = {}
+    for count in range(SIGNALS):
+        chance = random.Random(count)
+        phase, arguments = MOMENTS[count % len(MOMENTS)]
+        number = chance.choice([signal.SIGTERM, signal.SIGINT])
+        own = make_bundle(tmp_path / str(count), calibration=40, evaluation=0)  # without what a build before has left
+        log = tmp_path / f"log{count}"
+        with running(ros_environment, log, "-p", f"bundle:={own.path}", "-p", "threads:=1", *arguments) as node:
+            phase(node)
+            waited_s = chance.uniform(0.0, 2.0)
+            time.sleep(waited_s)
+            code = node.end(number, timeout_s=30.0)
+        codes[f"{count}: signal {number}, {waited_s:.2f} s into {phase.__name__}"] = code
+        assert "terminate called" not in node.text, node.text
+        assert "Traceback" not in node.text, node.text
+        assert code in (0, -number), f"{codes}\n{node.text}"
 
 
 def test_a_parameter_that_is_out_of_range_ends_the_node_with_one_line(ros_environment: dict[str, str], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Any
 
 __all__ = ["main"]
@@ -18,10 +19,9 @@ _SPIN_END_S = 4.0
 """How long the executor may take to end before the process leaves without it; locks are freed by the kernel then."""
 _CLOSE_END_S = 8.0
 """How long freeing everything may take: a runtime that hangs, or has lost its device, may never return."""
-
-_RELOAD_END_S = 2.0
-"""How long an engine that is being loaded may take to notice the end. A thread that is inside a runtime when the interpreter
-ends would abort the process."""
+_THREADS_END_S = 2.0
+"""How long other threads, such as one that loads an engine, may take to notice the end."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         if importing:
             os._exit(0)  # seconds on a slow machine, and nothing to take down yet
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         signal.signal(number, end)
 
     from edge_mtl_ros.profile import use_shared_memory
@@ -65,21 +65,24 @@ def main(arguments: list[str] | None = None) -> int:
         spinning = threading.Thread(target=_spin, args=(executor, node, stop), name="edge_mtl-spin", daemon=True)
         spinning.start()
         stop.wait()
-        executor.shutdown(timeout_sec=2)
-        spinning.join(_SPIN_END_S - 2)
+        doing = node.activity
+        executor.wake()
+        spinning.join(_SPIN_END_S)
         if spinning.is_alive():
-            if node.activity:  # loading cannot be interrupted everywhere, and holds nothing that matters
-                node.get_logger().info(f"ended while {node.activity}")
-                _leave(node.exit_code)
             node.get_logger().error("a callback did not end; leaving without it")
             _leave(node.exit_code or 1)
+        executor.shutdown(timeout_sec=0)
         closing = threading.Thread(target=_close, args=(node,), name="edge_mtl-close", daemon=True)
         closing.start()
         closing.join(_CLOSE_END_S)
         if closing.is_alive():
             node.get_logger().error("the runtime could not be closed; leaving without it")
             _leave(node.exit_code or 1)
-        if not node.reload_ended(_RELOAD_END_S):
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # the interpreter would give them back their default at its end
+        if not _alone(_THREADS_END_S):
+            if doing:
+                node.get_logger().info(f"ended while {doing}")
             _leave(node.exit_code)
         return int(node.exit_code)
     finally:
@@ -93,6 +96,18 @@ def _close(node: Any) -> None:
     except Exception as exc:
         node.get_logger().error(f"{exc} Leaving without it.")
         _leave(node.exit_code or 1)
+
+
+def _alone(timeout_s: float) -> bool:
+    """Whether all other threads have ended, after waiting this long for them.
+
+    A thread that is inside a runtime when the interpreter ends aborts the process: it cannot come back from there.
+    """
+    end_s = time.monotonic() + timeout_s
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    for thread in others:
+        thread.join(max(0.0, end_s - time.monotonic()))
+    return not any(thread.is_alive() for thread in others)
 
 
 def _leave(code: int) -> None:

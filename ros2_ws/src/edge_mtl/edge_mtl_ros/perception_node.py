@@ -2,18 +2,22 @@
 
 Knows ROS; what comes in is in `subscriber`, what happens to a frame in `worker`, what is published in `outputs`. Resources are
 made in on_configure and freed in on_cleanup; frames are taken while active only. Messages of the camera come from the
-receiver's thread, predictions are made in the worker's, everything else runs in the executor's one thread.
+receiver's thread, predictions are made in the worker's, and what blocks waits in a thread of `background`; everything else
+runs in the executor's one thread, which therefore answers at any time.
+
+During a reload, activate and deactivate are made at once; cleanup and shutdown interrupt it. A second reload, and one during
+a transition, are refused.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
-from rclpy.impl.implementation_singleton import rclpy_implementation
-from rclpy.lifecycle import LifecycleNode
+from lifecycle_msgs.msg import Transition
 from rclpy.lifecycle import TransitionCallbackReturn as Return
 from std_srvs.srv import Trigger
 
@@ -21,15 +25,18 @@ from edge_mtl.backends import spec_of
 from edge_mtl.device import fingerprint
 from edge_mtl.engine import Engine
 from edge_mtl.errors import EdgeMtlError
+from edge_mtl.tasks import Result
+from edge_mtl_ros.background import Background
+from edge_mtl_ros.bond import ManagerBond
 from edge_mtl_ros.cameras import CameraKeeper
 from edge_mtl_ros.frame_queue import LatestFrameQueue
 from edge_mtl_ros.heartbeat import Heartbeat
+from edge_mtl_ros.lifecycle import SteppedLifecycleNode, TransitionRefused
 from edge_mtl_ros.loading import Interrupted, close_engine, load_engine
 from edge_mtl_ros.machine import Machine
 from edge_mtl_ros.outputs import Outputs
 from edge_mtl_ros.parameters import NodeParameters
 from edge_mtl_ros.qos_monitor import QosMonitor
-from edge_mtl_ros.reloading import Loading
 from edge_mtl_ros.report import Report, Snapshot, report
 from edge_mtl_ros.settings import Settings
 from edge_mtl_ros.subscriber import CameraSubscriber
@@ -52,7 +59,7 @@ _LOADED = (
 """Parameters that an engine and its outputs are made with."""
 
 
-class PerceptionNode(LifecycleNode):
+class PerceptionNode(SteppedLifecycleNode):
     """Publishes what the tasks of a bundle say of one camera.
 
     Args:
@@ -82,20 +89,25 @@ class PerceptionNode(LifecycleNode):
         self._outputs: Outputs | None = None
         self._subscriber: CameraSubscriber | None = None
         self.activity = self._failure = self._reload_failure = ""
-        self._finalized = False
         self._logged = ("", 0.0)
         self._active_s: float | None = None
         self._qos_monitor = QosMonitor(self)
         self._machine = Machine()
-        self._reloading: Loading | None = None
+        self._background = Background(self)
+        self._bond = ManagerBond(self)
+        self._reloading = False
+        self._unwanted = threading.Event()
         self.create_service(Trigger, "~/reload", self._reload)
         self._heartbeat = Heartbeat(self, self._report, hardware_id=fingerprint().describe())
         self._heartbeat.start()
 
-    def start(self) -> None:
-        """Configure and activate, if the parameters say so. To be called from the executor's thread."""
-        if self._settings.autostart and self.trigger_configure() == Return.SUCCESS and not self._stop.is_set():
-            self.trigger_activate()
+    async def start(self) -> None:
+        """Configure and activate, if the parameters say so. To be run by the executor."""
+        try:
+            if self._settings.autostart and await self.change_state(Transition.TRANSITION_CONFIGURE) == Return.SUCCESS:
+                await self.change_state(Transition.TRANSITION_ACTIVATE)
+        except TransitionRefused as exc:  # somebody else was faster
+            self.get_logger().warning(str(exc))
 
     def close(self) -> None:
         """Stop all threads and free everything; the executor must have stopped.
@@ -104,47 +116,35 @@ class PerceptionNode(LifecycleNode):
             EdgeMtlError: a frame does not end, so that the engine cannot be freed.
         """
         self._heartbeat.stop()
-        self._release()
+        self._background.finish(self._release())
         self.destroy_node()
 
-    def reload_ended(self, timeout_s: float) -> bool:
-        """Whether no engine is being loaded beside the running one, after waiting this long; `stop` interrupts most of it."""
-        return self._reloading is None or self._reloading.ended(timeout_s)
+    def interrupt(self) -> None:
+        """Give up the engine that is being loaded; between two steps of loading this is seen at once."""
+        self._unwanted.set()
 
-    def on_configure(self, state: Any) -> Return:
-        return self._guarded("configure", self._configure)
+    async def on_configure(self, state: Any) -> Return:
+        return await self._guarded("configure", self._configure())
 
-    def on_activate(self, state: Any) -> Return:
-        return self._guarded("activate", lambda: self._activate(state))
+    async def on_activate(self, state: Any) -> Return:
+        return await self._guarded("activate", self._activate(state))
 
-    def on_deactivate(self, state: Any) -> Return:
-        return self._guarded("deactivate", lambda: self._deactivate(state))
+    async def on_deactivate(self, state: Any) -> Return:
+        return await self._guarded("deactivate", self._deactivate(state))
 
-    def on_cleanup(self, state: Any) -> Return:
-        return self._guarded("clean up", self._release)
+    async def on_cleanup(self, state: Any) -> Return:
+        return await self._guarded("clean up", self._release())
 
-    def on_shutdown(self, state: Any) -> Return:
-        result = self._guarded("shut down", self._release)
-        self._finalized = result != Return.ERROR
-        return result
+    async def on_shutdown(self, state: Any) -> Return:
+        return await self._guarded("shut down", self._release())
 
-    def on_error(self, state: Any) -> Return:
-        return self._guarded("recover from an error", self._release)
+    async def on_error(self, state: Any) -> Return:
+        return await self._guarded("recover from an error", self._release())
 
-    def _LifecycleNodeMixin__on_change_state(self, request: Any, response: Any) -> Any:  # noqa: N802
-        """Refuse a transition that does not exist here; rclpy would raise out of spin() and leave the caller waiting."""
+    async def _guarded(self, name: str, work: Awaitable[None]) -> Return:
+        """Run a transition and say why it failed; nobody else would."""
         try:
-            return super()._LifecycleNodeMixin__on_change_state(request, response)
-        except rclpy_implementation.RCLError as exc:
-            wanted = request.transition.label or request.transition.id
-            self.get_logger().warning(f"transition {wanted} refused: {str(exc).splitlines()[0]}")
-            response.success = False
-            return response
-
-    def _guarded(self, name: str, work: Callable[[], None]) -> Return:
-        """Run a transition; rclpy swallows what a callback raises, so say it here."""
-        try:
-            work()
+            await work
         except Interrupted:
             return Return.FAILURE
         except EdgeMtlError as exc:
@@ -155,18 +155,16 @@ class PerceptionNode(LifecycleNode):
             self._failure = f"cannot {name}: internal error, {type(exc).__name__}: {exc}"
             self.get_logger().error(self._failure)
             return Return.ERROR
-        finally:
-            self.activity = ""
         if name in ("configure", "activate"):
             self._failure = self._reload_failure = ""
         return Return.SUCCESS
 
-    def _configure(self) -> None:
-        self._release()
-        wanted = self._settings
-        self._install(load_engine(wanted, progress=self._progress), wanted)
+    async def _configure(self) -> None:
+        await self._release()
+        wanted, self._unwanted = self._settings, threading.Event()
+        await self._install(*await self._loaded_engine(wanted, self._unwanted), wanted)
 
-    def _activate(self, state: Any) -> None:
+    async def _activate(self, state: Any) -> None:
         self._worker.start()
         self._cameras.forget()
         self._active_s = time.monotonic()
@@ -177,32 +175,52 @@ class PerceptionNode(LifecycleNode):
         self._subscriber = CameraSubscriber(
             self, self._queue, self._cameras, compressed=compressed, on_incompatible=self._qos_monitor.add
         )
+        self._bond.start()
 
-    def _deactivate(self, state: Any) -> None:
-        self._quiet()
+    async def _deactivate(self, state: Any) -> None:
+        await self._quiet()
         super().on_deactivate(state)
 
-    def _quiet(self) -> None:
+    async def _quiet(self) -> None:
         """No more frames in, no more answers out."""
+        self._bond.stop()
         subscriber, self._subscriber = self._subscriber, None
         if subscriber is not None and not subscriber.close():
             self.get_logger().error("receiving did not end within 2 s")
-        if not self._worker.stop():
+        if not await self._background.run(self._worker.stop):
             self.get_logger().error("the frame being worked on did not end within 3 s")
         self._active_s = None
 
-    def _release(self) -> None:
-        self._quiet()
-        engine = self._worker.exchange(None, None)
+    async def _release(self) -> None:
+        self.interrupt()
+        await self._quiet()
+        engine = await self._background.run(partial(self._worker.exchange, None, None))
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None
         if engine is not None:
-            engine.close()
+            await self._background.run(engine.close)
 
-    def _outputs_for(self, engine: Engine, wanted: Settings) -> Outputs:
+    async def _loaded_engine(self, wanted: Settings, unwanted: threading.Event) -> tuple[Engine, Mapping[str, Result]]:
+        """An engine and what it answers for any frame; Interrupted where it is not wanted any more."""
+        try:
+            return await self._background.run(partial(self._load, wanted, unwanted.is_set))
+        finally:
+            if self._unwanted is unwanted:
+                self.activity = ""
+
+    def _load(self, wanted: Settings, unwanted: Callable[[], bool]) -> tuple[Engine, Mapping[str, Result]]:
+        engine = load_engine(wanted, progress=partial(self._progress, unwanted))
+        try:
+            results = engine.predict(_blank(engine)).results
+            self._check_wanted(unwanted)
+            return engine, results
+        except BaseException:
+            close_engine(engine, on_error=self.get_logger().error)
+            raise
+
+    def _outputs_for(self, results: Mapping[str, Result], wanted: Settings) -> Outputs:
         """What publishes an engine's results: the present outputs where they fit, so that subscribers stay connected."""
-        results = engine.predict(_blank(engine)).results
         if self._outputs is not None and self._outputs.fit(results, points_labels=wanted.points_labels):
             return self._outputs
         return Outputs(
@@ -220,59 +238,73 @@ class PerceptionNode(LifecycleNode):
 
     async def _reload(self, request: Any, response: Any) -> Any:
         """Load the bundle that the parameters name now, beside the running one; keep that one if the new one fails."""
-        if self._reloading or self._worker.engine is None:
-            response.success = False
-            response.message = "a reload is running" if self._reloading else "the node is not configured"
+        response.message = self._no_reload()
+        if response.message:
+            self.get_logger().warning(f"reload refused: {response.message}")
             return response
-        wanted = self._settings
-        self._reloading = loading = Loading(wanted, self._progress)
+        self._reloading = True
+        wanted, self._unwanted = self._settings, threading.Event()
+        unwanted = self._unwanted
         try:
-            await loading
-            engine = loading.result()
-            if self._worker.engine is None:  # cleaned up meanwhile
-                engine.close()
-                raise EdgeMtlError("the node was cleaned up while the bundle was loading")
-            self._install(engine, wanted)
+            engine, results = await self._loaded_engine(wanted, unwanted)
+            await self.exclusively(lambda: self._swap(engine, results, wanted, unwanted))
+        except Interrupted:
+            response.message = "interrupted: the node was cleaned up, shut down or ended while the bundle was loading"
+            self.get_logger().warning(f"reload {response.message}")
         except Exception as exc:
             self._reload_failure = f"reload failed, continuing {self._loaded.bundle or 'the demo bundle'}: {exc}"
             self.get_logger().error(self._reload_failure)
             self._own_parameters.restore(self._loaded, _LOADED)
-            response.success, response.message = False, f"{exc} The running engine was kept."
+            response.message = f"{exc} The running engine was kept."
         else:
             self._reload_failure = ""
-            response.success, response.message = (
-                True,
-                f"{engine.info.name} revision {engine.info.revision}: {engine.info.reason}",
-            )
+            info = engine.info
+            response.success, response.message = True, f"{info.name} revision {info.revision}: {info.reason}"
         finally:
-            self._reloading, self.activity = None, ""
+            self._reloading = False
         return response
 
-    def _install(self, engine: Engine, wanted: Settings) -> None:
+    def _no_reload(self) -> str:
+        """Why nothing can be loaded beside the running engine now; empty if it can."""
+        if self._reloading:
+            return "a reload is running; ask again when it has ended"
+        if self.in_transition:
+            return f"the node is {self.state}; ask again when that is over"
+        return "" if self._worker.engine is not None else "the node is not configured"
+
+    async def _swap(self, engine: Engine, results: Mapping[str, Result], wanted: Settings, unwanted: threading.Event) -> None:
+        """Install an engine, unless a transition that came first has freed the one that it was loaded beside."""
+        if unwanted.is_set():
+            await self._background.run(partial(close_engine, engine, on_error=self.get_logger().error))
+            raise Interrupted
+        await self._install(engine, results, wanted)
+
+    async def _install(self, engine: Engine, results: Mapping[str, Result], wanted: Settings) -> None:
         """Let an engine take over between two frames; where that fails it is closed and all stays as it was."""
         before, outputs = self._outputs, None
+        close = partial(close_engine, on_error=self.get_logger().error)
         try:
-            outputs = self._outputs_for(engine, wanted)
+            outputs = self._outputs_for(results, wanted)
             if outputs is not before and self._active_s is not None:
                 outputs.activate()
                 outputs.send_latched()
-            previous = self._worker.exchange(engine, outputs)
+            previous = await self._background.run(partial(self._worker.exchange, engine, outputs))
         except Exception:
             if outputs is not None and outputs is not before:
                 outputs.destroy()
-            close_engine(engine, on_error=self.get_logger().error)
+            await self._background.run(partial(close, engine))
             raise
         self._outputs, self._loaded = outputs, wanted
         if before is not None and before is not outputs:
             before.destroy()
         if previous is not None:
-            close_engine(previous, on_error=self.get_logger().error)
+            await self._background.run(partial(close, previous))
         self._announce(engine)
 
     def _reopen(self) -> Engine:
         """The engine that runs, once more; called from the worker's thread."""
         try:
-            return load_engine(self._loaded, progress=self._progress)
+            return load_engine(self._loaded, progress=partial(self._progress, lambda: self._worker.stopping))
         finally:
             self.activity = ""
 
@@ -281,9 +313,12 @@ class PerceptionNode(LifecycleNode):
         self._failure, self.exit_code = reason, 1
         self._stop.set()
 
-    def _progress(self, text: str, done: int, total: int) -> None:
-        if self._stop.is_set():
+    def _check_wanted(self, unwanted: Callable[[], bool]) -> None:
+        if self._stop.is_set() or unwanted():
             raise Interrupted
+
+    def _progress(self, unwanted: Callable[[], bool], text: str, done: int, total: int) -> None:
+        self._check_wanted(unwanted)
         counted = f"{text} ({done} of {total})" if total else text
         self.activity = counted
         logged, when = self._logged
@@ -315,7 +350,7 @@ class PerceptionNode(LifecycleNode):
             scale, scale_ok = worker.camera_text or _NO_CAMERA, worker.camera_ok
         return report(
             Snapshot(
-                state=self._state_name(),
+                state=self.state,
                 activity=self.activity,
                 failure=self._failure or worker.failure,
                 reload_failure=self._reload_failure,
@@ -344,13 +379,6 @@ class PerceptionNode(LifecycleNode):
                 asked=worker.asked,
             )
         )
-
-    def _state_name(self) -> str:
-        if self._active_s is not None:
-            return "active"
-        if self._finalized:
-            return "finalized"
-        return "inactive" if self._worker.engine is not None else "unconfigured"
 
 
 _NO_CAMERA = "no camera_info has come: depth is right only up to a factor"

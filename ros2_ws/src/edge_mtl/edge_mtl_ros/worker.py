@@ -131,6 +131,11 @@ class Worker:
         """The engine that the next frame will use."""
         return self._engine
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the thread was asked to end."""
+        return self._stopping.is_set()
+
     def exchange(self, engine: Engine | None, publishing: Publishing | None) -> Engine | None:
         """Use another engine and other outputs from the next frame on; waits for the present one. Returns the old engine.
 
