@@ -1,8 +1,9 @@
 """perception_node with a runtime that fails or is slow: python faulty_node.py FAULT --ros-args ...
 
-FAULT is hang, lost, transient, slow, endless or held. From the third frame of a camera on, every prediction hangs, or says that
-the GPU is lost; a transient fault is over when the engine has been opened again. A slow one takes SLOW_S longer for every
-frame. Endless: a reload never ends. Held: every engine is loaded only when the file that HELD_BY names is gone.
+FAULT is hang, lost, transient, slow, endless, endless-first or held. From the third frame of a camera on, every prediction
+hangs, or says that the GPU is lost; a transient fault is over when the engine has been opened again. A slow one takes SLOW_S
+longer for every frame. Endless: a reload never ends, or the first load. Held: every engine is loaded only when the file that
+HELD_BY names is gone.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from edge_mtl.cuda.errors import CudaError
 FRAMES = 2
 IN_A_ROW = 3
 """Failures after which the node opens its engine again."""
-HANGS, LOST, TRANSIENT, SLOW, ENDLESS, HELD = "hang", "lost", "transient", "slow", "endless", "held"
+HANGS, LOST, TRANSIENT, SLOW, HELD = "hang", "lost", "transient", "slow", "held"
+ENDLESS, ENDLESS_FIRST = "endless", "endless-first"
 SLOW_S = 0.1
 HELD_BY = "EDGE_MTL_TEST_HELD_BY"
 HOLDING = "something that takes minutes"
@@ -51,9 +53,9 @@ def make_faulty(fault: str) -> None:
     Engine.predict = fails  # type: ignore[method-assign, assignment]
 
 
-def make_endless() -> None:
-    """Let every engine after the first stay in native code while it is loaded, as one that is compiled does."""
-    load, loaded = Engine.__init__, list[bool]()
+def make_endless(*, first: bool) -> None:
+    """Let every engine, or every one after the first, stay in native code while it is loaded, as one that is compiled does."""
+    load, loaded = Engine.__init__, [True] if first else []
 
     def loads(self: Engine, *arguments: Any, **options: Any) -> None:
         load(self, *arguments, **options)
@@ -84,8 +86,8 @@ if __name__ == "__main__":
     from edge_mtl_ros.main import main
 
     fault = sys.argv.pop(1)
-    if fault == ENDLESS:
-        make_endless()
+    if fault in (ENDLESS, ENDLESS_FIRST):
+        make_endless(first=fault == ENDLESS_FIRST)
     elif fault == HELD:
         make_held()
     else:

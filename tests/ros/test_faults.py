@@ -136,6 +136,19 @@ def test_a_reload_that_does_not_end_lets_the_node_end(
     assert "terminate" not in node.text
 
 
+def test_an_engine_that_is_never_loaded_lets_the_node_end(
+    ros_environment: dict[str, str], bundle: Bundle, partner: Partner, tmp_path: Path
+) -> None:
+    node = faulty(ros_environment, bundle, tmp_path / "log", faulty_node.ENDLESS_FIRST)
+    try:
+        node.wait_for_text("loading the engine")
+        time.sleep(1.0)
+        assert partner.state() == "configuring"
+    finally:
+        assert node.end() == 0, node.text
+    assert "terminate" not in node.text
+
+
 def test_the_same_node_without_a_fault_goes_on(
     ros_environment: dict[str, str], bundle: Bundle, partner: Partner, tmp_path: Path
 ) -> None:

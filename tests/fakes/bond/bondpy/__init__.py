@@ -1,0 +1,1 @@
+"""Stands in for the package `bondpy`, which is on no package index."""
