@@ -88,6 +88,7 @@ test-ros: $(ROS_VENV)/.ready
 
 soak: $(ROS_VENV)/.ready
 	EDGE_MTL_LIFECYCLE_CYCLES=1000 $(ROS_VENV)/bin/python -m pytest tests/ros/test_lifecycle.py -k cycles
+	EDGE_MTL_SIGNALS=200 $(ROS_VENV)/bin/python -m pytest tests/ros/test_signals.py -k random
 	$(ROS_VENV)/bin/python benchmarks/soak_node.py --minutes 10
 
 $(ROS_VENV)/.ready: $(SETUP_FILES)

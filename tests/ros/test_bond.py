@@ -66,11 +66,11 @@ def test_the_bond_is_there_while_the_node_is_active(
             assert started[2] > 1e6, "a manager that is gone takes no robot's eyes"
             wait_until(lambda: partner.node.count_subscribers("/robot/bond"), "the node listens to the manager")
             ending(partner, node)
-            assert noted()[2:] == [["broken"]]
+            assert noted()[2:] == [["broken"], ["waited", 0.5], ["shut down"]]
             wait_until(lambda: not partner.node.count_publishers("/robot/bond"), "nothing is left of the bond")
             if ending is deactivate:
                 assert partner.change(Transition.TRANSITION_ACTIVATE)
-                assert [words[0] for words in noted()[3:]] == ["made", "started"]
+                assert [words[0] for words in noted()[5:]] == ["made", "started"]
         finally:
             partner.close()
         assert node.end() == 0, node.text

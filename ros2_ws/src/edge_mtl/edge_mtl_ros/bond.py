@@ -6,10 +6,14 @@ is active, and takes all its nodes down when the heartbeat stays out. Knows bond
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import import_module
 from typing import Any
 
+from rclpy.duration import Duration
 from rclpy.node import Node
+
+from edge_mtl_ros.background import Background
 
 __all__ = ["ManagerBond"]
 
@@ -19,7 +23,9 @@ _HEARTBEAT_S = 0.1
 """As Nav2's own nodes; a manager gives up after 4 s by default."""
 _PATIENCE_S = 1e8
 """The manager watches the node, not the reverse: without it the node continues."""
-_END_S = 1.0
+_END_S = 0.5
+"""How long the manager is told of the end, every 50 ms, until it answers. A publisher that is destroyed behind its last message
+may take that along."""
 
 
 class ManagerBond:
@@ -27,10 +33,11 @@ class ManagerBond:
 
     Args:
         node: its owner, whose executor must turn.
+        background: where it waits for the manager's answer.
     """
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, node: Node, background: Background) -> None:
+        self._node, self._background = node, background
         self._bond: Any = None
 
     def start(self) -> None:
@@ -43,15 +50,16 @@ class ManagerBond:
         bond.start()
         self._bond = bond
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Break the bond, of which the manager hears at once."""
         bond, self._bond = self._bond, None
         if bond is None:
             return
+        bond.break_bond()
+        await self._background.run(partial(bond.wait_until_broken, Duration(seconds=_END_S)))
         bond.shutdown()
-        bond.disconnect_timer.cancel()  # nobody listens for the other end's answer any more
-        bond.thread.join(_END_S)
-        self._node.destroy_subscription(bond.sub)  # bondpy destroys both, and leaves them in the node's lists
+        bond.disconnect_timer.cancel()  # a thread that would wait for an answer
+        self._node.destroy_subscription(bond.sub)  # bondpy destroys both, but leaves them in the node's lists
         self._node.destroy_publisher(bond.pub)
 
 

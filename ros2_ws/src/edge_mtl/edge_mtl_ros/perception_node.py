@@ -94,7 +94,7 @@ class PerceptionNode(SteppedLifecycleNode):
         self._qos_monitor = QosMonitor(self)
         self._machine = Machine()
         self._background = Background(self)
-        self._bond = ManagerBond(self)
+        self._bond = ManagerBond(self, self._background)
         self._reloading = False
         self._unwanted = threading.Event()
         self.create_service(Trigger, "~/reload", self._reload)
@@ -183,7 +183,7 @@ class PerceptionNode(SteppedLifecycleNode):
 
     async def _quiet(self) -> None:
         """No more frames in, no more answers out."""
-        self._bond.stop()
+        await self._bond.stop()
         subscriber, self._subscriber = self._subscriber, None
         if subscriber is not None and not subscriber.close():
             self.get_logger().error("receiving did not end within 2 s")

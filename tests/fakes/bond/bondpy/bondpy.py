@@ -1,7 +1,7 @@
 """A Bond that writes what is done with it, one JSON list a line, into the file that EDGE_MTL_TEST_BOND names.
 
 As the real one it takes its times before `start` only, has a publisher from its making and a subscription and a thread from
-`start` on, and destroys both itself at `shutdown`, without the node's knowledge.
+`start` on, and destroys both topics' ends itself at `shutdown`, without the node's knowledge.
 """
 
 from __future__ import annotations
@@ -38,11 +38,18 @@ class Bond:
         self._started = True
         write("started", self.heartbeat_period, self.heartbeat_timeout)
 
+    def break_bond(self) -> None:
+        write("broken")
+
+    def wait_until_broken(self, timeout: Any) -> bool:
+        write("waited", timeout.nanoseconds / 1e9)
+        return True
+
     def shutdown(self) -> None:
         self.sub.destroy()
         self.pub.destroy()
         self._over.set()
-        write("broken")
+        write("shut down")
 
 
 def write(*words: Any) -> None:
