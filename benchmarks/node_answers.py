@@ -35,7 +35,8 @@ use_shared_memory()  # before rclpy is imported
 
 from conditions import Conditions  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from lifecycle_msgs.srv import GetState  # noqa: E402
+from lifecycle_msgs.msg import Transition  # noqa: E402
+from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from rcl_interfaces.srv import GetParameters  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
@@ -62,17 +63,22 @@ class Questions:
                 GetParameters.Request(names=["stability"]),
             ),
         }
+        self._node = partner.node
         self._heard: list[float] = []
         partner.node.create_subscription(DiagnosticArray, "/diagnostics", lambda _: self._heard.append(time.monotonic()), 10)
         for client, _ in self._clients.values():
-            if not client.wait_for_service(60.0):
-                raise RuntimeError(f"no service {client.srv_name}: the node did not start")
+            client.wait_for_service(UNANSWERED_S)
         wait_until(lambda: self._heard, "diagnostics")
 
-    def state(self) -> str:
-        """The lifecycle state now; empty where no answer came."""
-        answer, _ = self._ask("get_state")
-        return "" if answer is None else str(answer.current_state.label)
+    def until_answered(self, kind: Any, service: str, request: Any, node: NodeProcess) -> dict[str, Any]:
+        """Call a service that builds an engine, and ask until its answer is there."""
+        client = self._node.create_client(kind, f"{NAME}/{service}")
+        client.wait_for_service(UNANSWERED_S)
+        called = client.call_async(request)
+        result = self.during(called.done)
+        if not called.done() or not called.result().success:
+            raise RuntimeError(f"{service} failed:\n{node.text[-2000:]}")
+        return result
 
     def during(self, over: Callable[[], bool]) -> dict[str, Any]:
         """Ask until a phase is over: milliseconds by question, and between two messages of /diagnostics."""
@@ -129,23 +135,19 @@ def measure(bundle: Bundle, asked: argparse.Namespace, folder: Path) -> dict[str
     """The three phases in one process of the node."""
     first, second = without_engines(bundle, folder / "first"), without_engines(bundle, folder / "second")
     arguments = ("-p", f"bundle:={first}", "-p", f"threads:={asked.threads}", "-p", f"build:={asked.build}")
-    arguments += ("-p", f"backend:={asked.backend}")
+    arguments += ("-p", f"backend:={asked.backend}", "-p", "autostart:=false")
     node, partner = NodeProcess(os.environ, *arguments, log=folder / "log"), Partner("benchmark")
     phases: dict[str, dict[str, Any]] = {}
     try:
         questions = Questions(partner)
-        phases["configure"] = questions.during(lambda: questions.state() not in ("unconfigured", "configuring", ""))
-        wait_until(lambda: questions.state() == "active", f"an active node: {node.text[-2000:]}")
+        transition = ChangeState.Request()
+        transition.transition.id = Transition.TRANSITION_CONFIGURE
+        phases["configure"] = questions.until_answered(ChangeState, "change_state", transition, node)
         end_s = time.monotonic() + asked.idle_s
         phases["idle"] = questions.during(lambda: time.monotonic() > end_s)
         if not partner.set(bundle=str(second)).successful:
             raise RuntimeError("the node refuses the bundle")
-        client = partner.node.create_client(Trigger, f"{NAME}/reload")
-        client.wait_for_service(60.0)
-        reload = client.call_async(Trigger.Request())
-        phases["reload"] = questions.during(reload.done)
-        if not reload.done() or not reload.result().success:
-            raise RuntimeError(f"the reload failed:\n{node.text[-2000:]}")
+        phases["reload"] = questions.until_answered(Trigger, "reload", Trigger.Request(), node)
     finally:
         partner.close()
         node.end()

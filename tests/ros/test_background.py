@@ -1,4 +1,4 @@
-"""Coroutines that wait for blocking calls: the executor serves others meanwhile, errors arrive, and an end without it as well."""
+"""Coroutines that wait for blocking calls: others are served meanwhile, errors arrive, and no end of the executor hangs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-rclpy = pytest.importorskip("rclpy", reason='needs the extra ros-test: pip install -e ".[cpu,build,bags,ros-test]"')
+pytest.importorskip("rclpy", reason='needs the extra ros-test: pip install -e ".[cpu,build,bags,ros-test]"')
 
+import rclpy
 from edge_mtl_ros.background import Background
 from edge_mtl_ros.lifecycle import _check
 from edge_mtl_ros.loading import Interrupted

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -96,3 +98,19 @@ def test_the_soak_fails_a_node_that_does_not_answer(
     before = {"received": 30, "published": 20, "dropped_replaced": 5}
     after = {"received": 30 + received, "published": 20 + published, "dropped_replaced": 5 + replaced}
     assert soak.answered(before, after) is verdict
+
+
+def test_the_benchmark_of_answers_has_all_of_them_in_every_phase(ros_environment: dict[str, str], tmp_path: Path) -> None:
+    script = Path(__file__).resolve().parents[2] / "benchmarks" / "node_answers.py"
+    # No evaluation: INT8 of an untrained network is not accurate enough for the accuracy check.
+    bundle = make_bundle(tmp_path / "tiny", calibration=40, evaluation=0)
+    options = ["--backend", "onnxruntime", "--threads", "1", "--idle-s", "0.5"]
+    command = [sys.executable, str(script), str(bundle.path), *options]
+    done = subprocess.run(command, env=ros_environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    phases = json.loads(done.stdout)["phases"]
+    assert set(phases) == {"configure", "idle", "reload"}
+    for phase in phases.values():
+        assert phase["unanswered"] == 0
+        assert phase["get_state"]["count"] > 0
+        assert phase["get_parameters"]["max"] > 0
