@@ -134,8 +134,14 @@ def without_engines(bundle: Bundle, folder: Path) -> Path:
 def measure(bundle: Bundle, asked: argparse.Namespace, folder: Path) -> dict[str, dict[str, Any]]:
     """The three phases in one process of the node."""
     first, second = without_engines(bundle, folder / "first"), without_engines(bundle, folder / "second")
-    arguments = ("-p", f"bundle:={first}", "-p", f"threads:={asked.threads}", "-p", f"build:={asked.build}")
-    arguments += ("-p", f"backend:={asked.backend}", "-p", "autostart:=false")
+    parameters = {
+        "bundle": first,
+        "threads": asked.threads,
+        "build": asked.build,
+        "backend": asked.backend,
+        "autostart": "false",
+    }
+    arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     node, partner = NodeProcess(os.environ, *arguments, log=folder / "log"), Partner("benchmark")
     phases: dict[str, dict[str, Any]] = {}
     try:
