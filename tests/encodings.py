@@ -1,4 +1,7 @@
-"""Images in the encodings of ROS, written out by their definitions: the reference for the conversions of the node."""
+"""Images in the encodings of ROS, written out by their definitions: the reference for the conversions of the node.
+
+Images of 8 bits become those of 16 by 257, so that 255 is 65535.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,12 @@ def encoded(encoding: str, rgb: Array) -> tuple[Array, Array]:
     """The bytes of an (H, W, 3) uint8 image in an encoding, and the image that these bytes can tell.
 
     Returns:
-        raw: (H, W, C) or (H, W) uint8; (1.5 H, W) for NV12 and NV21.
+        raw: (H, W, C) or (H, W) uint8, uint16 of little byte order for encodings of 16 bits; (1.5 H, W) for NV12 and NV21.
         told: (H, W, 3) uint8: grey for mono, full colour else.
     """
+    if "16" in encoding:
+        raw, told = encoded(encoding.replace("16", "8"), rgb)
+        return (raw.astype(np.uint16) * 257).astype("<u2"), told
     red, green, blue = (rgb[..., channel] for channel in range(3))
     opaque = np.full(red.shape, 7, np.uint8)
     if encoding == "rgb8":

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_mtl.errors import CalibrationError, FrameError
+from edge_mtl.image.bit_depth import FULL_BITS
 from edge_mtl.sources.bags import BAG_SUFFIXES
 from edge_mtl.sources.frame_source import Frame, FrameSource, Still, identity_of
 from edge_mtl.sources.open_source import is_camera, open_source
@@ -18,13 +19,14 @@ from edge_mtl.sources.videos import VIDEO_SUFFIXES
 __all__ = ["given_frames", "open_calibration_source"]
 
 
-def open_calibration_source(path: Path, *, topic: str | None = None, every: int = 1) -> FrameSource:
+def open_calibration_source(path: Path, *, topic: str | None = None, every: int = 1, bits: int = FULL_BITS) -> FrameSource:
     """The frames that `path` names, which can be walked several times.
 
     Args:
         path: a folder of images (of a folder with a sub-folder "train" only that one), a video, or a ROS 1 or 2 bag.
         topic: of the bag's images; needed where it has several.
         every: take only every n-th frame of a video or bag.
+        bits: of images with 16 bits a channel: how many the camera fills.
     Raises:
         CalibrationError: there is no such thing, or it holds no frames; also where a walk finds the source unreadable.
         BackendUnavailable: a bag, and the package rosbags is not installed.
@@ -37,7 +39,7 @@ def open_calibration_source(path: Path, *, topic: str | None = None, every: int 
             f"nor a bag ({' '.join(BAG_SUFFIXES)})."
         )
     with _unusable():
-        source = open_source(path, topic=topic, every=every, dataset=True)
+        source = open_source(path, topic=topic, every=every, dataset=True, bits=bits)
 
     def stills() -> Generator[Still]:
         with _unusable():

@@ -25,6 +25,7 @@ __all__ = [
     "MAX_DROP",
     "BackendOption",
     "Bf16Option",
+    "BitsOption",
     "BundleArgument",
     "BundleOption",
     "CountOption",
@@ -180,6 +181,9 @@ EmbeddingOption = Annotated[
 ]
 TopicOption = Annotated[
     str | None, typer.Option("--topic", metavar="NAME", help="Of the bag's images, where it has several.", show_default=False)
+]
+BitsOption = Annotated[
+    int, typer.Option("--bits", metavar="N", min=8, max=16, help="Of images with 16 bits a channel: how many the camera fills.")
 ]
 RecipeOption = Annotated[
     Path | None,

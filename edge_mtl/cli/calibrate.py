@@ -14,6 +14,7 @@ from edge_mtl.cli.application import app
 from edge_mtl.cli.arguments import (
     MAX_DROP,
     BackendOption,
+    BitsOption,
     BundleOption,
     CountOption,
     EmbeddingOption,
@@ -96,6 +97,7 @@ def calibrate(
     embedding: EmbeddingOption = "network",
     topic: TopicOption = None,
     every: EveryOption = 1,
+    bits: BitsOption = 16,
     max_drop: MaxDropOption = MAX_DROP,
     backend: BackendOption = "auto",
     out: Annotated[
@@ -132,7 +134,7 @@ def calibrate(
     budget = parse_budget(max_drop)
     from edge_mtl.calibration.source import open_calibration_source
 
-    frames = open_calibration_source(source, topic=topic, every=every)
+    frames = open_calibration_source(source, topic=topic, every=every, bits=bits)
     if out is not None:
         write_choice(terminal, bundle, frames, options, out, threads=threads)
         return

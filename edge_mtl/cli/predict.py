@@ -11,6 +11,7 @@ from edge_mtl.cli.application import app
 from edge_mtl.cli.arguments import (
     BackendOption,
     Bf16Option,
+    BitsOption,
     BundleOption,
     DeviceOption,
     EngineOptions,
@@ -119,6 +120,7 @@ def predict(
     topic: TopicOption = None,
     camera_info: CameraInfoOption = None,
     rectified: RectifiedOption = False,
+    bits: BitsOption = 16,
     storage: StorageOption = "same",
     stability: StabilityOption = False,
     limit: LimitOption = None,
@@ -168,6 +170,7 @@ def predict(
             topic=topic,
             camera_info=camera_info,
             rectified=rectified,
+            bits=bits,
             storage=storage,
             stability=stability,
             limit=limit,

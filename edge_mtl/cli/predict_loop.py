@@ -37,7 +37,7 @@ class PredictOptions:
         intrinsics: (fx, fy, cx, cy) of the frames, in place of the camera that the source knows.
         tasks: those that are predicted; None for all of the bundle.
         depth_scale: multiplies distances, see `Engine`.
-        topic, camera_info, rectified: see `edge_mtl.sources.open_source.open_source`.
+        topic, camera_info, rectified, bits: see `edge_mtl.sources.open_source.open_source`.
         storage: of a bag that is written: see `edge_mtl.outputs.annotated_bag`.
         stability: smooth the maps where the image stands still.
         limit: frames at most.
@@ -56,6 +56,7 @@ class PredictOptions:
     topic: str | None = None
     camera_info: str | None = None
     rectified: bool = False
+    bits: int = 16
     storage: str = "same"
     stability: bool = False
     limit: int | None = None
@@ -96,7 +97,9 @@ def run(terminal: Terminal, text: str, engine_options: EngineOptions, options: P
 
     if BAG in options.files and options.out is not None:
         check_recording(Path(text), options.out)
-    source = open_source(text, topic=options.topic, camera_info=options.camera_info, rectified=options.rectified)
+    source = open_source(
+        text, topic=options.topic, camera_info=options.camera_info, rectified=options.rectified, bits=options.bits
+    )
     bundle = find(engine_options.bundle)
     tasks = asked_of(bundle.manifest.tasks, options.tasks)
     tally = _Tally()
@@ -214,7 +217,8 @@ def _predictions(
 
     smooth = TemporalFilter() if options.stability else None
     total = source.count if options.limit is None else min(source.count or options.limit, options.limit)
-    with closing(source.frames(limit=options.limit, on_skip=skip, on_remark=remark)) as frames:
+    every = source.frames(limit=options.limit, on_skip=skip, on_remark=remark, on_oddity=terminal.warn)
+    with closing(every) as frames:
         for done, frame in enumerate(frames):
             step("predicting", done, total or 0)
             try:

@@ -14,6 +14,7 @@ import typer
 from edge_mtl.cli.application import app
 from edge_mtl.cli.arguments import (
     BackendOption,
+    BitsOption,
     BundleOption,
     DeviceOption,
     EveryOption,
@@ -101,6 +102,7 @@ def scale(
     camera_info: CameraInfoOption = None,
     rectified: RectifiedOption = False,
     every: EveryOption = 1,
+    bits: BitsOption = 16,
     limit: LimitOption = None,
     max_spread: Annotated[
         float | None,
@@ -147,7 +149,7 @@ def scale(
     from edge_mtl.sources.open_source import open_source
 
     terminal = Terminal(json_output=json, quiet=quiet)
-    opened = open_source(source, topic=topic, camera_info=camera_info, rectified=rectified, every=every)
+    opened = open_source(source, topic=topic, camera_info=camera_info, rectified=rectified, every=every, bits=bits)
     if opened.kind == "camera" and limit is None:
         raise UsageError("a camera has no end: say how many frames with --limit N.")
 

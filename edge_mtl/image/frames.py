@@ -7,6 +7,7 @@ coordinates, as in OpenCV and ROS: resizing by s maps x to (x + 0.5) s - 0.5. Se
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,7 @@ import numpy as np
 from edge_mtl import opencv
 from edge_mtl.errors import FrameError
 from edge_mtl.image import OUTPUT_STRIDE
+from edge_mtl.image.bit_depth import to_8_bits
 
 if TYPE_CHECKING:
     from edge_mtl.manifest import InputSpec
@@ -169,7 +171,7 @@ def letterbox(frame: tuple[int, int], network: tuple[int, int]) -> Letterbox:
 
 
 def check_frame(frame: Any) -> Array:
-    """The frame if it is (H, W, 3) uint8; strided and read-only arrays are fine.
+    """The frame if it is (H, W, 3) uint8; strided and read-only arrays are fine. uint16 is scaled to uint8, its full range.
 
     Raises:
         FrameError: what is wrong with it and how to put it right.
@@ -180,15 +182,16 @@ def check_frame(frame: Any) -> Array:
         )
     if frame.ndim != 3 or frame.shape[2] != 3:
         raise FrameError(f"a frame should have the shape (H, W, 3); found {frame.shape}. {_shape_advice(frame)}")
-    if frame.dtype != np.uint8:
-        raise FrameError(f"a frame should be uint8, 0..255; found {frame.dtype}. {_dtype_advice(frame)}")
+    wide = frame.dtype.newbyteorder("=") == np.uint16
+    if frame.dtype != np.uint8 and not wide:
+        raise FrameError(f"a frame should be uint8, 0..255, or uint16; found {frame.dtype}. {_dtype_advice(frame)}")
     frame = np.asarray(frame)
     height, width = frame.shape[:2]
     if height == 0 or width == 0:
         raise FrameError(f"a frame should have pixels; found shape {frame.shape}. Check that the camera or file delivered one.")
     if max(height, width) > MAX_SIDE:
         raise FrameError(f"a frame should be at most {MAX_SIDE} pixels a side; found {frame.shape}. Resize or tile it first.")
-    return frame
+    return to_8_bits(frame, on_remark=warnings.warn) if wide else frame
 
 
 def prepare(frame: Array, box: Letterbox, out: Array, *, channels: Channels = "rgb") -> None:
@@ -276,6 +279,4 @@ def _shape_advice(frame: Array) -> str:
 def _dtype_advice(frame: Array) -> str:
     if frame.dtype.kind == "f":
         return "Convert 0..1 with (frame * 255).round().astype(numpy.uint8), 0..255 with frame.astype(numpy.uint8)."
-    if frame.dtype == np.uint16:
-        return "Convert 16 bits with (frame >> 8).astype(numpy.uint8)."
     return "Convert it to 0..255 and frame.astype(numpy.uint8)."

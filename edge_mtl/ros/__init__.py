@@ -1,7 +1,17 @@
 """What ROS messages say of cameras and tasks, without ROS: for the node, whose messages are rclpy's, and for recorded bags."""
 
 from edge_mtl.ros.cameras import Camera, camera_of
-from edge_mtl.ros.images import ENCODINGS, decode_compressed, decode_image
+from edge_mtl.ros.images import ENCODINGS, decode_compressed, decode_image, image_of
 from edge_mtl.ros.topics import TaskTopic, class_topics, task_topics
 
-__all__ = ["ENCODINGS", "Camera", "TaskTopic", "camera_of", "class_topics", "decode_compressed", "decode_image", "task_topics"]
+__all__ = [
+    "ENCODINGS",
+    "Camera",
+    "TaskTopic",
+    "camera_of",
+    "class_topics",
+    "decode_compressed",
+    "decode_image",
+    "image_of",
+    "task_topics",
+]

@@ -17,9 +17,10 @@ import numpy as np
 
 from edge_mtl.errors import BackendUnavailable, FrameError
 from edge_mtl.files import native_path
+from edge_mtl.image.bit_depth import FULL_BITS, OnRemark
 from edge_mtl.image.frames import Intrinsics
-from edge_mtl.ros import ENCODINGS, Camera, camera_of, decode_compressed, decode_image
-from edge_mtl.sources.frame_source import Frame, FrameSource, MessageStamp, Still, Tap, file_identity
+from edge_mtl.ros import Camera, camera_of, image_of
+from edge_mtl.sources.frame_source import Frame, FrameSource, MessageStamp, Still, Tap, bits_identity, file_identity
 
 __all__ = ["BAG_SUFFIXES", "IMAGE", "OUR_NAMESPACE", "bag_source", "colour_topic", "is_bag", "message_pixels", "read_message"]
 
@@ -29,8 +30,6 @@ BAG_SUFFIXES = (".bag", ".db3", ".mcap")
 OUR_NAMESPACE = "/edge_mtl"
 """Of the topics that an annotated bag has beside the recorded ones."""
 IMAGE, _COMPRESSED, _CAMERA = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo"
-_ENCODINGS = {name.lower(): name for name in ENCODINGS}
-"""Recordings write some of them in other letters."""
 _NO_COLOUR = ("depth", "disparity", "infra", "mono", "mask", "label")
 """In names of topics with images that are no colour images."""
 
@@ -52,7 +51,13 @@ def is_bag(path: Path) -> bool:
 
 
 def bag_source(
-    path: Path, *, topic: str | None = None, camera_info: str | None = None, rectified: bool = False, every: int = 1
+    path: Path,
+    *,
+    topic: str | None = None,
+    camera_info: str | None = None,
+    rectified: bool = False,
+    every: int = 1,
+    bits: int = FULL_BITS,
 ) -> FrameSource:
     """The images of one topic of a bag, in order of time.
 
@@ -62,6 +67,7 @@ def bag_source(
         camera_info: topic of the camera; by default the one beside the images.
         rectified: the images are rectified, their camera is P of the camera_info, not K.
         every: take only every n-th.
+        bits: how many of 16 bits a channel are filled; see `edge_mtl.image.bit_depth`.
     Raises:
         BackendUnavailable: the package rosbags is not installed.
         FrameError: the bag cannot be read, has no images, several topics of them and none was named, or nothing on a topic
@@ -96,14 +102,14 @@ def bag_source(
                     continue
                 first_ns = time_ns if first_ns is None else first_ns
                 entry = _Entry(f"{index:06d}-{time_ns}", time_ns, (time_ns - first_ns) / 1e9, connection.msgtype, raw)
-                yield Still(entry.name, partial(_load, reader, entry, camera, rectified), remarks)
+                yield Still(entry.name, partial(_load, reader, entry, camera, rectified, bits), remarks)
                 remarks = ()
 
     return FrameSource(
         name=path.resolve().name,
         kind="bag",
         contents=f"images on {images} in {path}",
-        identity=file_identity("bag", path, images, every),
+        identity=file_identity("bag", path, images, every, *bits_identity(bits)),
         count=-(-count // every),
         stills=lambda: walk(None),
         topic=images,
@@ -112,9 +118,10 @@ def bag_source(
     )
 
 
-def _load(reader: Any, entry: _Entry, camera: Camera | None, rectified: bool) -> Frame:
+def _load(reader: Any, entry: _Entry, camera: Camera | None, rectified: bool, bits: int) -> Frame:
     message = read_message(reader, entry.raw, entry.kind)
-    pixels = message_pixels(message, entry.kind)
+    oddities: list[str] = []
+    pixels = message_pixels(message, bits=bits, on_remark=oddities.append)
     stamp = message.header.stamp
     return Frame(
         entry.name,
@@ -122,20 +129,16 @@ def _load(reader: Any, entry: _Entry, camera: Camera | None, rectified: bool) ->
         entry.time_s,
         _intrinsics(camera, pixels.shape[1], pixels.shape[0], rectified=rectified),
         MessageStamp(entry.time_ns, int(stamp.sec), int(stamp.nanosec), str(message.header.frame_id)),
+        tuple(oddities),
     )
 
 
-def message_pixels(message: Any, kind: str) -> Array:
-    """(H, W, 3) uint8 RGB of a message of type `kind`, sensor_msgs/Image or CompressedImage. Raises FrameError: no image.
+def message_pixels(message: Any, *, bits: int = FULL_BITS, on_remark: OnRemark | None = None) -> Array:
+    """(H, W, 3) uint8 RGB of a sensor_msgs/Image or CompressedImage; see `edge_mtl.ros.image_of`. Raises FrameError: no image.
 
     Never turned upright by EXIF data: a camera_info is of the image as the camera sent it.
     """
-    if kind == IMAGE:
-        size = int(message.height), int(message.width), int(message.step)
-        encoding = _ENCODINGS.get(str(message.encoding).lower(), str(message.encoding))
-        pixels, channels = decode_image(encoding, *size, message.data)
-    else:
-        pixels, channels = decode_compressed(str(message.format), message.data)
+    pixels, channels = image_of(message, bits=bits, on_remark=on_remark)
     return np.ascontiguousarray(pixels if channels == "rgb" else pixels[..., ::-1])
 
 

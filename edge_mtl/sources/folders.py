@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 
 from edge_mtl.errors import FrameError
-from edge_mtl.sources.frame_source import Frame, FrameSource, SourceKind, Still, identity_of
-from edge_mtl.sources.images import IMAGE_SUFFIXES, read_image
+from edge_mtl.image.bit_depth import FULL_BITS
+from edge_mtl.sources.frame_source import FrameSource, SourceKind, Still, bits_identity, identity_of
+from edge_mtl.sources.images import IMAGE_SUFFIXES, image_frame
 
 __all__ = ["dataset_source", "folder_source", "list_images"]
 
@@ -15,7 +17,7 @@ _TRAIN = "train"
 _TARGET_ENDINGS = (".label.png", ".depth.png", ".normals.png")
 
 
-def folder_source(folder: Path) -> FrameSource:
+def folder_source(folder: Path, *, bits: int = FULL_BITS) -> FrameSource:
     """The images directly in `folder`, sorted by name. Their names are stems, with the suffix where two have one stem.
 
     Raises:
@@ -24,10 +26,10 @@ def folder_source(folder: Path) -> FrameSource:
     paths = list_images(folder)
     stems = [path.stem for path in paths]
     names = [path.stem if stems.count(path.stem) == 1 else path.name.replace(".", "-") for path in paths]
-    return _source("folder", folder.resolve().name or "folder", folder, paths, names)
+    return _source("folder", folder.resolve().name or "folder", folder, paths, names, bits)
 
 
-def dataset_source(folder: Path) -> FrameSource:
+def dataset_source(folder: Path, *, bits: int = FULL_BITS) -> FrameSource:
     """The images in `folder` and below, by path; of a folder with a sub-folder "train" only those in that.
 
     Raises:
@@ -45,7 +47,7 @@ def dataset_source(folder: Path) -> FrameSource:
         )
     kind: SourceKind = "train split" if inside is split else "folder"
     names = [path.relative_to(inside).as_posix() for path in paths]
-    return _source(kind, folder.resolve().name, inside, paths, names)
+    return _source(kind, folder.resolve().name, inside, paths, names, bits)
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -64,7 +66,7 @@ def list_images(folder: Path) -> list[Path]:
     return found
 
 
-def _source(kind: SourceKind, name: str, inside: Path, paths: list[Path], names: list[str]) -> FrameSource:
+def _source(kind: SourceKind, name: str, inside: Path, paths: list[Path], names: list[str], bits: int) -> FrameSource:
     try:
         facts = [f"{path.relative_to(inside).as_posix()} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths]
     except OSError as exc:
@@ -72,9 +74,9 @@ def _source(kind: SourceKind, name: str, inside: Path, paths: list[Path], names:
 
     def stills() -> Generator[Still]:
         for path, title in zip(paths, names, strict=True):
-            yield Still(title, lambda path=path, title=title: Frame(title, read_image(path)))  # type: ignore[misc]
+            yield Still(title, partial(image_frame, path, title, bits=bits))
 
-    identity = identity_of(kind, str(inside.resolve()), facts)
+    identity = identity_of(kind, str(inside.resolve()), [*facts, *bits_identity(bits)])
     return FrameSource(name, kind, f"images in {inside}", identity, len(paths), stills)
 
 

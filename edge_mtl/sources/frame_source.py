@@ -13,9 +13,20 @@ from numpy.typing import NDArray
 
 from edge_mtl.errors import FrameError
 from edge_mtl.files import sha256_bytes
+from edge_mtl.image.bit_depth import FULL_BITS
 from edge_mtl.image.frames import Intrinsics
 
-__all__ = ["Frame", "FrameSource", "MessageStamp", "SourceKind", "Still", "Tap", "file_identity", "identity_of"]
+__all__ = [
+    "Frame",
+    "FrameSource",
+    "MessageStamp",
+    "SourceKind",
+    "Still",
+    "Tap",
+    "bits_identity",
+    "file_identity",
+    "identity_of",
+]
 
 SourceKind = Literal["image", "folder", "train split", "video", "camera", "bag", "frames"]
 
@@ -43,6 +54,7 @@ class Frame:
         time_s: seconds since the first frame; None for images, which have no times.
         intrinsics: the camera in pixels of the frame; None where the source does not know it.
         stamp: of frames from a bag, else None.
+        oddities: what looks wrong about it, in sentences, though it can be used.
     """
 
     name: str
@@ -50,6 +62,7 @@ class Frame:
     time_s: float | None = None
     intrinsics: Intrinsics | None = None
     stamp: MessageStamp | None = None
+    oddities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +122,7 @@ class FrameSource:
         limit: int | None = None,
         on_skip: Callable[[str], None] | None = None,
         on_remark: Callable[[str], None] | None = None,
+        on_oddity: Callable[[str], None] | None = None,
     ) -> Generator[Frame]:
         """A new walk over the frames that can be read; closing it frees the file or device.
 
@@ -116,10 +130,12 @@ class FrameSource:
             limit: stop after this many frames.
             on_skip: called with "name: reason" for each frame that cannot be read and is left out.
             on_remark: called with "name: reason" for what else cannot be read.
+            on_oddity: called with "name: what looks wrong" of a frame that is used all the same; once for each wording.
         Raises:
             FrameError: the only frame, or none of many, can be read.
         """
         given, skipped = 0, []
+        told: set[str] = set()
         with closing(self.stills()) as stills:
             for still in stills:
                 if on_remark is not None:
@@ -134,6 +150,11 @@ class FrameSource:
                     if on_skip is not None:
                         on_skip(skipped[-1])
                     continue
+                if on_oddity is not None:
+                    for oddity in frame.oddities:
+                        if oddity not in told:
+                            told.add(oddity)
+                            on_oddity(f"{frame.name}: {oddity}")
                 yield frame
                 given += 1
                 if given == limit:
@@ -145,6 +166,11 @@ class FrameSource:
 def identity_of(kind: str, place: str, facts: Sequence[str]) -> str:
     """Digest of a source's kind, place and whatever else its content depends on."""
     return sha256_bytes("\n".join([kind, place, *facts]).encode(errors="surrogateescape"))  # names need not be UTF-8
+
+
+def bits_identity(bits: int) -> tuple[str, ...]:
+    """What `bits` of 16 that are filled add to an identity; nothing where the full range is."""
+    return () if bits == FULL_BITS else (f"{bits} bits",)
 
 
 def file_identity(kind: str, path: Path, *details: object) -> str:

@@ -1,4 +1,4 @@
-"""Image files as (H, W, 3) uint8 RGB."""
+"""Image files of 8 or 16 bits a channel as (H, W, 3) uint8 RGB."""
 
 from __future__ import annotations
 
@@ -10,30 +10,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_mtl.errors import FrameError
-from edge_mtl.sources.frame_source import Frame, FrameSource, Still, file_identity
+from edge_mtl.image.bit_depth import FULL_BITS, OnRemark, to_8_bits
+from edge_mtl.sources.frame_source import Frame, FrameSource, Still, bits_identity, file_identity
 
-__all__ = ["IMAGE_SUFFIXES", "decode_image", "image_source", "read_image"]
+__all__ = ["IMAGE_SUFFIXES", "decode_image", "image_frame", "image_source", "read_image"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 
 _MAX_FILE_BYTES = 512 << 20
+_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
 
 
-def image_source(path: Path) -> FrameSource:
+def image_source(path: Path, *, bits: int = FULL_BITS) -> FrameSource:
     """One image as a source; it is read at once. Raises FrameError where it cannot be."""
-    frame = Frame(path.stem, read_image(path))
+    frame = image_frame(path, path.stem, bits=bits)
 
     def stills() -> Generator[Still]:
         yield Still(frame.name, lambda: frame)
 
-    return FrameSource(path.name, "image", f"frames of {path}", file_identity("image", path), 1, stills)
+    identity = file_identity("image", path, *bits_identity(bits))
+    return FrameSource(path.name, "image", f"frames of {path}", identity, 1, stills)
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def image_frame(path: Path, name: str, *, bits: int = FULL_BITS) -> Frame:
+    """An image file as the frame `name`. Raises FrameError where it cannot be read."""
+    oddities: list[str] = []
+    pixels = read_image(path, bits=bits, on_remark=oddities.append)
+    return Frame(name, pixels, oddities=tuple(oddities))
+
+
+def read_image(path: Path, *, bits: int = FULL_BITS, on_remark: OnRemark | None = None) -> NDArray[np.uint8]:
     """An image as (H, W, 3) uint8 RGB, turned upright as its EXIF data says; grey is repeated, transparency dropped.
 
+    Args:
+        bits: how many of 16 bits a channel are filled; see `edge_mtl.image.bit_depth.to_8_bits`, also for `on_remark`.
     Raises:
-        FrameError: the file is missing, too large, not an image, damaged, or has more than 8 bits per channel.
+        FrameError: the file is missing, too large, not an image, damaged, or has neither 8 nor 16 bits per channel.
     """
     try:
         size = path.stat().st_size
@@ -45,16 +57,18 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     if encoded.size == 0:
         raise FrameError(f"{path} is empty: expected an image.")
     try:
-        decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        decoded = cv2.imdecode(encoded, _FLAGS)
     except (cv2.error, MemoryError) as exc:
         raise FrameError(f"{path} cannot be decoded: its size or format is not supported.") from exc
     if decoded is None:
         raise FrameError(f"{path} cannot be decoded: it is damaged or not an image.")
-    if decoded.dtype != np.uint8:
+    if decoded.dtype not in (np.uint8, np.uint16):
         raise FrameError(
-            f"{path} holds {decoded.dtype} pixels: expected 8 bits per channel. Convert it to an 8-bit RGB image; "
+            f"{path} holds {decoded.dtype} pixels: expected 8 or 16 bits per channel. Convert it to an 8-bit RGB image; "
             "if it is a depth map, it is not an input."
         )
+    if decoded.dtype == np.uint16:
+        decoded = to_8_bits(decoded, bits=bits, on_remark=on_remark)
     return np.ascontiguousarray(decoded[:, :, ::-1])
 
 
@@ -63,7 +77,10 @@ def decode_image(payload: bytes) -> NDArray[np.uint8] | None:
     if not payload:
         return None
     try:
-        image = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(payload, np.uint8), _FLAGS)
     except cv2.error:
         return None
-    return None if image is None else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    if image is None or image.dtype not in (np.uint8, np.uint16):
+        return None
+    reduced = to_8_bits(image) if image.dtype == np.uint16 else image
+    return np.asarray(cv2.cvtColor(reduced, cv2.COLOR_BGR2RGB), np.uint8)

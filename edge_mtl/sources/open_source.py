@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_mtl.errors import FrameError
+from edge_mtl.image.bit_depth import FULL_BITS
 from edge_mtl.sources.bags import BAG_SUFFIXES, bag_source, is_bag
 from edge_mtl.sources.cameras import camera_source
 from edge_mtl.sources.folders import dataset_source, folder_source
@@ -23,6 +24,7 @@ def open_source(
     rectified: bool = False,
     every: int = 1,
     dataset: bool = False,
+    bits: int = FULL_BITS,
 ) -> FrameSource:
     """Open what `source` names: an image, a folder of images, a video, a ROS 1 or 2 bag, `camera:N` or just `N`.
 
@@ -32,6 +34,7 @@ def open_source(
         rectified: the images of a bag are rectified: their camera is P of the camera_info, not K.
         every: take only every n-th frame of a video or bag.
         dataset: of a folder also the images below it; of a labelled data set its train split.
+        bits: of images with 16 bits a channel: how many the camera fills; see `edge_mtl.image.bit_depth`.
     Raises:
         FrameError: there is no such thing, or nothing in it can be read.
         BackendUnavailable: a bag, and the package rosbags is not installed.
@@ -40,16 +43,16 @@ def open_source(
         return camera_source(str(source))
     path = Path(source)
     if is_bag(path):
-        return bag_source(path, topic=topic, camera_info=camera_info, rectified=rectified, every=every)
+        return bag_source(path, topic=topic, camera_info=camera_info, rectified=rectified, every=every, bits=bits)
     if path.is_dir():
-        return dataset_source(path) if dataset else folder_source(path)
+        return dataset_source(path, bits=bits) if dataset else folder_source(path, bits=bits)
     if not path.is_file():
         what = "is neither a file nor a folder" if path.exists() else "does not exist"
         raise FrameError(f"{path} {what}: expected an image, a folder of images, a video, a ROS bag or camera:N.")
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return video_source(path, every=every)
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return image_source(path)
+        return image_source(path, bits=bits)
     raise FrameError(
         f"{path} is neither an image ({' '.join(IMAGE_SUFFIXES)}), nor a video ({' '.join(VIDEO_SUFFIXES)}), "
         f"nor a bag ({' '.join(BAG_SUFFIXES)}): convert it, or rename it if only its suffix is unusual."

@@ -82,9 +82,21 @@ def test_a_source_that_is_not_there_is_refused(
     assert not (tmp_path / "results").exists()
 
 
-def test_sixteen_bit_images_are_refused(predict: Callable[..., Outcome], tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "depth.png"), np.zeros((64, 96), np.uint16))
-    assert_failed(predict(tmp_path / "depth.png"), 6, "uint16", "expected 8 bits")
+def test_images_of_floats_are_refused(predict: Callable[..., Outcome], tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "depth.tif"), np.zeros((64, 96, 3), np.float32))
+    assert_failed(predict(tmp_path / "depth.tif"), 6, "float32", "expected 8 or 16 bits")
+
+
+def test_a_dark_image_of_16_bits_is_predicted_with_a_warning_unless_its_bits_are_named(
+    predict: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    cv2.imwrite(str(tmp_path / "wide.png"), make_image(1).astype(np.uint16) * 16)
+    done = predict(tmp_path / "wide.png")
+    assert done.code == 0
+    assert "warning: wide: a 16-bit image is dark" in done.err
+    done = predict(tmp_path / "wide.png", "--bits", "12")
+    assert done.code == 0
+    assert "dark" not in done.err
 
 
 def test_grey_images_are_accepted(predict: Callable[..., Outcome], tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def _named(name: str, value: Any) -> Any:
 
 def image_message(image: np.ndarray, stamp_ns: int, *, encoding: str, frame: str = "camera", step: int = 0) -> Image:
     """A message of an array's bytes, its rows padded with 0xAA up to `step`."""
-    rows = image.reshape(image.shape[0], int(np.prod(image.shape[1:])))
+    rows = np.ascontiguousarray(image).reshape(image.shape[0], int(np.prod(image.shape[1:]))).view(np.uint8)
     if step:
         padded = np.full((rows.shape[0], step), 0xAA, np.uint8)
         padded[:, : rows.shape[1]] = rows

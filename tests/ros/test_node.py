@@ -74,7 +74,7 @@ def test_maps_carry_the_stamp_and_frame_of_their_image_and_what_the_engine_predi
 
 
 @pytest.mark.parametrize(
-    "encoding", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "yuv422", "yuv422_yuy2", "nv12", "bayer_rggb8"]
+    "encoding", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "yuv422", "yuv422_yuy2", "nv12", "bayer_rggb8", "rgb16", "mono16"]
 )
 def test_every_encoding_gives_the_maps_of_its_image(partner: Partner, engine: Engine, encoding: str) -> None:
     from edge_mtl.ros import decode_image
@@ -104,7 +104,7 @@ def test_a_bad_frame_is_rejected_and_the_next_good_one_works(partner: Partner) -
     frame = make_image(8, height=HEIGHT, width=WIDTH)
     before = int(wait_until(lambda: partner.values().get("rejected"), "diagnostics"))
     bad = [
-        image_message(frame, time.time_ns(), encoding="16UC1"),
+        image_message(frame, time.time_ns(), encoding="32FC1"),
         image_message(frame, time.time_ns() + 1, encoding="rgba8"),
         image_message(frame[:0], time.time_ns() + 2, encoding="rgb8"),
     ]

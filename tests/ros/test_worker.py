@@ -62,7 +62,13 @@ class Quiet:
 def message(number: int, *, height: int = 64, width: int = 96) -> Any:
     pixels = make_image(number % 5, height=height, width=width)
     return SimpleNamespace(
-        header=f"header {number}", encoding="rgb8", height=height, width=width, step=3 * width, data=pixels.tobytes()
+        header=f"header {number}",
+        encoding="rgb8",
+        height=height,
+        width=width,
+        step=3 * width,
+        data=pixels.tobytes(),
+        is_bigendian=0,
     )
 
 
@@ -91,7 +97,10 @@ class Bench:
         self.worker.start()
 
     def send(self, number: int, **size: int) -> None:
-        self.queue.offer(message(number, **size))
+        self.deliver(message(number, **size))
+
+    def deliver(self, sent: Any) -> None:
+        self.queue.offer(sent)
         end_s = time.monotonic() + 20
         while self.queue.counts().waiting + self.queue.counts().working and time.monotonic() < end_s:
             time.sleep(0.002)
@@ -332,6 +341,30 @@ def test_nobody_listening_costs_no_prediction(tiny_bundle: Bundle) -> None:
     bench.send(1)
     assert bench.queue.counts().drops["unsubscribed"] == 1
     bench.close()
+
+
+def test_images_of_16_bits_are_predicted_by_the_bits_that_are_set_and_a_dark_one_is_named_once(tiny_bundle: Bundle) -> None:
+    pixels = make_image(1, height=64, width=96)
+    words = np.rint(pixels * (4095 / 255)).astype(">u2")
+    seen: dict[int, list[np.ndarray]] = {12: [], 16: []}
+    warned: dict[int, list[str]] = {12: [], 16: []}
+    for bits in (12, 16):
+        engine = Engine(tiny_bundle, threads=1)
+        predict = engine.predict
+        engine.predict = lambda frame, _bits=bits, _predict=predict, **k: seen[_bits].append(frame) or _predict(frame, **k)  # type: ignore[method-assign, func-returns-value]
+        bench = Bench(tiny_bundle, Settings(image_bits=bits), engine=engine)
+        bench.worker._log = SimpleNamespace(warning=warned[bits].append)  # type: ignore[assignment]
+        for number in range(3):
+            sent = message(number)
+            sent.encoding, sent.step, sent.data, sent.is_bigendian = "rgb16", 96 * 6, words.tobytes(), 1
+            bench.deliver(sent)
+        assert bench.queue.counts().published == 3
+        bench.close()
+    assert np.array_equal(seen[12][0], pixels)
+    assert warned[12] == []
+    assert seen[16][0].max() <= 16
+    assert len(warned[16]) == 1
+    assert "image_bits:=12" in warned[16][0]
 
 
 def test_maps_of_the_networks_size_have_no_bars_and_their_camera_fits(tiny_bundle: Bundle) -> None:

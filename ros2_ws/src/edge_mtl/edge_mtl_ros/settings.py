@@ -82,6 +82,12 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "image_transport", "raw", "raw: `image`; compressed: `image/compressed`.", choices=("raw", "compressed"), read_only=True
     ),
+    Parameter(
+        "image_bits",
+        16,
+        "Bits that the camera fills of images with 16 bits a channel: 10, 12 or 14 where the others are empty.",
+        limits=(8, 16),
+    ),
     Parameter("rectified", False, "The images are rectified: take the camera from P of camera_info, not from K."),
     Parameter("max_age_s", 0.0, "Drop a frame that waited longer than this; 0: never.", limits=(0.0, 60.0)),
     Parameter("stale_after_s", 0.4, "Diagnostics warn when no image came for this long.", limits=(0.1, 60.0)),
@@ -117,6 +123,7 @@ class Settings:
     output_size: str = "frame"
     depth_scale: str | float = ""
     image_transport: str = "raw"
+    image_bits: int = 16
     rectified: bool = False
     max_age_s: float = 0.0
     stale_after_s: float = 0.4

@@ -20,7 +20,7 @@ from edge_mtl.engine import Engine
 from edge_mtl.errors import EdgeMtlError, FrameError, InferenceError
 from edge_mtl.image.frames import Channels
 from edge_mtl.prediction import Prediction
-from edge_mtl.ros import decode_compressed, decode_image
+from edge_mtl.ros import image_of
 from edge_mtl.tasks.stability import TemporalFilter
 from edge_mtl_ros.cameras import CameraInUse, CameraKeeper
 from edge_mtl_ros.degradation import Degradation
@@ -112,6 +112,7 @@ class Worker:
         self._stopping = threading.Event()
         self._overdue = False
         self._filter: TemporalFilter | None = None
+        self._remarks: set[str] = set()
         self._points_s = float("-inf")
         self._free_s = float("-inf")
         self.latencies, self.predicting, self.overheads = Latencies(), Latencies(), Latencies()
@@ -220,7 +221,7 @@ class Worker:
             return "shed" if listened else "unsubscribed"
         message = handle.item
         try:
-            frame, channels = self._decoded(message)
+            frame, channels = image_of(message, bits=settings.image_bits, on_remark=self._remark)
             camera = self._cameras.of_image(frame.shape[1], frame.shape[0], rectified=settings.rectified)
             self.camera_text, self.camera_ok = camera.text, camera.intrinsics is not None
             asked_s = time.monotonic()
@@ -272,10 +273,11 @@ class Worker:
             took = "" if latency_s is None else f" ({latency_s * 1e3:.0f} ms per frame)"
             self._log.warning(f"work done from now on: {self.degradation.step.text}{took}")
 
-    def _decoded(self, message: Any) -> tuple[Array, Channels]:
-        if hasattr(message, "encoding"):
-            return decode_image(message.encoding, message.height, message.width, message.step, message.data)
-        return decode_compressed(message.format, message.data)
+    def _remark(self, text: str) -> None:
+        """What looks wrong about an image that is used all the same, once for each wording."""
+        if text not in self._remarks:
+            self._remarks.add(text)
+            self._log.warning(text)
 
     def _points_due(self, settings: Settings, now_s: float) -> bool:
         return settings.points_rate_hz <= 0 or now_s - self._points_s >= 1.0 / settings.points_rate_hz

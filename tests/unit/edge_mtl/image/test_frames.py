@@ -30,7 +30,7 @@ focals, centres = st.floats(50, 3000), st.floats(-100, 2000)
         (np.zeros((1, 8, 8, 3), np.uint8), "one frame at a time"),
         (np.zeros((8, 8, 2), np.uint8), "one colour image"),
         (np.zeros((8, 8, 3), np.float32), "0..1"),
-        (np.zeros((8, 8, 3), np.uint16), "16 bits"),
+        (np.zeros((8, 8), np.uint16), "GRAY2RGB"),
         (np.zeros((8, 8, 3), np.int64), "astype"),
         (np.zeros((8, 8, 3), object), "astype"),
         (np.zeros((0, 8, 3), np.uint8), "have pixels"),
@@ -43,6 +43,14 @@ def test_a_frame_that_cannot_be_used_is_refused_with_advice(frame, advice):
         check_frame(frame)
     assert isinstance(caught.value, ValueError)
     assert isinstance(caught.value, EdgeMtlError)
+
+
+def test_a_frame_of_16_bits_is_scaled_and_a_dark_one_is_warned_of():
+    frame = np.arange(8 * 8 * 3, dtype=np.uint16).reshape(8, 8, 3) * 341
+    np.testing.assert_array_equal(check_frame(frame), np.rint(frame / 257))
+    np.testing.assert_array_equal(check_frame(frame.astype(">u2")[::2, ::-1]), np.rint(frame / 257)[::2, ::-1])
+    with pytest.warns(UserWarning, match="fills the lowest 12 only"):
+        assert check_frame(frame // 16).max() == 16
 
 
 def test_a_masked_array_becomes_a_plain_one():

@@ -14,6 +14,8 @@ from tests.encodings import encoded
 
 HEIGHT, WIDTH = 48, 72
 EXACT = ("rgb8", "bgr8", "8UC3", "rgba8", "bgra8", "8UC4", "mono8", "8UC1")
+EXACT += tuple(name.replace("8", "16") for name in EXACT)
+WIDE = tuple(name for name in ENCODINGS if "16" in name)
 
 
 def smooth() -> np.ndarray:
@@ -22,7 +24,7 @@ def smooth() -> np.ndarray:
 
 
 def decode(encoding: str, raw: np.ndarray, *, padding: int = 0, short_last_row: bool = False) -> np.ndarray:
-    rows = raw.reshape(raw.shape[0], -1)
+    rows = raw.reshape(raw.shape[0], -1).view(np.uint8)
     padded = np.full((rows.shape[0], rows.shape[1] + padding), 0xAA, np.uint8)
     padded[:, : rows.shape[1]] = rows
     data = padded.tobytes()
@@ -71,7 +73,9 @@ def test_plain_colours_are_not_copied() -> None:
 @pytest.mark.parametrize(
     ("encoding", "height", "width", "step", "size", "said"),
     [
-        ("16UC1", 4, 4, 8, 32, "none of rgb8"),
+        ("32FC1", 4, 4, 16, 64, "none of rgb8"),
+        ("16UC1", 4, 4, 7, 32, "step of 7"),
+        ("rgb16", 4, 4, 24, 95, "96 bytes were expected"),
         ("rgb8", 0, 4, 12, 48, "4x0"),
         ("rgb8", 4, 0, 12, 48, "0x4"),
         ("rgb8", 4, 4, 11, 48, "step of 11"),
@@ -81,6 +85,7 @@ def test_plain_colours_are_not_copied() -> None:
         ("nv12", 3, 4, 4, 18, "even sides"),
         ("nv12", 4, 4, 4, 16, "20 bytes were expected for 6 rows"),
         ("bayer_rggb8", 2, 2, 2, 4, "3x3"),
+        ("bayer_rggb16", 2, 2, 4, 8, "3x3"),
         ("", 4, 4, 12, 48, "none of"),
     ],
 )
@@ -100,6 +105,78 @@ def test_compressed_images_are_read_and_others_refused() -> None:
     for description, data in (("jpeg", b""), ("jpeg", b"no image"), ("16UC1; compressedDepth png", png)):
         with pytest.raises(FrameError):
             decode_compressed(description, data)
+
+
+@pytest.mark.parametrize("encoding", WIDE)
+def test_sixteen_bits_are_read_in_the_byte_order_that_the_message_names(encoding: str) -> None:
+    raw, told = encoded(encoding, smooth())
+    step, said = raw.nbytes // HEIGHT, dict[str, str]()
+    little, _ = decode_image(encoding, HEIGHT, WIDTH, step, raw.tobytes(), on_remark=said.setdefault)
+    raw = raw + np.uint16(17)  # the low byte is another one now
+    low, high = (
+        decode_image(encoding, HEIGHT, WIDTH, step, raw.astype(order).tobytes(), bigendian=order == ">u2")[0]
+        for order in ("<u2", ">u2")
+    )
+    assert np.array_equal(low, high)
+    assert np.array_equal(low, little), "17 of 257 is less than half a step"
+    assert not said
+    assert len(np.unique(told)) > 20
+
+
+@pytest.mark.parametrize("encoding", ["mono16", "rgb16", "bgra16", "bayer_rggb16"])
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_a_camera_that_fills_the_low_bits_is_read_as_one_of_8_bits(encoding: str, bits: int) -> None:
+    eight = encoding.replace("16", "8")
+    raw, _ = encoded(eight, smooth())
+    plain, _ = decode_image(eight, HEIGHT, WIDTH, raw.nbytes // HEIGHT, raw.tobytes())
+    words = np.rint(raw * ((2**bits - 1) / 255)).astype("<u2")
+    remarks: list[str] = []
+    found, _ = decode_image(
+        encoding, HEIGHT, WIDTH, words.nbytes // HEIGHT, words.tobytes(), bits=bits, on_remark=remarks.append
+    )
+    assert np.array_equal(found, plain)
+    assert remarks == []
+    dark, _ = decode_image(encoding, HEIGHT, WIDTH, words.nbytes // HEIGHT, words.tobytes(), on_remark=remarks.append)
+    assert dark.max() <= 2 ** (bits - 8)
+    assert len(remarks) == 1
+    assert f"image_bits:={bits}" in remarks[0]
+
+
+def compressed(pixels: np.ndarray) -> bytes:
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def test_a_compressed_image_of_16_bits_is_what_the_raw_one_is() -> None:
+    raw, told = encoded("rgb16", smooth())
+    raw = raw.astype(np.uint16) // 3 * 2 + 100  # values that 8 bits do not hold
+    plain, _ = decode_image("rgb16", HEIGHT, WIDTH, raw.nbytes // HEIGHT, raw.tobytes())
+    pixels, channels = decode_compressed("rgb16; png compressed bgr16", compressed(raw[..., ::-1]))
+    assert channels == "bgr"
+    assert np.array_equal(pixels[..., ::-1], plain)
+    grey, _ = decode_compressed("mono16; png compressed ", compressed(raw[..., 0]))
+    assert np.array_equal(grey, np.dstack([plain[..., 0]] * 3))
+    remarks: list[str] = []
+    twelve, _ = decode_compressed("mono16; png compressed ", compressed(raw[..., 0] >> 4), bits=12, on_remark=remarks.append)
+    assert np.abs(twelve.astype(int) - grey).max() <= 1
+    assert remarks == []
+    decode_compressed("mono16; png compressed ", compressed(raw[..., 0] >> 4), on_remark=remarks.append)
+    assert len(remarks) == 1
+    with pytest.raises(FrameError, match="8 or 16 bits a channel was expected; found float32"):
+        decode_compressed("32FC1; tiff compressed ", cv2.imencode(".tiff", np.ones((4, 4, 3), np.float32))[1].tobytes())
+    assert told.shape == plain.shape
+
+
+@pytest.mark.parametrize("encoding", ["bayer_rggb8", "bayer_gbrg16"])
+def test_a_compressed_mosaic_is_what_the_raw_one_is(encoding: str) -> None:
+    raw, _ = encoded(encoding, smooth())
+    plain, order = decode_image(encoding, HEIGHT, WIDTH, raw.nbytes // HEIGHT, raw.tobytes())
+    found, channels = decode_compressed(f"{encoding}; png compressed ", compressed(raw.astype(raw.dtype.newbyteorder("="))))
+    assert channels == order
+    assert np.array_equal(found, plain)
+    grey = cv2.imencode(".jpg", smooth()[..., 0])[1].tobytes()
+    found, channels = decode_compressed(f"{encoding}; jpeg compressed mono8", grey)
+    assert channels == "bgr"
+    assert np.array_equal(found[..., 0], found[..., 2]), "grey already"
 
 
 def camera() -> Camera:

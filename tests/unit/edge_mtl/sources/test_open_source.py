@@ -48,10 +48,37 @@ def test_a_image_is_turned_upright(tmp_path: Path) -> None:
     assert read_image(tmp_path / "turned.jpg").shape == (pixels.shape[1], pixels.shape[0], 3)
 
 
-def test_sixteen_bits_are_refused_with_a_hint(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "depth.png"), np.zeros((8, 8), np.uint16))
-    with pytest.raises(FrameError, match="uint16 pixels: expected 8 bits"):
-        read_image(tmp_path / "depth.png")
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path, suffix: str) -> None:
+    pixels = make_image(1)
+    wide = (pixels * 257.0 - (pixels > 0) * 100).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / f"wide{suffix}"), wide[..., ::-1])
+    np.testing.assert_array_equal(read_image(tmp_path / f"wide{suffix}"), pixels)
+    cv2.imwrite(str(tmp_path / f"grey{suffix}"), wide[..., 0])
+    np.testing.assert_array_equal(read_image(tmp_path / f"grey{suffix}"), np.dstack([pixels[..., 0]] * 3))
+
+
+def test_a_source_of_12_bits_is_as_bright_as_one_of_8_and_says_so_where_it_was_not_told(tmp_path: Path) -> None:
+    pixels = make_image(1)
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), np.rint(pixels[..., ::-1] * (4095 / 255)).astype(np.uint16))
+    told: list[str] = []
+    for place in (tmp_path, tmp_path / "a.png"):
+        source = open_source(place, bits=12)
+        for frame in source.frames(on_oddity=told.append):
+            np.testing.assert_array_equal(frame.pixels, pixels)
+        assert told == []
+        assert source.identity != open_source(place).identity, "looks that were kept are of other pixels"
+    assert max(frame.pixels.max() for frame in open_source(tmp_path).frames(on_oddity=told.append)) == 16
+    assert len(told) == 1, "once for all of them"
+    assert told[0].startswith("a: ")
+    assert "--bits 12" in told[0]
+
+
+def test_pixels_that_are_no_integers_are_refused_with_a_hint(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "depth.tif"), np.zeros((8, 8, 3), np.float32))
+    with pytest.raises(FrameError, match="float32 pixels: expected 8 or 16 bits"):
+        read_image(tmp_path / "depth.tif")
 
 
 def _bomb() -> bytes:
