@@ -1,4 +1,4 @@
-"""Arrays as PNG files: images, depth in millimetres, labels with a palette."""
+"""Arrays as PNG and JPEG files: images, depth in millimetres, labels with a palette."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["encode_depth", "encode_image", "encode_labels", "encode_png"]
+__all__ = ["depth_millimetres", "encode_depth", "encode_grey", "encode_image", "encode_jpeg", "encode_labels", "encode_png"]
 
 _MAX_DEPTH_MM = 65535
+_JPEG_QUALITY = 95
+"""That of OpenCV and of image_transport."""
 
 
 def encode_image(rgb: NDArray[np.uint8]) -> bytes:
@@ -23,9 +25,25 @@ def encode_image(rgb: NDArray[np.uint8]) -> bytes:
 
 def encode_depth(depth_m: NDArray[np.float32]) -> bytes:
     """Depth (H, W) float32 metres as 16-bit grey PNG in millimetres; 0 is unknown, 65535 is that far or farther."""
+    return _encoded(depth_millimetres(depth_m), [])
+
+
+def depth_millimetres(depth_m: NDArray[np.float32], *, beyond: int = _MAX_DEPTH_MM) -> NDArray[np.uint16]:
+    """Depth (H, W) float32 metres as (H, W) uint16 millimetres, rounded; 0 is unknown, `beyond` stands for more than 65535."""
     known = np.isfinite(depth_m) & (depth_m > 0)
-    millimetres = np.round(np.where(known, depth_m, 0.0) * 1000.0)
-    return _encoded(np.clip(millimetres, 0, _MAX_DEPTH_MM).astype(np.uint16), [])
+    millimetres = np.rint(np.where(known, depth_m, 0.0) * 1000.0)
+    return np.where(millimetres > _MAX_DEPTH_MM, beyond, millimetres).astype(np.uint16)
+
+
+def encode_grey(values: NDArray[Any]) -> bytes:
+    """(H, W) uint8 or uint16 as grey PNG of as many bits, at the speed that live images need."""
+    return _encoded(np.ascontiguousarray(values), [])
+
+
+def encode_jpeg(rgb: NDArray[np.uint8]) -> bytes:
+    """An (H, W, 3) uint8 RGB image as JPEG of quality 95."""
+    bgr = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2BGR)
+    return _encoded(bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY], suffix=".jpg")
 
 
 def encode_labels(labels: NDArray[np.uint8], *, palette: NDArray[np.uint8]) -> bytes:
@@ -44,10 +62,10 @@ def encode_png(pixels: NDArray[Any]) -> bytes:
     return _encoded(np.ascontiguousarray(pixels), [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
 
-def _encoded(pixels: NDArray[Any], options: list[int]) -> bytes:
-    done, encoded = cv2.imencode(".png", pixels, options)
+def _encoded(pixels: NDArray[Any], options: list[int], *, suffix: str = ".png") -> bytes:
+    done, encoded = cv2.imencode(suffix, pixels, options)
     if not done:
-        raise OSError(errno.EIO, "a PNG could not be encoded")
+        raise OSError(errno.EIO, f"a {suffix[1:].upper()} could not be encoded")
     return bytes(encoded.tobytes())
 
 

@@ -58,6 +58,7 @@ def put_text(
         cv2.putText(canvas, text, (x, y), _STROKE_FONT, size / _STROKE_UNIT, colour, thickness, cv2.LINE_AA)
 
 
+@lru_cache(maxsize=4096)
 def text_width(text: str, *, size: int, bold: bool = False) -> int:
     """Width of a line of text in pixels."""
     text, font = legible(text), _outline_font()

@@ -5,7 +5,8 @@ Knows layout; knows nothing about engines or files. Everything is (H, W, 3) uint
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,9 +15,24 @@ from numpy.typing import NDArray
 from edge_mtl.image.colour import blend, colour_depth, colour_labels, depth_scale
 from edge_mtl.image.lettering import Colour, put_text, text_width
 
-__all__ = ["BACKGROUND", "FAINT", "INK", "column", "draw_depth", "draw_labels", "fit", "legend", "panel", "row", "titled"]
+__all__ = [
+    "BACKGROUND",
+    "FAINT",
+    "INK",
+    "column",
+    "draw_depth",
+    "draw_labels",
+    "draw_legend",
+    "fit",
+    "legend",
+    "panel",
+    "row",
+    "titled",
+]
 
 Image = NDArray[np.uint8]
+Entry = tuple[str, Colour]
+"""A name and the colour that stands for it."""
 
 BACKGROUND: Colour = (17, 20, 27)
 INK: Colour = (236, 239, 244)
@@ -62,20 +78,69 @@ def titled(image: Image, title: str, note: str = "") -> Image:
     return np.vstack([strip, image])
 
 
-def legend(entries: Iterable[tuple[str, Colour]], width: int) -> Image:
+def legend(entries: Iterable[Entry], width: int) -> Image:
     """Colour and name of each entry, wrapped to `width`."""
-    size, swatch, height = 17, 18, 30
-    lines = [np.full((height, width, 3), BACKGROUND, np.uint8)]
-    x = 0
-    for name, colour in entries:
-        entry = swatch + 7 + text_width(name, size=size) + 20
-        if x + entry > width and x:
-            lines.append(np.full((height, width, 3), BACKGROUND, np.uint8))
-            x = 0
-        cv2.rectangle(lines[-1], (x, 6), (x + swatch - 1, 6 + swatch - 1), colour, cv2.FILLED)
-        put_text(lines[-1], name, (x + swatch + 7, 21), size=size, colour=INK)
-        x += entry
-    return np.vstack(lines)
+    placed = _Wrapped.of(entries, width, size=17)
+    canvas = np.full((placed.height, width, 3), BACKGROUND, np.uint8)
+    placed.draw(canvas)
+    return canvas
+
+
+def draw_legend(image: Image, entries: Callable[[int], Sequence[Entry]], *, most: int) -> None:
+    """Write colours and names over the darkened lower edge of an image, in place.
+
+    Args:
+        entries: those to show where there is room for this many, or one more that stands for the rest.
+        most: how many there are at most. Fewer are shown where they would take more than a third of the height; none where
+            not even one line fits.
+    """
+    height, width = image.shape[:2]
+    size = int(np.clip(height / 28, 9, 22))
+    for count in range(most, 0, -1):
+        shown = entries(count)
+        placed = _Wrapped.of(shown, width, size=size)
+        if shown and placed.height * 3 <= height:
+            edge = image[height - placed.height :]
+            edge[...] = (edge * 0.3).astype(np.uint8)
+            placed.draw(edge)
+            return
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrapped:
+    """Entries in lines of text of one size: (line, x, name, colour) each."""
+
+    size: int
+    lines: int
+    entries: tuple[tuple[int, int, str, Colour], ...]
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry], width: int, *, size: int) -> _Wrapped:
+        placed: list[tuple[int, int, str, Colour]] = []
+        line = x = 0
+        for name, colour in entries:
+            entry = size + 1 + round(0.4 * size) + text_width(name, size=size) + round(1.2 * size)
+            if x + entry > width and x:
+                line, x = line + 1, 0
+            placed.append((line, x, name, colour))
+            x += entry
+        return cls(size, line + 1, tuple(placed))
+
+    @property
+    def line_height(self) -> int:
+        return round(1.76 * self.size)
+
+    @property
+    def height(self) -> int:
+        return self.lines * self.line_height
+
+    def draw(self, canvas: Image) -> None:
+        swatch = self.size + 1
+        for line, x, name, colour in self.entries:
+            top = line * self.line_height + (self.line_height - swatch) // 2
+            cv2.rectangle(canvas, (x, top), (x + swatch - 1, top + swatch - 1), colour, cv2.FILLED)
+            place = (x + swatch + round(0.4 * self.size), top + round(0.88 * self.size))
+            put_text(canvas, name, place, size=self.size, colour=INK)
 
 
 def fit(image: Image, width: int, height: int | None = None) -> Image:

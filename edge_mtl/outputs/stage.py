@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_mtl.image.encoding import depth_millimetres
 from edge_mtl.prediction import Prediction, Timing
 from edge_mtl.sources.frame_source import Frame
 from edge_mtl.tasks import VOID, DepthMap, LabelMap, Result, Specs, kind_of
@@ -74,7 +75,7 @@ class Stage:
             if kind.viewed_as == "labels":
                 self._log(f"maps/{name}", rerun.SegmentationImage(_values(result)))
             elif kind.viewed_as == "depth":
-                self._log(f"maps/{name}", rerun.DepthImage(_millimetres(_values(result)), meter=_MILLIMETRES))
+                self._log(f"maps/{name}", rerun.DepthImage(depth_millimetres(_values(result)), meter=_MILLIMETRES))
             elif kind.viewed_as == "image" and (drawn := kind.colours(result.spec, result)) is not None:
                 self._log(f"maps/{name}", self._image(drawn))
 
@@ -129,9 +130,3 @@ def _values(result: Result) -> Array:
     """Class indices or metres of a result, as its main topic has them."""
     topics = kind_of(result.spec).topics(result.spec)
     return np.asarray(next(topic.make(result) for topic in topics if topic.name == result.spec.name))
-
-
-def _millimetres(depth_m: Array) -> Array:
-    """(H, W) uint16, 0 where unknown: half the size of floats, and what depth cameras give."""
-    known = np.nan_to_num(depth_m * _MILLIMETRES, nan=0.0, posinf=0.0, neginf=0.0)
-    return np.clip(np.rint(known), 0, np.iinfo(np.uint16).max).astype(np.uint16)

@@ -1,6 +1,7 @@
 """What ROS messages say of cameras and tasks, without ROS: for the node, whose messages are rclpy's, and for recorded bags."""
 
 from edge_mtl.ros.cameras import Camera, camera_of
+from edge_mtl.ros.compression import compress
 from edge_mtl.ros.images import ENCODINGS, decode_compressed, decode_image, image_of
 from edge_mtl.ros.topics import TaskTopic, class_topics, task_topics
 
@@ -10,6 +11,7 @@ __all__ = [
     "TaskTopic",
     "camera_of",
     "class_topics",
+    "compress",
     "decode_compressed",
     "decode_image",
     "image_of",

@@ -2,40 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from edge_mtl.errors import BundleError
+from edge_mtl.ros.compression import SUFFIXES
 from edge_mtl.tasks import Specs, TaskSpec, kind_of
-from edge_mtl.tasks.kind import ClassTopic, Topic
+from edge_mtl.tasks.kind import ClassTopic, Topic, Transport
 
 __all__ = ["OF_THE_FRAME", "TaskTopic", "class_topics", "task_topics"]
 
-OF_THE_FRAME = ("camera_info", "points")
+OF_THE_FRAME = ("camera_info", "image", "image/compressed", "points")
 """Topics of no single task, whose names no task may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskTopic:
-    """One topic of one task.
+    """One topic of one task: a map or text, or a compressed copy of a map.
 
     Attributes:
         spec: the task, whose result `topic.make` takes.
-        topic: its name, content and how it is made.
+        topic: the content and how it is made.
+        transport: how the copy is compressed; "" for the content itself.
     """
 
     spec: TaskSpec
     topic: Topic
+    transport: Transport = ""
+
+    @property
+    def name(self) -> str:
+        """Below the node's private namespace."""
+        return f"{self.topic.name}/{SUFFIXES[self.transport]}" if self.transport else self.topic.name
 
 
-def task_topics(specs: Specs) -> tuple[TaskTopic, ...]:
-    """The topics of all tasks, in the bundle's order.
+def task_topics(specs: Specs, *, encodings: Collection[str] = ()) -> tuple[TaskTopic, ...]:
+    """The topics of all tasks, in the bundle's order, each before its compressed copy.
 
+    Args:
+        encodings: taken by topics that offer them in place of their own, such as "16UC1".
     Raises:
         BundleError: two tasks, or a task and the node itself, would publish under one name.
     """
-    found = tuple(TaskTopic(spec, topic) for spec in specs.values() for topic in kind_of(spec).topics(spec))
-    claims = [(item.topic.name, item.spec.name) for item in found]
+    found = tuple(
+        TaskTopic(spec, topic.preferring(encodings), transport)
+        for spec in specs.values()
+        for topic in kind_of(spec).topics(spec)
+        for transport in dict.fromkeys(("", topic.transport))
+    )
+    claims = [(item.name, item.spec.name) for item in found]
     claims += [(topic.name, name) for name, spec in specs.items() if (topic := kind_of(spec).class_topic(spec)) is not None]
     _check_unique(claims)
     return found

@@ -207,4 +207,11 @@ class Depth(DenseKind[DepthSpec, DepthMap]):
         return {f"{spec.name}.png": encode_depth(result.depth_m), f"{spec.name}-colour.png": coloured}
 
     def topics(self, spec: DepthSpec) -> tuple[Topic, ...]:
-        return (Topic(spec.name, "32FC1", lambda result: result.depth_m),)
+        """Metres, or millimetres where 16UC1 is asked for: 0 unknown, also beyond 65.535 m, as ROS has it (REP 118)."""
+        return (Topic(spec.name, "32FC1", lambda result: result.depth_m, transport="depth", also=(("16UC1", _millimetres),)),)
+
+
+def _millimetres(result: DepthMap) -> Array:
+    from edge_mtl.image.encoding import depth_millimetres
+
+    return depth_millimetres(result.depth_m, beyond=0)

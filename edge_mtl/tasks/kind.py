@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -35,6 +35,7 @@ __all__ = [
     "Result",
     "TaskSpec",
     "Topic",
+    "Transport",
     "TruthFiles",
     "check_name",
 ]
@@ -42,6 +43,9 @@ __all__ = [
 Array = np.ndarray
 Placement = Literal["host", "graph"]
 """Where post-processing happens: on the host, behind maps at a quarter of the size, or in a graph of finished maps."""
+
+Transport = Literal["", "jpeg", "png", "depth"]
+"""How a map is compressed on a topic of its own; "" for not at all."""
 
 TASK_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
@@ -129,12 +133,25 @@ class Topic:
         encoding: of sensor_msgs/Image ("mono8", "rgb8", "32FC1", "32FC3"); "" for std_msgs/String.
         make: the pixels (H, W[, 3]) or the text of a result; None where it has none. Called only when somebody listens.
         latched: the content does not depend on the frame; sent once, kept for those who join later. `make` gets None then.
+        over_frame: `make` gets the result and the frame, (H, W, 3) uint8 RGB of the map's size.
+        transport: of a smaller copy on a topic below, as image_transport has it: `<name>/compressed` for "jpeg" and "png",
+            `<name>/compressedDepth` for "depth"; "" for none.
+        also: encodings that may be asked for in place of `encoding`, each with its `make`.
     """
 
     name: str
     encoding: str
-    make: Callable[[Any], Array | str | None]
+    make: Callable[..., Array | str | None]
     latched: bool = False
+    over_frame: bool = False
+    transport: Transport = ""
+    also: tuple[tuple[str, Callable[..., Array | str | None]], ...] = ()
+
+    def preferring(self, encodings: Collection[str]) -> Topic:
+        """The same topic in the first of `encodings` that it offers; as it is where it offers none of them."""
+        makers = dict(self.also)
+        chosen = next((encoding for encoding in encodings if encoding in makers), None)
+        return self if chosen is None else replace(self, encoding=chosen, make=makers[chosen])
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import math
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -251,13 +252,19 @@ class Labels(DenseKind[LabelsSpec, LabelMap]):
 
     def legend(self, spec: LabelsSpec, result: LabelMap) -> tuple[tuple[str, Colour], ...]:
         """The classes that occur, by index; of more than 24 those with the most pixels, and how many more there are."""
-        counts = np.bincount(result.labels.ravel(), minlength=VOID + 1)[: len(spec.classes)]
-        present = np.flatnonzero(counts)
-        named = np.sort(present[np.argsort(-counts[present], kind="stable")[:_LEGEND_MOST]])
-        palette = spec.palette
-        entries = [(spec.classes[index], (int(c[0]), int(c[1]), int(c[2]))) for index in named for c in (palette[index],)]
-        hidden = len(present) - len(named)
-        return (*entries, (f"and {hidden} more", (0, 0, 0))) if hidden else tuple(entries)
+        return _legend(spec, _counts(spec, result), _LEGEND_MOST)
+
+    def overlay(self, spec: LabelsSpec, result: LabelMap, frame: Array) -> Array:
+        """(H, W, 3) uint8 RGB: `frame`, RGB of the map's size, under the classes, and the names of those that occur.
+
+        Names take at most a third of the height; where they need more, those of the classes with the most pixels stay.
+        """
+        from edge_mtl.image.colour import blend
+        from edge_mtl.image.panel import draw_legend
+
+        image = blend(frame, self.colours(spec, result))
+        draw_legend(image, partial(_legend, spec, _counts(spec, result)), most=_LEGEND_MOST)
+        return image
 
     def summary(self, spec: LabelsSpec, result: LabelMap) -> dict[str, Any]:
         """shares: of the pixels of each class that occurs, 0..1."""
@@ -276,11 +283,13 @@ class Labels(DenseKind[LabelsSpec, LabelMap]):
         return {f"{spec.name}.png": encode_labels(result.labels, palette=spec.palette)}
 
     def topics(self, spec: LabelsSpec) -> tuple[Topic, ...]:
-        """Labels, colours, confidence in 0..255, and the classes as JSON for those who join."""
+        """Labels, colours, the image under them, confidence in 0..255, and the classes as JSON for those who join."""
         below = _below(spec)
+        overlay = partial(self.overlay, spec)
         return (
-            Topic(spec.name, "mono8", lambda result: result.labels),
-            Topic(f"{spec.name}/color", "rgb8", lambda result: self.colours(spec, result)),
+            Topic(spec.name, "mono8", lambda result: result.labels, transport="png"),
+            Topic(f"{spec.name}/color", "rgb8", lambda result: self.colours(spec, result), transport="jpeg"),
+            Topic(f"{below}overlay", "rgb8", overlay, over_frame=True, transport="jpeg"),
             Topic(f"{below}confidence", "mono8", confidence_bytes),
             Topic(f"{below}labels_json", "", lambda _: _classes_json(spec), latched=True),
         )
@@ -293,6 +302,21 @@ def confidence_bytes(result: LabelMap) -> Array | None:
     """(H, W) uint8, 0..255 for a confidence of 0..1; None where the result has none."""
     values = result.confidence
     return None if values is None else np.rint(values * np.float32(255.0)).astype(np.uint8)
+
+
+def _counts(spec: LabelsSpec, result: LabelMap) -> Array:
+    """(C,) pixels of each class."""
+    return np.bincount(result.labels.ravel(), minlength=VOID + 1)[: len(spec.classes)]
+
+
+def _legend(spec: LabelsSpec, counts: Array, most: int) -> tuple[tuple[str, Colour], ...]:
+    """The classes that occur, by index; of more than `most` those with the most pixels, and how many more there are."""
+    present = np.flatnonzero(counts)
+    named = np.sort(present[np.argsort(-counts[present], kind="stable")[:most]])
+    palette = spec.palette
+    entries = [(spec.classes[index], (int(c[0]), int(c[1]), int(c[2]))) for index in named for c in (palette[index],)]
+    hidden = len(present) - len(named)
+    return (*entries, (f"and {hidden} more", (0, 0, 0))) if hidden else tuple(entries)
 
 
 def _below(spec: LabelsSpec) -> str:

@@ -182,7 +182,7 @@ class Normals(DenseKind[TaskSpec, NormalMap]):
     def topics(self, spec: TaskSpec) -> tuple[Topic, ...]:
         return (
             Topic(spec.name, "32FC3", lambda result: result.normals),
-            Topic(f"{spec.name}/color", "rgb8", lambda result: self.colours(spec, result)),
+            Topic(f"{spec.name}/color", "rgb8", lambda result: self.colours(spec, result), transport="jpeg"),
         )
 
 

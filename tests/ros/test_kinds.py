@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
@@ -17,7 +17,8 @@ from edge_mtl import Engine, tasks
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import BundleError
 from edge_mtl.ros import class_topics, task_topics
-from edge_mtl.tasks import NYU_TASKS, VOID, Specs, read_tasks
+from edge_mtl.tasks import NYU_TASKS, VOID, DepthMap, Specs, read_tasks
+from edge_mtl.tasks.depth import DepthSpec
 from edge_mtl.tasks.points import cloud_maps
 from tests.bundles import dense_model, make_bundle, make_image
 from tests.own_folder import CLASSES, TOML
@@ -57,27 +58,49 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_the_topics_of_the_three_tasks_are_those_of_always() -> None:
-    found = {item.topic.name: (item.spec.name, item.topic.encoding, item.topic.latched) for item in task_topics(NYU_TASKS)}
+    found = {item.name: (item.spec.name, item.topic.encoding, item.topic.latched) for item in task_topics(NYU_TASKS)}
     assert found == {
         "segmentation": ("segmentation", "mono8", False),
+        "segmentation/compressed": ("segmentation", "mono8", False),
         "segmentation/color": ("segmentation", "rgb8", False),
+        "segmentation/color/compressed": ("segmentation", "rgb8", False),
+        "overlay": ("segmentation", "rgb8", False),
+        "overlay/compressed": ("segmentation", "rgb8", False),
         "confidence": ("segmentation", "mono8", False),
         "labels_json": ("segmentation", "", True),
         "depth": ("depth", "32FC1", False),
+        "depth/compressedDepth": ("depth", "32FC1", False),
         "normals": ("normals", "32FC3", False),
         "normals/color": ("normals", "rgb8", False),
+        "normals/color/compressed": ("normals", "rgb8", False),
     }
     assert [topic.name for topic in class_topics(NYU_TASKS)] == ["labels"]
 
 
+def test_depth_is_in_millimetres_where_that_is_asked_for_and_nothing_else_changes() -> None:
+    plain, asked = (task_topics(NYU_TASKS, encodings=encodings) for encodings in ((), ("16UC1",)))
+    changed = [
+        (one.name, other.topic.encoding)
+        for one, other in zip(plain, asked, strict=True)
+        if one.topic.encoding != other.topic.encoding
+    ]
+    assert changed == [("depth", "16UC1"), ("depth/compressedDepth", "16UC1")]
+    (depth,) = (item for item in asked if item.name == "depth")
+    metres = np.array([[np.nan, np.inf, -1.0, 0.0, 0.0004], [1.2344, 1.2346, 65.535, 65.536, 1000.0]], np.float32)
+    made = depth.topic.make(DepthMap(cast(DepthSpec, depth.spec), metres))
+    assert isinstance(made, np.ndarray)
+    assert made.dtype == np.uint16
+    assert made.tolist() == [[0, 0, 0, 0, 0], [1234, 1235, 65535, 0, 0]]
+
+
 def test_a_second_task_of_labels_has_its_own_topics_below_its_name() -> None:
     specs = read_tasks({"segmentation": {"kind": "labels"}, "lane": LANES})
-    lane = [item.topic.name for item in task_topics(specs) if item.spec.name == "lane"]
-    assert lane == ["lane", "lane/color", "lane/confidence", "lane/labels_json"]
+    lane = [item.name for item in task_topics(specs) if item.spec.name == "lane" and not item.transport]
+    assert lane == ["lane", "lane/color", "lane/overlay", "lane/confidence", "lane/labels_json"]
     assert [(topic.name, len(topic.classes)) for topic in class_topics(specs)] == [("labels", 13), ("lane/labels", 3)]
 
 
-@pytest.mark.parametrize("name", ["points", "camera_info", "confidence", "labels", "labels_json"])
+@pytest.mark.parametrize("name", ["points", "camera_info", "image", "overlay", "confidence", "labels", "labels_json"])
 def test_a_task_whose_topic_is_taken_is_refused(name: str) -> None:
     specs = read_tasks({"segmentation": {"kind": "labels"}, name: {"kind": "depth"}})
     with pytest.raises(BundleError, match=f"~/{name} of .* and of the task .*another name"):

@@ -144,7 +144,7 @@ def test_guide_policy_and_node_have_the_same_topics() -> None:
         (package / "sros2/policy.xml").read_text(encoding="utf-8").partition('publish="ALLOW"')[2].partition("</topics>")[0]
     )
     assert told == set(re.findall(r"<topic>~/([\w/]+)</topic>", published)) - {"transition_event"}
-    of_tasks = {item.topic.name for item in task_topics(NYU_TASKS)} | {topic.name for topic in class_topics(NYU_TASKS)}
+    of_tasks = {item.name for item in task_topics(NYU_TASKS)} | {topic.name for topic in class_topics(NYU_TASKS)}
     assert told == of_tasks | set(OF_THE_FRAME)
     made = ast.parse((package / "edge_mtl_ros/outputs.py").read_text(encoding="utf-8"))
     words = {node.value for node in ast.walk(made) if isinstance(node, ast.Constant) and isinstance(node.value, str)}

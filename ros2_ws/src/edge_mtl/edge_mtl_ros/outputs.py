@@ -1,4 +1,4 @@
-"""The node's publishers: the topics of the bundle's tasks, the camera and the cloud, sent only where somebody listens.
+"""The node's publishers: topics of the bundle's tasks, the image, the camera and the cloud, sent only where somebody listens.
 
 Knows QoS and messages; which topics a task has, and what is in them, comes from its kind. How the bytes of a map get into a
 message is in `messages`.
@@ -6,19 +6,22 @@ message is in `messages`.
 
 from __future__ import annotations
 
+import array
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header, String
 
 from edge_mtl.prediction import Prediction
-from edge_mtl.ros import Camera, TaskTopic, class_topics, task_topics
+from edge_mtl.ros import Camera, TaskTopic, class_topics, compress, task_topics
 from edge_mtl.tasks import Result, kind_of
+from edge_mtl.tasks.kind import Once, Transport
 from edge_mtl.tasks.points import cloud_maps
 from edge_mtl_ros.events import publisher_events
 from edge_mtl_ros.messages import CloudMessage, ImageMessage
@@ -26,6 +29,11 @@ from edge_mtl_ros.worker import Answer
 
 __all__ = ["Outputs"]
 
+Array = np.ndarray
+Content = Array | str | None
+"""Of one topic: pixels, a text, or nothing."""
+
+_IMAGE_ENCODING = "rgb8"
 _VECTORS = "32FC3"
 """12 bytes a pixel: the largest maps, and the first to be left out when the node is behind."""
 
@@ -38,6 +46,7 @@ class Outputs:
         results: of any frame of the engine; they say which tasks there are.
         points_labels: the task whose classes clouds carry; "" for the main one.
         points_normals: clouds carry normals.
+        encodings: taken by maps that offer them in place of their own.
         on_incompatible: called with (topic, policy) when a subscriber asks for a QoS that is not offered.
     Raises:
         BundleError: two tasks would publish under one name, or no task of labels is called `points_labels`.
@@ -50,20 +59,22 @@ class Outputs:
         *,
         points_labels: str,
         points_normals: bool,
+        encodings: tuple[str, ...],
         on_incompatible: Callable[[str, str], None],
     ) -> None:
         self._node, self._points_labels, self._on_incompatible = node, points_labels, on_incompatible
+        self._encodings = encodings
         self._specs = {name: result.spec for name, result in results.items()}
-        topics = {item.topic.name: item for item in task_topics(self._specs)}
+        topics = {item.name: item for item in task_topics(self._specs, encodings=encodings)}
         self._latched = {name: item for name, item in topics.items() if item.topic.latched}
         self._per_frame = {name: item for name, item in topics.items() if not item.topic.latched}
         with_vectors = {item.spec.name for item in topics.values() if item.topic.encoding == _VECTORS}
         self._vectors = frozenset(name for name, item in self._per_frame.items() if item.spec.name in with_vectors)
         self._label_info = _label_info_type()
         self._class_topics = class_topics(self._specs) if self._label_info is not None else ()
-        types = {name: Image if item.topic.encoding else String for name, item in topics.items()}
+        types = {name: _message_type(item) for name, item in topics.items()}
         types |= {topic.name: self._label_info[0] for topic in self._class_topics if self._label_info is not None}
-        types |= {"camera_info": CameraInfo}
+        types |= {"camera_info": CameraInfo, "image": Image, "image/compressed": CompressedImage}
         maps = cloud_maps(results, labels=points_labels)
         self._of_the_cloud = frozenset[str]()
         if maps is not None:
@@ -81,14 +92,14 @@ class Outputs:
         """Whether anything is in metres, so that it needs the camera."""
         return any(kind_of(spec).metric_scale for spec in self._specs.values())
 
-    def fit(self, results: Mapping[str, Result], *, points_labels: str) -> bool:
+    def fit(self, results: Mapping[str, Result], *, points_labels: str, encodings: tuple[str, ...]) -> bool:
         """Whether these are the outputs of such results, too."""
         specs = {name: result.spec for name, result in results.items()}
-        return (specs, points_labels) == (self._specs, self._points_labels)
+        return (specs, points_labels, encodings) == (self._specs, self._points_labels, self._encodings)
 
     def wanted(self, *, points: bool, vectors: bool) -> frozenset[str]:
         """The topics of frames that somebody listens to and that may be made now."""
-        asked = {"camera_info", *self._per_frame, *(("points",) if points else ())}
+        asked = {"camera_info", "image", "image/compressed", *self._per_frame, *(("points",) if points else ())}
         if not vectors:
             asked -= self._vectors
         publishers = self._publishers.items()
@@ -103,20 +114,29 @@ class Outputs:
 
     def publish(self, wanted: frozenset[str], answer: Answer) -> None:
         """Send what is wanted of one answer, which has the results of `tasks(wanted)`; each with the input's header."""
-        prediction = answer.prediction
+        prediction, rgb = answer.prediction, Once(lambda: np.ascontiguousarray(answer.rgb()))
+        made: dict[str, Content] = {}  # by topic: a map and its compressed copy are made of it once
         for name, item in self._per_frame.items():
             if name in wanted and prediction is not None:
-                self._send(item, prediction.results[item.spec.name], answer.header)
+                topic = item.topic
+                if topic.name not in made:
+                    result = prediction.results[item.spec.name]
+                    made[topic.name] = topic.make(result, rgb.get()) if topic.over_frame else topic.make(result)
+                self._send(item, made[topic.name], answer.header)
+        if "image" in wanted:
+            self._send_image("image", _IMAGE_ENCODING, rgb.get(), answer.header)
+        if "image/compressed" in wanted:
+            self._send_compressed("image/compressed", _IMAGE_ENCODING, rgb.get(), "jpeg", answer.header)
         if "camera_info" in wanted and answer.camera.camera is not None:
             self._send_camera_info(answer, answer.camera.camera)
         if "points" in wanted and prediction is not None:
-            self._send_cloud(answer, prediction)
+            self._send_cloud(answer, prediction, rgb.get())
 
     def send_latched(self) -> None:
         """Publish what no frame changes, for those who listen now or join later. The publishers must be active."""
         now = self._node.get_clock().now().to_msg()
         for item in self._latched.values():
-            self._send(item, None, Header(stamp=now))
+            self._send(item, item.topic.make(None), Header(stamp=now))
         for topic in self._class_topics:
             assert self._label_info is not None
             info_type, class_type = self._label_info
@@ -151,21 +171,29 @@ class Outputs:
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
-    def _send(self, item: TaskTopic, result: Result | None, header: Any) -> None:
+    def _send(self, item: TaskTopic, content: Content, header: Any) -> None:
         """One message of a task; none where the result has nothing for it."""
-        topic, content = item.topic, item.topic.make(result)
         if content is None:
             return
         if isinstance(content, str):
-            self._publishers[topic.name].publish(String(data=content))
-            return
-        with self._images[topic.name].holding(topic.encoding, content, header) as message:
-            self._publishers[topic.name].publish(message)
+            self._publishers[item.name].publish(String(data=content))
+        elif item.transport:
+            self._send_compressed(item.name, item.topic.encoding, content, item.transport, header)
+        else:
+            self._send_image(item.name, item.topic.encoding, content, header)
 
-    def _send_cloud(self, answer: Answer, prediction: Prediction) -> None:
+    def _send_image(self, name: str, encoding: str, pixels: Array, header: Any) -> None:
+        with self._images[name].holding(encoding, pixels, header) as message:
+            self._publishers[name].publish(message)
+
+    def _send_compressed(self, name: str, encoding: str, pixels: Array, transport: Transport, header: Any) -> None:
+        described, data = compress(encoding, pixels, transport)
+        self._publishers[name].publish(CompressedImage(header=header, format=described, data=array.array("B", data)))
+
+    def _send_cloud(self, answer: Answer, prediction: Prediction, rgb: Array) -> None:
         maps = cloud_maps(prediction.results, labels=self._points_labels)
         if maps is not None:
-            cloud = self._cloud.filled(maps, header=answer.header, camera=prediction.intrinsics, rgb=answer.rgb())
+            cloud = self._cloud.filled(maps, header=answer.header, camera=prediction.intrinsics, rgb=rgb)
             self._publishers["points"].publish(cloud)
 
     def _send_camera_info(self, answer: Answer, camera: Camera) -> None:
@@ -178,6 +206,12 @@ class Outputs:
             message.d, message.k, message.r, message.p = list(scaled.d), list(scaled.k), list(scaled.r), list(scaled.p)
         message.header = answer.header
         self._publishers["camera_info"].publish(message)
+
+
+def _message_type(item: TaskTopic) -> type:
+    if not item.topic.encoding:
+        return String
+    return CompressedImage if item.transport else Image
 
 
 def _label_info_type() -> tuple[type, type] | None:

@@ -54,6 +54,7 @@ _LOADED = (
     "self_test",
     "output_size",
     "depth_scale",
+    "depth_encoding",
     "points_labels",
 )
 """Parameters that an engine and its outputs are made with."""
@@ -221,13 +222,15 @@ class PerceptionNode(SteppedLifecycleNode):
 
     def _outputs_for(self, results: Mapping[str, Result], wanted: Settings) -> Outputs:
         """What publishes an engine's results: the present outputs where they fit, so that subscribers stay connected."""
-        if self._outputs is not None and self._outputs.fit(results, points_labels=wanted.points_labels):
+        encodings = (wanted.depth_encoding,)
+        if self._outputs is not None and self._outputs.fit(results, points_labels=wanted.points_labels, encodings=encodings):
             return self._outputs
         return Outputs(
             self,
             results,
             points_labels=wanted.points_labels,
             points_normals=self._settings.points_normals,
+            encodings=encodings,
             on_incompatible=self._qos_monitor.add,
         )
 

@@ -80,6 +80,12 @@ PARAMETERS: tuple[Parameter, ...] = (
         check=_scale_fault,
     ),
     Parameter(
+        "depth_encoding",
+        "32FC1",
+        f"Of maps of depth: 32FC1, metres, or 16UC1, millimetres with 0 unknown. {_LOADING}",
+        choices=("32FC1", "16UC1"),
+    ),
+    Parameter(
         "image_transport", "raw", "raw: `image`; compressed: `image/compressed`.", choices=("raw", "compressed"), read_only=True
     ),
     Parameter(
@@ -122,6 +128,7 @@ class Settings:
     self_test: str = "load"
     output_size: str = "frame"
     depth_scale: str | float = ""
+    depth_encoding: str = "32FC1"
     image_transport: str = "raw"
     image_bits: int = 16
     rectified: bool = False

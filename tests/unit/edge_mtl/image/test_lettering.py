@@ -21,9 +21,15 @@ def font(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
         pytest.skip("this OpenCV has stroke fonts only")
     if request.param == "stroke":
         monkeypatch.setattr(lettering, "_outline_font", lambda: None)
-    lettering._legible.cache_clear()
+    _forget()
     yield request.param
+    _forget()
+
+
+def _forget() -> None:
+    """What was found out of the other font."""
     lettering._legible.cache_clear()
+    lettering.text_width.cache_clear()
 
 
 def drawn(text: str) -> np.ndarray:

@@ -13,7 +13,7 @@ from edge_mtl.image.colour import blend, colour_depth, colour_labels, colour_nor
 from edge_mtl.image.encoding import encode_depth, encode_labels
 from edge_mtl.image.frames import Intrinsics
 from edge_mtl.image.lettering import put_text, text_width
-from edge_mtl.image.panel import BACKGROUND, draw_labels, fit, legend, panel
+from edge_mtl.image.panel import BACKGROUND, draw_labels, draw_legend, fit, legend, panel
 from edge_mtl.outputs.result_files import ResultWriter
 from edge_mtl.prediction import Prediction, Timing
 from edge_mtl.sources.frame_source import Frame
@@ -106,6 +106,36 @@ def test_a_legend_wraps() -> None:
     entries = [(name, tuple(map(int, colour))) for name, colour in zip(NYU13_CLASSES, NYU13_PALETTE, strict=True)]
     assert legend(entries, 300).shape[0] > legend(entries, 2000).shape[0]
     assert fit(make_image(0), 48, 64).shape == (64, 48, 3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(96, 128), (288, 384), (480, 640), (720, 1280)])
+def test_a_legend_over_an_image_takes_a_third_of_it_at_most_and_shows_as_many_entries_as_fit(height: int, width: int) -> None:
+    asked: list[int] = []
+
+    def entries(most: int) -> list[tuple[str, tuple[int, int, int]]]:
+        asked.append(most)
+        shown: list[tuple[str, tuple[int, int, int]]] = [
+            (f"class {number}", (255, 0, number)) for number in range(min(most, 40))
+        ]
+        return shown if most >= 40 else [*shown, (f"and {40 - most} more", (0, 0, 0))]
+
+    image = np.full((height, width, 3), 200, np.uint8)
+    draw_legend(image, entries, most=50)
+    assert (image[: height * 2 // 3] == 200).all()
+    swatches = image[(image[..., 0] == 255) & (image[..., 1] == 0)]
+    assert set(swatches[:, 2]) == set(range(min(asked[-1], 40)))
+    assert asked == list(range(50, asked[-1] - 1, -1)), "the largest number that fits"
+    assert asked[-1] >= 2
+    assert (image[-1] < 80).any(), "the edge is darkened"
+
+
+def test_an_image_without_room_or_entries_for_a_legend_stays_as_it_is() -> None:
+    image = np.full((24, 64, 3), 200, np.uint8)
+    draw_legend(image, lambda most: [("wall", (255, 0, 0))], most=3)
+    assert (image == 200).all()
+    image = np.full((240, 320, 3), 200, np.uint8)
+    draw_legend(image, lambda most: [], most=3)
+    assert (image == 200).all()
 
 
 def test_depth_is_stored_in_millimetres() -> None:

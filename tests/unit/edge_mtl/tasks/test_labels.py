@@ -23,6 +23,7 @@ from edge_mtl.tasks import (
 )
 from edge_mtl.tasks.drawing import legend_entries
 from edge_mtl.tasks.label_metric import LabelMetric, resampled
+from edge_mtl.tasks.labels import Labels
 from edge_mtl.tasks.palette import generated_palette, oklab
 
 
@@ -144,3 +145,33 @@ class TestMeans:
         for index in (0, 2, 2, 3):
             pooled.add(*frames[index])
         assert resampled(statistics, np.array([[1, 0, 2, 1]]), [1]) == pytest.approx([pooled.compute()["miou"]], rel=1e-12)
+
+
+def test_the_overlay_is_the_frame_under_the_colours_with_the_names_of_those_that_occur() -> None:
+    spec = task(names(40))
+    (topic,) = (topic for topic in kind_of(spec).topics(spec) if topic.name == "parts/overlay")
+    assert (topic.encoding, topic.over_frame) == ("rgb8", True)
+    labels = np.full((240, 320), 7, np.uint8)
+    labels[:, 160:], labels[:40] = 9, VOID
+    frame = np.random.default_rng(0).integers(1, 256, (240, 320, 3), np.uint8)
+    before = frame.copy()
+    drawn = np.asarray(topic.make(LabelMap(spec, labels), frame))
+    assert drawn.dtype == np.uint8
+    assert drawn.shape == frame.shape
+    assert np.array_equal(frame, before)
+    assert np.array_equal(drawn[:40], frame[:40]), "unlabelled"
+    mixed = frame * 0.45 + spec.palette[labels[:, :, None].repeat(1, 2)[..., 0] % 40] * 0.55
+    assert np.abs(drawn[40:160].astype(float) - mixed[40:160]).max() <= 1.0
+    below = drawn[160:].reshape(-1, 3)
+    shown = {index for index in range(40) if (below == spec.palette[index]).all(axis=1).sum() >= 50}
+    assert shown == {7, 9}
+
+
+def test_of_many_classes_the_overlay_names_the_largest_and_counts_the_others() -> None:
+    spec = task(names(200))
+    labels = np.repeat(np.arange(200, dtype=np.uint8)[::-1], np.arange(1, 201) * 4)[: 4 * 200 * 201 // 2].reshape(240, 335)
+    drawn = np.asarray(Labels().overlay(spec, LabelMap(spec, labels), np.full((240, 335, 3), 90, np.uint8)))
+    below = drawn[160:].reshape(-1, 3)
+    shown = {index for index in range(200) if (below == spec.palette[index]).all(axis=1).sum() >= 50}
+    assert 3 <= len(shown) <= 24
+    assert shown == set(range(len(shown))), "those with the most pixels"
