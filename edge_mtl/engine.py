@@ -152,8 +152,9 @@ class Engine:
         """Predict one frame.
 
         Args:
-            frame: (H, W, 3) uint8, any size; strided and read-only arrays are fine. With an engine on a GPU also an array
-                on it (`__cuda_array_interface__` or DLPack), which is letterboxed there.
+            frame: (H, W, 3) uint8, any size; strided and read-only arrays are fine. uint16 is scaled, 65535 to 255; where a
+                camera fills fewer bits, call `edge_mtl.image.bit_depth.to_8_bits` first. With an engine on a GPU also an
+                array on it (`__cuda_array_interface__` or DLPack, uint8), which is letterboxed there.
             channels: order of its colours, "rgb" or "bgr".
             intrinsics: (fx, fy, cx, cy) or a 3x3 matrix in pixels of the frame; without it the scale is assumed.
             tasks: those whose results are wanted, such as ("depth",); by default all of the engine. Of the others nothing is
