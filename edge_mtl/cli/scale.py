@@ -156,14 +156,15 @@ def scale(
     def skip(reason: str) -> None:
         terminal.note(f"skipped: {one_line(reason)}")
 
+    walk = partial(opened.frames, limit=limit, on_skip=skip, on_oddity=terminal.warn)
     if points:
-        method = _known_points(opened, points, which)
+        method = _known_points(opened, points, which, on_oddity=terminal.warn)
     elif camera_height is not None:
         if camera_pitch is None:
             terminal.note("the floor's tilt is as predicted and enters the factor: give --camera-pitch where you know it.")
-        method = _known_height(opened, camera_height, camera_pitch, limit, skip)
+        method = _known_height(walk(), camera_height, camera_pitch)
     elif depth_files is not None:
-        method = _known_files(opened, depth_files, depth_unit, limit, skip)
+        method = _known_files(walk(), depth_files, depth_unit)
     else:
         method = _known_topic(opened, depth_topic, scan, mount, registered=registered, limit=limit, skip=skip)
     bundled = find(bundle)
@@ -241,7 +242,7 @@ def _mount(text: str | None, *, scanning: bool) -> ScanMount | None:
     return ScanMount(*values)
 
 
-def _known_points(source: FrameSource, points: list[KnownPoint], along: Along) -> _Method:
+def _known_points(source: FrameSource, points: list[KnownPoint], along: Along, *, on_oddity: Callable[[str], None]) -> _Method:
     from edge_mtl.errors import DepthScaleError
     from edge_mtl.metric_scale.readings import of_points
 
@@ -252,7 +253,7 @@ def _known_points(source: FrameSource, points: list[KnownPoint], along: Along) -
 
     def frames() -> Iterable[tuple[Frame, list[KnownPoint]]]:
         missing = set(names)
-        for frame in source.frames():
+        for frame in source.frames(on_oddity=on_oddity):
             chosen = [each for each in points if each.frame in ((frame.name, "") if single else (frame.name,))]
             missing.discard(frame.name)
             if chosen:
@@ -268,18 +269,15 @@ def _known_points(source: FrameSource, points: list[KnownPoint], along: Along) -
     return _Method(frames(), read, f"{len(points)} known points along {'the optical axis' if along == 'z' else 'the ray'}")
 
 
-def _known_height(
-    source: FrameSource, height_m: float, pitch_deg: float | None, limit: int | None, skip: Callable[[str], None]
-) -> _Method:
+def _known_height(frames: Iterable[Frame], height_m: float, pitch_deg: float | None) -> _Method:
     from edge_mtl.metric_scale.find import read_floor
 
-    frames = ((frame, None) for frame in source.frames(limit=limit, on_skip=skip))
     words = "" if pitch_deg is None else f", looking {pitch_deg:g} degrees down"
     read = partial(read_floor, camera_height_m=height_m, pitch_deg=pitch_deg)
-    return _Method(frames, read, f"camera height {height_m:g} m over the floor{words}")
+    return _Method(((frame, None) for frame in frames), read, f"camera height {height_m:g} m over the floor{words}")
 
 
-def _known_files(source: FrameSource, folder: Path, unit_m: float, limit: int | None, skip: Callable[[str], None]) -> _Method:
+def _known_files(frames: Iterable[Frame], folder: Path, unit_m: float) -> _Method:
     from edge_mtl.errors import FrameError
     from edge_mtl.metric_scale.depth_files import read_depth_file
     from edge_mtl.metric_scale.readings import of_depth
@@ -291,8 +289,7 @@ def _known_files(source: FrameSource, folder: Path, unit_m: float, limit: int | 
         true_m = read_depth_file(folder, view.name, unit_m=unit_m)
         return of_depth(view.name, view.depth.depth_m, true_m, farthest_m=view.depth.spec.range_m[1])
 
-    frames = ((frame, None) for frame in source.frames(limit=limit, on_skip=skip))
-    return _Method(frames, read, f"depth files in {folder.resolve().name}")
+    return _Method(((frame, None) for frame in frames), read, f"depth files in {folder.resolve().name}")
 
 
 def _known_topic(
