@@ -87,6 +87,34 @@ def test_a_ros_2_bag_gives_its_images(tmp_path: Path, kind: str, plugin: str) ->
     assert_scenes(next(path for path in bag.iterdir() if path.suffix in (".db3", ".mcap")))
 
 
+@pytest.mark.parametrize("kind", [IMAGE, COMPRESSED])
+def test_a_bag_of_12_bits_in_16_gives_what_one_of_8_bits_does_and_says_so_where_it_was_not_told(
+    tmp_path: Path, kind: str
+) -> None:
+    store = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
+    words = np.rint(scene(0) * (4095 / 255)).astype(np.uint16)
+    if kind == IMAGE:
+        size = {"height": HIGH, "width": WIDE, "step": WIDE * 6, "is_bigendian": 1}
+        data = words.astype(">u2").reshape(-1).view(np.uint8)
+        message = store.types[IMAGE](header=header(store, 0), encoding="rgb16", data=data, **size)
+    else:
+        data = cv2.imencode(".png", words[..., ::-1])[1].ravel()
+        message = store.types[COMPRESSED](header=header(store, 0), format="rgb16; png compressed bgr16", data=data)
+    with rosbag2.Writer(tmp_path / "bag", version=8) as writer:
+        connection = writer.add_connection("/camera/image", kind, typestore=store)
+        for number in range(2):
+            writer.write(connection, number, store.serialize_cdr(message, kind))
+    told: list[str] = []
+    for frame in bag_source(tmp_path / "bag", bits=12).frames(on_oddity=told.append):
+        assert np.array_equal(frame.pixels, scene(0))
+    assert told == []
+    dark = list(bag_source(tmp_path / "bag").frames(on_oddity=told.append))
+    assert [frame.pixels.max() <= 16 for frame in dark] == [True, True]
+    assert len(told) == 1
+    assert "--bits 12" in told[0]
+    assert bag_source(tmp_path / "bag").identity != bag_source(tmp_path / "bag", bits=12).identity
+
+
 def test_a_ros_1_bag_gives_its_images(tmp_path: Path) -> None:
     assert_scenes(ros1_bag(tmp_path / "tour.bag"))
 
