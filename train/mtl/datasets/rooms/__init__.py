@@ -2,7 +2,7 @@
 
 from .dataset import SPLIT_FIRST_SEED, RoomsDataset
 from .labels import CLASS_NAMES, PALETTE, VOID, Label
-from .render import RENDERER_VERSION, RenderOptions, RoomSample, render_room
+from .render import RENDERER_VERSION, RenderOptions, Room, RoomSample, render_room
 
 __all__ = [
     "CLASS_NAMES",
@@ -12,6 +12,7 @@ __all__ = [
     "VOID",
     "Label",
     "RenderOptions",
+    "Room",
     "RoomSample",
     "RoomsDataset",
     "render_room",

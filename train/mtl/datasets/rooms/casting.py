@@ -141,6 +141,8 @@ class Caster:
     def occluded(self, origins: np.ndarray, directions: np.ndarray, reach: np.ndarray) -> np.ndarray:
         """Whether anything that casts shadows lies within `reach` along rays: (3, N), (3, N), (N,) -> (N,) bool."""
         hidden = np.zeros(origins.shape[1], bool)
+        if not len(hidden):
+            return hidden
         inverses = safe_inverse(directions)
         ends = origins + directions * reach
         lowest, highest = np.minimum(origins, ends).min(1), np.maximum(origins, ends).max(1)

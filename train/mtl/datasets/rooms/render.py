@@ -21,6 +21,8 @@ RENDERER_VERSION = 1  # goes up with every change that alters a single pixel
 _LEAST_SIDE_PX = 16
 _PREVIEW_SIZE = (24, 32)
 _WIDE_ASPECT = 16 / 9
+_LENS, _SCENE, _SENSOR = 1, 2, 3
+"""Streams of random numbers of a seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,9 @@ def render_room(seed: int, height: int, width: int, *, options: RenderOptions = 
         raise ValueError(f"a frame is at least {_LEAST_SIDE_PX} pixels a side, not {height}x{width}")
     if seed < 0:
         raise ValueError(f"a seed is 0 or more, not {seed}")
-    lens_rng, scene_rng, sensor_rng = (np.random.default_rng([seed, stream]) for stream in (1, 2, 3))
-    low, high = options.focal_factor
-    focal_factor = float(np.exp(lens_rng.uniform(np.log(low), np.log(high))))
-    wide = lens_rng.random() < options.wide_fraction
-    scene, caster, pose = _find_view(scene_rng, focal_factor)
+    sensor_rng = np.random.default_rng([seed, _SENSOR])
+    focal_factor, wide = _draw_lens(seed, options)
+    scene, caster, pose = _find_view(np.random.default_rng([seed, _SCENE]), focal_factor)
     frame_h, frame_w = _fit(_WIDE_ASPECT, height, width) if wide else (height, width)
     lens = Intrinsics.canonical(height, width, focal_factor)
     top, left = (height - frame_h) // 2, (width - frame_w) // 2
@@ -82,6 +82,37 @@ def render_room(seed: int, height: int, width: int, *, options: RenderOptions = 
         image, normals = (np.pad(array, (*bars, (0, 0))) for array in (image, normals))
         label, depth = np.pad(label, bars, constant_values=VOID), np.pad(depth, bars)
     return RoomSample(image, label, depth, normals, (lens.fx, lens.fy, lens.cx, lens.cy), seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A room to be seen from anywhere, by its seed the one of `render_room`."""
+
+    scene: Scene
+    caster: Caster
+    seed: int
+
+    @classmethod
+    def of(cls, seed: int, *, options: RenderOptions = DEFAULT_OPTIONS) -> Room:
+        """Draw the room of a seed."""
+        focal_factor, _ = _draw_lens(seed, options)
+        scene, caster, _ = _find_view(np.random.default_rng([seed, _SCENE]), focal_factor)
+        return cls(scene, caster, seed)
+
+    def seen_from(
+        self, pose: Pose, lens: Intrinsics, height: int, width: int, *, shot: int = 0, options: RenderOptions = DEFAULT_OPTIONS
+    ) -> RoomSample:
+        """What a camera sees; `shot` numbers the frames, each of which has noise of its own. Wide frames are for `render_room`."""
+        sensor_rng = np.random.default_rng([self.seed, _SENSOR, shot])
+        maps = _render(self.scene, self.caster, pose, lens, height, width, sensor_rng, options)
+        return RoomSample(*maps, (lens.fx, lens.fy, lens.cx, lens.cy), self.seed)
+
+
+def _draw_lens(seed: int, options: RenderOptions) -> tuple[float, bool]:
+    """The focal length in canonical ones, and whether the frame is wide."""
+    rng = np.random.default_rng([seed, _LENS])
+    low, high = options.focal_factor
+    return float(np.exp(rng.uniform(np.log(low), np.log(high)))), bool(rng.random() < options.wide_fraction)
 
 
 def _fit(aspect: float, height: int, width: int) -> tuple[int, int]:

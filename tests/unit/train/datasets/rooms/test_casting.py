@@ -128,3 +128,9 @@ def test_textures_are_finite_and_calm_down_with_distance(texture):
     assert near.shape == (3, 64 * 64)
     assert np.isfinite(near).all()
     assert far.std() <= near.std() + 0.05
+
+
+def test_no_ray_is_hidden_where_none_is_asked_for():
+    caster = Caster(scene_of(Piece("box", (box(Label.TABLE, GREY, (0, 1), (0, 1), (0, 1)),), (1.0, 1.0, 0.0), 0.0)))
+    nothing = np.empty((3, 0), np.float32)
+    assert caster.occluded(nothing, nothing, np.empty(0, np.float32)).shape == (0,)
