@@ -12,7 +12,7 @@ from edge_mtl.tasks.kind import ClassTopic, Topic, Transport
 
 __all__ = ["OF_THE_FRAME", "TaskTopic", "class_topics", "task_topics"]
 
-OF_THE_FRAME = ("camera_info", "image", "image/compressed", "points")
+OF_THE_FRAME = ("camera_info", "image", "image/compressed", "points", "obstacles", "ground", "scan")
 """Topics of no single task, whose names no task may take."""
 
 

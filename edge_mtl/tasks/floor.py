@@ -1,7 +1,7 @@
 """The plane of the floor in one frame: a robust fit to the points that class and normal call floor.
 
-A relation between kinds, for robots: what stands on the floor is an obstacle (`obstacles.py`). The camera frame is x right, y down,
-z forward.
+A relation between kinds, for robots: what stands on the floor is an obstacle (`obstacles.py`). The camera frame is x right,
+y down, z forward.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Array = np.ndarray
 Vector = tuple[float, float, float]
 
 AGREEMENT = 0.06
-"""A point is on the plane where its depth differs from the plane's by less than this, relatively. A point at the height h over the
-floor, seen from the height H, is nearer than the floor behind it by h / H at every distance: this is also the largest height of an
-inlier, in heights of the camera."""
+"""A point is on the plane where its depth differs from the plane's by less than this, relatively. A point at the height h
+over the floor, seen from the height H, is nearer than the floor behind it by h / H at every distance: this is also the
+largest height of an inlier, in heights of the camera."""
 MOST_TILT_DEG = 60.0
 """Between the floor's normal and the image's upwards."""
 _FEWEST, _LEAST_SHARE = 30, 0.01
@@ -68,10 +68,10 @@ def find_floor(
     """The plane of the floor, or None where too little of it is seen.
 
     Candidates are the points of the classes, where the labels have any of them, that face upwards, where there are normals. The
-    plane's normal is `up`, else the median of the candidates' normals, else that of a plane fitted to them; its distance is the one
-    that most candidates agree on, less those that would lie below it, because nothing lies below a floor: of a floor and a table
-    that is taken for one, it is the floor. Nearer candidates count more, as the robot stands on their plane: a ramp ahead does not
-    tilt it.
+    plane's normal is `up`, else the median of the candidates' normals, else that of a plane fitted to them; its distance is
+    the one that most candidates agree on, less those that would lie below it, because nothing lies below a floor: of a
+    floor and a table that is taken for one, it is the floor. Nearer candidates count more, as the robot stands on their
+    plane: a ramp ahead does not tilt it.
 
     Args:
         maps: depth, and labels and normals where the bundle has them.

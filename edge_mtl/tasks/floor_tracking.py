@@ -1,4 +1,4 @@
-"""The floor over time: a camera that is fixed to a robot sees it at one angle, also in frames that show little or none of it."""
+"""The floor over time: a camera fixed to a robot sees it at one angle, also in frames that show none of it."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class TrackedFloor:
 class FloorTracker:
     """Finds the floor of frame after frame of one camera, fixed to a robot on level ground.
 
-    Its normal is the median of those seen in the last `keep_s`, because one frame's may be off by degrees. Its distance is that of the
-    frame itself, whose depth may be off by a factor of its own; the last median where the frame shows no floor.
+    Its normal is the median of those seen in the last `keep_s`, because one frame's may be off by degrees. Its distance is
+    that of the frame itself, whose depth may be off by a factor of its own; the last median where the frame shows no floor.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
 """What stands on the floor, and what is free: obstacle points, floor points and a planar scan of one frame.
 
-A relation between kinds, for costmaps. Heights decide: a patch of floor with a wrong class is no obstacle, and what stands above the
-floor is one whatever its class. Classes and normals find the floor (`floor.py`), and where both call a point floor, depth may be a
-little off. The camera frame is x right, y down, z forward.
+A relation between kinds, for costmaps. Heights decide: a patch of floor with a wrong class is no obstacle, and what stands
+above the floor is one whatever its class. Classes and normals find the floor (`floor.py`), and where both call a point
+floor, depth may be a little off. The camera frame is x right, y down, z forward.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _LEVEL = FloorPlane.of_mount(height_m=0.0, pitch_deg=0.0)
 _FLAT = math.cos(math.radians(25.0))
 """A normal nearer than this to the floor's is the floor's."""
 _COLUMNS_PER_RAY = 1.5
-"""Width of a ray of the scan, in thinned columns at the middle of the image: above 1, so that no ray falls between two columns."""
+"""Width of a ray of the scan, in thinned columns at the middle of the image: above 1, so that no ray falls between two
+columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,8 @@ class ObstacleLimits:
         min_height_m, max_height_m: an obstacle is between them, above the floor.
         range_m: along the floor, from the camera.
         stride: every so many pixels, in both directions, make a point.
-        tolerance: a point whose class and normal are the floor's is no obstacle below this height either, in heights of the camera:
-            the relative error of depth that is let pass.
+        tolerance: a point whose class and normal are the floor's is no obstacle below this height either, in heights of the
+            camera: the relative error of depth that is let pass.
     """
 
     min_height_m: float = 0.1
@@ -95,8 +96,9 @@ def surroundings(
 ) -> Surroundings:
     """What the points of a frame are.
 
-    With a floor, heights decide; a ceiling's class counts above the camera only. Without one the camera is taken to be level, and all
-    that is of no floor's and no ceiling's class is an obstacle, at whatever height: a robot in front of a wall sees no floor.
+    With a floor, heights decide; a ceiling's class counts above the camera only. Without one the camera is taken to be
+    level, and all that is of no floor's and no ceiling's class is an obstacle, at whatever height: a robot in front of a
+    wall sees no floor.
 
     Args:
         maps: depth, and labels where the bundle has them.
@@ -133,7 +135,8 @@ def surroundings(
 
 
 def level_axes(floor: FloorPlane | None) -> Array:
-    """(3, 3) float32: rows are ahead along the floor, left and up, in the camera frame; of a level camera where none is known."""
+    """(3, 3) float32: rows are ahead along the floor, left and up, in the camera frame; of a level camera where none is
+    known."""
     up = np.asarray((floor or _LEVEL).up)
     ahead = np.array([0.0, 0.0, 1.0]) - up[2] * up
     ahead /= np.linalg.norm(ahead)

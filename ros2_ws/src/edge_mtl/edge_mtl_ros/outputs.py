@@ -1,4 +1,4 @@
-"""The node's publishers: topics of the bundle's tasks, the image, the camera and the cloud, sent only where somebody listens.
+"""The node's publishers: topics of the bundle's tasks, the image, the camera, the cloud and obstacles, sent only where anyone listens.
 
 Knows QoS and messages; which topics a task has, and what is in them, comes from its kind. How the bytes of a map get into a
 message is in `messages`.
@@ -15,7 +15,7 @@ import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, PointCloud2
 from std_msgs.msg import Header, String
 
 from edge_mtl.prediction import Prediction
@@ -25,6 +25,8 @@ from edge_mtl.tasks.kind import Once, Transport
 from edge_mtl.tasks.points import cloud_maps
 from edge_mtl_ros.events import publisher_events
 from edge_mtl_ros.messages import CloudMessage, ImageMessage
+from edge_mtl_ros.obstacle_outputs import OBSTACLE_TOPICS, ObstacleOutputs
+from edge_mtl_ros.settings import Settings
 from edge_mtl_ros.worker import Answer
 
 __all__ = ["Outputs"]
@@ -47,6 +49,7 @@ class Outputs:
         points_labels: the task whose classes clouds carry; "" for the main one.
         points_normals: clouds carry normals.
         encodings: taken by maps that offer them in place of their own.
+        settings: asked for each frame.
         on_incompatible: called with (topic, policy) when a subscriber asks for a QoS that is not offered.
     Raises:
         BundleError: two tasks would publish under one name, or no task of labels is called `points_labels`.
@@ -60,6 +63,7 @@ class Outputs:
         points_labels: str,
         points_normals: bool,
         encodings: tuple[str, ...],
+        settings: Callable[[], Settings],
         on_incompatible: Callable[[str, str], None],
     ) -> None:
         self._node, self._points_labels, self._on_incompatible = node, points_labels, on_incompatible
@@ -76,11 +80,14 @@ class Outputs:
         types |= {topic.name: self._label_info[0] for topic in self._class_topics if self._label_info is not None}
         types |= {"camera_info": CameraInfo, "image": Image, "image/compressed": CompressedImage}
         maps = cloud_maps(results, labels=points_labels)
-        self._of_the_cloud = frozenset[str]()
+        self._of_the_cloud = self._of_obstacles = frozenset[str]()
         if maps is not None:
-            types |= {"points": PointCloud2}
+            types |= {"points": PointCloud2, "obstacles": PointCloud2, "ground": PointCloud2, "scan": LaserScan}
             made_of = (maps.depth, maps.labels, maps.normals if points_normals else None)
             self._of_the_cloud = frozenset(result.spec.name for result in made_of if result is not None)
+            made_of = (maps.depth, maps.labels, maps.normals)
+            self._of_obstacles = frozenset(result.spec.name for result in made_of if result is not None)
+        self._obstacles = ObstacleOutputs(node, settings)
         self._publishers = {name: self._publisher(name, kind) for name, kind in types.items()}
         self._images = {name: ImageMessage() for name, kind in types.items() if kind is Image}
         self._cloud = CloudMessage(normals=points_normals)
@@ -92,6 +99,11 @@ class Outputs:
         """Whether anything is in metres, so that it needs the camera."""
         return any(kind_of(spec).metric_scale for spec in self._specs.values())
 
+    @property
+    def floor(self) -> str:
+        """How the floor of the last frame was found, for diagnostics; empty while nobody listens to what needs it."""
+        return self._obstacles.floor
+
     def fit(self, results: Mapping[str, Result], *, points_labels: str, encodings: tuple[str, ...]) -> bool:
         """Whether these are the outputs of such results, too."""
         specs = {name: result.spec for name, result in results.items()}
@@ -99,7 +111,7 @@ class Outputs:
 
     def wanted(self, *, points: bool, vectors: bool) -> frozenset[str]:
         """The topics of frames that somebody listens to and that may be made now."""
-        asked = {"camera_info", "image", "image/compressed", *self._per_frame, *(("points",) if points else ())}
+        asked = {"camera_info", "image", "image/compressed", *OBSTACLE_TOPICS, *self._per_frame, *(("points",) if points else ())}
         if not vectors:
             asked -= self._vectors
         publishers = self._publishers.items()
@@ -110,6 +122,8 @@ class Outputs:
         names = {self._per_frame[name].spec.name for name in wanted if name in self._per_frame}
         if "points" in wanted:
             names |= self._of_the_cloud
+        if wanted.intersection(OBSTACLE_TOPICS):
+            names |= self._of_obstacles
         return tuple(name for name in self._specs if name in names)
 
     def publish(self, wanted: frozenset[str], answer: Answer) -> None:
@@ -131,6 +145,8 @@ class Outputs:
             self._send_camera_info(answer, answer.camera.camera)
         if "points" in wanted and prediction is not None:
             self._send_cloud(answer, prediction, rgb.get())
+        if wanted.intersection(OBSTACLE_TOPICS) and prediction is not None:
+            self._send_obstacles(wanted, answer, prediction)
 
     def send_latched(self) -> None:
         """Publish what no frame changes, for those who listen now or join later. The publishers must be active."""
@@ -154,6 +170,7 @@ class Outputs:
         for publisher in self._publishers.values():
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers = {}
+        self._obstacles.destroy()
 
     def _publisher(self, name: str, kind: type) -> Any:
         latched = name in self._latched or any(name == topic.name for topic in self._class_topics)
@@ -195,6 +212,13 @@ class Outputs:
         if maps is not None:
             cloud = self._cloud.filled(maps, header=answer.header, camera=prediction.intrinsics, rgb=rgb)
             self._publishers["points"].publish(cloud)
+
+    def _send_obstacles(self, wanted: frozenset[str], answer: Answer, prediction: Prediction) -> None:
+        maps = cloud_maps(prediction.results, labels=self._points_labels)
+        if maps is not None:
+            camera = None if answer.camera.intrinsics is None else prediction.intrinsics
+            for name, message in self._obstacles.messages(wanted, maps, header=answer.header, camera=camera):
+                self._publishers[name].publish(message)
 
     def _send_camera_info(self, answer: Answer, camera: Camera) -> None:
         height, width = answer.map_size

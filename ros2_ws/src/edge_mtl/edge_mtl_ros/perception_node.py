@@ -231,6 +231,7 @@ class PerceptionNode(SteppedLifecycleNode):
             points_labels=wanted.points_labels,
             points_normals=self._settings.points_normals,
             encodings=encodings,
+            settings=lambda: self._settings,
             on_incompatible=self._qos_monitor.add,
         )
 
@@ -380,6 +381,7 @@ class PerceptionNode(SteppedLifecycleNode):
                 last_rejection=worker.last_rejection,
                 machine=machine,
                 asked=worker.asked,
+                floor="" if outputs is None else outputs.floor,
             )
         )
 

@@ -41,6 +41,7 @@ class Snapshot:
         time_jumps: how often stamps jumped back.
         bad_values: places of the last frame where the network gave no number.
         asked: the tasks that the last frame was asked for.
+        floor: how the floor of the last frame was found; empty while nothing needs it.
     """
 
     state: str
@@ -70,6 +71,7 @@ class Snapshot:
     last_rejection: str
     machine: MachineState
     asked: tuple[str, ...] = ()
+    floor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,7 @@ def _values(now: Snapshot) -> dict[str, str]:
             "precision": now.engine.precision,
             "tasks": ", ".join(now.engine.tasks),
             "tasks_asked": ", ".join(now.asked),
+            "floor": now.floor,
             "depth_factor": _factor(now.engine.depth_scale, now.engine.depth_scale_from),
             "reason": now.engine.reason,
             "self_test": "off" if test is None else f"passed on {test.frames} golden frame(s)",

@@ -12,6 +12,8 @@ from typing import Any
 
 from edge_mtl.depth_scale import check_factor
 from edge_mtl.errors import DepthScaleError
+from edge_mtl.tasks.floor_tracking import FloorOptions
+from edge_mtl.tasks.obstacles import ObstacleLimits
 
 __all__ = ["PARAMETERS", "Parameter", "Settings"]
 
@@ -111,6 +113,33 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("points_rate_hz", 5.0, "At most this many clouds a second; 0: one per frame.", limits=(0.0, 240.0)),
     Parameter("points_normals", False, "Clouds carry normals. Given at start only.", read_only=True),
     Parameter("stability", False, "Smooth the maps over time where the image does not change."),
+    Parameter("min_obstacle_height_m", 0.1, "Obstacles begin at this height above the floor.", limits=(0.01, 2.0)),
+    Parameter("max_obstacle_height_m", 2.0, "Obstacles end at this height above the floor.", limits=(0.05, 10.0)),
+    Parameter("obstacle_range_m", 5.0, "Obstacles, ground and scan reach as far as this, along the floor.", limits=(0.2, 50.0)),
+    Parameter("obstacle_stride", 4, "Every so many pixels in both directions become a point of ~/obstacles.", limits=(1, 64)),
+    Parameter(
+        "floor_tolerance",
+        0.1,
+        "Where class and normal say floor, an obstacle begins at this share of the camera's height at the lowest.",
+        limits=(0.0, 0.5),
+    ),
+    Parameter("floor_classes", "floor", "Classes that are floor, in any case, with commas between."),
+    Parameter("ceiling_classes", "ceiling", "Classes that are ceiling, in any case, with commas between."),
+    Parameter(
+        "floor_from",
+        "seen",
+        "seen: the floor is looked for in each image; mount: its angle is that of camera_pitch_deg.",
+        choices=("seen", "mount"),
+    ),
+    Parameter("floor_keep_s", 5.0, "How long a floor that was seen counts where none is seen.", limits=(0.0, 3600.0)),
+    Parameter(
+        "camera_height_m",
+        0.0,
+        "Of the camera above the floor: scales the distances of obstacles, ground and scan; 0: not known.",
+        limits=(0.0, 10.0),
+    ),
+    Parameter("camera_pitch_deg", 0.0, "How far the camera looks downwards, for floor_from: mount.", limits=(-60.0, 60.0)),
+    Parameter("scan_frame", "", "A level frame at the camera for ~/scan; empty: one of its own, whose transform is sent."),
 )
 
 
@@ -141,11 +170,55 @@ class Settings:
     points_rate_hz: float = 5.0
     points_normals: bool = False
     stability: bool = False
+    min_obstacle_height_m: float = 0.1
+    max_obstacle_height_m: float = 2.0
+    obstacle_range_m: float = 5.0
+    obstacle_stride: int = 4
+    floor_tolerance: float = 0.1
+    floor_classes: str = "floor"
+    ceiling_classes: str = "ceiling"
+    floor_from: str = "seen"
+    floor_keep_s: float = 5.0
+    camera_height_m: float = 0.0
+    camera_pitch_deg: float = 0.0
+    scan_frame: str = ""
 
     @property
     def task_names(self) -> tuple[str, ...] | None:
         """`tasks` as names; None for all."""
-        return tuple(name.strip() for name in self.tasks.split(",")) if self.tasks.strip() else None
+        return _names(self.tasks) or None
+
+    @property
+    def floor_class_names(self) -> tuple[str, ...]:
+        """`floor_classes` as names."""
+        return _names(self.floor_classes)
+
+    @property
+    def ceiling_class_names(self) -> tuple[str, ...]:
+        """`ceiling_classes` as names."""
+        return _names(self.ceiling_classes)
+
+    @property
+    def obstacle_limits(self) -> ObstacleLimits:
+        """What counts as an obstacle."""
+        return ObstacleLimits(
+            min_height_m=self.min_obstacle_height_m,
+            max_height_m=self.max_obstacle_height_m,
+            range_m=self.obstacle_range_m,
+            stride=self.obstacle_stride,
+            tolerance=self.floor_tolerance,
+        )
+
+    @property
+    def floor_options(self) -> FloorOptions:
+        """How the floor is found."""
+        return FloorOptions(
+            classes=self.floor_class_names,
+            stride=self.obstacle_stride,
+            keep_s=self.floor_keep_s,
+            height_m=self.camera_height_m,
+            pitch_deg=self.camera_pitch_deg if self.floor_from == "mount" else None,
+        )
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Settings:
@@ -160,9 +233,20 @@ class Settings:
             family = str(chosen["precision"]).partition("+")[0]
             if family != chosen["build"]:
                 wrong.append(f"build {chosen['build']!r} makes no engine of the precision {chosen['precision']!r}")
+        if not wrong and chosen["min_obstacle_height_m"] >= chosen["max_obstacle_height_m"]:
+            wrong.append(
+                f"max_obstacle_height_m should be above min_obstacle_height_m; found {chosen['max_obstacle_height_m']:g}"
+            )
+        if not wrong and chosen["floor_from"] == "mount" and chosen["camera_height_m"] <= 0:
+            wrong.append("floor_from: mount needs camera_height_m, the height of the camera above the floor in metres")
         if wrong:
             raise ValueError("; ".join(wrong))
         return cls(**chosen)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names with commas between; none where there is no text."""
+    return tuple(name.strip() for name in text.split(",")) if text.strip() else ()
 
 
 def _fault(parameter: Parameter, value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The floor's plane: exact on rendered worlds, whatever the camera's pitch, and robust where classes, normals or depth are wrong."""
+"""The floor's plane: exact on rendered worlds at every pitch, robust where classes, normals or depth are wrong."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Floor plans of rooms, from the shapes themselves, and tours through what is free. NumPy only.
 
-A plan is (rows, columns) with y along the rows and x along the columns, as nav_msgs/OccupancyGrid has it; its first cell begins at
-(-cell_m, -cell_m): the room has one row of cells of wall around it.
+A plan is (rows, columns) with y along the rows and x along the columns, as nav_msgs/OccupancyGrid has it; its first cell begins
+at (-cell_m, -cell_m): the room has one row of cells of wall around it.
 """
 
 from __future__ import annotations

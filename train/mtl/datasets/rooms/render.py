@@ -102,7 +102,7 @@ class Room:
     def seen_from(
         self, pose: Pose, lens: Intrinsics, height: int, width: int, *, shot: int = 0, options: RenderOptions = DEFAULT_OPTIONS
     ) -> RoomSample:
-        """What a camera sees; `shot` numbers the frames, each of which has noise of its own. Wide frames are for `render_room`."""
+        """What a camera sees; `shot` numbers the frames, each of which has noise of its own. None is letterboxed."""
         sensor_rng = np.random.default_rng([self.seed, _SENSOR, shot])
         maps = _render(self.scene, self.caster, pose, lens, height, width, sensor_rng, options)
         return RoomSample(*maps, (lens.fx, lens.fy, lens.cx, lens.cy), self.seed)
