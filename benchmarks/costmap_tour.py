@@ -21,6 +21,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+from arguments import size
+from conditions import Conditions
 
 from edge_mtl import Engine
 from edge_mtl.files import write_atomic
@@ -225,7 +227,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", help="predict with it too; without it only the exact maps are judged")
     parser.add_argument("--seeds", default="11,13,15", help="rooms, with commas between (default: %(default)s)")
-    parser.add_argument("--size", default="288x384", help="HEIGHTxWIDTH of the frames (default: %(default)s)")
+    parser.add_argument("--size", type=size, default=(288, 384), metavar="HxW", help="of the frames (default: 288x384)")
     parser.add_argument("--stops", type=int, default=4)
     parser.add_argument("--turns", type=int, default=8, help="frames at each stop")
     parser.add_argument("--height", type=float, default=1.2, help="of the camera in metres (default: %(default)s)")
@@ -234,9 +236,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, metavar="JSON")
     parser.add_argument("--save", type=Path, metavar="PNG", help="the figure, of the first room")
     asked = parser.parse_args(arguments)
-    height, width = map(int, asked.size.split("x"))
+    height, width = asked.size
 
-    rows: list[dict[str, Any]] = []
+    conditions, rows = Conditions(threads=1), list[dict[str, Any]]()
     figure: list[Array] = []
     floors = {
         "floor seen": FloorOptions(stride=max(1, width // 160), keep_s=30.0),
@@ -269,7 +271,8 @@ def main(arguments: list[str] | None = None) -> None:
             shown, options = sources[asked.bundle or "exact"][0][middle], floors["mount known"]
             figure = _panels(route, grids, shown, options)
     if asked.out is not None:
-        write_atomic(asked.out, (json.dumps({"rows": rows}, indent=1) + "\n").encode())
+        content = conditions.describe() | {"bundle": asked.bundle, "rows": rows}
+        write_atomic(asked.out, (json.dumps(content, indent=1) + "\n").encode())
     if asked.save is not None:
         rows_of_panels = [np.concatenate(figure[first : first + 3], 1) for first in range(0, len(figure) // 3 * 3, 3)]
         _, png = cv2.imencode(".png", np.concatenate(rows_of_panels, 0)[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -162,17 +161,17 @@ def test_obstacle_parameters_that_contradict_each_other_are_refused() -> None:
 
 
 @pytest.fixture
-def costmap_tour(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def costmap_tour(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import costmap_tour
 
-    yield costmap_tour
+    return costmap_tour
 
 
 def test_a_tour_with_the_demo_bundle_marks_what_stands_in_the_room(
     ros_environment: dict[str, str], costmap_tour: Any, tmp_path: Path
 ) -> None:
-    """Clouds and scans of the real node, put into a grid by the poses of the tour; the floor is as far below as the mount says."""
+    """Clouds and scans of the real node, put into a grid by the poses of the tour."""
     height, width = 240, 320
     route = costmap_tour.Tour.of(13, size=(height, width), stops=3, turns=6, height_m=1.2, pitch_deg=17.0)
     mount = ("floor_from:=mount", "camera_height_m:=1.2", "camera_pitch_deg:=17.0", "scan_frame:=level", "obstacle_stride:=2")

@@ -109,7 +109,7 @@ class ObstacleOutputs:
         if not self._warned:
             self._warned = True
             self._node.get_logger().warning(
-                "~/scan needs the package tf2_msgs, which is not installed, or a level frame at the camera as parameter scan_frame"
+                "~/scan needs the package tf2_msgs, which is not installed, or a level frame in the parameter scan_frame"
             )
         return False
 
