@@ -1,4 +1,4 @@
-"""The node's publishers: topics of the bundle's tasks, the image, the camera, the cloud and obstacles, sent only where anyone listens.
+"""The node's publishers: topics of the tasks, the image, the camera, the cloud and obstacles, sent only where somebody listens.
 
 Knows QoS and messages; which topics a task has, and what is in them, comes from its kind. How the bytes of a map get into a
 message is in `messages`.
@@ -111,7 +111,9 @@ class Outputs:
 
     def wanted(self, *, points: bool, vectors: bool) -> frozenset[str]:
         """The topics of frames that somebody listens to and that may be made now."""
-        asked = {"camera_info", "image", "image/compressed", *OBSTACLE_TOPICS, *self._per_frame, *(("points",) if points else ())}
+        asked = {"camera_info", "image", "image/compressed", *OBSTACLE_TOPICS, *self._per_frame}
+        if points:
+            asked.add("points")
         if not vectors:
             asked -= self._vectors
         publishers = self._publishers.items()
