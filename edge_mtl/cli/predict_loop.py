@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
     from edge_mtl.sources.frame_source import Frame, FrameSource
     from edge_mtl.tasks import Specs
 
-__all__ = ["BAG", "PredictOptions", "describe", "run"]
+__all__ = ["BAG", "RECTIFY", "PredictOptions", "describe", "run"]
 
 BAG = "bag"
 """The kind of file that is a recorded bag with the maps added."""
+RECTIFY = "Record rectified images (image_proc), name their topic with --topic, and give --rectified."
+"""What to do about a lens that distorts, once the recording is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +73,12 @@ class PredictOptions:
 
 @dataclass(slots=True)
 class _Tally:
-    """What happened so far; `milliseconds` has the stages of each frame."""
+    """What happened so far; `milliseconds` has the stages of each frame, `lenses` how many had each fault of their lens."""
 
     milliseconds: list[dict[str, float]] = field(default_factory=list)
     skipped: int = 0
     unscaled: int = 0
+    lenses: Counter[str] = field(default_factory=Counter)
     files: list[Path] = field(default_factory=list)
 
 
@@ -122,6 +126,7 @@ def run(terminal: Terminal, text: str, engine_options: EngineOptions, options: P
                 tally.files += written
                 tally.milliseconds.append(_milliseconds(prediction))
                 tally.unscaled += prediction.intrinsics_assumed
+                tally.lenses.update([frame.lens] if frame.lens and options.intrinsics is None else [])
                 if terminal.json_output and not options.summary:
                     terminal.record(describe(frame, prediction) | {"files": [str(path) for path in written]})
         except KeyboardInterrupt:  # ends a camera, and what was recorded until then stays
@@ -135,6 +140,8 @@ def run(terminal: Terminal, text: str, engine_options: EngineOptions, options: P
     _report(terminal, source, options, tally, info)
     if tally.unscaled and any(kind_of(spec).metric_scale for spec in tasks.values()):
         terminal.note(_unscaled(source, tally))
+    for fault, count in tally.lenses.items():
+        terminal.note(f"{count} frames are taken for a pinhole camera's: {fault}. {RECTIFY}")
 
 
 def describe(frame: Frame, prediction: Prediction) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from edge_mtl.cli.arguments import (
     parse_intrinsics,
 )
 from edge_mtl.cli.predict import CameraInfoOption, IntrinsicsOption, RectifiedOption
+from edge_mtl.cli.predict_loop import RECTIFY
 from edge_mtl.cli.terminal import Terminal, one_line, table
 from edge_mtl.files import require_file_names, write_atomic
 
@@ -363,5 +364,7 @@ def _show(terminal: Terminal, found: FoundScale, record: ScaleRecord, save: Path
         terminal.note("fewer than six frames: the interval says how readings scatter here, not how other views differ.")
     if found.camera is None:
         terminal.note("no camera was known: the factor holds for frames without one only. Give --intrinsics fx,fy,cx,cy.")
+    if found.lens:
+        terminal.note(f"the frames are taken for a pinhole camera's: {found.lens}. {RECTIFY}")
     if save is not None:
         terminal.show(f"Saved {save}. Use it with: edge-mtl predict SOURCE --depth-scale {save}")

@@ -53,11 +53,12 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class FoundScale:
-    """A factor, the camera of its frames, and how many frames gave no readings."""
+    """A factor, the camera of its frames, how many frames gave no readings, and what is wrong with the lens of the others."""
 
     estimate: ScaleEstimate
     camera: ScaleCamera | None
     skipped: int
+    lens: str = ""
 
 
 def find_scale(
@@ -87,6 +88,7 @@ def find_scale(
     readings: list[Readings] = []
     camera: ScaleCamera | None = None
     skipped: list[str] = []
+    lens = ""
     for index, (frame, known) in enumerate(frames):
         if on_frame is not None:
             on_frame(index)
@@ -106,12 +108,12 @@ def find_scale(
         seen = None if own is None else ScaleCamera(own, size, camera_name)
         if readings and not _same(camera, seen):
             raise DepthScaleError(f"{frame.name} is of another camera than the frames before: find a scale for each camera.")
-        camera = camera or seen
+        camera, lens = camera or seen, lens or (frame.lens if intrinsics is None else "")
         readings.append(found)
     if not readings:
         first = f"; the first: {skipped[0]}" if skipped else ""
         raise DepthScaleError(f"None of {len(skipped)} frames gives a reading of a true distance{first}.")
-    return FoundScale(estimate_scale(readings, max_spread=max_spread), camera, len(skipped))
+    return FoundScale(estimate_scale(readings, max_spread=max_spread), camera, len(skipped), lens)
 
 
 def read_floor(view: View, camera_height_m: float, pitch_deg: float | None = None) -> Readings:

@@ -3,11 +3,13 @@
 from edge_mtl.ros.cameras import Camera, camera_of
 from edge_mtl.ros.compression import compress
 from edge_mtl.ros.images import ENCODINGS, decode_compressed, decode_image, image_of
+from edge_mtl.ros.lenses import LensFault, lens_fault, rectified
 from edge_mtl.ros.topics import TaskTopic, class_topics, task_topics
 
 __all__ = [
     "ENCODINGS",
     "Camera",
+    "LensFault",
     "TaskTopic",
     "camera_of",
     "class_topics",
@@ -15,5 +17,7 @@ __all__ = [
     "decode_compressed",
     "decode_image",
     "image_of",
+    "lens_fault",
+    "rectified",
     "task_topics",
 ]

@@ -10,7 +10,9 @@ from typing import Any
 from edge_mtl.errors import FrameError
 from edge_mtl.image.frames import Intrinsics
 
-__all__ = ["Camera", "camera_of"]
+__all__ = ["NO_ROTATION", "Camera", "camera_of"]
+
+NO_ROTATION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Camera:
     height: int
     k: tuple[float, ...]
     d: tuple[float, ...] = ()
-    r: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    r: tuple[float, ...] = NO_ROTATION
     p: tuple[float, ...] = (0.0,) * 12
     distortion_model: str = "plumb_bob"
 
@@ -59,7 +61,7 @@ class Camera:
             int(height),
             tuple(float(value) for value in k),
             tuple(float(value) for value in d),
-            tuple(float(value) for value in r) or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+            tuple(float(value) for value in r) or NO_ROTATION,
             tuple(float(value) for value in p) or (0.0,) * 12,
             distortion_model,
         )

@@ -19,7 +19,7 @@ from edge_mtl.errors import BackendUnavailable, FrameError
 from edge_mtl.files import native_path
 from edge_mtl.image.bit_depth import FULL_BITS, OnRemark
 from edge_mtl.image.frames import Intrinsics
-from edge_mtl.ros import Camera, camera_of, image_of
+from edge_mtl.ros import Camera, camera_of, image_of, lens_fault
 from edge_mtl.sources.frame_source import Frame, FrameSource, MessageStamp, Still, Tap, bits_identity, file_identity
 
 __all__ = ["BAG_SUFFIXES", "IMAGE", "OUR_NAMESPACE", "bag_source", "colour_topic", "is_bag", "message_pixels", "read_message"]
@@ -123,13 +123,15 @@ def _load(reader: Any, entry: _Entry, camera: Camera | None, rectified: bool, bi
     oddities: list[str] = []
     pixels = message_pixels(message, bits=bits, on_remark=oddities.append)
     stamp = message.header.stamp
+    intrinsics, lens = _camera_of_image(camera, pixels.shape[1], pixels.shape[0], rectified=rectified)
     return Frame(
         entry.name,
         pixels,
         entry.time_s,
-        _intrinsics(camera, pixels.shape[1], pixels.shape[0], rectified=rectified),
+        intrinsics,
         MessageStamp(entry.time_ns, int(stamp.sec), int(stamp.nanosec), str(message.header.frame_id)),
         tuple(oddities),
+        lens,
     )
 
 
@@ -185,14 +187,17 @@ def _camera_topic(reader: Any, path: Path, wanted: str | None, images: str) -> s
     return wanted or (beside if beside in found else None)
 
 
-def _intrinsics(camera: Camera | None, width: int, height: int, *, rectified: bool) -> Intrinsics | None:
-    """K of a camera, or P, for images of this size; None where there is none that fits, or it is not calibrated."""
+def _camera_of_image(camera: Camera | None, width: int, height: int, *, rectified: bool) -> tuple[Intrinsics | None, str]:
+    """K of a camera, or P, for images of this size, None where none fits or is calibrated; and what is wrong with its lens."""
     if camera is None or not camera.fits(width, height):
-        return None
+        return None, ""
     try:
-        return camera.scaled(width, height).intrinsics(rectified=rectified)
+        scaled = camera.scaled(width, height)
+        intrinsics = scaled.intrinsics(rectified=rectified)
     except FrameError:
-        return None
+        return None, ""
+    fault = None if rectified or intrinsics is None else lens_fault(scaled)
+    return intrinsics, "" if fault is None else fault.text
 
 
 def _messages(reader: Any, connections: list[Any], path: Path) -> Iterator[tuple[Any, int, bytes]]:

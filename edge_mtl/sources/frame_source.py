@@ -55,6 +55,7 @@ class Frame:
         intrinsics: the camera in pixels of the frame; None where the source does not know it.
         stamp: of frames from a bag, else None.
         oddities: what looks wrong about it, in sentences, though it can be used.
+        lens: why the frame may not be taken for a pinhole camera's, a sentence; empty where it may, or nothing is known.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Frame:
     intrinsics: Intrinsics | None = None
     stamp: MessageStamp | None = None
     oddities: tuple[str, ...] = ()
+    lens: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

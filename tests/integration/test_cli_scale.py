@@ -167,6 +167,17 @@ def test_a_bag_with_depth_gives_a_factor_and_an_annotated_bag_says_it(
     assert scale(apart, "--topic", IMAGE_TOPIC, "--depth-topic", "/depth", "--registered").code == 0
 
 
+def test_a_factor_of_frames_whose_lens_distorts_says_so(tmp_path: Path, scale: Callable[..., Outcome]) -> None:
+    frames, beside = [scene(index)[0] for index in range(7)], {"/depth": Beside(IMAGE, depth_topic)}
+    bent = {"d": np.array([-0.3, 0.1, 0.0, 0.0, 0.0])}
+    bag = write_bag(tmp_path / "tour", frames, focal=CAMERA[0], camera_fields=bent, beside=beside)
+    asked = ("--topic", IMAGE_TOPIC, "--depth-topic", "/depth")
+    outcome = scale(bag, *asked)
+    assert outcome.code == 0, outcome
+    assert "taken for a pinhole camera's: the lens (plumb_bob) displaces" in " ".join(outcome.err.split())
+    assert "pinhole" not in scale(bag, *asked, "--rectified").err
+
+
 def test_a_bag_with_a_scan_gives_a_factor(tmp_path: Path, scale: Callable[..., Outcome]) -> None:
     """A wall 2.56 m ahead, predicted at 2 m; the scanner is 0.1 m ahead of the camera."""
 

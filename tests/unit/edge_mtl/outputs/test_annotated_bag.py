@@ -148,6 +148,32 @@ def test_a_damaged_camera_info_is_named_and_the_one_before_is_kept(tiny_bundle: 
     assert [json.loads(line)["intrinsics_assumed"] for line in out.splitlines()] == [False] * 2
 
 
+BENT = {"d": np.array([-0.3, 0.1, 0.0, 0.0, 0.0])}
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "said"),
+    [
+        (BENT, (), "2 frames are taken for a pinhole camera's: the lens (plumb_bob) displaces the worst corner by"),
+        (BENT, ("--rectified",), ""),
+        (BENT, ("--intrinsics", "100,100,47.5,31.5"), ""),
+        ({"d": np.zeros(5)}, (), ""),
+        ({"d": np.zeros(4), "distortion_model": "equidistant"}, (), "the lens (equidistant) displaces"),
+        ({"distortion_model": "double_sphere"}, (), "the lens is not known"),
+    ],
+)
+def test_frames_of_a_lens_that_distorts_are_said_to_be_taken_for_a_pinhole_cameras(
+    tiny_bundle: Bundle, tmp_path: Path, fields: dict[str, Any], options: tuple[str, ...], said: str
+) -> None:
+    bag = write_bag(tmp_path / "tour", [make_image(0), make_image(1)], focal=70.0, camera_fields=fields)
+    code, _, err = run(str(bag), "--bundle", str(tiny_bundle.path), "--threads", "1", *options)
+    assert code == 0, err
+    text = " ".join(err.split())
+    assert said in text
+    assert ("the lens" in text) is bool(said)
+    assert ("give --rectified" in text) is bool(said)
+
+
 def test_the_folder_one_stands_in_is_a_bag_like_any(
     tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
