@@ -122,6 +122,9 @@ class Depth(DenseKind[DepthSpec, DepthMap]):
 
         return DepthMap(result.spec, cv2.resize(result.depth_m, size[::-1], interpolation=cv2.INTER_LINEAR))
 
+    def known_share(self, spec: DepthSpec, result: DepthMap) -> float:
+        return float(np.isfinite(result.depth_m).mean())
+
     def of_truth(self, spec: DepthSpec, truth: Array) -> DepthMap:
         return DepthMap(spec, np.where(np.isfinite(truth) & (truth > 0), truth, np.float32(np.nan)))
 

@@ -233,6 +233,10 @@ class Kind(ABC, Generic[S, R]):
         """At another size (height, width), for drawing; results that are not maps stay as they are."""
         return result
 
+    def known_share(self, spec: S, result: R) -> float | None:
+        """Share of the places of a map that have a value, 0..1; None where a result does not leave places out."""
+        return None
+
     def of_truth(self, spec: S, truth: Any) -> R | None:
         """A truth as if it had been answered, for drawing; None where that makes no sense."""
         return None

@@ -184,6 +184,9 @@ class Labels(DenseKind[LabelsSpec, LabelMap]):
 
         return LabelMap(result.spec, cv2.resize(result.labels, size[::-1], interpolation=cv2.INTER_NEAREST))
 
+    def known_share(self, spec: LabelsSpec, result: LabelMap) -> float:
+        return float((result.labels != VOID).mean())
+
     def of_truth(self, spec: LabelsSpec, truth: Array) -> LabelMap:
         return LabelMap(spec, truth)
 

@@ -113,6 +113,9 @@ class Normals(DenseKind[TaskSpec, NormalMap]):
         normals = cv2.resize(result.normals, size[::-1], interpolation=cv2.INTER_LINEAR)
         return NormalMap(result.spec, normals / np.maximum(np.linalg.norm(normals, axis=2, keepdims=True), 1e-6))
 
+    def known_share(self, spec: TaskSpec, result: NormalMap) -> float:
+        return float(np.isfinite(result.normals).all(axis=-1).mean())
+
     def of_truth(self, spec: TaskSpec, truth: Array) -> NormalMap:
         return NormalMap(spec, truth)
 

@@ -150,6 +150,16 @@ class Partner:
         self.images.publish(message)
         return message
 
+    def send_camera(self, width: int, height: int, focal: float) -> None:
+        """Publish a camera_info until the node has it."""
+
+        def known() -> bool:
+            self.cameras.publish(camera_message(width, height, focal))
+            time.sleep(0.1)
+            return f"of camera_info, fx {focal:.1f} px" in self.values().get("depth_scale", "")
+
+        wait_until(known, "the camera is in use")
+
     def send_until(self, name: str, image: np.ndarray, *, count: int = 1, **options: Any) -> list[Any]:
         """Publish with rising stamps until `count` answers came on a topic."""
         start = len(self.received[name])

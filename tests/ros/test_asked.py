@@ -176,6 +176,7 @@ class TestInTheNode:
             partner.listen("normals/color")
             grown({"depth", "normals"}, "normals/color")
             partner.forget()
+            partner.send_camera(80, 48, 70.0)
             partner.listen("points")
             grown({"depth", "labels"}, "points")
             partner.forget()

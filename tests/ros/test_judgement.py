@@ -19,6 +19,7 @@ from edge_mtl_ros.machine import Machine, MachineState
 from edge_mtl_ros.points import fill_cloud, point_type
 from edge_mtl_ros.report import ERROR, OK, WARN, Latencies, Snapshot, report
 from edge_mtl_ros.settings import PARAMETERS, Settings
+from edge_mtl_ros.sight import Remark, Silence
 
 from edge_mtl.bench.sensors.nvml import Nvml
 from edge_mtl.image.frames import Intrinsics
@@ -165,6 +166,8 @@ def test_what_the_guide_quotes_from_the_diagnostics_is_said_there() -> None:
         {"depth_scale": None},
         {"depth_scale": [1.0]},
         {"precision": "fp16", "build": "int8"},
+        {"withhold_unscaled": "depth"},
+        {"undistort": True, "rectified": True},
     ],
 )
 def test_values_out_of_range_are_refused(change: Mapping[str, Any]) -> None:
@@ -179,6 +182,7 @@ def test_a_scale_of_depth_is_a_number_or_the_name_of_a_file(value: Any) -> None:
 
 def snapshot(**changes: Any) -> Snapshot:
     counts = Counts(10, 6, 1, {"replaced": 2}, 1, 0)
+    machine = MachineState(1 << 20, 50.0, False)
     calm = Snapshot(
         state="active",
         activity="",
@@ -193,19 +197,25 @@ def snapshot(**changes: Any) -> Snapshot:
         overhead_ms=2.5,
         image_age_s=0.03,
         camera_age_s=0.03,
+        image_source="",
+        listened=frozenset({"depth"}),
+        silence=None,
         active_s=10.0,
         working_s=0.01,
         stale_after_s=0.4,
         hung_after_s=2.0,
         scale="K of camera_info",
         scale_ok=True,
+        lens="",
+        remarks=(),
+        max_age_s=0.005,
         step="everything",
         step_level=0,
         incompatible={},
         time_jumps=0,
         bad_values=0,
         last_rejection="",
-        machine=MachineState(1 << 20, 50.0, False),
+        machine=machine,
     )
     return replace(calm, **changes)
 
@@ -217,6 +227,22 @@ def snapshot(**changes: Any) -> Snapshot:
         ({"image_age_s": 0.5}, WARN, "no image for 0.5 s"),
         ({"image_age_s": None, "active_s": 3.0}, WARN, "no image for 3.0 s"),
         ({"image_age_s": 9.0, "state": "inactive"}, OK, "inactive"),
+        ({"image_age_s": 0.5, "image_source": "nothing is published on /image"}, WARN, "0.5 s: nothing is published on /image"),
+        ({"listened": frozenset()}, OK, "nobody listens"),
+        (
+            {"silence": Silence(3.2, {"rejected": 7}), "last_rejection": "16UC1 is none."},
+            WARN,
+            "3.2 s: 7 frames rejected, the last",
+        ),
+        ({"silence": Silence(3.2, {"rejected": 7}), "last_rejection": "16UC1 is none."}, WARN, "the last as 16UC1 is none"),
+        ({"silence": Silence(3.2, {"aged": 9})}, WARN, "9 frames older than max_age_s (0.005 s)"),
+        ({"silence": Silence(3.2, {"stale_stamp": 9})}, WARN, "stamps do not move forward"),
+        ({"silence": Silence(3.2, {"shed": 9}), "step": "no points"}, WARN, "9 frames left out to keep up (no points)"),
+        ({"silence": Silence(3.2, {"withheld": 9})}, WARN, "nothing that is listened to can be sent"),
+        ({"silence": Silence(3.2, {"aged": 2, "stale_stamp": 9})}, WARN, "could be taken; 9 frames whose stamps"),
+        ({"lens": "the lens displaces"}, WARN, "the lens displaces"),
+        ({"remarks": (Remark("repeats", "the camera repeats one image"),)}, WARN, "repeats one image"),
+        ({"remarks": (Remark("repeats", "the camera repeats one image"),), "state": "inactive"}, OK, "inactive"),
         ({"scale_ok": False, "scale": "no camera_info has come"}, WARN, "no camera_info"),
         ({"working_s": 3.2}, ERROR, "running for 3.2 s"),
         ({"failure": "cannot configure: no bundle"}, ERROR, "no bundle"),
@@ -241,6 +267,8 @@ def test_diagnostics_name_what_is_wrong(changes: Mapping[str, Any], level: int, 
     [
         ({"scale_ok": False}, {"scale_ok": False, "image_age_s": 0.5}, True),
         ({"image_age_s": 0.5}, {"image_age_s": 1.5}, False),
+        ({"silence": Silence(1.0, {"aged": 2})}, {"silence": Silence(2.0, {"aged": 3})}, False),
+        ({"silence": Silence(1.0, {"aged": 2})}, {"silence": Silence(2.0, {"aged": 2, "rejected": 1})}, True),
         ({"activity": "timing (3 of 9)"}, {"activity": "timing (4 of 9)"}, False),
         ({"activity": "timing (9 of 9)"}, {"activity": "writing"}, True),
     ],
@@ -249,6 +277,12 @@ def test_another_finding_is_news_and_another_number_is_not(
     before: Mapping[str, Any], after: Mapping[str, Any], news: bool
 ) -> None:
     assert (report(snapshot(**before)).kinds != report(snapshot(**after)).kinds) is news
+
+
+def test_no_image_is_the_reason_for_whatever_is_not_published() -> None:
+    found = report(snapshot(image_age_s=3.0, silence=Silence(9.0, {"rejected": 7})))
+    assert "no image for 3.0 s" in found.message
+    assert "nothing published" not in found.message
 
 
 def test_the_worst_finding_comes_first() -> None:

@@ -167,6 +167,7 @@ class TestInTheNode:
                 assert partner.received["rim/none"] == []
                 said = wait_until(lambda: partner.values().get("message", ""), "diagnostics")
                 assert "no camera_info has come" in said  # a task in metres, whatever its name
+                wait_until(lambda: "nothing to send on ~/rim/none" in partner.values()["message"], "who listens in vain")
                 assert "internal error" not in said  # what nobody listens to is not made
                 partner.listen("rim/broken")
                 wait_until(lambda: _says(partner, frame, "no attribute 'nothing'"), "a topic that cannot be made")
@@ -214,6 +215,7 @@ class TestInTheNode:
                 partner.listen("parts/labels_json", latched=True, kind=String)
                 partner.wait_connected()
                 frame = make_image(5, height=HEIGHT, width=WIDTH)
+                partner.send_camera(WIDTH, HEIGHT, 100.0)
                 cloud = partner.send_until("points", frame)[0]
                 expected = engine.predict(frame)["parts"]
                 found, colours, sure = (
@@ -250,6 +252,7 @@ class TestInTheNode:
                 partner.listen("lane/labels_json", latched=True, kind=String)
                 partner.wait_connected()
                 frame = make_image(4, height=HEIGHT, width=WIDTH)
+                partner.send_camera(WIDTH, HEIGHT, 100.0)
                 cloud = partner.send_until("points", frame)[0]
                 expected = engine.predict(frame)
                 found = {name: array_of(wait_until(lambda name=name: partner.received[name], name)[0]) for name in maps}

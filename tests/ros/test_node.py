@@ -126,7 +126,7 @@ def test_depth_is_scaled_by_the_camera_in_use_and_camera_info_goes_out_with_the_
     wait_until(partner.values, "diagnostics")
     wait_until(partner.cameras.get_subscription_count, "the node listens to camera_info")
     partner.cameras.publish(camera_message(WIDTH * 2, HEIGHT * 2, focal * 2))  # of images twice as large
-    wait_until(lambda: "camera_info, fx" in _sent(partner, frame)["depth_scale"], "the camera is in use")
+    wait_until(lambda: f"camera_info, fx {focal:.1f} px" in _sent(partner, frame)["depth_scale"], "the camera is in use")
     partner.received.clear()
     depth = partner.send_until("depth", frame)[0]
     info = wait_until(lambda: partner.received["camera_info"], "camera_info")[0]
@@ -204,6 +204,7 @@ def test_points_are_aligned_with_the_mask(partner: Partner) -> None:
     assert partner.set(points=True, points_rate_hz=0.0).successful
     partner.listen("points", "segmentation", "depth")
     partner.wait_connected()
+    partner.send_camera(WIDTH, HEIGHT, 100.0)
     partner.send_until("points", make_image(11, height=HEIGHT, width=WIDTH))
     cloud = partner.received["points"][0]
     assert (cloud.height, cloud.width) == (HEIGHT, WIDTH)
@@ -222,7 +223,8 @@ def test_a_scale_of_depth_takes_effect_at_a_reload_and_diagnostics_say_it(partne
     partner.listen("depth", "points")
     partner.wait_connected()
     frame = make_image(21, height=HEIGHT, width=WIDTH)
-    plain = array_of(partner.send_until("depth", frame)[-1])  # whatever camera_info has come
+    partner.send_camera(WIDTH, HEIGHT, 100.0)
+    plain = array_of(partner.send_until("depth", frame)[-1])
     assert not partner.set(depth_scale=40.0).successful
     assert not partner.set(depth_scale="far").successful
     assert partner.set(depth_scale=1.28, points=True, points_rate_hz=0.0).successful

@@ -20,6 +20,7 @@ from edge_mtl_ros.worker import Answer, Worker
 from edge_mtl import Engine, InferenceError
 from edge_mtl.bundle import Bundle
 from edge_mtl.cuda.errors import CudaError
+from edge_mtl.ros import Camera
 from tests.bundles import make_image
 
 
@@ -32,10 +33,11 @@ def test_the_parameter_says_how_many_golden_frames_are_compared(tiny_bundle: Bun
 
 
 class Published:
-    """Where answers go: kept; `topics` is what somebody listens to."""
+    """Where answers go: kept; `topics` is what somebody listens to, `lacking` those of which there is nothing to send."""
 
     def __init__(self) -> None:
         self.topics = {"segmentation", "depth", "normals", "points"}
+        self.lacking: set[str] = set()
         self.answers: list[tuple[frozenset[str], Any]] = []
         self.results: list[tuple[str, ...]] = []
 
@@ -47,10 +49,14 @@ class Published:
         asked = wanted | ({"depth"} if "points" in wanted else set())
         return tuple(name for name in ("segmentation", "depth", "normals") if name in asked)
 
-    def publish(self, wanted: frozenset[str], answer: Answer) -> None:
+    def unscaled(self, withhold: str) -> frozenset[str]:
+        return {"none": frozenset[str](), "points": frozenset({"points"}), "all": frozenset({"points", "depth"})}[withhold]
+
+    def publish(self, wanted: frozenset[str], answer: Answer) -> frozenset[str]:
         camera = None if answer.prediction is None else answer.prediction.intrinsics
         self.answers.append((wanted, (answer.header, answer.map_size, camera, answer.rgb().shape)))
         self.results.append(() if answer.prediction is None else tuple(answer.prediction.results))
+        return wanted - self.lacking
 
 
 class Quiet:
@@ -72,6 +78,9 @@ def message(number: int, *, height: int = 64, width: int = 96) -> Any:
     )
 
 
+CAMERA = Camera.of(width=96, height=64, k=(80.0, 0, 47.5, 0, 80.0, 31.5, 0, 0, 1))
+
+
 class Bench:
     """A worker and all it needs."""
 
@@ -85,9 +94,10 @@ class Bench:
     ) -> None:
         self.queue: LatestFrameQueue[Any] = LatestFrameQueue()
         self.published, self.given_up = Published(), []
+        self.cameras = CameraKeeper()
         self.worker = Worker(
             self.queue,
-            CameraKeeper(),
+            self.cameras,
             settings=lambda: settings,
             log=Quiet(),
             reopen=reopen or (lambda: Engine(bundle, threads=1)),
@@ -290,6 +300,7 @@ def test_a_fault_in_publishing_ends_neither_the_thread_nor_the_accounts(tiny_bun
 
 def test_a_missed_budget_leaves_out_points_then_normals(tiny_bundle: Bundle) -> None:
     bench = Bench(tiny_bundle, Settings(points=True, points_rate_hz=0.0, latency_budget_ms=0.001))
+    bench.cameras.put(CAMERA)
     now = [0.0]
     bench.worker.degradation._clock = lambda: now[0]  # two seconds pass between frames
     bench.worker.degradation._changed_s = 0.0

@@ -15,8 +15,10 @@ from typing import Generic, Literal, TypeVar
 __all__ = ["Counts", "FrameHandle", "LatestFrameQueue", "Outcome", "StampOrder"]
 
 T = TypeVar("T")
-Outcome = Literal["published", "rejected", "replaced", "aged", "unsubscribed", "shed", "failed", "stale_stamp", "stopped"]
-_DROPS: tuple[Outcome, ...] = ("replaced", "aged", "unsubscribed", "shed", "failed", "stale_stamp", "stopped")
+Outcome = Literal[
+    "published", "rejected", "replaced", "aged", "unsubscribed", "shed", "withheld", "failed", "stale_stamp", "stopped"
+]
+_DROPS: tuple[Outcome, ...] = ("replaced", "aged", "unsubscribed", "shed", "withheld", "failed", "stale_stamp", "stopped")
 JUMP_NS = 1_000_000_000
 """A stamp this far behind its predecessor is a clock set back (a bag that starts over), not a late frame."""
 
@@ -30,8 +32,9 @@ class Counts:
         published: frames whose maps went out.
         rejected: frames that could not be used: encoding, size, damaged.
         drops: frames that were left out, by reason: "replaced" by a newer one, "aged" while waiting, "unsubscribed" as
-            nobody listens, "shed" as the node is behind and leaves out all that is listened to, "failed" in the runtime,
-            "stale_stamp" not newer than the one before, "stopped" by deactivation.
+            nobody listens, "shed" as the node is behind and leaves out all that is listened to, "withheld" as nothing that is
+            listened to can be sent of it, for want of a camera or of such a map, "failed" in the runtime, "stale_stamp" not
+            newer than the one before, "stopped" by deactivation.
         waiting, working: frames in flight.
     """
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import array
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 import numpy as np
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -27,6 +29,7 @@ from edge_mtl_ros.events import publisher_events
 from edge_mtl_ros.messages import CloudMessage, ImageMessage
 from edge_mtl_ros.obstacle_outputs import OBSTACLE_TOPICS, ObstacleOutputs
 from edge_mtl_ros.settings import Settings
+from edge_mtl_ros.sight import Remark
 from edge_mtl_ros.worker import Answer
 
 __all__ = ["Outputs"]
@@ -81,6 +84,7 @@ class Outputs:
         types |= {"camera_info": CameraInfo, "image": Image, "image/compressed": CompressedImage}
         maps = cloud_maps(results, labels=points_labels)
         self._of_the_cloud = self._of_obstacles = frozenset[str]()
+        self._metric = frozenset(name for name, item in self._per_frame.items() if kind_of(item.spec).metric_scale)
         if maps is not None:
             types |= {"points": PointCloud2, "obstacles": PointCloud2, "ground": PointCloud2, "scan": LaserScan}
             made_of = (maps.depth, maps.labels, maps.normals if points_normals else None)
@@ -119,6 +123,27 @@ class Outputs:
         publishers = self._publishers.items()
         return frozenset(name for name, p in publishers if name in asked and p.get_subscription_count() > 0)
 
+    def listened(self, *, points: bool) -> frozenset[str]:
+        """The topics of frames that somebody listens to, from any thread; none while they are being destroyed."""
+        with suppress(rclpy_implementation.InvalidHandle):
+            return self.wanted(points=points, vectors=True)
+        return frozenset()
+
+    def remarks(self, *, points: bool) -> tuple[Remark, ...]:
+        """Who listens in vain, where clouds are (not) to be made."""
+        if points or "points" not in self.listened(points=True):
+            return ()
+        return (Remark("no points", "~/points is listened to, and the parameter points is false"),)
+
+    def unscaled(self, withhold: str) -> frozenset[str]:
+        """The topics that are not sent without a camera: of "points" those made of points, of "all" whatever is in metres, of
+        "none" none.
+
+        Points need the camera for more than its scale.
+        """
+        points = frozenset({"points", *OBSTACLE_TOPICS}) & self._publishers.keys()
+        return {"none": frozenset[str](), "points": points, "all": points | self._metric}[withhold]
+
     def tasks(self, wanted: frozenset[str]) -> tuple[str, ...]:
         """The tasks that these topics are made of, in the bundle's order; none for the camera alone."""
         names = {self._per_frame[name].spec.name for name in wanted if name in self._per_frame}
@@ -128,9 +153,13 @@ class Outputs:
             names |= self._of_obstacles
         return tuple(name for name in self._specs if name in names)
 
-    def publish(self, wanted: frozenset[str], answer: Answer) -> None:
-        """Send what is wanted of one answer, which has the results of `tasks(wanted)`; each with the input's header."""
+    def publish(self, wanted: frozenset[str], answer: Answer) -> frozenset[str]:
+        """Send what is wanted of one answer, which has the results of `tasks(wanted)`; each with the input's header.
+
+        Returns the topics on which something was sent: a result may lack what a topic is made of.
+        """
         prediction, rgb = answer.prediction, Once(lambda: np.ascontiguousarray(answer.rgb()))
+        sent = set[str]()
         made: dict[str, Content] = {}  # by topic: a map and its compressed copy are made of it once
         for name, item in self._per_frame.items():
             if name in wanted and prediction is not None:
@@ -138,17 +167,22 @@ class Outputs:
                 if topic.name not in made:
                     result = prediction.results[item.spec.name]
                     made[topic.name] = topic.make(result, rgb.get()) if topic.over_frame else topic.make(result)
-                self._send(item, made[topic.name], answer.header)
+                if self._send(item, made[topic.name], answer.header):
+                    sent.add(name)
         if "image" in wanted:
             self._send_image("image", _IMAGE_ENCODING, rgb.get(), answer.header)
+            sent.add("image")
         if "image/compressed" in wanted:
             self._send_compressed("image/compressed", _IMAGE_ENCODING, rgb.get(), "jpeg", answer.header)
+            sent.add("image/compressed")
         if "camera_info" in wanted and answer.camera.camera is not None:
             self._send_camera_info(answer, answer.camera.camera)
-        if "points" in wanted and prediction is not None:
-            self._send_cloud(answer, prediction, rgb.get())
+            sent.add("camera_info")
+        if "points" in wanted and prediction is not None and self._send_cloud(answer, prediction, rgb.get()):
+            sent.add("points")
         if wanted.intersection(OBSTACLE_TOPICS) and prediction is not None:
-            self._send_obstacles(wanted, answer, prediction)
+            sent |= self._send_obstacles(wanted, answer, prediction)
+        return frozenset(sent)
 
     def send_latched(self) -> None:
         """Publish what no frame changes, for those who listen now or join later. The publishers must be active."""
@@ -169,9 +203,9 @@ class Outputs:
 
     def destroy(self) -> None:
         """Remove all publishers."""
-        for publisher in self._publishers.values():
+        publishers, self._publishers = self._publishers, {}
+        for publisher in publishers.values():
             self._node.destroy_lifecycle_publisher(publisher)
-        self._publishers = {}
         self._obstacles.destroy()
 
     def _publisher(self, name: str, kind: type) -> Any:
@@ -190,16 +224,17 @@ class Outputs:
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
-    def _send(self, item: TaskTopic, content: Content, header: Any) -> None:
-        """One message of a task; none where the result has nothing for it."""
+    def _send(self, item: TaskTopic, content: Content, header: Any) -> bool:
+        """One message of a task; False where the result has nothing for it."""
         if content is None:
-            return
+            return False
         if isinstance(content, str):
             self._publishers[item.name].publish(String(data=content))
         elif item.transport:
             self._send_compressed(item.name, item.topic.encoding, content, item.transport, header)
         else:
             self._send_image(item.name, item.topic.encoding, content, header)
+        return True
 
     def _send_image(self, name: str, encoding: str, pixels: Array, header: Any) -> None:
         with self._images[name].holding(encoding, pixels, header) as message:
@@ -209,18 +244,24 @@ class Outputs:
         described, data = compress(encoding, pixels, transport)
         self._publishers[name].publish(CompressedImage(header=header, format=described, data=array.array("B", data)))
 
-    def _send_cloud(self, answer: Answer, prediction: Prediction, rgb: Array) -> None:
+    def _send_cloud(self, answer: Answer, prediction: Prediction, rgb: Array) -> bool:
         maps = cloud_maps(prediction.results, labels=self._points_labels)
-        if maps is not None:
-            cloud = self._cloud.filled(maps, header=answer.header, camera=prediction.intrinsics, rgb=rgb)
-            self._publishers["points"].publish(cloud)
+        if maps is None:
+            return False
+        cloud = self._cloud.filled(maps, header=answer.header, camera=prediction.intrinsics, rgb=rgb)
+        self._publishers["points"].publish(cloud)
+        return True
 
-    def _send_obstacles(self, wanted: frozenset[str], answer: Answer, prediction: Prediction) -> None:
+    def _send_obstacles(self, wanted: frozenset[str], answer: Answer, prediction: Prediction) -> set[str]:
         maps = cloud_maps(prediction.results, labels=self._points_labels)
-        if maps is not None:
-            camera = None if answer.camera.intrinsics is None else prediction.intrinsics
-            for name, message in self._obstacles.messages(wanted, maps, header=answer.header, camera=camera):
-                self._publishers[name].publish(message)
+        if maps is None:
+            return set()
+        camera = None if answer.camera.intrinsics is None else prediction.intrinsics
+        sent = set[str]()
+        for name, message in self._obstacles.messages(wanted, maps, header=answer.header, camera=camera):
+            self._publishers[name].publish(message)
+            sent.add(name)
+        return sent
 
     def _send_camera_info(self, answer: Answer, camera: Camera) -> None:
         height, width = answer.map_size

@@ -39,6 +39,7 @@ from edge_mtl_ros.parameters import NodeParameters
 from edge_mtl_ros.qos_monitor import QosMonitor
 from edge_mtl_ros.report import Report, Snapshot, report
 from edge_mtl_ros.settings import Settings
+from edge_mtl_ros.sight import SilenceWatch
 from edge_mtl_ros.subscriber import CameraSubscriber
 from edge_mtl_ros.worker import Worker
 
@@ -93,6 +94,7 @@ class PerceptionNode(SteppedLifecycleNode):
         self._logged = ("", 0.0)
         self._active_s: float | None = None
         self._qos_monitor = QosMonitor(self)
+        self._silence = SilenceWatch()
         self._machine = Machine()
         self._background = Background(self)
         self._bond = ManagerBond(self, self._background)
@@ -339,19 +341,23 @@ class PerceptionNode(SteppedLifecycleNode):
 
     def _report(self) -> Report:
         """What /diagnostics says now; called from the heartbeat's thread."""
-        now_s = time.monotonic()
-        worker = self._worker
+        now_s, settings = time.monotonic(), self._settings
+        worker, counts = self._worker, self._queue.counts()
         rate_hz, p50_ms, p95_ms = worker.latencies.summary(now_s)
         busy_s, engine, outputs = worker.busy_since_s, worker.engine, self._outputs
         machine = self._machine.state(on_gpu=engine is not None and spec_of(engine.info.backend).device != "cpu")
         worker.throttled = machine.throttled
         camera_age_s, subscriber = self._cameras.age_s(), self._subscriber
         image_s = None if subscriber is None else subscriber.image_s
-        scale, scale_ok = _NO_CAMERA, False
+        camera = self._cameras.of_image(worker.frame_size, rectified=settings.rectified, undistort=settings.undistort)
+        scale, scale_ok = camera.text, camera.intrinsics is not None
         if outputs is not None and not outputs.metric:
             scale, scale_ok = "nothing that this bundle predicts is in metres", True
-        elif camera_age_s is not None:
-            scale, scale_ok = worker.camera_text or _NO_CAMERA, worker.camera_ok
+        listened = frozenset[str]() if outputs is None else outputs.listened(points=settings.points)
+        listening = self._active_s is not None and bool(listened)
+        remarks = worker.remarks()
+        remarks += () if subscriber is None else subscriber.remarks()
+        remarks += () if outputs is None else outputs.remarks(points=settings.points)
         return report(
             Snapshot(
                 state=self.state,
@@ -359,7 +365,7 @@ class PerceptionNode(SteppedLifecycleNode):
                 failure=self._failure or worker.failure,
                 reload_failure=self._reload_failure,
                 engine=None if engine is None else engine.info,
-                counts=self._queue.counts(),
+                counts=counts,
                 rate_hz=rate_hz,
                 p50_ms=p50_ms,
                 p95_ms=p95_ms,
@@ -367,12 +373,18 @@ class PerceptionNode(SteppedLifecycleNode):
                 overhead_ms=worker.overheads.summary(now_s)[1],
                 image_age_s=None if image_s is None else now_s - image_s,
                 camera_age_s=camera_age_s,
+                image_source="" if subscriber is None else subscriber.image_source,
+                listened=listened,
+                silence=self._silence.look(counts, listening=listening, after_s=settings.stale_after_s),
                 active_s=None if self._active_s is None else now_s - self._active_s,
                 working_s=None if busy_s is None else now_s - busy_s,
-                stale_after_s=self._settings.stale_after_s,
-                hung_after_s=self._settings.hung_after_s,
+                stale_after_s=settings.stale_after_s,
+                hung_after_s=settings.hung_after_s,
                 scale=scale,
                 scale_ok=scale_ok,
+                lens=camera.lens,
+                remarks=remarks,
+                max_age_s=settings.max_age_s,
                 step=worker.degradation.step.text,
                 step_level=worker.degradation.level,
                 incompatible=self._qos_monitor.present(),
@@ -384,9 +396,6 @@ class PerceptionNode(SteppedLifecycleNode):
                 floor="" if outputs is None else outputs.floor,
             )
         )
-
-
-_NO_CAMERA = "no camera_info has come: depth is right only up to a factor"
 
 
 def _blank(engine: Engine) -> Any:

@@ -20,13 +20,13 @@ from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from edge_mtl_ros.events import Incompatible, incompatible_publishers, no_events
+from edge_mtl_ros.events import Publishers, no_events, publishers_of
 
 __all__ = ["Input", "Receiver"]
 
 _LOOK_NS = 500_000_000
 _CHECK_S = 1.0
-"""How often publishers are looked at for a QoS that does not fit."""
+"""How often it is looked who publishes."""
 _END_S = 2.0
 
 
@@ -51,11 +51,11 @@ class Receiver:
     Args:
         node: owner of the subscriptions; its executor leaves them alone.
         inputs: what to listen to.
-        on_incompatible: called with (topic, why) where a publisher offers less than is asked for.
+        on_publishers: called with (topic, who publishes there) for each of the inputs, from time to time.
     """
 
-    def __init__(self, node: Node, inputs: Sequence[Input], *, on_incompatible: Incompatible) -> None:
-        self._node, self._on_incompatible = node, on_incompatible
+    def __init__(self, node: Node, inputs: Sequence[Input], *, on_publishers: Callable[[str, Publishers], None]) -> None:
+        self._node, self._on_publishers = node, on_publishers
         self._stop = threading.Event()
         group = _NotTheExecutor()
         self._wake = GuardCondition(None, group, context=node.context)
@@ -120,9 +120,7 @@ class Receiver:
             return
         self._checked_s = now_s
         for subscription, _ in self._subscriptions:
-            reason = incompatible_publishers(self._node, subscription)
-            if reason:
-                self._on_incompatible(subscription.topic_name, reason)
+            self._on_publishers(subscription.topic_name, publishers_of(self._node, subscription))
 
 
 class _NotTheExecutor(CallbackGroup):

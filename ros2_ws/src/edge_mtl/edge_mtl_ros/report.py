@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from edge_mtl.engine import EngineInfo
 from edge_mtl_ros.frame_queue import Counts
 from edge_mtl_ros.machine import MachineState
+from edge_mtl_ros.sight import Remark, Silence
 
 __all__ = ["ERROR", "OK", "WARN", "Latencies", "Report", "Snapshot", "report"]
 
@@ -33,9 +34,15 @@ class Snapshot:
         rate_hz, p50_ms, p95_ms: published frames a second; latency from arrival to publishing.
         predict_ms, overhead_ms: medians of its parts: inference, and receiving, converting and publishing.
         image_age_s, camera_age_s: since the last image and camera_info.
+        image_source: why no image can come, where that is known; empty else.
+        listened: topics of frames that somebody listens to.
+        silence: nothing goes out although it should; None else.
         active_s: since activation.
         working_s: since the frame being worked on was taken up.
         scale: which camera scales the depth, a sentence; `scale_ok` whether it is the right one, or nothing is in metres.
+        lens: why images may not be taken for a pinhole camera's, a sentence; empty where they may.
+        remarks: of the worker, the camera's side and the topics.
+        max_age_s: after which waiting frames are dropped.
         step: what is left out by degradation; `step_level` 0 is nothing.
         incompatible: topics with an incompatible QoS, and which policy.
         time_jumps: how often stamps jumped back.
@@ -57,12 +64,18 @@ class Snapshot:
     overhead_ms: float | None
     image_age_s: float | None
     camera_age_s: float | None
+    image_source: str
+    listened: frozenset[str]
+    silence: Silence | None
     active_s: float | None
     working_s: float | None
     stale_after_s: float
     hung_after_s: float
     scale: str
     scale_ok: bool
+    lens: str
+    remarks: tuple[Remark, ...]
+    max_age_s: float
     step: str
     step_level: int
     incompatible: Mapping[str, str]
@@ -133,9 +146,14 @@ def _findings(now: Snapshot) -> list[tuple[int, str, str]]:
     if now.state == "active":
         silent_s = now.active_s if now.image_age_s is None else now.image_age_s
         if silent_s is not None and silent_s > now.stale_after_s:
-            found.append((WARN, "no image", f"no image for {silent_s:.1f} s"))
+            found.append((WARN, "no image", f"no image for {silent_s:.1f} s{now.image_source and f': {now.image_source}'}"))
+        elif now.silence is not None:
+            found.append((WARN, f"silent {sorted(now.silence.lost)}", _silent(now, now.silence)))
         if not now.scale_ok:
             found.append((WARN, "scale", now.scale))
+        if now.lens:
+            found.append((WARN, "lens", now.lens))
+        found += [(WARN, remark.kind, remark.text) for remark in now.remarks]
     for topic, policy in now.incompatible.items():
         found.append((WARN, f"QoS of {topic}", f"incompatible QoS on {topic}: {policy}"))
     if now.step_level:
@@ -153,7 +171,22 @@ def _findings(now: Snapshot) -> list[tuple[int, str, str]]:
 def _all_well(now: Snapshot) -> str:
     if now.state != "active":
         return now.state
-    return f"{now.rate_hz:.1f} Hz" if now.counts.published else "waiting for frames or subscribers"
+    if not now.listened:
+        return "nobody listens"
+    return f"{now.rate_hz:.1f} Hz" if now.counts.published else "waiting for frames"
+
+
+def _silent(now: Snapshot, silence: Silence) -> str:
+    """For how long nothing was published, and what became of the frames."""
+    why = {
+        "rejected": f"frames rejected, the last as {now.last_rejection.rstrip('.')}",
+        "aged": f"frames older than max_age_s ({now.max_age_s:g} s) when they could be taken",
+        "stale_stamp": "frames whose stamps do not move forward: a clock that stands still, or two cameras on one topic",
+        "shed": f"frames left out to keep up ({now.step})",
+        "withheld": "frames of which nothing that is listened to can be sent",
+    }
+    lost = "; ".join(f"{count} {why[name]}" for name, count in silence.lost.items())
+    return f"nothing published for {silence.lasted_s:.1f} s: {lost}"
 
 
 def _values(now: Snapshot) -> dict[str, str]:
@@ -174,7 +207,9 @@ def _values(now: Snapshot) -> dict[str, str]:
         "last_rejection": now.last_rejection,
         "image_age_s": _text(now.image_age_s),
         "camera_info_age_s": _text(now.camera_age_s),
+        "listened": ", ".join(sorted(now.listened)),
         "depth_scale": now.scale,
+        "lens": now.lens,
         "degradation": now.step,
         "time_jumps": str(now.time_jumps),
         "resident_mib": _mib(now.machine.resident_bytes),

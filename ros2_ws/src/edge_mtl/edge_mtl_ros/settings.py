@@ -97,8 +97,23 @@ PARAMETERS: tuple[Parameter, ...] = (
         limits=(8, 16),
     ),
     Parameter("rectified", False, "The images are rectified: take the camera from P of camera_info, not from K."),
+    Parameter("undistort", False, "Undo the lens that camera_info describes before predicting; maps are of that image."),
+    Parameter(
+        "withhold_unscaled",
+        "points",
+        "Not published until a camera scales the depth: the cloud (points), all that is in metres (all), or nothing (none).",
+        choices=("points", "all", "none"),
+    ),
     Parameter("max_age_s", 0.0, "Drop a frame that waited longer than this; 0: never.", limits=(0.0, 60.0)),
-    Parameter("stale_after_s", 0.4, "Diagnostics warn when no image came for this long.", limits=(0.1, 60.0)),
+    Parameter(
+        "stale_after_s", 0.4, "Diagnostics warn when no image came, or nothing went out, for this long.", limits=(0.1, 60.0)
+    ),
+    Parameter(
+        "blind_after_s",
+        5.0,
+        "Diagnostics warn when images repeat one another, or have no contrast, for this long; 0: never.",
+        limits=(0.0, 600.0),
+    ),
     Parameter("hung_after_s", 2.0, "Diagnostics report an error when one frame takes longer than this.", limits=(0.1, 600.0)),
     Parameter(
         "latency_budget_ms",
@@ -161,8 +176,11 @@ class Settings:
     image_transport: str = "raw"
     image_bits: int = 16
     rectified: bool = False
+    undistort: bool = False
+    withhold_unscaled: str = "points"
     max_age_s: float = 0.0
     stale_after_s: float = 0.4
+    blind_after_s: float = 5.0
     hung_after_s: float = 2.0
     latency_budget_ms: float = 0.0
     points: bool = False
@@ -239,6 +257,8 @@ class Settings:
             )
         if not wrong and chosen["floor_from"] == "mount" and chosen["camera_height_m"] <= 0:
             wrong.append("floor_from: mount needs camera_height_m, the height of the camera above the floor in metres")
+        if not wrong and chosen["rectified"] and chosen["undistort"]:
+            wrong.append("rectified and undistort exclude each other: rectified images have no lens to undo")
         if wrong:
             raise ValueError("; ".join(wrong))
         return cls(**chosen)

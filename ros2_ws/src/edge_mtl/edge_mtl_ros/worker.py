@@ -21,6 +21,7 @@ from edge_mtl.errors import EdgeMtlError, FrameError, InferenceError
 from edge_mtl.image.frames import Channels
 from edge_mtl.prediction import Prediction
 from edge_mtl.ros import image_of
+from edge_mtl.tasks import Result, kind_of
 from edge_mtl.tasks.stability import TemporalFilter
 from edge_mtl_ros.cameras import CameraInUse, CameraKeeper
 from edge_mtl_ros.degradation import Degradation
@@ -29,6 +30,7 @@ from edge_mtl_ros.frame_queue import FrameHandle, LatestFrameQueue, Outcome
 from edge_mtl_ros.loading import Interrupted, close_engine
 from edge_mtl_ros.report import Latencies
 from edge_mtl_ros.settings import Settings
+from edge_mtl_ros.sight import ImageWatch, Remark
 
 __all__ = ["Answer", "Log", "Publishing", "Worker"]
 
@@ -39,6 +41,8 @@ _END_S = 3.0
 _EXCHANGE_S = 10.0
 """How long another engine waits for the frame of the one before."""
 _REST_MAX_S = 1.0
+_LOOKED_AT = 8
+"""Every so many pixels along each side are looked at for a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +65,12 @@ class Answer:
 
 
 class Publishing(Protocol):
-    """Where answers go."""
+    """Where answers go; see `edge_mtl_ros.outputs.Outputs`."""
 
     def wanted(self, *, points: bool, vectors: bool) -> frozenset[str]: ...
     def tasks(self, wanted: frozenset[str]) -> tuple[str, ...]: ...
-    def publish(self, wanted: frozenset[str], answer: Answer) -> None: ...
+    def unscaled(self, withhold: str) -> frozenset[str]: ...
+    def publish(self, wanted: frozenset[str], answer: Answer) -> frozenset[str]: ...
 
 
 class Log(Protocol):
@@ -91,6 +96,8 @@ class Worker:
         predicting: the part of it in `Engine.predict`, of frames that were predicted.
         overheads: the rest, less waiting for the frame before: receiving, converting, publishing.
         asked: the tasks that the last frame was asked for.
+        images: whether they repeat one another, or show nothing.
+        frame_size: (height, width) of the last frame; None before the first.
     """
 
     def __init__(
@@ -120,8 +127,9 @@ class Worker:
         self.faults = FaultPolicy()
         self.throttled = False
         self.busy_since_s: float | None = None
-        self.camera_text = ""
-        self.camera_ok = True
+        self.images = ImageWatch()
+        self.frame_size: tuple[int, int] | None = None
+        self._remarks: tuple[Remark, ...] = ()
         self.bad_values = 0
         self.last_rejection = ""
         self.asked: tuple[str, ...] = ()
@@ -136,6 +144,10 @@ class Worker:
     def stopping(self) -> bool:
         """Whether the thread was asked to end."""
         return self._stopping.is_set()
+
+    def remarks(self) -> tuple[Remark, ...]:
+        """What to warn of: topics that get nothing of the last frame, maps of nothing, a camera that sees nothing."""
+        return (*self._remarks, *self.images.remarks(self._settings().blind_after_s))
 
     def exchange(self, engine: Engine | None, publishing: Publishing | None) -> Engine | None:
         """Use another engine and other outputs from the next frame on; waits for the present one. Returns the old engine.
@@ -182,7 +194,8 @@ class Worker:
     def _reset(self) -> None:
         """Forget what the frames before have said; no frame is being worked on."""
         self._filter, self.degradation = None, Degradation()
-        self.failure, self.bad_values, self.asked = "", 0, ()
+        self.failure, self.bad_values, self.asked, self._remarks = "", 0, (), ()
+        self.images, self.frame_size = ImageWatch(), None
 
     def _hung(self) -> bool:
         """Whether the thread did not end at `stop`, and is still there."""
@@ -217,13 +230,22 @@ class Worker:
         points = settings.points and step.points and self._points_due(settings, now_s)
         wanted = self._publishing.wanted(points=points, vectors=step.vectors)
         if not wanted:
+            self._remarks = ()
             listened = self.degradation.level and self._publishing.wanted(points=settings.points, vectors=True)
             return "shed" if listened else "unsubscribed"
         message = handle.item
         try:
             frame, channels = image_of(message, bits=settings.image_bits, on_remark=self._remark)
-            camera = self._cameras.of_image(frame.shape[1], frame.shape[0], rectified=settings.rectified)
-            self.camera_text, self.camera_ok = camera.text, camera.intrinsics is not None
+            self.images.see(frame, now_s)
+            self.frame_size = frame.shape[0], frame.shape[1]
+            camera = self._cameras.of_image(self.frame_size, rectified=settings.rectified, undistort=settings.undistort)
+            if camera.undo is not None:
+                frame = camera.undo(frame)
+            withheld = wanted & self._publishing.unscaled(settings.withhold_unscaled if camera.intrinsics is None else "none")
+            wanted -= withheld
+            if not wanted:
+                self._remarks = _remarks(withheld, frozenset(), None)
+                return "withheld"
             asked_s = time.monotonic()
             prediction, size = self._predicted(self._engine, frame, channels, camera, self._publishing.tasks(wanted))
             predict_s = time.monotonic() - asked_s
@@ -243,8 +265,12 @@ class Worker:
             self._filter = self._filter or TemporalFilter()
             prediction = self._filter(frame, prediction)
         self.bad_values = 0 if prediction is None else prediction.bad_values
-        self._publishing.publish(wanted, Answer(message.header, camera, prediction, size, partial(_rgb, frame, channels, size)))
-        if "points" in wanted:
+        answer = Answer(message.header, camera, prediction, size, partial(_rgb, frame, channels, size))
+        sent = self._publishing.publish(wanted, answer)
+        self._remarks = _remarks(withheld, wanted - sent, prediction)
+        if not sent:
+            return "withheld"
+        if "points" in sent:
             self._points_s = now_s
         sent_s = time.monotonic()
         latency_s = sent_s - handle.arrived_s
@@ -303,6 +329,35 @@ class Worker:
             self._stopping.set()
             self._give_up(self.failure)
         return "failed"
+
+
+def _remarks(withheld: frozenset[str], missing: frozenset[str], prediction: Prediction | None) -> tuple[Remark, ...]:
+    """What is wrong with a frame that was predicted.
+
+    Args:
+        withheld: topics that were not sent for want of a scale.
+        missing: topics of which there was nothing to send.
+        prediction: None where there is none.
+    """
+    found = []
+    if withheld:
+        text = f"{_topics(withheld)} withheld until a camera scales the depth (withhold_unscaled)"
+        found.append(Remark(f"withheld {sorted(withheld)}", text))
+    if absent := missing - {"camera_info"}:  # that none has come is said of the depth's scale
+        found.append(Remark(f"absent {sorted(absent)}", f"nothing to send on {_topics(absent)}: this engine does not give it"))
+    if unknown := [name for name, result in (prediction.results if prediction else {}).items() if _nothing_known(result)]:
+        found.append(Remark(f"unknown {unknown}", f"nothing is known anywhere in the last frame of {', '.join(unknown)}"))
+    return tuple(found)
+
+
+def _topics(names: frozenset[str]) -> str:
+    return ", ".join(f"~/{name}" for name in sorted(names))
+
+
+def _nothing_known(result: Result) -> bool:
+    """Whether a map has no value at any of the places that are looked at."""
+    kind = kind_of(result.spec)
+    return kind.known_share(result.spec, kind.thin(result, _LOOKED_AT)) == 0.0
 
 
 def _rgb(frame: Array, channels: Channels, size: tuple[int, int]) -> Array:
