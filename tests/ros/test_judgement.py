@@ -127,6 +127,15 @@ def test_the_guide_and_the_file_of_parameters_have_every_parameter_with_its_defa
     assert dict(re.findall(r"^    (\w+): (\S+)", configured, re.MULTILINE)) == defaults
 
 
+def test_the_layouts_listen_to_no_cloud_because_the_node_makes_none_by_default() -> None:
+    configured = ROOT / "ros2_ws" / "src" / "edge_mtl" / "config"
+    displays = (configured / "perception.rviz").read_text().split("    - Class: ")
+    assert not Settings().points
+    assert ["Enabled: true" in display for display in displays if "/perception_node/points" in display] == [False]
+    layout = json.loads((configured / "perception_foxglove.json").read_text())
+    assert layout["configById"]["3D!points"]["topics"]["/perception_node/points"]["visible"] is False
+
+
 def test_the_guide_says_which_parameters_wait_for_a_reload_and_which_for_a_start() -> None:
     guide = " ".join((ROOT / "docs" / "guides" / "ros2.md").read_text().split())
     (reload,) = re.findall(r"([^.;]*) count from the next reload or configure on", guide)

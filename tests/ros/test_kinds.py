@@ -169,6 +169,11 @@ class TestInTheNode:
                 assert "no camera_info has come" in said  # a task in metres, whatever its name
                 wait_until(lambda: "nothing to send on ~/rim/none" in partner.values()["message"], "who listens in vain")
                 assert "internal error" not in said  # what nobody listens to is not made
+                assert partner.set(withhold_unscaled="all").successful
+                wait_until(lambda: _says(partner, frame, "~/range withheld until a camera"), "metres are withheld")
+                count = len(partner.received["range"])
+                partner.send_until("rim", frame, count=3)
+                assert len(partner.received["range"]) == count, "by its kind, whatever its name"
                 partner.listen("rim/broken")
                 wait_until(lambda: _says(partner, frame, "no attribute 'nothing'"), "a topic that cannot be made")
             finally:
