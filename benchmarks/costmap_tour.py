@@ -46,6 +46,7 @@ __all__ = ["Grid", "Score", "Tour", "drive", "exact_maps", "score"]
 Array = np.ndarray
 CELL_M = 0.05
 _PERIOD_S = 0.5
+_STEPS = 200
 _HIT = 2
 """Frames of floor that a frame of an obstacle outweighs, about as in octomap: the floor below a table is seen too."""
 _WALL, _FREE, _UNKNOWN, _STOP, _WRONG = (45, 45, 45), (240, 240, 240), (175, 175, 175), (30, 110, 220), (215, 60, 40)
@@ -80,10 +81,12 @@ class Grid:
         self.obstacle, self.floor = np.zeros(shape, int), np.zeros(shape, int)
 
     def add(self, pose: Pose, obstacles: Array, ground: Array) -> None:
-        """One frame of clouds: (N, 3) points in the camera frame."""
-        for counts, points in ((self.obstacle, obstacles), (self.floor, ground)):
-            in_room = points @ pose.axes.T + pose.position_m
-            self._count(counts, in_room[:, 0], in_room[:, 1])
+        """One frame of clouds, (N, 3) points in the camera frame: what lies before a point of the floor is free, as in Nav2."""
+        marks = self._cells((obstacles @ pose.axes.T + pose.position_m)[:, :2])
+        rows, columns = np.nonzero(self._cells((ground @ pose.axes.T + pose.position_m)[:, :2]))
+        ends = (np.stack([columns, rows], 1) - 0.5) * CELL_M
+        steps = np.linspace(0.0, 1.0, _STEPS)[:, None, None]
+        self._count(marks, self._cells((pose.position_m[:2] + (ends - pose.position_m[:2]) * steps).reshape(-1, 2)))
 
     def add_scan(self, pose: Pose, seen: Surroundings, scan: Any, *, range_m: float) -> None:
         """One scan: its ends are obstacles, what lies before them is free."""
@@ -92,12 +95,10 @@ class Grid:
         bearings = np.cos(angles)[:, None] * level[:2, 0] + np.sin(angles)[:, None] * level[:2, 1]
         hit = np.isfinite(scan.ranges_m)
         ends = pose.position_m[:2] + bearings[hit] * scan.ranges_m[hit, None]
-        self._count(self.obstacle, ends[:, 0], ends[:, 1])
         steps = np.arange(0.0, range_m, CELL_M / 2)
         reach = np.where(np.isnan(scan.ranges_m), 0.0, np.minimum(scan.ranges_m, range_m)) - 1.5 * CELL_M
         free = pose.position_m[:2] + bearings[:, None] * steps[None, :, None]
-        free = free[steps[None] < reach[:, None]]
-        self._count(self.floor, free[:, 0], free[:, 1])
+        self._count(self._cells(ends), self._cells(free[steps[None] < reach[:, None]]))
 
     @property
     def occupied(self) -> Array:
@@ -109,12 +110,17 @@ class Grid:
         known = self.obstacle + self.floor > 0
         return np.where(known, np.where(self.occupied, 100, 0), -1).astype(np.int8)
 
-    def _count(self, counts: Array, x_m: Array, y_m: Array) -> None:
-        rows, columns = cells_of(x_m, y_m, cell_m=CELL_M)
-        inside = (rows >= 0) & (rows < counts.shape[0]) & (columns >= 0) & (columns < counts.shape[1])
-        seen = np.zeros(counts.shape, bool)
-        seen[rows[inside], columns[inside]] = True
-        counts += seen
+    def _cells(self, places_m: Array) -> Array:
+        """(rows, columns) bool: where (N, 2) places in the room are."""
+        found = np.zeros(self.floor.shape, bool)
+        rows, columns = cells_of(places_m[:, 0], places_m[:, 1], cell_m=CELL_M)
+        inside = (rows >= 0) & (rows < found.shape[0]) & (columns >= 0) & (columns < found.shape[1])
+        found[rows[inside], columns[inside]] = True
+        return found
+
+    def _count(self, marked: Array, cleared: Array) -> None:
+        self.obstacle += marked
+        self.floor += cleared & ~marked
 
 
 @dataclass(frozen=True)

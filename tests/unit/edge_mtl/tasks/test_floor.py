@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from edge_mtl.tasks import NormalMap
 from edge_mtl.tasks.floor import FloorPlane, find_floor
 from edge_mtl.tasks.floor_tracking import FloorOptions, FloorTracker
 from edge_mtl.tasks.points import CloudMaps
@@ -65,6 +66,18 @@ def test_walls_that_are_taken_for_floor_do_not_turn_it() -> None:
         assert plane is not None
         assert plane.height_m == pytest.approx(1.0, rel=0.01)
         assert tilt_deg(plane, world) < 0.5
+
+
+def test_wrong_normals_of_a_third_of_the_floor_do_not_turn_it() -> None:
+    world = World(pitch_deg=20.0)
+    maps = world.maps()
+    assert maps.normals is not None
+    normals = maps.normals.normals.copy()
+    normals[:, ::3] = (0.6, -0.8, 0.0)
+    plane = found(CloudMaps(maps.depth, maps.labels, NormalMap(maps.normals.spec, normals)))
+    assert plane is not None
+    assert tilt_deg(plane, world) < 0.5
+    assert plane.height_m == pytest.approx(1.0, rel=0.01)
 
 
 def test_noise_and_holes_in_depth_are_averaged_out() -> None:

@@ -189,6 +189,12 @@ def test_points_are_scaled_and_the_range_is_along_the_floor() -> None:
     assert np.hypot(found[:, 0], found[:, 1]).max() <= 4.5
 
 
+def test_the_foot_of_a_wall_is_within_the_range_though_its_ray_is_longer() -> None:
+    world = World(pitch_deg=15.0, wall_m=4.0)
+    found = obstacles(world, seen(world.maps(), limits=replace(LIMITS, range_m=4.05)))
+    assert found[:, 2].min() < 0.15
+
+
 def test_axes_are_right_handed_and_level_without_a_floor() -> None:
     axes = level_axes(None)
     assert np.allclose(axes, [[0, 0, 1], [-1, 0, 0], [0, -1, 0]])
