@@ -4,8 +4,8 @@ stands there?
     python benchmarks/costmap_tour.py --bundle indoor-b0 --save docs/assets/costmap-tour.png
 
 A camera is driven through rendered rooms, whose floor plans are known. Obstacles and floor are found as the ROS 2 node
-finds them, once in the exact maps, once in what a bundle predicts, and put into a grid: a cell is occupied unless it was
-floor in at least twice as many frames as an obstacle. A room shows what the geometry does, and what predicted depth does
+finds them, once in the exact maps, once in what a bundle predicts, and put into a grid: a cell is occupied where it was an
+obstacle in more frames than it was free. A room shows what the geometry does, and what predicted depth does
 to it, not what a robot's home looks like.
 """
 
@@ -47,8 +47,6 @@ Array = np.ndarray
 CELL_M = 0.05
 _PERIOD_S = 0.5
 _STEPS = 200
-_HIT = 2
-"""Frames of floor that a frame of an obstacle outweighs, about as in octomap: the floor below a table is seen too."""
 _WALL, _FREE, _UNKNOWN, _STOP, _WRONG = (45, 45, 45), (240, 240, 240), (175, 175, 175), (30, 110, 220), (215, 60, 40)
 _PANEL = (300, 300)
 
@@ -103,7 +101,7 @@ class Grid:
     @property
     def occupied(self) -> Array:
         """(rows, columns) bool."""
-        return _HIT * self.obstacle > self.floor
+        return self.obstacle > self.floor
 
     def occupancy(self) -> Array:
         """(rows, columns) int8 as in nav_msgs/OccupancyGrid: 100 occupied, 0 free, -1 unknown."""

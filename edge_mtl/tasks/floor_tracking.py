@@ -43,7 +43,7 @@ class TrackedFloor:
 
     Attributes:
         plane: in the camera frame, after `scale`; None where it is not known.
-        scale: what the frame's depth is multiplied by, so that the floor is as far below the camera as it is known to be.
+        scale: what the frame's depth is multiplied by, so that the floor, in the median, is as far below as it is known to be.
         text: for people: whether it is seen, remembered, given or unknown.
     """
 
@@ -78,15 +78,20 @@ class FloorTracker:
             if up is None and len(self._seen) > 1:
                 up = self._median_up()
                 plane = find_floor(maps, camera, classes=options.classes, stride=options.stride, up=up) or plane
+        scale = 1.0
+        if self._seen and options.height_m > 0:
+            scale = options.height_m / self._median_height()
         if plane is not None:
-            return _scaled(plane, options.height_m, f"seen {plane.height_m:.2f} m below, {plane.pitch_deg:.0f} degrees down")
+            return _scaled(plane, scale, f"seen {plane.height_m:.2f} m below, {plane.pitch_deg:.0f} degrees down")
         if self._seen:
-            height = float(np.median([kept.height_m for _, kept in self._seen]))
-            remembered = FloorPlane(up or self._median_up(), height)
-            return _scaled(remembered, options.height_m, f"not seen for {now_s - self._seen[-1][0]:.1f} s, as before")
+            remembered = FloorPlane(up or self._median_up(), self._median_height())
+            return _scaled(remembered, scale, f"not seen for {now_s - self._seen[-1][0]:.1f} s, as before")
         if given is not None and given.height_m > 0:
             return TrackedFloor(given, 1.0, "not seen, as the camera is mounted")
         return TrackedFloor(None, 1.0, "not seen: what is not of its class is an obstacle")
+
+    def _median_height(self) -> float:
+        return float(np.median([plane.height_m for _, plane in self._seen]))
 
     def _median_up(self) -> Vector:
         median = np.median([plane.up for _, plane in self._seen], axis=0)
@@ -98,7 +103,5 @@ def _plausible(plane: FloorPlane, height_m: float) -> bool:
     return 1 / _MOST_FACTOR < plane.height_m / height_m < _MOST_FACTOR
 
 
-def _scaled(plane: FloorPlane, height_m: float, text: str) -> TrackedFloor:
-    if height_m <= 0:
-        return TrackedFloor(plane, 1.0, text)
-    return TrackedFloor(FloorPlane(plane.up, height_m), height_m / plane.height_m, text)
+def _scaled(plane: FloorPlane, scale: float, text: str) -> TrackedFloor:
+    return TrackedFloor(FloorPlane(plane.up, plane.height_m * scale), scale, text)

@@ -43,9 +43,9 @@ class ObstacleLimits:
 
     min_height_m: float = 0.1
     max_height_m: float = 2.0
-    range_m: float = 5.0
+    range_m: float = 3.0
     stride: int = 4
-    tolerance: float = 0.1
+    tolerance: float = 0.2
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -130,11 +130,11 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("stability", False, "Smooth the maps over time where the image does not change."),
     Parameter("min_obstacle_height_m", 0.1, "Obstacles begin at this height above the floor.", limits=(0.01, 2.0)),
     Parameter("max_obstacle_height_m", 2.0, "Obstacles end at this height above the floor.", limits=(0.05, 10.0)),
-    Parameter("obstacle_range_m", 5.0, "Obstacles, ground and scan reach as far as this, along the floor.", limits=(0.2, 50.0)),
+    Parameter("obstacle_range_m", 3.0, "Obstacles, ground and scan reach as far as this, along the floor.", limits=(0.2, 50.0)),
     Parameter("obstacle_stride", 4, "Every so many pixels in both directions become a point of ~/obstacles.", limits=(1, 64)),
     Parameter(
         "floor_tolerance",
-        0.1,
+        0.2,
         "Where class and normal say floor, an obstacle begins at this share of the camera's height at the lowest.",
         limits=(0.0, 0.5),
     ),
@@ -190,9 +190,9 @@ class Settings:
     stability: bool = False
     min_obstacle_height_m: float = 0.1
     max_obstacle_height_m: float = 2.0
-    obstacle_range_m: float = 5.0
+    obstacle_range_m: float = 3.0
     obstacle_stride: int = 4
-    floor_tolerance: float = 0.1
+    floor_tolerance: float = 0.2
     floor_classes: str = "floor"
     ceiling_classes: str = "ceiling"
     floor_from: str = "seen"

@@ -12,7 +12,7 @@ from edge_mtl.tasks.obstacles import ObstacleLimits, PlanarScan, Surroundings, l
 from edge_mtl.tasks.points import CloudMaps
 from tests.floors import CAMERA, CEILING, FLOOR, OBJECTS, SIZE, TABLE, WALL, World, changed, without
 
-LIMITS = ObstacleLimits(stride=2)
+LIMITS = ObstacleLimits(stride=2, range_m=5.0, tolerance=0.1)
 
 
 def seen(maps: CloudMaps, *, limits: ObstacleLimits = LIMITS, scale: float = 1.0) -> Surroundings:
