@@ -26,10 +26,10 @@ def test_with_exact_maps_the_grid_is_the_floor_plan(tours: ModuleType, seed: int
     clouds, scans = tours.drive(route, maps, FloorOptions(stride=1, keep_s=60.0))
     by_clouds, by_scans = (tours.score(route, grid, tolerance_m=0.05) for grid in (clouds, scans))
     assert by_clouds.precision > 0.98
-    print(by_clouds, by_scans)
-    assert by_clouds.recall > 0.7
+    assert by_clouds.recall > 0.93
     assert by_clouds.blocked < 0.01
     assert by_scans.precision > 0.95
+    assert by_scans.recall > 0.3
     assert by_scans.blocked < 0.01
     assert set(np.unique(clouds.occupancy())) == {-1, 0, 100}
 
@@ -38,9 +38,7 @@ def test_a_wrong_height_of_the_camera_is_seen_in_the_score(tours: ModuleType) ->
     route = tours.Tour.of(11, size=(120, 160), stops=3, turns=8, height_m=1.2, pitch_deg=17.0)
     maps = [tours.exact_maps(sample) for sample in route.frames]
     clouds, _ = tours.drive(route, maps, FloorOptions(stride=1, keep_s=60.0, height_m=1.8))
-    found = tours.score(route, clouds, tolerance_m=0.05)
-    assert found.recall < 0.5
-    assert found.precision < 0.8
+    assert tours.score(route, clouds, tolerance_m=0.05).recall < 0.5
 
 
 def test_the_script_prints_its_rows_and_draws_a_figure(
