@@ -176,9 +176,8 @@ def score(route: Tour, grid: Grid, *, tolerance_m: float) -> Score:
         points = points + pose.position_m
         near = (sample.depth_m.ravel() > 0) & (distance < route.limits.range_m)
         standing = near & (points[:, 2] >= route.limits.min_height_m) & (points[:, 2] <= route.limits.max_height_m)
-        for counts, chosen in ((things, standing), (floor, near & (np.abs(points[:, 2]) < 0.02))):
-            rows, columns = cells_of(points[chosen, 0], points[chosen, 1], cell_m=CELL_M)
-            np.add.at(counts, (rows.clip(0, counts.shape[0] - 1), columns.clip(0, counts.shape[1] - 1)), 1)
+        things += _counted(points[standing], route.plan.shape)
+        floor += _counted(points[near & (np.abs(points[:, 2]) < 0.02)], route.plan.shape)
     size = 2 * round(tolerance_m / CELL_M) + 1
     kernel = np.ones((size, size), np.uint8)
     near_things = cv2.dilate(route.plan.astype(np.uint8), kernel) > 0
@@ -190,6 +189,14 @@ def score(route: Tour, grid: Grid, *, tolerance_m: float) -> Score:
         float(near_marks[seen_things].mean()),
         float(occupied[free].mean()) if free.any() else 0.0,
     )
+
+
+def _counted(points: Array, shape: tuple[int, ...]) -> Array:
+    """(rows, columns) int: how many of (N, 3) points in the room are in each cell; walls are in the cells at the rim."""
+    rows, columns = cells_of(points[:, 0], points[:, 1], cell_m=CELL_M)
+    counts: Array = np.zeros(shape, int)
+    np.add.at(counts, (rows.clip(0, shape[0] - 1), columns.clip(0, shape[1] - 1)), 1)
+    return counts
 
 
 def _panels(route: Tour, grids: Mapping[str, Grid], shown: tuple[CloudMaps, Intrinsics], options: FloorOptions) -> list[Array]:
