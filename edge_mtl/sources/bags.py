@@ -130,7 +130,7 @@ def _load(reader: Any, entry: _Entry, camera: Camera | None, rectified: bool, bi
         entry.time_s,
         intrinsics,
         MessageStamp(entry.time_ns, int(stamp.sec), int(stamp.nanosec), str(message.header.frame_id)),
-        tuple(oddities),
+        oddities=tuple(oddities),
         lens,
     )
 

@@ -119,7 +119,7 @@ class Worker:
         self._stopping = threading.Event()
         self._overdue = False
         self._filter: TemporalFilter | None = None
-        self._remarks: set[str] = set()
+        self._oddities: set[str] = set()
         self._points_s = float("-inf")
         self._free_s = float("-inf")
         self.latencies, self.predicting, self.overheads = Latencies(), Latencies(), Latencies()
@@ -235,7 +235,7 @@ class Worker:
             return "shed" if listened else "unsubscribed"
         message = handle.item
         try:
-            frame, channels = image_of(message, bits=settings.image_bits, on_remark=self._remark)
+            frame, channels = image_of(message, bits=settings.image_bits, on_remark=self._tell_oddity)
             self.images.see(frame, now_s)
             self.frame_size = frame.shape[0], frame.shape[1]
             camera = self._cameras.of_image(self.frame_size, rectified=settings.rectified, undistort=settings.undistort)
@@ -299,10 +299,10 @@ class Worker:
             took = "" if latency_s is None else f" ({latency_s * 1e3:.0f} ms per frame)"
             self._log.warning(f"work done from now on: {self.degradation.step.text}{took}")
 
-    def _remark(self, text: str) -> None:
-        """What looks wrong about an image that is used all the same, once for each wording."""
-        if text not in self._remarks:
-            self._remarks.add(text)
+    def _tell_oddity(self, text: str) -> None:
+        """Log what looks wrong about an image that is used all the same, once for each wording."""
+        if text not in self._oddities:
+            self._oddities.add(text)
             self._log.warning(text)
 
     def _points_due(self, settings: Settings, now_s: float) -> bool:
