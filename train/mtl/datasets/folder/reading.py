@@ -39,11 +39,20 @@ _DEPTH_CHANNELS = ("Z", "Y", "R", "depth")
 
 
 def read_photo(path: Path) -> Array:
-    """(H, W, 3) uint8 RGB, upright as EXIF data says: labels are those of the upright image."""
+    """(H, W, 3) uint8 RGB, upright as EXIF data says: labels are those of the upright image.
+
+    One of 16 bits is scaled as at run time; one that leaves the upper bits empty is refused: nobody would see that it is dark.
+    """
+    oddities: list[str] = []
     try:
-        pixels = read_image(path)
+        pixels = read_image(path, on_remark=oddities.append)
     except FrameError as exc:
         raise BuildError(f"{str(exc).rstrip('.')}. Expected an 8-bit PNG or JPEG: write it again, or take it out") from exc
+    if oddities:
+        raise BuildError(
+            f"{path} leaves the upper of its 16 bits empty. Expected an 8-bit PNG or JPEG, or all 16 bits filled: "
+            "scale it, or take it out"
+        )
     if path.suffix.lower() != ".png" and _jpeg_is_cut(path):
         raise BuildError(f"{path} is cut short: expected a whole JPEG. Copy it again, or take it out")
     return pixels

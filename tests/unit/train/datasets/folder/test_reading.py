@@ -228,6 +228,8 @@ def test_normals_that_cannot_be_used_are_refused(tmp_path: Path, name: str, payl
 
 def test_images_are_rgb(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_photo(written(tmp_path, "one.png", png(PHOTO[..., ::-1]))), PHOTO)
+    wide = png(PHOTO[..., ::-1].astype(np.uint16) * 257)
+    np.testing.assert_array_equal(read_photo(written(tmp_path, "wide.png", wide)), PHOTO)
     smooth = np.full((*SIZE, 3), (200, 100, 30), np.uint8)
     jpeg = cv2.imencode(".jpg", smooth[..., ::-1])[1].tobytes()
     assert np.abs(read_photo(written(tmp_path, "one.jpg", jpeg)).astype(int) - smooth).max() < 6
