@@ -58,10 +58,13 @@ def put_text(
         cv2.putText(canvas, text, (x, y), _STROKE_FONT, size / _STROKE_UNIT, colour, thickness, cv2.LINE_AA)
 
 
-@lru_cache(maxsize=4096)
 def text_width(text: str, *, size: int, bold: bool = False) -> int:
     """Width of a line of text in pixels."""
-    text, font = legible(text), _outline_font()
+    return _measured(legible(text), size, bold, _outline_font())
+
+
+@lru_cache(maxsize=4096)
+def _measured(text: str, size: int, bold: bool, font: Any | None) -> int:
     if font is not None:
         return int(cv2.getTextSize((1 << 14, 1 << 14), text, (0, 0), font, size, BOLD if bold else 400)[2])
     return int(cv2.getTextSize(text, _STROKE_FONT, size / _STROKE_UNIT, 1)[0][0])

@@ -21,15 +21,9 @@ def font(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
         pytest.skip("this OpenCV has stroke fonts only")
     if request.param == "stroke":
         monkeypatch.setattr(lettering, "_outline_font", lambda: None)
-    _forget()
-    yield request.param
-    _forget()
-
-
-def _forget() -> None:
-    """What was found out of the other font."""
     lettering._legible.cache_clear()
-    lettering.text_width.cache_clear()
+    yield request.param
+    lettering._legible.cache_clear()
 
 
 def drawn(text: str) -> np.ndarray:
