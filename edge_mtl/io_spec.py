@@ -40,6 +40,7 @@ class EngineInfo:
         computed: the tasks whose outputs the runtime computes: `tasks`, or all of the bundle where a plan cannot be cut.
         depth_scale: what distances are multiplied by.
         depth_scale_from: what says so, its file; empty for a number.
+        shortfall: what whoever opened it wanted and did not get, and why, a sentence; empty where this is what was wanted.
     """
 
     bundle: Path
@@ -61,6 +62,7 @@ class EngineInfo:
     computed: tuple[str, ...] = ()
     depth_scale: float = 1.0
     depth_scale_from: str = ""
+    shortfall: str = ""
 
 
 def placement(backend: Backend, manifest: Manifest, tasks: Specs | None = None) -> Placement:

@@ -108,7 +108,8 @@ def build_engine(
         BackendUnavailable: no runtime, not the one named, or the package onnx is missing.
         CalibrationError: no usable frames.
         AccuracyError: no candidate agrees with the FP32 reference, or none is within the budget.
-        BuildError: the precision is not to be had here, no candidate could be built, or the disk is full.
+        BuildError: the precision is not to be had here, no candidate could be built, or the disk has no room for them, which is
+            looked at first.
         BundleError: the bundle is damaged or lacks a file.
     """
     start = time.time()
@@ -138,6 +139,7 @@ def build_engine(
     if frames is not None and (digests := _digests_of_plans(tried, chosen_recipe)):
         request["plan_recipe_digest"] = " ".join(digests)
     asked = plan_options or PlanOptions()
+    place.require_space(_most_stored(tried, precision))
     with place.building(waiting=partial(report, "wait", 0, 1)) as waited:
         if waited and (found := _built_meanwhile(place, request, start)) is not None:
             return reused(place, found, frames, time.time() - start)
@@ -247,6 +249,11 @@ def _outdated(store: EngineStore, made: Sequence[EngineRecord]) -> list[EngineRe
         and store.mismatch(old) is None
         and any(old.options.get(name) != new[old.backend].options.get(name) for name in _DECIDES_RANGES)
     ]
+
+
+def _most_stored(tried: Sequence[Candidate], precision: str) -> int:
+    """How many engines a build stores at most."""
+    return len({each.backend if precision == AUTO else replace(each, weight_bits=8) for each in tried})
 
 
 def _best_per_runtime(ranking: Sequence[CandidateBuild]) -> list[CandidateBuild]:

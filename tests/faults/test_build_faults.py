@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -145,6 +148,63 @@ def test_a_full_disk_is_a_typed_error_and_leaves_the_old_engine(
     assert len(list((own_bundle.path / "engines").iterdir())) == 3, "the lock, the engine and its sidecar"
     build(own_bundle)
     assert_whole(own_bundle, engines=1)
+
+
+class Disk:
+    """A disk with so much room, of which the rest of the machine knows nothing."""
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self.asked: list[Path] = []
+
+    def usage(self, folder: Path) -> SimpleNamespace:
+        self.asked.append(folder)
+        return SimpleNamespace(free=self.free)
+
+
+def test_a_disk_without_room_is_named_before_anything_is_built(own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, steps = Disk(free=0), []
+    monkeypatch.setattr(shutil, "disk_usage", disk.usage)
+    folder = re.escape(str(own_bundle.path / "engines"))
+    with pytest.raises(BuildError, match=rf"may need [1-9][\d.]* MB in {folder}; 0\.0 MB are free.*EDGE_MTL_BUNDLE"):
+        build_engine(own_bundle, backend="onnxruntime", threads=1, budget=None, progress=lambda *step: steps.append(step))
+    assert steps == []
+    assert not (own_bundle.path / "engines").exists()
+    assert own_bundle.path in disk.asked, "a folder that is not there yet: the one that it will be made in"
+
+
+def test_the_variable_that_moves_the_cache_is_named_where_engines_go_there(
+    own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: path != own_bundle.path and access(path, mode)
+    )  # root may write anywhere
+    monkeypatch.setattr(shutil, "disk_usage", Disk(free=0).usage)
+    with pytest.raises(BuildError, match=rf"in {re.escape(str(tmp_path / 'cache'))}.*let XDG_CACHE_HOME name"):
+        build(own_bundle)
+
+
+@pytest.mark.parametrize("precision", ["int8", "auto"])
+def test_what_a_build_stores_fits_in_the_room_that_it_asked_for(
+    own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, precision: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(shutil, "disk_usage", Disk(free=0).usage)
+    arguments: dict[str, Any] = {"precision": precision, "threads": 1, "budget": None}
+    with pytest.raises(BuildError) as refused:
+        build_engine(own_bundle, **arguments)
+    asked = float(re.findall(r"may need ([\d.]+) MB", str(refused.value))[0]) * 1e6
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(pipeline, "_ROUNDS", 1)
+    build_engine(own_bundle, **arguments)
+    stored = [
+        path for folder in (own_bundle.path / "engines", tmp_path / "cache") for path in folder.rglob("*") if path.is_file()
+    ]
+    assert any(path.suffix == ".code" for path in stored), "compiled code counts"
+    assert sum(path.stat().st_size for path in stored) <= asked
 
 
 def test_a_real_limit_on_file_size_is_a_typed_error(own_bundle: Bundle) -> None:
