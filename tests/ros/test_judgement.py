@@ -18,7 +18,7 @@ from edge_mtl_ros.frame_queue import Counts, Outcome
 from edge_mtl_ros.machine import Machine, MachineState
 from edge_mtl_ros.points import fill_cloud, point_type
 from edge_mtl_ros.report import ERROR, OK, WARN, Latencies, Snapshot, report
-from edge_mtl_ros.settings import PARAMETERS, Settings
+from edge_mtl_ros.settings import LOADED, PARAMETERS, Settings
 from edge_mtl_ros.sight import Remark, Silence
 
 from edge_mtl.bench.sensors.nvml import Nvml
@@ -108,10 +108,28 @@ def test_three_failures_in_a_row_reopen_the_engine_once_and_three_more_give_up()
         transient.succeeded()
 
 
-def test_parameters_and_settings_are_the_same_things() -> None:
+def test_parameters_are_the_fields_of_settings() -> None:
     assert [parameter.name for parameter in PARAMETERS] == [field.name for field in fields(Settings)]
     assert Settings.of({}) == Settings()
     assert all(parameter.description.endswith(".") for parameter in PARAMETERS)
+    by_name = {parameter.name: parameter for parameter in PARAMETERS}
+    assert by_name["self_test"].choices == ("load", "all")
+    assert by_name["depth_scale"].choices == ()
+    assert by_name["threads"].limits == (0, 1024)
+    assert by_name["image_transport"].read_only
+    assert not by_name["points"].read_only
+    assert "bundle" in LOADED
+    assert "max_age_s" not in LOADED
+
+
+@pytest.mark.parametrize("name", [parameter.name for parameter in PARAMETERS if isinstance(parameter.default, float)])
+def test_a_whole_number_is_taken_for_a_fraction(name: str) -> None:
+    value = getattr(Settings.of({name: 1}), name)
+    assert (value, type(value)) == (1.0, float)
+    with pytest.raises(ValueError, match=f"{name} should be float"):
+        Settings.of({name: True})
+    with pytest.raises(ValueError, match=f"{name} should be float"):
+        Settings.of({name: "1"})
 
 
 def written(default: bool | int | float | str) -> str:
@@ -140,8 +158,7 @@ def test_the_guide_says_which_parameters_wait_for_a_reload_and_which_for_a_start
     guide = " ".join((ROOT / "docs" / "guides" / "ros2.md").read_text().split())
     (reload,) = re.findall(r"([^.;]*) count from the next reload or configure on", guide)
     (start,) = re.findall(r"([^.;]*) are given at the start only", guide)
-    loaded = {parameter.name for parameter in PARAMETERS if "next ~/reload or configure" in parameter.description}
-    assert set(re.findall(r"`(\w+)`", reload.rpartition("| ")[2])) == loaded
+    assert set(re.findall(r"`(\w+)`", reload.rpartition("| ")[2])) == set(LOADED)
     assert set(re.findall(r"`(\w+)`", start)) == {parameter.name for parameter in PARAMETERS if parameter.read_only}
 
 
@@ -177,6 +194,11 @@ def test_what_the_guide_quotes_from_the_diagnostics_is_said_there() -> None:
         {"precision": "fp16", "build": "int8"},
         {"withhold_unscaled": "depth"},
         {"undistort": True, "rectified": True},
+        {"precision": "half"},
+        {"backend": "torch"},
+        {"build": "int4"},
+        {"self_test": "build"},
+        {"latency_budget_ms": 60_001},
     ],
 )
 def test_values_out_of_range_are_refused(change: Mapping[str, Any]) -> None:

@@ -6,14 +6,16 @@ Knows the SDK; imports nothing of ROS. Everything that may take long reports pro
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edge_mtl.backends.selection import AUTO
 from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.bundle import DEMO_BUNDLE, Bundle, find
 from edge_mtl.engine import Engine, SelfTest
 from edge_mtl.engine_store.engines import EngineStore
-from edge_mtl.errors import EngineMismatch
+from edge_mtl.errors import EdgeMtlError, EngineMismatch
 from edge_mtl.tasks.areas import OutputSize
 from edge_mtl_ros.settings import Settings
 
@@ -35,6 +37,9 @@ class Interrupted(Exception):
 def load_engine(settings: Settings, *, progress: Progress) -> Engine:
     """Open the engine that the parameters name.
 
+    Where an engine is to be built first and any precision will do, a build that fails leaves the fastest that runs all the
+    same; its `info.shortfall` says so.
+
     Raises:
         EdgeMtlError: there is none, it is damaged, or it disagrees with its reference; the message says what to run.
         Interrupted: `progress` raised it; nothing half-made is left.
@@ -53,21 +58,42 @@ def load_engine(settings: Settings, *, progress: Progress) -> Engine:
         progress("verifying the bundle", done, total)
 
     bundle.verify(progress=verified)
-    threads = settings.threads or None
-    if settings.build and not _has_engine(bundle, settings):
+    failure = _build(bundle, settings, progress) if settings.build and not _has_engine(bundle, settings) else None
+    progress("loading the engine and testing it", 0, 0)
+    if failure is None:
+        return _open(bundle, settings, settings.precision)
+    try:
+        engine = _open(bundle, settings, AUTO)
+    except EngineMismatch:  # those that are here are stale
+        engine = _open(bundle, settings, "fp32")
+    why = f"running {engine.info.precision}: the {settings.build} engine could not be built: {failure}"
+    engine.info = replace(engine.info, shortfall=why)
+    return engine
+
+
+def _build(bundle: Bundle, settings: Settings, progress: Progress) -> EdgeMtlError | None:
+    """Build the engine that was asked for; what went wrong where any precision will do, else that is raised."""
+    try:
         build_engine(
             bundle,
             precision=settings.build,
             backend=settings.backend,
-            threads=threads,
+            threads=settings.threads or None,
             progress=lambda step, done, total: progress(f"building the {settings.build} engine: {step}", done, total),
         )
-    progress("loading the engine and testing it", 0, 0)
+    except EdgeMtlError as exc:
+        if settings.precision != AUTO:
+            raise
+        return exc
+    return None
+
+
+def _open(bundle: Bundle, settings: Settings, precision: str) -> Engine:
     return Engine(
         bundle,
         backend=settings.backend,
-        precision=settings.precision,
-        threads=threads,
+        precision=precision,
+        threads=settings.threads or None,
         output_size=_OUTPUT_SIZE[settings.output_size],
         self_test=_SELF_TEST[settings.self_test],
         tasks=settings.task_names,
@@ -91,7 +117,7 @@ def close_engine(engine: Engine, *, on_error: Callable[[str], Any]) -> None:
 
 
 def _has_engine(bundle: Bundle, settings: Settings) -> bool:
-    precision = settings.build if settings.precision == "auto" else settings.precision
+    precision = settings.build if settings.precision == AUTO else settings.precision
     try:
         return EngineStore(bundle).select(precision=precision, backend=settings.backend).record is not None
     except EngineMismatch:

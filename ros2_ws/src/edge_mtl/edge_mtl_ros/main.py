@@ -7,13 +7,17 @@ and this thread waits, then takes everything down in order.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
 import time
 from typing import Any
 
-__all__ = ["main"]
+__all__ = ["WRONG_ARGUMENTS", "main"]
+
+WRONG_ARGUMENTS = 2
+"""Exit code where the arguments or parameters are wrong: starting again does not help."""
 
 _SPIN_END_S = 4.0
 """How long the executor may take to end before the process leaves without it; locks are freed by the kernel then."""
@@ -40,25 +44,28 @@ def main(arguments: list[str] | None = None) -> int:
 
     use_shared_memory()
     import rclpy
+    from rclpy.exceptions import NameValidationException, ParameterException
     from rclpy.executors import SingleThreadedExecutor
-    from rclpy.signals import SignalHandlerOptions
 
     from edge_mtl.errors import BackendUnavailable
 
     try:
         from edge_mtl_ros.perception_node import PerceptionNode
     except BackendUnavailable as exc:  # OpenCV is missing or broken
-        sys.stderr.write(f"perception_node: {exc}\n")
-        return exc.exit_code
+        return _refuse(exc, exc.exit_code)
 
     importing = False
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     try:
         try:
+            _initialise(arguments)
+        except Exception as exc:  # of types that differ between distributions
+            return _refuse(exc, WRONG_ARGUMENTS)
+        try:
             node = PerceptionNode(stop=stop)
-        except Exception as exc:  # parameters given on the command line
-            sys.stderr.write(f"perception_node: {type(exc).__name__}: {exc}\n")
-            return 2
+        except (ValueError, ParameterException, NameValidationException) as exc:
+            return _refuse(exc, WRONG_ARGUMENTS)
+        except Exception as exc:
+            return _refuse(exc, 1)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         executor.create_task(node.start)
@@ -87,6 +94,27 @@ def main(arguments: list[str] | None = None) -> int:
         return int(node.exit_code)
     finally:
         rclpy.try_shutdown()
+
+
+def _initialise(arguments: list[str] | None) -> None:
+    """Initialise rclpy. Raises what that does where it does not understand its arguments, ValueError for those of nobody."""
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+    from rclpy.utilities import remove_ros_args
+
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    _, *others = remove_ros_args(args=sys.argv if arguments is None else ["perception_node", *arguments])
+    if others:
+        raise ValueError(f"unknown arguments: {' '.join(others)}. Parameters follow --ros-args: --ros-args -p bundle:=FOLDER")
+
+
+def _refuse(why: Exception, code: int) -> int:
+    """Say why the node does not start, in one line; returns the exit code. Places in the sources of rcl are left out."""
+    said = re.sub(r",? at \S+:\d+", "", " ".join(str(why).split())).strip(" ,")
+    if " " not in said:
+        said = f"{type(why).__name__}: {said}"
+    sys.stderr.write(f"perception_node: cannot start: {said}\n")
+    return code
 
 
 def _close(node: Any) -> None:

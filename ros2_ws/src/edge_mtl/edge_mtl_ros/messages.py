@@ -44,7 +44,7 @@ class ImageMessage:
         message.header, message.encoding = header, encoding
         message.height, message.width = values.shape[:2]
         message.step = values.nbytes // max(1, values.shape[0])
-        pixels = memoryview(values).cast("B") if values.size else _NOTHING
+        pixels = values.data.cast("B") if values.size else _NOTHING
         if _takes_views():
             message._data = pixels
         else:

@@ -54,8 +54,7 @@ class NodeParameters:
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:
     """What `ros2 param describe` shows: read-only marks, ranges, texts."""
     result = ParameterDescriptor(description=parameter.description, read_only=parameter.read_only)
-    if parameter.check is not None:
-        result.dynamic_typing = True  # a number or a text
+    result.dynamic_typing = parameter.any_type
     if parameter.choices:
         result.additional_constraints = f"One of: {', '.join(map(repr, parameter.choices))}"
     if parameter.limits is not None:

@@ -38,27 +38,12 @@ from edge_mtl_ros.outputs import Outputs
 from edge_mtl_ros.parameters import NodeParameters
 from edge_mtl_ros.qos_monitor import QosMonitor
 from edge_mtl_ros.report import Report, Snapshot, report
-from edge_mtl_ros.settings import Settings
+from edge_mtl_ros.settings import LOADED, Settings
 from edge_mtl_ros.sight import SilenceWatch
 from edge_mtl_ros.subscriber import CameraSubscriber
 from edge_mtl_ros.worker import Worker
 
 __all__ = ["PerceptionNode"]
-
-_LOADED = (
-    "bundle",
-    "backend",
-    "precision",
-    "threads",
-    "tasks",
-    "build",
-    "self_test",
-    "output_size",
-    "depth_scale",
-    "depth_encoding",
-    "points_labels",
-)
-"""Parameters that an engine and its outputs are made with."""
 
 
 class PerceptionNode(SteppedLifecycleNode):
@@ -241,6 +226,8 @@ class PerceptionNode(SteppedLifecycleNode):
         info = engine.info
         what = "the demo bundle" if not self._loaded.bundle else str(info.bundle)
         self.get_logger().info(f"{what}, {info.precision} on {info.backend} ({info.device}): {info.reason}")
+        if info.shortfall:
+            self.get_logger().warning(info.shortfall)
 
     async def _reload(self, request: Any, response: Any) -> Any:
         """Load the bundle that the parameters name now, beside the running one; keep that one if the new one fails."""
@@ -260,7 +247,7 @@ class PerceptionNode(SteppedLifecycleNode):
         except Exception as exc:
             self._reload_failure = f"reload failed, continuing {self._loaded.bundle or 'the demo bundle'}: {exc}"
             self.get_logger().error(self._reload_failure)
-            self._own_parameters.restore(self._loaded, _LOADED)
+            self._own_parameters.restore(self._loaded, LOADED)
             response.message = f"{exc} The running engine was kept."
         else:
             self._reload_failure = ""

@@ -139,6 +139,8 @@ def _findings(now: Snapshot) -> list[tuple[int, str, str]]:
         found.append((ERROR, "failure", now.failure))
     if now.reload_failure:
         found.append((WARN, "reload", now.reload_failure))
+    if now.engine is not None and now.engine.shortfall:
+        found.append((WARN, "shortfall", now.engine.shortfall))
     if now.activity:
         found.append((WARN, now.activity.partition(" (")[0], now.activity))  # each step is news, not its count
     if now.working_s is not None and now.working_s > now.hung_after_s:
@@ -229,6 +231,7 @@ def _values(now: Snapshot) -> dict[str, str]:
             "floor": now.floor,
             "depth_factor": _factor(now.engine.depth_scale, now.engine.depth_scale_from),
             "reason": now.engine.reason,
+            "shortfall": now.engine.shortfall,
             "self_test": "off" if test is None else f"passed on {test.frames} golden frame(s)",
         }
     return values

@@ -1,23 +1,28 @@
 """The node's parameters: names, defaults, descriptions, ranges, and what makes a set of them valid.
 
-Knows values; imports nothing of ROS. A change is judged as a whole: either all of it is accepted or none.
+Each is declared once, as a field of `Settings`; `PARAMETERS` are these fields as ROS needs them. Knows values; imports nothing
+of ROS. A change is judged as a whole: either all of it is accepted or none.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from edge_mtl.backends import BACKENDS, PRECISIONS
+from edge_mtl.backends.selection import AUTO
 from edge_mtl.depth_scale import check_factor
 from edge_mtl.errors import DepthScaleError
 from edge_mtl.tasks.floor_tracking import FloorOptions
 from edge_mtl.tasks.obstacles import ObstacleLimits
 
-__all__ = ["PARAMETERS", "Parameter", "Settings"]
+__all__ = ["LOADED", "PARAMETERS", "Parameter", "Settings"]
 
 Value = bool | int | float | str
+Effect = Literal["at once", "reload", "start"]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +30,11 @@ class Parameter:
     """One parameter.
 
     Attributes:
-        default: its value where none is given; also decides the type.
+        default: its value where none is given; also decides the type. A whole number is taken for a fraction.
         description: for people; says when a change takes effect.
         limits: smallest and largest value of a number.
         choices: the allowed values of a text.
-        read_only: it cannot change while the node runs.
+        effect: when a change counts: "at once", from the next "reload" or configure on, or it is given at the "start" only.
         check: says what is wrong with a value of any type, in place of the other rules; empty if nothing is.
     """
 
@@ -38,8 +43,32 @@ class Parameter:
     description: str
     limits: tuple[float, float] | None = None
     choices: tuple[str, ...] = ()
-    read_only: bool = False
+    effect: Effect = "at once"
     check: Callable[[Any], str] | None = None
+
+    @property
+    def read_only(self) -> bool:
+        """Whether it cannot change while the node runs."""
+        return self.effect == "start"
+
+    @property
+    def any_type(self) -> bool:
+        """Whether ROS must accept values of more than one type: YAML and the command line take 100 for an integer."""
+        return self.check is not None or isinstance(self.default, float)
+
+
+def _parameter(
+    default: _T,
+    description: str,
+    *,
+    limits: tuple[float, float] | None = None,
+    choices: tuple[str, ...] = (),
+    effect: Effect = "at once",
+    check: Callable[[Any], str] | None = None,
+) -> _T:
+    """A field of `Settings`, typed as its value like `dataclasses.field`; see `Parameter`."""
+    facts = {"description": description, "limits": limits, "choices": choices, "effect": effect, "check": check}
+    return field(default=default, metadata=facts)
 
 
 def _scale_fault(value: Any) -> str:
@@ -58,148 +87,104 @@ def _scale_fault(value: Any) -> str:
     return ""
 
 
-_LOADING = "Takes effect at the next ~/reload or configure."
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A valid set of parameters, each declared here and nowhere else. The values of a `Literal` are its choices."""
 
-PARAMETERS: tuple[Parameter, ...] = (
-    Parameter("autostart", True, "Configure and activate at start; false leaves it to a lifecycle manager.", read_only=True),
-    Parameter("bundle", "", f"Folder or name of the bundle; empty: the demo bundle. {_LOADING}"),
-    Parameter("backend", "auto", f"auto, onnxruntime, openvino, onnxruntime-cuda or tensorrt. {_LOADING}"),
-    Parameter("precision", "auto", f"auto, fp32, or a precision that an engine was built with. {_LOADING}"),
-    Parameter("threads", 0, f"Threads of the runtime; 0: one per physical core. {_LOADING}", limits=(0, 1024)),
-    Parameter("tasks", "", f"Tasks of the bundle to predict, with commas between; empty: all of them. {_LOADING}"),
-    Parameter(
-        "build",
-        "",
-        f"Build an engine of this precision first if there is none. {_LOADING}",
-        choices=("", "int8", "fp16", "bf16", "fp32"),
-    ),
-    Parameter("self_test", "load", f"Golden frames to compare at load: one (load) or all. {_LOADING}", choices=("load", "all")),
-    Parameter("output_size", "frame", f"Maps of the frame's size or the network's. {_LOADING}", choices=("frame", "network")),
-    Parameter(
-        "depth_scale",
-        "",
-        f"Multiplies depth: a number, or a file of edge-mtl scale; empty: 1. {_LOADING}",
-        check=_scale_fault,
-    ),
-    Parameter(
-        "depth_encoding",
-        "32FC1",
-        f"Of maps of depth: 32FC1, metres, or 16UC1, millimetres with 0 unknown. {_LOADING}",
-        choices=("32FC1", "16UC1"),
-    ),
-    Parameter(
-        "image_transport", "raw", "raw: `image`; compressed: `image/compressed`.", choices=("raw", "compressed"), read_only=True
-    ),
-    Parameter(
-        "image_bits",
+    autostart: bool = _parameter(
+        True, "Configure and activate at start; false leaves it to a lifecycle manager.", effect="start"
+    )
+    bundle: str = _parameter("", "Folder or name of the bundle; empty: the demo bundle.", effect="reload")
+    backend: str = _parameter(
+        AUTO, "Runtime of the network; auto: the fastest that is here.", choices=(AUTO, *BACKENDS), effect="reload"
+    )
+    precision: str = _parameter(
+        AUTO,
+        "auto: the fastest engine that was built, else fp32; or the precision of an engine.",
+        choices=(AUTO, *PRECISIONS),
+        effect="reload",
+    )
+    threads: int = _parameter(0, "Threads of the runtime; 0: one per physical core.", limits=(0, 1024), effect="reload")
+    tasks: str = _parameter("", "Tasks of the bundle to predict, with commas between; empty: all of them.", effect="reload")
+    build: Literal["", "int8", "fp16", "bf16", "fp32"] = _parameter(
+        "", "Build an engine of this precision first if there is none.", effect="reload"
+    )
+    self_test: Literal["load", "all"] = _parameter(
+        "load", "Golden frames to compare at load: one (load) or all.", effect="reload"
+    )
+    output_size: Literal["frame", "network"] = _parameter(
+        "frame", "Maps of the frame's size or the network's.", effect="reload"
+    )
+    depth_scale: str | float = _parameter(
+        "", "Multiplies depth: a number, or a file of edge-mtl scale; empty: 1.", check=_scale_fault, effect="reload"
+    )
+    depth_encoding: Literal["32FC1", "16UC1"] = _parameter(
+        "32FC1", "Of maps of depth: 32FC1, metres, or 16UC1, millimetres with 0 unknown.", effect="reload"
+    )
+    image_transport: Literal["raw", "compressed"] = _parameter(
+        "raw", "raw: `image`; compressed: `image/compressed`.", effect="start"
+    )
+    image_bits: int = _parameter(
         16,
         "Bits that the camera fills of images with 16 bits a channel: 10, 12 or 14 where the others are empty.",
         limits=(8, 16),
-    ),
-    Parameter("rectified", False, "The images are rectified: take the camera from P of camera_info, not from K."),
-    Parameter("undistort", False, "Undo the lens that camera_info describes before predicting; maps are of that image."),
-    Parameter(
-        "withhold_unscaled",
+    )
+    rectified: bool = _parameter(False, "The images are rectified: take the camera from P of camera_info, not from K.")
+    undistort: bool = _parameter(False, "Undo the lens that camera_info describes before predicting; maps are of that image.")
+    withhold_unscaled: Literal["points", "all", "none"] = _parameter(
         "points",
-        "Not published until a camera scales the depth: the cloud (points), all that is in metres (all), or nothing (none).",
-        choices=("points", "all", "none"),
-    ),
-    Parameter("max_age_s", 0.0, "Drop a frame that waited longer than this; 0: never.", limits=(0.0, 60.0)),
-    Parameter(
-        "stale_after_s", 0.4, "Diagnostics warn when no image came, or nothing went out, for this long.", limits=(0.1, 60.0)
-    ),
-    Parameter(
-        "blind_after_s",
+        "Not published until a camera scales the depth: what is made of points, all that is in metres, or nothing (none).",
+    )
+    max_age_s: float = _parameter(0.0, "Drop a frame that waited longer than this; 0: never.", limits=(0.0, 60.0))
+    stale_after_s: float = _parameter(
+        0.4, "Diagnostics warn when no image came, or nothing went out, for this long.", limits=(0.1, 60.0)
+    )
+    blind_after_s: float = _parameter(
         5.0,
         "Diagnostics warn when images repeat one another, or have no contrast, for this long; 0: never.",
         limits=(0.0, 600.0),
-    ),
-    Parameter("hung_after_s", 2.0, "Diagnostics report an error when one frame takes longer than this.", limits=(0.1, 600.0)),
-    Parameter(
-        "latency_budget_ms",
-        0.0,
-        "Longest time from arrival to publishing before work is left out; 0: no budget.",
-        limits=(0.0, 60_000.0),
-    ),
-    Parameter("points", False, "Publish ~/points, an organised cloud aligned with the mask."),
-    Parameter(
-        "points_labels", "", f"Task whose classes label the points; empty: segmentation, else the first of labels. {_LOADING}"
-    ),
-    Parameter("points_rate_hz", 5.0, "At most this many clouds a second; 0: one per frame.", limits=(0.0, 240.0)),
-    Parameter("points_normals", False, "Clouds carry normals. Given at start only.", read_only=True),
-    Parameter("stability", False, "Smooth the maps over time where the image does not change."),
-    Parameter("min_obstacle_height_m", 0.1, "Obstacles begin at this height above the floor.", limits=(0.01, 2.0)),
-    Parameter("max_obstacle_height_m", 2.0, "Obstacles end at this height above the floor.", limits=(0.05, 10.0)),
-    Parameter("obstacle_range_m", 3.0, "Obstacles, ground and scan reach as far as this, along the floor.", limits=(0.2, 50.0)),
-    Parameter("obstacle_stride", 4, "Every so many pixels in both directions become a point of ~/obstacles.", limits=(1, 64)),
-    Parameter(
-        "floor_tolerance",
+    )
+    hung_after_s: float = _parameter(
+        2.0, "Diagnostics report an error when one frame takes longer than this.", limits=(0.1, 600.0)
+    )
+    latency_budget_ms: float = _parameter(
+        0.0, "Longest time from arrival to publishing before work is left out; 0: no budget.", limits=(0.0, 60_000.0)
+    )
+    points: bool = _parameter(False, "Publish ~/points, an organised cloud aligned with the mask.")
+    points_labels: str = _parameter(
+        "", "Task whose classes label the points; empty: segmentation, else the first of labels.", effect="reload"
+    )
+    points_rate_hz: float = _parameter(5.0, "At most this many clouds a second; 0: one per frame.", limits=(0.0, 240.0))
+    points_normals: bool = _parameter(False, "Clouds carry normals.", effect="start")
+    stability: bool = _parameter(False, "Smooth the maps over time where the image does not change.")
+    min_obstacle_height_m: float = _parameter(0.1, "Obstacles begin at this height above the floor.", limits=(0.01, 2.0))
+    max_obstacle_height_m: float = _parameter(2.0, "Obstacles end at this height above the floor.", limits=(0.05, 10.0))
+    obstacle_range_m: float = _parameter(
+        3.0, "Obstacles, ground and scan reach as far as this, along the floor.", limits=(0.2, 50.0)
+    )
+    obstacle_stride: int = _parameter(
+        4, "Every so many pixels in both directions become a point of ~/obstacles.", limits=(1, 64)
+    )
+    floor_tolerance: float = _parameter(
         0.2,
         "Where class and normal say floor, an obstacle begins at this share of the camera's height at the lowest.",
         limits=(0.0, 0.5),
-    ),
-    Parameter("floor_classes", "floor", "Classes that are floor, in any case, with commas between."),
-    Parameter("ceiling_classes", "ceiling", "Classes that are ceiling, in any case, with commas between."),
-    Parameter(
-        "floor_from",
-        "seen",
-        "seen: the floor is looked for in each image; mount: its angle is that of camera_pitch_deg.",
-        choices=("seen", "mount"),
-    ),
-    Parameter("floor_keep_s", 5.0, "How long a floor that was seen counts where none is seen.", limits=(0.0, 3600.0)),
-    Parameter(
-        "camera_height_m",
+    )
+    floor_classes: str = _parameter("floor", "Classes that are floor, in any case, with commas between.")
+    ceiling_classes: str = _parameter("ceiling", "Classes that are ceiling, in any case, with commas between.")
+    floor_from: Literal["seen", "mount"] = _parameter(
+        "seen", "seen: the floor is looked for in each image; mount: its angle is that of camera_pitch_deg."
+    )
+    floor_keep_s: float = _parameter(5.0, "How long a floor that was seen counts where none is seen.", limits=(0.0, 3600.0))
+    camera_height_m: float = _parameter(
         0.0,
         "Of the camera above the floor: scales the distances of obstacles, ground and scan; 0: not known.",
         limits=(0.0, 10.0),
-    ),
-    Parameter("camera_pitch_deg", 0.0, "How far the camera looks downwards, for floor_from: mount.", limits=(-60.0, 60.0)),
-    Parameter("scan_frame", "", "A level frame at the camera for ~/scan; empty: one of its own, whose transform is sent."),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """A valid set of parameters; the fields are those of PARAMETERS."""
-
-    autostart: bool = True
-    bundle: str = ""
-    backend: str = "auto"
-    precision: str = "auto"
-    threads: int = 0
-    tasks: str = ""
-    build: str = ""
-    self_test: str = "load"
-    output_size: str = "frame"
-    depth_scale: str | float = ""
-    depth_encoding: str = "32FC1"
-    image_transport: str = "raw"
-    image_bits: int = 16
-    rectified: bool = False
-    undistort: bool = False
-    withhold_unscaled: str = "points"
-    max_age_s: float = 0.0
-    stale_after_s: float = 0.4
-    blind_after_s: float = 5.0
-    hung_after_s: float = 2.0
-    latency_budget_ms: float = 0.0
-    points: bool = False
-    points_labels: str = ""
-    points_rate_hz: float = 5.0
-    points_normals: bool = False
-    stability: bool = False
-    min_obstacle_height_m: float = 0.1
-    max_obstacle_height_m: float = 2.0
-    obstacle_range_m: float = 3.0
-    obstacle_stride: int = 4
-    floor_tolerance: float = 0.2
-    floor_classes: str = "floor"
-    ceiling_classes: str = "ceiling"
-    floor_from: str = "seen"
-    floor_keep_s: float = 5.0
-    camera_height_m: float = 0.0
-    camera_pitch_deg: float = 0.0
-    scan_frame: str = ""
+    )
+    camera_pitch_deg: float = _parameter(
+        0.0, "How far the camera looks downwards, for floor_from: mount.", limits=(-60.0, 60.0)
+    )
+    scan_frame: str = _parameter("", "A level frame at the camera for ~/scan; empty: one of its own, whose transform is sent.")
 
     @property
     def task_names(self) -> tuple[str, ...] | None:
@@ -245,9 +230,9 @@ class Settings:
         Raises:
             ValueError: what is wrong, all of it.
         """
-        chosen = {parameter.name: values.get(parameter.name, parameter.default) for parameter in PARAMETERS}
+        chosen = {each.name: _converted(each, values.get(each.name, each.default)) for each in PARAMETERS}
         wrong = [text for parameter in PARAMETERS if (text := _fault(parameter, chosen[parameter.name]))]
-        if not wrong and chosen["precision"] not in ("auto", "") and chosen["build"]:
+        if not wrong and chosen["precision"] != AUTO and chosen["build"]:
             family = str(chosen["precision"]).partition("+")[0]
             if family != chosen["build"]:
                 wrong.append(f"build {chosen['build']!r} makes no engine of the precision {chosen['precision']!r}")
@@ -267,6 +252,36 @@ class Settings:
 def _names(text: str) -> tuple[str, ...]:
     """Names with commas between; none where there is no text."""
     return tuple(name.strip() for name in text.split(",")) if text.strip() else ()
+
+
+_EFFECTS: Mapping[Effect, str] = {
+    "at once": "",
+    "reload": " Takes effect at the next ~/reload or configure.",
+    "start": " Given at the start only.",
+}
+
+
+def _parameters() -> tuple[Parameter, ...]:
+    """The fields of `Settings`, in their order."""
+    types, defaults, found = get_type_hints(Settings), Settings(), []
+    for each in fields(Settings):
+        facts = dict(each.metadata)
+        facts["description"] += _EFFECTS[facts["effect"]]
+        if get_origin(types[each.name]) is Literal:
+            facts["choices"] = get_args(types[each.name])
+        found.append(Parameter(each.name, getattr(defaults, each.name), **facts))
+    return tuple(found)
+
+
+PARAMETERS: tuple[Parameter, ...] = _parameters()
+
+LOADED: tuple[str, ...] = tuple(parameter.name for parameter in PARAMETERS if parameter.effect == "reload")
+"""Those that an engine and its outputs are made with."""
+
+
+def _converted(parameter: Parameter, value: Any) -> Any:
+    """A whole number as the fraction that the parameter is; anything else as it is."""
+    return float(value) if isinstance(parameter.default, float) and type(value) is int else value
 
 
 def _fault(parameter: Parameter, value: Any) -> str:
