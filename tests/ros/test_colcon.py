@@ -49,6 +49,7 @@ def test_everything_a_user_needs_is_installed(workspace: Path) -> None:
         "launch/perception.launch.py",
         "config/perception.yaml",
         "config/fastdds_shm.xml",
+        "config/fastdds_udp.xml",
         "config/perception.rviz",
         "config/perception_foxglove.json",
         "config/nav2_semantic_costmap.yaml",

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from edge_mtl_ros.profile import use_shared_memory
 
-    use_shared_memory()
+    remark = use_shared_memory()
     import rclpy
     from rclpy.exceptions import NameValidationException, ParameterException
     from rclpy.executors import SingleThreadedExecutor
@@ -66,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
             return _refuse(exc, WRONG_ARGUMENTS)
         except Exception as exc:
             return _refuse(exc, 1)
+        if remark:
+            node.get_logger().warning(remark)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         executor.create_task(node.start)
