@@ -77,6 +77,7 @@ ROS_TEST = [  # ROS 2 Jazzy as wheels, for tests without an installation of ROS
     "colcon-core==0.21.3",
     "colcon-ros==0.5.0",
     "colcon-bash==0.5.0",
+    "colcon-metadata==0.3.1",
     "pytest>=8",
     "hypothesis>=6.100",
 ]

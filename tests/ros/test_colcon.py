@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 pytest.importorskip("rclpy", reason='needs the extra ros-test: pip install -e ".[cpu,build,bags,ros-test]"')
 pytest.importorskip("colcon_core", reason='needs the extra ros-test: pip install -e ".[cpu,build,bags,ros-test]"')
 
+from edge_mtl.bundle import BUNDLED
 from tests.bundles import make_bundle
 from tests.ros.conftest import PACKAGE
 from tests.ros.harness import Partner, running, wait_until
@@ -27,11 +29,12 @@ RESOLVE = (
 )
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("colcon")
-    ignored = shutil.ignore_patterns("__pycache__", "build", "install", "log", "*.egg-info")
-    shutil.copytree(PACKAGE, folder / "src" / "edge_mtl", ignore=ignored)
+ROOT = PACKAGE.parents[2]
+IGNORED = shutil.ignore_patterns("__pycache__", "build", "install", "log", "*.egg-info")
+
+
+def built(folder: Path) -> Path:
+    """Where the packages of a workspace are installed."""
     colcon = Path(sys.executable).with_name("colcon")
     done = subprocess.run(
         [sys.executable, str(colcon), "--log-base", "log", "build"], cwd=folder, capture_output=True, text=True, timeout=300
@@ -40,13 +43,40 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "install"
 
 
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("colcon")
+    shutil.copytree(PACKAGE, folder / "src" / "edge_mtl", ignore=IGNORED)
+    return built(folder)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("colcon_metadata") is None,
+    reason='needs colcon-metadata: pip install -e ".[cpu,build,bags,ros-test]"',
+)
+def test_a_workspace_around_the_repository_finds_the_package_and_not_the_sdk(tmp_path: Path) -> None:
+    clone = tmp_path / "src" / "clone"
+    shutil.copytree(PACKAGE, clone / PACKAGE.relative_to(ROOT), ignore=IGNORED)
+    manifests = [f"edge_mtl/bundles/{name}/manifest.json" for name in BUNDLED]
+    for name in ("colcon.pkg", "setup.py", "pyproject.toml", "README.md", "edge_mtl/__init__.py", *manifests):
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, clone / name)
+    installed = [path.name for path in built(tmp_path).iterdir() if path.is_dir()]
+    assert installed == ["edge_mtl"]
+    assert (tmp_path / "install" / "edge_mtl" / "lib" / "edge_mtl" / "perception_node").is_file()
+
+
 def test_everything_a_user_needs_is_installed(workspace: Path) -> None:
     prefix = workspace / "edge_mtl"
     assert os.access(prefix / "lib/edge_mtl/perception_node", os.X_OK)
     share = prefix / "share/edge_mtl"
     for name in (
         "package.xml",
+        "CHANGELOG.rst",
         "launch/perception.launch.py",
+        "launch/perception.launch.xml",
+        "launch/perception.launch.yaml",
+        "launch/camera.launch.py",
         "config/perception.yaml",
         "config/fastdds_shm.xml",
         "config/fastdds_udp.xml",
@@ -94,6 +124,22 @@ def test_ros2_run_finds_one_executable_that_becomes_active(
 def test_the_package_files_are_well_formed() -> None:
     for path in (*PACKAGE.glob("*.xml"), *PACKAGE.glob("*/*.xml")):
         ElementTree.parse(path)
-    declared = {element.text for element in ElementTree.parse(PACKAGE / "package.xml").getroot().iter("exec_depend")}
+
+
+def test_the_manifest_says_all_that_an_index_of_packages_asks_for() -> None:
+    root = ElementTree.parse(PACKAGE / "package.xml").getroot()
+    assert root.attrib == {"format": "3"}
+    assert root.findtext("license") == "Apache-2.0"
+    assert [url.attrib["type"] for url in root.iter("url")] == ["website", "repository", "bugtracker"]
+    assert root.findtext("export/build_type") == "ament_python"
+    for tag in ("name", "version", "description", "author", "test_depend"):
+        assert root.findtext(tag), tag
+    maintainer = root.find("maintainer")
+    assert maintainer is not None
+    assert "@" in maintainer.attrib["email"]
+    assert f'version="{root.findtext("version")}"' in (PACKAGE / "setup.py").read_text()
+    declared = {element.text for element in root.iter("exec_depend")}
     imported = {"rclpy", "sensor_msgs", "std_msgs", "std_srvs", "diagnostic_msgs", "rcl_interfaces", "ament_index_python"}
-    assert imported <= declared
+    assert imported | {"launch", "launch_ros", "vision_msgs"} <= declared
+    order = ["name", "version", "description", "maintainer", "license", "url", "author", "exec_depend", "test_depend", "export"]
+    assert list(dict.fromkeys(element.tag for element in root)) == order, "the schema has an order"

@@ -12,12 +12,13 @@ setup(
     packages=["edge_mtl_ros"],
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/edge_mtl"]),
-        (SHARE, ["package.xml"]),
-        (f"{SHARE}/launch", glob("launch/*.launch.py")),
+        (SHARE, ["package.xml", "CHANGELOG.rst"]),
+        (f"{SHARE}/launch", sorted(glob("launch/*.launch.*"))),
         (f"{SHARE}/config", sorted(glob("config/*"))),
         (f"{SHARE}/sros2", glob("sros2/*.xml")),
     ],
     install_requires=["setuptools"],
+    extras_require={"test": ["pytest"]},  # what `colcon test` runs
     zip_safe=True,
     description="The tasks of a bundle on one RGB camera, as a ROS 2 lifecycle node",
     maintainer="edge_mtl maintainers",

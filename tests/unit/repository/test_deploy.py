@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[3]
 COMMANDS = typer.main.get_group(app).commands
 DEPLOY = ROOT / "deploy"
 DOCKERFILES = sorted(DEPLOY.glob("Dockerfile.*"))
+OF_A_GPU = [path for path in DOCKERFILES if path.suffix != ".ros"]
 UNITS = sorted(DEPLOY.glob("*.service"))
 FAKE = """#!/usr/bin/env bash
 echo "$*" >> "$CALLS"
@@ -91,7 +92,7 @@ def test_a_dockerfile_copies_what_exists_and_installs_extras_that_exist(path: Pa
     assert re.search(r"^USER edge-mtl$", text, re.MULTILINE), "nothing runs as root"
 
 
-@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", OF_A_GPU, ids=lambda path: path.name)
 def test_an_image_is_made_without_a_driver_and_with_what_compiles_pycuda(path: Path) -> None:
     """The libraries of TensorRT on a Jetson need files of the host, which a container has at run time only."""
     text = path.read_text()
@@ -125,7 +126,32 @@ def test_scripts_are_valid_bash() -> None:
 
 
 def test_there_is_one_for_each_platform() -> None:
-    assert [path.suffix for path in DOCKERFILES] == [".cuda", ".jetpack6", ".jetpack7"]
+    assert [path.suffix for path in DOCKERFILES] == [".cuda", ".jetpack6", ".jetpack7", ".ros"]
+
+
+def test_the_containers_of_camera_and_node_share_what_images_need() -> None:
+    yaml = pytest.importorskip("yaml")
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    assert set(services) == {"camera", "node"}
+    dockerfile = (DEPLOY / "Dockerfile.ros").read_text()
+    stages = re.findall(r"^FROM (\S+) AS (\S+)$", dockerfile, re.MULTILINE)
+    assert len(re.findall(r"useradd .*--uid \d+", dockerfile)) == 1, "one user: shared memory belongs to whoever made it"
+    for name, service in services.items():
+        assert (service["network_mode"], service["ipc"]) == ("host", "host"), "else the two see different shared memories"
+        assert service["environment"]["ROS_DOMAIN_ID"] == "${ROS_DOMAIN_ID:-0}"
+        assert service["environment"]["ROS_AUTOMATIC_DISCOVERY_RANGE"].startswith("${ROS_AUTOMATIC_DISCOVERY_RANGE:-")
+        assert service["restart"] == "on-failure:10"
+        assert (DEPLOY / service["build"]["context"]).resolve() == ROOT
+        assert (ROOT / service["build"]["dockerfile"]).is_file()
+        assert ("base", service["build"]["target"]) in stages, name
+    (namespace,) = re.findall(r"__ns:=(\S+)", services["camera"]["command"])
+    assert services["node"]["environment"]["EDGE_MTL_IMAGE"] == f"{namespace}/image_raw"
+    assert services["node"]["environment"]["EDGE_MTL_CAMERA_INFO"] == f"{namespace}/camera_info"
+    read = set(re.findall(r"\$\{(EDGE_MTL_\w+):", (DEPLOY / "node.sh").read_text()))
+    assert {name for name in services["node"]["environment"] if name.startswith("EDGE_MTL_")} <= read
+    (device,) = services["camera"]["devices"]
+    assert device.endswith(":/dev/video0")
+    assert "video_device:=/dev/video0" in services["camera"]["command"]
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
@@ -145,9 +171,9 @@ def test_a_unit_is_one_that_systemd_understands(path: Path, tmp_path: Path) -> N
 
 
 def test_the_guide_names_every_file() -> None:
-    guide = (ROOT / "docs" / "guides" / "jetson.md").read_text()
+    guides = "".join((ROOT / "docs" / "guides" / f"{name}.md").read_text() for name in ("jetson", "ros2"))
     for path in DEPLOY.iterdir():
-        assert path.name in guide, path.name
+        assert path.name in guides, path.name
 
 
 def test_what_the_guide_quotes_is_said_somewhere() -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "choose_transport",
     "profile_path",
     "shared_memory",
+    "transport_variables",
     "use_shared_memory",
 ]
 
@@ -59,13 +60,17 @@ class Transport:
 
 
 def use_shared_memory() -> str:
-    """Name the profile that fits in both variables, unless the user named one in either. Returns what to say of it, or ""."""
+    """Give this process the profile that fits, unless the user named one. Returns what to say of it, or ""."""
+    variables, remark = transport_variables()
+    os.environ.update(variables)
+    return remark
+
+
+def transport_variables() -> tuple[dict[str, str], str]:
+    """Environment variables that name the profile that fits, none where one is named already; and what to say of it, or ""."""
     chosen = choose_transport(shared_memory(), os.environ)
     path = profile_path(chosen.profile) if chosen.profile else None
-    if path is not None:
-        for name in PROFILE_VARIABLES:
-            os.environ[name] = str(path)
-    return chosen.remark
+    return {} if path is None else dict.fromkeys(PROFILE_VARIABLES, str(path)), chosen.remark
 
 
 def choose_transport(memory: SharedMemory | None, environment: Mapping[str, str]) -> Transport:
