@@ -71,7 +71,7 @@ def node(samples: _Samples, *, delay: bool) -> int:
 
     worker.Worker.__init__, worker.Worker._one = make, taken  # type: ignore[method-assign]
     measured(worker.Worker, "_one", lambda *_: "one frame in the worker", samples)
-    measured(worker.Worker, "_decoded", lambda *_: "convert", samples)
+    measured(worker, "image_of", lambda *_: "convert", samples)
     measured(Engine, "predict", lambda *_: "Engine.predict", samples)
     measured(Outputs, "publish", lambda *_: "publish all", samples)
     measured(Publisher, "publish", lambda publisher, _: f"publish {publisher.topic_name}", samples)

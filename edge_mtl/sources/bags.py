@@ -131,7 +131,7 @@ def _load(reader: Any, entry: _Entry, camera: Camera | None, rectified: bool, bi
         intrinsics,
         MessageStamp(entry.time_ns, int(stamp.sec), int(stamp.nanosec), str(message.header.frame_id)),
         oddities=tuple(oddities),
-        lens,
+        lens=lens,
     )
 
 

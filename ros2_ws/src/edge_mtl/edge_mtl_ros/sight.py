@@ -129,9 +129,9 @@ class ImageWatch:
         return ()
 
     def _is_last(self, frame: Array, sample: Array) -> bool:
-        if self._image is None or self._image.shape != frame.shape or not np.array_equal(self._sample, sample):
+        if self._image is None or self._sample is None or self._image.shape != frame.shape:
             return False
-        return np.array_equal(self._image, frame)
+        return np.array_equal(self._sample, sample) and np.array_equal(self._image, frame)
 
 
 def _is_flat(sample: Array) -> bool:
