@@ -19,6 +19,8 @@ from mtl.study.columns import DELTA_M, EPOCH, PARAMETERS, STEP
 __all__ = ["RECORD_OPTION", "describe_record", "put_record"]
 
 RECORD_OPTION = "--record"
+_FLAGS, _WITH_A_PLACE = {RECORD_OPTION, "--json"}, {"--out", "--save"}
+"""Options of `train/evaluate.py` that change no figure."""
 _ABOUT = {"data", "split", "frames", "size", "through", "truths"}
 """Details that are of the measurement; the others are figures."""
 
@@ -54,7 +56,7 @@ def describe_record(
         "pseudo": sorted(pseudo),
         "graphs": graphs,
         "through": {name: row["through"] for name, row in details.items()},
-        "command": shlex.join(word for word in shlex.split(conditions["command"]) if word != RECORD_OPTION),
+        "command": _without_places(conditions["command"]),
         "date": conditions["date"],
         "commit": conditions["commit"],
         "device": conditions["device"]["description"],
@@ -62,6 +64,17 @@ def describe_record(
         "calibration": calibration,
     }
     return f"{about['data']}, {about['split']} split", record
+
+
+def _without_places(command: str) -> str:
+    """The command that measures the same, without where its results went: such paths are of the machine that it ran on."""
+    kept, words = [], iter(shlex.split(command))
+    for word in words:
+        if word in _WITH_A_PLACE:
+            next(words, None)
+        elif word not in _FLAGS and word.partition("=")[0] not in _WITH_A_PLACE:
+            kept.append(word)
+    return shlex.join(kept)
 
 
 def put_record(bundle: Bundle, name: str, record: Mapping[str, Any]) -> Bundle:

@@ -87,8 +87,9 @@ def test_figures_are_recorded_in_the_bundle_with_what_repeats_them(
 ) -> None:
     own, out = Path(shutil.copytree(bundle.path, tmp_path / "my own")), tmp_path / "numbers.json"
     options = ["--engines", "--threads", "1", "--root", str(nyuv2)]
-    monkeypatch.setattr(sys, "argv", ["train/evaluate.py", str(own), *options, "--record"])
-    assert evaluate_script.main([str(own), *options, "--record", "--save", str(out)]) == 0
+    places = ["--save", str(out), f"--out={tmp_path / 'report'}"]
+    monkeypatch.setattr(sys, "argv", ["train/evaluate.py", str(own), *options, "--record", *places, "--json"])
+    assert evaluate_script.main([str(own), *options, "--record", *places]) == 0
     assert "revision 2: NYU Depth v2, test split" in " ".join(capsys.readouterr().out.split())
     made = Bundle.open(own)
     made.verify()
