@@ -194,7 +194,8 @@ def test_a_tour_with_the_demo_bundle_marks_what_stands_in_the_room(
                 mounted = SimpleNamespace(axes=level_axes(FloorPlane.of_mount(height_m=1.2, pitch_deg=17.0)))
                 rays = PlanarScan(scan.angle_min, scan.angle_increment, np.array(scan.ranges, np.float32))
                 scans.add_scan(pose, mounted, rays, range_m=scan.range_max)
-            assert "m below" in wait_until(lambda: partner.values().get("floor"), "the floor in the diagnostics")
+            said = wait_until(lambda: partner.values().get("floor"), "the floor in the diagnostics")
+            assert "m below" in said or "as before" in said, "the last frame need not show it"
         finally:
             partner.close()
     assert set(np.unique(clouds.occupancy())) == {-1, 0, 100}
