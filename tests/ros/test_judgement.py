@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -18,7 +19,7 @@ from edge_mtl_ros.frame_queue import Counts, Outcome
 from edge_mtl_ros.machine import Machine, MachineState
 from edge_mtl_ros.points import fill_cloud, point_type
 from edge_mtl_ros.report import ERROR, OK, WARN, Latencies, Snapshot, report
-from edge_mtl_ros.settings import LOADED, PARAMETERS, Settings
+from edge_mtl_ros.settings import LOADED, PARAMETERS, Parameter, Settings
 from edge_mtl_ros.sight import Remark, Silence
 
 from edge_mtl.bench.sensors.nvml import Nvml
@@ -122,10 +123,12 @@ def test_parameters_are_the_fields_of_settings() -> None:
     assert "max_age_s" not in LOADED
 
 
-@pytest.mark.parametrize("name", [parameter.name for parameter in PARAMETERS if isinstance(parameter.default, float)])
-def test_a_whole_number_is_taken_for_a_fraction(name: str) -> None:
-    value = getattr(Settings.of({name: 1}), name)
-    assert (value, type(value)) == (1.0, float)
+@pytest.mark.parametrize("parameter", [each for each in PARAMETERS if isinstance(each.default, float)], ids=lambda each: each.name)
+def test_a_whole_number_is_taken_for_a_fraction(parameter: Parameter) -> None:
+    name, (low, _) = parameter.name, parameter.limits or (0.0, 1.0)
+    whole = max(0, math.ceil(low))
+    value = getattr(Settings.of({name: whole}), name)
+    assert (value, type(value)) == (whole, float)
     with pytest.raises(ValueError, match=f"{name} should be float"):
         Settings.of({name: True})
     with pytest.raises(ValueError, match=f"{name} should be float"):
