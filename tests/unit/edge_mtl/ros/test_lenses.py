@@ -75,9 +75,10 @@ def test_rectified_images_have_the_camera_of_p_and_no_distortion() -> None:
     assert straight.intrinsics() == straight.intrinsics(rectified=True) == undo.camera
 
 
+@pytest.mark.parametrize("p", [(0.0,) * 12, (525.0, 0, 319.5, 0, 0, 525.0, 239.5, 0, 0, 0, 1, 0)])
 @pytest.mark.parametrize("r", [(0.0,) * 9, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)])
-def test_where_p_is_zero_the_camera_is_k_and_a_rotation_of_zeros_is_none(r: tuple[float, ...]) -> None:
-    straight, undo = rectified(camera(d=(-0.3, 0.1, 0.0, 0.0, 0.0), r=r))
+def test_where_p_is_zero_the_camera_is_k_and_a_rotation_of_zeros_is_none(r: tuple[float, ...], p: tuple[float, ...]) -> None:
+    straight, undo = rectified(camera(d=(-0.3, 0.1, 0.0, 0.0, 0.0), r=r, p=p))
     assert undo is not None
     assert straight.k == camera().k
     frame = np.random.default_rng(0).integers(0, 256, (480, 640, 3)).astype(np.uint8)
