@@ -24,6 +24,7 @@ from edge_mtl_ros.sight import Remark, Silence
 
 from edge_mtl.bench.sensors.nvml import Nvml
 from edge_mtl.image.frames import Intrinsics
+from edge_mtl.io_spec import EngineInfo
 from tests.fakes.nvml import Library
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,7 +124,9 @@ def test_parameters_are_the_fields_of_settings() -> None:
     assert "max_age_s" not in LOADED
 
 
-@pytest.mark.parametrize("parameter", [each for each in PARAMETERS if isinstance(each.default, float)], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "parameter", [each for each in PARAMETERS if isinstance(each.default, float)], ids=lambda each: each.name
+)
 def test_a_whole_number_is_taken_for_a_fraction(parameter: Parameter) -> None:
     name, (low, _) = parameter.name, parameter.limits or (0.0, 1.0)
     whole = max(0, math.ceil(low))
@@ -294,6 +297,15 @@ def test_diagnostics_name_what_is_wrong(changes: Mapping[str, Any], level: int, 
     assert found.level == level
     assert said in found.message
     assert all(isinstance(value, str) for value in found.values.values())
+
+
+def test_an_engine_in_place_of_the_one_that_was_asked_for_is_a_warning() -> None:
+    why = "running fp32: the int8 engine could not be built: 0.0 MB are free"
+    facts = {field.name: "" for field in fields(EngineInfo)} | {"tasks": (), "depth_scale": 1.0, "self_test": None}
+    found = report(snapshot(engine=EngineInfo(**facts | {"shortfall": why})))  # type: ignore[arg-type]
+    assert (found.level, found.message, found.values["shortfall"]) == (WARN, why, why)
+    found = report(snapshot(engine=EngineInfo(**facts)))  # type: ignore[arg-type]
+    assert (found.level, found.values["shortfall"]) == (OK, "")
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,19 @@ EXAMPLES: dict[str, tuple[Any, ...]] = {
     "tasks": ("depth", "depth, normals"),
     "depth_scale": ("", "1.28", 1.28, 2),
     "points_labels": ("", "segmentation"),
+    "floor_classes": ("floor", "floor, rug"),
+    "ceiling_classes": ("ceiling", ""),
+    "scan_frame": ("", "base_level"),
 }
 """Values of the parameters that have neither choices nor two ends that are worth trying."""
+BESIDE: dict[str, dict[str, Any]] = {
+    "floor_from": {"camera_height_m": 1.2},
+    "min_obstacle_height_m": {"max_obstacle_height_m": 10.0},
+    "max_obstacle_height_m": {"min_obstacle_height_m": 0.01},
+}
+"""What some values need of other parameters."""
+WHOLE = {"min_obstacle_height_m": 1, "floor_tolerance": 0}
+"""Whole numbers that are allowed, where 2 is not."""
 RUNNING = [parameter for parameter in PARAMETERS if not parameter.read_only]
 STARTING = [parameter for parameter in PARAMETERS if parameter.read_only]
 
@@ -73,9 +84,10 @@ def partner(ros_environment: dict[str, str], bundle: Bundle, tmp_path_factory: p
 class TestWhileItRuns:
     @pytest.mark.parametrize("parameter", RUNNING, ids=lambda parameter: parameter.name)
     def test_every_documented_value_is_taken_and_runs(self, partner: Partner, parameter: Parameter) -> None:
-        before = partner.get(parameter.name)
+        beside = BESIDE.get(parameter.name, {})
+        before = {name: partner.get(name) for name in (parameter.name, *beside)}
         for value in values_of(parameter):
-            accepted = partner.set(**{parameter.name: value})
+            accepted = partner.set(**beside, **{parameter.name: value})
             assert accepted.successful, accepted.reason
             assert partner.get(parameter.name) == value
             if parameter.effect != "reload":
@@ -85,9 +97,18 @@ class TestWhileItRuns:
             if not answer.success:
                 assert "install" in answer.message or "edge-mtl build-engine" in answer.message or "backend" in answer.message
                 assert partner.get(parameter.name) != value, "what does not load is taken back"
-        assert partner.set(**{parameter.name: before}).successful
+        assert partner.set(**before).successful
         if parameter.effect == "reload":
             assert partner.reload().success
+
+    def test_a_build_that_fails_is_reported_for_as_long_as_something_else_runs(self, partner: Partner) -> None:
+        assert partner.set(build="fp16").successful
+        assert partner.reload().success
+        said = "the fp16 engine could not be built"
+        wait_until(lambda: said in partner.values()["message"] and partner.values()["level"] == "1", "a warning")
+        assert partner.set(build="").successful
+        assert partner.reload().success
+        wait_until(lambda: partner.values()["shortfall"] == "" and said not in partner.values()["message"], "no warning")
 
     @pytest.mark.parametrize("parameter", STARTING, ids=lambda parameter: parameter.name)
     def test_what_is_given_at_the_start_cannot_change(self, partner: Partner, parameter: Parameter) -> None:
@@ -100,7 +121,7 @@ def test_every_other_value_of_the_start_and_whole_numbers_are_taken_from_a_file(
 ) -> None:
     others = {"bundle": str(bundle.path), "threads": 1, "build": "int8", "self_test": "all", "output_size": "network"}
     others |= {each.name: next(value for value in values_of(each) if value != each.default) for each in STARTING}
-    others |= {each.name: 2 for each in PARAMETERS if isinstance(each.default, float)}
+    others |= {each.name: WHOLE.get(each.name, 2) for each in PARAMETERS if isinstance(each.default, float)}
     assert others["autostart"] is False
     file = tmp_path / "mine.yaml"
     lines = [f"    {name}: {str(value).lower() if isinstance(value, bool) else value}" for name, value in others.items()]
