@@ -14,7 +14,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -181,6 +181,10 @@ class Partner:
         }
 
     def state(self) -> str:
+        """The node's state. Asked again where no answer comes: the first of a node that starts may be lost on its way."""
+        for _ in range(3):
+            with suppress(AssertionError):
+                return self.call(GetState, f"{NAME}/get_state", GetState.Request(), timeout_s=10.0).current_state.label
         return self.call(GetState, f"{NAME}/get_state", GetState.Request()).current_state.label
 
     def change(self, transition: int) -> bool:
@@ -202,6 +206,7 @@ class Partner:
         return Parameter.from_parameter_msg(_named(name, answer)).value
 
     def call(self, kind: Any, name: str, request: Any, *, timeout_s: float = PATIENCE_S) -> Any:
+        """The answer of a service."""
         client = self._clients.get(name)
         if client is None:
             client = self._clients[name] = self.node.create_client(kind, name)

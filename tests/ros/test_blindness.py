@@ -261,7 +261,7 @@ class TestInTheNode:
             values = partner.values()
             return values.get("level") == "1" and text in values["message"]
 
-        wait_until(lambda: said("frames rejected, the last as the encoding '16UC1' is none", encoding="16UC1"), "the encoding")
+        wait_until(lambda: said("frames rejected, the last as the encoding '32FC1' is none", encoding="32FC1"), "the encoding")
         assert "nothing published for" in partner.values()["message"]
         partner.send_until("depth", frame)
         wait_until(lambda: not said("nothing published"), "the end of the warning")

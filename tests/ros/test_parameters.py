@@ -119,7 +119,8 @@ class TestWhileItRuns:
 def test_every_other_value_of_the_start_and_whole_numbers_are_taken_from_a_file(
     ros_environment: dict[str, str], bundle: Bundle, tmp_path: Path
 ) -> None:
-    others = {"bundle": str(bundle.path), "threads": 1, "build": "int8", "self_test": "all", "output_size": "network"}
+    others = {"bundle": str(bundle.path), "threads": 1, "build": "int8", "precision": "int8"}
+    others |= {"self_test": "all", "output_size": "network"}
     others |= {each.name: next(value for value in values_of(each) if value != each.default) for each in STARTING}
     others |= {each.name: WHOLE.get(each.name, 2) for each in PARAMETERS if isinstance(each.default, float)}
     assert others["autostart"] is False
