@@ -370,6 +370,7 @@ def test_images_of_16_bits_are_predicted_by_the_bits_that_are_set_and_a_dark_one
             sent.encoding, sent.step, sent.data, sent.is_bigendian = "rgb16", 96 * 6, words.tobytes(), 1
             bench.deliver(sent)
         assert bench.queue.counts().published == 3
+        assert [remark.text for remark in bench.worker.remarks()] == warned[bits]
         bench.close()
     assert np.array_equal(seen[12][0], pixels)
     assert warned[12] == []

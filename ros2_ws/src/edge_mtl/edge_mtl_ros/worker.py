@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -233,9 +233,10 @@ class Worker:
             self._remarks = ()
             listened = self.degradation.level and self._publishing.wanted(points=settings.points, vectors=True)
             return "shed" if listened else "unsubscribed"
-        message = handle.item
+        message, oddities = handle.item, list[str]()
         try:
-            frame, channels = image_of(message, bits=settings.image_bits, on_remark=self._tell_oddity)
+            frame, channels = image_of(message, bits=settings.image_bits, on_remark=oddities.append)
+            self._log_oddities(oddities)
             self.images.see(frame, now_s)
             self.frame_size = frame.shape[0], frame.shape[1]
             camera = self._cameras.of_image(self.frame_size, rectified=settings.rectified, undistort=settings.undistort)
@@ -244,7 +245,7 @@ class Worker:
             withheld = wanted & self._publishing.unscaled(settings.withhold_unscaled if camera.intrinsics is None else "none")
             wanted -= withheld
             if not wanted:
-                self._remarks = _remarks(withheld, frozenset(), None)
+                self._remarks = _remarks(oddities, withheld, frozenset(), None)
                 return "withheld"
             asked_s = time.monotonic()
             prediction, size = self._predicted(self._engine, frame, channels, camera, self._publishing.tasks(wanted))
@@ -267,7 +268,7 @@ class Worker:
         self.bad_values = 0 if prediction is None else prediction.bad_values
         answer = Answer(message.header, camera, prediction, size, partial(_rgb, frame, channels, size))
         sent = self._publishing.publish(wanted, answer)
-        self._remarks = _remarks(withheld, wanted - sent, prediction)
+        self._remarks = _remarks(oddities, withheld, wanted - sent, prediction)
         if not sent:
             return "withheld"
         if "points" in sent:
@@ -299,11 +300,12 @@ class Worker:
             took = "" if latency_s is None else f" ({latency_s * 1e3:.0f} ms per frame)"
             self._log.warning(f"work done from now on: {self.degradation.step.text}{took}")
 
-    def _tell_oddity(self, text: str) -> None:
+    def _log_oddities(self, oddities: Sequence[str]) -> None:
         """Log what looks wrong about an image that is used all the same, once for each wording."""
-        if text not in self._oddities:
-            self._oddities.add(text)
-            self._log.warning(text)
+        for text in oddities:
+            if text not in self._oddities:
+                self._oddities.add(text)
+                self._log.warning(text)
 
     def _points_due(self, settings: Settings, now_s: float) -> bool:
         return settings.points_rate_hz <= 0 or now_s - self._points_s >= 1.0 / settings.points_rate_hz
@@ -331,15 +333,18 @@ class Worker:
         return "failed"
 
 
-def _remarks(withheld: frozenset[str], missing: frozenset[str], prediction: Prediction | None) -> tuple[Remark, ...]:
+def _remarks(
+    oddities: Sequence[str], withheld: frozenset[str], missing: frozenset[str], prediction: Prediction | None
+) -> tuple[Remark, ...]:
     """What is wrong with a frame that was predicted.
 
     Args:
+        oddities: what looks wrong about its image, in sentences.
         withheld: topics that were not sent for want of a scale.
         missing: topics of which there was nothing to send.
         prediction: None where there is none.
     """
-    found = []
+    found = [Remark("image", text) for text in oddities]
     if withheld:
         text = f"{_topics(withheld)} withheld until a camera scales the depth (withhold_unscaled)"
         found.append(Remark(f"withheld {sorted(withheld)}", text))
