@@ -165,7 +165,7 @@ def test_the_brief_study_of_nyuv2_is_every_set_of_its_tasks_twice_under_one_budg
     assert all(replace(one, loop=replace(one.loop, cosine_every=0)) == alike[1] for one in alike)
     one = alike[1]
     assert (one.model.backbone, one.model.init_part, one.data.kind) == ("pvt_v2_b0", "backbone", "nyuv2")
-    assert (one.stages[0].height, one.stages[0].width, one.steps) == (128, 160, 1200)
+    assert (one.stages[0].height, one.stages[0].width, one.steps) == (128, 160, 900)
     assert (one.data.validation_from_train, one.loop.test_at_end) == (64, True)
     assert Path(one.model.init, "manifest.json").is_file()
     assert study.whole is not None
