@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +109,29 @@ def test_a_signal_ends_the_node_in_every_phase(
         assert "Traceback" not in node.text
     locks = [path for path in bundle.path.rglob("*") if path.suffix in (".tmp", ".lock")]
     assert locks == []
+
+
+RECEIVED_ELSEWHERE = """
+import signal, sys, threading, time
+from edge_mtl_ros.main import main
+
+def receive():
+    while "edge_mtl-spin" not in [thread.name for thread in threading.enumerate()]:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    print("received", flush=True)
+
+threading.Thread(target=receive, daemon=True).start()
+sys.exit(main())
+"""
+
+
+def test_a_signal_that_another_thread_receives_ends_the_node(ros_environment: dict[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RECEIVED_ELSEWHERE]
+    with running(ros_environment, tmp_path / "log", "-p", "autostart:=false", command=command) as node:
+        node.wait_for_text("received")
+        assert node.process.wait(15) == 0, node.text
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

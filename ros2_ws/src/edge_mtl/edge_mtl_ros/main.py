@@ -19,6 +19,8 @@ __all__ = ["WRONG_ARGUMENTS", "main"]
 WRONG_ARGUMENTS = 2
 """Exit code where the arguments or parameters are wrong: starting again does not help."""
 
+_LOOK_S = 0.5
+"""How often the main thread looks for a signal: where another thread received it, nothing wakes the one that handles it."""
 _SPIN_END_S = 4.0
 """How long the executor may take to end before the process leaves without it; locks are freed by the kernel then."""
 _CLOSE_END_S = 8.0
@@ -73,7 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
         executor.create_task(node.start)
         spinning = threading.Thread(target=_spin, args=(executor, node, stop), name="edge_mtl-spin", daemon=True)
         spinning.start()
-        stop.wait()
+        while not stop.wait(_LOOK_S):
+            pass
         doing = node.activity
         executor.wake()
         spinning.join(_SPIN_END_S)
