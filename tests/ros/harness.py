@@ -273,6 +273,17 @@ def array_of(message: Image) -> np.ndarray:
 
 
 @contextmanager
+def active_partner() -> Iterator[Partner]:
+    """A partner of a node, once that is active; closed after the block."""
+    partner = Partner()
+    try:
+        wait_until(lambda: partner.state() == "active", "the node is active")
+        yield partner
+    finally:
+        partner.close()
+
+
+@contextmanager
 def running(
     environment: Mapping[str, str], log: Path, *arguments: str, command: list[str] | None = None
 ) -> Iterator[NodeProcess]:

@@ -235,17 +235,12 @@ class TestInTheNode:
 
     @pytest.fixture
     def partner(self, ros_environment: dict[str, str], bundle: Bundle, tmp_path: Path) -> Iterator[Any]:
-        from tests.ros.harness import Partner, running, wait_until
+        from tests.ros.harness import active_partner, running
 
         options = ("-p", "points:=true", "-p", "points_rate_hz:=0.0", "-p", "stale_after_s:=1.0")
         arguments = ("-p", f"bundle:={bundle.path}", "-p", "threads:=1", *options)
-        with running(ros_environment, tmp_path / "log", *arguments):
-            partner = Partner()
-            try:
-                wait_until(lambda: partner.state() == "active", "the node is active")
-                yield partner
-            finally:
-                partner.close()
+        with running(ros_environment, tmp_path / "log", *arguments), active_partner() as partner:
+            yield partner
 
     def test_images_that_cannot_be_used_are_a_warning_with_their_reason_until_one_can(self, partner: Any) -> None:
         from tests.ros.harness import wait_until

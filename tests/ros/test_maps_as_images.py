@@ -22,7 +22,7 @@ from edge_mtl.ros.compression import NEAREST_M
 from edge_mtl.tasks import kind_of
 from tests.bundles import make_bundle, make_image
 from tests.compressed import read_compressed, read_compressed_depth
-from tests.ros.harness import NodeProcess, Partner, array_of, camera_message, wait_until
+from tests.ros.harness import NodeProcess, Partner, active_partner, array_of, camera_message, wait_until
 
 HEIGHT, WIDTH = 192, 256
 EXACT = ("segmentation/compressed", "depth/compressedDepth")
@@ -45,12 +45,8 @@ def node(ros_environment: dict[str, str], bundle: Bundle, tmp_path_factory: pyte
 
 @pytest.fixture
 def partner(node: NodeProcess) -> Iterator[Partner]:
-    result = Partner()
-    try:
-        wait_until(lambda: result.state() == "active", "the node is active")
+    with active_partner() as result:
         yield result
-    finally:
-        result.close()
 
 
 def together(partner: Partner, pixels: np.ndarray, *names: str, **options: Any) -> list[Any]:

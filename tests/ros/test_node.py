@@ -20,7 +20,17 @@ from edge_mtl.bundle import Bundle
 from edge_mtl.errors import EdgeMtlError
 from tests.bundles import canonical_intrinsics, make_bundle, make_image
 from tests.encodings import encoded
-from tests.ros.harness import NAME, NodeProcess, Partner, array_of, camera_message, image_message, stamp_ns, wait_until
+from tests.ros.harness import (
+    NAME,
+    NodeProcess,
+    Partner,
+    active_partner,
+    array_of,
+    camera_message,
+    image_message,
+    stamp_ns,
+    wait_until,
+)
 
 HEIGHT, WIDTH = 96, 128
 
@@ -40,12 +50,8 @@ def node(ros_environment: dict[str, str], bundle: Bundle, tmp_path_factory: pyte
 
 @pytest.fixture
 def partner(node: NodeProcess) -> Iterator[Partner]:
-    result = Partner()
-    try:
-        wait_until(lambda: result.state() == "active", "the node is active")
+    with active_partner() as result:
         yield result
-    finally:
-        result.close()
 
 
 @pytest.fixture(scope="module")

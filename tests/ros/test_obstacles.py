@@ -22,7 +22,7 @@ from edge_mtl.ros.transforms import quaternion_of
 from edge_mtl.tasks.floor import FloorPlane
 from edge_mtl.tasks.obstacles import PlanarScan, level_axes
 from tests.floors import CAMERA, OBJECTS, World
-from tests.ros.harness import Partner, camera_message, running, stamp_ns, wait_until
+from tests.ros.harness import Partner, active_partner, camera_message, running, stamp_ns, wait_until
 
 ROOT = Path(__file__).parents[2]
 TOPICS = frozenset({"obstacles", "ground", "scan"})
@@ -177,27 +177,22 @@ def test_a_tour_with_the_demo_bundle_marks_what_stands_in_the_room(
     mount = ("floor_from:=mount", "camera_height_m:=1.2", "camera_pitch_deg:=17.0", "scan_frame:=level", "obstacle_stride:=2")
     arguments = [part for value in ("threads:=1", *mount) for part in ("-p", value)]
     clouds, scans = costmap_tour.Grid(route.plan.shape), costmap_tour.Grid(route.plan.shape)
-    with running(ros_environment, tmp_path / "log", *arguments):
-        partner = Partner()
-        try:
-            wait_until(lambda: partner.state() == "active", "the node is active")
-            partner.listen("obstacles", "ground", kind=PointCloud2)
-            partner.listen("scan", kind=LaserScan)
-            partner.wait_connected()
-            wait_until(partner.cameras.get_subscription_count, "the node listens to camera_info")
-            focal = route.frames[0].intrinsics[0]
-            for sample, pose in zip(route.frames, route.poses, strict=True):
-                found = _answers(partner, sample.image, camera_message(width, height, focal))
-                clouds.add(pose, points_of(found["obstacles"]), points_of(found["ground"]))
-                scan = found["scan"]
-                assert scan.header.frame_id == "level"
-                mounted = SimpleNamespace(axes=level_axes(FloorPlane.of_mount(height_m=1.2, pitch_deg=17.0)))
-                rays = PlanarScan(scan.angle_min, scan.angle_increment, np.array(scan.ranges, np.float32))
-                scans.add_scan(pose, mounted, rays, range_m=scan.range_max)
-            said = wait_until(lambda: partner.values().get("floor"), "the floor in the diagnostics")
-            assert "m below" in said or "as before" in said, "the last frame need not show it"
-        finally:
-            partner.close()
+    with running(ros_environment, tmp_path / "log", *arguments), active_partner() as partner:
+        partner.listen("obstacles", "ground", kind=PointCloud2)
+        partner.listen("scan", kind=LaserScan)
+        partner.wait_connected()
+        wait_until(partner.cameras.get_subscription_count, "the node listens to camera_info")
+        focal = route.frames[0].intrinsics[0]
+        for sample, pose in zip(route.frames, route.poses, strict=True):
+            found = _answers(partner, sample.image, camera_message(width, height, focal))
+            clouds.add(pose, points_of(found["obstacles"]), points_of(found["ground"]))
+            scan = found["scan"]
+            assert scan.header.frame_id == "level"
+            mounted = SimpleNamespace(axes=level_axes(FloorPlane.of_mount(height_m=1.2, pitch_deg=17.0)))
+            rays = PlanarScan(scan.angle_min, scan.angle_increment, np.array(scan.ranges, np.float32))
+            scans.add_scan(pose, mounted, rays, range_m=scan.range_max)
+        said = wait_until(lambda: partner.values().get("floor"), "the floor in the diagnostics")
+        assert "m below" in said or "as before" in said, "the last frame need not show it"
     assert set(np.unique(clouds.occupancy())) == {-1, 0, 100}
     by_clouds, by_scans = (costmap_tour.score(route, grid, tolerance_m=0.25) for grid in (clouds, scans))
     assert by_clouds.recall > 0.9

@@ -15,7 +15,7 @@ from edge_mtl_ros.settings import PARAMETERS, Parameter
 from edge_mtl.backends import BACKENDS, available
 from edge_mtl.bundle import Bundle
 from tests.bundles import make_bundle
-from tests.ros.harness import NodeProcess, Partner, running, wait_until
+from tests.ros.harness import NodeProcess, Partner, active_partner, running, wait_until
 
 EXAMPLES: dict[str, tuple[Any, ...]] = {
     "bundle": ("rooms-b0",),
@@ -72,13 +72,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="class")
 def partner(ros_environment: dict[str, str], bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Partner]:
     log = tmp_path_factory.mktemp("parameters-log") / "node.log"
-    with running(ros_environment, log, "-p", f"bundle:={bundle.path}", "-p", "threads:=1"):
-        result = Partner()
-        try:
-            wait_until(lambda: result.state() == "active", "the node is active")
-            yield result
-        finally:
-            result.close()
+    with running(ros_environment, log, "-p", f"bundle:={bundle.path}", "-p", "threads:=1"), active_partner() as result:
+        yield result
 
 
 class TestWhileItRuns:
