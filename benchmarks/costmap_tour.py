@@ -21,10 +21,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from arguments import size
+from arguments import numbers, size
 from conditions import Conditions
 
 from edge_mtl import Engine
+from edge_mtl.bundle import find
+from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
 from edge_mtl.image.frames import Intrinsics
 from edge_mtl.image.geometry import points_of_depth
@@ -239,10 +241,11 @@ def _panel(title: str, image: Array, *, flip: bool = True) -> Array:
     return canvas
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, drive, score, draw, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", help="predict with it too; without it only the exact maps are judged")
-    parser.add_argument("--seeds", default="11,13,15", help="rooms, with commas between (default: %(default)s)")
+    parser.add_argument("--seeds", type=numbers, default=(11, 13, 15), help="rooms, with commas between (default: 11,13,15)")
     parser.add_argument("--size", type=size, default=(288, 384), metavar="HxW", help="of the frames (default: 288x384)")
     parser.add_argument("--stops", type=int, default=4)
     parser.add_argument("--turns", type=int, default=8, help="frames at each stop")
@@ -253,6 +256,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--save", type=Path, metavar="PNG", help="the figure, of the first room")
     asked = parser.parse_args(arguments)
     height, width = asked.size
+    try:
+        if asked.bundle:
+            find(Path(asked.bundle))  # before a room is rendered
+    except EdgeMtlError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
 
     conditions, rows = Conditions(threads=1), list[dict[str, Any]]()
     figure: list[Array] = []
@@ -261,7 +270,7 @@ def main(arguments: list[str] | None = None) -> None:
         "height known": FloorOptions(stride=max(1, width // 160), keep_s=30.0, height_m=asked.height),
         "mount known": FloorOptions(stride=max(1, width // 160), keep_s=30.0, height_m=asked.height, pitch_deg=asked.pitch),
     }
-    for seed in map(int, asked.seeds.split(",")):
+    for seed in asked.seeds:
         camera = {"height_m": asked.height, "pitch_deg": asked.pitch}
         route = Tour.of(seed, size=(height, width), stops=asked.stops, turns=asked.turns, **camera)
         sources = {"exact": ([exact_maps(sample) for sample in route.frames], 0.05, {"floor seen": floors["floor seen"]})}
@@ -293,7 +302,8 @@ def main(arguments: list[str] | None = None) -> None:
         rows_of_panels = [np.concatenate(figure[first : first + 3], 1) for first in range(0, len(figure) // 3 * 3, 3)]
         _, png = cv2.imencode(".png", np.concatenate(rows_of_panels, 0)[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
         write_atomic(asked.save, png.tobytes())
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

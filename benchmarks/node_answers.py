@@ -42,6 +42,7 @@ from std_srvs.srv import Trigger  # noqa: E402
 
 from edge_mtl import Engine  # noqa: E402
 from edge_mtl.bundle import Bundle, find  # noqa: E402
+from edge_mtl.errors import EdgeMtlError  # noqa: E402
 from edge_mtl.files import write_atomic  # noqa: E402
 from tests.ros.harness import NAME, NodeProcess, Partner, wait_until  # noqa: E402
 
@@ -170,7 +171,11 @@ def main() -> int:
     parser.add_argument("--idle-s", type=float, default=20.0, help="length of the phase without work")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    bundle = find(asked.bundle)
+    try:
+        bundle = find(asked.bundle)
+    except EdgeMtlError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
     with Engine(bundle, precision="fp32", threads=asked.threads or None) as engine:
         conditions = Conditions(threads=engine.info.threads)
     with tempfile.TemporaryDirectory() as folder:

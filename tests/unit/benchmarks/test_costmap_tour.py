@@ -51,3 +51,16 @@ def test_the_script_prints_its_rows_and_draws_a_figure(
     assert [row["from"] for row in rows] == ["clouds", "scans"]
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert cv2.imread(str(figure)).std() > 20
+
+
+@pytest.mark.parametrize(("wrong", "code"), [(["--seeds", "x"], 2), (["--size", "wide"], 2), (["--bundle", "nothing-here"], 3)])
+def test_wrong_arguments_end_before_a_room_is_rendered(
+    tours: ModuleType, wrong: list[str], code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tours.Tour, "of", lambda *_, **__: pytest.fail("a room was rendered"))
+    try:
+        found = tours.main(wrong)
+    except SystemExit as exc:
+        found = exc.code
+    assert found == code
+    assert wrong[1] in capsys.readouterr().err.splitlines()[-1]
