@@ -17,7 +17,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, PointCloud2
 from std_msgs.msg import Header, String
 
 from edge_mtl.prediction import Prediction
@@ -86,7 +86,7 @@ class Outputs:
         self._of_the_cloud = self._of_obstacles = frozenset[str]()
         self._metric = frozenset(name for name, item in self._per_frame.items() if kind_of(item.spec).metric_scale)
         if maps is not None:
-            types |= {"points": PointCloud2, **OBSTACLE_TOPICS}
+            types |= {"points": PointCloud2, "obstacles": PointCloud2, "ground": PointCloud2, "scan": LaserScan}
             made_of = (maps.depth, maps.labels, maps.normals if points_normals else None)
             self._of_the_cloud = frozenset(result.spec.name for result in made_of if result is not None)
             made_of = (maps.depth, maps.labels, maps.normals)
