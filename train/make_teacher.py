@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="whose data to use (default: %(default)s)")
     parser.add_argument("--source", default="", help="of a mixture: which one (default: that of distill.sources)")
     parser.add_argument("--root", type=Path, help="folder of its frames (default: as the configuration says)")
-    parser.add_argument("--steps", type=int, default=150, help="of fine-tuning, 0 for none (default: 150)")
+    parser.add_argument("--steps", type=int, default=400, help="of fine-tuning, 0 for none (default: 400)")
     parser.add_argument("--lr", type=float, default=3e-4, help="largest learning rate (default: 3e-4)")
     parser.add_argument("--batch", type=int, default=8, help="frames a step (default: 8)")
     parser.add_argument("--size", type=size_argument, default=(192, 256), help="of its input (default: 192x256)")

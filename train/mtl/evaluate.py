@@ -21,7 +21,9 @@ from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.frame import Frame, FrameSource
 from mtl.datasets.mixture import MixtureFrames
 from mtl.geometry import Intrinsics, canonical_intrinsics
+from mtl.machine import computes_in_bf16
 from mtl.models import MultiTaskModel
+from mtl.settings import Precision
 from mtl.tasks import head_of
 
 if TYPE_CHECKING:
@@ -77,9 +79,10 @@ class Judged:
     intrinsics: Intrinsics
 
 
-def model_predictor(model: MultiTaskModel | QatNetwork, *, bf16: bool = False) -> Predictor:
+def model_predictor(model: MultiTaskModel | QatNetwork, *, precision: Precision = "fp32") -> Predictor:
     """A model in evaluation mode as a predictor; it runs where its weights are and answers on the CPU."""
     device = next(model.parameters()).device
+    bf16 = computes_in_bf16(precision, device)
 
     def predict(images: np.ndarray) -> Mapping[str, Any]:
         was_training = model.training

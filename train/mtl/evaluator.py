@@ -115,7 +115,7 @@ class Evaluator:
         title = f"step {step} of {settings.steps}, validation at {size[0]}x{size[1]}"
         self._console.print(metrics_table(rows, title=title))
         if settings.loop.pictures:
-            predict = model_predictor(model, bf16=settings.loop.precision == "bf16")
+            predict = model_predictor(model, precision=settings.loop.precision)
             first = _First(frames, settings.loop.pictures)
             judged = judge(predict, first, model.specs, size=size, canonical=settings.data.canonical)
             path = self._folder / "pictures" / f"step-{step:06d}.png"
@@ -165,7 +165,7 @@ class Evaluator:
     ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
         """The measures that count, and those of every source of a mixture."""
         settings = self._settings
-        predict = model_predictor(model, bf16=settings.loop.precision == "bf16")
+        predict = model_predictor(model, precision=settings.loop.precision)
         canonical = settings.data.canonical
         if not isinstance(frames, MixtureFrames):
             return evaluate(predict, frames, model.specs, size=size, canonical=canonical), {}

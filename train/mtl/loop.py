@@ -18,6 +18,7 @@ from mtl.datasets.frame import Batch
 from mtl.distill.distillation import Distillation
 from mtl.ema import Ema
 from mtl.losses import MultiTaskLoss
+from mtl.machine import computes_in_bf16
 from mtl.microbatches import on_device, part_factors, split
 from mtl.models import MultiTaskModel
 from mtl.norms import norm_statistics, train_with
@@ -85,7 +86,7 @@ class Training:
         distillation: Distillation | None = None,
     ) -> None:
         self._settings, self._device, self._parallel = settings, device, parallel
-        self._bf16 = settings.loop.precision == "bf16"
+        self._bf16 = computes_in_bf16(settings.loop.precision, device)
         model = model.to(device)
         if settings.loop.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -11,9 +11,26 @@ import torch
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import BackendUnavailable
 from mtl.parallel import ALONE, Parallel
-from mtl.settings import LoopSettings
+from mtl.settings import LoopSettings, Precision
 
-__all__ = ["prepared"]
+__all__ = ["computes_in_bf16", "prepared", "slow_arithmetic"]
+
+
+def computes_in_bf16(precision: Precision, device: torch.device) -> bool:
+    """Whether a network computes in bfloat16 (autocast) there: as the setting says, "auto" where the hardware multiplies it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return fingerprint().has_bf16
+
+
+def slow_arithmetic(precision: Precision, device: torch.device) -> str | None:
+    """What to say of a precision that was asked for and that the device has to imitate; None where there is nothing to say."""
+    if precision == "bf16" and not computes_in_bf16("auto", device):
+        where = "GPU" if device.type == "cuda" else "processor"
+        return f"this {where} has to imitate bf16: a step can take ten times as long as in fp32. Leave loop.precision at auto"
+    return None
 
 
 @contextmanager

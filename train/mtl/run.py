@@ -32,7 +32,7 @@ from mtl.fine_tuning import restore_pretrained_norms, start_from
 from mtl.interrupts import deferred_stop
 from mtl.loop import StepReport, Training
 from mtl.losses import MultiTaskLoss
-from mtl.machine import prepared
+from mtl.machine import computes_in_bf16, prepared, slow_arithmetic
 from mtl.metric_logger import MetricLogger
 from mtl.models import MultiTaskModel
 from mtl.models.configured import model_from
@@ -136,6 +136,10 @@ class Run:
             self._console.print(f"resumed at step {training.step} of {settings.steps}")
         parameters = sum(parameter.numel() for parameter in training.model.parameters())
         about: dict[str, Any] = {"threads": torch.get_num_threads(), "device": device.type, "processes": parallel.world}
+        about["arithmetic"] = "bf16" if computes_in_bf16(settings.loop.precision, device) else "fp32"
+        slow = slow_arithmetic(settings.loop.precision, device)
+        if slow is not None:
+            self._console.print(slow, style="yellow", markup=False, highlight=False)
         if self._remarks:
             about["not_taken"] = self._remarks
         if self._teachers:

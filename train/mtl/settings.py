@@ -26,7 +26,7 @@ __all__ = [
     "Stage",
 ]
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16"]
 DepthLoss = Literal["log_l1", "relative_l1", "l1"]
 NormalLoss = Literal["cosine", "dot"]
 Weighting = Literal[
@@ -245,7 +245,8 @@ class LoopSettings:
         device: "auto" is the GPU if PyTorch sees one; of several, each process takes its own.
         threads: of PyTorch, 0 for all cores that this process may use.
         loader_workers: processes that prepare batches, per training process, 0 for none.
-        precision: "bf16" is autocast.
+        precision: "bf16" is autocast; "auto" is that where the device multiplies bfloat16 in hardware, and "fp32" elsewhere,
+            where it takes many times as long.
         compile: the network through `torch.compile`.
         deterministic: only operations that give the same bits every time, or an error where there is none.
         accumulate: parts that a process computes its batch in, one after the other; their gradients are added up.
@@ -261,7 +262,7 @@ class LoopSettings:
 
     threads: int = 0
     loader_workers: int = 1
-    precision: Precision = "bf16"
+    precision: Precision = "auto"
     channels_last: bool = True
     compile: bool = False
     deterministic: bool = False

@@ -29,6 +29,7 @@ from mtl.distill.graph_notes import TeacherNotes, with_notes
 from mtl.ema import Ema
 from mtl.evaluate import evaluate
 from mtl.loop import StepReport
+from mtl.machine import computes_in_bf16
 from mtl.models.export import graph_of
 from mtl.progress import StepProgress
 from mtl.settings import DataSettings, RunSettings, Stage
@@ -58,7 +59,7 @@ class FineTuning:
         size: (H, W) of the input, of training and of the graph.
     """
 
-    steps: int = 150
+    steps: int = 400
     lr: float = 3e-4
     batch: int = 8
     size: tuple[int, int] = (192, 256)
@@ -133,7 +134,7 @@ def fine_tune(net: DeepLab, labelled: Labelled, settings: RunSettings, tuning: F
     rates = [group["lr"] for group in optimizer.param_groups]
     net = net.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     average = Ema(net, decay=_AVERAGE)
-    bf16 = settings.loop.precision == "bf16"
+    bf16 = computes_in_bf16(settings.loop.precision, torch.device("cpu"))
     made = batches(request, plan, first=0, last=tuning.steps, workers=settings.loop.loader_workers)
     torch.manual_seed(settings.seed)
     try:

@@ -11,6 +11,9 @@ from mtl.study.results import Results
 
 __all__ = ["facts_of", "left_out"]
 
+_ARITHMETIC = {"auto": "bf16 where the processor multiplies it, else fp32"}
+"""What `loop.precision` says to people."""
+
 
 def facts_of(results: Results) -> list[tuple[str, str]]:
     """What was run, where and for how long: names and values."""
@@ -34,7 +37,7 @@ def facts_of(results: Results) -> list[tuple[str, str]]:
         ("frames", f"{data.frames}: {data.counts(settings[0].data)}"),
         *((f"truth of {task}", made) for task, made in _truths(results).items()),
         ("backbones", _few([one.model.backbone for one in settings])),
-        ("arithmetic", _few([one.loop.precision for one in settings])),
+        ("arithmetic", _few([_ARITHMETIC.get(one.loop.precision, one.loop.precision) for one in settings])),
         ("seeds", ", ".join(map(str, seeds)) + ("; not every row ran all of them" if fewer else "")),
         ("machine", _few([machine for machine, _ in places if machine])),
         ("commit", _few([commit for _, commit in places if commit])),
