@@ -48,6 +48,19 @@ def test_a_decision_that_is_named_is_there() -> None:
             assert list((ROOT / "docs" / "decisions").glob(f"{number}-*.md")), f"{path}: {number}"
 
 
+def test_a_test_that_is_named_is_there() -> None:
+    named = [
+        (path, file, name)
+        for path in holding("tests/", DOCUMENTS)
+        for file, name in re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?", path.read_text(encoding="utf-8"))
+    ]
+    assert any(name for _, _, name in named)
+    for path, file, name in named:
+        assert (ROOT / file).is_file(), f"{path}: {file}"
+        defined = re.findall(r"^def (test_\w+)", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+        assert not name or name in defined, f"{path}: {file}::{name}"
+
+
 def test_an_error_that_a_docstring_promises_exists() -> None:
     every = {name for name in dir(builtins) if name.endswith(("Error", "Exception"))} | set(errors.__all__) | OTHER_ERRORS
     for path in sorted((ROOT / "edge_mtl").rglob("*.py")):
