@@ -7,7 +7,7 @@ PIP_FLAGS ?= --quiet --disable-pip-version-check
 # Processes that share the tests, file by file; `make check` runs the slow tests, too, with SLOW empty.
 WORKERS ?= 2
 SLOW ?= and not slow
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST = $(BIN)/python -m pytest -p xdist -n $(WORKERS) --dist loadfile
 BIN := $(VENV)/bin
 DEMO_BIN := $(DEMO_VENV)/bin
 GPU_VENV ?= .venv-gpu
@@ -17,7 +17,14 @@ GPU_READY := $(GPU_VENV)/.ready-$(subst $(comma),-,$(GPU_EXTRAS))
 NVCC ?= nvcc
 # Without the remark of mkdocs-material on other programs.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
-SETUP_FILES := setup.py pyproject.toml constraints.txt
+SETUP_FILES := setup.py pyproject.toml constraints.txt deploy/check_environment.py
+# Environments are whole by themselves: pip takes what is on PYTHONPATH, as of a sourced ROS, for installed, and pytest takes plugins.
+unexport PYTHONPATH PYTHONHOME
+export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
+# What an environment declares is looked for before the environment is called ready.
+CHECK := deploy/check_environment.py
+# The wheels of ROS find their own packages and libraries, unless those of a sourced one come first.
+ROS_PYTHON := env -u AMENT_PREFIX_PATH -u LD_LIBRARY_PATH $(ROS_VENV)/bin/python
 
 .PHONY: demo test test-sdk test-training test-ros test-wheel soak check lint docs docs-serve train test-gpu bench-gpu ptx clean help
 
@@ -74,26 +81,29 @@ train: $(VENV)/.ready
 $(VENV)/.ready: $(SETUP_FILES)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
+	$(BIN)/python $(CHECK) dev
 	touch $@
 
 $(DEMO_VENV)/.ready: $(SETUP_FILES)
 	$(PYTHON) -m venv $(DEMO_VENV)
 	$(DEMO_BIN)/python -m pip install $(PIP_FLAGS) -e ".[demo]"
+	$(DEMO_BIN)/python $(CHECK) demo
 	touch $@
 
 # An environment of its own: the wheels of ROS change how every Python in it starts.
 test-ros: $(ROS_VENV)/.ready
-	EDGE_MTL_LIFECYCLE_CYCLES=200 $(ROS_VENV)/bin/python -m pytest tests/ros
-	$(ROS_VENV)/bin/python benchmarks/soak_node.py --minutes 1
+	EDGE_MTL_LIFECYCLE_CYCLES=200 $(ROS_PYTHON) -m pytest tests/ros
+	$(ROS_PYTHON) benchmarks/soak_node.py --minutes 1
 
 soak: $(ROS_VENV)/.ready
-	EDGE_MTL_LIFECYCLE_CYCLES=1000 $(ROS_VENV)/bin/python -m pytest tests/ros/test_lifecycle.py -k cycles
-	EDGE_MTL_SIGNALS=200 $(ROS_VENV)/bin/python -m pytest tests/ros/test_signals.py -k random
-	$(ROS_VENV)/bin/python benchmarks/soak_node.py --minutes 10
+	EDGE_MTL_LIFECYCLE_CYCLES=1000 $(ROS_PYTHON) -m pytest tests/ros/test_lifecycle.py -k cycles
+	EDGE_MTL_SIGNALS=200 $(ROS_PYTHON) -m pytest tests/ros/test_signals.py -k random
+	$(ROS_PYTHON) benchmarks/soak_node.py --minutes 10
 
 $(ROS_VENV)/.ready: $(SETUP_FILES)
 	$(PYTHON) -m venv $(ROS_VENV)
-	$(ROS_VENV)/bin/python -m pip install $(PIP_FLAGS) -c constraints.txt -e ".[cpu,build,bags,ros-test]"
+	$(ROS_PYTHON) -m pip install $(PIP_FLAGS) -c constraints.txt -e ".[cpu,build,bags,ros-test]"
+	$(ROS_PYTHON) $(CHECK) cpu build bags ros-test
 	touch $@
 
 # An environment of its own: onnxruntime-gpu and onnxruntime overwrite each other. It sees the system's packages, because on
@@ -101,6 +111,7 @@ $(ROS_VENV)/.ready: $(SETUP_FILES)
 $(GPU_READY): $(SETUP_FILES)
 	$(PYTHON) -m venv --system-site-packages $(GPU_VENV)
 	$(GPU_VENV)/bin/python -m pip install $(PIP_FLAGS) -e ".[$(GPU_EXTRAS)]"
+	$(GPU_VENV)/bin/python $(CHECK) $(subst $(comma), ,$(GPU_EXTRAS))
 	touch $@
 
 test-gpu: $(GPU_READY)
