@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cache
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from mtl.clock import Clock
 from mtl.config import describe
 from mtl.datasets.frame import Batch, FrameSource
 from mtl.datasets.loader import Batches, BatchPlan, batches
+from mtl.datasets.lost_batches import typed_loss
 from mtl.datasets.sources import held_out_frames, train_frames
 from mtl.distill.teachers import make_distillation
 from mtl.evaluator import BEST, LAST, Evaluator
@@ -100,6 +101,7 @@ class Run:
 
         Raises:
             TrainingError: the loss stopped being finite.
+            LoaderError: the processes that prepare batches cannot hand them over.
             CheckpointError, BuildError: files that do not fit, rooms that cannot be made.
             MetricLogError: the disk is full; what was written before is intact.
             PeerFailed: another process of the run failed.
@@ -107,16 +109,12 @@ class Run:
         try:
             with prepared(self.settings.loop, parallel=self._parallel) as device, self._parallel.watched():
                 return self._train(device)
-        except EdgeMtlError as error:
-            short = _in_one_line(error)
-            raise short from (None if short is error else error)
         except torch.OutOfMemoryError as exc:
             raise TrainingError("the GPU has too little memory. Train with --loop.accumulate 2, or smaller batches") from exc
         except RuntimeError as exc:
             line = str(exc).strip().splitlines()[0] if str(exc).strip() else ""
-            if "DataLoader worker" in line:
-                reason = "a process that prepares batches was ended, by lack of memory? Go on with --resume"
-                raise TrainingError(reason) from exc
+            if (lost := typed_loss(exc)) is not None:  # a worker that ends is told by a signal, at any moment
+                raise lost from exc
             if "deterministic" in line:
                 raise TrainingError(f"{line}. Train with --loop.deterministic false, or on the CPU") from exc
             raise
@@ -227,13 +225,15 @@ class Run:
         every = settings.loop.evaluate_every or steps_per_pass(settings, index)
         training.weighting.weigh(stage)
         coming, self._coming = self._coming, None
-        if coming is None:
-            coming = self._batches(index, training)
-            coming = chain([next(coming)], coming)  # its workers are only starting: that is not a waiting for data
-        saved = began = time.monotonic()
+        fresh = coming is None
+        coming = coming or self._batches(index, training)
         bad = 0
         with deferred_stop(once=parallel.world > 1) as stop:
-            for batch in clock.waited_for(coming):
+            awaited = stop.awaited(coming)
+            if fresh:
+                awaited = chain(list(islice(awaited, 1)), awaited)  # workers are only starting: that is no waiting for data
+            saved = began = time.monotonic()
+            for batch in clock.waited_for(awaited):
                 report = training.advance(batch)
                 now = time.monotonic()
                 clock.step(now - began, stage.batch)
@@ -258,6 +258,10 @@ class Run:
                 if stops:
                     raise KeyboardInterrupt
                 began = time.monotonic()
+            if stop.asked and not stop.together:  # while waiting for data, or in the evaluation of the last step
+                if training.step < end:
+                    self._checkpoint(training, appraisal)
+                raise KeyboardInterrupt
 
     def _batches(self, index: int, training: Training) -> Iterator[Batch]:
         """The batches of stage `index`, from the next step on if it is under way; worker processes start at once."""
@@ -351,14 +355,6 @@ class Run:
             except OSError as exc:
                 raise TrainingError(f"{self.folder} cannot be written ({exc.strerror}). Choose another --folder") from exc
         return state
-
-
-def _in_one_line(error: EdgeMtlError) -> EdgeMtlError:
-    """An error of a process that prepares batches, without the traceback that PyTorch puts into its message."""
-    lines = str(error).strip().splitlines()
-    if len(lines) < 2 or "DataLoader worker" not in lines[0]:
-        return error
-    return type(error)(lines[-1].partition(": ")[2] or lines[-1])
 
 
 def _taught_by(teacher: Mapping[str, Any]) -> str:

@@ -25,7 +25,6 @@ from mtl.run import BEST, STATE, Run, TrainingError
 from mtl.settings import RunSettings
 
 from benchmarks.killed_runs import survive
-from edge_mtl.errors import BuildError
 from edge_mtl.files import TEMPORARY_PREFIX
 from tests.tiny_training import make_rooms, quiet, tiny_settings, together
 
@@ -214,16 +213,25 @@ def test_a_part_is_taken_from_a_checkpoint_into_a_shared_backbone_only(
         tiny_settings(rooms, tmp_path, **given)
 
 
-def test_an_error_of_a_loading_process_is_one_line(rooms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> StepReport:
-        raise BuildError(
-            "Caught BuildError in DataLoader worker process 0.\nTraceback:\nedge_mtl.errors.BuildError: room 3 is gone"
-        )
+def test_a_signal_while_waiting_for_data_ends_the_run_with_a_checkpoint(
+    rooms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Run._batches
 
-    monkeypatch.setattr(Training, "advance", fail)
-    with pytest.raises(BuildError) as caught:
-        Run(tiny_settings(rooms, tmp_path), console=quiet()).train()
-    assert str(caught.value) == "room 3 is gone"
+    def stuck(self: Run, index: int, training: Training) -> Any:
+        coming = made(self, index, training)
+        yield next(coming)
+        yield next(coming)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)  # a worker that never answers
+
+    monkeypatch.setattr(Run, "_batches", stuck)
+    settings = tiny_settings(rooms, tmp_path)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        Run(settings, console=quiet()).train()
+    assert time.monotonic() - began < 50
+    assert load_state(Path(settings.folder) / settings.name / STATE)["training"]["step"] == 2
 
 
 def test_a_loss_that_stays_infinite_ends_the_run(rooms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

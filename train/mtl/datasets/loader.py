@@ -18,17 +18,22 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from edge_mtl.errors import EdgeMtlError
 from edge_mtl.tasks import LabelsSpec
 from mtl.datasets.augment import SeenFrame, apply_view, draw_view, jitter, view_truth
 from mtl.datasets.augment_settings import AugmentSettings
 from mtl.datasets.camera_effects import camera_effects, has_effects
 from mtl.datasets.frame import Batch, FrameSource
+from mtl.datasets.lost_batches import end_on_loss, in_shared_memory, prefetch, typed_loss
 from mtl.datasets.mixing import class_mask, paste, rectangle_mask
 from mtl.datasets.mixture import MixtureFrames, Turns
 from mtl.settings import DataSettings
 from mtl.tasks import head_of
 
 __all__ = ["BatchPlan", "Batches", "StepBatches", "batches"]
+
+_AHEAD = 4
+"""Batches that each worker prepares before they are asked for."""
 
 
 class Opens(Protocol):
@@ -73,13 +78,9 @@ class StepBatches(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         if not self._streams:
             self._open()
-        plan = self._plan
+        plan, phase = self._plan, self._phase(step)
         name, turn = self._turns.at(step) if self._turns is not None else ("", step)
         stream = self._streams[name]
-        phase = None
-        if plan.stride > 1:
-            down, right = np.random.default_rng([plan.seed, 1, plan.stage, step]).integers(plan.stride, size=2).tolist()
-            phase = (down, right)
         index, count = plan.part
         size = plan.batch // count
         own = range(index * size, (index + 1) * size)
@@ -91,6 +92,22 @@ class StepBatches(Dataset[Batch]):
             if any(truth is not None for truth in truths):
                 targets[task] = head_of(spec).collate(spec, truths)
         return Batch(image, targets, phase, name)
+
+    def batch_bytes(self, step: int) -> int:
+        """Bytes that a batch takes about: those of a frame, of that source whose frames are largest, times their number."""
+        if not self._streams:
+            self._open()
+        frames = [stream.frames(0, range(1), self._phase(step))[0] for stream in self._streams.values()]
+        sizes = [one.image.nbytes + sum(getattr(truth, "nbytes", 0) for truth in one.truths.values()) for one in frames]
+        return max(sizes) * (self._plan.batch // self._plan.part[1])
+
+    def _phase(self, step: int) -> tuple[int, int] | None:
+        """Which pixel of every cell the targets of a step are; None for all."""
+        plan = self._plan
+        if plan.stride <= 1:
+            return None
+        down, right = np.random.default_rng([plan.seed, 1, plan.stage, step]).integers(plan.stride, size=2).tolist()
+        return down, right
 
     def _open(self) -> None:
         frames = self._frames.open()
@@ -210,7 +227,12 @@ class Batches(Iterator[Batch]):
         self._coming = coming
 
     def __next__(self) -> Batch:
-        return next(self._coming)
+        try:
+            return next(self._coming)
+        except Exception as exc:
+            if (error := typed_loss(exc)) is not None:
+                raise error from (None if isinstance(exc, EdgeMtlError) else exc)
+            raise
 
     def close(self) -> None:
         """End the processes; any number of times."""
@@ -220,16 +242,22 @@ class Batches(Iterator[Batch]):
 
 
 def batches(frames: Opens, plan: BatchPlan, *, first: int, last: int, workers: int) -> Batches:
-    """Batches of steps first..last-1, in order. `workers` processes prepare them; 0 prepares them here."""
+    """Batches of steps first..last-1, in order. `workers` processes prepare them; 0 prepares them here.
+
+    Raises:
+        LoaderError: shared memory has no room for those of so many workers; from `next`, too, where it is gone by then.
+    """
     options: dict[str, Any] = {}
     if workers > 0:
-        options = {"multiprocessing_context": "spawn", "prefetch_factor": 4, "worker_init_fn": _one_thread}
+        size = StepBatches(frames, plan).batch_bytes(first)
+        ahead = prefetch(size, workers=workers, processes=plan.part[1], most=_AHEAD)
+        options = {"multiprocessing_context": "spawn", "prefetch_factor": ahead, "worker_init_fn": _one_thread}
     loader = DataLoader(
         StepBatches(frames, plan),
         batch_size=None,
         sampler=range(first, last),
         num_workers=workers,
-        collate_fn=_same,
+        collate_fn=in_shared_memory if workers > 0 else _same,
         generator=torch.Generator(),  # else it draws from the global one, and a resumed run would differ
         **options,
     )
@@ -243,5 +271,6 @@ def _same(batch: Batch) -> Batch:
 def _one_thread(worker: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the parent ends its workers itself
         signal.signal(number, signal.SIG_IGN)
+    end_on_loss()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
