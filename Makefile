@@ -17,12 +17,12 @@ GPU_READY := $(GPU_VENV)/.ready-$(subst $(comma),-,$(GPU_EXTRAS))
 NVCC ?= nvcc
 # Without the remark of mkdocs-material on other programs.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
-SETUP_FILES := setup.py pyproject.toml constraints.txt deploy/check_environment.py
+SETUP_FILES := setup.py pyproject.toml constraints.txt tests/packaging/check_environment.py
 # Environments are whole by themselves: pip takes what is on PYTHONPATH, as of a sourced ROS, for installed, and pytest takes plugins.
 unexport PYTHONPATH PYTHONHOME
 export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
 # What an environment declares is looked for before the environment is called ready.
-CHECK := deploy/check_environment.py
+CHECK := tests/packaging/check_environment.py
 # The wheels of ROS find their own packages and libraries, unless those of a sourced one come first.
 ROS_PYTHON := env -u AMENT_PREFIX_PATH -u LD_LIBRARY_PATH $(ROS_VENV)/bin/python
 

@@ -73,7 +73,7 @@ def test_an_environment_that_lacks_something_is_not_called_ready(make: Make, tar
 
 @pytest.fixture
 def check() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_environment", ROOT / "deploy" / "check_environment.py")
+    spec = importlib.util.spec_from_file_location("check_environment", ROOT / "tests" / "packaging" / "check_environment.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

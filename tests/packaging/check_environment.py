@@ -1,4 +1,4 @@
-"""Whether this Python itself has the modules that extras of edge-mtl declare: `python deploy/check_environment.py dev`.
+"""Whether this Python itself has the modules that extras of edge-mtl declare: `check_environment.py dev`.
 
 pip counts what lies on PYTHONPATH, as of a sourced ROS, as installed. An environment that was made so lacks packages as soon as
 it is used without, so the Makefile asks here before it calls an environment ready.
