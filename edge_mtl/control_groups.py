@@ -3,8 +3,8 @@
 A limit may stand in the process's own group or in any above it; the smallest counts. Inside a container the groups begin at its
 own, which is what /sys/fs/cgroup shows; outside, /proc/self/cgroup names the group, such as a slice of systemd.
 
-Source: Linux kernel documentation, admin-guide/cgroup-v2 (cpu.max, memory.max) and admin-guide/cgroup-v1 (cpu.cfs_quota_us,
-cpu.cfs_period_us, memory.limit_in_bytes).
+Source: Linux kernel documentation, admin-guide/cgroup-v2 (cpu.max, memory.max, memory.current, memory.stat) and
+admin-guide/cgroup-v1 (cpu.cfs_quota_us, cpu.cfs_period_us, memory.limit_in_bytes, memory.usage_in_bytes).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-__all__ = ["cpu_quota", "group_folders", "memory_limit"]
+__all__ = ["cpu_quota", "group_folders", "memory_left", "memory_limit"]
 
 _GROUPS = "sys/fs/cgroup"
 _UNLIMITED = 1 << 60
@@ -41,13 +41,41 @@ def cpu_quota(root: Path = Path("/")) -> int | None:
 
 def memory_limit(root: Path = Path("/")) -> int | None:
     """Bytes that this process and those beside it in its group may use; None without a limit."""
-    limits = []
+    return min((limit for _, limit in _memory_limits(root)), default=None)
+
+
+def memory_left(root: Path = Path("/")) -> int | None:
+    """Bytes that this process may still take: of the machine, its swap included, and of every group; None where nothing says.
+
+    Cached files count as left: the kernel drops them before it kills.
+    """
+    machine = dict(line.split(":", 1) for line in _text(root / "proc/meminfo").splitlines() if ":" in line)
+    found = []
+    if "MemAvailable" in machine:
+        found.append(sum(_first_number(machine.get(name, "")) for name in ("MemAvailable", "SwapFree")) << 10)
+    for folder, limit in _memory_limits(root):
+        usage = _text(folder / "memory.current") or _text(folder / "memory.usage_in_bytes")
+        if usage.strip():
+            lines = [line.split() for line in _text(folder / "memory.stat").splitlines()]
+            caches = {name: _first_number(value) for name, value in (line for line in lines if len(line) == 2)}
+            prefix = "total_" if "total_active_file" in caches else ""  # version 1: with the groups below
+            cached = sum(caches.get(f"{prefix}{name}", 0) for name in ("active_file", "inactive_file"))
+            found.append(max(0, limit - _first_number(usage) + cached))
+    return min(found, default=None)
+
+
+def _memory_limits(root: Path) -> Iterator[tuple[Path, int]]:
+    """Groups with a limit of memory, and that limit in bytes."""
     for folder in group_folders("memory", root):
         for name in ("memory.max", "memory.limit_in_bytes"):
             text = _text(folder / name).strip()
             if text.isdigit() and 0 < int(text) < _UNLIMITED:
-                limits.append(int(text))
-    return min(limits, default=None)
+                yield folder, int(text)
+
+
+def _first_number(text: str) -> int:
+    fields = text.split()
+    return int(fields[0]) if fields and fields[0].isdigit() else 0
 
 
 def group_folders(controller: str, root: Path = Path("/")) -> Iterator[Path]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, cast
@@ -26,6 +27,9 @@ BAG = "bag"
 """The kind of file that is a recorded bag with the maps added."""
 RECTIFY = "Record rectified images (image_proc), name their topic with --topic, and give --rectified."
 """What to do about a lens that distorts, once the recording is there."""
+
+_SKIPPING = ("folder", "bag")
+"""Kinds of sources that go on where a frame cannot be predicted on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,18 @@ class _Tally:
     lenses: Counter[str] = field(default_factory=Counter)
     files: list[Path] = field(default_factory=list)
 
+    def add(self, frame: Frame, prediction: Prediction, written: list[Path], *, lens: bool) -> None:
+        """Count a frame that was predicted on; with `lens` also what is wrong with its lens."""
+        self.files += written
+        self.milliseconds.append(_milliseconds(prediction))
+        self.unscaled += prediction.intrinsics_assumed
+        self.lenses.update([frame.lens] if frame.lens and lens else [])
+
+    def skip(self, terminal: Terminal, reason: str) -> None:
+        """Name a frame that is left out, and count it."""
+        self.skipped += 1
+        terminal.note(f"skipped: {one_line(reason)}")
+
 
 def run(terminal: Terminal, text: str, engine_options: EngineOptions, options: PredictOptions) -> None:
     """Predict on every frame of the source that `text` names.
@@ -94,6 +110,7 @@ def run(terminal: Terminal, text: str, engine_options: EngineOptions, options: P
     from edge_mtl.bundle import find
     from edge_mtl.engine import Engine
     from edge_mtl.errors import FrameError
+    from edge_mtl.image.memory import out_of_memory
     from edge_mtl.outputs.annotated_bag import check_recording
     from edge_mtl.sources.open_source import open_source
     from edge_mtl.tasks import kind_of
@@ -122,13 +139,19 @@ def run(terminal: Terminal, text: str, engine_options: EngineOptions, options: P
         step = stack.enter_context(terminal.steps())
         try:
             for frame, prediction in _predictions(engine, source, options, tally, step, terminal):
-                written = [path for write in writers for path in write(frame, prediction)]
-                tally.files += written
-                tally.milliseconds.append(_milliseconds(prediction))
-                tally.unscaled += prediction.intrinsics_assumed
-                tally.lenses.update([frame.lens] if frame.lens and options.intrinsics is None else [])
-                if terminal.json_output and not options.summary:
-                    terminal.record(describe(frame, prediction) | {"files": [str(path) for path in written]})
+                try:
+                    with out_of_memory(f"{frame.name} with its results", "Reduce the frame, or ask for fewer results."):
+                        written = [path for write in writers for path in write(frame, prediction)]
+                except FrameError as exc:
+                    if source.kind not in _SKIPPING:
+                        raise
+                    tally.skip(terminal, str(exc))
+                else:
+                    tally.add(frame, prediction, written, lens=options.intrinsics is None)
+                    if terminal.json_output and not options.summary:
+                        terminal.record(describe(frame, prediction) | {"files": [str(path) for path in written]})
+                finally:
+                    del frame, prediction  # else the maps of a large frame stay while the next one is decoded
         except KeyboardInterrupt:  # ends a camera, and what was recorded until then stays
             if source.kind != "camera":
                 raise
@@ -215,28 +238,34 @@ def _predictions(
     from edge_mtl.errors import FrameError
     from edge_mtl.tasks.stability import TemporalFilter
 
-    def skip(reason: str) -> None:
-        tally.skipped += 1
-        remark(reason)
-
     def remark(reason: str) -> None:
         terminal.note(f"skipped: {one_line(reason)}")
 
     smooth = TemporalFilter() if options.stability else None
     total = source.count if options.limit is None else min(source.count or options.limit, options.limit)
-    every = source.frames(limit=options.limit, on_skip=skip, on_remark=remark, on_oddity=terminal.warn)
+    every = source.frames(
+        limit=options.limit,
+        on_skip=partial(tally.skip, terminal),
+        on_remark=remark,
+        on_oddity=terminal.warn,
+    )
+    done = 0
     with closing(every) as frames:
-        for done, frame in enumerate(frames):
+        for frame in frames:  # enumerate() would hold the frame before
             step("predicting", done, total or 0)
+            done += 1
             try:
                 camera = options.intrinsics or frame.intrinsics
                 prediction = engine.predict(frame.pixels, intrinsics=camera, tasks=options.tasks)
             except FrameError as exc:
-                if source.kind not in ("folder", "bag"):
+                if source.kind not in _SKIPPING:
                     raise
-                skip(f"{frame.name}: {exc}")
+                tally.skip(terminal, f"{frame.name}: {exc}")
                 continue
-            yield frame, prediction if smooth is None else smooth(frame.pixels, prediction)
+            if smooth is not None:
+                prediction = smooth(frame.pixels, prediction)
+            yield frame, prediction
+            del frame, prediction
 
 
 def _milliseconds(prediction: Prediction) -> dict[str, float]:

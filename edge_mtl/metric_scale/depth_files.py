@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from edge_mtl.errors import FrameError
+from edge_mtl.image.decoding import decode
 
 __all__ = ["MILLIMETRES", "read_depth_file"]
 
@@ -29,11 +30,12 @@ def read_depth_file(folder: Path, name: str, *, unit_m: float = MILLIMETRES) -> 
     if not image.is_file():
         raise FrameError(f"{name} has no depth: expected {array.name} (metres) or {image.name} (16 bits) in {folder}")
     try:
-        decoded = cv2.imdecode(np.frombuffer(image.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-    except (OSError, cv2.error) as exc:
+        payload = image.read_bytes()
+    except OSError as exc:
         raise FrameError(f"{image} cannot be read: {exc}") from exc
-    if decoded is None or decoded.dtype != np.uint16 or decoded.ndim != 2:
-        found = "no image" if decoded is None else f"{decoded.dtype} of shape {decoded.shape}"
+    decoded = decode(payload, cv2.IMREAD_UNCHANGED, name=str(image))
+    if decoded.dtype != np.uint16 or decoded.ndim != 2:
+        found = f"{decoded.dtype} of shape {decoded.shape}"
         raise FrameError(f"{image} should be a depth map, one channel of 16 bits; found {found}. Or give NAME.npy in metres.")
     return decoded.astype(np.float32) * np.float32(unit_m)
 

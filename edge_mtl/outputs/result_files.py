@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge_mtl.files import write_atomic
 from edge_mtl.image.encoding import encode_image
+from edge_mtl.image.memory import out_of_memory, require_memory
 from edge_mtl.image.panel import panel
 from edge_mtl.outputs.video_file import VideoFile
 from edge_mtl.prediction import Prediction
@@ -24,6 +25,11 @@ __all__ = ["FILE_KINDS", "FileKind", "ResultWriter"]
 
 FileKind = Literal["overlay", "panel", "png", "npz"]
 FILE_KINDS: tuple[FileKind, ...] = ("overlay", "panel", "png", "npz")
+
+
+_PEAK_BYTES: Mapping[FileKind, int] = {"overlay": 44, "panel": 43, "png": 38, "npz": 49}
+"""Bytes a pixel that making the files of a kind takes at its peak, measured for classes, depth and normals."""
+_SMALLER = "Reduce the frame, or ask for fewer tasks or kinds of files."
 
 
 class ResultWriter:
@@ -54,8 +60,16 @@ class ResultWriter:
         """Write one prediction; returns the finished files (videos are finished by `close`).
 
         Raises:
+            FrameError: drawing or storing it does not fit into the memory that is left.
             OSError: the disk is full or the folder is not writable.
         """
+        height, width = frame.pixels.shape[:2]
+        need = max((_PEAK_BYTES[kind] for kind in self._kinds), default=0) * height * width
+        require_memory(need, f"{frame.name} with its results", _SMALLER)
+        with out_of_memory(f"{frame.name} with its results", _SMALLER):
+            return self._write(frame, prediction)
+
+    def _write(self, frame: Frame, prediction: Prediction) -> list[Path]:
         written: list[Path] = []
         drawn = tiles(frame.pixels, prediction.results, scales=self._common_scales(prediction)) if self._draws else []
         if "overlay" in self._kinds:

@@ -15,6 +15,7 @@ import numpy as np
 
 from edge_mtl.errors import FrameError
 from edge_mtl.image.bit_depth import FULL_BITS, OnRemark, to_8_bits
+from edge_mtl.image.decoding import decode
 from edge_mtl.image.frames import MAX_SIDE, Channels
 
 __all__ = ["ENCODINGS", "decode_compressed", "decode_image", "image_of"]
@@ -165,25 +166,19 @@ def decode_compressed(
     Returns:
         (H, W, 3) uint8 and the order of its colours.
     Raises:
-        FrameError: it is not an image, or one of depth.
+        FrameError: it is not a whole image, or one of depth.
     """
     if "compresseddepth" in description.lower():
         raise FrameError(f"a colour image was expected; found compressed depth ({description!r}).")
     name = description.partition(";")[0].strip()
     # A PNG of a mosaic holds it as it is; a JPEG of one was made grey by whoever compressed it.
     mosaic = _BY_LETTERS.get(name.lower()) if name.startswith("bayer") and "jpeg" not in description else None
-    encoded = np.frombuffer(data, np.uint8)
-    try:
-        flags = cv2.IMREAD_GRAYSCALE if mosaic else cv2.IMREAD_COLOR
-        flags |= cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-        image = cv2.imdecode(encoded, flags) if encoded.size else None
-    except cv2.error as exc:
-        raise FrameError(f"{encoded.size} bytes of {description!r} cannot be decoded: {exc.err}") from exc
-    if image is None:
-        raise FrameError(f"{encoded.size} bytes of {description!r} are no JPEG or PNG image.")
+    flags = cv2.IMREAD_GRAYSCALE if mosaic else cv2.IMREAD_COLOR
+    flags |= cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    image = decode(data, flags, name=f"a compressed image ({description!r})")
     if image.dtype not in (np.uint8, np.uint16):
         raise FrameError(f"an image of 8 or 16 bits a channel was expected; found {image.dtype} in {description!r}.")
-    pixels = np.asarray(image)
+    pixels = image
     if pixels.dtype == np.uint16:
         pixels = to_8_bits(pixels, bits=bits, on_remark=on_remark)
     return _converted(pixels, mosaic, ENCODINGS[mosaic]) if mosaic else (pixels, "bgr")

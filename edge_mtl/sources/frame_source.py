@@ -158,6 +158,7 @@ class FrameSource:
                             told.add(oddity)
                             on_oddity(f"{frame.name}: {oddity}")
                 yield frame
+                del frame, still  # a large frame would stay while the next one is decoded
                 given += 1
                 if given == limit:
                     return

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge_mtl.errors import FrameError
 from edge_mtl.image.bit_depth import FULL_BITS, OnRemark, to_8_bits
+from edge_mtl.image.decoding import decode
 from edge_mtl.sources.frame_source import Frame, FrameSource, Still, bits_identity, file_identity
 
 __all__ = ["IMAGE_SUFFIXES", "decode_image", "image_frame", "image_source", "read_image"]
@@ -45,23 +46,17 @@ def read_image(path: Path, *, bits: int = FULL_BITS, on_remark: OnRemark | None 
     Args:
         bits: how many of 16 bits a channel are filled; see `edge_mtl.image.bit_depth.to_8_bits`, also for `on_remark`.
     Raises:
-        FrameError: the file is missing, too large, not an image, damaged, or has neither 8 nor 16 bits per channel.
+        FrameError: the file is missing, cut short, too large, also for the memory that is left, not an image, damaged, or has
+            neither 8 nor 16 bits per channel.
     """
     try:
         size = path.stat().st_size
         if size > _MAX_FILE_BYTES:
             raise FrameError(f"{path} is too large for an image: at most {_MAX_FILE_BYTES >> 20} MiB expected.")
-        encoded = np.frombuffer(path.read_bytes(), np.uint8)
+        encoded = path.read_bytes()
     except OSError as exc:
         raise FrameError(f"{path} cannot be read: {exc.strerror or exc}.") from exc
-    if encoded.size == 0:
-        raise FrameError(f"{path} is empty: expected an image.")
-    try:
-        decoded = cv2.imdecode(encoded, _FLAGS)
-    except (cv2.error, MemoryError) as exc:
-        raise FrameError(f"{path} cannot be decoded: its size or format is not supported.") from exc
-    if decoded is None:
-        raise FrameError(f"{path} cannot be decoded: it is damaged or not an image.")
+    decoded = decode(encoded, _FLAGS, name=str(path))
     if decoded.dtype not in (np.uint8, np.uint16):
         raise FrameError(
             f"{path} holds {decoded.dtype} pixels: expected 8 or 16 bits per channel. Convert it to an 8-bit RGB image; "
@@ -74,13 +69,11 @@ def read_image(path: Path, *, bits: int = FULL_BITS, on_remark: OnRemark | None 
 
 def decode_image(payload: bytes) -> NDArray[np.uint8] | None:
     """(H, W, 3) uint8 RGB of an encoded image; None if it cannot be decoded."""
-    if not payload:
-        return None
     try:
-        image = cv2.imdecode(np.frombuffer(payload, np.uint8), _FLAGS)
-    except cv2.error:
+        image = decode(payload, _FLAGS, name="it")
+    except FrameError:
         return None
-    if image is None or image.dtype not in (np.uint8, np.uint16):
+    if image.dtype not in (np.uint8, np.uint16):
         return None
     reduced = to_8_bits(image) if image.dtype == np.uint16 else image
     return np.asarray(cv2.cvtColor(reduced, cv2.COLOR_BGR2RGB), np.uint8)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from edge_mtl.errors import BundleError
+from edge_mtl.errors import BundleError, FrameError
+from edge_mtl.image.decoding import decode
 from edge_mtl.image.frames import Letterbox
 from edge_mtl.tasks.kind import TruthFiles
 
@@ -22,9 +23,10 @@ def read_map(name: str, shape: tuple[int, ...], files: TruthFiles) -> Array | No
     """
     if name not in files.names:
         return None
-    array = cv2.imdecode(np.frombuffer(files.read(name), np.uint8), cv2.IMREAD_UNCHANGED)
-    if array is None:
-        raise BundleError(f"{files.where(name)} is not an image. Export the bundle again, or mend the folder.")
+    try:
+        array = decode(files.read(name), cv2.IMREAD_UNCHANGED, name=str(files.where(name)))
+    except FrameError as exc:
+        raise BundleError(f"{exc} Export the bundle again, or mend the folder.") from exc
     if array.shape != shape:
         raise BundleError(
             f"{files.where(name)} should have the shape {shape} of its frame; found {array.shape}. "

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge_mtl.backends.threads import default_threads
-from edge_mtl.control_groups import cpu_quota, group_folders, memory_limit
+from edge_mtl.control_groups import cpu_quota, group_folders, memory_left, memory_limit
 from edge_mtl.device import fingerprint
 
 V1 = "sys/fs/cgroup/cpu,cpuacct"
@@ -80,6 +80,37 @@ def test_a_limit_of_memory_is_the_smallest_of_a_groups_and_those_above_it(
     tmp_path: Path, files: dict[str, str], limit: int | None
 ) -> None:
     assert memory_limit(machine(tmp_path, files)) == limit
+
+
+MEMINFO = "MemTotal: 4000 kB\nMemAvailable:    2000 kB\nSwapFree:  500 kB\n"
+V2 = {"sys/fs/cgroup/memory.max": "900000\n", "sys/fs/cgroup/memory.current": "500000\n"}
+V1_MEMORY = "sys/fs/cgroup/memory"
+
+
+@pytest.mark.parametrize(
+    ("files", "left"),
+    [
+        ({}, None),
+        ({"proc/meminfo": MEMINFO}, 2500 * 1024),
+        (V2, 400000),
+        (V2 | {"proc/meminfo": MEMINFO}, 400000),
+        (V2 | {"sys/fs/cgroup/memory.stat": "anon 1\nactive_file 30000\ninactive_file 20000\n"}, 450000),
+        (V2 | {"sys/fs/cgroup/memory.current": "950000\n"}, 0),
+        (V2 | {"sys/fs/cgroup/memory.max": "max\n", "proc/meminfo": MEMINFO}, 2500 * 1024),
+        (
+            {
+                f"{V1_MEMORY}/memory.limit_in_bytes": "900000",
+                f"{V1_MEMORY}/memory.usage_in_bytes": "700000",
+                f"{V1_MEMORY}/memory.stat": "inactive_file 2\ntotal_active_file 30000\ntotal_inactive_file 20000\n",
+            },
+            250000,
+        ),
+    ],
+)
+def test_what_is_left_of_the_memory_is_the_least_of_machine_and_groups_with_cached_files(
+    tmp_path: Path, files: dict[str, str], left: int | None
+) -> None:
+    assert memory_left(machine(tmp_path, files)) == left
 
 
 def test_a_groups_folders_begin_with_its_own(tmp_path: Path) -> None:

@@ -237,7 +237,7 @@ class TestLabelledFolders:
         with pytest.raises(BundleError, match=r"should have the shape \(64, 96\)"):
             list(labelled_folder(tmp_path, size, NYU_TASKS))
         (tmp_path / "a.label.png").write_bytes(b"no image")
-        with pytest.raises(BundleError, match="is not an image"):
+        with pytest.raises(BundleError, match="not an image"):
             list(labelled_folder(tmp_path, size, NYU_TASKS))
 
     def test_a_bundle_without_evaluation_frames_asks_for_a_folder(self, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_what_is_no_depth_map_is_refused_by_name(tmp_path: Path) -> None:
     np.save(tmp_path / "object.npy", np.array([{}], object), allow_pickle=True)
     for name, words in (
         ("grey", "16 bits; found uint8"),
-        ("text", "found no image"),
+        ("text", "not an image"),
         ("cube", "floating-point metres"),
         ("whole", "floating-point metres"),
         ("object", "object.npy cannot be read"),

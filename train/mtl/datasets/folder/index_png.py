@@ -8,6 +8,10 @@ import zlib
 import cv2
 import numpy as np
 
+from edge_mtl.errors import FrameError
+from edge_mtl.image.containers import png_chunks
+from edge_mtl.image.decoding import decode
+
 __all__ = ["IndexPngError", "read_indices"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -29,7 +33,7 @@ def read_indices(payload: bytes) -> np.ndarray:
     Raises:
         IndexPngError: no PNG, damaged, cut short, of colours or of 16 bits.
     """
-    chunks = _chunks(payload)
+    chunks = list(png_chunks(payload))
     if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13 or chunks[-1][0] != b"IEND":
         raise IndexPngError("is cut short or damaged: expected a PNG of indices. Write it again")
     header = bytearray(chunks[0][1])
@@ -45,30 +49,13 @@ def read_indices(payload: bytes) -> np.ndarray:
     kept = [(kind, bytes(header) if kind == b"IHDR" else content) for kind, content in chunks if kind in _KEPT]
     grey = _SIGNATURE + b"".join(_chunk(kind, content) for kind, content in kept)
     try:
-        decoded = cv2.imdecode(np.frombuffer(grey, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as exc:
-        raise IndexPngError("cannot be decoded: it is too large or damaged. Write it again") from exc
-    if decoded is None or decoded.ndim != 2 or decoded.dtype != np.uint8:
+        decoded = decode(grey, cv2.IMREAD_UNCHANGED, name="it")
+    except FrameError as exc:
+        raise IndexPngError("cannot be decoded: it is damaged or too large. Write it again") from exc
+    if decoded.ndim != 2 or decoded.dtype != np.uint8:
         raise IndexPngError("cannot be decoded: it is damaged. Write it again")
     # fewer than 8 bits are spread over 0..255 by the decoder: 255 / 1, 255 / 3, 255 / 15
     return decoded if bits == 8 else decoded // np.uint8(255 // (2**bits - 1))
-
-
-def _chunks(payload: bytes) -> list[tuple[bytes, bytes]]:
-    """Kind and content of every chunk; empty where the file is no PNG or ends within a chunk."""
-    if not payload.startswith(_SIGNATURE):
-        return []
-    place, found = len(_SIGNATURE), []
-    while place + 12 <= len(payload):
-        (length,) = struct.unpack(">I", payload[place : place + 4])
-        end = place + 12 + length
-        if end > len(payload):
-            return []
-        found.append((payload[place + 4 : place + 8], payload[place + 8 : end - 4]))
-        place = end
-        if found[-1][0] == b"IEND":
-            break
-    return found
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

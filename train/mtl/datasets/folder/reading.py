@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from edge_mtl.errors import BackendUnavailable, BuildError, FrameError
+from edge_mtl.image.decoding import decode
 from edge_mtl.sources.images import read_image
 from mtl.datasets.folder.index_png import IndexPngError, read_indices
 
@@ -53,8 +54,6 @@ def read_photo(path: Path) -> Array:
             f"{path} leaves the upper of its 16 bits empty. Expected an 8-bit PNG or JPEG, or all 16 bits filled: "
             "scale it, or take it out"
         )
-    if path.suffix.lower() != ".png" and _jpeg_is_cut(path):
-        raise BuildError(f"{path} is cut short: expected a whole JPEG. Copy it again, or take it out")
     return pixels
 
 
@@ -116,14 +115,10 @@ def _payload(path: Path) -> bytes:
 
 def decoded_png(path: Path) -> Array:
     """The pixels of a PNG as they are stored, in OpenCV's order of channels."""
-    payload = _payload(path)
     try:
-        found = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_UNCHANGED) if payload else None
-    except cv2.error:
-        found = None
-    if found is None:
-        raise BuildError(f"{path} cannot be decoded: expected a whole PNG. Write it again, or take it out")
-    return np.asarray(found)
+        return decode(_payload(path), cv2.IMREAD_UNCHANGED, name=str(path))
+    except FrameError as exc:
+        raise BuildError(f"{str(exc).rstrip('.')}. Expected a whole PNG: write it again, or take it out") from exc
 
 
 def _npy(path: Path) -> Array:
@@ -155,12 +150,6 @@ def _exr(path: Path) -> Array:
     if not name or (len(channels) > 1 and name not in _DEPTH_CHANNELS):
         raise BuildError(f"{path}: expected one channel, or one named Z, found {', '.join(channels) or 'none'}. Write it again")
     return np.asarray(channels[name])
-
-
-def _jpeg_is_cut(path: Path) -> bool:
-    """Whether the end of the image is missing, which decoders fill with grey (JPEG, ITU-T T.81, B.1.1.3)."""
-    payload = _payload(path)
-    return payload.startswith(b"\xff\xd8") and payload.rfind(b"\xff\xd9") < payload.rfind(b"\xff\xda")
 
 
 def _form(array: Array) -> str:

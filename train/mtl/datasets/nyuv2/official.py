@@ -15,6 +15,8 @@ import cv2
 import h5py
 import numpy as np
 
+from edge_mtl.errors import FrameError
+from edge_mtl.image.decoding import decode
 from edge_mtl.tasks import VOID
 from mtl.datasets.nyuv2.labels import NAMES, read_class_mapping
 from mtl.datasets.nyuv2.layout import PARTS, DatasetError, Part
@@ -151,10 +153,12 @@ class _NormalImages:
 
     def _image(self, path: Path, mode: int) -> np.ndarray:
         payload = path.read_bytes() if path.is_file() else b""
-        image = cv2.imdecode(np.frombuffer(payload, np.uint8), mode) if payload else None
-        if image is None or image.shape[:2] != FRAME:
-            found = "no image" if image is None else f"{image.shape[0]}x{image.shape[1]}"
-            raise DatasetError(f"{path} should be an image of {FRAME[0]}x{FRAME[1]}, found {found}")
+        try:
+            image = decode(payload, mode, name=str(path))
+        except FrameError as exc:
+            raise DatasetError(f"{exc} Expected an image of {FRAME[0]}x{FRAME[1]}") from exc
+        if image.shape[:2] != FRAME:
+            raise DatasetError(f"{path} should be an image of {FRAME[0]}x{FRAME[1]}, found {image.shape[0]}x{image.shape[1]}")
         return image
 
 

@@ -135,8 +135,8 @@ def test_depth_beyond_the_range_is_unknown(tmp_path: Path) -> None:
         ("one.png", png(np.ones(SIZE, np.uint16)), None, "expected scale_m, metres a unit, in the task's table"),
         ("one.png", png(LABELS), 0.001, "expected depth as a 16-bit grey PNG, found 10 x 14 of uint8"),
         ("one.png", png(PHOTO), 0.001, "expected depth as a 16-bit grey PNG, found 10 x 14 x 3 of uint8"),
-        ("one.png", png(np.ones(SIZE, np.uint16))[:30], 0.001, "cannot be decoded: expected a whole PNG"),
-        ("one.png", b"", 0.001, "cannot be decoded: expected a whole PNG"),
+        ("one.png", png(np.ones(SIZE, np.uint16))[:30], 0.001, "is cut short or damaged.* Expected a whole PNG"),
+        ("one.png", b"", 0.001, "is empty.* Expected a whole PNG"),
         ("one.npy", npy(np.ones(SIZE, np.uint16)), None, r"expected depth as \(H, W\) of floats in metres, found .* uint16"),
         ("one.npy", npy(np.ones((*SIZE, 3))), None, r"expected depth as \(H, W\) of floats in metres, found 10 x 14 x 3"),
         ("one.npy", npy(DEPTH)[:-8], None, r"cannot be read \(.*\): expected a NumPy array"),
@@ -247,6 +247,6 @@ def test_images_are_rgb(tmp_path: Path) -> None:
 )
 def test_images_that_cannot_be_used_are_refused(tmp_path: Path, name: str, payload: bytes) -> None:
     path = written(tmp_path, name, payload)
-    with pytest.raises(BuildError, match=r"Expected an 8-bit PNG or JPEG|expected a whole JPEG") as caught:
+    with pytest.raises(BuildError, match="Expected an 8-bit PNG or JPEG") as caught:
         read_photo(path)
     assert str(path) in str(caught.value)
