@@ -6,6 +6,7 @@
         TaskError            a task that is not there, or was not asked for
       BackendUnavailable     the runtime or device is not here (names the extra to install)
       FrameError             also ValueError: shape, dtype, empty
+        SourceEndedEarly     a recording ended before the number of frames that it announces
       DepthScaleError        also ValueError: an implausible factor, another bundle's, readings that give none
       CalibrationError       no frames, unreadable frames, constant activations
       AccuracyError          a head misses its budget; the self-test disagrees with the reference
@@ -33,6 +34,7 @@ __all__ = [
     "FrameError",
     "InferenceError",
     "RegressionError",
+    "SourceEndedEarly",
     "TaskError",
 ]
 
@@ -69,6 +71,12 @@ class FrameError(EdgeMtlError, ValueError):
     """A frame, image or video cannot be used: shape, dtype, empty, unreadable."""
 
     exit_code = 6
+
+
+class SourceEndedEarly(FrameError):
+    """A video or bag ended before the number of frames that it announces; those before can be used."""
+
+    exit_code = 16
 
 
 class DepthScaleError(EdgeMtlError, ValueError):

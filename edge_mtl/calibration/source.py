@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_mtl.errors import CalibrationError, FrameError
+from edge_mtl.errors import CalibrationError, FrameError, SourceEndedEarly
 from edge_mtl.image.bit_depth import FULL_BITS
 from edge_mtl.sources.bags import BAG_SUFFIXES
 from edge_mtl.sources.frame_source import Frame, FrameSource, Still, identity_of
@@ -19,7 +19,14 @@ from edge_mtl.sources.videos import VIDEO_SUFFIXES
 __all__ = ["given_frames", "open_calibration_source"]
 
 
-def open_calibration_source(path: Path, *, topic: str | None = None, every: int = 1, bits: int = FULL_BITS) -> FrameSource:
+def open_calibration_source(
+    path: Path,
+    *,
+    topic: str | None = None,
+    every: int = 1,
+    bits: int = FULL_BITS,
+    on_end: Callable[[SourceEndedEarly], None] | None = None,
+) -> FrameSource:
     """The frames that `path` names, which can be walked several times.
 
     Args:
@@ -27,6 +34,7 @@ def open_calibration_source(path: Path, *, topic: str | None = None, every: int 
         topic: of the bag's images; needed where it has several.
         every: take only every n-th frame of a video or bag.
         bits: of images with 16 bits a channel: how many the camera fills.
+        on_end: called by each walk that ends before the number of frames that is announced; see `FrameSource.frames`.
     Raises:
         CalibrationError: there is no such thing, or it holds no frames; also where a walk finds the source unreadable.
         BackendUnavailable: a bag, and the package rosbags is not installed.
@@ -43,7 +51,7 @@ def open_calibration_source(path: Path, *, topic: str | None = None, every: int 
 
     def stills() -> Generator[Still]:
         with _unusable():
-            yield from source.stills()
+            yield from source.walk(on_end)
 
     return replace(source, stills=stills)
 

@@ -28,9 +28,10 @@ _EPILOG = "\n\n".join(
             "3 bundle or data file unusable   10 a runtime failed",
             "4 engine missing or foreign      11 engine closed",
             "5 backend not here               15 a benchmark became slower",
-            "6 frame or source unusable       70 internal error",
-            "7 calibration frames unusable    74 file system: disk full, no permission",
-            "12 no scale of depth            130 interrupted, 143 terminated",
+            "6 frame or source unusable       16 a recording ended early",
+            "7 calibration frames unusable    70 internal error",
+            "12 no scale of depth             74 file system: disk full, no permission",
+            "130 interrupted, 143 terminated",
         ),
         f"{DEBUG_VARIABLE}=1 shows tracebacks and what the runtimes print.",
     )

@@ -134,13 +134,14 @@ def calibrate(
     budget = parse_budget(max_drop)
     from edge_mtl.calibration.source import open_calibration_source
 
-    frames = open_calibration_source(source, topic=topic, every=every, bits=bits)
+    frames = open_calibration_source(source, topic=topic, every=every, bits=bits, on_end=terminal.early_end)
     if out is not None:
         write_choice(terminal, bundle, frames, options, out, threads=threads)
-        return
-    calibrate_with(
-        terminal, bundle, frames, options, budget=budget, engines=engines, backend=backend, threads=threads, recipe=recipe
-    )
+    else:
+        calibrate_with(
+            terminal, bundle, frames, options, budget=budget, engines=engines, backend=backend, threads=threads, recipe=recipe
+        )
+    terminal.finish()
 
 
 def calibrate_with(

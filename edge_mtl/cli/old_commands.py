@@ -192,10 +192,11 @@ def recalibrate(
 
     option, path = sources[0]
     say_renamed("edge-mtl recalibrate", f"edge-mtl calibrate {path}{named} --engines")
-    frames = open_calibration_source(path, topic=topic, every=every)
+    frames = open_calibration_source(path, topic=topic, every=every, on_end=terminal.early_end)
     kind = "folder" if frames.kind == "train split" else frames.kind
     if option != f"--{kind}":
         raise UsageError(f"{option} was given, and {path} is for --{kind}. Give it with that.")
     calibrate_with(
         terminal, bundle, frames, options, budget=budget, engines=True, backend=backend, threads=threads, recipe=recipe
     )
+    terminal.finish()

@@ -103,6 +103,7 @@ def run(terminal: Terminal, text: str, engine_options: EngineOptions, options: P
 
     Raises:
         FrameError: the source is not there, or none of its frames can be used.
+        typer.Exit: all is written, of a recording that ended early.
         BackendUnavailable: a package for bags or the viewer is not installed, or there is no screen.
         EdgeMtlError: as bundle and engine say.
         OSError: results cannot be written.
@@ -165,6 +166,7 @@ def run(terminal: Terminal, text: str, engine_options: EngineOptions, options: P
         terminal.note(_unscaled(source, tally))
     for fault, count in tally.lenses.items():
         terminal.note(f"{count} frames are taken for a pinhole camera's: {fault}. {RECTIFY}")
+    terminal.finish()
 
 
 def describe(frame: Frame, prediction: Prediction) -> dict[str, Any]:
@@ -248,6 +250,7 @@ def _predictions(
         on_skip=partial(tally.skip, terminal),
         on_remark=remark,
         on_oddity=terminal.warn,
+        on_end=terminal.early_end,
     )
     done = 0
     with closing(every) as frames:

@@ -157,9 +157,9 @@ def scale(
     def skip(reason: str) -> None:
         terminal.note(f"skipped: {one_line(reason)}")
 
-    walk = partial(opened.frames, limit=limit, on_skip=skip, on_oddity=terminal.warn)
+    walk = partial(opened.frames, limit=limit, on_skip=skip, on_oddity=terminal.warn, on_end=terminal.early_end)
     if points:
-        method = _known_points(opened, points, which, on_oddity=terminal.warn)
+        method = _known_points(opened, points, which, terminal)
     elif camera_height is not None:
         if camera_pitch is None:
             terminal.note("the floor's tilt is as predicted and enters the factor: give --camera-pitch where you know it.")
@@ -187,6 +187,7 @@ def scale(
     if save is not None:
         write_atomic(save, record.to_json())
     _show(terminal, found, record, save)
+    terminal.finish()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -243,7 +244,7 @@ def _mount(text: str | None, *, scanning: bool) -> ScanMount | None:
     return ScanMount(*values)
 
 
-def _known_points(source: FrameSource, points: list[KnownPoint], along: Along, *, on_oddity: Callable[[str], None]) -> _Method:
+def _known_points(source: FrameSource, points: list[KnownPoint], along: Along, terminal: Terminal) -> _Method:
     from edge_mtl.errors import DepthScaleError
     from edge_mtl.metric_scale.readings import of_points
 
@@ -254,7 +255,7 @@ def _known_points(source: FrameSource, points: list[KnownPoint], along: Along, *
 
     def frames() -> Iterable[tuple[Frame, list[KnownPoint]]]:
         missing = set(names)
-        for frame in source.frames(on_oddity=on_oddity):
+        for frame in source.frames(on_oddity=terminal.warn, on_end=terminal.early_end):
             chosen = [each for each in points if each.frame in ((frame.name, "") if single else (frame.name,))]
             missing.discard(frame.name)
             if chosen:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -20,6 +21,7 @@ from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
+from edge_mtl.errors import SourceEndedEarly
 from edge_mtl.files import plain
 
 __all__ = ["DEBUG_VARIABLE", "Step", "Terminal", "debugging", "one_line", "own_streams", "table"]
@@ -47,6 +49,7 @@ class Terminal:
         self.json_output, self._quiet = json_output, quiet
         self._out = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
         self._err = Console(stderr=True, highlight=False)
+        self._early_end: SourceEndedEarly | None = None
 
     def record(self, content: Any) -> None:
         """One JSON line on standard output; dataclasses become objects, NaN and infinity null.
@@ -76,6 +79,17 @@ class Terminal:
     def warn(self, text: str) -> None:
         """A warning on standard error, with --quiet too."""
         self._err.print(printable(f"warning: {text}"), markup=False, soft_wrap=True)
+
+    def early_end(self, error: SourceEndedEarly) -> None:
+        """A warning that a recording ended early, once however often it is read; `finish` gives its exit code."""
+        if self._early_end is None:
+            self.warn(str(error))
+        self._early_end = error
+
+    def finish(self) -> None:
+        """Called when all results are there. Raises typer.Exit with the code of a recording that ended early."""
+        if self._early_end is not None:
+            raise typer.Exit(self._early_end.exit_code)
 
     @contextlib.contextmanager
     def steps(self) -> Iterator[Step]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_mtl.errors import FrameError
+from edge_mtl.errors import FrameError, SourceEndedEarly
 from edge_mtl.files import sha256_bytes
 from edge_mtl.image.bit_depth import FULL_BITS
 from edge_mtl.image.frames import Intrinsics
@@ -24,6 +25,7 @@ __all__ = [
     "Still",
     "Tap",
     "bits_identity",
+    "check_end",
     "file_identity",
     "identity_of",
 ]
@@ -32,6 +34,34 @@ SourceKind = Literal["image", "folder", "train split", "video", "camera", "bag",
 
 _SKIPPING = ("folder", "train split", "video", "bag")
 """Kinds of many frames of which one that cannot be read is named and left out; elsewhere it is an error."""
+
+
+_TOLERATED_FRAMES = 2
+_TOLERATED_SHARE, _TOLERATED_OF_ESTIMATES = 0.02, 0.1
+
+
+def check_end(name: str, given: int, announced: int | None, *, reached: int | None = None, counted: bool = True) -> None:
+    """Whether a recording that was read to its end gave what it announces.
+
+    It ended early where more than two frames are missing and more than 2 % of those announced; 10 % where their number is an
+    estimate, because sound may last longer than the images. Frames that were left out in between, as with a variable rate,
+    are not missing: `reached` counts up to the time of the last one.
+
+    Args:
+        given: frames that came.
+        announced: frames that the file says it has; None where it says nothing that is possible.
+        reached: frames that there would be, at the announced rate, until the last one; `given` where None.
+        counted: the file says how many frames there are; else their number is an estimate.
+    Raises:
+        SourceEndedEarly: it ended early.
+    """
+    if announced is None:
+        return
+    share = _TOLERATED_SHARE if counted else _TOLERATED_OF_ESTIMATES
+    if announced - max(given, reached or 0) > max(_TOLERATED_FRAMES, share * announced):
+        raise SourceEndedEarly(
+            f"{name} ended after {given} frames and announces {announced}: it is cut short or damaged there. Copy it again."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +126,8 @@ class FrameSource:
         contents: what it holds, for messages: "images in FOLDER".
         identity: digest of what the content depends on: another file or another order gives another one.
         count: number of frames; None where only a walk finds out (cameras, some videos).
-        stills: starts a new walk; a camera allows one. FrameError where the source turns out to be unreadable.
+        stills: starts a new walk; a camera allows one. FrameError where the source turns out to be unreadable, and
+            SourceEndedEarly after its last frame.
         frame_rate: frames per second of a video or camera, else None.
         topic, camera_topic: of a bag: where its images and their camera_info are.
         tapped: of a bag: starts a walk that gives every message of the recording to a function first.
@@ -125,6 +156,7 @@ class FrameSource:
         on_skip: Callable[[str], None] | None = None,
         on_remark: Callable[[str], None] | None = None,
         on_oddity: Callable[[str], None] | None = None,
+        on_end: Callable[[SourceEndedEarly], None] | None = None,
     ) -> Generator[Frame]:
         """A new walk over the frames that can be read; closing it frees the file or device.
 
@@ -133,12 +165,13 @@ class FrameSource:
             on_skip: called with "name: reason" for each frame that cannot be read and is left out.
             on_remark: called with "name: reason" for what else cannot be read.
             on_oddity: called with "name: what looks wrong" of a frame that is used all the same; once for each wording.
+            on_end: called where the source ended before the number of frames that it announces; a warning of Python by default.
         Raises:
             FrameError: the only frame, or none of many, can be read.
         """
         given, skipped = 0, []
         told: set[str] = set()
-        with closing(self.stills()) as stills:
+        with closing(self.walk(on_end)) as stills:
             for still in stills:
                 if on_remark is not None:
                     for remark in still.remarks:
@@ -164,6 +197,22 @@ class FrameSource:
                     return
         if skipped and not given:
             raise FrameError(f"None of the {len(skipped)} {self.contents} can be read; the first: {skipped[0]}")
+
+    def walk(self, on_end: Callable[[SourceEndedEarly], None] | None = None) -> Generator[Still]:
+        """A new walk that reports an early end, see `frames`, in place of raising it."""
+        walked = 0
+        try:
+            with closing(self.stills()) as stills:
+                for still in stills:
+                    yield still
+                    walked += 1
+            if self.kind == "bag":
+                check_end(self.name, walked, self.count)
+        except SourceEndedEarly as exc:
+            if on_end is None:
+                warnings.warn(str(exc), stacklevel=3)
+            else:
+                on_end(exc)
 
 
 def identity_of(kind: str, place: str, facts: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from edge_mtl.outputs import result_files
 from edge_mtl.sources import folders
 from tests.bundles import make_image, write_image
 from tests.command_line import assert_failed, edge_mtl
+from tests.video_files import cut, renamed_codec, write_video
 
 
 @pytest.fixture
@@ -25,6 +26,33 @@ def images(tmp_path: Path) -> Path:
     for name, side in (("a", 30), ("b", 120), ("c", 30)):
         write_image(folder / f"{name}.png", make_image(1, height=side, width=side * 4 // 3))
     return folder
+
+
+def test_a_video_that_ends_early_has_its_results_a_warning_and_its_own_exit_code(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "tour.mkv", 24, codec="MJPG")
+    asked = ("--bundle", tiny_bundle.path, "--files", "npz", "--tasks", "depth", "--quiet")
+    outcome = edge_mtl("predict", cut(whole, 0.5), "--out", tmp_path / "cut", *asked)
+    count = len(list((tmp_path / "cut").glob("*.npz")))
+    assert outcome.code == 16, outcome
+    assert 5 < count < 15
+    assert outcome.err.count("warning: ") == 1
+    assert f"warning: tour-cut.mkv ended after {count} frames and announces 24: " in outcome.err
+    outcome = edge_mtl("predict", whole, "--out", tmp_path / "whole", "--limit", 3, *asked)
+    assert (outcome.code, outcome.err) == (0, "")
+
+
+def test_calibration_with_a_video_that_ends_early_says_so_once(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    video = cut(write_video(tmp_path / "tour.avi", 40, codec="MJPG"), 0.5)
+    outcome = edge_mtl("calibrate", video, "--bundle", tiny_bundle.path, "--out", tmp_path / "chosen", "--count", 2, "--quiet")
+    assert outcome.code == 16, outcome
+    assert outcome.err.count("frames and announces 40") == 1
+    assert len(list((tmp_path / "chosen").glob("*.jpg"))) == 2
+
+
+def test_a_codec_without_a_decoder_is_named(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "tour.mkv", 3, codec="MJPG")
+    renamed_codec(video, b"V_AV1")
+    assert_failed(edge_mtl("predict", video, "--bundle", tiny_bundle.path), 6, "AV1 (V_AV1)", "ffmpeg -i tour.mkv")
 
 
 @pytest.mark.parametrize(("left", "what"), [(500_000, "The 160x120 map of normals"), (900_000, "b with its")])
