@@ -263,7 +263,7 @@ class Prediction:
         return TaskError(f"{need}, which this bundle does not predict. Use a bundle with that task.")
 
     def _fitting(self, frame: Array) -> Array:
-        checked = check_frame(frame)
+        checked = check_frame(frame, on_remark=None)  # said when it was predicted on
         if checked.shape[:2] != self.map_size:
             raise FrameError(
                 f"the frame should have the size of the maps, {self.map_size}; found {checked.shape[:2]}. "

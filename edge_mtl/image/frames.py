@@ -18,7 +18,7 @@ import numpy as np
 from edge_mtl import opencv
 from edge_mtl.errors import FrameError
 from edge_mtl.image import OUTPUT_STRIDE
-from edge_mtl.image.bit_depth import to_8_bits
+from edge_mtl.image.bit_depth import OnRemark, to_8_bits
 
 if TYPE_CHECKING:
     from edge_mtl.manifest import InputSpec
@@ -170,9 +170,12 @@ def letterbox(frame: tuple[int, int], network: tuple[int, int]) -> Letterbox:
     return Letterbox(frame, network, (content[0], content[1]), top, left)
 
 
-def check_frame(frame: Any) -> Array:
+def check_frame(frame: Any, *, scaled: bool = True, on_remark: OnRemark | None = warnings.warn) -> Array:
     """The frame if it is (H, W, 3) uint8; strided and read-only arrays are fine. uint16 is scaled to uint8, its full range.
 
+    Args:
+        scaled: False leaves uint16 as it is, for those who look at a frame that was predicted on, and so scaled, before.
+        on_remark: called where the values of uint16 speak against that range; see `to_8_bits`.
     Raises:
         FrameError: what is wrong with it and how to put it right.
     """
@@ -191,7 +194,7 @@ def check_frame(frame: Any) -> Array:
         raise FrameError(f"a frame should have pixels; found shape {frame.shape}. Check that the camera or file delivered one.")
     if max(height, width) > MAX_SIDE:
         raise FrameError(f"a frame should be at most {MAX_SIDE} pixels a side; found {frame.shape}. Resize or tile it first.")
-    return to_8_bits(frame, on_remark=warnings.warn) if wide else frame
+    return to_8_bits(frame, on_remark=on_remark) if wide and scaled else frame
 
 
 def prepare(frame: Array, box: Letterbox, out: Array, *, channels: Channels = "rgb") -> None:

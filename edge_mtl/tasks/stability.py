@@ -68,12 +68,13 @@ def still_pixels(previous: Array, frame: Array) -> Array:
 
 
 def reduced_grey(frame: Array) -> Array:
-    """(h, w) float32 grey of a (H, W, 3) uint8 frame, averaged over blocks; the order of its colours does not matter."""
+    """(h, w) float32 grey, 0..255, of a (H, W, 3) uint8 or uint16 frame, averaged over blocks; colours in either order."""
     height, width = frame.shape[:2]
     size = (max(1, width // _REDUCTION), max(1, height // _REDUCTION))
-    small = cv2.resize(np.ascontiguousarray(frame), size, interpolation=cv2.INTER_AREA)
+    native = np.ascontiguousarray(frame, frame.dtype.newbyteorder("="))
+    small = cv2.resize(native, size, interpolation=cv2.INTER_AREA)
     mean: Array = cv2.transform(small, np.full((1, 3), 1.0 / 3.0, np.float32)).astype(np.float32)
-    return mean
+    return mean if native.dtype == np.uint8 else mean * np.float32(255 / 65535)
 
 
 class StabilityMeter:
@@ -93,7 +94,7 @@ class StabilityMeter:
 
     def update(self, frame: Array, prediction: Prediction) -> None:
         """Add the next frame, (H, W, 3) uint8, and what was predicted on it. Raises FrameError where it is not a frame."""
-        grey = reduced_grey(check_frame(frame))
+        grey = reduced_grey(check_frame(frame, scaled=False))
         last, before = self._last, self._grey
         self._last, self._grey = prediction, grey
         if last is None or before is None or before.shape != grey.shape or last.map_size != prediction.map_size:
@@ -180,7 +181,7 @@ class TemporalFilter:
         Raises:
             FrameError: it is not a frame.
         """
-        checked = check_frame(frame)
+        checked = check_frame(frame, scaled=False)
         return Look(reduced_grey(checked), (checked.shape[0], checked.shape[1]))
 
     def smooth(self, look: Look, prediction: Prediction) -> Prediction:

@@ -14,6 +14,7 @@ from edge_mtl.sources import videos
 from edge_mtl.sources.frame_source import check_end
 from edge_mtl.sources.open_source import open_source
 from edge_mtl.sources.video_containers import codec_name, video_facts
+from tests.bundles import make_image
 from tests.video_files import cut, renamed_codec, retimed, trimmed, write_video
 
 
@@ -164,3 +165,14 @@ def test_containers_say_their_codec_and_whether_they_count(tmp_path: Path) -> No
         assert video_facts(cut(tmp_path / "a.mp4", share)).codec == ""
     assert video_facts(tmp_path / "none.mp4").codec == ""
     assert [codec_name(codec) for codec in ("av01", "avc1", "xyz1")] == ["AV1 (av01)", "H.264 (avc1)", "xyz1"]
+
+
+@pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
+def test_a_bag_that_ends_before_the_count_of_its_index_says_so(tmp_path: Path, storage: str) -> None:
+    bag_files = pytest.importorskip("tests.bag_files", reason="needs rosbags")
+    bag = bag_files.write_bag(tmp_path / "tour", [make_image(seed) for seed in range(5)], storage=storage)
+    assert ends(bag) == (5, [])
+    index = bag / "metadata.yaml"
+    index.write_text(index.read_text().replace("message_count: 5", "message_count: 50"))
+    message = "tour ended after 5 frames and announces 50: it is cut short or damaged there. Copy it again."
+    assert ends(bag) == (5, [message])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from edge_mtl import Engine
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import FrameError
+from edge_mtl.image import frames
 from edge_mtl.image.frames import Intrinsics
 from edge_mtl.prediction import Prediction, Timing
 from edge_mtl.tasks import VOID
@@ -200,3 +203,32 @@ def test_options_and_frames_that_make_no_sense_are_refused() -> None:
             TemporalFilter(**options)
     with pytest.raises(FrameError, match="predicted"):
         TemporalFilter()(make_image(0), prediction(np.zeros((HEIGHT, WIDTH), np.uint8)))
+
+
+def test_a_frame_of_16_bits_is_scaled_once_and_remarked_on_once(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    scaled: list[tuple[int, ...]] = []
+    scale = frames.to_8_bits
+
+    def counted(pixels: np.ndarray, **options: Any) -> np.ndarray:
+        scaled.append(pixels.shape)
+        return scale(pixels, **options)
+
+    monkeypatch.setattr(frames, "to_8_bits", counted)
+    dark = make_image(1, height=HEIGHT, width=WIDTH).astype(np.uint16) * 16  # of a camera that fills 12 bits
+    meter = StabilityMeter()
+    with Engine(tiny_bundle, backend="onnxruntime", precision="fp32", threads=1, self_test="off") as engine:
+        with pytest.warns(UserWarning, match="fills the lowest 12 only") as told:
+            (found, _) = engine.stream([dark, dark], stability=TemporalFilter())
+        assert (len(scaled), len(told)) == (2, 2), "one of each for a frame"
+        meter.update(dark, found)
+        assert len(scaled) == 2
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found.overlay(dark)
+
+
+def test_the_filter_sees_16_bits_as_it_sees_8() -> None:
+    image = make_image(1, height=HEIGHT, width=WIDTH)
+    grey = TemporalFilter.look(image).grey
+    for wide in (image.astype(np.uint16) * 257, (image.astype(np.uint16) * 257).astype(">u2")):
+        assert np.abs(TemporalFilter.look(wide).grey - grey).max() < 1.0
