@@ -5,6 +5,8 @@ Knows colour scales; knows nothing about files, layout or networks.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,8 @@ from edge_mtl.image import VOID
 __all__ = ["blend", "colour_depth", "colour_labels", "colour_normals", "depth_range", "depth_scale"]
 
 Image = NDArray[np.uint8]
+
+_STRIP_ROWS = 64
 
 
 def colour_labels(labels: NDArray[np.uint8], *, palette: NDArray[np.uint8]) -> Image:
@@ -39,10 +43,12 @@ def colour_depth(depth_m: NDArray[np.float32], range_m: tuple[float, float] | No
         range_m: (nearest, farthest) of the scale; by default that of `depth_range`.
     """
     near, far = depth_range(depth_m) if range_m is None else range_m
-    known = np.isfinite(depth_m) & (depth_m > 0)
-    share = (np.where(known, depth_m, far) - near) / max(far - near, 1e-6)
-    image = _scale(1.0 - np.clip(share, 0.0, 1.0))
-    image[~known] = 0
+    image = np.empty((*depth_m.shape, 3), np.uint8)
+    for rows in _strips(depth_m.shape[0]):
+        known = np.isfinite(depth_m[rows]) & (depth_m[rows] > 0)
+        share = (np.where(known, depth_m[rows], far) - near) / max(far - near, 1e-6)
+        image[rows] = _scale(1.0 - np.clip(share, 0.0, 1.0))
+        image[rows][~known] = 0
     return image
 
 
@@ -57,10 +63,13 @@ def colour_normals(normals: NDArray[np.float32]) -> Image:
     Red grows to the right, green upwards and blue towards the camera, the usual look: floors are green, a wall seen
     frontally is blue.
     """
-    known = np.isfinite(normals).all(axis=2) & (np.abs(normals).sum(axis=2) > 1e-6)
-    facing = np.where(known[..., None], normals, 0.0) * np.array([1.0, -1.0, -1.0], np.float32)
-    image = np.clip(facing * 127.5 + 127.5, 0, 255).astype(np.uint8)
-    image[~known] = 0
+    image = np.empty(normals.shape, np.uint8)
+    for rows in _strips(normals.shape[0]):
+        part = normals[rows]
+        known = np.isfinite(part).all(axis=2) & (np.abs(part).sum(axis=2) > 1e-6)
+        facing = np.where(known[..., None], part, 0.0) * np.array([1.0, -1.0, -1.0], np.float32)
+        image[rows] = np.clip(facing * 127.5 + 127.5, 0, 255)
+        image[rows][~known] = 0
     return image
 
 
@@ -68,6 +77,11 @@ def blend(frame: Image, colours: Image, *, opacity: float = 0.55) -> Image:
     """`colours` over `frame`, both (H, W, 3) uint8; black in `colours` leaves the frame as it is."""
     mixed = cv2.addWeighted(frame, 1.0 - opacity, colours, opacity, 0.0)
     return np.where(colours.any(axis=2, keepdims=True), mixed, frame).astype(np.uint8)
+
+
+def _strips(height: int) -> Iterator[slice]:
+    """Rows that are worked on together: what is made of all at once takes ten times the memory of the result."""
+    return (slice(top, top + _STRIP_ROWS) for top in range(0, height, _STRIP_ROWS))
 
 
 def _scale(share: NDArray[np.floating]) -> Image:

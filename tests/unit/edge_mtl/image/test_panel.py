@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -185,3 +186,20 @@ def test_an_error_leaves_no_half_video(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_maps_are_coloured_in_strips_that_do_not_show_and_take_little_memory() -> None:
+    random = np.random.default_rng(0)
+    depth = random.uniform(0.1, 9.0, (301, 200)).astype(np.float32)
+    normals = random.normal(size=(301, 200, 3)).astype(np.float32)
+    normals /= np.linalg.norm(normals, axis=2, keepdims=True)
+    depth[130:, 7], normals[60:70, 3] = np.nan, np.nan
+    rows = [colour_depth(depth[row : row + 1], (1.0, 8.0)) for row in range(301)]
+    assert np.array_equal(colour_depth(depth, (1.0, 8.0)), np.vstack(rows))
+    assert np.array_equal(colour_normals(normals), np.vstack([colour_normals(normals[row : row + 1]) for row in range(301)]))
+    high = np.ones((4000, 200, 3), np.float32)
+    tracemalloc.start()
+    image = colour_normals(high)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * image.nbytes, "all rows at once took twelve times the image"
