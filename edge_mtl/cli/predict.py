@@ -137,10 +137,10 @@ def predict(
     npz      the exact arrays, and the camera they are in
     bag      of a ROS 2 bag (default): the recording with the maps added under /edge_mtl
 
-    Of a video or a camera, overlay and panel are videos. A camera runs until Ctrl-C; what was recorded until then is
-    kept. Images of a folder or bag that cannot be read are named and left out. A bag needs no ROS, and depth is in metres
-    where it has camera_info. --view, --save FILE.rrd and --connect show maps, points coloured by class and a plot of latency;
-    they need the extra "view". --save opens nothing, so it works without a screen.
+    Of a video or a camera, overlay and panel are videos, of one frame rate. A camera runs until Ctrl-C; what was recorded
+    until then is kept. Images of a folder or bag that cannot be read are named and left out. A bag needs no ROS, and depth is
+    in metres where it has camera_info. --view, --save FILE.rrd and --connect show maps, points coloured by class and a plot
+    of latency; they need the extra "view". --save opens nothing, so it works without a screen.
     """
     check_choice("--storage", storage, STORAGES)
     check_places(save, connect)

@@ -54,7 +54,7 @@ def inspect_image(data: Buffer) -> Container | None:
     Args:
         data: the file's bytes; JPEG, PNG, WebP, BMP, TIFF, and binary PPM and PGM are known.
     """
-    view = memoryview(data).cast("B")
+    view = np.frombuffer(data, np.uint8).data
     start = bytes(view[:12])
     for fits, read in _READERS:
         if fits(start):
@@ -67,7 +67,7 @@ def inspect_image(data: Buffer) -> Container | None:
 
 def png_chunks(data: Buffer) -> Iterator[tuple[bytes, bytes]]:
     """Kind and content of each whole chunk of a PNG, up to its end IEND; nothing where it is no PNG."""
-    view = memoryview(data).cast("B")
+    view = np.frombuffer(data, np.uint8).data
     if bytes(view[: len(_PNG)]) == _PNG:
         for kind, place, length in _png_places(view):
             yield kind, bytes(view[place : place + length])

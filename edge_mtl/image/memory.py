@@ -46,7 +46,7 @@ def out_of_memory(what: str, advice: str) -> Iterator[None]:
     except MemoryError as exc:
         raise FrameError(f"{what} is too large for the memory. {advice}") from exc
     except cv2.error as exc:
-        if exc.code != cv2.Error.StsNoMem:
+        if getattr(exc, "code", None) != cv2.Error.StsNoMem:  # one raised in Python has none
             raise
         raise FrameError(f"{what} is too large for the memory. {advice}") from exc
 
