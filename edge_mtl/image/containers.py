@@ -60,7 +60,7 @@ def inspect_image(data: Buffer) -> Container | None:
         if fits(start):
             try:
                 return read(view)
-            except (struct.error, IndexError, ValueError):  # the file ends within its header
+            except (struct.error, IndexError, OverflowError, ValueError):  # the file ends within its header
                 return Container(read.__name__.lstrip("_").upper(), whole=False)
     return None
 

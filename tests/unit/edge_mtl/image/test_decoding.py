@@ -131,6 +131,17 @@ def test_variants_of_bmp_tiff_and_ppm_that_viewers_open_are_whole() -> None:
         assert found.width in (WIDTH, 300)
 
 
+@pytest.mark.parametrize("name", [*ENCODERS, "BigTIFF"])
+def test_damage_never_ends_in_an_error_of_another_kind(name: str) -> None:
+    random = np.random.default_rng(0)
+    whole = b"II+\0\x08\0\0\0" + b"\x10" + bytes(7) + b"\x02" + bytes(200) if name == "BigTIFF" else encoded(name)
+    for _ in range(60):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        places = random.integers(4, min(len(whole), 400), 12)
+        damaged[places] = random.choice([0, 1, 255, 127, *range(40, 50)], 12)
+        assert inspect_image(damaged) is None or inspect_image(damaged) == inspect_image(damaged.tobytes())
+
+
 def _file(folder: Path, payload: bytes, suffix: str) -> Path:
     path = folder / f"a{suffix}"
     path.write_bytes(payload)
