@@ -106,7 +106,7 @@ def _finished(
 ) -> tuple[Any, int]:
     """`Kind.finish`, unless its maps do not fit into the memory that is left."""
     kind, (height, width) = kind_of(spec), area.whole
-    what = f"The {width}x{height} map of {spec.name}"
+    what = f"The {height}x{width} map of {spec.name}"
     if isinstance(kind, DenseKind):
         numbers = math.prod(kind.finished_shape(spec, area.whole))
         require_memory(numbers * (_PEAK_BYTES if numbers == height * width else 2 * _PEAK_BYTES), what, _SMALLER)

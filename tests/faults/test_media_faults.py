@@ -55,7 +55,7 @@ def test_a_codec_without_a_decoder_is_named(tiny_bundle: Bundle, tmp_path: Path)
     assert_failed(edge_mtl("predict", video, "--bundle", tiny_bundle.path), 6, "AV1 (V_AV1)", "ffmpeg -i tour.mkv")
 
 
-@pytest.mark.parametrize(("left", "what"), [(500_000, "The 160x120 map of normals"), (900_000, "b with its")])
+@pytest.mark.parametrize(("left", "what"), [(500_000, "The 120x160 map of normals"), (900_000, "b with its")])
 def test_a_frame_too_large_for_the_memory_is_left_out_and_the_folder_goes_on(
     left: int, what: str, images: Path, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,7 +76,7 @@ def test_a_single_image_too_large_for_the_memory_is_an_error(
     monkeypatch.setattr(memory, "memory_left", lambda: 500_000)
     monkeypatch.setattr(memory, "_UNCHECKED_BYTES", 0)
     outcome = edge_mtl("predict", images / "b.png", "--bundle", tiny_bundle.path, "--json")
-    assert_failed(outcome, 6, "The 160x120 map of normals is too large for the memory", "ask for fewer tasks")
+    assert_failed(outcome, 6, "The 120x160 map of normals is too large for the memory", "ask for fewer tasks")
 
 
 def test_memory_that_runs_out_while_results_are_made_costs_that_frame_only(
