@@ -161,6 +161,7 @@ def calibrate_with(
     from edge_mtl.bundle import find
 
     bundle = find(path)
+    terminal.note_left_out(source.left_out)
     with terminal.steps() as step:
         done = recalibrate(
             bundle.path,
@@ -199,6 +200,7 @@ def write_choice(
     bundle = find(path)
     if out.exists():
         raise BuildError(f"{out} exists already. Remove it or name another folder.")
+    terminal.note_left_out(source.left_out)
     rules = int8_recipe(bundle)
     with terminal.steps() as step:
         chosen, _ = choose_frames(

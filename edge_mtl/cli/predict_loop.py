@@ -122,6 +122,7 @@ def run(terminal: Terminal, text: str, engine_options: EngineOptions, options: P
     source = open_source(
         text, topic=options.topic, camera_info=options.camera_info, rectified=options.rectified, bits=options.bits
     )
+    terminal.note_left_out(source.left_out)
     bundle = find(engine_options.bundle)
     tasks = asked_of(bundle.manifest.tasks, options.tasks)
     tally = _Tally()

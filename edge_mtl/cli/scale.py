@@ -151,6 +151,7 @@ def scale(
 
     terminal = Terminal(json_output=json, quiet=quiet)
     opened = open_source(source, topic=topic, camera_info=camera_info, rectified=rectified, every=every, bits=bits)
+    terminal.note_left_out(opened.left_out)
     if opened.kind == "camera" and limit is None:
         raise UsageError("a camera has no end: say how many frames with --limit N.")
 

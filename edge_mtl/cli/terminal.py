@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import typer
@@ -75,6 +75,11 @@ class Terminal:
         """A remark on standard error; nothing with --quiet."""
         if not self._quiet:
             self._err.print(printable(text), markup=False, soft_wrap=True)
+
+    def note_left_out(self, left_out: Mapping[str, str]) -> None:
+        """Remarks on the topics of a bag that are not read, each with the reason."""
+        for topic, why in left_out.items():
+            self.note(f"left out: {topic}: {why}.")
 
     def warn(self, text: str) -> None:
         """A warning on standard error, with --quiet too."""

@@ -48,6 +48,8 @@ def paired(
     """
     if source.tapped is None:
         raise FrameError(f"{source.name} is no bag: topics are of a ROS bag only.")
+    if topic in source.left_out:
+        raise FrameError(f"{source.name}: {topic} cannot be read: {source.left_out[topic]}.")
     recent: deque[tuple[int, Any]] = deque(maxlen=_KEPT)
     seen: dict[str, str] = {}
 

@@ -1,7 +1,8 @@
 """A recorded ROS bag with the maps that were predicted on its images beside what was recorded.
 
-Needs no ROS, only the package rosbags (extra "bags"). The original messages are copied byte for byte, but for topics of an
-unknown type and maps of an earlier run; maps carry the stamp and frame of their image, and its time in the bag.
+Needs no ROS, only the package rosbags (extra "bags"). The original messages are copied byte for byte, but for topics that
+cannot be understood (`FrameSource.left_out`) and maps of an earlier run; maps carry the stamp and frame of their image, and its
+time in the bag.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def annotated_bag(
         bag: what was recorded, a ROS 2 bag.
         tasks: those that are predicted.
         storage: "sqlite3", "mcap", or "same" as the bag's.
-        on_remark: called with a sentence for each topic that is left out.
+        on_remark: called with a sentence for each topic of an earlier run, which is left out.
     Raises:
         BackendUnavailable: rosbags is not installed.
         FrameError, FileExistsError: see `check_recording`.
@@ -96,7 +97,6 @@ class AnnotatedBag:
     def __init__(self, writer: Any, typesys: Any, tasks: Specs, *, on_remark: Callable[[str], None] | None = None) -> None:
         self._writer, self._on_remark = writer, on_remark
         self._topics = {name: _written(spec) for name, spec in tasks.items()}
-        self._unknown_type: type[Exception] = typesys.TypesysError
         self._store = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
         self._copies: dict[int, Any] | None = None
         self._connections: dict[str, Any] = {}
@@ -152,8 +152,7 @@ class AnnotatedBag:
     def _copied_topics(self, reader: Any) -> dict[int, Any]:
         """The connections of the new bag by the old one's ids; remarks say which topics are left out.
 
-        A bag must say what its messages are. Old ones do not; then the types of ROS itself are known, and no others. Maps of
-        an earlier run make room for the new ones.
+        Maps of an earlier run make room for the new ones.
         """
         copies: dict[int, Any] = {}
         replaced = {f"{OUR_NAMESPACE}/{topic.name}" for topics in self._topics.values() for topic in topics}
@@ -162,16 +161,13 @@ class AnnotatedBag:
             if connection.topic in replaced:
                 self._remark(f"left out: {connection.topic}: it is of an earlier run, this one replaces it.")
                 continue
-            try:
-                copies[connection.id] = self._writer.add_connection(
-                    connection.topic,
-                    connection.msgtype,
-                    typestore=reader.typestore,
-                    serialization_format=connection.ext.serialization_format,
-                    offered_qos_profiles=connection.ext.offered_qos_profiles,
-                )
-            except self._unknown_type:
-                self._remark(f"left out: {connection.topic}: the bag does not define its type {connection.msgtype}.")
+            copies[connection.id] = self._writer.add_connection(
+                connection.topic,
+                connection.msgtype,
+                typestore=reader.typestore,
+                serialization_format=connection.ext.serialization_format,
+                offered_qos_profiles=connection.ext.offered_qos_profiles,
+            )
         return copies
 
     def _remark(self, text: str) -> None:

@@ -1,6 +1,7 @@
 """Images of ROS 1 and ROS 2 bags with their times and camera, without ROS. The package rosbags reads the files.
 
-It comes with the extra "bags" and is imported here and in edge_mtl.outputs.annotated_bag, which writes bags, and only there.
+It comes with the extra "bags" and is imported by `bag_reader` and `bag_view`, which this module imports when a bag is opened,
+and by edge_mtl.outputs.annotated_bag, which writes bags.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,13 +21,19 @@ from edge_mtl.files import native_path
 from edge_mtl.image.bit_depth import FULL_BITS, OnRemark
 from edge_mtl.image.frames import Intrinsics
 from edge_mtl.ros import Camera, camera_of, image_of, lens_fault
+from edge_mtl.sources.bag_faults import STORAGE_SUFFIXES, bag_fault, check_finished, log_elsewhere, reading_fault, storage_files
+from edge_mtl.sources.camera_pairing import CameraPairing
 from edge_mtl.sources.frame_source import Frame, FrameSource, MessageStamp, Still, Tap, bits_identity, file_identity
+from edge_mtl.sources.images import IMAGE_SUFFIXES
+
+if TYPE_CHECKING:
+    from edge_mtl.sources.bag_reader import BagReader
 
 __all__ = ["BAG_SUFFIXES", "IMAGE", "OUR_NAMESPACE", "bag_source", "colour_topic", "is_bag", "message_pixels", "read_message"]
 
 Array = np.ndarray
 
-BAG_SUFFIXES = (".bag", ".db3", ".mcap")
+BAG_SUFFIXES = (".bag", *STORAGE_SUFFIXES)
 OUR_NAMESPACE = "/edge_mtl"
 """Of the topics that an annotated bag has beside the recorded ones."""
 IMAGE, _COMPRESSED, _CAMERA = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo"
@@ -46,8 +53,14 @@ class _Entry:
 
 
 def is_bag(path: Path) -> bool:
-    """Whether `path` is named like a bag, or is the folder of one."""
-    return path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file()
+    """Whether `path` is named like a bag, or is the folder of one, be it without the metadata.yaml that it should have."""
+    if path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file():
+        return True
+    try:
+        inside = {entry.suffix.lower() for entry in path.iterdir()} if path.is_dir() else set()
+        return bool(inside) and inside.isdisjoint(IMAGE_SUFFIXES) and bool(storage_files(path))
+    except OSError:
+        return False
 
 
 def bag_source(
@@ -64,46 +77,55 @@ def bag_source(
     Args:
         path: a .bag file, a ROS 2 bag's folder, or its .mcap or .db3 file.
         topic: which; needed where the bag has images on several.
-        camera_info: topic of the camera; by default the one beside the images.
+        camera_info: topic of the camera; by default the one beside the images. Each image has the camera_info whose stamp is
+            nearest, also a later one: half a second later in the recording, or 16 images, at most.
         rectified: the images are rectified, their camera is P of the camera_info, not K.
         every: take only every n-th.
         bits: how many of 16 bits a channel are filled; see `edge_mtl.image.bit_depth`.
     Raises:
         BackendUnavailable: the package rosbags is not installed.
         FrameError: the bag cannot be read, has no images, several topics of them and none was named, or nothing on a topic
-            that was named.
+            that was named, or a topic was named that cannot be understood.
     """
     if not path.exists():
         raise FrameError(f"{path} does not exist: expected a bag.")
     with _opened(path) as reader:
         images, count = _image_topic(reader, path, topic)
         cameras = _camera_topic(reader, path, camera_info, images)
+        left_out = dict(sorted(reader.left_out.items()))
 
     def walk(tap: Tap | None) -> Generator[Still]:
         with _opened(path) as reader:
             keep = (images, cameras)
             connections = [entry for entry in reader.connections if tap is not None or entry.topic in keep]
-            camera: Camera | None = None
+            pairing = CameraPairing[tuple[_Entry, tuple[str, ...]]]()
             remarks: tuple[str, ...] = ()
             first_ns: int | None = None
             index = -1
             for connection, time_ns, raw in _messages(reader, connections, path):
+                yield from stills(reader, pairing, None if cameras is None else time_ns)
                 if tap is not None:
                     tap(reader, connection, time_ns, raw)
                 if connection.topic == cameras and connection.msgtype == _CAMERA:
                     try:
-                        camera = camera_of(read_message(reader, raw, _CAMERA))
+                        pairing.camera(reader.stamp_ns(raw), time_ns, camera_of(read_message(reader, raw, _CAMERA)))
                     except FrameError as exc:
                         remarks = (*remarks, f"camera_info at {time_ns} ns: {exc}")
-                if connection.topic != images:
-                    continue
-                index += 1
-                if index % every:
-                    continue
-                first_ns = time_ns if first_ns is None else first_ns
-                entry = _Entry(f"{index:06d}-{time_ns}", time_ns, (time_ns - first_ns) / 1e9, connection.msgtype, raw)
-                yield Still(entry.name, partial(_load, reader, entry, camera, rectified, bits), remarks)
-                remarks = ()
+                elif connection.topic == images:
+                    index += 1
+                    if index % every == 0:
+                        first_ns = time_ns if first_ns is None else first_ns
+                        name, seconds = f"{index:06d}-{time_ns}", (time_ns - first_ns) / 1e9
+                        entry = _Entry(name, time_ns, seconds, connection.msgtype, raw)
+                        pairing.image(reader.stamp_ns(raw), time_ns, (entry, remarks))
+                        remarks = ()
+            yield from stills(reader, pairing, None)
+
+    def stills(
+        reader: BagReader, pairing: CameraPairing[tuple[_Entry, tuple[str, ...]]], time_ns: int | None
+    ) -> Iterator[Still]:
+        for (entry, remarks), camera in pairing.ready(time_ns):
+            yield Still(entry.name, partial(_load, reader, entry, camera, rectified, bits), remarks)
 
     return FrameSource(
         name=path.resolve().name,
@@ -115,6 +137,7 @@ def bag_source(
         topic=images,
         camera_topic=cameras,
         tapped=walk,
+        left_out=left_out,
     )
 
 
@@ -161,12 +184,17 @@ def colour_topic(topics: Sequence[str]) -> str:
     return raw[0] if len(raw) == 1 else ""
 
 
-def _image_topic(reader: Any, path: Path, wanted: str | None) -> tuple[str, int]:
+def _image_topic(reader: BagReader, path: Path, wanted: str | None) -> tuple[str, int]:
     """The topic to read and how many images are on it; maps of an earlier run are taken only where they are named."""
+    _check_understood(reader, path, wanted)
     images = [connection for connection in reader.connections if connection.msgtype in (IMAGE, _COMPRESSED)]
     topics = sorted({connection.topic for connection in images})
     if not topics:
-        raise FrameError(f"{path} has no images: a topic of {IMAGE} or {_COMPRESSED} was expected.")
+        strange = "; ".join(f"{topic}: {why}" for topic, why in sorted(reader.left_out.items()))
+        others = f" Topics that cannot be read: {strange}." if strange else ""
+        raise FrameError(
+            f"{path} has no images: a topic of {IMAGE} or {_COMPRESSED} was expected.{others} {log_elsewhere(path)}".strip()
+        )
     recorded = [topic for topic in topics if not topic.startswith(f"{OUR_NAMESPACE}/")]
     chosen = wanted or colour_topic(recorded)
     if chosen not in topics:
@@ -174,12 +202,19 @@ def _image_topic(reader: Any, path: Path, wanted: str | None) -> tuple[str, int]
         raise FrameError(f"{path} has {what}; found {', '.join(topics)}. Name one with --topic.")
     count = sum(connection.msgcount for connection in images if connection.topic == chosen)
     if count < 1:
-        raise FrameError(f"{path} has no images on {chosen}: record the camera, or name another topic with --topic.")
+        advice = log_elsewhere(path) or "Record the camera, or name another topic with --topic."
+        raise FrameError(f"{path} has no images on {chosen}. {advice}")
     return chosen, count
 
 
-def _camera_topic(reader: Any, path: Path, wanted: str | None, images: str) -> str | None:
+def _check_understood(reader: BagReader, path: Path, wanted: str | None) -> None:
+    if wanted in reader.left_out:
+        raise FrameError(f"{path}: {wanted} cannot be read: {reader.left_out[wanted]}.")
+
+
+def _camera_topic(reader: BagReader, path: Path, wanted: str | None, images: str) -> str | None:
     """The topic that was named, or the one beside the images; None where there is none."""
+    _check_understood(reader, path, wanted)
     found = sorted({entry.topic for entry in reader.connections if entry.msgtype == _CAMERA and entry.msgcount})
     if wanted is not None and wanted not in found:
         raise FrameError(f"{path} has no camera_info on {wanted}; found {', '.join(found) or 'none'}.")
@@ -200,19 +235,20 @@ def _camera_of_image(camera: Camera | None, width: int, height: int, *, rectifie
     return intrinsics, "" if fault is None else fault.text
 
 
-def _messages(reader: Any, connections: list[Any], path: Path) -> Iterator[tuple[Any, int, bytes]]:
+def _messages(reader: BagReader, connections: list[Any], path: Path) -> Iterator[tuple[Any, int, bytes]]:
     try:
-        yield from reader.messages(connections=connections)
+        yield from reader.messages(connections)
     except GeneratorExit:
         raise
     except Exception as exc:  # a truncated recording
-        raise FrameError(f"{path} cannot be read to its end ({type(exc).__name__}). Reindex it, or copy it again.") from exc
+        raise reading_fault(path, exc) from exc
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[BagReader]:
     try:
-        highlevel, typesys = import_module("rosbags.highlevel"), import_module("rosbags.typesys")
+        import_module("rosbags.rosbag2")
+        from edge_mtl.sources.bag_reader import BagReader
     except ImportError as exc:
         raise BackendUnavailable(
             'Reading bags needs the package rosbags. Install it with: pip install "edge-mtl[bags]"'
@@ -223,11 +259,11 @@ def _opened(path: Path) -> Iterator[Any]:
         )
     with ExitStack() as stack:
         try:
-            named = Path(stack.enter_context(native_path(path)))
-            reader = highlevel.AnyReader([named], default_typestore=typesys.get_typestore(typesys.Stores.ROS2_HUMBLE))
-            reader.open()
+            check_finished(path)
+            reader = BagReader(Path(stack.enter_context(native_path(path))))
+        except FrameError:
+            raise
         except Exception as exc:  # SQLite, YAML and the reader's own errors
-            reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
-            raise FrameError(f"{path} is not a readable ROS bag ({reason}). Copy it again, or reindex it.") from exc
+            raise bag_fault(path, exc) from exc
         stack.callback(reader.close)
         yield reader

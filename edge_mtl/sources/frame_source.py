@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,6 +131,7 @@ class FrameSource:
         frame_rate: frames per second of a video or camera, else None.
         topic, camera_topic: of a bag: where its images and their camera_info are.
         tapped: of a bag: starts a walk that gives every message of the recording to a function first.
+        left_out: of a bag: why a topic cannot be understood, by its name; nothing of it is read or given to a function.
     """
 
     name: str
@@ -143,6 +144,7 @@ class FrameSource:
     topic: str | None = None
     camera_topic: str | None = None
     tapped: Callable[[Tap], Generator[Still]] | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def stem(self) -> str:

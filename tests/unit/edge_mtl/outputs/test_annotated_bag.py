@@ -102,7 +102,7 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(tiny_bundle: Bundle,
 
 def test_a_bag_without_rosbags_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bag = write_bag(tmp_path / "tour", [make_image(0)])
-    monkeypatch.setitem(sys.modules, "rosbags.highlevel", None)
+    monkeypatch.setitem(sys.modules, "rosbags.rosbag2", None)
     code, _, err = run(str(bag))
     assert code == 5
     assert "edge-mtl[bags]" in err
