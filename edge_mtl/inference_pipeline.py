@@ -14,6 +14,7 @@ from edge_mtl.cuda.arrays import DeviceArray, is_on_device
 from edge_mtl.cuda.letterbox import DeviceFrame, check_device_frame
 from edge_mtl.errors import FrameError
 from edge_mtl.image.buffer_pool import BufferPool
+from edge_mtl.image.camera_check import check_camera
 from edge_mtl.image.frames import Channels, Intrinsics, Letterbox, check_frame, letterbox, prepare
 from edge_mtl.io_spec import canonical_camera, placement
 from edge_mtl.manifest import Manifest
@@ -110,10 +111,10 @@ class InferencePipeline:
             raise FrameError(f"the frame is on a GPU and this engine, on {place}, takes none. Copy it to the host first.")
         checked = check_frame(frame) if on_gpu is None else on_gpu
         box = letterbox((checked.shape[0], checked.shape[1]), self._network)
-        assumed = intrinsics is None
-        network_camera = self._canonical if intrinsics is None else box.to_network(Intrinsics.of(intrinsics))
+        given = None if intrinsics is None else check_camera(Intrinsics.of(intrinsics), box.frame)
+        network_camera = self._canonical if given is None else box.to_network(given)
         if self._output_size == "frame":
-            map_camera = box.to_frame(network_camera) if intrinsics is None else Intrinsics.of(intrinsics)
+            map_camera = box.to_frame(network_camera) if given is None else given
         else:
             map_camera = network_camera
         if self._output_size == "content":
@@ -126,7 +127,7 @@ class InferencePipeline:
             shape = (1, 3, *self._network) if host else (1, *self._network, 3)
             feed = self._pool.take(shape, np.float32 if host else np.uint8)
             prepare(checked, box, feed[0], channels=channels)
-        return Prepared(feed, box, network_camera, map_camera, assumed, arrived_s, time.perf_counter() - arrived_s)
+        return Prepared(feed, box, network_camera, map_camera, given is None, arrived_s, time.perf_counter() - arrived_s)
 
     def infer(self, prepared: Prepared) -> Mapping[str, Array]:
         """Outputs of the graph by name. Raises InferenceError."""

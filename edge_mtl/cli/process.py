@@ -6,6 +6,7 @@ import contextlib
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
@@ -24,7 +25,8 @@ EXIT_USAGE, EXIT_INTERNAL, EXIT_FILES, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 70
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; every failure becomes one line on standard error."""
-    with own_streams(), _terminable():
+    with own_streams(), _terminable(), warnings.catch_warnings():
+        warnings.showwarning = _warn
         try:
             given = list(sys.argv[1:] if arguments is None else arguments)
             if any(text == "" or (text.startswith("--") and text.endswith("=")) for text in given):
@@ -44,6 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if hasattr(exc, "format_message"):  # typer's usage errors; their class moved between its versions
                 return _fail(f"{one_line(exc.format_message()).rstrip('.')}. See: {_help_command(exc)}", EXIT_USAGE)
             return _fail(f"internal error, {type(exc).__name__}: {exc}. Set {DEBUG_VARIABLE}=1 for details.", EXIT_INTERNAL)
+
+
+def _warn(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: object = None, line: str | None = None
+) -> None:
+    """A warning of Python's in one line, as every command's own."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"warning: {one_line(str(message))}\n")
 
 
 def _fail(message: str, code: int) -> int:

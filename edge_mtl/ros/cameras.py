@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edge_mtl.errors import FrameError
+from edge_mtl.image.camera_check import camera_fault
 from edge_mtl.image.frames import Intrinsics
 
 __all__ = ["NO_ROTATION", "Camera", "camera_of"]
@@ -26,6 +27,7 @@ class Camera:
         r: (9,) rectification.
         p: (12,) projection; its fourth column is -f times the stereo baseline, in pixels times metres.
         distortion_model: "plumb_bob", "rational_polynomial", ...
+        sized: binning or a region of interest was stated, so that images of another size are not this camera's.
     """
 
     width: int
@@ -35,6 +37,7 @@ class Camera:
     r: tuple[float, ...] = NO_ROTATION
     p: tuple[float, ...] = (0.0,) * 12
     distortion_model: str = "plumb_bob"
+    sized: bool = False
 
     @classmethod
     def of(
@@ -68,7 +71,9 @@ class Camera:
         x, y, roi_width, roi_height = roi
         cut = whole._shifted(x, y, roi_width, roi_height) if roi_width and roi_height else whole
         bin_x, bin_y = max(1, binning[0]), max(1, binning[1])
-        return cut if (bin_x, bin_y) == (1, 1) else cut.scaled(cut.width // bin_x, cut.height // bin_y)
+        sized = (cut.width, cut.height) != (whole.width, whole.height) or (bin_x, bin_y) != (1, 1)
+        binned = cut if (bin_x, bin_y) == (1, 1) else cut.scaled(cut.width // bin_x, cut.height // bin_y)
+        return replace(binned, sized=sized)
 
     def scaled(self, width: int, height: int) -> Camera:
         """The same camera for images of another size: fx, cx and the first row of P by sx; fy, cy and the second by sy.
@@ -90,16 +95,29 @@ class Camera:
         )
 
     def fits(self, width: int, height: int) -> bool:
-        """Whether images of this size may come from this camera: the same aspect ratio within a pixel."""
+        """Whether images of this size may come from this camera: the same aspect ratio within a pixel, as of resized ones.
+
+        Where binning or a region of interest was stated, the size that follows from them, within a pixel: another one
+        contradicts them, and then nobody knows which part of the sensor the image is.
+        """
         if self.width < 1 or self.height < 1:
             return (width, height) == (self.width, self.height)
+        if self.sized:
+            return max(abs(self.width - width), abs(self.height - height)) <= 1
         return abs(self.height * width / self.width - height) <= 1.0
+
+    def of_image(self, width: int, height: int) -> Camera:
+        """This camera for images of a size. Raises FrameError where they are not its images."""
+        if not self.fits(width, height):
+            by = " by its binning and region of interest" if self.sized else ""
+            raise FrameError(f"camera_info of {self.width}x{self.height}{by} does not fit images of {width}x{height}")
+        return self.scaled(width, height)
 
     def intrinsics(self, *, rectified: bool = False) -> Intrinsics | None:
         """The pinhole camera: K, or P of rectified images; None where it was never calibrated.
 
         Raises:
-            FrameError: the numbers are no camera.
+            FrameError: the numbers are no camera, or none of images of its size; see `edge_mtl.image.camera_check`.
         """
         fx, fy, cx, cy = (
             (self.p[0], self.p[5], self.p[2], self.p[6]) if rectified else (self.k[0], self.k[4], self.k[2], self.k[5])
@@ -108,7 +126,11 @@ class Camera:
             return None
         if not all(math.isfinite(value) for value in (fx, fy, cx, cy)) or fx <= 0 or fy <= 0:
             raise FrameError(f"camera_info holds no camera: fx={fx}, fy={fy}, cx={cx}, cy={cy}. Calibrate the camera again.")
-        return Intrinsics(fx, fy, cx, cy)
+        found = Intrinsics(fx, fy, cx, cy)
+        fault = camera_fault(found, (self.height, self.width)) if self.width and self.height else ""
+        if fault:
+            raise FrameError(f"camera_info holds no camera of its images: {fault}.")
+        return found
 
     def _shifted(self, x: int, y: int, width: int, height: int) -> Camera:
         k, p = list(self.k), list(self.p)

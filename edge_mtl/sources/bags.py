@@ -146,14 +146,14 @@ def _load(reader: Any, entry: _Entry, camera: Camera | None, rectified: bool, bi
     oddities: list[str] = []
     pixels = message_pixels(message, bits=bits, on_remark=oddities.append)
     stamp = message.header.stamp
-    intrinsics, lens = _camera_of_image(camera, pixels.shape[1], pixels.shape[0], rectified=rectified)
+    intrinsics, lens, oddity = _camera_of_image(camera, pixels.shape[1], pixels.shape[0], rectified=rectified)
     return Frame(
         entry.name,
         pixels,
         entry.time_s,
         intrinsics,
         MessageStamp(entry.time_ns, int(stamp.sec), int(stamp.nanosec), str(message.header.frame_id)),
-        oddities=tuple(oddities),
+        oddities=tuple(filter(None, (*oddities, oddity))),
         lens=lens,
     )
 
@@ -222,17 +222,26 @@ def _camera_topic(reader: BagReader, path: Path, wanted: str | None, images: str
     return wanted or (beside if beside in found else None)
 
 
-def _camera_of_image(camera: Camera | None, width: int, height: int, *, rectified: bool) -> tuple[Intrinsics | None, str]:
-    """K of a camera, or P, for images of this size, None where none fits or is calibrated; and what is wrong with its lens."""
-    if camera is None or not camera.fits(width, height):
-        return None, ""
+def _camera_of_image(camera: Camera | None, width: int, height: int, *, rectified: bool) -> tuple[Intrinsics | None, str, str]:
+    """K of a camera, or P, for images of this size, None where none fits or is calibrated; what is wrong with its lens; and
+    what is odd about it, or why it is not taken."""
+    if camera is None:
+        return None, "", ""
     try:
-        scaled = camera.scaled(width, height)
+        scaled = camera.of_image(width, height)
         intrinsics = scaled.intrinsics(rectified=rectified)
-    except FrameError:
-        return None, ""
-    fault = None if rectified or intrinsics is None else lens_fault(scaled)
-    return intrinsics, "" if fault is None else fault.text
+    except FrameError as exc:
+        return None, "", f"depth is unscaled: {exc}"
+    if intrinsics is None:
+        return None, "", ""
+    fault = None if rectified else lens_fault(scaled)
+    return intrinsics, "" if fault is None else fault.text, _resized(camera, width, height)
+
+
+def _resized(camera: Camera, width: int, height: int) -> str:
+    if (camera.width, camera.height) == (width, height):
+        return ""
+    return f"the camera_info of {camera.width}x{camera.height} is scaled to images of {width}x{height}, as if they were resized"
 
 
 def _messages(reader: BagReader, connections: list[Any], path: Path) -> Iterator[tuple[Any, int, bytes]]:

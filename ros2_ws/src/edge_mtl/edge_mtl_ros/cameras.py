@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 
 from edge_mtl.errors import FrameError
+from edge_mtl.image.camera_check import camera_oddity
 from edge_mtl.image.distortion import Rectification
 from edge_mtl.image.frames import Intrinsics
 from edge_mtl.ros import Camera, lens_fault, rectified
@@ -33,6 +34,13 @@ class CameraInUse:
     text: str
     lens: str = ""
     undo: Rectification | None = None
+
+    @property
+    def oddity(self) -> str:
+        """Why it looks like the camera of other images; empty where it does not."""
+        if self.camera is None or self.intrinsics is None:
+            return ""
+        return camera_oddity(self.intrinsics, (self.camera.height, self.camera.width))
 
 
 class CameraKeeper:
@@ -73,14 +81,11 @@ class CameraKeeper:
             return CameraInUse(None, None, f"{missing}: depth is right only up to a factor")
         camera = newest[0]
         height, width = (camera.height, camera.width) if size is None else size
-        if not camera.fits(width, height):
-            found = f"{camera.width}x{camera.height}"
-            return CameraInUse(None, None, f"camera_info of {found} does not fit images of {width}x{height}: depth is unscaled")
         try:
-            scaled = camera.scaled(width, height)
+            scaled = camera.of_image(width, height)
             intrinsics = scaled.intrinsics(rectified=rectified)
         except FrameError as exc:
-            return CameraInUse(None, None, str(exc))
+            return CameraInUse(None, None, f"{str(exc).rstrip('.')}: depth is unscaled")
         if intrinsics is None:
             return CameraInUse(scaled, None, "camera_info is not calibrated: depth is right only up to a factor")
         if rectified:

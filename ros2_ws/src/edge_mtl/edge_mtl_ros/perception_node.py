@@ -39,7 +39,7 @@ from edge_mtl_ros.parameters import NodeParameters
 from edge_mtl_ros.qos_monitor import QosMonitor
 from edge_mtl_ros.report import Report, Snapshot, report
 from edge_mtl_ros.settings import LOADED, Settings
-from edge_mtl_ros.sight import SilenceWatch
+from edge_mtl_ros.sight import Remark, SilenceWatch
 from edge_mtl_ros.subscriber import CameraSubscriber
 from edge_mtl_ros.worker import Worker
 
@@ -343,6 +343,7 @@ class PerceptionNode(SteppedLifecycleNode):
         listened = frozenset[str]() if outputs is None else outputs.listened(points=settings.points)
         listening = self._active_s is not None and bool(listened)
         remarks = worker.remarks()
+        remarks += (Remark("camera", camera.oddity),) if camera.oddity else ()
         remarks += () if subscriber is None else subscriber.remarks()
         remarks += () if outputs is None else outputs.remarks(points=settings.points)
         return report(

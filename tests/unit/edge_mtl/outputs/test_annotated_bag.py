@@ -197,6 +197,9 @@ def test_the_folder_one_stands_in_is_a_bag_like_any(
         ({"k": np.zeros(9)}, (), None),
         ({"k": np.array([np.inf, 0, 47.5, 0, 120, 31.5, 0, 0, 1])}, (), None),
         ({"width": 96, "height": 80}, (), None),
+        ({"roi": (10, 6, 72, 48), "width": 192, "height": 128}, (), None),
+        ({"binning_x": 2, "binning_y": 2}, (), None),
+        ({"k": np.array([396.0, 0, 158, 0, 396, 105, 0, 0, 1])}, (), None),
     ],
 )
 def test_depth_is_scaled_by_the_camera_that_the_node_would_use(
@@ -219,6 +222,16 @@ def test_depth_is_scaled_by_the_camera_that_the_node_would_use(
     keeper.put(camera_of(recorded_camera(bag)))
     of_node = keeper.of_image(frame.shape[:2], rectified="--rectified" in options, undistort=False).intrinsics
     assert (None if of_node is None else of_node.as_tuple()) == expected
+
+
+def test_why_a_camera_info_is_not_taken_is_said(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    k = np.array([396.0, 0, 158, 0, 396, 105, 0, 0, 1])
+    bag = write_bag(tmp_path / "tour", [make_image(0), make_image(1)], focal=120.0, camera_fields={"k": k})
+    code, _, err = run(str(bag), "--bundle", str(tiny_bundle.path), "--threads", "1")
+    assert code == 0, err
+    text = " ".join(err.split())
+    assert text.count("depth is unscaled: camera_info holds no camera of its images: the principal point") == 1
+    assert "2 frames had no camera_info that fits" in text
 
 
 def recorded_camera(bag: Path) -> Any:

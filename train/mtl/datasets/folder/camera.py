@@ -1,4 +1,7 @@
-"""The camera of a frame: one for all frames, scaled to their size, or a JSON file for each. Knows numbers and small files."""
+"""The camera of a frame: one for all frames, scaled to their size, or a JSON file for each. Knows numbers and small files.
+
+Whether a camera may be that of an image, `edge_mtl.image.camera_check` says.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from edge_mtl.errors import BuildError
+from edge_mtl.image.camera_check import camera_fault
+from edge_mtl.image.frames import Intrinsics as Pinhole
 from mtl.datasets.folder.section import Section, shown
 from mtl.geometry import Intrinsics, canonical_intrinsics, crop_and_resize_intrinsics
 
-__all__ = ["Camera", "CameraFiles", "NoCamera", "SharedCamera", "impossible", "read_camera"]
+__all__ = ["Camera", "CameraFiles", "NoCamera", "SharedCamera", "read_camera"]
 
 _KEYS = ("fx", "fy", "cx", "cy")
 _SAME_ASPECT = 0.01
 """Largest relative difference of two aspect ratios that count as equal: sizes are whole pixels."""
-
-_NARROWEST, _WIDEST = 0.1, 20.0
-"""Plausible focal lengths, in longer sides of the image: 157 to 3 degrees across."""
+_SIZE_KEYS = ("width", "height")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +38,13 @@ class SharedCamera:
     size: tuple[int, int] | None
 
     def of(self, root: Path, stem: str, size: tuple[int, int]) -> Intrinsics:
-        """At the size of a frame. Raises BuildError where that is of another shape than the calibration."""
-        if self.size is None or self.size == size:
-            return self.intrinsics
-        ours, theirs = self.size[1] / self.size[0], size[1] / size[0]
-        if abs(ours - theirs) > _SAME_ASPECT * theirs:
-            raise BuildError(
-                f"{root / 'dataset.toml'}: camera.size is {self.size[0]}x{self.size[1]}, the image {stem} is "
-                f"{size[0]}x{size[1]}: expected the same shape, since a cut image has another camera. "
-                'Give each frame its own: camera = "cameras"'
-            )
-        return crop_and_resize_intrinsics(self.intrinsics, window=(0, 0, *self.size), size=size)
+        """At the size of a frame. Raises BuildError where that is of another shape than the calibration, or it is no camera."""
+        return _checked(_at_size(self.intrinsics, self.size, f"{root / 'dataset.toml'}: camera.size", stem, size), stem, size)
 
 
 @dataclass(frozen=True, slots=True)
 class CameraFiles:
-    """A file of each frame, FOLDER/STEM.json, with fx, fy, cx, cy at the size of its image."""
+    """A file of each frame, FOLDER/STEM.json, with fx, fy, cx, cy at the size of its image or at a stated width and height."""
 
     folder: str
 
@@ -65,7 +59,16 @@ class CameraFiles:
             ) from None
         except (OSError, ValueError) as exc:
             raise BuildError(f"{path} cannot be read ({exc}): expected JSON with fx, fy, cx, cy. Write it again") from exc
-        return _intrinsics(content, str(path))
+        stated = isinstance(content, Mapping) and not set(_SIZE_KEYS).isdisjoint(content)
+        sides = tuple(content.get(key) for key in reversed(_SIZE_KEYS)) if stated else ()
+        if not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides):
+            raise BuildError(
+                f"{path}: expected width and height of the image in pixels, both or neither, found {shown(content)}"
+            )
+        numbers = {key: value for key, value in content.items() if key not in _SIZE_KEYS} if stated else content
+        found = _intrinsics(numbers, str(path))
+        at_size = _at_size(found, (sides[0], sides[1]) if stated else None, f"{path}: height, width", stem, size)
+        return _checked(at_size, stem, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +102,25 @@ def read_camera(top: Section, *, needed: bool) -> Camera:
     return SharedCamera(intrinsics, size)
 
 
-def impossible(intrinsics: Intrinsics, size: tuple[int, int]) -> str | None:
-    """Why no camera takes images of a size (H, W) with these numbers; None where one may."""
-    fx, fy, cx, cy = intrinsics
-    height, width = size
-    longer = max(height, width)
-    for name, focal in (("fx", fx), ("fy", fy)):
-        if not _NARROWEST * longer < focal < _WIDEST * longer:
-            low, high = _NARROWEST * longer, _WIDEST * longer
-            return f"{name} = {focal:g}: expected {low:g} to {high:g} pixels for an image of {height}x{width}"
-    if not 0 <= cx < width or not 0 <= cy < height:
-        return f"the centre ({cx:g}, {cy:g}) should lie in the image of {height}x{width}"
-    return None
+def _at_size(found: Intrinsics, own: tuple[int, int] | None, where: str, stem: str, size: tuple[int, int]) -> Intrinsics:
+    """A camera of images of a size, `own`, at the size of another image of the same shape. Raises BuildError."""
+    if own is None or own == size:
+        return found
+    ours, theirs = own[1] / own[0], size[1] / size[0]
+    if abs(ours - theirs) > _SAME_ASPECT * theirs:
+        raise BuildError(
+            f"{where} is {own[0]}x{own[1]}, the image {stem} is {size[0]}x{size[1]}: expected the same shape, since a cut "
+            'image has another camera. Give each frame its own: camera = "cameras"'
+        )
+    return crop_and_resize_intrinsics(found, window=(0, 0, *own), size=size)
+
+
+def _checked(found: Intrinsics, stem: str, size: tuple[int, int]) -> Intrinsics:
+    """The camera of an image. Raises BuildError where it cannot be."""
+    fault = camera_fault(Pinhole(*found), size)
+    if fault:
+        raise BuildError(f"the camera of {stem}: {fault}")
+    return found
 
 
 def _intrinsics(content: Any, where: str) -> Intrinsics:

@@ -9,8 +9,10 @@ import numpy as np
 
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import sha256_file
+from edge_mtl.image.camera_check import camera_oddity
+from edge_mtl.image.frames import Intrinsics as Pinhole
 from mtl.datasets.data_set import Split
-from mtl.datasets.folder.camera import NoCamera, impossible
+from mtl.datasets.folder.camera import NoCamera
 from mtl.datasets.folder.description import DESCRIPTION, FolderDescription, read_description
 from mtl.datasets.folder.index import FolderIndex, folder_index
 from mtl.datasets.folder.reading import read_photo
@@ -53,6 +55,7 @@ class _Look:
         self._sizes: Counter[tuple[int, int]] = Counter()
         self._images: list[str] = []
         self._cameras: list[str] = []
+        self._odd_cameras: list[str] = []
         self._content: dict[str, str] = {}
         self._focal: list[float] = []
         self._same: list[str] = []
@@ -97,9 +100,8 @@ class _Look:
         except EdgeMtlError as exc:
             self._cameras.append(str(exc))
             return None
-        problem = impossible(camera, size)
-        if problem is not None:
-            self._cameras.append(f"{self._index.photos[stem]}: {problem}")
+        if oddity := camera_oddity(Pinhole(*camera), size):
+            self._odd_cameras.append(f"{self._index.photos[stem]}: {oddity}")
         self._focal.append(camera[0] / size[1])
         return camera
 
@@ -163,7 +165,9 @@ class _Look:
             return ()
         wide = [float(np.degrees(2 * np.arctan(0.5 / focal))) for focal in self._focal]
         found = f"{min(wide):.0f} to {max(wide):.0f} degrees across" if wide else "none can be read"
-        return (Check("camera", found, tuple(self._cameras)),)
+        more = f" (and {len(self._odd_cameras) - 1} more)" if len(self._odd_cameras) > 1 else ""
+        note = f"{self._odd_cameras[0]}{more}" if self._odd_cameras else ""
+        return (Check("camera", found, tuple(self._cameras), note),)
 
 
 def _described(found: FolderDescription) -> Check:

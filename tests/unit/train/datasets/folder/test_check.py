@@ -156,9 +156,13 @@ def test_axes_that_the_depth_contradicts_are_told(own: Path) -> None:
 
 def test_a_camera_that_cannot_be_is_told(own: Path) -> None:
     changed(own, "fx = 117.0", "fx = 1.17")
-    assert "fx = 1.17: expected 12.8 to 2560 pixels for an image of 96x128" in problems(own, "camera")
+    assert "fx should be 12.8 to 2560 pixels for an image of 96x128; found 1.17" in problems(own, "camera")
     changed(own, "fx = 1.17\nfy = 117.0\ncx = 63.5", "fx = 117.0\nfy = 117.0\ncx = 635.0")
-    assert "the centre (635, 47.5) should lie in the image of 96x128" in problems(own, "camera")
+    assert "principal point should lie within 45% of a side of the middle of an image of 96x128" in problems(own, "camera")
+    changed(own, "cx = 635.0", "cx = 90.0")
+    found = checked(own)["camera"]
+    assert not found.problems
+    assert "is more than 15% of a side from the middle" in found.note
 
 
 def test_a_class_that_training_never_sees_is_told(own: Path) -> None:

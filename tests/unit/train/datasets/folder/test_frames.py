@@ -173,6 +173,28 @@ def test_frames_may_have_cameras_of_their_own(tmp_path: Path) -> None:
         first.touch()
 
 
+def test_the_camera_file_of_a_frame_may_state_the_size_that_it_is_for(tmp_path: Path) -> None:
+    root = write_own_folder(tmp_path, frames=1, replace=CAMERAS)
+    (root / "cameras" / "run0").mkdir(parents=True)
+    file, camera = root / "cameras" / "run0" / "0000.json", {"fx": 234.0, "fy": 234.0, "cx": 127.5, "cy": 95.5}
+    index = folder_index(root)
+    for size, expected in (({"width": 256, "height": 192}, (117.0, 117.0, 63.5, 47.5)), ({"width": 128, "height": 96}, None)):
+        file.write_text(json.dumps({**camera, **size}))
+        if expected is not None:
+            assert index.intrinsics("run0/0000", (96, 128)) == expected
+        else:
+            with pytest.raises(BuildError, match="the camera of run0/0000: the principal point should lie"):
+                index.intrinsics("run0/0000", (96, 128))
+    for size, message in (
+        ({"width": 256, "height": 144}, "is 144x256, the image run0/0000 is 96x128: expected the same shape"),
+        ({"width": 256}, "width and height of the image in pixels, both or neither"),
+        ({"width": 256, "height": "192"}, "both or neither"),
+    ):
+        file.write_text(json.dumps({**camera, **size}))
+        with pytest.raises(BuildError, match=message):
+            index.intrinsics("run0/0000", (96, 128))
+
+
 def test_a_label_of_another_size_than_its_image_is_refused(tmp_path: Path) -> None:
     root = write_own_folder(tmp_path, frames=1)
     write_frame(root, "two", 1, size=(48, 64), tasks="d")
