@@ -44,8 +44,8 @@ class Measured:
 
     Attributes:
         metrics: the measures, with "step", "epoch" and "parameters" where known; not finite ones are None.
-        details: "data", "split", how many "frames", their "size", "through" what they ran, how their "truths" were made, and
-            what metrics say besides.
+        details: "data", "split", how many "frames", their "size", "through" what they ran, how their "truths" were made,
+            "near_chance" (sentences) where answers are no better than guesses, and what metrics say besides.
     """
 
     metrics: dict[str, Metrics] = field(default_factory=dict)
@@ -108,6 +108,8 @@ def _record(bundle: Bundle, measured: Measured, specs: Specs, conditions: Condit
     from mtl.bundle_record import describe_record, put_record
     from mtl.study.truths import pseudo_keys
 
+    if unfit := _unfit(measured):
+        raise BuildError(f"nothing is recorded: {unfit[0]}")
     pseudo = pseudo_keys((one["truths"] for one in measured.details.values()), specs)
     calibration = bundle.manifest.calibration.get("digest")
     name, record = describe_record(
@@ -172,6 +174,7 @@ def measure(
                 "size": list(subject.size),
                 "through": subject.through,
                 "truths": described_truths(source, subject.specs),
+                **({"near_chance": list(found.near_chance)} if found.near_chance else {}),
                 **found.details,
             }
     return measured
@@ -232,7 +235,7 @@ def _report(
         one[DELTA_M] = delta_m({key: value for key, value in one.items() if value is not None}, baseline, by=one_metric(specs))
     rows = {**{f"single: {name}": one for name, one in single.items()}, **metrics}
     console.print(study_table(rows, title=_title(measured, asked.split), pseudo=pseudo_keys(truths, specs)))
-    for remark in (*remarks(specs), *truth_remarks(truths)):
+    for remark in (*remarks(specs), *truth_remarks(truths), *_unfit(measured)):
         console.print(remark, markup=False, highlight=False)
     for task, (headings, lines) in (class_cells(details) if asked.classes else {}).items():
         console.print(terminal_table(headings, lines, title=task))
@@ -240,6 +243,12 @@ def _report(
         console.print(terminal_table(headings, lines, title=task))
     if records:
         console.print(study_table(records, title="validation frames, as the runs recorded them"))
+
+
+def _unfit(measured: Measured) -> list[str]:
+    """Of each model that does not fit the frames it was measured on, why."""
+    guesses = {name: one.get("near_chance", ()) for name, one in measured.details.items()}
+    return [f"{name} does not fit the data. {' '.join(reasons)}" for name, reasons in guesses.items() if reasons]
 
 
 def _title(measured: Measured, split: str) -> str:

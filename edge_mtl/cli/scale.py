@@ -80,8 +80,9 @@ def scale(
         Path | None, typer.Option("--depth-files", metavar="DIR", help="NAME.npy (metres) or NAME.png (16 bits) of each image.")
     ] = None,
     depth_unit: Annotated[
-        float, typer.Option("--depth-unit", metavar="METRES", help="One unit of those PNG: 0.001 for millimetres.")
-    ] = 0.001,
+        float | None,
+        typer.Option("--depth-unit", metavar="METRES", help="One unit of those PNG; default: as the file states, else 0.001."),
+    ] = None,
     depth_topic: Annotated[
         str | None,
         typer.Option("--depth-topic", metavar="NAME", help="Of a bag: depth registered to the camera, 16UC1 or 32FC1."),
@@ -248,6 +249,7 @@ def _mount(text: str | None, *, scanning: bool) -> ScanMount | None:
 def _known_points(source: FrameSource, points: list[KnownPoint], along: Along, terminal: Terminal) -> _Method:
     from edge_mtl.errors import DepthScaleError
     from edge_mtl.metric_scale.readings import of_points
+    from edge_mtl.sources.images import is_name_of
 
     single = source.kind == "image"
     if not single and any(not each.frame for each in points):
@@ -257,8 +259,9 @@ def _known_points(source: FrameSource, points: list[KnownPoint], along: Along, t
     def frames() -> Iterable[tuple[Frame, list[KnownPoint]]]:
         missing = set(names)
         for frame in source.frames(on_oddity=terminal.warn, on_end=terminal.early_end):
-            chosen = [each for each in points if each.frame in ((frame.name, "") if single else (frame.name,))]
-            missing.discard(frame.name)
+            named = {name for name in names if is_name_of(name, frame.name)} | ({""} if single else set())
+            chosen = [each for each in points if each.frame in named]
+            missing -= named
             if chosen:
                 yield frame, chosen
             if not missing and not single:
@@ -280,7 +283,7 @@ def _known_height(frames: Iterable[Frame], height_m: float, pitch_deg: float | N
     return _Method(((frame, None) for frame in frames), read, f"camera height {height_m:g} m over the floor{words}")
 
 
-def _known_files(frames: Iterable[Frame], folder: Path, unit_m: float) -> _Method:
+def _known_files(frames: Iterable[Frame], folder: Path, unit_m: float | None) -> _Method:
     from edge_mtl.errors import FrameError
     from edge_mtl.metric_scale.depth_files import read_depth_file
     from edge_mtl.metric_scale.readings import of_depth

@@ -79,11 +79,12 @@ def verify(
     \b
     DIR holds NAME.jpg or .png, and beside it, where labelled:
     NAME.label.png    class index, 255 void
-    NAME.depth.png    16 bits, fifths of a millimetre, 0 unknown
+    NAME.depth.png    16 bits, 0 unknown; in the unit that it states (those of predict do), else fifths of a millimetre
     NAME.normals.png  128 + 127 n as RGB, 0 unknown
-    intrinsics.json   {"NAME": [fx, fy, cx, cy]}
+    intrinsics.json   {"NAME": [fx, fy, cx, cy]}, with or without the image's suffix
 
-    Without labels only the difference from FP32's own answers is judged.
+    Without labels only the difference from FP32's own answers is judged. Where FP32 itself is no better than a guess on the
+    labels, nothing is judged.
     """
     from edge_mtl.bundle import find
     from edge_mtl.evaluation.budget import DEFAULT_BUDGET
@@ -106,7 +107,7 @@ def verify(
             progress=lambda name, done, total: step(STEPS.get(name, name), done, total),
         )
     # A bundle that nobody named, or only by its name, is only measured: it may be one that every project here shares.
-    accepted = found.passed or (budget is None and not found.failed)
+    accepted = found.passed or (budget is None and not found.failed and not found.unfit)
     written = write_card(opened, found) if write and opened.path == bundle and accepted and found.verdicts else None
     if terminal.json_output:
         revision = written.manifest.revision if written is not None else None
@@ -137,8 +138,10 @@ def show(terminal: Terminal, name: str, found: Verification) -> None:
     kind = "labelled" if found.labelled else "unlabelled"
     terminal.show(_scores(f"{name}: {frames['count']} {kind} frames ({frames['source']})", found))
     for graph, verdict in found.verdicts.items():
-        state = "within budget" if verdict.passed else "OUT OF BUDGET"
+        state = "NOT COMPARABLE" if found.unfit else "within budget" if verdict.passed else "OUT OF BUDGET"
         terminal.show(f"{graph}: {state}. {'; '.join(map(_check, verdict.checks)) or 'nothing to compare'}")
+    if found.unfit:
+        terminal.show(found.unfit)
     for graph, why in found.failed.items():
         terminal.show(f"{graph}: could not be run. {why}")
     for remark in found.card["measured"].get("remarks", ()):

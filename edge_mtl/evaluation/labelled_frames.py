@@ -7,6 +7,7 @@ frame's intrinsics before they are compared.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,13 @@ from edge_mtl.errors import BundleError
 from edge_mtl.evaluation.scores import Score, Scorer
 from edge_mtl.evaluation.self_test import golden_frames
 from edge_mtl.files import sha256_bytes
+from edge_mtl.image.camera_check import camera_fault
 from edge_mtl.image.frames import Intrinsics, letterbox, letterbox_image
 from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.manifest import InputSpec
 from edge_mtl.sources.images import IMAGE_SUFFIXES, decode_image
 from edge_mtl.tasks import Specs, kind_of, truth_endings
+from edge_mtl.tasks.truth import EXPORT_AGAIN
 
 __all__ = [
     "LabelledFrame",
@@ -94,6 +97,8 @@ class LabelledSet:
             if frame is None:
                 raise BundleError(f"{self.where / name} is not an image. {_AGAIN}")
             size = (frame.shape[0], frame.shape[1])
+            if stem in cameras and (fault := camera_fault(Intrinsics(*cameras[stem]), size)):
+                raise BundleError(f"{self.where / _INTRINSICS}, {stem}: {fault}.")
             yield self._fitted(LabelledFrame(frame, cameras.get(stem), self._truths(stem, size), stem))
 
     def digest(self) -> str:
@@ -123,13 +128,27 @@ class LabelledSet:
         return LabelledFrame(letterbox_image(item.frame, self.size), camera, targets, item.name)
 
     def _cameras(self) -> dict[str, tuple[float, float, float, float]]:
+        """By stem of the frame. Raises BundleError where a name is no frame's and a frame has none, or two are one frame's."""
         if _INTRINSICS not in self.files:
             return {}
+        where = self.where / _INTRINSICS
         try:
             content = json.loads(self.read(_INTRINSICS))
-            return {str(name): (float(fx), float(fy), float(cx), float(cy)) for name, (fx, fy, cx, cy) in content.items()}
+            given = {str(name): Intrinsics(*map(float, numbers)).as_tuple() for name, numbers in content.items()}
         except (ValueError, TypeError, AttributeError) as exc:
-            raise BundleError(f"{self.where / _INTRINSICS} should map names to fx, fy, cx, cy ({exc}). {_AGAIN}") from exc
+            raise BundleError(f"{where} should map names to fx, fy, cx, cy ({exc}). {_AGAIN}") from exc
+        frames = _frame_names(self.images, self.where)
+        found = {frames[name]: camera for name, camera in given.items() if name in frames}
+        strange = [name for name in given if name not in frames]
+        if strange and len(found) < len(self.images):  # else these are some of the frames that the file is of
+            raise BundleError(
+                f"{where} should name the frames, such as {self.images[0]}; found {', '.join(map(repr, strange[:3]))}"
+                f"{f' and {len(strange) - 3} more' if len(strange) > 3 else ''}, of which there is none. Rename or remove them."
+            )
+        doubled = [name for name, count in Counter(frames[name] for name in given if name in frames).items() if count > 1]
+        if doubled:
+            raise BundleError(f"{where} should have one camera for each frame; found two for {doubled[0]!r}. Remove one.")
+        return found
 
 
 def stand_ins(bundle: Bundle) -> str:
@@ -162,7 +181,7 @@ def labelled_folder(folder: Path, size: InputSpec, tasks: Specs) -> LabelledSet:
     """The frames directly in `folder`, with the truths beside them; images without truth are fine too.
 
     Raises:
-        BundleError: there is no such folder, or no image in it.
+        BundleError: there is no such folder, no image in it, or two of one name, whose truths nobody could tell apart.
     """
     try:
         files = frozenset(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
@@ -174,6 +193,8 @@ def labelled_folder(folder: Path, size: InputSpec, tasks: Specs) -> LabelledSet:
             f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}): frames to measure on were expected, "
             f"with {', '.join(f'NAME{ending}' for ending in truth_endings(tasks))} beside NAME.jpg where they are labelled."
         )
+
+    _frame_names(images, folder)
 
     def read(name: str) -> bytes:
         try:
@@ -231,6 +252,23 @@ def evaluate(
     return {name: scorer.score() for name, scorer in scorers.items()}
 
 
+def _frame_names(images: Sequence[str], where: Path) -> dict[str, str]:
+    """The stem of each frame by the names that it has: that of its file, and that without the suffix.
+
+    Raises BundleError where two frames have one name.
+    """
+    found: dict[str, str] = {}
+    for image in images:
+        stem = image.rpartition(".")[0]
+        for name in (image, stem):
+            if name in found:
+                raise BundleError(
+                    f"{where} should have one image of each name; found two that are called {name!r}. Rename one."
+                )
+            found[name] = stem
+    return found
+
+
 def _images(files: frozenset[str], specs: Specs) -> tuple[str, ...]:
     endings = truth_endings(specs)
     return tuple(sorted(name for name in files if name.lower().endswith(IMAGE_SUFFIXES) and not name.endswith(endings)))
@@ -253,4 +291,4 @@ class _Files:
         return str(self.owner.where / name)
 
 
-_AGAIN = "Export the bundle again, or mend the folder."
+_AGAIN = EXPORT_AGAIN

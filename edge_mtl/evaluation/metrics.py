@@ -51,6 +51,11 @@ class TaskMetrics:
             for key, value in metric.details().items()
         }
 
+    def near_chance(self) -> tuple[str, ...]:
+        """Of tasks whose answers are no better than guesses, sentences; see `edge_mtl.tasks.Kind.near_chance`."""
+        found = (kind_of(spec).near_chance(spec, self.by_task[name]) for name, spec in self.specs.items())
+        return tuple(filter(None, found))
+
 
 def agreement(specs: Specs, found: Mapping[str, Result], reference: Mapping[str, Result]) -> dict[str, float]:
     """How far two answers of one frame agree, by the keys of `edge_mtl.tasks.measure_names`; tasks that one lacks are left out.

@@ -76,6 +76,7 @@ class Score:
         bad_values: values that cannot be used: not finite, or depths not positive.
         frames: every frame, in order.
         specs: the tasks.
+        near_chance: of tasks whose answers are no better than guesses on these frames, sentences.
     """
 
     accuracy: Mapping[str, float]
@@ -84,6 +85,7 @@ class Score:
     bad_values: int = 0
     frames: tuple[FrameScore, ...] = ()
     specs: Specs = field(default_factory=dict)
+    near_chance: tuple[str, ...] = ()
 
 
 class Scorer:
@@ -120,6 +122,7 @@ class Scorer:
             bad_values=self._bad,
             frames=tuple(self._frames),
             specs=self._specs,
+            near_chance=self._metrics.near_chance(),
         )
 
 

@@ -106,11 +106,19 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether every graph ran and is within its budget."""
-        return not self.failed and all(verdict.passed for verdict in self.verdicts.values())
+        """Whether FP32 fits the data, and every graph ran and is within its budget."""
+        return not (self.failed or self.unfit) and all(verdict.passed for verdict in self.verdicts.values())
+
+    @property
+    def unfit(self) -> str:
+        """Why nothing follows from the comparison: FP32 itself is no better than a guess on these frames; "" where it is."""
+        reasons = self.scores[REFERENCE].near_chance if REFERENCE in self.scores else ()
+        return f"FP32 itself does not fit the data. {' '.join(reasons)}" if reasons else ""
 
     def require(self) -> None:
-        """Raises AccuracyError naming every graph and head that is out of budget."""
+        """Raises AccuracyError where FP32 does not fit the data, else naming every graph and head that is out of budget."""
+        if self.unfit:
+            raise AccuracyError(f"{self.unfit} Nothing can be said of what the other graphs lose.")
         failures = [f"{name}: {'; '.join(verdict.failures)}" for name, verdict in self.verdicts.items() if not verdict.passed]
         failures += [f"{name}: {why}" for name, why in self.failed.items()]
         if failures:

@@ -1,4 +1,4 @@
-"""Arrays as PNG and JPEG files: images, depth in millimetres, labels with a palette."""
+"""Arrays as PNG and JPEG files: images, depth in a unit that the file names, labels with a palette."""
 
 from __future__ import annotations
 
@@ -11,8 +11,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["depth_millimetres", "encode_depth", "encode_grey", "encode_image", "encode_jpeg", "encode_labels", "encode_png"]
+__all__ = [
+    "DEPTH_UNIT",
+    "DRAWN",
+    "depth_millimetres",
+    "encode_depth",
+    "encode_grey",
+    "encode_image",
+    "encode_jpeg",
+    "encode_labels",
+    "encode_png",
+    "png_text",
+    "stated_unit_m",
+    "with_text",
+]
 
+DEPTH_UNIT, DRAWN = "depth_unit_m", "drawn"
+"""Keywords of what our PNG files say of themselves: metres per unit of depth; that colours are for people to look at."""
+_MILLIMETRE = "0.001"
 _MAX_DEPTH_MM = 65535
 _JPEG_QUALITY = 95
 """That of OpenCV and of image_transport."""
@@ -24,8 +40,8 @@ def encode_image(rgb: NDArray[np.uint8]) -> bytes:
 
 
 def encode_depth(depth_m: NDArray[np.float32]) -> bytes:
-    """Depth (H, W) float32 metres as 16-bit grey PNG in millimetres; 0 is unknown, 65535 is that far or farther."""
-    return _encoded(depth_millimetres(depth_m), [])
+    """Depth (H, W) float32 metres as 16-bit grey PNG in millimetres, as it states; 0 is unknown, 65535 that far or more."""
+    return with_text(_encoded(depth_millimetres(depth_m), []), DEPTH_UNIT, _MILLIMETRE)
 
 
 def depth_millimetres(depth_m: NDArray[np.float32], *, beyond: int = _MAX_DEPTH_MM) -> NDArray[np.uint16]:
@@ -60,6 +76,34 @@ def encode_labels(labels: NDArray[np.uint8], *, palette: NDArray[np.uint8]) -> b
 def encode_png(pixels: NDArray[Any]) -> bytes:
     """(H, W) or (H, W, 3) in OpenCV's order of channels, as small as PNG gets it: for files that travel."""
     return _encoded(np.ascontiguousarray(pixels), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+
+
+def with_text(png: bytes, keyword: str, text: str) -> bytes:
+    """A PNG that says something of itself (a chunk tEXt, PNG specification, 11.3.3.2), which other readers pass over."""
+    return png[:33] + _chunk(b"tEXt", f"{keyword}\0{text}".encode("latin-1")) + png[33:]
+
+
+def png_text(png: bytes, keyword: str) -> str | None:
+    """What a PNG says of itself under a keyword before its pixels; None where it says nothing, or is no PNG."""
+    place = 8
+    while place + 8 <= len(png):
+        (length,), kind = struct.unpack_from(">I", png, place), png[place + 4 : place + 8]
+        if kind == b"IDAT":
+            return None
+        found, separator, text = png[place + 8 : place + 8 + length].partition(b"\0")
+        if kind == b"tEXt" and separator and found == keyword.encode():
+            return text.decode("latin-1")
+        place += 12 + length
+    return None
+
+
+def stated_unit_m(png: bytes) -> float | None:
+    """Metres per unit of depth that a PNG of ours states; None where it states none."""
+    try:
+        found = float(png_text(png, DEPTH_UNIT) or "nan")
+    except ValueError:
+        return None
+    return found if 0.0 < found < 1.0 else None
 
 
 def _encoded(pixels: NDArray[Any], options: list[int], *, suffix: str = ".png") -> bytes:

@@ -1,4 +1,4 @@
-"""True depth in files beside images: 16-bit PNG in a unit of its own, or NPY in metres."""
+"""True depth in files beside images: 16-bit PNG in a unit that is given or that it states, or NPY in metres."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from edge_mtl.errors import FrameError
 from edge_mtl.image.decoding import decode
+from edge_mtl.image.encoding import stated_unit_m
 
 __all__ = ["MILLIMETRES", "read_depth_file"]
 
@@ -16,13 +17,14 @@ Array = np.ndarray
 MILLIMETRES = 0.001
 
 
-def read_depth_file(folder: Path, name: str, *, unit_m: float = MILLIMETRES) -> Array:
+def read_depth_file(folder: Path, name: str, *, unit_m: float | None = None) -> Array:
     """(H, W) float32 metres along z, 0 where unknown: FOLDER/NAME.npy, else FOLDER/NAME.png.
 
     Args:
-        unit_m: metres per unit of a PNG; an NPY is in metres.
+        unit_m: metres per unit of a PNG; None: what it states, as those of `edge-mtl predict` and of labelled frames do, else
+            millimetres. An NPY is in metres.
     Raises:
-        FrameError: there is neither, or it is no depth map.
+        FrameError: there is neither, it is no depth map, or it states another unit.
     """
     array, image = folder / f"{name}.npy", folder / f"{name}.png"
     if array.is_file():
@@ -37,7 +39,10 @@ def read_depth_file(folder: Path, name: str, *, unit_m: float = MILLIMETRES) -> 
     if decoded.dtype != np.uint16 or decoded.ndim != 2:
         found = f"{decoded.dtype} of shape {decoded.shape}"
         raise FrameError(f"{image} should be a depth map, one channel of 16 bits; found {found}. Or give NAME.npy in metres.")
-    return decoded.astype(np.float32) * np.float32(unit_m)
+    stated = stated_unit_m(payload)
+    if unit_m is not None and stated is not None and abs(stated - unit_m) > 1e-3 * unit_m:
+        raise FrameError(f"{image} states that its unit is {stated:g} m, not {unit_m:g} m. Leave --depth-unit out.")
+    return decoded.astype(np.float32) * np.float32(unit_m or stated or MILLIMETRES)
 
 
 def _array(path: Path) -> Array:

@@ -14,7 +14,7 @@ from edge_mtl.image.bit_depth import FULL_BITS, OnRemark, to_8_bits
 from edge_mtl.image.decoding import decode
 from edge_mtl.sources.frame_source import Frame, FrameSource, Still, bits_identity, file_identity
 
-__all__ = ["IMAGE_SUFFIXES", "decode_image", "image_frame", "image_source", "read_image"]
+__all__ = ["IMAGE_SUFFIXES", "decode_image", "image_frame", "image_source", "is_name_of", "read_image"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 
@@ -31,6 +31,12 @@ def image_source(path: Path, *, bits: int = FULL_BITS) -> FrameSource:
 
     identity = file_identity("image", path, *bits_identity(bits))
     return FrameSource(path.name, "image", f"frames of {path}", identity, 1, stills)
+
+
+def is_name_of(text: str, frame: str) -> bool:
+    """Whether `text` names a frame: as the frame is called, or with the suffix of its file."""
+    stem, dot, suffix = text.rpartition(".")
+    return text == frame or (f"{dot}{suffix}".lower() in IMAGE_SUFFIXES and frame in (stem, text.replace(".", "-")))
 
 
 def image_frame(path: Path, name: str, *, bits: int = FULL_BITS) -> Frame:

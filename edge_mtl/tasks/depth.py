@@ -23,6 +23,11 @@ Array = np.ndarray
 
 TRUTH_UNITS_PER_M = 5000.0
 """Depth beside labelled frames is stored as 16-bit integers, 0.2 mm each, which reach 13.1 m; 0 is unknown, or farther."""
+_LEAST_SHARE = 0.01
+"""The median of a true depth map, in the farthest distance that the task was made for: nearer is another unit."""
+_GUESSED = 0.1
+"""Of the pixels, within a factor 1.25: less than one in ten is worse than a guess, which is within it for one in seven where
+distances span a factor of 20."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,16 @@ class Depth(DenseKind[DepthSpec, DepthMap]):
     def metric(self, spec: DepthSpec) -> DepthMetric:
         return DepthMetric()
 
+    def near_chance(self, spec: DepthSpec, metric: DepthMetric) -> str:
+        found = metric.compute()
+        within, error = found["depth_delta1"], found["depth_rel"]
+        if not (within < _GUESSED or error >= 1.0):  # false for NaN as well
+            return ""
+        return (
+            f"{spec.name}: {within:.0%} of the depth is within a factor of 1.25 of the truth, and its error is {error:.0%}. Is "
+            "its unit right, and are the cameras those of the frames?"
+        )
+
     def full_metric(self, spec: DepthSpec) -> FullDepthMetric:
         return FullDepthMetric()
 
@@ -146,17 +161,35 @@ class Depth(DenseKind[DepthSpec, DepthMap]):
         return {"depth_relative_difference": metric.compute()["depth_rel"]}
 
     def read_truth(self, spec: DepthSpec, stem: str, size: tuple[int, int], files: TruthFiles) -> Array | None:
-        """(H, W) float32 metres, 0 unknown; stored as 16-bit integers of 0.2 mm."""
-        from edge_mtl.tasks.truth import read_map
+        """(H, W) float32 metres, 0 unknown; stored as 16-bit integers of the unit that the file states, else of 0.2 mm.
 
-        stored = read_map(f"{stem}{self.truth_endings(spec)[0]}", size, files)
-        return None if stored is None else stored.astype(np.float32) * np.float32(1.0 / TRUTH_UNITS_PER_M)
+        Raises BundleError where that makes no distances that a camera sees.
+        """
+        from edge_mtl.errors import BundleError
+        from edge_mtl.image.encoding import stated_unit_m
+        from edge_mtl.tasks.truth import EXPORT_AGAIN, read_map
+
+        name = f"{stem}{self.truth_endings(spec)[0]}"
+        stored = read_map(name, size, files, kinds=("uint16",))
+        if stored is None:
+            return None
+        stated = stated_unit_m(files.read(name))
+        unit_m = 1.0 / TRUTH_UNITS_PER_M if stated is None else stated
+        known = stored[stored > 0]
+        middle_m, least_m = float(np.median(known)) * unit_m if known.size else math.inf, _LEAST_SHARE * spec.range_m[1]
+        if middle_m < least_m:
+            raise BundleError(
+                f"{files.where(name)} should hold depth in units of {1000 * unit_m:g} mm; half of it would be nearer than "
+                f"{middle_m:.3g} m, and {least_m:g} m is the least that makes sense. Convert its unit. {EXPORT_AGAIN}"
+            )
+        return stored.astype(np.float32) * np.float32(unit_m)
 
     def write_truth(self, spec: DepthSpec, truth: Array) -> dict[str, bytes]:
-        from edge_mtl.image.encoding import encode_png
+        from edge_mtl.image.encoding import DEPTH_UNIT, encode_png, with_text
 
         units, far = np.rint(truth * np.float32(TRUTH_UNITS_PER_M)), np.iinfo(np.uint16).max
-        return {self.truth_endings(spec)[0]: encode_png(np.where(units > far, 0, units).astype(np.uint16))}
+        png = encode_png(np.where(units > far, 0, units).astype(np.uint16))
+        return {self.truth_endings(spec)[0]: with_text(png, DEPTH_UNIT, f"{1.0 / TRUTH_UNITS_PER_M:g}")}
 
     def fit_truth(self, spec: DepthSpec, truth: Array, box: Letterbox) -> Array:
         from edge_mtl.tasks.truth import fit_map

@@ -247,6 +247,10 @@ class Kind(ABC, Generic[S, R]):
     def metric(self, spec: S) -> Metric:
         """An empty metric; its measures are those of `measures`."""
 
+    def near_chance(self, spec: S, metric: Any) -> str:
+        """Why answers are no better than guesses, from a metric of them, in sentences; "" where they are better."""
+        return ""
+
     def full_metric(self, spec: S) -> Metric:
         """As `metric`, with all that the field reports besides in its `details`; for reports, not for devices."""
         return self.metric(spec)

@@ -19,6 +19,8 @@ __all__ = ["CalibrationCurve", "LabelMetric", "resampled"]
 
 Array = np.ndarray
 _BINS = 15
+_KAPPA = 0.05
+"""Agreement beyond chance that is none: 0 is chance, 1 is perfect."""
 
 
 class LabelMetric:
@@ -78,6 +80,19 @@ class LabelMetric:
             "miou": float(iou[seen].mean()) if seen.any() else float("nan"),
             "pixel_accuracy": hits / total if total else float("nan"),
         }
+
+    def near_chance(self) -> bool:
+        """Whether classes agree with the truth no more than by chance, and less than one class for all pixels would.
+
+        Source: Cohen 1960, "A Coefficient of Agreement for Nominal Scales": kappa compares with the agreement of independent
+        answers of the same frequencies.
+        """
+        total = int(self._counts.sum())
+        if not total:
+            return False
+        true, guessed = self._counts.sum(axis=1) / total, self._counts[:, : self.classes].sum(axis=0) / total
+        right, by_chance = float(np.trace(self._counts[:, : self.classes])) / total, float(true @ guessed)
+        return right < float(true.max()) and right - by_chance <= _KAPPA * (1.0 - by_chance)
 
     def statistics(self) -> tuple[Array, Array]:
         """Of every class, the pixels that are right and those that truth or answer give to it: intersection and union.

@@ -193,6 +193,16 @@ class Labels(DenseKind[LabelsSpec, LabelMap]):
     def metric(self, spec: LabelsSpec) -> LabelMetric:
         return LabelMetric(classes=len(spec.classes), ignored=spec.ignored, names=spec.classes)
 
+    def near_chance(self, spec: LabelsSpec, metric: LabelMetric) -> str:
+        if not metric.near_chance():
+            return ""
+        share, first = metric.compute()["pixel_accuracy"], spec.classes[0]
+        one_based = f" No pixel is {first}, class 0: were they counted from 1?" if not metric.confusion[0].any() else ""
+        return (
+            f"{spec.name}: {share:.1%} of the pixels are right, no more than by chance. Are its classes "
+            f"{', '.join(spec.classes[:5])}{', ...' if len(spec.classes) > 5 else ''}, in this order?{one_based}"
+        )
+
     def resample(self, spec: LabelsSpec, statistics: Sequence[Any], weights: Array) -> dict[str, Array]:
         return {"miou": resampled(statistics, weights, spec.ignored)}
 
@@ -207,10 +217,25 @@ class Labels(DenseKind[LabelsSpec, LabelMap]):
         return (".label.png",) if spec.name == "segmentation" else (f".{spec.name}.png",)
 
     def read_truth(self, spec: LabelsSpec, stem: str, size: tuple[int, int], files: TruthFiles) -> Array | None:
-        """(H, W) uint8 class indices, 255 void."""
-        from edge_mtl.tasks.truth import read_map
+        """(H, W) uint8 class indices, 255 void. Raises BundleError: an index is none of the classes, nor void."""
+        from edge_mtl.errors import BundleError
+        from edge_mtl.tasks.truth import EXPORT_AGAIN, read_map
 
-        return read_map(f"{stem}{self.truth_endings(spec)[0]}", size, files)
+        name = f"{stem}{self.truth_endings(spec)[0]}"
+        stored = read_map(name, size, files, kinds=("uint8", "uint16"))
+        if stored is None:
+            return None
+        count = len(spec.classes)
+        strange = np.unique(stored[(stored >= count) & (stored != VOID)])
+        if strange.size:
+            shown = ", ".join(map(str, strange[:8])) + (" and more" if strange.size > 8 else "")
+            once = strange.tolist() == [count] and stored.min() > 0
+            guess = " They look as if counted from 1: subtract 1." if once else ""
+            raise BundleError(
+                f"{files.where(name)} should hold the indices 0 to {count - 1} of the classes of {spec.name}, and {VOID} for "
+                f"void; found {shown}.{guess} {EXPORT_AGAIN}"
+            )
+        return stored.astype(np.uint8)
 
     def write_truth(self, spec: LabelsSpec, truth: Array) -> dict[str, bytes]:
         from edge_mtl.image.encoding import encode_png

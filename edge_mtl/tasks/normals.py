@@ -23,6 +23,10 @@ Array = np.ndarray
 
 FRAME = "camera: x right, y down, z forward; unit length, facing the camera"
 
+_LENGTH_OFF = 0.2
+"""By which the median length of true normals may differ from 1."""
+_GUESSED_DEG = 57.0
+"""Mean angle that is no better than a guess: that between the optical axis and directions that face the camera at random."""
 _ANGLE_STEPS = 2**32 - 1
 """Angles of 0..180 degrees are kept as 32-bit integers: steps of 4e-8 degrees."""
 
@@ -122,6 +126,12 @@ class Normals(DenseKind[TaskSpec, NormalMap]):
     def metric(self, spec: TaskSpec) -> NormalMetric:
         return NormalMetric()
 
+    def near_chance(self, spec: TaskSpec, metric: NormalMetric) -> str:
+        angle = metric.compute()["normal_mean_deg"]
+        if not angle >= _GUESSED_DEG:  # true for NaN as well
+            return ""
+        return f"{spec.name}: they are {angle:.0f}° from the truth on average. Are its axes x right, y down, z forward?"
+
     def resample(self, spec: TaskSpec, statistics: Sequence[Any], weights: Array) -> dict[str, Array]:
         with np.errstate(invalid="ignore", divide="ignore"):
             sums = weights @ np.array(statistics, np.float64).reshape(-1, 2)
@@ -134,14 +144,29 @@ class Normals(DenseKind[TaskSpec, NormalMap]):
         return {"normal_angle_deg": metric.compute()["normal_mean_deg"]}
 
     def read_truth(self, spec: TaskSpec, stem: str, size: tuple[int, int], files: TruthFiles) -> Array | None:
-        """(H, W, 3) float32, zeros where unknown; stored as 128 + 127 n in RGB, 0 unknown."""
-        from edge_mtl.tasks.truth import read_map
+        """(H, W, 3) float32, zeros where unknown; stored as 128 + 127 n in RGB, 0 unknown. Raises BundleError: it is not."""
+        from edge_mtl.errors import BundleError
+        from edge_mtl.image.encoding import DRAWN, png_text
+        from edge_mtl.tasks.truth import EXPORT_AGAIN, read_map
 
-        stored = read_map(f"{stem}{self.truth_endings(spec)[0]}", (*size, 3), files)
+        name = f"{stem}{self.truth_endings(spec)[0]}"
+        stored = read_map(name, (*size, 3), files, kinds=("uint8",))
         if stored is None:
             return None
-        known = stored.any(axis=2, keepdims=True)
-        return np.where(known, (stored[..., ::-1].astype(np.float32) - 128.0) / 127.0, 0.0)
+        if png_text(files.read(name), DRAWN):
+            raise BundleError(
+                f"{files.where(name)} should hold normals as 128 + 127 n; found a drawing of them, whose axes are others. "
+                "Take them from the NPZ of predict --files npz."
+            )
+        known = (stored != 0).any(axis=2)
+        found = np.where(known[..., None], (stored[..., ::-1].astype(np.float32) - 128.0) / 127.0, 0.0)
+        length = float(np.median(np.linalg.norm(found[known], axis=-1))) if known.any() else 1.0
+        if abs(length - 1.0) > _LENGTH_OFF:
+            raise BundleError(
+                f"{files.where(name)} should hold unit vectors as 128 + 127 n; found a median length of {length:.2f}. "
+                f"{EXPORT_AGAIN}"
+            )
+        return found
 
     def write_truth(self, spec: TaskSpec, truth: Array) -> dict[str, bytes]:
         from edge_mtl.image.encoding import encode_png
@@ -178,9 +203,9 @@ class Normals(DenseKind[TaskSpec, NormalMap]):
         return {spec.name: result.normals}
 
     def images(self, spec: TaskSpec, result: NormalMap) -> dict[str, bytes]:
-        from edge_mtl.image.encoding import encode_image
+        from edge_mtl.image.encoding import DRAWN, encode_image, with_text
 
-        return {f"{spec.name}.png": encode_image(self.colours(spec, result))}
+        return {f"{spec.name}.png": with_text(encode_image(self.colours(spec, result)), DRAWN, "for people to look at")}
 
     def topics(self, spec: TaskSpec) -> tuple[Topic, ...]:
         return (

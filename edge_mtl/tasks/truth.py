@@ -10,27 +10,35 @@ from edge_mtl.image.decoding import decode
 from edge_mtl.image.frames import Letterbox
 from edge_mtl.tasks.kind import TruthFiles
 
-__all__ = ["fit_map", "read_map"]
+__all__ = ["EXPORT_AGAIN", "fit_map", "read_map"]
 
 Array = np.ndarray
 
+EXPORT_AGAIN = "Export the bundle again, or mend the folder."
 
-def read_map(name: str, shape: tuple[int, ...], files: TruthFiles) -> Array | None:
+
+def read_map(name: str, shape: tuple[int, ...], files: TruthFiles, *, kinds: tuple[str, ...] = ()) -> Array | None:
     """The pixels of an image file as they are stored; None where there is no such file.
 
+    Args:
+        kinds: of numbers that it may hold: "uint8", "uint16"; any by default.
     Raises:
-        BundleError: it was altered, is not an image or has another shape.
+        BundleError: it was altered, is not an image, has another shape or holds other numbers.
     """
     if name not in files.names:
         return None
     try:
         array = decode(files.read(name), cv2.IMREAD_UNCHANGED, name=str(files.where(name)))
     except FrameError as exc:
-        raise BundleError(f"{exc} Export the bundle again, or mend the folder.") from exc
+        raise BundleError(f"{exc} {EXPORT_AGAIN}") from exc
     if array.shape != shape:
         raise BundleError(
-            f"{files.where(name)} should have the shape {shape} of its frame; found {array.shape}. "
-            "Export the bundle again, or mend the folder."
+            f"{files.where(name)} should have the shape {shape} of its frame; found {array.shape}. {EXPORT_AGAIN}"
+        )
+    if kinds and array.dtype.name not in kinds:
+        bits = " or ".join(f"{8 * np.dtype(kind).itemsize}" for kind in kinds)
+        raise BundleError(
+            f"{files.where(name)} should have {bits} bits a channel; found {8 * array.dtype.itemsize}. {EXPORT_AGAIN}"
         )
     return array
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -62,11 +63,13 @@ class Evaluation:
         measures: as of `evaluate`.
         details: what metrics say besides (`Metric.details`); of a mixture, that by source.
         frames: how many.
+        near_chance: of tasks whose answers are no better than guesses, sentences.
     """
 
     measures: dict[str, float]
     details: dict[str, Any]
     frames: int
+    near_chance: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,7 +188,8 @@ def evaluate_fully(
         if (own := {task: spec for task, spec in specs.items() if task in one.own})
     }
     measures = mean_of_sources({name: one.measures for name, one in found.items()})
-    return Evaluation(measures, {name: one.details for name, one in found.items()}, sum(one.frames for one in found.values()))
+    details, guesses = {name: one.details for name, one in found.items()}, (one.near_chance for one in found.values())
+    return Evaluation(measures, details, sum(one.frames for one in found.values()), tuple(chain.from_iterable(guesses)))
 
 
 def _evaluated(
@@ -210,7 +214,7 @@ def _evaluated(
             progress(number + 1)
     own = {scoped(metrics.specs, spec, measure.name) for spec in known.values() for measure in kind_of(spec).measures}
     measures = {key: value for key, value in metrics.compute().items() if key in own}
-    return Evaluation(measures, metrics.details(), len(frames))
+    return Evaluation(measures, metrics.details(), len(frames), metrics.near_chance())
 
 
 def _check_same_tasks(known: Specs, specs: Specs, frames: Specs) -> None:

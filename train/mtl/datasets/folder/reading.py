@@ -13,6 +13,7 @@ import numpy as np
 
 from edge_mtl.errors import BackendUnavailable, BuildError, FrameError
 from edge_mtl.image.decoding import decode
+from edge_mtl.image.encoding import stated_unit_m
 from edge_mtl.sources.images import read_image
 from mtl.datasets.folder.index_png import IndexPngError, read_indices
 
@@ -78,6 +79,11 @@ def stored_depth(path: Path, *, scale_m: float | None) -> Array:
         units = decoded_png(path)
         if units.ndim != 2 or units.dtype != np.uint16:
             raise BuildError(f"{path}: expected depth as a 16-bit grey PNG, found {_form(units)}. Write it again")
+        stated = stated_unit_m(_payload(path))
+        if stated is not None and abs(stated - scale_m) > 1e-3 * scale_m:
+            raise BuildError(
+                f"{path} states that its unit is {stated:g} m: expected scale_m = {stated:g}, found {scale_m:g}. Set it"
+            )
         return units.astype(np.float32) * np.float32(scale_m)
     found = _exr(path) if suffix == ".exr" else _npy(path)
     if found.ndim == 3 and found.shape[2] == 1:

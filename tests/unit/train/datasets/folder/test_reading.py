@@ -17,7 +17,7 @@ from mtl.datasets.folder.truth_files import UNDECLARED, DepthFiles, MaskFiles, N
 from mtl.datasets.normal_axes import NormalAxes
 
 from edge_mtl.errors import BackendUnavailable, BuildError
-from edge_mtl.image.encoding import encode_labels
+from edge_mtl.image.encoding import encode_depth, encode_labels
 
 SIZE = (10, 14)
 DRAWS = np.random.default_rng(5)
@@ -122,6 +122,14 @@ def test_depth_of_an_array_is_in_metres_and_what_is_no_distance_is_unknown(tmp_p
     assert found[0, :4].tolist() == [0, 0, 0, 0]
     np.testing.assert_allclose(found[1:], DEPTH[1:], rtol=1e-3)
     assert (found.shape, found.dtype) == (SIZE, np.float32)
+
+
+def test_a_depth_png_that_states_its_unit_is_refused_in_another(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encode_depth(np.full((4, 6), 1.5, np.float32)))
+    np.testing.assert_allclose(stored_depth(path, scale_m=0.001), 1.5, rtol=1e-6)
+    with pytest.raises(BuildError, match=r"a.png states that its unit is 0.001 m: expected scale_m = 0.001, found 0.0002"):
+        stored_depth(path, scale_m=0.0002)
 
 
 def test_depth_beyond_the_range_is_unknown(tmp_path: Path) -> None:
