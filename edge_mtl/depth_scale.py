@@ -16,6 +16,7 @@ from typing import Any
 from edge_mtl.bundle import REFERENCE_ONNX, Bundle
 from edge_mtl.errors import DepthScaleError, FrameError
 from edge_mtl.files import plain
+from edge_mtl.image.camera_check import camera_fault
 from edge_mtl.image.frames import Intrinsics
 
 __all__ = ["PLAUSIBLE", "DepthScaleInput", "ScaleCamera", "ScaleRecord", "check_factor", "depth_scale_of", "network_digest"]
@@ -203,6 +204,8 @@ def _record(content: Mapping[str, Any]) -> ScaleRecord:
         if min(height, width) < 1:
             raise ValueError(f"camera.size should be a height and a width; found {camera['size']}")
         kept = ScaleCamera(Intrinsics(*(float(value) for value in camera["intrinsics"])), (height, width), str(camera["name"]))
+        if fault := camera_fault(kept.intrinsics, kept.size):
+            raise ValueError(f"camera: {fault}")
     between = None
     if interval is not None:
         low, high = (float(end) for end in interval)

@@ -141,6 +141,7 @@ def test_the_file_of_another_bundle_is_refused(tiny_bundle: Bundle) -> None:
         ({"bundle": {}}, "key 'network' is missing"),
         ({"camera": {"name": "", "intrinsics": [1, 2], "size": [3, 4]}}, "not a valid depth scale"),
         ({"camera": {"name": "", "intrinsics": [9, 9, 2, 2], "size": [0, 4]}}, "height and a width"),
+        ({"camera": {"name": "", "intrinsics": [150, 150, 319.5, 239.5], "size": [120, 160]}}, "an image of about 480x640"),
         ({"interval": [1.0]}, "not a valid depth scale"),
     ],
 )
