@@ -62,7 +62,7 @@ TRAIN = [
 ]
 EXR = ["OpenEXR>=3.3"]  # depth of one's own as .exr: OpenCV's packages are built without it
 TFLITE = ["tflite>=2.10"]  # pretrained weights from .tflite files
-BAGS = ["rosbags>=0.10"]
+BAGS = ["rosbags>=0.11.9"]  # with apsw and ruamel.yaml, which edge_mtl/sources/bag_view.py imports
 VIEW = ["rerun-sdk>=0.24"]
 PEERS = ["nncf>=2.14"]  # a rival in benchmarks/peers.py
 ROS_TEST = [  # ROS 2 Jazzy as wheels, for tests without an installation of ROS

@@ -113,9 +113,8 @@ def _patches(file: BinaryIO, reasons: dict[str, str]) -> Iterator[tuple[int, byt
         if opcode != _HEADER:
             return
         (length,) = struct.unpack_from("<I", content)
-        if (
-            content[4 : 4 + length] != b"ros2" and len(content) >= 12
-        ):  # merged files have none; the name of the library gives way
+        # Files that were merged have no profile; the name of the library gives way to it.
+        if content[4 : 4 + length] != b"ros2" and len(content) >= 12:
             yield start, struct.pack("<I4sI", 4, b"ros2", len(content) - 12) + content[12:]
         data = file.tell()
         file.seek(-_FOOTER_BYTES, io.SEEK_END)
