@@ -19,7 +19,16 @@ from edge_mtl.files import plain
 from edge_mtl.image.camera_check import camera_fault
 from edge_mtl.image.frames import Intrinsics
 
-__all__ = ["PLAUSIBLE", "DepthScaleInput", "ScaleCamera", "ScaleRecord", "check_factor", "depth_scale_of", "network_digest"]
+__all__ = [
+    "PLAUSIBLE",
+    "DepthScaleInput",
+    "ScaleCamera",
+    "ScaleRecord",
+    "check_factor",
+    "depth_scale_of",
+    "network_digest",
+    "read_depth_scale",
+]
 
 PLAUSIBLE = (0.1, 10.0)
 """A factor beyond these is taken for a mistake, such as millimetres read as metres."""
@@ -157,15 +166,20 @@ def depth_scale_of(value: DepthScaleInput | None, bundle: Bundle) -> tuple[float
     Raises:
         DepthScaleError: the factor is not plausible, the file unreadable, or of another bundle.
     """
-    if value is None:
-        return 1.0, None
+    read = read_depth_scale(value)
+    if not isinstance(read, ScaleRecord):
+        return read, None
+    read.check_bundle(bundle)
+    return check_factor(read.factor), read
+
+
+def read_depth_scale(value: DepthScaleInput | None) -> float | ScaleRecord:
+    """A factor, or the content of a file; 1 for None. Raises DepthScaleError: it is not plausible, or the file unreadable."""
+    if value is None or isinstance(value, ScaleRecord):
+        return 1.0 if value is None else value
     if isinstance(value, str) and (number := _number(value)) is not None:
         value = number
-    if not isinstance(value, (str, os.PathLike, ScaleRecord)):
-        return check_factor(value), None
-    record = value if isinstance(value, ScaleRecord) else ScaleRecord.read(value)
-    record.check_bundle(bundle)
-    return check_factor(record.factor), record
+    return ScaleRecord.read(value) if isinstance(value, (str, os.PathLike)) else check_factor(value)
 
 
 def check_factor(value: Any) -> float:

@@ -24,7 +24,7 @@ import numpy as np
 from edge_mtl import bundle as bundles
 from edge_mtl.backends import Backend, spec_of
 from edge_mtl.backends.selection import AUTO, parse_device
-from edge_mtl.depth_scale import DepthScaleInput, depth_scale_of
+from edge_mtl.depth_scale import DepthScaleInput, ScaleRecord, depth_scale_of
 from edge_mtl.engine_store.resolve import ResolvedEngine, resolve_engine
 from edge_mtl.errors import EngineClosed
 from edge_mtl.image.frames import Channels, Intrinsics
@@ -112,7 +112,7 @@ class Engine:
         self._closed = False
         canonical_camera(self._bundle.manifest)  # refused before a runtime is loaded
         wanted = asked_of(self._bundle.manifest.tasks, tasks)
-        self._depth_scale, self._scale_record = depth_scale_of(depth_scale, self._bundle)
+        self._scale = depth_scale_of(depth_scale, self._bundle)
         choice = resolve_engine(
             self._bundle,
             backend=backend,
@@ -131,7 +131,7 @@ class Engine:
                 self._bundle.manifest,
                 output_size=output_size,
                 tasks=tuple(wanted),
-                depth_scale=self._depth_scale,
+                depth_scale=self._scale[0],
             )
             report = self._run_self_test(self_test, choice)
         except BaseException:
@@ -148,6 +148,7 @@ class Engine:
         intrinsics: Intrinsics | Sequence[float] | Array | None = None,
         tasks: Collection[str] | None = None,
         finish: Finish = "now",
+        depth_scale: DepthScaleInput | None = None,
     ) -> Prediction:
         """Predict one frame.
 
@@ -161,18 +162,22 @@ class Engine:
                 finished; their heads are computed, unless the engine was opened without them.
             finish: "now", or "lazily": each result when it is first read, in the thread that reads it. Until then it holds
                 the network's outputs for it, which no later frame overwrites; it may be read after `close()`.
+            depth_scale: in place of the engine's, for cameras that each need their own; a file would be read for each frame,
+                `ScaleRecord.read` reads it once.
         Raises:
-            FrameError: the frame cannot be used, or `intrinsics` are not of the camera that the engine's `depth_scale` is of;
-                the engine can be used.
+            FrameError: the frame cannot be used, or `intrinsics` are not of the camera that the `depth_scale` is of; the
+                engine can be used.
+            DepthScaleError: `depth_scale` is not plausible, cannot be read, or is of another bundle.
             TaskError: one of `tasks` is not the engine's.
             InferenceError: the runtime failed.
             EngineClosed: after close(), or in a forked child.
         """
         wanted = self._wanted(tasks, finish)
+        scale = self._scale if depth_scale is None else depth_scale_of(depth_scale, self._bundle)
         with self._in_use():
-            prepared = self._prepare(frame, channels, intrinsics)
+            prepared = self._prepare(frame, channels, intrinsics, scale[1])
             outputs, infer_s = self._infer(prepared)
-            return self._finish(prepared, outputs, infer_s, wanted, finish)
+            return self._finish(prepared, outputs, infer_s, wanted, finish, scale[0])
 
     def stream(
         self,
@@ -211,7 +216,7 @@ class Engine:
                     if frame is _END:
                         ended = True
                     else:
-                        prepared = self._prepare(frame, channels, intrinsics)
+                        prepared = self._prepare(frame, channels, intrinsics, self._scale[1])
                         look = None if stability is None else stability.look(frame)  # the source may write over its array
                         running.append((look, prepared, worker.submit(self._infer_in_use, prepared)))
                 except Exception as exc:
@@ -220,7 +225,7 @@ class Engine:
                     look, done, future = running.popleft()
                     outputs, infer_s = future.result()
                     with self._in_use():
-                        prediction = self._finish(done, outputs, infer_s, wanted, finish)
+                        prediction = self._finish(done, outputs, infer_s, wanted, finish, self._scale[0])
                     yield prediction if stability is None or look is None else stability.smooth(look, prediction)
                 if failure is not None:
                     raise failure
@@ -273,10 +278,16 @@ class Engine:
         if os.getpid() != self._pid:
             raise EngineClosed("This engine was inherited by a forked process, which cannot use it. Open one there.")
 
-    def _prepare(self, frame: Array, channels: Channels, intrinsics: Intrinsics | Sequence[float] | Array | None) -> Prepared:
+    def _prepare(
+        self,
+        frame: Array,
+        channels: Channels,
+        intrinsics: Intrinsics | Sequence[float] | Array | None,
+        record: ScaleRecord | None,
+    ) -> Prepared:
         prepared = self._pipeline.prepare(frame, channels=channels, intrinsics=intrinsics)
-        if self._scale_record is not None:
-            self._scale_record.check_camera(None if intrinsics is None else Intrinsics.of(intrinsics), prepared.box.frame)
+        if record is not None:
+            record.check_camera(None if intrinsics is None else Intrinsics.of(intrinsics), prepared.box.frame)
         return prepared
 
     def _infer(self, prepared: Prepared) -> tuple[Mapping[str, Array], float]:
@@ -294,10 +305,16 @@ class Engine:
         return asked_of(self._pipeline.tasks, tasks, whose="This engine")
 
     def _finish(
-        self, prepared: Prepared, outputs: Mapping[str, Array], infer_s: float, wanted: Specs, finish: Finish
+        self,
+        prepared: Prepared,
+        outputs: Mapping[str, Array],
+        infer_s: float,
+        wanted: Specs,
+        finish: Finish,
+        depth_scale: float,
     ) -> Prediction:
         started_s = time.perf_counter()
-        answer = self._pipeline.finish(prepared, outputs, tasks=wanted, lazily=finish == "lazily")
+        answer = self._pipeline.finish(prepared, outputs, tasks=wanted, lazily=finish == "lazily", depth_scale=depth_scale)
         ended_s = time.perf_counter()
         timing = Timing(
             prepare=prepared.prepare_s,
@@ -313,7 +330,7 @@ class Engine:
             frame_size=prepared.box.frame,
             bad_values=answer.bad_values,
             not_asked=tuple(name for name in self._bundle.tasks if name not in wanted),
-            depth_scale=self._depth_scale,
+            depth_scale=depth_scale,
         )
 
     def _run_self_test(self, wanted: SelfTest, choice: ResolvedEngine) -> SelfTestReport | None:
@@ -351,8 +368,8 @@ class Engine:
             load_s=load_s,
             loading=used.loading if choice.compiled is not None else f"{used.loading}: {choice.uncompiled}",
             computed=tuple(self._pipeline.computed),
-            depth_scale=self._depth_scale,
-            depth_scale_from=str(scale) if isinstance(scale, (str, os.PathLike)) and self._scale_record else "",
+            depth_scale=self._scale[0],
+            depth_scale_from=str(scale) if isinstance(scale, (str, os.PathLike)) and self._scale[1] else "",
         )
 
 

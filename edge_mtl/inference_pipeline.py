@@ -134,10 +134,20 @@ class InferencePipeline:
         return self._backend.run({self._feed: prepared.feed})
 
     def finish(
-        self, prepared: Prepared, outputs: Mapping[str, Array], *, tasks: Specs | None = None, lazily: bool = False
+        self,
+        prepared: Prepared,
+        outputs: Mapping[str, Array],
+        *,
+        tasks: Specs | None = None,
+        lazily: bool = False,
+        depth_scale: float | None = None,
     ) -> Answer:
-        """From outputs to results of `tasks`, all by default; `lazily` each when it is first read."""
-        change = camera_change(prepared.network_camera, self._canonical, self._depth_scale)
+        """From outputs to results of `tasks`, all by default; `lazily` each when it is first read.
+
+        `depth_scale` multiplies the distances of this frame in place of the pipeline's.
+        """
+        factor = self._depth_scale if depth_scale is None else depth_scale
+        change = camera_change(prepared.network_camera, self._canonical, factor)
         return finish(
             self.tasks if tasks is None else tasks,
             outputs,

@@ -93,6 +93,24 @@ def test_the_self_test_judges_answers_without_the_scale(tiny_bundle: Bundle, mon
         Engine(tiny_bundle, threads=1, self_test="build")
 
 
+def test_a_frame_may_have_a_scale_of_its_own(tiny_bundle: Bundle) -> None:
+    record = record_for(tiny_bundle, camera=None)
+    with Engine(tiny_bundle, threads=1, depth_scale=0.5) as engine:
+        half = engine.predict(FRAME)
+        for scale, factor in ((2.0, 2.0), ("2.0", 2.0), (record, record.factor), (None, 0.5)):
+            own = engine.predict(FRAME, depth_scale=scale)
+            assert own.depth_scale == factor
+            assert np.allclose(own.depth, half.depth * (factor / 0.5), rtol=1e-5, equal_nan=True)
+        assert engine.info.depth_scale == 0.5
+        with pytest.raises(DepthScaleError, match=r"0\.1 to 10"):
+            engine.predict(FRAME, depth_scale=40.0)
+        with pytest.raises(DepthScaleError, match="another network"):
+            engine.predict(FRAME, depth_scale=record_for(tiny_bundle, network="0" * 64))
+        with pytest.raises(FrameError, match="found without a camera"):
+            engine.predict(FRAME, depth_scale=record, intrinsics=(80.0, 80.0, 47.5, 31.5))
+        assert engine.predict(FRAME, intrinsics=(80.0, 80.0, 47.5, 31.5)).depth_scale == 0.5
+
+
 @pytest.mark.parametrize("bad", [0, -1.0, 0.05, 10.5, float("nan"), float("inf"), True, "0", "nan", [1.0], b"1"])
 def test_an_implausible_factor_is_refused(tiny_bundle: Bundle, bad: Any) -> None:
     with pytest.raises(DepthScaleError, match=r"0\.1 to 10"):
