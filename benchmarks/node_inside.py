@@ -48,7 +48,7 @@ def measured(owner: Any, name: str, label: Callable[..., str], samples: _Samples
 def node(samples: _Samples, *, delay: bool) -> int:
     """Run the node; return its exit code."""
     from edge_mtl_ros import main as process
-    from edge_mtl_ros import receiving, worker
+    from edge_mtl_ros import receiving, stream, worker
     from edge_mtl_ros.outputs import Outputs
     from rclpy.publisher import Publisher
 
@@ -56,20 +56,20 @@ def node(samples: _Samples, *, delay: bool) -> int:
 
     if delay:
         slow_down(Engine)
-    workers: list[worker.Worker] = []
-    made, one = worker.Worker.__init__, worker.Worker._one
+    streams: list[stream.Stream] = []
+    made, one = stream.Stream.__init__, worker.Worker._one
 
-    def make(self: worker.Worker, *arguments: Any, **options: Any) -> None:
+    def make(self: stream.Stream, *arguments: Any, **options: Any) -> None:
         made(self, *arguments, **options)
-        workers.append(self)
+        streams.append(self)
 
-    def taken(self: worker.Worker, handle: Any) -> Any:
+    def taken(self: worker.Worker, camera: stream.Stream, handle: Any) -> Any:
         now_s = time.monotonic()
         samples["take and put into the slot"].append((handle.offered_s - handle.arrived_s, 0.0))
         samples["slot, waiting for the frame before included"].append((now_s - handle.offered_s, 0.0))
-        return one(self, handle)
+        return one(self, camera, handle)
 
-    worker.Worker.__init__, worker.Worker._one = make, taken  # type: ignore[method-assign]
+    stream.Stream.__init__, worker.Worker._one = make, taken  # type: ignore[method-assign, assignment]
     measured(worker.Worker, "_one", lambda *_: "one frame in the worker", samples)
     measured(worker, "image_of", lambda *_: "convert", samples)
     measured(Engine, "predict", lambda *_: "Engine.predict", samples)
@@ -77,7 +77,7 @@ def node(samples: _Samples, *, delay: bool) -> int:
     measured(Publisher, "publish", lambda publisher, _: f"publish {publisher.topic_name}", samples)
     measured(receiving.Receiver, "_check", lambda *_: "look at publishers", samples)
     code = process.main()
-    for name, latencies in (("overhead", workers[0].overheads), ("latency", workers[0].latencies)):
+    for name, latencies in (("overhead", streams[0].overheads), ("latency", streams[0].latencies)):
         samples[name] = [(seconds, 0.0) for _, seconds in latencies._recent]
     return code
 

@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,10 +86,19 @@ class NodeProcess:
             raise AssertionError(f"still there {timeout_s:.0f} s after signal {number}:\n{self.text}") from None
 
 
-class Partner:
-    """A camera, a listener and a client in one ROS node."""
+@dataclass(frozen=True)
+class Camera:
+    """The publishers of one camera."""
 
-    def __init__(self, name: str = "partner") -> None:
+    images: Any
+    compressed: Any
+    infos: Any
+
+
+class Partner:
+    """A camera, or several that have names, a listener and a client in one ROS node."""
+
+    def __init__(self, name: str = "partner", *, cameras: tuple[str, ...] = ("",)) -> None:
         self.context = rclpy.Context()
         self.context.init(args=[])
         self.node = rclpy.create_node(name, context=self.context)
@@ -97,10 +107,14 @@ class Partner:
         self.received: dict[str, list[Any]] = defaultdict(list)
         self.arrived_s: dict[str, list[float]] = defaultdict(list)
         self.diagnostics: list[Any] = []
-        self._camera = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-        self.images = self.node.create_publisher(Image, "image", self._camera)
-        self.compressed = self.node.create_publisher(CompressedImage, "image/compressed", self._camera)
-        self.cameras = self.node.create_publisher(CameraInfo, "camera_info", self._camera)
+        qos = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+        self._cameras: dict[str, Camera] = {}
+        for camera in cameras:
+            topics = {"image": Image, "image/compressed": CompressedImage, "camera_info": CameraInfo}
+            named = {f"{camera}/{topic}" if camera else topic: kind for topic, kind in topics.items()}
+            self._cameras[camera] = Camera(*(self.node.create_publisher(kind, topic, qos) for topic, kind in named.items()))
+        first = self._cameras[cameras[0]]
+        self.images, self.compressed, self.cameras = first.images, first.compressed, first.infos
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._subscriptions: dict[str, Any] = {}
         self._clients: dict[str, Any] = {}
@@ -126,7 +140,7 @@ class Partner:
                 self.arrived_s[name].append(time.monotonic())
 
             self._subscriptions[name] = self.node.create_subscription(
-                kind or KINDS.get(name, Image), f"{NAME}/{name}", keep, qos
+                kind or KINDS.get(name.rpartition("/")[2], Image), f"{NAME}/{name}", keep, qos
             )
 
     def forget(self) -> None:
@@ -138,25 +152,43 @@ class Partner:
         self.arrived_s.clear()
 
     def wait_connected(self) -> None:
-        """Wait until the node hears the camera and is heard on everything listened to."""
-        wait_until(lambda: self.images.get_subscription_count() + self.compressed.get_subscription_count(), "the node listens")
+        """Wait until the node hears every camera and is heard on everything listened to."""
+
+        def heard(camera: Camera) -> int:
+            return int(camera.images.get_subscription_count() + camera.compressed.get_subscription_count())
+
+        for name, camera in self._cameras.items():
+            wait_until(partial(heard, camera), f"the node listens to {name or 'the camera'}")
         for name in self._subscriptions:
             wait_until(partial(self.node.count_publishers, f"{NAME}/{name}"), f"a publisher of {name}")
         time.sleep(0.5)
 
-    def send(self, image: np.ndarray, stamp_ns: int, *, encoding: str = "rgb8", frame: str = "camera", step: int = 0) -> Image:
-        """Publish an (H, W, C) or (H, W) uint8 array as it is."""
+    def send(
+        self,
+        image: np.ndarray,
+        stamp_ns: int,
+        *,
+        encoding: str = "rgb8",
+        frame: str = "camera",
+        step: int = 0,
+        camera: str | None = None,
+    ) -> Image:
+        """Publish an (H, W, C) or (H, W) uint8 array as it is, as the first camera or as one of a name."""
         message = image_message(image, stamp_ns, encoding=encoding, frame=frame, step=step)
-        self.images.publish(message)
+        (self.images if camera is None else self._cameras[camera].images).publish(message)
         return message
 
-    def send_camera(self, width: int, height: int, focal: float) -> None:
+    def publish_compressed(self, message: CompressedImage, *, camera: str) -> None:
+        """Publish as one of several cameras."""
+        self._cameras[camera].compressed.publish(message)
+
+    def send_camera(self, width: int, height: int, focal: float, *, camera: str = "") -> None:
         """Publish a camera_info until the node has it."""
 
         def known() -> bool:
-            self.cameras.publish(camera_message(width, height, focal))
+            self._cameras[camera].infos.publish(camera_message(width, height, focal))
             time.sleep(0.1)
-            return f"of camera_info, fx {focal:.1f} px" in self.values().get("depth_scale", "")
+            return f"of camera_info, fx {focal:.1f} px" in self.values(camera).get("depth_scale", "")
 
         wait_until(known, "the camera is in use")
 
@@ -165,16 +197,17 @@ class Partner:
         start = len(self.received[name])
         end_s = time.monotonic() + PATIENCE_S
         while len(self.received[name]) < start + count:
-            assert time.monotonic() < end_s, f"no {name} came; diagnostics: {self.values()}"
+            assert time.monotonic() < end_s, f"no {name} came; diagnostics: {self.values(options.get('camera') or '')}"
             self.send(image, time.time_ns(), **options)
             time.sleep(0.05)
         return self.received[name][start:]
 
-    def values(self) -> dict[str, str]:
-        """The newest diagnostics as text by key, with "level" and "message"."""
-        if not self.diagnostics:
+    def values(self, camera: str = "") -> dict[str, str]:
+        """The newest diagnostics of the node, or of one of several cameras, as text by key, with "level" and "message"."""
+        ending = f": camera {camera}" if camera else ": perception"
+        status = next((found for found in reversed(self.diagnostics) if found.name.endswith(ending)), None)
+        if status is None:
             return {}
-        status = self.diagnostics[-1]
         return {item.key: item.value for item in status.values} | {
             "level": str(int.from_bytes(status.level, "little")),
             "message": status.message,
@@ -273,9 +306,9 @@ def array_of(message: Image) -> np.ndarray:
 
 
 @contextmanager
-def active_partner() -> Iterator[Partner]:
+def active_partner(*, cameras: tuple[str, ...] = ("",)) -> Iterator[Partner]:
     """A partner of a node, once that is active; closed after the block."""
-    partner = Partner()
+    partner = Partner(cameras=cameras)
     try:
         wait_until(lambda: partner.state() == "active", "the node is active")
         yield partner

@@ -35,7 +35,7 @@ def test_what_nobody_listens_to_is_not_finished_and_is_once_somebody_does(tiny_b
     bench.send(1)
     bench.send(2)
     assert finished == Counter(depth=2)
-    assert bench.worker.asked == ("depth",)
+    assert bench.stream.asked == ("depth",)
     bench.published.topics = {"depth", "normals"}
     bench.send(3)
     assert finished == Counter(depth=3, normals=1)
@@ -83,11 +83,11 @@ def test_the_camera_alone_needs_no_prediction(tiny_bundle: Bundle, finished: Cou
     bench.published.topics = {"camera_info"}
     finished.clear()
     bench.send(1, height=48, width=80)
-    assert (predicted, dict(finished), bench.worker.asked) == ([], {}, ())
+    assert (predicted, dict(finished), bench.stream.asked) == ([], {}, ())
     (answer,) = bench.published.answers
     assert answer == ({"camera_info"}, ("header 1", (48, 80), None, (48, 80, 3)))
     assert bench.queue.counts().published == 1
-    assert bench.worker.predicting.summary(time.monotonic()) == (0.0, None, None)
+    assert bench.stream.predicting.summary(time.monotonic()) == (0.0, None, None)
     bench.published.topics = {"camera_info", "depth"}
     bench.send(2, height=48, width=80)
     assert (len(predicted), dict(finished)) == (1, {"depth": 1})

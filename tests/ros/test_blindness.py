@@ -45,7 +45,7 @@ def bench_of(tiny_bundle: Bundle) -> Iterator[Callable[..., Bench]]:
 
 def kinds(bench: Bench) -> set[str]:
     """First words of what is warned of."""
-    return {remark.kind.partition(" ")[0] for remark in bench.worker.remarks()}
+    return {remark.kind.partition(" ")[0] for remark in bench.stream.remarks()}
 
 
 @pytest.mark.parametrize(
@@ -61,12 +61,12 @@ def test_what_is_metric_is_withheld_until_a_camera_scales_it(
     assert bench.published.answers[0][0] == (without or everything)
     assert kinds(bench) == ({"withheld"} if without else set())
     if without:
-        (remark,) = bench.worker.remarks()
+        (remark,) = bench.stream.remarks()
         assert all(f"~/{name}" in remark.text for name in everything - without)
     bench.cameras.put(CAMERA)
     bench.send(2)
     assert bench.published.answers[1][0] == everything
-    assert bench.worker.remarks() == ()
+    assert bench.stream.remarks() == ()
     assert bench.queue.counts().published == 2
 
 
@@ -87,11 +87,11 @@ def test_a_frame_of_which_all_is_withheld_is_not_predicted_and_counted_as_droppe
     bench.send(1)
     counts = bench.queue.counts()
     assert (counts.published, counts.dropped, counts.drops["withheld"]) == (0, 1, 1)
-    assert bench.worker.latencies.summary(time.monotonic()) == (0.0, None, None)
+    assert bench.stream.latencies.summary(time.monotonic()) == (0.0, None, None)
     assert kinds(bench) == {"withheld"}
     bench.published.topics = set()
     bench.send(2)
-    assert bench.worker.remarks() == (), "nobody listens any more"
+    assert bench.stream.remarks() == (), "nobody listens any more"
 
 
 def test_a_frame_of_which_nothing_could_be_sent_is_not_called_published(bench_of: Callable[..., Bench]) -> None:
@@ -100,7 +100,7 @@ def test_a_frame_of_which_nothing_could_be_sent_is_not_called_published(bench_of
     bench.published.topics, bench.published.lacking = {"depth", "normals"}, {"normals"}
     bench.send(1)
     assert bench.queue.counts().published == 1
-    (remark,) = bench.worker.remarks()
+    (remark,) = bench.stream.remarks()
     assert "nothing to send on ~/normals" in remark.text
     bench.published.topics = {"normals"}
     bench.send(2)
@@ -113,7 +113,7 @@ def test_the_camera_alone_is_nothing_without_one(bench_of: Callable[..., Bench])
     bench.published.topics, bench.published.lacking = {"camera_info"}, {"camera_info"}
     bench.send(1)
     assert bench.queue.counts().drops["withheld"] == 1
-    assert bench.worker.remarks() == (), "that no camera has come is said already"
+    assert bench.stream.remarks() == (), "that no camera has come is said already"
 
 
 @pytest.mark.parametrize("model", ["plumb_bob", "rational_polynomial", "equidistant"])
@@ -204,14 +204,14 @@ def test_a_map_in_which_nothing_is_known_is_said(bench_of: Callable[..., Bench],
         return prediction
 
     bench.send(1)
-    assert bench.worker.remarks() == ()
+    assert bench.stream.remarks() == ()
     engine.predict = blank  # type: ignore[method-assign]
     bench.send(2)
-    (remark,) = bench.worker.remarks()
+    (remark,) = bench.stream.remarks()
     assert remark.text == f"nothing is known anywhere in the last frame of {task}"
     engine.predict = predict  # type: ignore[method-assign]
     bench.send(3)
-    assert bench.worker.remarks() == ()
+    assert bench.stream.remarks() == ()
 
 
 def test_images_that_repeat_one_another_are_said(bench_of: Callable[..., Bench]) -> None:

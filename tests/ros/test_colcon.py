@@ -78,12 +78,14 @@ def test_everything_a_user_needs_is_installed(workspace: Path) -> None:
         "launch/perception.launch.yaml",
         "launch/camera.launch.py",
         "config/perception.yaml",
+        "config/two_cameras.yaml",
         "config/fastdds_shm.xml",
         "config/fastdds_udp.xml",
         "config/perception.rviz",
         "config/perception_foxglove.json",
         "config/nav2_semantic_costmap.yaml",
         "sros2/policy.xml",
+        "sros2/two_cameras.xml",
     ):
         assert (share / name).is_file(), name
     assert (prefix / "share/ament_index/resource_index/packages/edge_mtl").is_file()

@@ -18,8 +18,8 @@ from edge_mtl_ros.faults import FaultPolicy
 from edge_mtl_ros.frame_queue import Counts, Outcome
 from edge_mtl_ros.machine import Machine, MachineState
 from edge_mtl_ros.points import fill_cloud, point_type
-from edge_mtl_ros.report import ERROR, OK, WARN, Latencies, Snapshot, report
-from edge_mtl_ros.settings import LOADED, PARAMETERS, Parameter, Settings
+from edge_mtl_ros.report import ERROR, OK, WARN, CameraSnapshot, Latencies, Report, Snapshot, reports
+from edge_mtl_ros.settings import LOADED, PARAMETERS, Parameter, Settings, Value
 from edge_mtl_ros.sight import Remark, Silence
 
 from edge_mtl.bench.sensors.nvml import Nvml
@@ -138,9 +138,9 @@ def test_a_whole_number_is_taken_for_a_fraction(parameter: Parameter) -> None:
         Settings.of({name: "1"})
 
 
-def written(default: bool | int | float | str) -> str:
-    """A value as YAML has it."""
-    return json.dumps(default)
+def written(default: Value) -> str:
+    """A value as YAML has it; an empty list has no type in ROS."""
+    return json.dumps(default or [""] if isinstance(default, tuple) else default)
 
 
 def test_the_guide_and_the_file_of_parameters_have_every_parameter_with_its_default() -> None:
@@ -205,6 +205,8 @@ def test_what_the_guide_quotes_from_the_diagnostics_is_said_there() -> None:
         {"build": "int4"},
         {"self_test": "build"},
         {"latency_budget_ms": 60_001},
+        {"cameras": "front"},
+        {"cameras": [1, 2]},
     ],
 )
 def test_values_out_of_range_are_refused(change: Mapping[str, Any]) -> None:
@@ -217,16 +219,27 @@ def test_a_scale_of_depth_is_a_number_or_the_name_of_a_file(value: Any) -> None:
     assert Settings.of({"depth_scale": value}).depth_scale == value
 
 
-def snapshot(**changes: Any) -> Snapshot:
-    counts = Counts(10, 6, 1, {"replaced": 2}, 1, 0)
-    machine = MachineState(1 << 20, 50.0, False)
+def node_snapshot(**changes: Any) -> Snapshot:
     calm = Snapshot(
         state="active",
         activity="",
         failure="",
         reload_failure="",
         engine=None,
-        counts=counts,
+        active_s=10.0,
+        working_s=0.01,
+        hung_after_s=2.0,
+        step="everything",
+        step_level=0,
+        incompatible={},
+        machine=MachineState(1 << 20, 50.0, False),
+    )
+    return replace(calm, **changes)
+
+
+def camera_snapshot(**changes: Any) -> CameraSnapshot:
+    calm = CameraSnapshot(
+        counts=counted(received=10, published=6, rejected=1, replaced=2, waiting=1),
         rate_hz=30.0,
         p50_ms=10.0,
         p95_ms=12.0,
@@ -237,24 +250,31 @@ def snapshot(**changes: Any) -> Snapshot:
         image_source="",
         listened=frozenset({"depth"}),
         silence=None,
-        active_s=10.0,
-        working_s=0.01,
         stale_after_s=0.4,
-        hung_after_s=2.0,
         scale="K of camera_info",
         scale_ok=True,
         lens="",
         remarks=(),
         max_age_s=0.005,
-        step="everything",
-        step_level=0,
-        incompatible={},
         time_jumps=0,
         bad_values=0,
         last_rejection="",
-        machine=machine,
     )
     return replace(calm, **changes)
+
+
+def counted(*, received: int, published: int, rejected: int, replaced: int, waiting: int) -> Counts:
+    drops = {name: 0 for name in get_args(Outcome) if name not in ("published", "rejected")}
+    return Counts(received, published, rejected, drops | {"replaced": replaced}, waiting, 0)
+
+
+def report(**changes: Any) -> Report:
+    """Of a node with its only camera, where nothing but these is wrong."""
+    of_node = {field.name for field in fields(Snapshot)}
+    node = {name: value for name, value in changes.items() if name in of_node}
+    camera = {name: value for name, value in changes.items() if name not in of_node}
+    (found,) = reports(node_snapshot(**node), {"": camera_snapshot(**camera)}).values()
+    return found
 
 
 @pytest.mark.parametrize(
@@ -293,7 +313,7 @@ def snapshot(**changes: Any) -> Snapshot:
     ],
 )
 def test_diagnostics_name_what_is_wrong(changes: Mapping[str, Any], level: int, said: str) -> None:
-    found = report(snapshot(**changes))
+    found = report(**changes)
     assert found.level == level
     assert said in found.message
     assert all(isinstance(value, str) for value in found.values.values())
@@ -302,9 +322,9 @@ def test_diagnostics_name_what_is_wrong(changes: Mapping[str, Any], level: int, 
 def test_an_engine_in_place_of_the_one_that_was_asked_for_is_a_warning() -> None:
     why = "running fp32: the int8 engine could not be built: 0.0 MB are free"
     facts = {field.name: "" for field in fields(EngineInfo)} | {"tasks": (), "depth_scale": 1.0, "self_test": None}
-    found = report(snapshot(engine=EngineInfo(**facts | {"shortfall": why})))  # type: ignore[arg-type]
+    found = report(engine=EngineInfo(**facts | {"shortfall": why}))  # type: ignore[arg-type]
     assert (found.level, found.message, found.values["shortfall"]) == (WARN, why, why)
-    found = report(snapshot(engine=EngineInfo(**facts)))  # type: ignore[arg-type]
+    found = report(engine=EngineInfo(**facts))  # type: ignore[arg-type]
     assert (found.level, found.values["shortfall"]) == (OK, "")
 
 
@@ -322,17 +342,44 @@ def test_an_engine_in_place_of_the_one_that_was_asked_for_is_a_warning() -> None
 def test_another_finding_is_news_and_another_number_is_not(
     before: Mapping[str, Any], after: Mapping[str, Any], news: bool
 ) -> None:
-    assert (report(snapshot(**before)).kinds != report(snapshot(**after)).kinds) is news
+    assert (report(**before).kinds != report(**after).kinds) is news
+
+
+def test_each_of_several_cameras_has_a_report_beside_the_nodes_and_its_name_in_every_sentence() -> None:
+    silent = camera_snapshot(image_age_s=3.0, rate_hz=0.0, failure="internal error", listened=frozenset())
+    found = reports(node_snapshot(step_level=1, step="no points"), {"front": camera_snapshot(), "left": silent})
+    assert {name: each.level for name, each in found.items()} == {"perception": WARN, "camera front": OK, "camera left": ERROR}
+    assert found["perception"].message == "behind its latency budget or too hot: no points"
+    assert found["camera front"].message == "30.0 Hz"
+    assert found["camera left"].message == "left: internal error; left: no image for 3.0 s"
+    values = {name: each.values for name, each in found.items()}
+    assert (values["perception"]["received"], values["camera left"]["received"]) == ("20", "10")
+    assert values["perception"]["rate_hz"] == "30.00"
+    alone = report().values
+    of_camera = {name for name in alone if name not in values["perception"]} | {"rate_hz", "received"}
+    assert of_camera <= set(values["camera front"]), "nothing that one camera's report says is lost"
+    assert "image_age_s" not in values["perception"]
+    calm = reports(node_snapshot(), {"front": camera_snapshot(rate_hz=12.0), "left": camera_snapshot(rate_hz=5.0)})
+    assert calm["perception"].message == "17.0 Hz"
+    off = reports(node_snapshot(state="inactive"), {"front": camera_snapshot(), "left": silent})
+    assert [each.message for each in off.values()] == ["inactive", "inactive", "left: internal error"]
+
+
+def test_accounts_that_do_not_add_up_are_an_error_of_their_camera() -> None:
+    wrong = camera_snapshot(counts=counted(received=10, published=6, rejected=1, replaced=2, waiting=0))
+    found = reports(node_snapshot(), {"front": wrong, "left": camera_snapshot()})
+    assert {name: each.level for name, each in found.items()} == {"perception": OK, "camera front": ERROR, "camera left": OK}
+    assert found["camera front"].message == "front: frames are unaccounted for"
 
 
 def test_no_image_is_the_reason_for_whatever_is_not_published() -> None:
-    found = report(snapshot(image_age_s=3.0, silence=Silence(9.0, {"rejected": 7})))
+    found = report(image_age_s=3.0, silence=Silence(9.0, {"rejected": 7}))
     assert "no image for 3.0 s" in found.message
     assert "nothing published" not in found.message
 
 
 def test_the_worst_finding_comes_first() -> None:
-    found = report(snapshot(image_age_s=5.0, working_s=4.0))
+    found = report(image_age_s=5.0, working_s=4.0)
     assert found.level == ERROR
     assert found.message.startswith("inference has been running")
 

@@ -135,6 +135,39 @@ def test_name_topics_and_level_reach_the_node() -> None:
     assert node.respawn.name == "respawn"
 
 
+def test_the_topics_of_several_cameras_are_made_of_a_pattern_and_their_names_are_a_parameter() -> None:
+    topics = {"image": "/{camera}/color/image_raw", "camera_info": "/rig/{camera}/info"}
+    _, node = launched(cameras="front, left", **topics)
+    assert node.parameters[-1] == {"cameras": ["front", "left"]}
+    assert node.remappings == [
+        ("front/image", "/front/color/image_raw"),
+        ("left/image", "/left/color/image_raw"),
+        ("front/camera_info", "/rig/front/info"),
+        ("left/camera_info", "/rig/left/info"),
+    ]
+
+
+def test_one_topic_for_several_cameras_is_refused_with_what_to_give() -> None:
+    with pytest.raises(ValueError, match=r"image:=/camera/color/image_raw: with cameras:=front,left a topic with \{camera\}"):
+        launched(cameras="front,left", camera_info="/{camera}/info")
+    with pytest.raises(ValueError, match=r"Give one such as camera_info:=/\{camera\}/color/camera_info"):
+        launched(cameras="front,left", image="/{camera}/image")
+
+
+def test_the_example_of_two_cameras_is_one_that_the_node_takes() -> None:
+    yaml = pytest.importorskip("yaml")
+    from edge_mtl_ros.settings import OF_A_CAMERA, PARAMETERS, Settings
+
+    given = yaml.safe_load((PACKAGE / "config" / "two_cameras.yaml").read_text())["/**"]["ros__parameters"]
+    cameras = given["cameras"]
+    assert len(cameras) == 2
+    assert set(given) <= {parameter.name for parameter in PARAMETERS} | set(cameras)
+    own = {f"{camera}.{name}": value for camera in cameras for name, value in given.pop(camera, {}).items()}
+    assert own
+    assert {name.partition(".")[2] for name in own} <= set(OF_A_CAMERA)
+    assert tuple(Settings.of_cameras(given | own)) == tuple(cameras)
+
+
 def test_a_file_of_parameters_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"params_file:=/nowhere/mine\.yaml: a file of parameters was expected"):
         launched(params_file="/nowhere/mine.yaml")

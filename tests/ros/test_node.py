@@ -345,17 +345,18 @@ def test_a_reload_with_the_same_maps_keeps_the_publishers(partner: Partner, bund
 
 def test_an_engine_that_cannot_take_over_is_closed(bundle: Bundle) -> None:
     from edge_mtl_ros.background import Background
-    from edge_mtl_ros.perception_node import PerceptionNode
+    from edge_mtl_ros.perception_node import PerceptionNode, _Loaded
     from edge_mtl_ros.settings import Settings
 
-    def fails(_: Any, wanted: Settings) -> None:
+    def fails(_: Any, wanted: Settings, *, active: bool) -> None:
         raise RuntimeError("no publisher can be made")
 
     engine, logger = Engine(bundle, threads=1), SimpleNamespace(error=print)
     background = Background(SimpleNamespace(executor=None))  # type: ignore[arg-type]
-    node: Any = SimpleNamespace(_outputs=None, _outputs_for=fails, get_logger=lambda: logger, _background=background)
+    channels = SimpleNamespace(outputs_for=fails, discard=lambda outputs: None)
+    node: Any = SimpleNamespace(_channels=channels, _active_s=None, get_logger=lambda: logger, _background=background)
     with pytest.raises(RuntimeError, match="no publisher"):
-        background.finish(PerceptionNode._install(node, engine, {}, Settings()))
+        background.finish(PerceptionNode._install(node, _Loaded(engine, {}, {}), Settings()))
     with pytest.raises(EdgeMtlError, match="closed"):
         engine.predict(make_image(1))
 

@@ -18,6 +18,7 @@ from tests.bundles import make_bundle
 from tests.ros.harness import NodeProcess, Partner, active_partner, running, wait_until
 
 EXAMPLES: dict[str, tuple[Any, ...]] = {
+    "cameras": (["front"], ["front", "left"]),
     "bundle": ("rooms-b0",),
     "threads": (0, 1, 2),
     "tasks": ("depth", "depth, normals"),
@@ -141,6 +142,12 @@ def test_every_other_value_of_the_start_and_whole_numbers_are_taken_from_a_file(
         (("-p", "backend:=torch"), "backend should be one of 'auto', 'onnxruntime'"),
         (("-p", "threads:=1.5"), "threads"),
         (("-p", "points:=1"), "points"),
+        (
+            ("-p", "cameras:=[front, labels]"),
+            "cameras: 'labels' cannot be the name of a camera: a topic of the node has that name",
+        ),
+        (("-p", "cameras:=[front, front]"), "every name stands for one camera"),
+        (("-p", "cameras:=[front]", "-p", "front.max_age_s:=-1"), "of the camera front: max_age_s should lie in 0..60"),
         (("--log-level", "nonsense"), "--log-level nonsense"),
         (("--params-file", "/nowhere/mine.yaml"), "/nowhere/mine.yaml"),
         (("--params-file", "BROKEN"), "broken.yaml"),

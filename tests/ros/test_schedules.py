@@ -12,10 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from edge_mtl_ros.cameras import CameraKeeper
-from edge_mtl_ros.frame_queue import LatestFrameQueue, StampOrder
+from edge_mtl_ros.frame_queue import StampOrder
+from edge_mtl_ros.scheduler import FrameScheduler
 from edge_mtl_ros.settings import Settings
-from edge_mtl_ros.worker import Answer, Worker
+from edge_mtl_ros.stream import Answer, Stream
+from edge_mtl_ros.worker import Worker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -92,18 +93,20 @@ def grey_message(number: int, *, broken: bool) -> Any:
 @settings(max_examples=120, deadline=None)
 def test_no_frame_goes_out_twice_late_or_under_another_header(steps: list[tuple[Any, ...]], max_age_s: float) -> None:
     plan, kept = SimpleNamespace(seconds=0.0, failures=0), Kept()
-    queue: LatestFrameQueue[Any] = LatestFrameQueue(max_age_s=max_age_s)
+    frames: FrameScheduler[Any] = FrameScheduler(("",))
+    queue = frames.queues[""]
+    queue.max_age_s = max_age_s
     order = StampOrder()
     quiet = SimpleNamespace(info=len, warning=len, error=len)
     worker = Worker(
-        queue,
-        CameraKeeper(),
+        frames,
+        [Stream("", queue, settings=Settings)],
         settings=Settings,
         log=quiet,
         reopen=lambda: GreyEngine(plan),  # type: ignore[arg-type, return-value]
         give_up=lambda reason: None,
     )
-    worker.exchange(GreyEngine(plan), kept)  # type: ignore[arg-type]
+    worker.exchange(GreyEngine(plan), {"": kept})  # type: ignore[arg-type, dict-item]
     worker.start()
     number, sent = 1, set()
     try:
@@ -123,7 +126,7 @@ def test_no_frame_goes_out_twice_late_or_under_another_header(steps: list[tuple[
                 case ("slow", seconds):
                     plan.seconds = seconds
                 case ("exchange",):
-                    worker.exchange(GreyEngine(plan), kept)  # type: ignore[arg-type]
+                    worker.exchange(GreyEngine(plan), {"": kept})  # type: ignore[arg-type, dict-item]
                 case ("restart",):
                     assert worker.stop()
                     worker.start()

@@ -49,7 +49,7 @@ def test_a_camera_that_came_with_its_image_is_known_before_the_image(ros_environ
     context = rclpy.Context()
     context.init(args=[])
     node = rclpy.create_node("subscriber", context=context)
-    subscriber = CameraSubscriber(node, queue, Keeper(order), compressed=False, on_incompatible=lambda *_: None)
+    subscriber = CameraSubscriber(node, "", queue, Keeper(order), compressed=False, on_incompatible=lambda *_: None)
     try:
         wait_until(partner.images.get_subscription_count, "the image is listened to")
         wait_until(partner.cameras.get_subscription_count, "camera_info is listened to")

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edge_mtl_ros.cameras import CameraKeeper
 from edge_mtl_ros.degradation import Degradation
-from edge_mtl_ros.frame_queue import LatestFrameQueue
 from edge_mtl_ros.loading import Interrupted, load_engine
+from edge_mtl_ros.scheduler import FrameScheduler
 from edge_mtl_ros.settings import Settings
-from edge_mtl_ros.worker import Answer, Worker
+from edge_mtl_ros.stream import Answer, Stream
+from edge_mtl_ros.worker import Worker
 
 from edge_mtl import Engine, InferenceError
 from edge_mtl.bundle import Bundle
@@ -40,6 +40,7 @@ class Published:
         self.lacking: set[str] = set()
         self.answers: list[tuple[frozenset[str], Any]] = []
         self.results: list[tuple[str, ...]] = []
+        self.keep: Callable[[Any], None] = lambda depth: None
 
     def wanted(self, *, points: bool, vectors: bool) -> frozenset[str]:
         left_out = {"points"} - ({"points"} if points else set()) | (set() if vectors else {"normals"})
@@ -56,6 +57,7 @@ class Published:
         camera = None if answer.prediction is None else answer.prediction.intrinsics
         self.answers.append((wanted, (answer.header, answer.map_size, camera, answer.rgb().shape)))
         self.results.append(() if answer.prediction is None else tuple(answer.prediction.results))
+        self.keep(None if answer.prediction is None else answer.prediction.depth)
         return wanted - self.lacking
 
 
@@ -92,18 +94,20 @@ class Bench:
         reopen: Callable[[], Engine] | None = None,
         engine: Engine | None = None,
     ) -> None:
-        self.queue: LatestFrameQueue[Any] = LatestFrameQueue()
+        frames: FrameScheduler[Any] = FrameScheduler(("",))
+        self.queue = frames.queues[""]
         self.published, self.given_up = Published(), []
-        self.cameras = CameraKeeper()
+        self.stream = Stream("", self.queue, settings=lambda: settings)
+        self.cameras = self.stream.cameras
         self.worker = Worker(
-            self.queue,
-            self.cameras,
+            frames,
+            [self.stream],
             settings=lambda: settings,
             log=Quiet(),
             reopen=reopen or (lambda: Engine(bundle, threads=1)),
             give_up=self.given_up.append,
         )
-        self.worker.exchange(engine or Engine(bundle, threads=1), self.published)
+        self.worker.exchange(engine or Engine(bundle, threads=1), {"": self.published})
         self.worker.start()
 
     def send(self, number: int, **size: int) -> None:
@@ -117,7 +121,7 @@ class Bench:
 
     def close(self) -> None:
         assert self.worker.stop()
-        engine = self.worker.exchange(None, None)
+        engine = self.worker.exchange(None, {})
         if engine is not None:
             engine.close()
         assert self.queue.counts().exact
@@ -243,7 +247,7 @@ def test_a_runtime_that_hangs_lets_nobody_wait_for_ever(tiny_bundle: Bundle) -> 
         time.sleep(0.002)
     assert not bench.worker.stop(timeout_s=0.05)
     with pytest.raises(InferenceError, match="hangs"):
-        bench.worker.exchange(None, None)
+        bench.worker.exchange(None, {})
     with pytest.raises(InferenceError, match="hangs"):
         bench.worker.start()
     over.set()
@@ -258,7 +262,7 @@ def test_a_runtime_that_hangs_lets_nobody_wait_for_ever(tiny_bundle: Bundle) -> 
 
 def test_the_parts_of_the_latency_are_told_apart(tiny_bundle: Bundle) -> None:
     bench, entered, go_on = Bench(tiny_bundle, Settings()), threading.Event(), threading.Event()
-    worker, engine = bench.worker, bench.worker.engine
+    stream, engine = bench.stream, bench.worker.engine
     assert engine is not None
     predict = engine.predict
 
@@ -276,7 +280,7 @@ def test_the_parts_of_the_latency_are_told_apart(tiny_bundle: Bundle) -> None:
     end_s = time.monotonic() + 20
     while bench.queue.counts().published < 2 and time.monotonic() < end_s:
         time.sleep(0.002)
-    parts = ([seconds for _, seconds in kept._recent] for kept in (worker.latencies, worker.predicting, worker.overheads))
+    parts = ([seconds for _, seconds in kept._recent] for kept in (stream.latencies, stream.predicting, stream.overheads))
     first, second = zip(*parts, strict=True)
     assert first[1] >= 0.05
     assert first[0] == pytest.approx(first[1] + first[2])
@@ -291,7 +295,7 @@ def test_a_fault_in_publishing_ends_neither_the_thread_nor_the_accounts(tiny_bun
     publish = bench.published.publish
     bench.published.publish = lambda *_: 1 / 0  # type: ignore[method-assign, assignment]
     bench.send(1)
-    assert "ZeroDivisionError" in bench.worker.failure
+    assert "ZeroDivisionError" in bench.stream.failure
     bench.published.publish = publish  # type: ignore[method-assign]
     bench.send(2)
     assert bench.queue.counts().published == 1
@@ -337,11 +341,11 @@ def test_what_was_left_out_is_made_again_after_a_new_start_or_engine(tiny_bundle
     assert bench.worker.stop()
     bench.worker.start()
     assert (bench.worker.degradation.level, bench.worker.failure) == (0, "")
-    bench.worker.degradation._level, bench.worker.failure, bench.worker.bad_values = 3, "inference failed", 7
-    previous = bench.worker.exchange(Engine(tiny_bundle, threads=1), bench.published)
+    bench.worker.degradation._level, bench.worker.failure, bench.stream.bad_values = 3, "inference failed", 7
+    previous = bench.worker.exchange(Engine(tiny_bundle, threads=1), {"": bench.published})
     assert previous is not None
     previous.close()
-    assert (bench.worker.degradation.level, bench.worker.failure, bench.worker.bad_values) == (0, "", 0)
+    assert (bench.worker.degradation.level, bench.worker.failure, bench.stream.bad_values) == (0, "", 0)
     bench.close()
 
 
@@ -370,7 +374,7 @@ def test_images_of_16_bits_are_predicted_by_the_bits_that_are_set_and_a_dark_one
             sent.encoding, sent.step, sent.data, sent.is_bigendian = "rgb16", 96 * 6, words.tobytes(), 1
             bench.deliver(sent)
         assert bench.queue.counts().published == 3
-        assert [remark.text for remark in bench.worker.remarks()] == warned[bits]
+        assert [remark.text for remark in bench.stream.remarks()] == warned[bits]
         bench.close()
     assert np.array_equal(seen[12][0], pixels)
     assert warned[12] == []

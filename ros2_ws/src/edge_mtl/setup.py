@@ -20,7 +20,7 @@ setup(
     install_requires=["setuptools"],
     extras_require={"test": ["pytest"]},  # what `colcon test` runs
     zip_safe=True,
-    description="The tasks of a bundle on one RGB camera, as a ROS 2 lifecycle node",
+    description="The tasks of a bundle on one RGB camera or several, as a ROS 2 lifecycle node",
     maintainer="edge_mtl maintainers",
     maintainer_email="edge-mtl@example.invalid",
     license="Apache-2.0",

@@ -164,6 +164,23 @@ def test_guide_policy_and_node_have_the_same_topics() -> None:
     assert set(OF_THE_FRAME) <= words
 
 
+def test_the_policy_of_two_cameras_gives_to_each_what_that_of_one_gives_to_it() -> None:
+    folder = ROOT / "ros2_ws/src/edge_mtl/sros2"
+    one, two = ((folder / name).read_text(encoding="utf-8") for name in ("policy.xml", "two_cameras.xml"))
+    for direction in ("subscribe", "publish"):
+        alone, both = (
+            re.findall(r"<topic>(.*)</topic>", policy.partition(f'{direction}="ALLOW"')[2].partition("</topics>")[0])
+            for policy in (one, two)
+        )
+        own = {topic for topic in alone if topic in ("image", "image/compressed", "camera_info") or topic.startswith("~/")}
+        own -= {"~/transition_event"}
+        expected = [topic for topic in alone if topic not in own]
+        for name in ("front", "left"):
+            expected += [f"~/{name}/{topic[2:]}" if topic.startswith("~/") else f"{name}/{topic}" for topic in own]
+        assert sorted(both) == sorted(expected)
+    assert re.findall(r"<service>(.*)</service>", two) == re.findall(r"<service>(.*)</service>", one)
+
+
 def test_the_guide_has_every_option_of_a_plan() -> None:
     guide = (
         (ROOT / "docs/guides/tensorrt.md")

@@ -44,11 +44,12 @@ class CameraInUse:
 
 
 class CameraKeeper:
-    """Keeps the newest camera_info. One thread hands them in, others ask: a tuple is swapped, nothing is locked."""
+    """Keeps the newest camera_info. One thread hands them in, others ask: tuples are swapped, nothing is locked."""
 
     def __init__(self) -> None:
         self._newest: tuple[Camera, float] | None = None
         self._refused = ""
+        self._answered: tuple[tuple[Camera, tuple[int, int], bool, bool], CameraInUse] | None = None
 
     def put(self, camera: Camera) -> None:
         """A camera_info arrived."""
@@ -81,16 +82,25 @@ class CameraKeeper:
             return CameraInUse(None, None, f"{missing}: depth is right only up to a factor")
         camera = newest[0]
         height, width = (camera.height, camera.width) if size is None else size
-        try:
-            scaled = camera.of_image(width, height)
-            intrinsics = scaled.intrinsics(rectified=rectified)
-        except FrameError as exc:
-            return CameraInUse(None, None, f"{str(exc).rstrip('.')}: depth is unscaled")
-        if intrinsics is None:
-            return CameraInUse(scaled, None, "camera_info is not calibrated: depth is right only up to a factor")
-        if rectified:
-            return CameraInUse(scaled, intrinsics, _text("P", intrinsics))
-        return _undone(scaled) if undistort else _as_it_is(scaled, intrinsics)
+        asked = camera, (height, width), rectified, undistort
+        answered = self._answered
+        if answered is None or answered[0] != asked:  # what undoes a lens is large, and takes long to make
+            answered = self._answered = asked, _of_image(camera, width, height, rectified=rectified, undistort=undistort)
+        return answered[1]
+
+
+def _of_image(camera: Camera, width: int, height: int, *, rectified: bool, undistort: bool) -> CameraInUse:
+    """The camera of an image of this size, by the newest camera_info."""
+    try:
+        scaled = camera.of_image(width, height)
+        intrinsics = scaled.intrinsics(rectified=rectified)
+    except FrameError as exc:
+        return CameraInUse(None, None, f"{str(exc).rstrip('.')}: depth is unscaled")
+    if intrinsics is None:
+        return CameraInUse(scaled, None, "camera_info is not calibrated: depth is right only up to a factor")
+    if rectified:
+        return CameraInUse(scaled, intrinsics, _text("P", intrinsics))
+    return _undone(scaled) if undistort else _as_it_is(scaled, intrinsics)
 
 
 def _as_it_is(camera: Camera, intrinsics: Intrinsics, reason: str = "") -> CameraInUse:

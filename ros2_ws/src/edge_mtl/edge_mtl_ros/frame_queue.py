@@ -1,14 +1,14 @@
 """The newest frame waits, older ones are dropped, and every frame is accounted for; and which stamps may follow which.
 
 Knows threads and counting; knows nothing about images or ROS. Any number of threads may offer, one worker takes. At every
-instant: received = published + dropped + rejected + waiting + working.
+instant: received = published + dropped + rejected + waiting + working. Which of several queues comes next is in `scheduler`.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
@@ -55,6 +55,19 @@ class Counts:
         """Whether no frame is unaccounted for."""
         return self.received == self.published + self.dropped + self.rejected + self.waiting + self.working
 
+    @classmethod
+    def total(cls, parts: Iterable[Counts]) -> Counts:
+        """Where the frames of several queues went."""
+        every = list(parts)
+        return cls(
+            sum(each.received for each in every),
+            sum(each.published for each in every),
+            sum(each.rejected for each in every),
+            {reason: sum(each.drops[reason] for each in every) for reason in _DROPS},
+            sum(each.waiting for each in every),
+            sum(each.working for each in every),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class FrameHandle(Generic[T]):
@@ -93,16 +106,28 @@ class LatestFrameQueue(Generic[T]):
     Args:
         max_age_s: a frame that waited longer than this is dropped when it would be taken; 0 for no limit.
         clock: monotonic seconds; another one is for tests.
+        condition: what its changes are told by, where one worker waits for several queues.
     """
 
-    def __init__(self, *, max_age_s: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        max_age_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+        condition: threading.Condition | None = None,
+    ) -> None:
         self.max_age_s = max_age_s
         self._clock = clock
-        self._condition = threading.Condition()
+        self._condition = threading.Condition() if condition is None else condition
         self._stats = _FrameStats()
         self._waiting: FrameHandle[T] | None = None
         self._working: FrameHandle[T] | None = None
         self._open = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether `take` returns at once: a frame waits, or the queue is closed."""
+        return self._waiting is not None or not self._open
 
     def open(self) -> None:
         """Accept frames; counts continue from where they were."""
@@ -146,7 +171,7 @@ class LatestFrameQueue(Generic[T]):
         with self._condition:
             if self._working is not None:
                 raise RuntimeError(f"frame {self._working.number} was taken and not finished")
-            self._condition.wait_for(lambda: self._waiting is not None or not self._open, timeout_s)
+            self._condition.wait_for(lambda: self.ready, timeout_s)
             handle = self._waiting
             if handle is None:
                 return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -28,14 +28,17 @@ _LAST_WORDS_S = 0.5
 
 
 class Heartbeat:
-    """Publishes what `judge` says until `stop`."""
+    """Publishes what `judge` says until `stop`: a report for each of its keys, all in one message.
 
-    def __init__(self, node: Node, judge: Callable[[], Report], *, hardware_id: str) -> None:
+    A status is named after the node and its key, as diagnostic_updater does.
+    """
+
+    def __init__(self, node: Node, judge: Callable[[], Mapping[str, Report]], *, hardware_id: str) -> None:
         self._node, self._judge, self._hardware_id = node, judge, hardware_id
-        self._name = f"{node.get_fully_qualified_name().lstrip('/')}: perception"
+        self._name = node.get_fully_qualified_name().lstrip("/")
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
         self._stop = threading.Event()
-        self._sent = (-1, "")
+        self._sent: Mapping[str, Report] = {}
         self._thread = threading.Thread(target=self._run, name="edge_mtl-diagnostics", daemon=True)
 
     def start(self) -> None:
@@ -49,32 +52,43 @@ class Heartbeat:
             self._thread.join(2.0)
         with suppress(Exception):  # the context may have ended
             found = self._judge()
-            if found.level == ERROR and (found.level, found.message) != self._sent:
+            if any(each.level == ERROR and not self._was_sent(name, each) for name, each in found.items()):
                 self._publisher.publish(self._message(found))
                 self._publisher.wait_for_all_acked(Duration(seconds=_LAST_WORDS_S))  # since Iron
 
     def _run(self) -> None:
-        sent_s, kinds = float("-inf"), frozenset[str]()
+        sent_s = float("-inf")
         while not self._stop.wait(_LOOK_S):
             try:
                 found = self._judge()
-                if (found.level, found.kinds) == (self._sent[0], kinds) and time.monotonic() - sent_s < _PERIOD_S:
+                if _gist(found) == _gist(self._sent) and time.monotonic() - sent_s < _PERIOD_S:
                     continue
                 self._publisher.publish(self._message(found))
-                sent_s, kinds, self._sent = time.monotonic(), found.kinds, (found.level, found.message)
+                sent_s, self._sent = time.monotonic(), found
             except Exception as exc:  # the context may end between two lines; anything else is said once a second
                 if self._stop.is_set() or not self._node.context.ok():
                     return
                 self._node.get_logger().error(f"diagnostics: {type(exc).__name__}: {exc}", throttle_duration_sec=1.0)
 
-    def _message(self, found: Report) -> Any:
-        status = DiagnosticStatus(
+    def _was_sent(self, name: str, found: Report) -> bool:
+        sent = self._sent.get(name)
+        return sent is not None and (sent.level, sent.message) == (found.level, found.message)
+
+    def _message(self, found: Mapping[str, Report]) -> Any:
+        message = DiagnosticArray(status=[self._status(name, each) for name, each in found.items()])
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        return message
+
+    def _status(self, name: str, found: Report) -> Any:
+        return DiagnosticStatus(
             level=bytes([found.level]),
-            name=self._name,
+            name=f"{self._name}: {name}",
             message=found.message,
             hardware_id=self._hardware_id,
             values=[KeyValue(key=key, value=value) for key, value in found.values.items()],
         )
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self._node.get_clock().now().to_msg()
-        return message
+
+
+def _gist(found: Mapping[str, Report]) -> dict[str, tuple[int, frozenset[str]]]:
+    """What is news when it changes."""
+    return {name: (each.level, each.kinds) for name, each in found.items()}

@@ -6,20 +6,21 @@ Knows the SDK; imports nothing of ROS. Everything that may take long reports pro
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edge_mtl.backends.selection import AUTO
 from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.bundle import DEMO_BUNDLE, Bundle, find
+from edge_mtl.depth_scale import ScaleRecord, read_depth_scale
 from edge_mtl.engine import Engine, SelfTest
 from edge_mtl.engine_store.engines import EngineStore
-from edge_mtl.errors import EdgeMtlError, EngineMismatch
+from edge_mtl.errors import DepthScaleError, EdgeMtlError, EngineMismatch
 from edge_mtl.tasks.areas import OutputSize
 from edge_mtl_ros.settings import Settings
 
-__all__ = ["Interrupted", "close_engine", "load_engine"]
+__all__ = ["CameraScale", "Interrupted", "camera_scales", "close_engine", "load_engine"]
 
 Progress = Callable[[str, int, int], None]
 """(what is being done, how many are done, of how many); 0 of 0 where nothing can be counted. May raise Interrupted."""
@@ -32,6 +33,24 @@ _SELF_TEST: Mapping[str, SelfTest] = {"load": "load", "all": "build"}
 
 class Interrupted(Exception):
     """The node is shutting down."""
+
+
+@dataclass(frozen=True, slots=True)
+class CameraScale:
+    """What the distances of one of several cameras are multiplied by, in place of the engine's factor.
+
+    Attributes:
+        scale: as `Engine.predict` takes it.
+        place: the file that says so; "" where it is a mere number.
+    """
+
+    scale: float | ScaleRecord
+    place: str = ""
+
+    @property
+    def factor(self) -> float:
+        """The number."""
+        return self.scale.factor if isinstance(self.scale, ScaleRecord) else self.scale
 
 
 def load_engine(settings: Settings, *, progress: Progress) -> Engine:
@@ -69,6 +88,25 @@ def load_engine(settings: Settings, *, progress: Progress) -> Engine:
     why = f"running {engine.info.precision}: the {settings.build} engine could not be built: {failure}"
     engine.info = replace(engine.info, shortfall=why)
     return engine
+
+
+def camera_scales(engine: Engine, given: Mapping[str, str | float]) -> dict[str, CameraScale]:
+    """The scales of the cameras that have one of their own, by name; files are read here, once.
+
+    Raises:
+        DepthScaleError: one is not plausible, cannot be read, or is of another network.
+    """
+    found: dict[str, CameraScale] = {}
+    for camera, value in given.items():
+        try:
+            named = _scale(value)
+            scale = read_depth_scale(named)
+            if isinstance(scale, ScaleRecord):
+                scale.check_bundle(Bundle.open(engine.info.bundle))
+        except DepthScaleError as exc:
+            raise DepthScaleError(f"{camera}.depth_scale: {exc}") from exc
+        found[camera] = CameraScale(scale, str(named) if isinstance(scale, ScaleRecord) else "")
+    return found
 
 
 def _build(bundle: Bundle, settings: Settings, progress: Progress) -> EdgeMtlError | None:

@@ -20,6 +20,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, PointCloud2
 from std_msgs.msg import Header, String
 
+from edge_mtl.errors import BundleError
 from edge_mtl.prediction import Prediction
 from edge_mtl.ros import Camera, TaskTopic, class_topics, compress, task_topics
 from edge_mtl.tasks import Result, kind_of
@@ -30,7 +31,7 @@ from edge_mtl_ros.messages import CloudMessage, ImageMessage
 from edge_mtl_ros.obstacle_outputs import OBSTACLE_TOPICS, ObstacleOutputs
 from edge_mtl_ros.settings import Settings
 from edge_mtl_ros.sight import Remark
-from edge_mtl_ros.worker import Answer
+from edge_mtl_ros.stream import Answer
 
 __all__ = ["Outputs"]
 
@@ -44,10 +45,11 @@ _VECTORS = "32FC3"
 
 
 class Outputs:
-    """Publishes answers under the node's private name.
+    """Publishes the answers of one camera under the node's private name.
 
     Args:
         node: its owner, which also destroys what is left.
+        camera: its name, which its topics begin with: ~/NAME/depth; "" where it is the only one and has none.
         results: of any frame of the engine; they say which tasks there are.
         points_labels: the task whose classes clouds carry; "" for the main one.
         points_normals: clouds carry normals.
@@ -55,7 +57,8 @@ class Outputs:
         settings: asked for each frame.
         on_incompatible: called with (topic, policy) when a subscriber asks for a QoS that is not offered.
     Raises:
-        BundleError: two tasks would publish under one name, or no task of labels is called `points_labels`.
+        BundleError: two tasks would publish under one name, a camera is called as a topic, or no task of labels is called
+            `points_labels`.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Outputs:
         node: LifecycleNode,
         results: Mapping[str, Result],
         *,
+        camera: str = "",
         points_labels: str,
         points_normals: bool,
         encodings: tuple[str, ...],
@@ -70,7 +74,7 @@ class Outputs:
         on_incompatible: Callable[[str, str], None],
     ) -> None:
         self._node, self._points_labels, self._on_incompatible = node, points_labels, on_incompatible
-        self._encodings = encodings
+        self._encodings, self._prefix = encodings, f"~/{camera}/" if camera else "~/"
         self._specs = {name: result.spec for name, result in results.items()}
         topics = {item.name: item for item in task_topics(self._specs, encodings=encodings)}
         self._latched = {name: item for name, item in topics.items() if item.topic.latched}
@@ -82,6 +86,10 @@ class Outputs:
         types = {name: _message_type(item) for name, item in topics.items()}
         types |= {topic.name: self._label_info[0] for topic in self._class_topics if self._label_info is not None}
         types |= {"camera_info": CameraInfo, "image": Image, "image/compressed": CompressedImage}
+        if camera in {name.partition("/")[0] for name in types}:
+            raise BundleError(
+                f"The name of a camera should be none of this bundle's topics; found {camera!r}. Change the parameter cameras."
+            )
         maps = cloud_maps(results, labels=points_labels)
         self._of_the_cloud = self._of_obstacles = frozenset[str]()
         self._metric = frozenset(name for name, item in self._per_frame.items() if kind_of(item.spec).metric_scale)
@@ -133,7 +141,7 @@ class Outputs:
         """Who listens in vain, where clouds are (not) to be made."""
         if points or "points" not in self.listened(points=True):
             return ()
-        return (Remark("no points", "~/points is listened to, and the parameter points is false"),)
+        return (Remark("no points", f"{self._prefix}points is listened to, and the parameter points is false"),)
 
     def unscaled(self, withhold: str) -> frozenset[str]:
         """The topics that are not sent without a camera: of "points" those made of points, of "all" whatever is in metres, of
@@ -218,9 +226,9 @@ class Outputs:
         )
         return self._node.create_lifecycle_publisher(
             kind,
-            f"~/{name}",
+            f"{self._prefix}{name}",
             qos,
-            event_callbacks=publisher_events(f"~/{name}", self._on_incompatible),
+            event_callbacks=publisher_events(f"{self._prefix}{name}", self._on_incompatible),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 

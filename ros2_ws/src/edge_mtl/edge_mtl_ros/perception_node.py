@@ -1,9 +1,9 @@
 """The lifecycle node: parameters, transitions, diagnostics and the reload service.
 
-Knows ROS; what comes in is in `subscriber`, what happens to a frame in `worker`, what is published in `outputs`. Resources are
-made in on_configure and freed in on_cleanup; frames are taken while active only. Messages of the camera come from the
-receiver's thread, predictions are made in the worker's, and what blocks waits in a thread of `background`; everything else
-runs in the executor's one thread, which therefore answers at any time.
+Knows ROS; the cameras are in `channels`: what comes in is in `subscriber`, what is published in `outputs`; what happens to a
+frame is in `worker`. Resources are made in on_configure and freed in on_cleanup; frames are taken while active only. Messages
+of each camera come from its receiver's thread, predictions are made in the worker's, and what blocks waits in a thread of
+`background`; everything else runs in the executor's one thread, which therefore answers at any time.
 
 During a reload, activate and deactivate are made at once; cleanup and shutdown interrupt it. A second reload, and one during
 a transition, are refused.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,26 +29,32 @@ from edge_mtl.errors import EdgeMtlError
 from edge_mtl.tasks import Result
 from edge_mtl_ros.background import Background
 from edge_mtl_ros.bond import ManagerBond
-from edge_mtl_ros.cameras import CameraKeeper
-from edge_mtl_ros.frame_queue import LatestFrameQueue
+from edge_mtl_ros.channels import Channels
 from edge_mtl_ros.heartbeat import Heartbeat
 from edge_mtl_ros.lifecycle import SteppedLifecycleNode, TransitionRefused
-from edge_mtl_ros.loading import Interrupted, close_engine, load_engine
+from edge_mtl_ros.loading import CameraScale, Interrupted, camera_scales, close_engine, load_engine
 from edge_mtl_ros.machine import Machine
 from edge_mtl_ros.outputs import Outputs
 from edge_mtl_ros.parameters import NodeParameters
 from edge_mtl_ros.qos_monitor import QosMonitor
-from edge_mtl_ros.report import Report, Snapshot, report
+from edge_mtl_ros.report import Report, Snapshot, reports
 from edge_mtl_ros.settings import LOADED, Settings
-from edge_mtl_ros.sight import Remark, SilenceWatch
-from edge_mtl_ros.subscriber import CameraSubscriber
 from edge_mtl_ros.worker import Worker
 
 __all__ = ["PerceptionNode"]
 
 
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """An engine that was loaded, what it answers for any frame, and the scales that cameras have of their own."""
+
+    engine: Engine
+    results: Mapping[str, Result]
+    scales: Mapping[str, CameraScale]
+
+
 class PerceptionNode(SteppedLifecycleNode):
-    """Publishes what the tasks of a bundle say of one camera.
+    """Publishes what the tasks of a bundle say of one camera or of several, with one engine for all.
 
     Args:
         stop: set when the process should end; loading looks at it.
@@ -60,26 +67,21 @@ class PerceptionNode(SteppedLifecycleNode):
         super().__init__("perception_node", **options)
         self.exit_code = 0
         self._stop = stop
-        self._queue: LatestFrameQueue[Any] = LatestFrameQueue()
-        self._own_parameters = NodeParameters(self, on_change=self._apply)
-        self._apply(self._settings)
-        self._cameras = CameraKeeper()
+        self._qos_monitor = QosMonitor(self)
+        self._own_parameters = NodeParameters(self, on_change=lambda: self._channels.apply())
+        self._channels = Channels(self, lambda: self._own_parameters.of_cameras, on_incompatible=self._qos_monitor.add)
         self._worker = Worker(
-            self._queue,
-            self._cameras,
+            self._channels.frames,
+            self._channels.streams,
             settings=lambda: self._settings,
             log=self.get_logger(),
             reopen=self._reopen,
             give_up=self._give_up,
         )
         self._loaded = self._settings
-        self._outputs: Outputs | None = None
-        self._subscriber: CameraSubscriber | None = None
         self.activity = self._failure = self._reload_failure = ""
         self._logged = ("", 0.0)
         self._active_s: float | None = None
-        self._qos_monitor = QosMonitor(self)
-        self._silence = SilenceWatch()
         self._machine = Machine()
         self._background = Background(self)
         self._bond = ManagerBond(self, self._background)
@@ -150,19 +152,13 @@ class PerceptionNode(SteppedLifecycleNode):
     async def _configure(self) -> None:
         await self._release()
         wanted, self._unwanted = self._settings, threading.Event()
-        await self._install(*await self._loaded_engine(wanted, self._unwanted), wanted)
+        await self._install(await self._loaded_engine(wanted, self._unwanted), wanted)
 
     async def _activate(self, state: Any) -> None:
         self._worker.start()
-        self._cameras.forget()
         self._active_s = time.monotonic()
         super().on_activate(state)
-        if self._outputs is not None:
-            self._outputs.send_latched()
-        compressed = self._settings.image_transport == "compressed"
-        self._subscriber = CameraSubscriber(
-            self, self._queue, self._cameras, compressed=compressed, on_incompatible=self._qos_monitor.add
-        )
+        self._channels.listen()
         self._bond.start()
 
     async def _deactivate(self, state: Any) -> None:
@@ -172,8 +168,7 @@ class PerceptionNode(SteppedLifecycleNode):
     async def _quiet(self) -> None:
         """No more frames in, no more answers out."""
         await self._bond.stop()
-        subscriber, self._subscriber = self._subscriber, None
-        if subscriber is not None and not subscriber.close():
+        if not self._channels.close():
             self.get_logger().error("receiving did not end within 2 s")
         if not await self._background.run(self._worker.stop):
             self.get_logger().error("the frame being worked on did not end within 3 s")
@@ -182,45 +177,30 @@ class PerceptionNode(SteppedLifecycleNode):
     async def _release(self) -> None:
         self.interrupt()
         await self._quiet()
-        engine = await self._background.run(partial(self._worker.exchange, None, None))
-        if self._outputs is not None:
-            self._outputs.destroy()
-            self._outputs = None
+        engine = await self._background.run(partial(self._worker.exchange, None, {}))
+        self._channels.adopt({})
         if engine is not None:
             await self._background.run(engine.close)
 
-    async def _loaded_engine(self, wanted: Settings, unwanted: threading.Event) -> tuple[Engine, Mapping[str, Result]]:
-        """An engine and what it answers for any frame; Interrupted where it is not wanted any more."""
+    async def _loaded_engine(self, wanted: Settings, unwanted: threading.Event) -> _Loaded:
+        """An engine and what goes with it; Interrupted where it is not wanted any more."""
         try:
             return await self._background.run(partial(self._load, wanted, unwanted.is_set))
         finally:
             if self._unwanted is unwanted:
                 self.activity = ""
 
-    def _load(self, wanted: Settings, unwanted: Callable[[], bool]) -> tuple[Engine, Mapping[str, Result]]:
+    def _load(self, wanted: Settings, unwanted: Callable[[], bool]) -> _Loaded:
         engine = load_engine(wanted, progress=partial(self._progress, unwanted))
         try:
-            results = engine.predict(_blank(engine)).results
+            loaded = _Loaded(
+                engine, engine.predict(_blank(engine)).results, camera_scales(engine, self._own_parameters.own_scales)
+            )
             self._check_wanted(unwanted)
-            return engine, results
+            return loaded
         except BaseException:
             close_engine(engine, on_error=self.get_logger().error)
             raise
-
-    def _outputs_for(self, results: Mapping[str, Result], wanted: Settings) -> Outputs:
-        """What publishes an engine's results: the present outputs where they fit, so that subscribers stay connected."""
-        encodings = (wanted.depth_encoding,)
-        if self._outputs is not None and self._outputs.fit(results, points_labels=wanted.points_labels, encodings=encodings):
-            return self._outputs
-        return Outputs(
-            self,
-            results,
-            points_labels=wanted.points_labels,
-            points_normals=self._settings.points_normals,
-            encodings=encodings,
-            settings=lambda: self._settings,
-            on_incompatible=self._qos_monitor.add,
-        )
 
     def _announce(self, engine: Engine) -> None:
         info = engine.info
@@ -239,8 +219,8 @@ class PerceptionNode(SteppedLifecycleNode):
         wanted, self._unwanted = self._settings, threading.Event()
         unwanted = self._unwanted
         try:
-            engine, results = await self._loaded_engine(wanted, unwanted)
-            await self.exclusively(lambda: self._swap(engine, results, wanted, unwanted))
+            loaded = await self._loaded_engine(wanted, unwanted)
+            await self.exclusively(lambda: self._swap(loaded, wanted, unwanted))
         except Interrupted:
             response.message = "interrupted: the node was cleaned up, shut down or ended while the bundle was loading"
             self.get_logger().warning(f"reload {response.message}")
@@ -251,7 +231,7 @@ class PerceptionNode(SteppedLifecycleNode):
             response.message = f"{exc} The running engine was kept."
         else:
             self._reload_failure = ""
-            info = engine.info
+            info = loaded.engine.info
             response.success, response.message = True, f"{info.name} revision {info.revision}: {info.reason}"
         finally:
             self._reloading = False
@@ -265,31 +245,27 @@ class PerceptionNode(SteppedLifecycleNode):
             return f"the node is {self.state}; ask again when that is over"
         return "" if self._worker.engine is not None else "the node is not configured"
 
-    async def _swap(self, engine: Engine, results: Mapping[str, Result], wanted: Settings, unwanted: threading.Event) -> None:
+    async def _swap(self, loaded: _Loaded, wanted: Settings, unwanted: threading.Event) -> None:
         """Install an engine, unless a transition that came first has freed the one that it was loaded beside."""
         if unwanted.is_set():
-            await self._background.run(partial(close_engine, engine, on_error=self.get_logger().error))
+            await self._background.run(partial(close_engine, loaded.engine, on_error=self.get_logger().error))
             raise Interrupted
-        await self._install(engine, results, wanted)
+        await self._install(loaded, wanted)
 
-    async def _install(self, engine: Engine, results: Mapping[str, Result], wanted: Settings) -> None:
+    async def _install(self, loaded: _Loaded, wanted: Settings) -> None:
         """Let an engine take over between two frames; where that fails it is closed and all stays as it was."""
-        before, outputs = self._outputs, None
+        engine = loaded.engine
+        outputs: Mapping[str, Outputs] = {}
         close = partial(close_engine, on_error=self.get_logger().error)
         try:
-            outputs = self._outputs_for(results, wanted)
-            if outputs is not before and self._active_s is not None:
-                outputs.activate()
-                outputs.send_latched()
-            previous = await self._background.run(partial(self._worker.exchange, engine, outputs))
+            outputs = self._channels.outputs_for(loaded.results, wanted, active=self._active_s is not None)
+            previous = await self._background.run(partial(self._worker.exchange, engine, outputs, loaded.scales))
         except Exception:
-            if outputs is not None and outputs is not before:
-                outputs.destroy()
+            self._channels.discard(outputs)
             await self._background.run(partial(close, engine))
             raise
-        self._outputs, self._loaded = outputs, wanted
-        if before is not None and before is not outputs:
-            before.destroy()
+        self._loaded = wanted
+        self._channels.adopt(outputs)
         if previous is not None:
             await self._background.run(partial(close, previous))
         self._announce(engine)
@@ -323,67 +299,27 @@ class PerceptionNode(SteppedLifecycleNode):
     def _settings(self) -> Settings:
         return self._own_parameters.settings
 
-    def _apply(self, settings: Settings) -> None:
-        self._queue.max_age_s = settings.max_age_s
-
-    def _report(self) -> Report:
+    def _report(self) -> Mapping[str, Report]:
         """What /diagnostics says now; called from the heartbeat's thread."""
-        now_s, settings = time.monotonic(), self._settings
-        worker, counts = self._worker, self._queue.counts()
-        rate_hz, p50_ms, p95_ms = worker.latencies.summary(now_s)
-        busy_s, engine, outputs = worker.busy_since_s, worker.engine, self._outputs
+        now_s, worker = time.monotonic(), self._worker
+        busy_s, active_s, engine = worker.busy_since_s, self._active_s, worker.engine
         machine = self._machine.state(on_gpu=engine is not None and spec_of(engine.info.backend).device != "cpu")
         worker.throttled = machine.throttled
-        camera_age_s, subscriber = self._cameras.age_s(), self._subscriber
-        image_s = None if subscriber is None else subscriber.image_s
-        camera = self._cameras.of_image(worker.frame_size, rectified=settings.rectified, undistort=settings.undistort)
-        scale, scale_ok = camera.text, camera.intrinsics is not None
-        if outputs is not None and not outputs.metric:
-            scale, scale_ok = "nothing that this bundle predicts is in metres", True
-        listened = frozenset[str]() if outputs is None else outputs.listened(points=settings.points)
-        listening = self._active_s is not None and bool(listened)
-        remarks = worker.remarks()
-        remarks += (Remark("camera", camera.oddity),) if camera.oddity else ()
-        remarks += () if subscriber is None else subscriber.remarks()
-        remarks += () if outputs is None else outputs.remarks(points=settings.points)
-        return report(
-            Snapshot(
-                state=self.state,
-                activity=self.activity,
-                failure=self._failure or worker.failure,
-                reload_failure=self._reload_failure,
-                engine=None if engine is None else engine.info,
-                counts=counts,
-                rate_hz=rate_hz,
-                p50_ms=p50_ms,
-                p95_ms=p95_ms,
-                predict_ms=worker.predicting.summary(now_s)[1],
-                overhead_ms=worker.overheads.summary(now_s)[1],
-                image_age_s=None if image_s is None else now_s - image_s,
-                camera_age_s=camera_age_s,
-                image_source="" if subscriber is None else subscriber.image_source,
-                listened=listened,
-                silence=self._silence.look(counts, listening=listening, after_s=settings.stale_after_s),
-                active_s=None if self._active_s is None else now_s - self._active_s,
-                working_s=None if busy_s is None else now_s - busy_s,
-                stale_after_s=settings.stale_after_s,
-                hung_after_s=settings.hung_after_s,
-                scale=scale,
-                scale_ok=scale_ok,
-                lens=camera.lens,
-                remarks=remarks,
-                max_age_s=settings.max_age_s,
-                step=worker.degradation.step.text,
-                step_level=worker.degradation.level,
-                incompatible=self._qos_monitor.present(),
-                time_jumps=0 if subscriber is None else subscriber.time_jumps,
-                bad_values=worker.bad_values,
-                last_rejection=worker.last_rejection,
-                machine=machine,
-                asked=worker.asked,
-                floor="" if outputs is None else outputs.floor,
-            )
+        snapshot = Snapshot(
+            state=self.state,
+            activity=self.activity,
+            failure=self._failure or worker.failure,
+            reload_failure=self._reload_failure,
+            engine=None if engine is None else engine.info,
+            active_s=None if active_s is None else now_s - active_s,
+            working_s=None if busy_s is None else now_s - busy_s,
+            hung_after_s=self._settings.hung_after_s,
+            step=worker.degradation.step.text,
+            step_level=worker.degradation.level,
+            incompatible=self._qos_monitor.present(),
+            machine=machine,
         )
+        return reports(snapshot, self._channels.snapshots(now_s, active=active_s is not None))
 
 
 def _blank(engine: Engine) -> Any:

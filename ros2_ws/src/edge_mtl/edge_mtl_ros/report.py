@@ -1,12 +1,13 @@
-"""What /diagnostics says: a level, a sentence and values, from a snapshot of the node.
+"""What /diagnostics says: a level, a sentence and values, from a snapshot of the node and of each of its cameras.
 
 Knows counts, ages and limits; imports nothing of ROS. The worst of all findings decides the level; its sentence comes first.
+The node and its camera have one report; of several cameras, which have names, each has its own beside the node's.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_mtl.engine import EngineInfo
@@ -14,10 +15,13 @@ from edge_mtl_ros.frame_queue import Counts
 from edge_mtl_ros.machine import MachineState
 from edge_mtl_ros.sight import Remark, Silence
 
-__all__ = ["ERROR", "OK", "WARN", "Latencies", "Report", "Snapshot", "report"]
+__all__ = ["ERROR", "OK", "WARN", "CameraSnapshot", "Latencies", "Report", "Snapshot", "reports"]
 
 OK, WARN, ERROR = 0, 1, 2
 """Levels of diagnostic_msgs/DiagnosticStatus."""
+
+_Finding = tuple[int, str, str]
+"""(level, kind, sentence) of something that is not as it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +34,10 @@ class Snapshot:
         failure: why the last transition or inference failed; empty else.
         reload_failure: why the last reload failed, so that the engine before still runs; empty else.
         engine: what runs.
-        counts: where all frames went.
-        rate_hz, p50_ms, p95_ms: published frames a second; latency from arrival to publishing.
-        predict_ms, overhead_ms: medians of its parts: inference, and receiving, converting and publishing.
-        image_age_s, camera_age_s: since the last image and camera_info.
-        image_source: why no image can come, where that is known; empty else.
-        listened: topics of frames that somebody listens to.
-        silence: nothing goes out although it should; None else.
         active_s: since activation.
         working_s: since the frame being worked on was taken up.
-        scale: which camera scales the depth, a sentence; `scale_ok` whether it is the right one, or nothing is in metres.
-        lens: why images may not be taken for a pinhole camera's, a sentence; empty where they may.
-        remarks: of the worker, the camera's side and the topics.
-        max_age_s: after which waiting frames are dropped.
         step: what is left out by degradation; `step_level` 0 is nothing.
         incompatible: topics with an incompatible QoS, and which policy.
-        time_jumps: how often stamps jumped back.
-        bad_values: places of the last frame where the network gave no number.
-        asked: the tasks that the last frame was asked for.
-        floor: how the floor of the last frame was found; empty while nothing needs it.
     """
 
     state: str
@@ -56,6 +45,41 @@ class Snapshot:
     failure: str
     reload_failure: str
     engine: EngineInfo | None
+    active_s: float | None
+    working_s: float | None
+    hung_after_s: float
+    step: str
+    step_level: int
+    incompatible: Mapping[str, str]
+    machine: MachineState
+
+
+@dataclass(frozen=True, slots=True)
+class CameraSnapshot:
+    """One camera at the same instant.
+
+    Attributes:
+        counts: where all its frames went.
+        rate_hz, p50_ms, p95_ms: published frames a second; latency from arrival to publishing.
+        predict_ms, overhead_ms: medians of its parts: inference, and receiving, converting and publishing.
+        image_age_s, camera_age_s: since the last image and camera_info.
+        image_source: why no image can come, where that is known; empty else.
+        listened: topics of its frames that somebody listens to.
+        silence: nothing goes out although it should; None else.
+        stale_after_s: how long no image may come.
+        scale: which camera_info scales the depth, a sentence; `scale_ok` whether it is the right one, or nothing is in metres.
+        lens: why images may not be taken for a pinhole camera's, a sentence; empty where they may.
+        remarks: of the worker, the camera's side and the topics.
+        max_age_s: after which waiting frames are dropped.
+        time_jumps: how often stamps jumped back.
+        bad_values: places of the last frame where the network gave no number.
+        last_rejection: why the last frame that could not be used could not.
+        failure: what went wrong with its last frame in the node itself; empty else.
+        asked: the tasks that the last frame was asked for.
+        floor: how the floor of the last frame was found; empty while nothing needs it.
+        factor: what its distances are multiplied by in place of the engine's factor, and the file that says so; None for that.
+    """
+
     counts: Counts
     rate_hz: float
     p50_ms: float | None
@@ -67,24 +91,19 @@ class Snapshot:
     image_source: str
     listened: frozenset[str]
     silence: Silence | None
-    active_s: float | None
-    working_s: float | None
     stale_after_s: float
-    hung_after_s: float
     scale: str
     scale_ok: bool
     lens: str
     remarks: tuple[Remark, ...]
     max_age_s: float
-    step: str
-    step_level: int
-    incompatible: Mapping[str, str]
     time_jumps: int
     bad_values: int
     last_rejection: str
-    machine: MachineState
+    failure: str = ""
     asked: tuple[str, ...] = ()
     floor: str = ""
+    factor: tuple[float, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,20 +142,39 @@ class Latencies:
         return rate, 1e3 * _percentile(ordered, 0.5), 1e3 * _percentile(ordered, 0.95)
 
 
-def report(now: Snapshot) -> Report:
-    """Judge a snapshot."""
-    findings = _findings(now)
-    level = max((found for found, _, _ in findings), default=OK)
-    worst_first = sorted(findings, key=lambda finding: -finding[0])
-    message = "; ".join(text for _, _, text in worst_first) or _all_well(now)
-    return Report(level, message, _values(now), kinds=frozenset(kind for _, kind, _ in findings))
+def reports(now: Snapshot, cameras: Mapping[str, CameraSnapshot]) -> dict[str, Report]:
+    """Judge a snapshot of the node and of its cameras by their names, "" where it is the only one and has none.
+
+    The keys: "perception" is the node, "camera NAME" a camera that has a name.
+    """
+    every = cameras.values()
+    if "" in cameras:
+        one = cameras[""]
+        found = _failures(now, one.failure) + _sight(now, one) + _conditions(now) + _numbers(one)
+        return {"perception": _report(found, _all_well(now, every), _values(now, one))}
+    made = {"perception": _report(_failures(now) + _conditions(now), _all_well(now, every), _values_of_several(now, every))}
+    for name, camera in cameras.items():
+        found = [(ERROR, "failure", camera.failure)] if camera.failure else []
+        found = [(level, kind, f"{name}: {text}") for level, kind, text in found + _sight(now, camera) + _numbers(camera)]
+        made[f"camera {name}"] = _report(found, _all_well(now, [camera]), _values_of_camera(now, camera))
+    return made
 
 
-def _findings(now: Snapshot) -> list[tuple[int, str, str]]:
-    """(level, kind, sentence) of all that is not as it should be."""
-    found: list[tuple[int, str, str]] = []
-    if now.failure:
-        found.append((ERROR, "failure", now.failure))
+def _report(found: Sequence[_Finding], all_well: str, values: Mapping[str, str]) -> Report:
+    worst_first = sorted(found, key=lambda finding: -finding[0])
+    return Report(
+        max((level for level, _, _ in found), default=OK),
+        "; ".join(text for _, _, text in worst_first) or all_well,
+        values,
+        kinds=frozenset(kind for _, kind, _ in found),
+    )
+
+
+def _failures(now: Snapshot, of_camera: str = "") -> list[_Finding]:
+    """What went wrong, what a long step does, and what takes too long."""
+    found: list[_Finding] = []
+    if now.failure or of_camera:
+        found.append((ERROR, "failure", now.failure or of_camera))
     if now.reload_failure:
         found.append((WARN, "reload", now.reload_failure))
     if now.engine is not None and now.engine.shortfall:
@@ -145,44 +183,62 @@ def _findings(now: Snapshot) -> list[tuple[int, str, str]]:
         found.append((WARN, now.activity.partition(" (")[0], now.activity))  # each step is news, not its count
     if now.working_s is not None and now.working_s > now.hung_after_s:
         found.append((ERROR, "hanging", f"inference has been running for {now.working_s:.1f} s"))
-    if now.state == "active":
-        silent_s = now.active_s if now.image_age_s is None else now.image_age_s
-        if silent_s is not None and silent_s > now.stale_after_s:
-            found.append((WARN, "no image", f"no image for {silent_s:.1f} s{now.image_source and f': {now.image_source}'}"))
-        elif now.silence is not None:
-            found.append((WARN, f"silent {sorted(now.silence.lost)}", _silent(now, now.silence)))
-        if not now.scale_ok:
-            found.append((WARN, "scale", now.scale))
-        if now.lens:
-            found.append((WARN, "lens", now.lens))
-        found += [(WARN, remark.kind, remark.text) for remark in now.remarks]
-    for topic, policy in now.incompatible.items():
-        found.append((WARN, f"QoS of {topic}", f"incompatible QoS on {topic}: {policy}"))
+    return found
+
+
+def _sight(now: Snapshot, camera: CameraSnapshot) -> list[_Finding]:
+    """Why a camera sees nothing, or not what it should."""
+    if now.state != "active":
+        return []
+    found: list[_Finding] = []
+    silent_s = now.active_s if camera.image_age_s is None else camera.image_age_s
+    if silent_s is not None and silent_s > camera.stale_after_s:
+        source = camera.image_source and f": {camera.image_source}"
+        found.append((WARN, "no image", f"no image for {silent_s:.1f} s{source}"))
+    elif camera.silence is not None:
+        found.append((WARN, f"silent {sorted(camera.silence.lost)}", _silent(now, camera, camera.silence)))
+    if not camera.scale_ok:
+        found.append((WARN, "scale", camera.scale))
+    if camera.lens:
+        found.append((WARN, "lens", camera.lens))
+    return found + [(WARN, remark.kind, remark.text) for remark in camera.remarks]
+
+
+def _conditions(now: Snapshot) -> list[_Finding]:
+    """What hinders the node: the other sides' QoS, its budget, the device."""
+    found = [(WARN, f"QoS of {topic}", f"incompatible QoS on {topic}: {policy}") for topic, policy in now.incompatible.items()]
     if now.step_level:
         found.append((WARN, "behind", f"behind its latency budget or too hot: {now.step}"))
     if now.machine.throttled:
         found.append((WARN, "throttled", "the device is at its throttling temperature"))
-    if now.bad_values:
-        said = f"{now.bad_values} values of the last frame are no numbers; they are published as unknown"
+    return found
+
+
+def _numbers(camera: CameraSnapshot) -> list[_Finding]:
+    """Figures of a camera that should not be."""
+    found: list[_Finding] = []
+    if camera.bad_values:
+        said = f"{camera.bad_values} values of the last frame are no numbers; they are published as unknown"
         found.append((WARN, "bad values", said))
-    if not now.counts.exact:
+    if not camera.counts.exact:
         found.append((ERROR, "accounts", "frames are unaccounted for"))
     return found
 
 
-def _all_well(now: Snapshot) -> str:
+def _all_well(now: Snapshot, cameras: Collection[CameraSnapshot]) -> str:
     if now.state != "active":
         return now.state
-    if not now.listened:
+    if not any(camera.listened for camera in cameras):
         return "nobody listens"
-    return f"{now.rate_hz:.1f} Hz" if now.counts.published else "waiting for frames"
+    published = any(camera.counts.published for camera in cameras)
+    return f"{sum(camera.rate_hz for camera in cameras):.1f} Hz" if published else "waiting for frames"
 
 
-def _silent(now: Snapshot, silence: Silence) -> str:
+def _silent(now: Snapshot, camera: CameraSnapshot, silence: Silence) -> str:
     """For how long nothing was published, and what became of the frames."""
     why = {
-        "rejected": f"frames rejected, the last as {now.last_rejection.rstrip('.')}",
-        "aged": f"frames older than max_age_s ({now.max_age_s:g} s) when they could be taken",
+        "rejected": f"frames rejected, the last as {camera.last_rejection.rstrip('.')}",
+        "aged": f"frames older than max_age_s ({camera.max_age_s:g} s) when they could be taken",
         "stale_stamp": "frames whose stamps do not move forward: a clock that stands still, or two cameras on one topic",
         "shed": f"frames left out to keep up ({now.step})",
         "withheld": "frames of which nothing that is listened to can be sent",
@@ -191,50 +247,98 @@ def _silent(now: Snapshot, silence: Silence) -> str:
     return f"nothing published for {silence.lasted_s:.1f} s: {lost}"
 
 
-def _values(now: Snapshot) -> dict[str, str]:
-    counts = now.counts
-    values = {
+def _values(now: Snapshot, camera: CameraSnapshot) -> dict[str, str]:
+    """Of the node with its only camera."""
+    asked = {"tasks_asked": ", ".join(camera.asked), "floor": camera.floor}
+    return {
         "state": now.state,
-        "rate_hz": f"{now.rate_hz:.2f}",
-        "latency_p50_ms": _text(now.p50_ms),
-        "latency_p95_ms": _text(now.p95_ms),
-        "predict_p50_ms": _text(now.predict_ms),
-        "overhead_p50_ms": _text(now.overhead_ms),
+        **_values_of_frames(camera),
+        "degradation": now.step,
+        "time_jumps": str(camera.time_jumps),
+        **_values_of_machine(now.machine),
+        **_values_of_engine(now.engine, asked),
+    }
+
+
+def _values_of_several(now: Snapshot, cameras: Collection[CameraSnapshot]) -> dict[str, str]:
+    """Of the node with several cameras: sums of their frames."""
+    return {
+        "state": now.state,
+        "rate_hz": f"{sum(camera.rate_hz for camera in cameras):.2f}",
+        **_values_of_counts(Counts.total(camera.counts for camera in cameras)),
+        "degradation": now.step,
+        **_values_of_machine(now.machine),
+        **_values_of_engine(now.engine, {}),
+    }
+
+
+def _values_of_camera(now: Snapshot, camera: CameraSnapshot) -> dict[str, str]:
+    """Of one of several cameras."""
+    of_engine = None if now.engine is None else (now.engine.depth_scale, now.engine.depth_scale_from)
+    factor = camera.factor or of_engine
+    return {
+        **_values_of_frames(camera),
+        "time_jumps": str(camera.time_jumps),
+        "tasks_asked": ", ".join(camera.asked),
+        "floor": camera.floor,
+        "depth_factor": "" if factor is None else _factor(*factor),
+    }
+
+
+def _values_of_frames(camera: CameraSnapshot) -> dict[str, str]:
+    return {
+        "rate_hz": f"{camera.rate_hz:.2f}",
+        "latency_p50_ms": _text(camera.p50_ms),
+        "latency_p95_ms": _text(camera.p95_ms),
+        "predict_p50_ms": _text(camera.predict_ms),
+        "overhead_p50_ms": _text(camera.overhead_ms),
+        **_values_of_counts(camera.counts),
+        "last_rejection": camera.last_rejection,
+        "image_age_s": _text(camera.image_age_s),
+        "camera_info_age_s": _text(camera.camera_age_s),
+        "listened": ", ".join(sorted(camera.listened)),
+        "depth_scale": camera.scale,
+        "lens": camera.lens,
+    }
+
+
+def _values_of_counts(counts: Counts) -> dict[str, str]:
+    return {
         "received": str(counts.received),
         "published": str(counts.published),
         "dropped": str(counts.dropped),
         "rejected": str(counts.rejected),
         "in_flight": str(counts.waiting + counts.working),
         **{f"dropped_{reason}": str(number) for reason, number in counts.drops.items()},
-        "last_rejection": now.last_rejection,
-        "image_age_s": _text(now.image_age_s),
-        "camera_info_age_s": _text(now.camera_age_s),
-        "listened": ", ".join(sorted(now.listened)),
-        "depth_scale": now.scale,
-        "lens": now.lens,
-        "degradation": now.step,
-        "time_jumps": str(now.time_jumps),
-        "resident_mib": _mib(now.machine.resident_bytes),
-        "gpu_mib": _mib(now.machine.gpu_bytes),
-        "temperature_c": _text(now.machine.temperature_c),
-        "throttled": str(now.machine.throttled).lower(),
     }
-    if now.engine is not None:
-        test = now.engine.self_test
-        values |= {
-            "bundle": f"{now.engine.name} revision {now.engine.revision} ({now.engine.bundle})",
-            "backend": f"{now.engine.backend} {now.engine.runtime_version}",
-            "device": now.engine.device,
-            "precision": now.engine.precision,
-            "tasks": ", ".join(now.engine.tasks),
-            "tasks_asked": ", ".join(now.asked),
-            "floor": now.floor,
-            "depth_factor": _factor(now.engine.depth_scale, now.engine.depth_scale_from),
-            "reason": now.engine.reason,
-            "shortfall": now.engine.shortfall,
-            "self_test": "off" if test is None else f"passed on {test.frames} golden frame(s)",
-        }
-    return values
+
+
+def _values_of_machine(machine: MachineState) -> dict[str, str]:
+    return {
+        "resident_mib": _mib(machine.resident_bytes),
+        "gpu_mib": _mib(machine.gpu_bytes),
+        "temperature_c": _text(machine.temperature_c),
+        "throttled": str(machine.throttled).lower(),
+    }
+
+
+def _values_of_engine(engine: EngineInfo | None, asked: Mapping[str, str]) -> dict[str, str]:
+    """Of what runs, with what is `asked` of it; nothing without an engine."""
+    if engine is None:
+        return {}
+    test = engine.self_test
+    return {
+        "bundle": f"{engine.name} revision {engine.revision} ({engine.bundle})",
+        "backend": f"{engine.backend} {engine.runtime_version}",
+        "device": engine.device,
+        "precision": engine.precision,
+        "tasks": ", ".join(engine.tasks),
+        **asked,
+        "depth_factor": _factor(engine.depth_scale, engine.depth_scale_from),
+        "reason": engine.reason,
+        "shortfall": engine.shortfall,
+        "self_test": "off" if test is None else f"passed on {test.frames} golden frame(s)",
+    }
 
 
 def _factor(scale: float, place: str) -> str:

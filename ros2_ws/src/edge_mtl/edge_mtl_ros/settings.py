@@ -1,12 +1,14 @@
 """The node's parameters: names, defaults, descriptions, ranges, and what makes a set of them valid.
 
 Each is declared once, as a field of `Settings`; `PARAMETERS` are these fields as ROS needs them. Knows values; imports nothing
-of ROS. A change is judged as a whole: either all of it is accepted or none.
+of ROS. A change is judged as a whole: either all of it is accepted or none. Of several cameras each may have its own value of
+`OF_A_CAMERA`, as the parameter NAME.PARAMETER.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -15,12 +17,14 @@ from edge_mtl.backends import BACKENDS, PRECISIONS
 from edge_mtl.backends.selection import AUTO
 from edge_mtl.depth_scale import check_factor
 from edge_mtl.errors import DepthScaleError
+from edge_mtl.ros.topics import OF_THE_FRAME, class_topics, task_topics
+from edge_mtl.tasks import NYU_TASKS
 from edge_mtl.tasks.floor_tracking import FloorOptions
 from edge_mtl.tasks.obstacles import ObstacleLimits
 
-__all__ = ["LOADED", "PARAMETERS", "Parameter", "Settings"]
+__all__ = ["LOADED", "OF_A_CAMERA", "PARAMETERS", "Parameter", "Settings", "Value"]
 
-Value = bool | int | float | str
+Value = bool | int | float | str | tuple[str, ...]
 Effect = Literal["at once", "reload", "start"]
 _T = TypeVar("_T")
 
@@ -36,6 +40,7 @@ class Parameter:
         choices: the allowed values of a text.
         effect: when a change counts: "at once", from the next "reload" or configure on, or it is given at the "start" only.
         check: says what is wrong with a value of any type, in place of the other rules; empty if nothing is.
+        of_camera: each of several cameras may have a value of its own, which is given at the start only if not "at once".
     """
 
     name: str
@@ -45,6 +50,7 @@ class Parameter:
     choices: tuple[str, ...] = ()
     effect: Effect = "at once"
     check: Callable[[Any], str] | None = None
+    of_camera: bool = False
 
     @property
     def read_only(self) -> bool:
@@ -65,10 +71,11 @@ def _parameter(
     choices: tuple[str, ...] = (),
     effect: Effect = "at once",
     check: Callable[[Any], str] | None = None,
+    of_camera: bool = False,
 ) -> _T:
     """A field of `Settings`, typed as its value like `dataclasses.field`; see `Parameter`."""
-    facts = {"description": description, "limits": limits, "choices": choices, "effect": effect, "check": check}
-    return field(default=default, metadata=facts)
+    facts: dict[str, Any] = {"description": description, "limits": limits, "choices": choices, "effect": effect}
+    return field(default=default, metadata=facts | {"check": check, "of_camera": of_camera})
 
 
 def _scale_fault(value: Any) -> str:
@@ -87,12 +94,45 @@ def _scale_fault(value: Any) -> str:
     return ""
 
 
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_TOPICS = (
+    *OF_THE_FRAME,
+    *(item.name for item in task_topics(NYU_TASKS)),
+    *(topic.name for topic in class_topics(NYU_TASKS)),
+)
+
+
+def _cameras_fault(value: Any) -> str:
+    """What is wrong with the names of cameras; empty if nothing is."""
+    if not isinstance(value, tuple) or not all(isinstance(name, str) for name in value):
+        return f"cameras should be a list of names, such as [front, left]; found {value!r}"
+    taken = dict.fromkeys((each.name for each in fields(Settings)), "a parameter has that name")
+    taken |= dict.fromkeys((topic.partition("/")[0] for topic in _TOPICS), "a topic of the node has that name")
+    for index, name in enumerate(value):
+        if not _NAME.fullmatch(name) or "__" in name:
+            why = "letters, digits and single underscores make a name, 64 at most, and no digit begins it"
+        elif name in value[:index]:
+            why = "every name stands for one camera"
+        elif name in taken:
+            why = taken[name]
+        else:
+            continue
+        return f"cameras: {name!r} cannot be the name of a camera: {why}; choose another, such as front or left"
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """A valid set of parameters, each declared here and nowhere else. The values of a `Literal` are its choices."""
 
     autostart: bool = _parameter(
         True, "Configure and activate at start; false leaves it to a lifecycle manager.", effect="start"
+    )
+    cameras: tuple[str, ...] = _parameter(
+        (),
+        "Names of several cameras; each has NAME/image, NAME/camera_info and ~/NAME/depth etc. Empty: one, without a name.",
+        check=_cameras_fault,
+        effect="start",
     )
     bundle: str = _parameter("", "Folder or name of the bundle; empty: the demo bundle.", effect="reload")
     backend: str = _parameter(
@@ -116,33 +156,45 @@ class Settings:
         "frame", "Maps of the frame's size or the network's.", effect="reload"
     )
     depth_scale: str | float = _parameter(
-        "", "Multiplies depth: a number, or a file of edge-mtl scale; empty: 1.", check=_scale_fault, effect="reload"
+        "",
+        "Multiplies depth: a number, or a file of edge-mtl scale; empty: 1.",
+        check=_scale_fault,
+        effect="reload",
+        of_camera=True,
     )
     depth_encoding: Literal["32FC1", "16UC1"] = _parameter(
         "32FC1", "Of maps of depth: 32FC1, metres, or 16UC1, millimetres with 0 unknown.", effect="reload"
     )
     image_transport: Literal["raw", "compressed"] = _parameter(
-        "raw", "raw: `image`; compressed: `image/compressed`.", effect="start"
+        "raw", "raw: `image`; compressed: `image/compressed`.", effect="start", of_camera=True
     )
     image_bits: int = _parameter(
         16,
         "Bits that the camera fills of images with 16 bits a channel: 10, 12 or 14 where the others are empty.",
         limits=(8, 16),
+        of_camera=True,
     )
-    rectified: bool = _parameter(False, "The images are rectified: take the camera from P of camera_info, not from K.")
-    undistort: bool = _parameter(False, "Undo the lens that camera_info describes before predicting; maps are of that image.")
+    rectified: bool = _parameter(
+        False, "The images are rectified: take the camera from P of camera_info, not from K.", of_camera=True
+    )
+    undistort: bool = _parameter(
+        False, "Undo the lens that camera_info describes before predicting; maps are of that image.", of_camera=True
+    )
     withhold_unscaled: Literal["points", "all", "none"] = _parameter(
         "points",
         "Not published until a camera scales the depth: what is made of points, all that is in metres, or nothing (none).",
     )
-    max_age_s: float = _parameter(0.0, "Drop a frame that waited longer than this; 0: never.", limits=(0.0, 60.0))
+    max_age_s: float = _parameter(
+        0.0, "Drop a frame that waited longer than this; 0: never.", limits=(0.0, 60.0), of_camera=True
+    )
     stale_after_s: float = _parameter(
-        0.4, "Diagnostics warn when no image came, or nothing went out, for this long.", limits=(0.1, 60.0)
+        0.4, "Diagnostics warn when no image came, or nothing went out, for this long.", limits=(0.1, 60.0), of_camera=True
     )
     blind_after_s: float = _parameter(
         5.0,
         "Diagnostics warn when images repeat one another, or have no contrast, for this long; 0: never.",
         limits=(0.0, 600.0),
+        of_camera=True,
     )
     hung_after_s: float = _parameter(
         2.0, "Diagnostics report an error when one frame takes longer than this.", limits=(0.1, 600.0)
@@ -173,18 +225,21 @@ class Settings:
     floor_classes: str = _parameter("floor", "Classes that are floor, in any case, with commas between.")
     ceiling_classes: str = _parameter("ceiling", "Classes that are ceiling, in any case, with commas between.")
     floor_from: Literal["seen", "mount"] = _parameter(
-        "seen", "seen: the floor is looked for in each image; mount: its angle is that of camera_pitch_deg."
+        "seen", "seen: the floor is looked for in each image; mount: its angle is that of camera_pitch_deg.", of_camera=True
     )
     floor_keep_s: float = _parameter(5.0, "How long a floor that was seen counts where none is seen.", limits=(0.0, 3600.0))
     camera_height_m: float = _parameter(
         0.0,
         "Of the camera above the floor: scales the distances of obstacles, ground and scan; 0: not known.",
         limits=(0.0, 10.0),
+        of_camera=True,
     )
     camera_pitch_deg: float = _parameter(
-        0.0, "How far the camera looks downwards, for floor_from: mount.", limits=(-60.0, 60.0)
+        0.0, "How far the camera looks downwards, for floor_from: mount.", limits=(-60.0, 60.0), of_camera=True
     )
-    scan_frame: str = _parameter("", "A level frame at the camera for ~/scan; empty: one of its own, whose transform is sent.")
+    scan_frame: str = _parameter(
+        "", "A level frame at the camera for ~/scan; empty: one of its own, whose transform is sent.", of_camera=True
+    )
 
     @property
     def task_names(self) -> tuple[str, ...] | None:
@@ -232,6 +287,7 @@ class Settings:
         """
         chosen = {each.name: _converted(each, values.get(each.name, each.default)) for each in PARAMETERS}
         wrong = [text for parameter in PARAMETERS if (text := _fault(parameter, chosen[parameter.name]))]
+        several = bool(chosen["cameras"])  # then what fits together is a question of each camera
         if not wrong and chosen["precision"] != AUTO and chosen["build"]:
             family = str(chosen["precision"]).partition("+")[0]
             if family != chosen["build"]:
@@ -240,13 +296,35 @@ class Settings:
             wrong.append(
                 f"max_obstacle_height_m should be above min_obstacle_height_m; found {chosen['max_obstacle_height_m']:g}"
             )
-        if not wrong and chosen["floor_from"] == "mount" and chosen["camera_height_m"] <= 0:
+        if not wrong and not several and chosen["floor_from"] == "mount" and chosen["camera_height_m"] <= 0:
             wrong.append("floor_from: mount needs camera_height_m, the height of the camera above the floor in metres")
-        if not wrong and chosen["rectified"] and chosen["undistort"]:
+        if not wrong and not several and chosen["rectified"] and chosen["undistort"]:
             wrong.append("rectified and undistort exclude each other: rectified images have no lens to undo")
         if wrong:
             raise ValueError("; ".join(wrong))
         return cls(**chosen)
+
+    @classmethod
+    def of_cameras(cls, values: Mapping[str, Any]) -> dict[str, Settings]:
+        """Those of each camera by its name, "" where it is the only one and has none: its own values, else the node's.
+
+        Args:
+            values: as for `of`, and by "NAME.PARAMETER"; None stands for none.
+
+        Raises:
+            ValueError: what is wrong, all of it.
+        """
+        node, found, wrong = cls.of(values), dict[str, Settings](), list[str]()
+        for camera in node.cameras:
+            given = {name: values.get(f"{camera}.{name}") for name in OF_A_CAMERA}
+            own = {name: value for name, value in given.items() if value is not None}
+            try:
+                found[camera] = cls.of({**values, **own, "cameras": ()})
+            except ValueError as exc:
+                wrong.append(f"of the camera {camera}: {exc}")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return found or {"": node}
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -278,9 +356,15 @@ PARAMETERS: tuple[Parameter, ...] = _parameters()
 LOADED: tuple[str, ...] = tuple(parameter.name for parameter in PARAMETERS if parameter.effect == "reload")
 """Those that an engine and its outputs are made with."""
 
+OF_A_CAMERA: tuple[str, ...] = tuple(parameter.name for parameter in PARAMETERS if parameter.of_camera)
+"""Those of which each of several cameras may have a value of its own."""
+
 
 def _converted(parameter: Parameter, value: Any) -> Any:
-    """A whole number as the fraction that the parameter is; anything else as it is."""
+    """A whole number as the fraction that the parameter is, a list as a tuple, empty where nothing is named; else as it is."""
+    if isinstance(parameter.default, tuple):  # an empty list has no type in ROS: it comes as nothing, or as one empty text
+        names = () if value is None else tuple(value) if isinstance(value, (list, tuple)) else value
+        return () if names == ("",) else names
     return float(value) if isinstance(parameter.default, float) and type(value) is int else value
 
 

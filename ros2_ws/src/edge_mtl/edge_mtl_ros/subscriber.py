@@ -22,10 +22,11 @@ __all__ = ["CameraSubscriber"]
 
 
 class CameraSubscriber:
-    """Listens to `image` and `camera_info` from its making until `close`.
+    """Listens to `image` and `camera_info` of one camera from its making until `close`.
 
     Args:
         node: owner of the subscriptions.
+        name: of the camera, which its topics begin with: NAME/image; "" where it is the only one and has none.
         queue: where images go.
         cameras: where cameras go.
         compressed: listen to `image/compressed` instead of `image`.
@@ -37,23 +38,25 @@ class CameraSubscriber:
     def __init__(
         self,
         node: Node,
+        name: str,
         queue: LatestFrameQueue[Any],
         cameras: CameraKeeper,
         *,
         compressed: bool,
         on_incompatible: Incompatible,
     ) -> None:
-        self._node, self._queue, self._cameras = node, queue, cameras
+        self._node, self._name, self._queue, self._cameras = node, name, queue, cameras
         self._compressed, self._on_incompatible = compressed, on_incompatible
         self._order = StampOrder()
         self._publishers: dict[str, tuple[Publishers, str]] = {}
         self.image_s: float | None = None
-        topic = f"{node.resolve_topic_name('image')}/compressed" if compressed else "image"
+        image, camera_info = self._own("image"), self._own("camera_info")
+        topic = f"{node.resolve_topic_name(image)}/compressed" if compressed else image
         inputs = (  # in this order: where both are there, the image has its camera
-            Input(CameraInfo, "camera_info", self._on_camera),
+            Input(CameraInfo, camera_info, self._on_camera),
             Input(CompressedImage if compressed else Image, topic, self._on_image),
         )
-        self._image_topic, self._camera_topic = map(node.resolve_topic_name, (topic, "camera_info"))
+        self._image_topic, self._camera_topic = map(node.resolve_topic_name, (topic, camera_info))
         self._receiver = Receiver(node, inputs, on_publishers=self._on_publishers)
 
     @property
@@ -79,6 +82,10 @@ class CameraSubscriber:
         """Listen no more. Returns whether that ended in time."""
         return self._receiver.close()
 
+    def _own(self, name: str, separator: str = "/") -> str:
+        """The name of a topic of this camera; with "." that of its parameter."""
+        return f"{self._name}{separator}{name}" if self._name else name
+
     def _on_image(self, message: Any, arrived_s: float) -> None:
         self.image_s = arrived_s
         stamp = message.header.stamp
@@ -92,7 +99,8 @@ class CameraSubscriber:
             self._cameras.put(camera_of(message))
         except FrameError as exc:
             self._cameras.refuse(str(exc))
-            self._node.get_logger().warning(str(exc), throttle_duration_sec=5.0)
+            said = f"{self._name}: {exc}" if self._name else str(exc)
+            self._node.get_logger().warning(said, throttle_duration_sec=5.0)
 
     def _on_publishers(self, topic: str, found: Publishers) -> None:
         if found.incompatible:
@@ -104,7 +112,7 @@ class CameraSubscriber:
         twin = topic.removesuffix("/compressed") if self._compressed else f"{topic}/compressed"
         kind, transport = (Image, "raw") if self._compressed else (CompressedImage, "compressed")
         there = {publisher.topic_type for publisher in self._node.get_publishers_info_by_topic(twin)}
-        hint = f"; {twin} is: set image_transport to {transport}" if message_type(kind) in there else ""
+        hint = f"; {twin} is: set {self._own('image_transport', '.')} to {transport}" if message_type(kind) in there else ""
         return f"{message_type(CompressedImage if self._compressed else Image)} is not published on {topic}{hint}"
 
     def _foreign(self, topic: str, kinds: tuple[str, ...]) -> str:
@@ -112,13 +120,14 @@ class CameraSubscriber:
         raw, compressed, camera = map(message_type, (Image, CompressedImage, CameraInfo))
         expected = compressed if self._compressed else raw
         if topic == self._camera_topic:
-            expected, remedy = camera, f"remap camera_info to a topic of {camera}"
+            expected, remedy = camera, f"remap {self._own('camera_info')} to a topic of {camera}"
         elif not self._compressed and compressed in kinds:
             base = topic.removesuffix("/compressed")
-            there = f"image to {base}" if base != topic else f"image/compressed to {topic}, not image"
-            remedy = f"set image_transport to compressed and remap {there}"
+            image = self._own("image")
+            there = f"{image} to {base}" if base != topic else f"{image}/compressed to {topic}, not {image}"
+            remedy = f"set {self._own('image_transport', '.')} to compressed and remap {there}"
         elif self._compressed and raw in kinds:
-            remedy = f"set image_transport to raw and remap image to {topic}"
+            remedy = f"set {self._own('image_transport', '.')} to raw and remap {self._own('image')} to {topic}"
         else:
-            remedy = f"remap {'image/compressed' if self._compressed else 'image'} to a topic of {expected}"
+            remedy = f"remap {self._own('image/compressed' if self._compressed else 'image')} to a topic of {expected}"
         return f"{topic} has publishers of {', '.join(kinds)}, and {expected} is expected: {remedy}"

@@ -1,6 +1,9 @@
 """Start perception_node with remapped camera topics, and again when it ends by itself, but not for ever.
 
 ros2 launch edge_mtl perception.launch.py image:=/camera/color/image_raw camera_info:=/camera/color/camera_info
+
+With several cameras {camera} stands for the name of each:
+ros2 launch edge_mtl perception.launch.py cameras:=front,left image:=/{camera}/image_raw camera_info:=/{camera}/camera_info
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ PARAMETERS = {
 }
 """Arguments that go over the file of parameters where they are given."""
 
+CAMERA = "{camera}"
+"""Stands for the name of a camera in the topics of several."""
+
 MOST_ENDS, WINDOW_S = 10, 300.0
 """After so many ends within that time the node is not started again; as in edge-mtl.service."""
 
@@ -40,6 +46,7 @@ def generate_launch_description() -> LaunchDescription:
     arguments = {
         "image": ("/camera/color/image_raw", "Topic of the colour images."),
         "camera_info": ("/camera/color/camera_info", "Topic of their camera."),
+        "cameras": ("", f"Names of several cameras with commas between; {CAMERA} in image and camera_info stands for each."),
         "params_file": (str(defaults), "File of parameters."),
         "name": ("perception_node", "Name of the node."),
         "namespace": ("", "Namespace of the node."),
@@ -64,6 +71,7 @@ def _start(context: LaunchContext) -> list[RegisterEventHandler | LifecycleNode]
         for name, (kind, _) in PARAMETERS.items()
         if value(name).perform(context)
     }
+    cameras = [name for name in value("cameras").perform(context).replace(" ", "").split(",") if name]
     node = LifecycleNode(
         package="edge_mtl",
         executable="perception_node",
@@ -72,11 +80,27 @@ def _start(context: LaunchContext) -> list[RegisterEventHandler | LifecycleNode]
         output="screen",
         respawn=value("respawn"),
         respawn_delay=2.0,
-        parameters=[str(file), *([given] if given else [])],
-        remappings=[("image", value("image")), ("camera_info", value("camera_info"))],
+        parameters=[str(file), *([given] if given else []), *([{"cameras": cameras}] if cameras else [])],
+        remappings=_remapped(context, cameras),
         arguments=["--ros-args", "--log-level", value("log_level")],
     )
     return [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=_limited(time.monotonic))), node]
+
+
+def _remapped(context: LaunchContext, cameras: list[str]) -> list[tuple[str, LaunchConfiguration | str]]:
+    """What the node listens to, and the topics in place of it."""
+    if not cameras:
+        return [(name, LaunchConfiguration(name)) for name in ("image", "camera_info")]
+    found: list[tuple[str, LaunchConfiguration | str]] = []
+    for name in ("image", "camera_info"):
+        topic = LaunchConfiguration(name).perform(context)
+        if CAMERA not in topic:
+            raise ValueError(
+                f"{name}:={topic}: with cameras:={','.join(cameras)} a topic with {CAMERA} in it was expected, for the name of "
+                f"each. Give one such as {name}:=/{CAMERA}/color/{name}"
+            )
+        found += [(f"{camera}/{name}", topic.replace(CAMERA, camera)) for camera in cameras]
+    return found
 
 
 def _limited(now_s: Callable[[], float]) -> Callable[[ProcessExited, LaunchContext], list[LogInfo | EmitEvent]]:
