@@ -1,6 +1,9 @@
 """perception_node under a 30 Hz camera for minutes: resident memory, descriptors and threads must stay flat.
 
     python benchmarks/soak_node.py --minutes 10
+    python benchmarks/soak_node.py --minutes 1 --cameras 3 --bundle indoor-b0 --width 640 --height 480
+
+With several cameras each films at 30 Hz, and `start` and `end` say what the node holds for all of them.
 
 Needs rclpy (extra `ros-test`, or a sourced ROS). Exits with 1 where something grew, a frame is unaccounted for, or answers did
 not come all the time: of the frames that no newer one replaced nine in ten are published, and every two seconds each map came.
@@ -26,6 +29,7 @@ from edge_mtl_ros.profile import use_shared_memory  # noqa: E402
 
 use_shared_memory()  # before rclpy is imported
 
+from edge_mtl.files import write_atomic  # noqa: E402
 from tests.bundles import make_bundle, make_image  # noqa: E402
 from tests.ros.harness import NodeProcess, Partner, wait_until  # noqa: E402
 
@@ -47,6 +51,11 @@ def resources(pid: int) -> dict[str, float]:
     }
 
 
+def topics(cameras: tuple[str, ...]) -> dict[str, list[str]]:
+    """The maps by camera."""
+    return {camera: [f"{camera}/{name}" if camera else name for name in MAPS] for camera in cameras}
+
+
 def counts(values: dict[str, str]) -> dict[str, int]:
     """Frames by what became of them, from diagnostics."""
     return {name: int(values[name]) for name in ("received", *PARTS, "dropped_replaced")}
@@ -64,33 +73,45 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--width", type=int, default=320)
     parser.add_argument("--height", type=int, default=240)
+    parser.add_argument("--cameras", type=int, choices=range(1, 9), default=1, help="so many on one engine")
+    parser.add_argument("--bundle", default="", help="folder or name; a tiny one is made where none is given")
+    parser.add_argument("--out", type=Path, help="file for the result and its conditions")
     asked = parser.parse_args()
+    from conditions import Conditions
+
+    conditions = Conditions(threads=1)
+    cameras = tuple(f"camera_{number}" for number in range(asked.cameras)) if asked.cameras > 1 else ("",)
+    maps = topics(cameras)
+    every = [name for names in maps.values() for name in names]
     frame = make_image(1, height=asked.height, width=asked.width)
     seen: list[dict[str, float]] = []
     heard: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("ROS_LOG_DIR", folder)
-        bundle = make_bundle(Path(folder) / "tiny")
-        node = NodeProcess(os.environ, "-p", f"bundle:={bundle.path}", "-p", "threads:=1", log=Path(folder) / "log")
-        partner = Partner("soak")
+        bundle = asked.bundle or make_bundle(Path(folder) / "tiny").path
+        named = ("-p", f"cameras:=[{','.join(cameras)}]") if asked.cameras > 1 else ()
+        node = NodeProcess(os.environ, "-p", f"bundle:={bundle}", "-p", "threads:=1", *named, log=Path(folder) / "log")
+        partner = Partner("soak", cameras=cameras)
         try:
-            partner.listen(*MAPS)
+            partner.listen(*every)
             partner.wait_connected()
-            partner.send_until("normals", frame, count=30)
+            for camera, names in maps.items():
+                partner.send_until(names[-1], frame, count=30 // asked.cameras, camera=camera)
             begin = counts(wait_until(partner.values, "diagnostics"))
             start_s = looked_s = due_s = time.monotonic()
             sent = 0
             while time.monotonic() < start_s + 60 * asked.minutes:
-                partner.send(frame, time.time_ns())
-                sent += 1
+                for camera in cameras:
+                    partner.send(frame, time.time_ns(), camera=camera)
+                sent += len(cameras)
                 if time.monotonic() - looked_s > LOOK_S:
                     looked_s = time.monotonic()
                     seen.append(resources(node.process.pid))
-                    heard.append(min(len(partner.received[name]) for name in MAPS))
-                    for name in MAPS:
+                    heard.append(min(len(partner.received[name]) for name in every))
+                    for name in every:
                         partner.received[name].clear()
                         partner.arrived_s[name].clear()
-                    del partner.diagnostics[:-1]
+                    del partner.diagnostics[: -2 * (1 + len(cameras))]
                 due_s = max(due_s + 1 / CAMERA_HZ, time.monotonic() - 1 / CAMERA_HZ)
                 time.sleep(max(0.0, due_s - time.monotonic()))
             sent_hz = sent / (time.monotonic() - start_s)
@@ -108,8 +129,13 @@ def main() -> int:
         and last["threads"] <= start["threads"] + 1
     )
     verdicts = {"exact": exact, "flat": flat, "alive": alive, "exit_code": code}
-    camera = {"sent": sent, "sent_hz": round(sent_hz, 2)}
-    print(json.dumps({**camera, "start": start, "end": last, **accounts, "fewest_maps": min(heard), **verdicts}))
+    filmed = {"cameras": len(cameras), "sent": sent, "sent_hz": round(sent_hz, 2)}
+    result = {**filmed, "start": start, "end": last, **accounts, "fewest_maps": min(heard), **verdicts}
+    print(json.dumps(result))
+    if asked.out is not None:
+        what = {"what": "resources of perception_node under cameras of 30 Hz", "bundle": asked.bundle or "tiny"}
+        about = what | {"frame": [asked.height, asked.width], **conditions.describe()}
+        write_atomic(asked.out, (json.dumps(about | {"result": result}, indent=1) + "\n").encode())
     return 0 if exact and flat and alive and code == 0 else 1
 
 
