@@ -368,6 +368,7 @@ class Engine:
             load_s=load_s,
             loading=used.loading if choice.compiled is not None else f"{used.loading}: {choice.uncompiled}",
             computed=tuple(self._pipeline.computed),
+            digest=self._bundle.digest,
             depth_scale=self._scale[0],
             depth_scale_from=str(scale) if isinstance(scale, (str, os.PathLike)) and self._scale[1] else "",
         )

@@ -40,6 +40,7 @@ class EngineInfo:
         computed: the tasks whose outputs the runtime computes: `tasks`, or all of the bundle where a plan cannot be cut.
         depth_scale: what distances are multiplied by.
         depth_scale_from: what says so, its file; empty for a number.
+        digest: SHA-256 of the bundle's manifest, hexadecimal; the identity of that revision.
         shortfall: what whoever opened it wanted and did not get, and why, a sentence; empty where this is what was wanted.
     """
 
@@ -62,6 +63,7 @@ class EngineInfo:
     computed: tuple[str, ...] = ()
     depth_scale: float = 1.0
     depth_scale_from: str = ""
+    digest: str = ""
     shortfall: str = ""
 
 

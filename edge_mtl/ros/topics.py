@@ -51,15 +51,15 @@ def task_topics(specs: Specs, *, encodings: Collection[str] = ()) -> tuple[TaskT
         for transport in dict.fromkeys(("", topic.transport))
     )
     claims = [(item.name, item.spec.name) for item in found]
-    claims += [(topic.name, name) for name, spec in specs.items() if (topic := kind_of(spec).class_topic(spec)) is not None]
+    claims += [(topic, name) for name, item in class_topics(specs).items() for topic in (item.name, item.vision_name)]
     _check_unique(claims)
     return found
 
 
-def class_topics(specs: Specs) -> tuple[ClassTopic, ...]:
-    """The topics that name classes, of tasks whose results are classes."""
-    found = (kind_of(spec).class_topic(spec) for spec in specs.values())
-    return tuple(topic for topic in found if topic is not None)
+def class_topics(specs: Specs) -> dict[str, ClassTopic]:
+    """The topics that name classes, by task, of those tasks whose results are classes."""
+    found = ((name, kind_of(spec).class_topic(spec)) for name, spec in specs.items())
+    return {name: topic for name, topic in found if topic is not None}
 
 
 def _check_unique(claims: Iterable[tuple[str, str]]) -> None:

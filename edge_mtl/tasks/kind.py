@@ -156,15 +156,23 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class ClassTopic:
-    """The ROS topic that names the classes of a task in vision_msgs/LabelInfo, without ROS; latched.
+    """Where the classes of a task are named in vision_msgs, without ROS; latched.
 
     Attributes:
-        name: below the node's private namespace: "labels".
+        name: of the LabelInfo, below the node's private namespace: "label_info", "lane/label_info".
         classes: names by index.
+        database: all that is known of the classes, as JSON.
     """
 
     name: str
     classes: tuple[str, ...]
+    database: str
+
+    @property
+    def vision_name(self) -> str:
+        """Of the VisionInfo, beside it: "vision_info", "lane/vision_info"."""
+        namespace, slash, _ = self.name.rpartition("/")
+        return f"{namespace}{slash}vision_info"
 
 
 class Kind(ABC, Generic[S, R]):

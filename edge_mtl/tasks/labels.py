@@ -323,7 +323,7 @@ class Labels(DenseKind[LabelsSpec, LabelMap]):
         )
 
     def class_topic(self, spec: LabelsSpec) -> ClassTopic | None:
-        return ClassTopic(f"{_below(spec)}labels", spec.classes)
+        return ClassTopic(f"{_below(spec)}label_info", spec.classes, _classes_json(spec))
 
 
 def confidence_bytes(result: LabelMap) -> Array | None:

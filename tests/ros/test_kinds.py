@@ -74,7 +74,9 @@ def test_the_topics_of_the_three_tasks_are_those_of_always() -> None:
         "normals/color": ("normals", "rgb8", False),
         "normals/color/compressed": ("normals", "rgb8", False),
     }
-    assert [topic.name for topic in class_topics(NYU_TASKS)] == ["labels"]
+    assert [(task, topic.name, topic.vision_name) for task, topic in class_topics(NYU_TASKS).items()] == [
+        ("segmentation", "label_info", "vision_info")
+    ]
 
 
 def test_depth_is_in_millimetres_where_that_is_asked_for_and_nothing_else_changes() -> None:
@@ -97,10 +99,16 @@ def test_a_second_task_of_labels_has_its_own_topics_below_its_name() -> None:
     specs = read_tasks({"segmentation": {"kind": "labels"}, "lane": LANES})
     lane = [item.name for item in task_topics(specs) if item.spec.name == "lane" and not item.transport]
     assert lane == ["lane", "lane/color", "lane/overlay", "lane/confidence", "lane/labels_json"]
-    assert [(topic.name, len(topic.classes)) for topic in class_topics(specs)] == [("labels", 13), ("lane/labels", 3)]
+    assert [(topic.name, topic.vision_name, len(topic.classes)) for topic in class_topics(specs).values()] == [
+        ("label_info", "vision_info", 13),
+        ("lane/label_info", "lane/vision_info", 3),
+    ]
 
 
-@pytest.mark.parametrize("name", ["points", "camera_info", "image", "overlay", "confidence", "labels", "labels_json"])
+OF_SEGMENTATION = ["overlay", "confidence", "label_info", "vision_info", "labels_json"]
+
+
+@pytest.mark.parametrize("name", ["points", "camera_info", "image", *OF_SEGMENTATION])
 def test_a_task_whose_topic_is_taken_is_refused(name: str) -> None:
     specs = read_tasks({"segmentation": {"kind": "labels"}, name: {"kind": "depth"}})
     with pytest.raises(BundleError, match=f"~/{name} of .* and of the task .*another name"):

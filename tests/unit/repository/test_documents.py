@@ -18,7 +18,7 @@ from edge_mtl.evaluation.budget import DEFAULT_BUDGET
 from edge_mtl.evaluation.self_test import tolerance_of
 from edge_mtl.ros import class_topics, task_topics
 from edge_mtl.ros.topics import OF_THE_FRAME
-from edge_mtl.tasks import NYU_TASKS
+from edge_mtl.tasks import NYU_TASKS, read_tasks
 from tests.documents import DOCUMENTS, END, FLAG, ROOT, SOURCES, holding, options, texts
 
 SCRIPT = re.compile(rf"(?<![\w/])((?:train|calibration|examples|benchmarks)/[a-z0-9_]+\.py)((?: .*?)?)(?={END}|:)")
@@ -157,7 +157,8 @@ def test_guide_policy_and_node_have_the_same_topics() -> None:
         (package / "sros2/policy.xml").read_text(encoding="utf-8").partition('publish="ALLOW"')[2].partition("</topics>")[0]
     )
     assert told == set(re.findall(r"<topic>~/([\w/]+)</topic>", published)) - {"transition_event"}
-    of_tasks = {item.name for item in task_topics(NYU_TASKS)} | {topic.name for topic in class_topics(NYU_TASKS)}
+    of_tasks = {item.name for item in task_topics(NYU_TASKS)}
+    of_tasks |= {name for topic in class_topics(NYU_TASKS).values() for name in (topic.name, topic.vision_name)}
     assert told == of_tasks | set(OF_THE_FRAME)
     made = ast.parse((package / "edge_mtl_ros/outputs.py").read_text(encoding="utf-8"))
     words = {node.value for node in ast.walk(made) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
@@ -179,6 +180,19 @@ def test_the_policy_of_two_cameras_gives_to_each_what_that_of_one_gives_to_it() 
             expected += [f"~/{name}/{topic[2:]}" if topic.startswith("~/") else f"{name}/{topic}" for topic in own]
         assert sorted(both) == sorted(expected)
     assert re.findall(r"<service>(.*)</service>", two) == re.findall(r"<service>(.*)</service>", one)
+
+
+def test_the_guide_names_the_topics_of_a_task_of_any_name_as_they_are() -> None:
+    guide = (ROOT / "docs/guides/ros2.md").read_text(encoding="utf-8").partition("**The rule for any task:**")[2]
+    second = {"segmentation": "drivable", "depth": "range", "normals": "facing"}
+    for usual, other in second.items():
+        kind = NYU_TASKS[usual].kind
+        (row,) = re.findall(rf"^\| `{kind}` \| (.*) \| (.*) \|$", guide, re.MULTILINE)
+        for told, name in zip(row, (usual, other), strict=True):
+            specs = read_tasks({name: {"kind": kind, **({"classes": ["a", "b"]} if kind == "labels" else {})}})
+            topics = {item.name for item in task_topics(specs) if not item.transport}
+            topics |= {each for topic in class_topics(specs).values() for each in (topic.name, topic.vision_name)}
+            assert set(re.findall(r"`([\w/]+)`", told)) == topics, name
 
 
 def test_the_guide_has_every_option_of_a_plan() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from rclpy.lifecycle import LifecycleNode
 
 from edge_mtl.tasks import Result
+from edge_mtl_ros.class_names import ClassParameters
 from edge_mtl_ros.events import Incompatible
 from edge_mtl_ros.outputs import Outputs
 from edge_mtl_ros.report import CameraSnapshot
@@ -41,7 +42,7 @@ class Channel:
         self._subscriber: CameraSubscriber | None = None
         self._silence = SilenceWatch()
 
-    def outputs_for(self, results: Mapping[str, Result], wanted: Settings) -> Outputs:
+    def outputs_for(self, results: Mapping[str, Result], wanted: Settings, bundle: str) -> Outputs:
         """What publishes an engine's results: the present outputs where they fit, so that subscribers stay connected."""
         encodings = (wanted.depth_encoding,)
         if self.outputs is not None and self.outputs.fit(results, points_labels=wanted.points_labels, encodings=encodings):
@@ -50,6 +51,7 @@ class Channel:
             self._node,
             results,
             camera=self.stream.name,
+            bundle=bundle,
             points_labels=wanted.points_labels,
             points_normals=self.stream.settings().points_normals,
             encodings=encodings,
@@ -123,7 +125,7 @@ class Channels:
     """All cameras of a node, in the order of their names.
 
     Args:
-        node: owner of subscriptions and publishers.
+        node: owner of subscriptions, publishers and the parameters of classes.
         settings: each camera's own, by its name.
         on_incompatible: as for `Channel`.
     Attributes:
@@ -133,7 +135,7 @@ class Channels:
     def __init__(
         self, node: LifecycleNode, settings: Callable[[], Mapping[str, Settings]], *, on_incompatible: Incompatible
     ) -> None:
-        self._settings = settings
+        self._settings, self._classes = settings, ClassParameters(node)
         self.frames: FrameScheduler[Any] = FrameScheduler(tuple(settings()))
         self._channels = {
             name: Channel(node, Stream(name, queue, settings=partial(self._own, name)), on_incompatible=on_incompatible)
@@ -151,16 +153,22 @@ class Channels:
         for name, own in self._settings().items():
             self.frames.queues[name].max_age_s = own.max_age_s
 
-    def outputs_for(self, results: Mapping[str, Result], wanted: Settings, *, active: bool) -> dict[str, Outputs]:
+    def outputs_for(
+        self, results: Mapping[str, Result], wanted: Settings, bundle: str, *, active: bool
+    ) -> dict[str, Outputs]:
         """What publishes an engine's results of each camera; in an active node it can publish at once. All of them or none.
 
+        Args:
+            bundle: what is loaded, as people call it.
         Raises:
             BundleError: as Outputs.
         """
         made: dict[str, Outputs] = {}
         try:
             for name, channel in self._channels.items():
-                made[name] = channel.outputs_for(results, wanted)
+                made[name] = channel.outputs_for(results, wanted, bundle)
+            self._hold(made)
+            for name, channel in self._channels.items():
                 if active and made[name] is not channel.outputs:
                     made[name].activate()
                     made[name].send_latched()
@@ -169,18 +177,22 @@ class Channels:
             raise
         return made
 
-    def adopt(self, outputs: Mapping[str, Outputs]) -> None:
+    def adopt(self, outputs: Mapping[str, Outputs], bundle: str = "") -> None:
         """Publish with these from now on, and remove those that they replace; with none of them nothing is published."""
         for name, channel in self._channels.items():
             before, channel.outputs = channel.outputs, outputs.get(name)
+            if channel.outputs is not None:
+                channel.outputs.take(bundle)
             if before is not None and before is not channel.outputs:
                 before.destroy()
+        self._hold(outputs)
 
     def discard(self, outputs: Mapping[str, Outputs]) -> None:
         """Remove outputs that were made and are not to be used."""
         for name, made in outputs.items():
             if made is not self._channels[name].outputs:
                 made.destroy()
+        self._hold({name: channel.outputs for name, channel in self._channels.items() if channel.outputs is not None})
 
     def listen(self) -> None:
         """Subscribe to all cameras. The outputs must be active."""
@@ -195,6 +207,10 @@ class Channels:
     def snapshots(self, now_s: float, *, active: bool) -> dict[str, CameraSnapshot]:
         """What /diagnostics say of each."""
         return {name: channel.snapshot(now_s, active=active) for name, channel in self._channels.items()}
+
+    def _hold(self, outputs: Mapping[str, Outputs]) -> None:
+        """Have the parameters of the classes of these; those of all cameras are the same."""
+        self._classes.hold(next((one.classes for one in outputs.values()), {}))
 
     def _own(self, name: str) -> Settings:
         return self._settings()[name]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import array
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,11 @@ from std_msgs.msg import Header, String
 
 from edge_mtl.errors import BundleError
 from edge_mtl.prediction import Prediction
-from edge_mtl.ros import Camera, TaskTopic, class_topics, compress, task_topics
+from edge_mtl.ros import Camera, TaskTopic, compress, task_topics
 from edge_mtl.tasks import Result, kind_of
 from edge_mtl.tasks.kind import Once, Transport
 from edge_mtl.tasks.points import cloud_maps
+from edge_mtl_ros.class_names import ClassMessages
 from edge_mtl_ros.events import publisher_events
 from edge_mtl_ros.messages import CloudMessage, ImageMessage
 from edge_mtl_ros.obstacle_outputs import OBSTACLE_TOPICS, ObstacleOutputs
@@ -51,6 +51,7 @@ class Outputs:
         node: its owner, which also destroys what is left.
         camera: its name, which its topics begin with: ~/NAME/depth; "" where it is the only one and has none.
         results: of any frame of the engine; they say which tasks there are.
+        bundle: what is loaded, as people call it.
         points_labels: the task whose classes clouds carry; "" for the main one.
         points_normals: clouds carry normals.
         encodings: taken by maps that offer them in place of their own.
@@ -67,6 +68,7 @@ class Outputs:
         results: Mapping[str, Result],
         *,
         camera: str = "",
+        bundle: str,
         points_labels: str,
         points_normals: bool,
         encodings: tuple[str, ...],
@@ -81,10 +83,9 @@ class Outputs:
         self._per_frame = {name: item for name, item in topics.items() if not item.topic.latched}
         with_vectors = {item.spec.name for item in topics.values() if item.topic.encoding == _VECTORS}
         self._vectors = frozenset(name for name, item in self._per_frame.items() if item.spec.name in with_vectors)
-        self._label_info = _label_info_type()
-        self._class_topics = class_topics(self._specs) if self._label_info is not None else ()
-        types = {name: _message_type(item) for name, item in topics.items()}
-        types |= {topic.name: self._label_info[0] for topic in self._class_topics if self._label_info is not None}
+        self._classes = ClassMessages(node, self._specs, bundle)
+        self._frame_id = ""
+        types = {name: _message_type(item) for name, item in topics.items()} | self._classes.types
         types |= {"camera_info": CameraInfo, "image": Image, "image/compressed": CompressedImage}
         if camera in {name.partition("/")[0] for name in types}:
             raise BundleError(
@@ -110,6 +111,11 @@ class Outputs:
     def metric(self) -> bool:
         """Whether anything is in metres, so that it needs the camera."""
         return any(kind_of(spec).metric_scale for spec in self._specs.values())
+
+    @property
+    def classes(self) -> Mapping[str, str]:
+        """All that is known of the classes of tasks, as JSON by task."""
+        return self._classes.databases
 
     @property
     def floor(self) -> str:
@@ -168,6 +174,9 @@ class Outputs:
         """
         prediction, rgb = answer.prediction, Once(lambda: np.ascontiguousarray(answer.rgb()))
         sent = set[str]()
+        if answer.header.frame_id != self._frame_id:  # latched messages name the frame once it is known
+            self._frame_id = answer.header.frame_id
+            self._send_classes(answer.header)
         made: dict[str, Content] = {}  # by topic: a map and its compressed copy are made of it once
         for name, item in self._per_frame.items():
             if name in wanted and prediction is not None:
@@ -194,15 +203,15 @@ class Outputs:
 
     def send_latched(self) -> None:
         """Publish what no frame changes, for those who listen now or join later. The publishers must be active."""
-        now = self._node.get_clock().now().to_msg()
+        header = self._header_now()
         for item in self._latched.values():
-            self._send(item, item.topic.make(None), Header(stamp=now))
-        for topic in self._class_topics:
-            assert self._label_info is not None
-            info_type, class_type = self._label_info
-            message = info_type(header=Header(stamp=now))
-            message.class_map = [class_type(class_id=index, class_name=name) for index, name in enumerate(topic.classes)]
-            self._publishers[topic.name].publish(message)
+            self._send(item, item.topic.make(None), header)
+        self._send_classes(header)
+
+    def take(self, bundle: str) -> None:
+        """Publish the results of another bundle with the same tasks; those who listen to the classes are told."""
+        if self._classes.take(bundle):
+            self._send_classes(self._header_now())
 
     def activate(self) -> None:
         """Let publishers that were made while the node was active publish."""
@@ -217,7 +226,7 @@ class Outputs:
         self._obstacles.destroy()
 
     def _publisher(self, name: str, kind: type) -> Any:
-        latched = name in self._latched or any(name == topic.name for topic in self._class_topics)
+        latched = name in self._latched or name in self._classes.types
         qos = QoSProfile(
             history=QoSHistoryPolicy.KEEP_LAST,
             depth=1,
@@ -231,6 +240,13 @@ class Outputs:
             event_callbacks=publisher_events(f"{self._prefix}{name}", self._on_incompatible),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
+
+    def _header_now(self) -> Header:
+        return Header(stamp=self._node.get_clock().now().to_msg(), frame_id=self._frame_id)
+
+    def _send_classes(self, header: Any) -> None:
+        for name, message in self._classes.made(header):
+            self._publishers[name].publish(message)
 
     def _send(self, item: TaskTopic, content: Content, header: Any) -> bool:
         """One message of a task; False where the result has nothing for it."""
@@ -287,12 +303,3 @@ def _message_type(item: TaskTopic) -> type:
     if not item.topic.encoding:
         return String
     return CompressedImage if item.transport else Image
-
-
-def _label_info_type() -> tuple[type, type] | None:
-    """vision_msgs/LabelInfo and VisionClass where that package is installed."""
-    try:
-        messages = import_module("vision_msgs.msg")
-        return messages.LabelInfo, messages.VisionClass
-    except (ImportError, AttributeError):
-        return None

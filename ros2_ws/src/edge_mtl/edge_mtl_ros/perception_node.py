@@ -254,18 +254,19 @@ class PerceptionNode(SteppedLifecycleNode):
 
     async def _install(self, loaded: _Loaded, wanted: Settings) -> None:
         """Let an engine take over between two frames; where that fails it is closed and all stays as it was."""
-        engine = loaded.engine
+        engine, info = loaded.engine, loaded.engine.info
+        bundle = f"{info.name} revision {info.revision} ({info.digest[:8]})"
         outputs: Mapping[str, Outputs] = {}
         close = partial(close_engine, on_error=self.get_logger().error)
         try:
-            outputs = self._channels.outputs_for(loaded.results, wanted, active=self._active_s is not None)
+            outputs = self._channels.outputs_for(loaded.results, wanted, bundle, active=self._active_s is not None)
             previous = await self._background.run(partial(self._worker.exchange, engine, outputs, loaded.scales))
         except Exception:
             self._channels.discard(outputs)
             await self._background.run(partial(close, engine))
             raise
         self._loaded = wanted
-        self._channels.adopt(outputs)
+        self._channels.adopt(outputs, bundle)
         if previous is not None:
             await self._background.run(partial(close, previous))
         self._announce(engine)

@@ -1,4 +1,5 @@
-"""What only a machine with ROS can show: with its rclpy every module of the node imports, with its launch every file loads.
+"""What only a machine with ROS can show: its rclpy imports every module of the node, its launch loads every file, and its
+vision_msgs has the fields that the node fills.
 
 `colcon test` runs this; what the node promises is tested in the repository's tests/ros.
 """
@@ -27,3 +28,11 @@ def test_a_launch_file_loads(name: str) -> None:
     context = launch.LaunchContext()
     description = sources.AnyLaunchDescriptionSource(str(LAUNCH / name)).get_launch_description(context)
     assert "image" in [argument.name for argument in description.get_launch_arguments()] or name.startswith("camera")
+
+
+def test_vision_msgs_names_classes_as_the_node_does() -> None:
+    messages = pytest.importorskip("vision_msgs.msg", reason="vision_msgs is on no package index")
+    named = messages.LabelInfo(class_map=[messages.VisionClass(class_id=255, class_name="wall")], threshold=0.0)
+    assert named.class_map[0].class_name == "wall"
+    info = messages.VisionInfo(method="edge_mtl", database_location="/node/classes.segmentation", database_version=0x7FFFFFFF)
+    assert info.database_version == 0x7FFFFFFF
