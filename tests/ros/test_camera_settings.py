@@ -23,11 +23,15 @@ def test_the_guide_names_the_parameters_that_each_camera_may_have_of_its_own() -
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["front", "labels"], "'labels' cannot be the name of a camera: a topic of the node has that name; choose another"),
+        (
+            ["front", "label_info"],
+            "'label_info' cannot be the name of a camera: a topic of the node has that name; choose another",
+        ),
         (["segmentation"], "a topic of the node has that name"),
         (["scan"], "a topic of the node has that name"),
         (["points"], "a topic of the node has that name"),
         (["bundle"], "a parameter has that name"),
+        (["classes"], "parameters of the node begin with it"),
         (["front", "left", "front"], "'front' cannot be the name of a camera: every name stands for one camera"),
         (["2nd"], "no digit begins it"),
         (["front/left"], "letters, digits and single underscores make a name"),

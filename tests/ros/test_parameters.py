@@ -143,8 +143,8 @@ def test_every_other_value_of_the_start_and_whole_numbers_are_taken_from_a_file(
         (("-p", "threads:=1.5"), "threads"),
         (("-p", "points:=1"), "points"),
         (
-            ("-p", "cameras:=[front, labels]"),
-            "cameras: 'labels' cannot be the name of a camera: a topic of the node has that name",
+            ("-p", "cameras:=[front, label_info]"),
+            "cameras: 'label_info' cannot be the name of a camera: a topic of the node has that name",
         ),
         (("-p", "cameras:=[front, front]"), "every name stands for one camera"),
         (("-p", "cameras:=[front]", "-p", "front.max_age_s:=-1"), "of the camera front: max_age_s should lie in 0..60"),

@@ -153,9 +153,7 @@ class Channels:
         for name, own in self._settings().items():
             self.frames.queues[name].max_age_s = own.max_age_s
 
-    def outputs_for(
-        self, results: Mapping[str, Result], wanted: Settings, bundle: str, *, active: bool
-    ) -> dict[str, Outputs]:
+    def outputs_for(self, results: Mapping[str, Result], wanted: Settings, bundle: str, *, active: bool) -> dict[str, Outputs]:
         """What publishes an engine's results of each camera; in an active node it can publish at once. All of them or none.
 
         Args:

@@ -98,7 +98,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _TOPICS = (
     *OF_THE_FRAME,
     *(item.name for item in task_topics(NYU_TASKS)),
-    *(topic.name for topic in class_topics(NYU_TASKS)),
+    *(name for topic in class_topics(NYU_TASKS).values() for name in (topic.name, topic.vision_name)),
 )
 
 
@@ -107,6 +107,7 @@ def _cameras_fault(value: Any) -> str:
     if not isinstance(value, tuple) or not all(isinstance(name, str) for name in value):
         return f"cameras should be a list of names, such as [front, left]; found {value!r}"
     taken = dict.fromkeys((each.name for each in fields(Settings)), "a parameter has that name")
+    taken["classes"] = "parameters of the node begin with it"
     taken |= dict.fromkeys((topic.partition("/")[0] for topic in _TOPICS), "a topic of the node has that name")
     for index, name in enumerate(value):
         if not _NAME.fullmatch(name) or "__" in name:
