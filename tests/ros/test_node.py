@@ -348,7 +348,7 @@ def test_an_engine_that_cannot_take_over_is_closed(bundle: Bundle) -> None:
     from edge_mtl_ros.perception_node import PerceptionNode, _Loaded
     from edge_mtl_ros.settings import Settings
 
-    def fails(_: Any, wanted: Settings, *, active: bool) -> None:
+    def fails(_: Any, wanted: Settings, bundle: str, *, active: bool) -> None:
         raise RuntimeError("no publisher can be made")
 
     engine, logger = Engine(bundle, threads=1), SimpleNamespace(error=print)

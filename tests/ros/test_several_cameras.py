@@ -288,11 +288,14 @@ def test_what_is_given_at_the_start_is_of_one_camera_alone(
 
 def test_a_camera_that_is_called_as_a_topic_of_the_bundle_is_refused(engine: Engine) -> None:
     results = engine.predict(FRAMES["front"]).results
+    silent = SimpleNamespace(info=lambda *_, **__: None)
+    node = SimpleNamespace(get_fully_qualified_name=lambda: "/perception_node", get_logger=lambda: silent)
     with pytest.raises(BundleError, match=r"should be none of this bundle's topics; found 'normals'\. Change the parameter"):
         Outputs(
-            SimpleNamespace(),  # type: ignore[arg-type]
+            node,  # type: ignore[arg-type]
             results,
             camera="normals",
+            bundle="tiny",
             points_labels="",
             points_normals=False,
             encodings=(),
