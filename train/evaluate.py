@@ -108,8 +108,6 @@ def _record(bundle: Bundle, measured: Measured, specs: Specs, conditions: Condit
     from mtl.bundle_record import describe_record, put_record
     from mtl.study.truths import pseudo_keys
 
-    if unfit := _unfit(measured):
-        raise BuildError(f"nothing is recorded: {unfit[0]}")
     pseudo = pseudo_keys((one["truths"] for one in measured.details.values()), specs)
     calibration = bundle.manifest.calibration.get("digest")
     name, record = describe_record(

@@ -113,6 +113,12 @@ class Camera:
             raise FrameError(f"camera_info of {self.width}x{self.height}{by} does not fit images of {width}x{height}")
         return self.scaled(width, height)
 
+    def resizing(self, width: int, height: int) -> str:
+        """What to say where images of another size are taken for this camera's; "" where they are of its size."""
+        if (self.width, self.height) == (width, height):
+            return ""
+        return f"the camera_info of {self.width}x{self.height} is scaled to images of {width}x{height}, as if they were resized"
+
     def intrinsics(self, *, rectified: bool = False) -> Intrinsics | None:
         """The pinhole camera: K, or P of rectified images; None where it was never calibrated.
 

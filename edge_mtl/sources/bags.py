@@ -235,13 +235,7 @@ def _camera_of_image(camera: Camera | None, width: int, height: int, *, rectifie
     if intrinsics is None:
         return None, "", ""
     fault = None if rectified else lens_fault(scaled)
-    return intrinsics, "" if fault is None else fault.text, _resized(camera, width, height)
-
-
-def _resized(camera: Camera, width: int, height: int) -> str:
-    if (camera.width, camera.height) == (width, height):
-        return ""
-    return f"the camera_info of {camera.width}x{camera.height} is scaled to images of {width}x{height}, as if they were resized"
+    return intrinsics, "" if fault is None else fault.text, camera.resizing(width, height)
 
 
 def _messages(reader: BagReader, connections: list[Any], path: Path) -> Iterator[tuple[Any, int, bytes]]:

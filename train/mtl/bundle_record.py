@@ -21,7 +21,7 @@ __all__ = ["RECORD_OPTION", "describe_record", "put_record"]
 RECORD_OPTION = "--record"
 _FLAGS, _WITH_A_PLACE = {RECORD_OPTION, "--json"}, {"--out", "--save"}
 """Options of `train/evaluate.py` that change no figure."""
-_ABOUT = {"data", "split", "frames", "size", "through", "truths"}
+_ABOUT = {"data", "split", "frames", "size", "through", "truths", "near_chance"}
 """Details that are of the measurement; the others are figures."""
 
 
