@@ -25,8 +25,9 @@ from rich.progress import Progress
 
 from edge_mtl import opencv
 from edge_mtl.bench.conditions import Conditions
-from edge_mtl.errors import BuildError, EdgeMtlError
+from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
+from edge_mtl.packages import FAILURES, package_error
 
 if TYPE_CHECKING:
     from mtl.datasets.frame import FrameSource
@@ -85,7 +86,8 @@ def main(arguments: list[str] | None = None) -> int:
                 _write(asked.save, text)
             if asked.json:
                 sys.stdout.write(text)
-    except EdgeMtlError as error:
+    except FAILURES as exc:
+        error = package_error(exc, install="edge-mtl[train]")
         print(f"evaluate: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from edge_mtl import opencv
-from edge_mtl.errors import EdgeMtlError
+from edge_mtl.packages import FAILURES, package_error
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
         export_bundle(
             asked.checkpoint, out, console=console, command=command, replace=asked.replace, name=asked.name, overrides=overrides
         )
-    except EdgeMtlError as error:
+    except FAILURES as exc:
+        error = package_error(exc, install="edge-mtl[train]")
         print(f"export: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

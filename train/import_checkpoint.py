@@ -14,7 +14,7 @@ from mtl.arguments import size_argument
 from rich.console import Console
 
 from edge_mtl import opencv
-from edge_mtl.errors import EdgeMtlError
+from edge_mtl.packages import FAILURES, package_error
 from edge_mtl.tasks import NYU_TASKS
 
 
@@ -49,7 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         if asked.normals != "x,y,z":
             turn_normals(imported.model, asked.normals)
         path = write_run(imported, asked.out, origin=asked.checkpoint)
-    except EdgeMtlError as error:
+    except FAILURES as exc:
+        error = package_error(exc, install="edge-mtl[train]")
         print(f"import: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

@@ -21,7 +21,8 @@ from mtl.config import load_config, split_arguments
 from rich.console import Console
 
 from edge_mtl import opencv
-from edge_mtl.errors import BuildError, EdgeMtlError
+from edge_mtl.errors import BuildError
+from edge_mtl.packages import FAILURES, package_error
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "indoor-b0.toml"
 
@@ -33,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         opencv.require()
         _make(asked, split_arguments(rest), console)
-    except EdgeMtlError as error:
+    except FAILURES as exc:
+        error = package_error(exc, install="edge-mtl[train]")
         print(f"make_teacher: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

@@ -35,7 +35,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from edge_mtl import opencv
-from edge_mtl.errors import BackendUnavailable, BuildError, EdgeMtlError
+from edge_mtl.errors import BuildError
+from edge_mtl.packages import FAILURES, package_error
 
 if TYPE_CHECKING:
     from mtl.datasets.nyuv2.axes import NormalAxes
@@ -56,7 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
             _adopt(asked.folder, axes, console)
         else:
             _convert(asked, axes, console)
-    except EdgeMtlError as error:
+    except FAILURES as exc:
+        error = package_error(exc, install="edge-mtl[train]")
         print(f"prepare_nyuv2: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -85,29 +87,26 @@ def _convert(asked: argparse.Namespace, axes: NormalAxes | None, console: Consol
 
 
 def _origin(asked: argparse.Namespace) -> Origin:
-    """What to read from; the library for it is imported only here. Raises BackendUnavailable when that is not installed."""
-    try:
-        if asked.kind == "parquet":
-            from mtl.datasets.nyuv2.parquet import ParquetFrames
+    """What to read from; the library for it is imported only here. Raises ImportError where that cannot be done."""
+    if asked.kind == "parquet":
+        from mtl.datasets.nyuv2.parquet import ParquetFrames
 
-            return ParquetFrames(asked.folder)
-        if asked.kind == "images":
-            from mtl.datasets.nyuv2.images import ImageFrames
+        return ParquetFrames(asked.folder)
+    if asked.kind == "images":
+        from mtl.datasets.nyuv2.images import ImageFrames
 
-            return ImageFrames(
-                asked.folder,
-                size=asked.size,
-                labels=asked.labels,
-                classes=asked.classes,
-                unit_m=asked.unit_m,
-                farthest_m=asked.farthest_m,
-                jobs=asked.jobs,
-            )
-        from mtl.datasets.nyuv2.official import OfficialFrames
+        return ImageFrames(
+            asked.folder,
+            size=asked.size,
+            labels=asked.labels,
+            classes=asked.classes,
+            unit_m=asked.unit_m,
+            farthest_m=asked.farthest_m,
+            jobs=asked.jobs,
+        )
+    from mtl.datasets.nyuv2.official import OfficialFrames
 
-        return OfficialFrames(asked.file, splits=asked.splits, classes=asked.classes, normals=asked.normals, size=asked.size)
-    except ModuleNotFoundError as exc:
-        raise BackendUnavailable(f"{exc.name} is not installed. Run: pip install 'edge-mtl[train]'") from exc
+    return OfficialFrames(asked.file, splits=asked.splits, classes=asked.classes, normals=asked.normals, size=asked.size)
 
 
 def _adopt(folder: Path, axes: NormalAxes | None, console: Console) -> None:

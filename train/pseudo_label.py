@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from edge_mtl import opencv
-from edge_mtl.errors import BackendUnavailable, EdgeMtlError
+from edge_mtl.packages import FAILURES, package_error
 
 if TYPE_CHECKING:
     from mtl.pseudo_labels.dataset_file import Stated
@@ -43,7 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         if asked.remove:
             return _remove(asked, console)
         return _label(asked, console)
-    except EdgeMtlError as error:
+    except FAILURES as exc:
+        error = package_error(exc, install="edge-mtl[train]")
         print(f"pseudo_label: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -52,13 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _label(asked: argparse.Namespace, console: Console) -> int:
-    try:
-        from mtl.pseudo_labels.labelling import LabelOptions, label_folder
-        from mtl.pseudo_labels.preview import write_previews
-        from mtl.pseudo_labels.report import remarks, summary, summary_table
-        from mtl.pseudo_labels.trust import Thresholds
-    except ModuleNotFoundError as exc:
-        raise BackendUnavailable(f"{exc.name} is not installed. Run: pip install 'edge-mtl[train]'") from exc
+    from mtl.pseudo_labels.labelling import LabelOptions, label_folder
+    from mtl.pseudo_labels.preview import write_previews
+    from mtl.pseudo_labels.report import remarks, summary, summary_table
+    from mtl.pseudo_labels.trust import Thresholds
+
     from edge_mtl.bundle import find
 
     options = LabelOptions(

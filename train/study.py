@@ -20,7 +20,7 @@ from rich.console import Console
 
 from edge_mtl import opencv
 from edge_mtl.device import fingerprint
-from edge_mtl.errors import EdgeMtlError
+from edge_mtl.packages import FAILURES, package_error
 
 if TYPE_CHECKING:
     from mtl.study.definition import PlannedRun, Study
@@ -35,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         opencv.require()
         return _study(asked, split_arguments(rest), console)
-    except EdgeMtlError as error:
+    except FAILURES as exc:
+        error = package_error(exc, install="edge-mtl[train]")
         print(f"study: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

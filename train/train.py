@@ -21,7 +21,7 @@ from mtl.qat.settings import for_qat
 from rich.console import Console
 
 from edge_mtl import opencv
-from edge_mtl.errors import EdgeMtlError
+from edge_mtl.packages import FAILURES, package_error
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "rooms-quick.toml"
 
@@ -65,7 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
             folder = Path(settings.export.folder) / settings.name
             export_bundle(best, folder, console=console, command=command, replace=True)
             console.print(f"next: edge-mtl build-engine {folder} --int8", highlight=False)
-    except EdgeMtlError as error:
+    except FAILURES as exc:
+        error = package_error(exc, install="edge-mtl[train]")
         if speaks or not isinstance(error, ConfigError):  # the others read the same configuration
             print(f"train: {error}", file=sys.stderr)
         return error.exit_code

@@ -21,8 +21,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from edge_mtl import opencv
-from edge_mtl.errors import BuildError, EdgeMtlError
+from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
+from edge_mtl.packages import FAILURES, package_error
 
 if TYPE_CHECKING:
     from mtl.datasets.report import Check, Report
@@ -50,7 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
         report = _inspect(asked.folder)
         if asked.sheet is not None:
             _write_sheet(asked.folder, asked.sheet, asked.frames)
-    except EdgeMtlError as error:
+    except FAILURES as exc:
+        error = package_error(exc, install="edge-mtl[train]")
         print(f"validate_dataset: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from edge_mtl.backends.availability import Availability, availability_of, available, install_with, none_usable, proven
+from edge_mtl.backends.availability import Availability, availability_of, available, none_usable, prove, proven
 from edge_mtl.backends.protocol import Array, Backend, BackendInfo, CompiledGraph, OpenOptions, TensorSpec
 from edge_mtl.backends.registry import BACKENDS, qdq_styles, register, spec_of, style_of, unregister
 from edge_mtl.backends.spec import PRECISIONS, BackendSpec, BuildVariant, Precision, QdqStyle
@@ -35,6 +35,7 @@ __all__ = [
     "none_usable",
     "open_backend",
     "open_unguarded",
+    "prove",
     "proven",
     "qdq_styles",
     "register",
@@ -107,8 +108,7 @@ def _module(name: str, model: bytes, *, threads: int | None, precision: str) -> 
         raise BackendUnavailable(found.reason)
     if spec.takes_graphs:
         check_graph(model)
-    try:
-        return importlib.import_module(spec.module)
-    except ImportError as exc:
-        package = next(iter(spec.packages))
-        raise BackendUnavailable(f"{package} is installed but does not import ({exc}). {install_with(spec)}") from exc
+    proof = prove(spec, found)
+    if not proof.usable:
+        raise BackendUnavailable(proof.reason)
+    return importlib.import_module(spec.module)

@@ -1,11 +1,11 @@
-"""Which runtimes are here, and if not, why not and what to run. Looks at installed packages; imports only for `proven`."""
+"""Which runtimes are here, and if not, why not and what to run. Looks at installed packages; imports only to prove."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
 import importlib.metadata
-import importlib.util
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,8 +14,9 @@ from edge_mtl.backends.spec import BackendSpec
 from edge_mtl.cuda import installed_binding
 from edge_mtl.cuda.presence import no_gpu
 from edge_mtl.errors import BackendUnavailable
+from edge_mtl.packages import LEFT_OVER, look_for
 
-__all__ = ["Availability", "availability_of", "available", "none_usable", "proven"]
+__all__ = ["Availability", "availability_of", "available", "none_usable", "prove", "proven"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Availability:
     """Whether a runtime can be used here.
 
     Attributes:
-        usable: its files are installed; for `proven` it has also been imported.
+        usable: its files are installed; for `prove` and `proven` it has also been imported, and has what is needed of it.
         version: of the installed runtime, "" where there is none.
         reason: why it can or cannot be used, a sentence.
         extra: name of the extra that installs it: pip install "edge-mtl[EXTRA]"; "" for a plug-in.
@@ -44,7 +45,28 @@ def available() -> dict[str, Availability]:
 
 def proven() -> dict[str, Availability]:
     """As `available`, but every runtime that is found is imported as well, which can take seconds."""
-    return {name: _import(BACKENDS[name], found) for name, found in available().items()}
+    return {name: prove(BACKENDS[name], found) for name, found in available().items()}
+
+
+def prove(spec: BackendSpec, found: Availability) -> Availability:
+    """Availability of one runtime after an attempt to import what was found, as the backend itself does."""
+    package, _ = _package(spec)
+    if not found.usable or package is None:
+        return found
+    failure: Exception | None = None
+    try:
+        importlib.import_module(spec.module)
+    except Exception as exc:  # what a broken installation raises is its vendor's choice
+        failure = exc
+    try:
+        module = sys.modules.get(package) or importlib.import_module(package)
+    except Exception as exc:
+        return _broken(spec, package, f"{package} is installed but does not import ({exc}).")
+    if not hasattr(module, spec.member):
+        return _broken(spec, package, f"{package} is installed but has no {spec.member}.")
+    if failure is not None:
+        return _broken(spec, package, f"{package} is installed but {spec.module} does not import with it ({failure}).")
+    return found
 
 
 def none_usable(found: Mapping[str, Availability]) -> BackendUnavailable:
@@ -61,8 +83,7 @@ def availability_of(spec: BackendSpec) -> Availability:
     if package is None:
         return _absent(spec, f"{' or '.join(spec.packages)} is not installed. {install_with(spec)}")
     if not whole:
-        left = "is a folder without its module, as it is left by uninstalling one of two packages that share their files."
-        return _broken(spec, package, f"{package} {left}")
+        return _broken(spec, package, f"{package} {LEFT_OVER}.")
     name, version = package, "unknown"
     for distribution in spec.packages[package]:
         try:
@@ -85,34 +106,13 @@ def install_with(spec: BackendSpec) -> str:
     return f"Install it with: {spec.install}"
 
 
-def _import(spec: BackendSpec, found: Availability) -> Availability:
-    """Availability after an attempt to import what was found."""
-    package, _ = _package(spec)
-    if not found.usable or package is None:
-        return found
-    try:
-        module = importlib.import_module(package)
-    except Exception as exc:  # what a broken installation raises is its vendor's choice
-        return _broken(spec, package, f"{package} is installed but does not import ({exc}).")
-    if not hasattr(module, spec.member):
-        return _broken(spec, package, f"{package} is installed but has no {spec.member}.")
-    return found
-
-
 def _package(spec: BackendSpec) -> tuple[str | None, bool]:
-    """The first of its packages that is found, and whether it is whole.
-
-    Of one that is not, only a folder without a module is left: Python calls that a namespace, and imports it.
-    """
-    left = None
-    for name in spec.packages:
-        found = importlib.util.find_spec(name)
-        if found is None:
-            continue
-        if found.origin is not None or found.submodule_search_locations is None:
+    """The first of its packages that is found, and whether it is whole, which goes before one that is not."""
+    found = {name: state for name in spec.packages if (state := look_for(name)) != "absent"}
+    for name, state in found.items():
+        if state == "whole":
             return name, True
-        left = left or name
-    return left, False
+    return next(iter(found), None), False
 
 
 def _broken(spec: BackendSpec, package: str, what: str) -> Availability:

@@ -10,7 +10,7 @@ import importlib
 from dataclasses import dataclass
 from statistics import median
 
-from edge_mtl.backends import BACKENDS, available, spec_of
+from edge_mtl.backends import BACKENDS, available, prove, spec_of
 from edge_mtl.errors import BackendUnavailable
 from edge_mtl.onnx_graph.allowlist import check_graph
 
@@ -74,6 +74,9 @@ def profile_graph(
         raise BackendUnavailable(found.reason)
     if spec.takes_graphs:
         check_graph(model)
+    proof = prove(spec, found)
+    if not proof.usable:
+        raise BackendUnavailable(proof.reason)
     module = importlib.import_module(spec.profiler)
     profile: LayerProfile = module.profile(model, precision=precision, threads=threads, runs=runs, device=device)
     return profile

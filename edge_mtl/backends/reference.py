@@ -5,16 +5,24 @@ Everything else goes by the registry: whoever needs a property of a runtime asks
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Mapping
 from types import ModuleType
 
-from edge_mtl.backends.availability import Availability
-from edge_mtl.backends.registry import BACKENDS
+from edge_mtl.backends.availability import Availability, available, prove
+from edge_mtl.backends.registry import BACKENDS, spec_of
 from edge_mtl.errors import BackendUnavailable
+from edge_mtl.packages import import_package
 
-__all__ = ["CPU_STYLE", "CPU_STYLES", "GPU_STYLE", "REFERENCE_RUNTIME", "import_reference", "reference_runtime"]
+__all__ = [
+    "CPU_STYLE",
+    "CPU_STYLES",
+    "GPU_STYLE",
+    "REFERENCE_RUNTIME",
+    "has_reference",
+    "import_reference",
+    "reference_runtime",
+]
 
 REFERENCE_RUNTIME = "onnxruntime"
 """Runs what others are compared with: FP32 as anyone can run it; INT8 graphs as they are written, without optimisations, which
@@ -29,7 +37,7 @@ CPU_STYLES = ("onnxruntime", "openvino")
 
 
 def reference_runtime(found: Mapping[str, Availability]) -> str:
-    """What runs FP32 for comparison: the reference runtime, else the first on the processor that runs FP32 graphs.
+    """What runs FP32 for comparison: the reference runtime, else the first on the processor that runs FP32 graphs; imported.
 
     Args:
         found: from `edge_mtl.backends.available`.
@@ -38,9 +46,14 @@ def reference_runtime(found: Mapping[str, Availability]) -> str:
     """
     able = [name for name, spec in BACKENDS.items() if spec.device == "cpu" and "fp32" in spec.unbuilt]
     for name in (REFERENCE_RUNTIME, *able):
-        if name in found and found[name].usable:
+        if name in found and prove(spec_of(name), found[name]).usable:
             return name
-    raise BackendUnavailable(found[REFERENCE_RUNTIME].reason)
+    raise BackendUnavailable(prove(spec_of(REFERENCE_RUNTIME), found[REFERENCE_RUNTIME]).reason)
+
+
+def has_reference() -> bool:
+    """Whether the reference runtime can be used here; imported."""
+    return prove(spec_of(REFERENCE_RUNTIME), available()[REFERENCE_RUNTIME]).usable
 
 
 def import_reference(why: str) -> ModuleType:
@@ -49,10 +62,8 @@ def import_reference(why: str) -> ModuleType:
     Args:
         why: what it is for, for the message where it is missing.
     Raises:
-        BackendUnavailable: it is missing.
+        BackendUnavailable: it is missing or broken.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # see `edge_mtl.backends.onnxruntime.backend`
-    try:
-        return importlib.import_module(REFERENCE_RUNTIME)
-    except ImportError as exc:
-        raise BackendUnavailable(f'{why} needs ONNX Runtime. Install it with: pip install "edge-mtl[cpu]"') from exc
+    spec = spec_of(REFERENCE_RUNTIME)
+    return import_package(REFERENCE_RUNTIME, spec.member, use=f"{why} needs {spec.title}", install=f"edge-mtl[{spec.extra}]")

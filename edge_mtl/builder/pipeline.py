@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge_mtl.backends import available, spec_of
+from edge_mtl.backends import proven, spec_of
 from edge_mtl.backends.selection import check_any, on_kind, parse_device, resolve_gpu
 from edge_mtl.builder.build_records import (
     baseline_row,
@@ -116,7 +116,7 @@ def build_engine(
     kind, index = parse_device(device)
     place = store or EngineStore(bundle, gpu=resolve_gpu(index))
     report = progress or _silent
-    here = on_kind(available(), kind)
+    here = on_kind(proven(), kind)
     check_any(here, kind)
     tried = candidates(precision, backend=backend, available=here, device=place.device)
     if recipe is not None:

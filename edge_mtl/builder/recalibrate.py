@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge_mtl.backends import available
+from edge_mtl.backends import proven
 from edge_mtl.backends.reference import CPU_STYLE, GPU_STYLE, REFERENCE_RUNTIME
 from edge_mtl.backends.selection import check_named
 from edge_mtl.builder.pipeline import build_engine
@@ -116,7 +116,7 @@ def recalibrate(
         BackendUnavailable: onnx, ONNX Runtime or the backend is missing.
     """
     report = progress or _silent
-    check_named(available(), backend)
+    check_named(proven(), backend)
     own_recipe = {} if recipe is None else {OWN_RECIPE: _recipe_file(recipe)}
     with changing(path, waiting=lambda: report("wait", 0, 1)) as bundle, _staging(bundle) as staging:
         rules = read_recipe(own_recipe[OWN_RECIPE], source=str(recipe)) if own_recipe else int8_recipe(bundle)

@@ -11,13 +11,13 @@ installed, NVIDIA's own `cuda-bindings` otherwise. Nothing is imported before a 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from edge_mtl.cuda.errors import CudaError, CudaOutOfMemory
 from edge_mtl.cuda.protocol import Cuda, DeviceFacts, DeviceMemory, Event, Graph, HostMemory, Kernel, Module, Stream
 from edge_mtl.errors import BackendUnavailable
+from edge_mtl.packages import look_for
 
 __all__ = [
     "BINDINGS",
@@ -96,7 +96,4 @@ def current_gpu(device: int) -> Iterator[None]:
 
 
 def _found(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except (ImportError, ValueError):  # a parent package that is not there or is broken
-        return False
+    return look_for(package) == "whole"

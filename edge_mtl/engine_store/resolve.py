@@ -19,9 +19,10 @@ from edge_mtl.backends import (
     available,
     none_usable,
     open_backend,
+    prove,
     spec_of,
 )
-from edge_mtl.backends.selection import AUTO, check_any, check_known, on_kind, resolve_gpu
+from edge_mtl.backends.selection import AUTO, check_any, check_known, on_kind, parse_device, resolve_gpu
 from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.engine_store.engines import EngineSelection, EngineStore
 from edge_mtl.errors import BackendUnavailable, BundleError, EngineMismatch
@@ -44,7 +45,7 @@ class ResolvedEngine:
         backend, precision: what to open it with.
         key: of the built engine; None for the bundle's own graph.
         reason: why this one, a sentence.
-        fell_back: an engine built here was passed over because its runtime is gone.
+        fell_back: an engine or a runtime was passed over because the runtime is gone or broken.
         compiled: what the runtime made of the model when it was built; None where there is nothing of the kind.
         uncompiled: why that is, a sentence.
         tested: the engine's self-test when it was built; empty for the bundle's own graph.
@@ -113,7 +114,7 @@ def resolve_engine(
     kind: str = AUTO,
     device: int = 0,
 ) -> ResolvedEngine:
-    """Pick the engine for `bundle` on this machine.
+    """Pick the engine for `bundle` on this machine. Its runtime is imported; "auto" passes over one that is broken.
 
     Args:
         trust_engine: let a plan, which is a program, run although this user did not build it.
@@ -128,16 +129,44 @@ def resolve_engine(
     if precision not in (AUTO, *PRECISIONS):
         raise BackendUnavailable(f"Unknown precision {precision!r}. Choose {AUTO} or one of: {', '.join(PRECISIONS)}")
     found = on_kind(available(), kind)
-    usable = tuple(name for name in BACKENDS if found[name].usable)
-    if backend != AUTO and backend not in usable:
-        raise BackendUnavailable(found[backend].reason)
-    check_any(found, kind)
-    if not usable:
-        raise none_usable(found)
-    if only := _only_unbuilt(precision):
-        usable = _check_unbuilt(found, backend, precision, only)
-    store = EngineStore(bundle, runtimes={name: found[name].version for name in usable}, gpu=resolve_gpu(device))
-    where = f"cuda:{device}" if device else kind
+    while True:
+        usable = tuple(name for name in BACKENDS if found[name].usable)
+        if backend != AUTO and backend not in usable:
+            raise BackendUnavailable(found[backend].reason)
+        check_any(found, kind)
+        if not usable:
+            raise none_usable(found)
+        if only := _only_unbuilt(precision):
+            usable = _check_unbuilt(found, backend, precision, only)
+        where = f"cuda:{device}" if device else kind
+        chosen = _resolved(bundle, backend, precision, threads, build_missing, trust_engine, where, found, usable)
+        proof = prove(spec_of(chosen.backend), found[chosen.backend])
+        if proof.usable:
+            return _with_broken(chosen, found) if backend == AUTO else chosen
+        found[chosen.backend] = proof
+
+
+def _with_broken(chosen: ResolvedEngine, found: Mapping[str, Availability]) -> ResolvedEngine:
+    """`chosen`, with what is to be said of runtimes that are broken; of plug-ins that do not load the registry has said it."""
+    broken = dict.fromkeys(entry.reason for name, entry in found.items() if entry.broken and not spec_of(name).problem)
+    return replace(chosen, reason="; ".join((chosen.reason, *broken)), fell_back=True) if broken else chosen
+
+
+def _resolved(
+    bundle: Bundle,
+    backend: str,
+    precision: str,
+    threads: int | None,
+    build_missing: bool,
+    trust_engine: bool,
+    where: str,
+    found: Mapping[str, Availability],
+    usable: Sequence[str],
+) -> ResolvedEngine:
+    """The engine of `usable` runtimes that `resolve_engine` picks, or the bundle's own graph."""
+    store = EngineStore(
+        bundle, runtimes={name: found[name].version for name in usable}, gpu=resolve_gpu(parse_device(where)[1])
+    )
     selection = _selection(bundle, store, backend, precision, threads, build_missing, where)
     record = selection.record
     if record is None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import closing
 
-from edge_mtl.backends import Backend, available
-from edge_mtl.backends.reference import REFERENCE_RUNTIME
+from edge_mtl.backends import Backend
+from edge_mtl.backends.reference import has_reference
 from edge_mtl.bundle import Bundle
 from edge_mtl.errors import AccuracyError
 from edge_mtl.evaluation.self_test import golden_agreement
@@ -27,7 +27,7 @@ def require_exact(backend: Backend, model: bytes, bundle: Bundle, *, threads: in
         AccuracyError: it is further from FP32 than rounding explains.
         BundleError, InferenceError: as the self-test says.
     """
-    if not available()[REFERENCE_RUNTIME].usable:
+    if not has_reference():
         return
     from edge_mtl.backends.onnxruntime.backend import OnnxRuntimeBackend
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.backends import BACKENDS, available, open_backend
-from edge_mtl.backends.reference import REFERENCE_RUNTIME, reference_runtime
+from edge_mtl.backends import BACKENDS, available, open_backend, proven
+from edge_mtl.backends.reference import REFERENCE_RUNTIME, has_reference, reference_runtime
 from edge_mtl.backends.selection import check_named
 from edge_mtl.bundle import CALIBRATION, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.calibration.frame_features import thumbnail
@@ -150,7 +150,7 @@ def verify(
         CalibrationError: `frames` are those that the bundle was calibrated with.
         BackendUnavailable: no runtime, or not the one named.
     """
-    check_named(available(), backend)
+    check_named(proven(), backend)
     if frames is not None:
         refuse_calibrated(bundle, {item.name: thumbnail(item.frame) for item in frames})
     place = store or EngineStore(bundle)
@@ -239,7 +239,7 @@ def engine_graphs(bundle: Bundle, store: EngineStore, *, backend: str = "auto") 
 
 def bundle_graphs(bundle: Bundle) -> list[EvaluatedGraph]:
     """The quantized graphs that `bundle` brings along, run in ONNX Runtime, which does what any runtime should do with them."""
-    if not available()[REFERENCE_RUNTIME].usable:
+    if not has_reference():
         return []
     names = [name for name in (TENSORRT_MODEL, CPU_MODEL) if bundle.has(name)]
     return [EvaluatedGraph(REFERENCE_RUNTIME, "int8", bundle.read(name), True, label=name) for name in names]
@@ -273,7 +273,7 @@ def quantized_subjects(
     bits = portable_bits(chosen) if portable else None
     styles = {
         name: BACKENDS[name].qdq
-        for name, found in available().items()
+        for name, found in proven().items()
         if found.usable and backend in ("auto", name) and BACKENDS[name].device == "cpu"
     }
     return [

@@ -13,20 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.errors import BackendUnavailable, BuildError, BundleError
+from edge_mtl.errors import BuildError, BundleError
 from edge_mtl.onnx_graph.allowlist import check_graph
+from edge_mtl.packages import import_package
 
 __all__ = ["GraphFacts", "GraphIndex", "attribute", "facts", "import_onnx", "parse"]
 
+_NEEDED = ("ModelProto", "TensorProto", "checker", "helper", "load_model_from_string", "numpy_helper", "shape_inference")
+
 
 def import_onnx() -> Any:
-    """The `onnx` package. Raises BackendUnavailable naming the extra when it is not installed."""
-    try:
-        return import_module("onnx")
-    except ImportError as exc:
-        raise BackendUnavailable(
-            'Quantizing needs the package onnx, which is not installed here. Install it with: pip install "edge-mtl[build]"'
-        ) from exc
+    """The `onnx` package. Raises BackendUnavailable with the command that installs or repairs it, where it cannot be used."""
+    return import_package("onnx", *_NEEDED, use="Quantizing needs the package onnx", install="edge-mtl[build]")
 
 
 def parse(model: bytes, *, name: str) -> Any:

@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edge_mtl.errors import BackendUnavailable, FrameError
+from edge_mtl.errors import FrameError
 from edge_mtl.files import TEMPORARY_PREFIX, native_path
+from edge_mtl.packages import import_package
 from edge_mtl.prediction import Prediction
 from edge_mtl.sources.bags import IMAGE, OUR_NAMESPACE, is_bag
 from edge_mtl.sources.frame_source import Frame, FrameSource, MessageStamp
@@ -53,16 +53,13 @@ def annotated_bag(
         storage: "sqlite3", "mcap", or "same" as the bag's.
         on_remark: called with a sentence for each topic of an earlier run, which is left out.
     Raises:
-        BackendUnavailable: rosbags is not installed.
+        BackendUnavailable: rosbags is missing or broken.
         FrameError, FileExistsError: see `check_recording`.
     """
     check_recording(bag, target)
-    try:
-        rosbag2, typesys = import_module("rosbags.rosbag2"), import_module("rosbags.typesys")
-    except ImportError as exc:
-        raise BackendUnavailable(
-            'Writing bags needs the package rosbags. Install it with: pip install "edge-mtl[bags]"'
-        ) from exc
+    why = {"use": "Writing bags needs the package rosbags", "install": "edge-mtl[bags]"}
+    rosbag2 = import_package("rosbags.rosbag2", "StoragePlugin", "Writer", **why)
+    typesys = import_package("rosbags.typesys", "Stores", "get_typestore", **why)
     mcap = storage == "mcap" or (storage == "same" and (bag.suffix == ".mcap" or any(bag.glob("*.mcap*"))))
     plugin = rosbag2.StoragePlugin.MCAP if mcap else rosbag2.StoragePlugin.SQLITE3
     target.parent.mkdir(parents=True, exist_ok=True)

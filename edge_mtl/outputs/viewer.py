@@ -10,13 +10,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from edge_mtl.errors import BackendUnavailable
 from edge_mtl.files import TEMPORARY_PREFIX
 from edge_mtl.outputs.stage import Stage, blueprint
+from edge_mtl.packages import import_package
 from edge_mtl.tasks import Specs
 
 __all__ = ["SUFFIX", "live", "remote", "saved"]
@@ -107,12 +107,4 @@ def _flushed(recording: Any) -> Iterator[None]:
 
 
 def _rerun() -> Any:
-    try:
-        rerun = import_module("rerun")
-    except ImportError as exc:
-        raise BackendUnavailable(
-            f'The viewer needs the package rerun-sdk ({exc}). Install it with: pip install "edge-mtl[view]"'
-        ) from exc
-    if not hasattr(rerun, "RecordingStream"):  # another package of that name
-        raise BackendUnavailable('The package rerun here is not rerun-sdk. Install that with: pip install "edge-mtl[view]"')
-    return rerun
+    return import_package("rerun", "RecordingStream", use="The viewer needs the package rerun-sdk", install="edge-mtl[view]")

@@ -10,16 +10,16 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_mtl.errors import BackendUnavailable, FrameError
+from edge_mtl.errors import FrameError
 from edge_mtl.files import native_path
 from edge_mtl.image.bit_depth import FULL_BITS, OnRemark
 from edge_mtl.image.frames import Intrinsics
+from edge_mtl.packages import import_package
 from edge_mtl.ros import Camera, camera_of, image_of, lens_fault
 from edge_mtl.sources.bag_faults import STORAGE_SUFFIXES, bag_fault, check_finished, log_elsewhere, reading_fault, storage_files
 from edge_mtl.sources.camera_pairing import CameraPairing
@@ -249,13 +249,11 @@ def _messages(reader: BagReader, connections: list[Any], path: Path) -> Iterator
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BagReader]:
-    try:
-        import_module("rosbags.rosbag2")
-        from edge_mtl.sources.bag_reader import BagReader
-    except ImportError as exc:
-        raise BackendUnavailable(
-            'Reading bags needs the package rosbags. Install it with: pip install "edge-mtl[bags]"'
-        ) from exc
+    why = {"use": "Reading bags needs the package rosbags", "install": "edge-mtl[bags]"}
+    import_package("rosbags.rosbag2", "Reader", **why)
+    import_package("rosbags.typesys", "Stores", "get_typestore", **why)
+    from edge_mtl.sources.bag_reader import BagReader
+
     if path.is_dir() and path.suffix == ".bag":
         raise FrameError(
             f"{path} is a folder, and a name that ends in .bag is read as a file of ROS 1. Rename it: mv {path} {path.stem}"

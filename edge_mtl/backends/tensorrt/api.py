@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge_mtl.errors import BackendUnavailable, BuildError, BundleError, EngineMismatch
+from edge_mtl.packages import look_for
 
 __all__ = [
     "LIBRARIES",
@@ -81,7 +81,7 @@ class Library:
 
 def installed() -> tuple[str, ...]:
     """Modules of `LIBRARIES` that Python finds, in order. Imports nothing."""
-    return tuple(name for name in LIBRARIES if importlib.util.find_spec(name) is not None)
+    return tuple(name for name in LIBRARIES if look_for(name) == "whole")
 
 
 def find_library(name: str | None = None) -> Library:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 
 from edge_mtl.bench.sensors.hwmon import Hwmon
 from edge_mtl.bench.sensors.nvml import Nvml
 from edge_mtl.bench.sensors.rapl import Rapl
 from edge_mtl.bench.sensors.sources import Unavailable
+from edge_mtl.errors import BackendUnavailable
+from edge_mtl.packages import import_package
 
 __all__ = ["Sensor", "energy_sources", "gpu"]
 
@@ -18,9 +19,9 @@ Sensor = Rapl | Hwmon | Nvml
 def gpu(*, index: int = 0) -> Nvml | Unavailable:
     """The NVIDIA GPU, or why none can be asked."""
     try:
-        library = import_module("pynvml")
-    except ImportError:
-        return Unavailable("NVML", 'the package is not installed: pip install "edge-mtl[gpu]" or pip install nvidia-ml-py')
+        library = import_package("pynvml", "nvmlInit", use="it is read by the package nvidia-ml-py", install="nvidia-ml-py")
+    except BackendUnavailable as exc:
+        return Unavailable("NVML", str(exc))
     return Nvml.find(library, index=index)
 
 

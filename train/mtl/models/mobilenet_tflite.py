@@ -16,15 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edge_mtl.errors import BackendUnavailable, BuildError
+from edge_mtl.errors import BuildError
+from edge_mtl.packages import import_package
 
 __all__ = ["RELU", "RELU6", "Convolution", "mobilenet_from_tflite", "read_convolutions"]
 
 _USUAL = "mobilenetv2_100"
 RELU, RELU6 = 1, 3
 """Numbers of activations, as the format has them; 0 is none."""
-
-_INSTALL = 'pip install "edge-mtl[tflite]"'
 
 
 @dataclass(slots=True)
@@ -45,7 +44,7 @@ def mobilenet_from_tflite(path: Path, net: nn.Module, *, backbone: str) -> dict[
     pixels stay where they are on those, and TensorFlow's shift by one.
 
     Raises:
-        BackendUnavailable: the package tflite is not here.
+        BackendUnavailable: the package tflite is missing or broken.
         BuildError: no such file, or one of another network.
     """
     found = read_convolutions(path)
@@ -76,10 +75,7 @@ def mobilenet_from_tflite(path: Path, net: nn.Module, *, backbone: str) -> dict[
 
 def read_convolutions(path: Path) -> list[Convolution]:
     """The convolutions of a file in the order in which they run, weights as floats. Raises as `mobilenet_from_tflite`."""
-    try:
-        import tflite  # optional
-    except ImportError as exc:
-        raise BackendUnavailable(f"{path} is read by the package tflite, which is not here. Install it: {_INSTALL}") from exc
+    tflite = import_package("tflite", "Model", use=f"{path} needs the package tflite", install="edge-mtl[tflite]")
     payload = path.read_bytes()
     try:
         if not tflite.Model.ModelBufferHasIdentifier(payload, 0):

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_mtl.errors import BackendUnavailable, BuildError, FrameError
+from edge_mtl.errors import BuildError, FrameError
 from edge_mtl.image.frames import Intrinsics
+from edge_mtl.packages import import_package
 from edge_mtl.ros.cameras import Camera
 from mtl.datasets.folder.camera import SharedCamera
 
@@ -27,7 +28,7 @@ def parse_camera(text: str, *, size: tuple[int, int] | None = None, rectified: b
         rectified: of a YAML file take P, the camera of rectified images, in place of K.
     Raises:
         BuildError: it is neither, the numbers are no camera, or the file cannot be read.
-        BackendUnavailable: a YAML file, and PyYAML is not installed.
+        BackendUnavailable: a YAML file, and PyYAML is missing or broken.
     """
     if Path(text).suffix.lower() in (".yaml", ".yml"):
         found = read_camera_info(Path(text), rectified=rectified)
@@ -51,14 +52,10 @@ def read_camera_info(path: Path, *, rectified: bool = False) -> SharedCamera:
         rectified: take P in place of K.
     Raises:
         BuildError: it cannot be read, or holds no camera.
-        BackendUnavailable: PyYAML is not installed.
+        BackendUnavailable: PyYAML is missing or broken.
     """
-    try:
-        import yaml
-    except ImportError as exc:
-        raise BackendUnavailable(
-            f"{path}: YAML is read by PyYAML, which is not here. Run: pip install pyyaml; or give --camera fx,fy,cx,cy"
-        ) from exc
+    use = f"{path}: YAML needs the package PyYAML, or give --camera fx,fy,cx,cy"
+    yaml = import_package("yaml", "YAMLError", "safe_load_all", use=use, install="pyyaml")
     try:
         # `ros2 topic echo` ends a message with "---"
         content = next(iter(yaml.safe_load_all(path.read_text(encoding="utf-8"))), None)

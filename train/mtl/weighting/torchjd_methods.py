@@ -55,7 +55,7 @@ def _load(name: str, make: Callable[[Any], Any], *, extra: str = "") -> Any:
     """What `make` makes of the module `torchjd.aggregation`. Raises WeightingError if a package is missing."""
     try:
         return make(import_module("torchjd.aggregation"))
-    except ImportError as exc:
+    except (ImportError, AttributeError) as exc:
         package = f"torchjd[{extra}]" if extra else "torchjd"
         line = str(exc).strip().splitlines()[0]
         raise WeightingError(

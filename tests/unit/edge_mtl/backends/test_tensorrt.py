@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import ModuleSpec
@@ -408,6 +409,7 @@ def test_open_backend_takes_a_plan_and_asks_no_list_of_operators(monkeypatch):
     monkeypatch.setattr(availability, "no_gpu", lambda: "")
     monkeypatch.setattr(availability, "installed_binding", lambda: "pycuda")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: INSTALLED)
+    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(Runtime=object))
     monkeypatch.setattr("edge_mtl.backends.tensorrt.opening.find_library", lambda name: fake.library(gpu))
     monkeypatch.setattr("edge_mtl.backends.tensorrt.opening.open_cuda", lambda device: gpu)
     backend = open_backend("tensorrt", fake.plan(), precision="int8")

@@ -100,12 +100,12 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(tiny_bundle: Bundle,
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-def test_a_bag_without_rosbags_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bag_without_rosbags_names_the_repair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bag = write_bag(tmp_path / "tour", [make_image(0)])
     monkeypatch.setitem(sys.modules, "rosbags.rosbag2", None)
     code, _, err = run(str(bag))
     assert code == 5
-    assert "edge-mtl[bags]" in err
+    assert "--no-deps rosbags" in err
 
 
 def test_depth_of_another_camera_size_is_scaled(tiny_bundle: Bundle, tmp_path: Path) -> None:

@@ -214,14 +214,17 @@ def test_an_address_that_is_none_is_refused() -> None:
 
 
 @pytest.mark.parametrize("module", [None, types.ModuleType("rerun")])
-def test_without_rerun_the_extra_is_named(
+def test_without_rerun_the_repair_is_named(
     module: types.ModuleType | None, monkeypatch: pytest.MonkeyPatch, tiny_bundle: Bundle, images: Path, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "rerun", module)
-    with pytest.raises(BackendUnavailable, match=r"edge-mtl\[view\]"), saved(tmp_path / "a.rrd", tasks=NYU_TASKS, step=2):
+    with (
+        pytest.raises(BackendUnavailable, match=r"pip install .*rerun-sdk"),
+        saved(tmp_path / "a.rrd", tasks=NYU_TASKS, step=2),
+    ):
         pass
     said = edge_mtl("predict", images, "--bundle", tiny_bundle.path, "--save", tmp_path / "a.rrd")
-    assert_failed(said, 5, "edge-mtl[view]")
+    assert_failed(said, 5, "pip install", "rerun-sdk")
 
 
 def test_a_video_tells_the_time_of_its_frames(tmp_path: Path) -> None:

@@ -164,10 +164,10 @@ def test_a_bag_without_images_is_a_typed_error(tmp_path: Path) -> None:
         open_calibration_source(tmp_path / "bag")
 
 
-def test_without_rosbags_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_rosbags_the_repair_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bag = ros1_bag(tmp_path / "tour.bag")
     monkeypatch.setitem(sys.modules, "rosbags.rosbag2", None)
-    with pytest.raises(BackendUnavailable, match=r"edge-mtl\[bags\]"):
+    with pytest.raises(BackendUnavailable, match=r"pip install .*rosbags"):
         open_calibration_source(bag)
 
 

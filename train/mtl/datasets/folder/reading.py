@@ -11,9 +11,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_mtl.errors import BackendUnavailable, BuildError, FrameError
+from edge_mtl.errors import BuildError, FrameError
 from edge_mtl.image.decoding import decode
 from edge_mtl.image.encoding import stated_unit_m
+from edge_mtl.packages import import_package
 from edge_mtl.sources.images import read_image
 from mtl.datasets.folder.index_png import IndexPngError, read_indices
 
@@ -139,13 +140,8 @@ def _npy(path: Path) -> Array:
 
 def _exr(path: Path) -> Array:
     """The depth channel of an EXR file, by the package OpenEXR: OpenCV's packages are built without it."""
-    try:
-        import OpenEXR  # optional
-    except ImportError as exc:
-        raise BackendUnavailable(
-            f'{path}: EXR files are read by the package OpenEXR, which is not here. Install it: pip install "edge-mtl[exr]"; '
-            "or store depth as 16-bit PNG or NPY"
-        ) from exc
+    use = f"{path}: EXR files (store depth as 16-bit PNG or NPY to do without) need the package OpenEXR"
+    OpenEXR = import_package("OpenEXR", "File", use=use, install="edge-mtl[exr]")
     _payload(path)  # a missing file is told as such
     try:
         with OpenEXR.File(str(path), separate_channels=True) as file:

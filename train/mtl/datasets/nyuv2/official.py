@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import h5py
 import numpy as np
+from h5py import Dataset, File
 
 from edge_mtl.errors import FrameError
 from edge_mtl.image.decoding import decode
@@ -61,7 +61,7 @@ class OfficialFrames:
         self.size = size
         self.intrinsics = camera_at(size)
         try:
-            self._file = h5py.File(mat, "r")
+            self._file = File(mat, "r")
         except OSError as exc:
             raise DatasetError(f"{mat} cannot be opened as HDF5 ({exc}). Download nyu_depth_v2_labeled.mat again") from exc
         frames = self._check()
@@ -99,8 +99,8 @@ class OfficialFrames:
         counts = set()
         for name, shape in shapes.items():
             data = self._file.get(name)
-            if not isinstance(data, h5py.Dataset) or data.shape[1:] != shape:
-                found = f"shape {data.shape}" if isinstance(data, h5py.Dataset) else "nothing of that name"
+            if not isinstance(data, Dataset) or data.shape[1:] != shape:
+                found = f"shape {data.shape}" if isinstance(data, Dataset) else "nothing of that name"
                 raise DatasetError(f"{self._mat}: {name} should be (frames, {', '.join(map(str, shape))}), found {found}")
             counts.add(data.shape[0])
         if len(counts) != 1:

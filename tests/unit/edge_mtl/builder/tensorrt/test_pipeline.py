@@ -91,8 +91,8 @@ class FakeGpu:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
     fake = FakeGpu()
-    for module in (pipeline, candidate_builds):
-        monkeypatch.setattr(module, "available", lambda: HERE)
+    monkeypatch.setattr(pipeline, "proven", lambda: HERE)
+    monkeypatch.setattr(candidate_builds, "available", lambda: HERE)
     monkeypatch.setattr(convert, "find_library", lambda: Library(None, "tensorrt", (10, 3, 0)))
     monkeypatch.setattr(convert, "build_plan", fake.build)
     monkeypatch.setattr(candidate_builds, "open_backend", fake.open)
