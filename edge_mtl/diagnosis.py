@@ -22,6 +22,7 @@ from edge_mtl.engine_store.engines import cache_folder
 from edge_mtl.engine_store.resolve import default_backend
 from edge_mtl.errors import BundleError, EdgeMtlError
 from edge_mtl.files import plain
+from edge_mtl.surroundings import surroundings
 
 __all__ = ["clashing_runtimes", "diagnose", "problems"]
 
@@ -44,6 +45,7 @@ def diagnose() -> dict[str, Any]:
         "int8_sums": {name: _sums(name) for name in usable if _adds_bytes(name)},
         "demo_bundle": _demo_bundle(),
         "bundled": [name for name in BUNDLED if (bundled(name) / MANIFEST).is_file()],
+        "surroundings": {name: plain(finding) for name, finding in surroundings().items()},
         "cache": {"folder": str(cache_folder()), "writable": _writable(cache_folder())},
         "default": {"backend": chosen, "reason": why},
         "usable": usable,

@@ -66,6 +66,8 @@ def _show(terminal: Terminal, findings: dict[str, Any]) -> None:
         device.add_row("bundles by name", ", ".join(findings["bundled"]))
     state = "writable" if cache["writable"] else "NOT writable: set XDG_CACHE_HOME to a folder that can be written"
     device.add_row("cache folder", f"{cache['folder']} ({state})")
+    for name, finding in findings["surroundings"].items():
+        device.add_row(name, ". ".join(text for text in (finding["found"], finding["remedy"]) if text))
     terminal.show(device)
 
 
