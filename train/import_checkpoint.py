@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         if (asked.out / "best.safetensors").exists() and not asked.replace:
             raise CheckpointError(f"{asked.out} holds a run already. Choose another --out, or replace it with --replace")
         imported = import_weights(
-            read_weights(asked.checkpoint),
+            read_weights(asked.checkpoint, on_remark=lambda said: console.print(said, highlight=False, soft_wrap=True)),
             name=asked.out.name,
             backbone=asked.backbone,
             decoder=asked.decoder,

@@ -100,7 +100,8 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         metadata = json.loads(header["__metadata__"]["edge_mtl"])
     except (SafetensorError, ValueError, KeyError, TypeError) as exc:
         raise CheckpointError(
-            f"{path} is not a checkpoint of this package ({_first_line(exc)}). Give runs/<name>/best.safetensors"
+            f"{path} is not a checkpoint of this package ({_first_line(exc)}). Give runs/<name>/best.safetensors, or take over "
+            "one of others: python train/import_checkpoint.py FILE --out runs/NAME"
         ) from exc
     if not isinstance(metadata, dict):
         raise CheckpointError(f"{path} holds no description of its model. Give runs/<name>/best.safetensors")

@@ -10,8 +10,9 @@ import difflib
 import io
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,9 @@ __all__ = ["ImportMismatch", "Imported", "import_weights", "read_weights", "turn
 
 _RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 _CONTAINERS = ("state_dict", "model", "model_state_dict", "net")
+_WRAPPERS = ("model.", "module.", "net.", "network.")
+_COMPILED = "_orig_mod."
+"""What torch.compile puts before the names of a module's weights, at any depth."""
 _SHOWN = 5
 _NORMALS = TASKS_OF_LIBMTL["normal"]
 
@@ -54,6 +58,8 @@ class ImportMismatch(CheckpointError):
             parts.append(f"{len(unmatched)} weights have no place: {_listed(unmatched, missing)}")
         if missing:
             parts.append(f"{len(missing)} are not in the file: {_listed(missing, unmatched)}")
+        if wrapper := next((one for one in _WRAPPERS if _most_begin_with(one, unmatched)), ""):
+            parts.append(f"names in the file begin with {wrapper!r}: save the weights of what it holds alone")
         super().__init__(f"{what}: {'; '.join(parts)}. Name the network with --backbone, or rename the weights")
 
 
@@ -73,9 +79,14 @@ class Imported:
     left: tuple[str, ...]
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, *, on_remark: Callable[[str], None] | None = None) -> dict[str, Tensor]:
     """A state dict from a .safetensors file or from what `torch.save` wrote; no code in it is run.
 
+    Names are those of the network: what torch.compile, DataParallel, Lightning and other wrappers put before all of them is
+    taken away.
+
+    Args:
+        on_remark: called with a sentence that names the prefix, where there was one.
     Raises:
         CheckpointError: missing, corrupt, or a pickle of anything but tensors and plain containers.
     """
@@ -96,7 +107,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     weights = _tensors(content)
     if not weights:
         raise CheckpointError(f"{path} holds no weights. Save them with torch.save(model.state_dict(), FILE)")
-    return {name.removeprefix("module."): value for name, value in weights.items()}
+    inner = {name.replace(_COMPILED, ""): value for name, value in weights.items()}
+    prefix = _common_prefix(list(inner))
+    if on_remark is not None and (prefix or inner.keys() != weights.keys()):
+        removed = prefix or _COMPILED
+        on_remark(f"{path}: {removed!r} was taken from the names of its weights")
+    return {name.removeprefix(prefix): value for name, value in inner.items()}
 
 
 def import_weights(
@@ -201,6 +217,17 @@ def _tensors(content: Any) -> dict[str, Tensor]:
     tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
     inner = next((content[name] for name in _CONTAINERS if isinstance(content.get(name), Mapping)), None)
     return tensors if inner is None else _tensors(inner)
+
+
+def _common_prefix(names: Sequence[str]) -> str:
+    """What all names begin with, up to a dot and without the last part of any: "model." of "model.fc.bias", "model.norm"."""
+    inner = [name.split(".")[:-1] for name in names]
+    alike = takewhile(lambda parts: len(set(parts)) == 1, zip(*inner, strict=False))
+    return "".join(f"{parts[0]}." for parts in alike)
+
+
+def _most_begin_with(prefix: str, names: Sequence[str]) -> bool:
+    return sum(name.startswith(prefix) for name in names) > 0.9 * len(names) > 0
 
 
 def _nearest_backbone(shapes: Mapping[str, tuple[int, ...]], name: str) -> str:

@@ -144,6 +144,40 @@ def test_one_task_and_wrappers_are_understood_too(libmtl: OrderedDict[str, Tenso
     assert torch.equal(imported.model.decoder.heads["depth"].output.weight, libmtl["decoders.depth.4.weight"])
 
 
+@pytest.mark.parametrize(
+    ("prefix", "nested", "said"),
+    [
+        ("_orig_mod.", False, "'_orig_mod.' was taken"),  # torch.compile
+        ("module._orig_mod.", False, "'module.' was taken"),
+        ("model.", True, "'model.' was taken"),  # Lightning, whose module has the network as an attribute
+        ("", False, ""),
+    ],
+)
+def test_what_wrappers_put_before_all_names_is_taken_away_and_told(
+    libmtl: OrderedDict[str, Tensor], tmp_path: Path, prefix: str, nested: bool, said: str
+) -> None:
+    wrapped = {prefix + name: value for name, value in libmtl.items()}
+    torch.save({"epoch": 3, "state_dict": wrapped, "hyper_parameters": {"lr": 1e-3}} if nested else wrapped, tmp_path / "a.pt")
+    remarks: list[str] = []
+    assert read_weights(tmp_path / "a.pt", on_remark=remarks.append).keys() == libmtl.keys()
+    assert len(remarks) == bool(said)
+    assert said in "".join(remarks)
+
+
+def test_a_layer_that_was_compiled_alone_keeps_its_name(libmtl: OrderedDict[str, Tensor], tmp_path: Path) -> None:
+    wrapped = {name.replace("encoder.", "encoder._orig_mod."): value for name, value in libmtl.items()}
+    torch.save(wrapped, tmp_path / "a.pt")
+    assert read_weights(tmp_path / "a.pt").keys() == libmtl.keys()
+
+
+def test_a_prefix_of_most_names_is_named(libmtl: OrderedDict[str, Tensor], tmp_path: Path) -> None:
+    wrapped = {f"model.{name}": value for name, value in libmtl.items()} | {"criterion.weight": torch.zeros(3)}
+    torch.save({"state_dict": wrapped}, tmp_path / "a.ckpt")
+    with pytest.raises(ImportMismatch) as caught:
+        import_weights(read_weights(tmp_path / "a.ckpt"), name="one", size=SIZE)
+    assert "names in the file begin with 'model.'" in str(caught.value)
+
+
 def test_the_dilated_resnet_of_libmtl_is_found() -> None:
     torch.manual_seed(0)
     with torch.device("meta"):

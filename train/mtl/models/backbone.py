@@ -150,7 +150,8 @@ def build_backbone(
                 "them elsewhere and give their path: --model.pretrained FILE; without them: --model.pretrained ''"
             ) from exc
         source = str(pretrained) if isinstance(pretrained, Path) else "downloaded" if pretrained else "random"
-        raise BuildError(f"backbone {name} could not be made with {source} weights: {exc}") from exc
+        others = ". Checkpoints of others: train/import_checkpoint.py" if isinstance(pretrained, Path) else ""
+        raise BuildError(f"backbone {name} could not be made with {source} weights: {exc}{others}") from exc
     if state_for is not None:
         net.load_state_dict(state_for(net))
     if len(net.feature_info.channels()) < STAGES:
