@@ -411,4 +411,4 @@ def test_bundles_of_the_package_are_at_most_sixteen_megabytes(name: str) -> None
     bundle = Bundle.open(bundled(name))
     listed = sum(entry.size for entry in bundle.manifest.files.values())
     assert listed + (bundle.path / "manifest.json").stat().st_size <= 16_000_000
-    assert sum(bundle.entry(name).size for name in (REFERENCE_ONNX, OPTIMIZED_ONNX)) > 28_000_000, "two whole graphs"
+    assert sum(bundle.entry(name).size for name in (REFERENCE_ONNX, OPTIMIZED_ONNX)) > 1.6 * listed, "two whole graphs"
