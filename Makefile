@@ -26,7 +26,7 @@ CHECK := tests/packaging/check_environment.py
 # The wheels of ROS find their own packages and libraries, unless those of a sourced one come first.
 ROS_PYTHON := env -u AMENT_PREFIX_PATH -u LD_LIBRARY_PATH $(ROS_VENV)/bin/python
 
-.PHONY: demo test test-sdk test-training test-ros test-wheel soak check lint docs docs-serve train test-gpu bench-gpu ptx clean help
+.PHONY: demo test test-sdk test-training test-ros test-wheel test-lowest soak check lint docs docs-serve train test-gpu bench-gpu ptx clean help
 
 help:
 	@echo "make demo    an INT8 engine from the demo bundle, an image in out/demo.png, a benchmark table"
@@ -35,6 +35,7 @@ help:
 	@echo "make docs    the documentation site in site/; make docs-serve shows it at localhost:8000"
 	@echo "make test-ros  the ROS 2 node's tests on real rclpy, from wheels, in an environment of its own"
 	@echo "make test-wheel  the wheel, installed by pip into an empty environment, runs the demo"
+	@echo "make test-lowest  every command, the demo and a bag with the lowest versions that setup.py declares"
 	@echo "make soak    1000 lifecycle cycles and ten minutes at 30 Hz of the ROS 2 node"
 	@echo "make test-gpu   the tests of a CUDA GPU, in an environment with onnxruntime-gpu (GPU_EXTRAS=gpu,tensorrt,build,gpu-test: TensorRT too)"
 	@echo "make bench-gpu  everything that runs the network on a CUDA GPU, side by side, into out/gpu.json"
@@ -62,6 +63,10 @@ check: lint test-sdk
 # pip downloads what the wheel depends on.
 test-wheel: $(VENV)/.ready
 	EDGE_MTL_INSTALL=1 $(BIN)/python -m pytest tests/packaging/test_wheel.py
+
+# The lowest versions that setup.py declares; uv downloads them.
+test-lowest: $(VENV)/.ready
+	EDGE_MTL_LOWEST=1 $(BIN)/python -m pytest tests/packaging/test_lowest.py
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

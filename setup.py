@@ -39,12 +39,12 @@ def description() -> str:
 
 
 # One of these two, or a cv2 of ROS, JetPack or conda: see docs/decisions/0014. Extras that are whole jobs bring HEADLESS.
-HEADLESS = ["opencv-python-headless>=4.9"]
-GUI = ["opencv-python>=4.9"]
+HEADLESS = ["opencv-python-headless>=4.10.0.84"]
+GUI = ["opencv-python>=4.10.0.84"]
 CPU = ["onnxruntime>=1.20"]
 OPENVINO = ["openvino>=2024.6"]
 BUILD = ["onnx>=1.17"]
-DEMO = [*HEADLESS, *CPU, *OPENVINO, *BUILD, "scikit-image>=0.22"]
+DEMO = [*HEADLESS, *CPU, *OPENVINO, *BUILD, "scikit-image>=0.24"]
 TRAIN = [
     *HEADLESS,
     *BUILD,
@@ -54,10 +54,10 @@ TRAIN = [
     "safetensors>=0.4",
     "onnxscript>=0.2",
     "torchjd[quadprog-projector,cagrad]>=0.18",  # gradient methods of loss weighting
-    "h5py>=3.10",  # NYUv2: the official file,
-    "pyarrow>=15",  # the parquet copy,
-    "scipy>=1.11",  # and its split and class files
-    "matplotlib>=3.8",  # the study's plots
+    "h5py>=3.11",  # NYUv2: the official file,
+    "pyarrow>=16",  # the parquet copy,
+    "scipy>=1.13",  # and its split and class files
+    "matplotlib>=3.9",  # the study's plots
     "tensorboard>=2.16",
 ]
 EXR = ["OpenEXR>=3.3"]  # depth of one's own as .exr: OpenCV's packages are built without it
@@ -118,7 +118,7 @@ EXTRAS = {
         *VIEW,
         *DOCS,
         'tensorrt-rtx>=1.2; sys_platform == "linux" and platform_machine == "x86_64"',  # its builder needs no GPU
-        "scikit-image>=0.22",
+        "scikit-image>=0.24",
         "torchmetrics>=1.4",
         "build>=1.2",
         "setuptools>=77",  # builds the wheel for the tests
@@ -147,7 +147,7 @@ setup(
     package_data={"edge_mtl": ["py.typed", "quantization/recipes/*.toml", "cuda/*.ptx", "cuda/*.cu", *bundle_files()]},
     install_requires=[
         "numpy>=1.26",
-        "typer>=0.12",
+        "typer>=0.15.4",
         "rich>=13",
         'tomli>=2; python_version < "3.11"',
     ],
