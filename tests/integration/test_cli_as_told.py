@@ -30,6 +30,9 @@ OTHER_FLAGS = {
     "edge_mtl/builder/triton.py": "tritonserver",
     "edge_mtl/bench/conditions.py": "git",
     "edge_mtl/outputs/annotated_bag.py": "rosbags-convert",
+    "edge_mtl/packages.py": "pip",
+    "edge_mtl/shared_memory.py": "docker",
+    "edge_mtl/surroundings.py": "docker, train.py",
 }
 
 

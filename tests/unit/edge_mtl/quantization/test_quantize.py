@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,11 +12,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edge_mtl import packages
 from edge_mtl.backends import open_backend
 from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.errors import BackendUnavailable, BuildError, CalibrationError
-from edge_mtl.onnx_graph import model as graph_model
 from edge_mtl.onnx_graph.model import GraphIndex, facts, parse
 from edge_mtl.quantization.placement import place
 from edge_mtl.quantization.quantize import Calibrated, calibrate, insert_qdq, quantize_for_cpu
@@ -263,12 +264,11 @@ def test_control_flow_and_outside_weights_are_refused() -> None:
 
 
 def test_without_the_package_onnx_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise ImportError(name)
-
-    monkeypatch.setattr(graph_model, "import_module", missing)
+    model = host_model()
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.setattr(packages, "_installed_by", lambda module: [])
     with pytest.raises(BackendUnavailable, match=r"edge-mtl\[build\]"):
-        quantize_for_cpu(host_model(), FRAMES, recipe=RECIPE)
+        quantize_for_cpu(model, FRAMES, recipe=RECIPE)
 
 
 def test_progress_counts_frames() -> None:
