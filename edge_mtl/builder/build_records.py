@@ -187,6 +187,12 @@ def warnings_of(
         )
     if winner.quantized and stand_ins:
         found.append(stand_ins)
+    if winner.quantized and timed[winner.candidate.name].ratio_sure[1] < 1.0:
+        slower = 1.0 / timed[winner.candidate.name].ratio
+        found.append(
+            f"{winner.candidate.name} takes {slower:.2f} times as long as plain FP32 on this machine: it saves memory, and no "
+            'time. Engine(precision="fp32") runs the bundle as it is.'
+        )
     if not winner.quantized and any(build.quantized for build in builds):
         found.append(
             f"INT8 does not pay on this machine: {winner.candidate.name} is faster within the budget, so that is built."

@@ -6,14 +6,18 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edge_mtl.backends import Availability
 from edge_mtl.bench import latency
+from edge_mtl.bench.latency import LatencyReport, LatencyRow
 from edge_mtl.bench.sensors.state import MachineState
 from edge_mtl.builder import candidate_builds, pipeline
+from edge_mtl.builder.build_records import warnings_of
 from edge_mtl.builder.candidates import Candidate, candidates, with_weight_bits
 from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
@@ -95,6 +99,18 @@ def test_a_choice_made_while_others_took_the_machine_is_said_to_be_unshown(
     monkeypatch.setattr(latency, "read_state", lambda: next(looks))
     report = build_engine(own_bundle, precision="fp32", backend="onnxruntime", threads=1)
     assert any("not shown to be the fastest" in warning and "gave 20%" in warning for warning in report.warnings) is told
+
+
+@pytest.mark.parametrize(("low", "high", "told"), [(0.91, 0.97, True), (0.95, 1.02, False), (1.6, 1.7, False)])
+def test_integers_that_are_slower_than_full_precision_are_said_to_be(low: float, high: float, told: bool) -> None:
+    ratio = (low + high) / 2
+    rows = (
+        LatencyRow("fp32", 10.0, 10.0, 10.0, 10.0, 1.0, 1.0, 1.0, (1.0, 1.0), 9),
+        LatencyRow("int8", 10.0 / ratio, 10.0, 10.0, 10.0, ratio, low, high, (low, high), 9),
+    )
+    winner: Any = SimpleNamespace(candidate=SimpleNamespace(name="int8"), quantized=True, verdict=None, failure=None)
+    found = warnings_of(None, winner, [winner], LatencyReport("fp32", rows))
+    assert any("int8 takes 1.06 times as long as plain FP32" in text for text in found) is told
 
 
 def test_a_full_precision_build_keeps_the_graph_as_it_is(own_bundle: Bundle) -> None:
