@@ -86,5 +86,6 @@ def test_benchmark_inspect_and_verify_know_its_measures(bundle: Bundle) -> None:
     outcome = edge_mtl("inspect", bundle.path)
     assert "threshold" in outcome.out
     outcome = edge_mtl("verify", bundle.path, "--threads", 1, "--max-drop", "edges.edge_f=1,edges.edges=0.3,miou=1,classes=1")
-    assert outcome.code == 0, outcome.err
+    assert outcome.code == 8, "a network that nobody trained is near chance"
+    assert "FP32 itself does not fit the data. things:" in outcome.err
     assert "edges F %" in outcome.out

@@ -188,7 +188,8 @@ def test_benchmark_inspect_and_verify_show_them(case: Case) -> None:
         assert name in shown
     assert "leaves out: other" in " ".join(shown.split())
     said = edge_mtl("verify", case.bundle.path, "--threads", 1, "--max-drop", "miou=1,classes=0.3,rel=1,depth=0.3")
-    assert said.code == 0, said.err
+    assert said.code == 8, "a network that nobody trained is near chance"
+    assert f"FP32 itself does not fit the data. {case.task}:" in said.err
     assert f"The mean IoU of {case.task} leaves out: other." in said.out
 
 
