@@ -32,6 +32,7 @@ __all__ = [
     "TensorSpec",
     "available",
     "compile_graph",
+    "import_runtime",
     "none_usable",
     "open_backend",
     "open_unguarded",
@@ -103,6 +104,16 @@ def _module(name: str, model: bytes, *, threads: int | None, precision: str) -> 
         raise BackendUnavailable(f"Unknown precision {precision!r}. Choose one of: {', '.join(PRECISIONS)}")
     if threads is not None and threads < 1:
         raise ValueError(f"threads should be at least 1; found {threads}")
+    return import_runtime(spec, spec.module, model)
+
+
+def import_runtime(spec: BackendSpec, module: str, model: bytes) -> Any:
+    """A module of a runtime, once the runtime is found, the graph that it is for is checked and its package is proven.
+
+    Raises:
+        BackendUnavailable: it is missing or broken.
+        BundleError: the graph is refused; the runtime was not touched.
+    """
     found = availability_of(spec)
     if not found.usable:
         raise BackendUnavailable(found.reason)
@@ -111,4 +122,4 @@ def _module(name: str, model: bytes, *, threads: int | None, precision: str) -> 
     proof = prove(spec, found)
     if not proof.usable:
         raise BackendUnavailable(proof.reason)
-    return importlib.import_module(spec.module)
+    return importlib.import_module(module)

@@ -6,13 +6,11 @@ is imported before it is asked for.
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from statistics import median
 
-from edge_mtl.backends import BACKENDS, available, prove, spec_of
+from edge_mtl.backends import BACKENDS, import_runtime, spec_of
 from edge_mtl.errors import BackendUnavailable
-from edge_mtl.onnx_graph.allowlist import check_graph
 
 __all__ = ["LayerProfile", "LayerTime", "profile_graph"]
 
@@ -66,17 +64,10 @@ def profile_graph(
         BundleError: the graph is refused.
         InferenceError: it does not run.
     """
-    spec, found = spec_of(name), available()[name]
+    spec = spec_of(name)
     if not spec.profiler:
         able = ", ".join(other for other, known in BACKENDS.items() if known.profiler)
         raise BackendUnavailable(f"{name} has no profiler that tells the time of a layer on its device. Choose one of: {able}")
-    if not found.usable:
-        raise BackendUnavailable(found.reason)
-    if spec.takes_graphs:
-        check_graph(model)
-    proof = prove(spec, found)
-    if not proof.usable:
-        raise BackendUnavailable(proof.reason)
-    module = importlib.import_module(spec.profiler)
+    module = import_runtime(spec, spec.profiler, model)
     profile: LayerProfile = module.profile(model, precision=precision, threads=threads, runs=runs, device=device)
     return profile
