@@ -10,8 +10,8 @@ of docs/guides/own-data.md, so that `train/evaluate.py BUNDLE --root data/camera
 
     office        40 of 373 frames of an office, HoloLens (deep-video-mvs)
     kitchen       40 of 1000 frames of 7-Scenes' red kitchen, Kinect v1 (tsdf-fusion-python); depth is of the infrared camera
-                  (585 px) and is projected into the colour camera (525 px, 25 mm to its right): of depths that meet in a pixel the
-                  nearest stays
+                  (585 px) and is projected into the colour camera (525 px, 25 mm to its right): of depths that meet in a pixel
+                  the nearest stays
     classroom     22 frames, some of them twice, of a classroom, Kinect for Xbox 360 (rahulgautam21's Robot-Localization)
     single-views  10 frames of six cameras: 3DMatch 0, 116 and 422 (nvblox), ScanNet 0 and 10, colour reduced to 480x640
                   (TemporallyConsistentDepth), two of SUN RGB-D, raw depth (sunrgbd-toy), TUM freiburg2 1 and 50
@@ -105,6 +105,7 @@ def measure(bundles: Sequence[Bundle], names: Sequence[str], frames: Path, *, th
                 figures = {key: found.measures[key] for key in _MEASURES}
                 own = {
                     "name": bundle.name,
+                    "revision": bundle.manifest.revision,
                     "compared_at": list(size),
                     **figures,
                     "scaled": {key: scaled[key] for key in _MEASURES},
@@ -131,6 +132,9 @@ def main(arguments: list[str] | None = None) -> int:
     except EdgeMtlError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"error: {error.filename} should be a file or folder of its own; found: {error.strerror}", file=sys.stderr)
+        return BuildError.exit_code
     content = {
         "question": "relative depth error on real frames of cameras that no network was trained on, FP32, through Engine",
         **conditions.describe(),
