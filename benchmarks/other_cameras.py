@@ -12,7 +12,7 @@ of docs/guides/own-data.md, so that `train/evaluate.py BUNDLE --root data/camera
     kitchen       40 of 1000 frames of 7-Scenes' red kitchen, Kinect v1 (tsdf-fusion-python); depth is of the infrared camera
                   (585 px) and is projected into the colour camera (525 px, 25 mm to its right): of depths that meet in a pixel
                   the nearest stays
-    classroom     22 frames, some of them twice, of a classroom, Kinect for Xbox 360 (rahulgautam21's Robot-Localization)
+    classroom     22 frames, 12 of them different, of a classroom, Kinect for Xbox 360 (rahulgautam21's Robot-Localization)
     single-views  10 frames of six cameras: 3DMatch 0, 116 and 422 (nvblox), ScanNet 0 and 10, colour reduced to 480x640
                   (TemporallyConsistentDepth), two of SUN RGB-D, raw depth (sunrgbd-toy), TUM freiburg2 1 and 50
                   (RGBD-tutorial), Middlebury's motorcycle, left, depth by disparity (scikit-image)
@@ -103,7 +103,7 @@ def measure(bundles: Sequence[Bundle], names: Sequence[str], frames: Path, *, th
                 found = evaluate_fully(engine, source, specs, size=size)
                 scaled = found.details[_SCALED]
                 figures = {key: found.measures[key] for key in _MEASURES}
-                own = {
+                own: dict[str, Any] = {
                     "name": bundle.name,
                     "revision": bundle.manifest.revision,
                     "compared_at": list(size),
