@@ -26,7 +26,7 @@ CHECK := tests/packaging/check_environment.py
 # The wheels of ROS find their own packages and libraries, unless those of a sourced one come first.
 ROS_PYTHON := env -u AMENT_PREFIX_PATH -u LD_LIBRARY_PATH $(ROS_VENV)/bin/python
 
-.PHONY: demo test test-sdk test-training test-ros test-wheel test-lowest soak check lint docs docs-serve train test-gpu bench-gpu ptx clean help
+.PHONY: demo test test-sdk test-training test-ros test-ros-then-wheel test-wheel test-lowest soak check lint docs docs-serve train test-gpu bench-gpu ptx clean help
 
 help:
 	@echo "make demo    an INT8 engine from the demo bundle, an image in out/demo.png, a benchmark table"
@@ -53,11 +53,19 @@ test-sdk: $(VENV)/.ready
 test-training: $(VENV)/.ready
 	$(PYTEST) -m "training $(SLOW)" tests/unit/train tests/unit/benchmarks tests/integration
 
-# The wheels of ROS are of Linux on x86_64 only. The node's tests wait more than they work: they run beside those that train.
+# The wheels of ROS are of Linux on x86_64 only.
+HAS_ROS := $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
+
+# Two things at a time, of two processors. The node's tests and pip wait more than they work: they run beside tests that train.
 check: SLOW =
-check: lint test-sdk
-	@echo "next: the tests that train and those of the node, at the same time; each is shown when it is done, minutes from now"
-	$(MAKE) --jobs=2 --output-sync=target WORKERS=0 SLOW= test-training $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),test-ros)
+check: $(VENV)/.ready
+	@echo "next: lint and the documentation; what runs at the same time is shown when it is done"
+	$(MAKE) --jobs=2 --output-sync=target lint $(if $(HAS_ROS),$(ROS_VENV)/.ready)
+	$(MAKE) test-sdk SLOW=
+	@echo "next: the tests that train, and beside them those of the node and of the wheel; each is shown when it is done, minutes from now"
+	$(MAKE) --jobs=2 --output-sync=target WORKERS=0 SLOW= test-training $(if $(HAS_ROS),test-ros-then-wheel,test-wheel)
+
+test-ros-then-wheel: test-ros
 	$(MAKE) test-wheel
 
 # pip downloads what the wheel depends on.
