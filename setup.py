@@ -49,10 +49,10 @@ TRAIN = [
     *HEADLESS,
     *BUILD,
     *CPU,
-    "torch>=2.6",
+    "torch>=2.7",
     "timm>=1.0.15",
     "safetensors>=0.4",
-    "onnxscript>=0.2",
+    "onnxscript>=0.7",
     "torchjd[quadprog-projector,cagrad]>=0.18",  # gradient methods of loss weighting
     "h5py>=3.11",  # NYUv2: the official file,
     "pyarrow>=16",  # the parquet copy,

@@ -12,6 +12,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,8 +43,6 @@ __all__ = [
 
 OPSET = 20
 """First with native GELU; LayerNormalization is native since 17."""
-
-_FALLBACK_OPSET = 17
 
 PARITY_TOLERANCE = 1e-4
 """Largest relative error (L2 over a map) of ONNX Runtime against torch."""
@@ -140,21 +139,18 @@ def graph_of(placed: Placed, example: Tensor, name: str, *, properties: Mapping[
 
 
 def _to_onnx(placed: Placed, example: Tensor) -> Any:
-    """An onnx.ModelProto by the dynamo exporter, or by the older one where that fails."""
-    import onnx
-
+    """An onnx.ModelProto. Raises BuildError: torch's exporter failed."""
     names = {"input_names": ["image"], "output_names": list(placed.output_names)}
     with _quiet(), torch.inference_mode(False), torch.no_grad():
         try:
             program = torch.onnx.export(placed, (example,), dynamo=True, opset_version=OPSET, verbose=False, **names)
-            return program.model_proto
-        except Exception as first:
-            stream = io.BytesIO()
-            try:
-                torch.onnx.export(placed, (example,), stream, dynamo=False, opset_version=_FALLBACK_OPSET, **names)
-            except Exception as second:
-                raise BuildError(f"torch cannot export the graph: {first}; nor can its older exporter: {second}") from second
-            return onnx.load_from_string(stream.getvalue())
+        except Exception as exc:
+            pair = f"torch {torch.__version__} with onnxscript {version('onnxscript')}"
+            cause = exc.__cause__ or exc
+            raise BuildError(
+                f"{pair} cannot export the graph: {cause}. Take newer ones: pip install -U onnxscript torch"
+            ) from exc
+    return program.model_proto
 
 
 def check_parity(payload: bytes, placed: Placed, example: Tensor, name: str) -> None:

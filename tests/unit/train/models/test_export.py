@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from mtl.models import build_model, export
 from mtl.models.placement import GraphPlacement
 
@@ -166,3 +168,14 @@ def test_a_graph_that_disagrees_with_torch_is_not_written(
 def test_a_size_that_the_network_cannot_take_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="100 x 96: expected multiples of 32"):
         export.export_plain(small_model(), tmp_path / "x.onnx", height=100, width=96)
+
+
+def test_an_exporter_that_fails_is_named_with_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object, **options: object) -> None:
+        raise RuntimeError("the model contains functions")
+
+    monkeypatch.setattr(export.torch.onnx, "export", fails)
+    wanted = rf"torch {re.escape(torch.__version__)} with onnxscript .*contains functions.*pip install -U onnxscript torch"
+    with pytest.raises(BuildError, match=wanted):
+        export.export_plain(small_model(), tmp_path / "plain.onnx", height=HEIGHT, width=WIDTH)
+    assert not list(tmp_path.iterdir())
