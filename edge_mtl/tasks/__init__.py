@@ -1,4 +1,4 @@
-"""Kinds of tasks and the tasks of a bundle: what differs between labels, depth, normals, frame classes and added kinds.
+"""Kinds of tasks and the tasks of a bundle: what differs between the kinds, and those that are added.
 
 A bundle names its tasks; each has a kind, and `kind_of` gives the object that knows all about it. Importing this package
 loads no runtime, no torch and no OpenCV.
@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from edge_mtl.image import VOID
+from edge_mtl.tasks.boxes import Boxes, BoxesKind, BoxesSpec, BoxTruth
 from edge_mtl.tasks.depth import Depth, DepthMap
 from edge_mtl.tasks.frame_class import ClassScores, ClassSpec, FrameClass
 from edge_mtl.tasks.kind import BudgetItem, DenseKind, Kind, Measure, Metric, Placement, Result, TaskSpec, Topic, check_name
@@ -25,6 +26,9 @@ __all__ = [
     "NYU13_PALETTE",
     "NYU_TASKS",
     "VOID",
+    "BoxTruth",
+    "Boxes",
+    "BoxesSpec",
     "BudgetItem",
     "ClassScores",
     "ClassSpec",
@@ -178,7 +182,7 @@ def load_installed() -> None:
         register(point.load())
 
 
-for _kind in (Labels(), Depth(), Normals(), FrameClass()):
+for _kind in (Labels(), Depth(), Normals(), BoxesKind(), FrameClass()):
     register(_kind)
 
 _FORMAT_1 = {"segmentation": "labels", "depth": "depth", "normals": "normals"}
