@@ -35,7 +35,7 @@ _LOOKED_AT = 8
 
 
 def mapless_specs(tasks: Sequence[str] = TASKS) -> dict[str, TaskSpec]:
-    """"objects" of three classes at strides 8 and 16, "scene" of six classes, "depth"; some of them."""
+    """ "objects" of three classes at strides 8 and 16, "scene" of six classes, "depth"; some of them."""
     return read_tasks({name: entry for name, entry in _ENTRIES.items() if name in tasks})
 
 
@@ -166,7 +166,7 @@ def _boxes_head(spec: BoxesSpec) -> Graph:
         nodes.append(_conv(scores, level, f"objects_scores_{stride}"))
         nodes.append(_conv(boxes, level, f"objects_raw_{stride}"))
         nodes.append(helper.make_node("Relu", [f"objects_raw_{stride}"], [f"objects_boxes_{stride}"], name=f"/{boxes}/relu"))
-        constants |= _standardised(scores, seen, [3.0] * len(spec.classes), [-5.0] * len(spec.classes))
+        constants |= _standardised(scores, seen, [3.0] * len(spec.classes), [-7.0] * len(spec.classes))
         constants |= _standardised(boxes, seen, [0.4] * 4, [1.4] * 4)
     return nodes, constants
 
@@ -174,7 +174,7 @@ def _boxes_head(spec: BoxesSpec) -> Graph:
 def _seen(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], tensor: str) -> np.ndarray:
     """(16, N) values of a tensor on the images that heads are standardised on."""
     image_in = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, HEIGHT, WIDTH])
-    value = helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None)
+    value = helper.make_tensor_value_info(tensor, TensorProto.FLOAT, [1, _FEATURES, "rows", "columns"])
     model = model_of([*trunk("image"), *nodes], [image_in], [value], {**trunk_weights(0), **constants})
     return np.concatenate([reference(model, image)[tensor].reshape(_FEATURES, -1) for image in _images()], axis=1)
 
