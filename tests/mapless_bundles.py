@@ -118,54 +118,66 @@ def _network(tasks: tuple[str, ...], source: str) -> Graph:
 
 def _conv(name: str, source: str, output: str, *, size: int = 1, stride: int = 1) -> onnx.NodeProto:
     sizes = {"kernel_shape": [size, size], "strides": [stride, stride], "pads": [size // 2] * 4}
-    return helper.make_node("Conv", [source, f"{name}.weight", f"{name}.bias"], [output], name=f"/{name}", **sizes)
+    return helper.make_node(
+        "Conv", [source, f"{name}.weight", f"{name}.bias"], [output], name="/" + name.replace(".", "/"), **sizes
+    )
 
 
 def _class_head() -> Graph:
     nodes = [
-        helper.make_node("GlobalAveragePool", ["features"], ["scene_mean"], name="/scene/mean"),
-        _conv("scene.output", "scene_mean", "scene_raw"),
-        helper.make_node("Flatten", ["scene_raw"], ["scene_logits"], axis=1, name="/scene/flatten"),
+        helper.make_node("GlobalAveragePool", ["features"], ["scene_mean"], name="/heads/scene/mean"),
+        _conv("heads.scene.output", "scene_mean", "scene_raw"),
+        helper.make_node("Flatten", ["scene_raw"], ["scene_logits"], axis=1, name="/heads/scene/flatten"),
     ]
     seen = _seen([nodes[0]], {}, "scene_mean")
-    return nodes, _standardised("scene.output", seen, [2.0] * len(SCENES), [0.0] * len(SCENES))
+    return nodes, _standardised("heads.scene.output", seen, [2.0] * len(SCENES), [0.0] * len(SCENES))
 
 
 def _depth_head() -> Graph:
     nodes = [
-        _conv("depth.output", "features", "depth_raw"),
-        helper.make_node("Softplus", ["depth_raw"], ["depth_quarter"], name="/depth/softplus"),
+        _conv("heads.depth.output", "features", "depth_raw"),
+        helper.make_node("Softplus", ["depth_raw"], ["depth_quarter"], name="/heads/depth/softplus"),
     ]
-    return nodes, _standardised("depth.output", _seen([], {}, "features"), [0.5], [2.0])
+    return nodes, _standardised("heads.depth.output", _seen([], {}, "features"), [0.5], [2.0])
 
 
 def _boxes_head(spec: BoxesSpec) -> Graph:
     """One step down per stride, the coarser added to the finer, then scores and distances of each."""
     random = np.random.default_rng(11)
-    nodes, constants = [], {"objects.twice": np.array([1, 1, 2, 2], np.float32)}
+    nodes, constants = [], {"heads.objects.twice": np.array([1, 1, 2, 2], np.float32)}
     below = "features"
     for stride in spec.levels:
-        name = f"objects.down_{stride}"
+        name = f"heads.objects.down_{stride}"
         shape = (_FEATURES, _FEATURES, 3, 3)
         constants[f"{name}.weight"] = (random.normal(0, 1, shape) * np.sqrt(2 / np.prod(shape[1:]))).astype(np.float32)
         constants[f"{name}.bias"] = np.zeros(_FEATURES, np.float32)
         nodes.append(_conv(name, below, f"down_{stride}_raw", size=3, stride=2))
-        nodes.append(helper.make_node("Relu", [f"down_{stride}_raw"], [f"down_{stride}"], name=f"/{name}/relu"))
+        nodes.append(
+            helper.make_node("Relu", [f"down_{stride}_raw"], [f"down_{stride}"], name=f"/heads/objects/down_{stride}/relu")
+        )
         below = f"down_{stride}"
     fine, coarse = spec.levels
     nodes.append(
         helper.make_node(
-            "Resize", [f"down_{coarse}", "", "objects.twice"], ["coarse_twice"], mode="nearest", name="/objects/twice"
+            "Resize",
+            [f"down_{coarse}", "", "heads.objects.twice"],
+            ["coarse_twice"],
+            mode="nearest",
+            name="/heads/objects/twice",
         )
     )
-    nodes.append(helper.make_node("Add", [f"down_{fine}", "coarse_twice"], ["level_fine"], name="/objects/add"))
+    nodes.append(helper.make_node("Add", [f"down_{fine}", "coarse_twice"], ["level_fine"], name="/heads/objects/add"))
     shared = list(nodes), dict(constants)
     for stride, level in zip(spec.levels, ("level_fine", f"down_{coarse}"), strict=True):
         seen = _seen(*shared, level)
-        scores, boxes = f"objects.scores_{stride}", f"objects.boxes_{stride}"
+        scores, boxes = f"heads.objects.scores_{stride}", f"heads.objects.boxes_{stride}"
         nodes.append(_conv(scores, level, f"objects_scores_{stride}"))
         nodes.append(_conv(boxes, level, f"objects_raw_{stride}"))
-        nodes.append(helper.make_node("Relu", [f"objects_raw_{stride}"], [f"objects_boxes_{stride}"], name=f"/{boxes}/relu"))
+        nodes.append(
+            helper.make_node(
+                "Relu", [f"objects_raw_{stride}"], [f"objects_boxes_{stride}"], name=f"/heads/objects/boxes_{stride}/relu"
+            )
+        )
         constants |= _standardised(scores, seen, [3.0] * len(spec.classes), [-7.0] * len(spec.classes))
         constants |= _standardised(boxes, seen, [0.4] * 4, [1.4] * 4)
     return nodes, constants
