@@ -20,7 +20,7 @@ from edge_mtl.tasks.class_names import short
 from edge_mtl.tasks.kind import TruthFiles
 from edge_mtl.tasks.truth import EXPORT_AGAIN
 
-__all__ = ["edges", "encode_boxes", "fit_boxes", "read_boxes"]
+__all__ = ["crop_boxes", "edges", "encode_boxes", "fit_boxes", "read_boxes"]
 
 Array = np.ndarray
 
@@ -89,6 +89,16 @@ def fit_boxes(truth: BoxTruth, box: Letterbox) -> BoxTruth:
     scale, corner = np.array([*box.scales[::-1]] * 2), np.array([box.left, box.top] * 2)
     moved = (truth.xyxy.astype(np.float64) + 0.5) * scale + corner - 0.5
     return BoxTruth(moved.astype(np.float32), truth.classes, truth.crowd)
+
+
+def crop_boxes(truth: BoxTruth, part: tuple[slice, slice]) -> BoxTruth:
+    """Boxes of a frame in pixels of a part of it, rows and columns, cut at its edges; without those that lie outside."""
+    rows, columns = part
+    corner, size = np.array([columns.start, rows.start] * 2), np.array([columns.stop, rows.stop] * 2)
+    low, high = corner - 0.5, size - 0.5
+    cut = np.clip(truth.xyxy.astype(np.float64), low, high) - corner
+    left = (cut[:, 0] < cut[:, 2]) & (cut[:, 1] < cut[:, 3])
+    return BoxTruth(cut[left].astype(np.float32), truth.classes[left], truth.crowd[left])
 
 
 def _entry(entry: Any, where: str, classes: dict[str, int], size: tuple[int, int]) -> tuple[list[float], int, bool]:

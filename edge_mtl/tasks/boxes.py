@@ -14,7 +14,20 @@ import numpy as np
 from edge_mtl.tasks.box_agreement import box_agreement
 from edge_mtl.tasks.box_metric import BoxMetric, resampled
 from edge_mtl.tasks.class_names import check_classes, short
-from edge_mtl.tasks.kind import BudgetItem, Kind, Measure, Once, Placement, Result, TaskSpec, Topic, TruthFiles
+from edge_mtl.tasks.kind import (
+    BudgetItem,
+    ClassTopic,
+    Kind,
+    Measure,
+    Once,
+    Placement,
+    Result,
+    Scored,
+    TaskSpec,
+    Topic,
+    TruthFiles,
+    VisionTopic,
+)
 
 if TYPE_CHECKING:
     from edge_mtl.image.buffer_pool import BufferPool
@@ -151,6 +164,7 @@ class BoxesKind(Kind[BoxesSpec, Boxes]):
     }
     drift: ClassVar[Mapping[str, float]] = {"box_f1": 0.02}
     rounding: ClassVar[Mapping[str, float]] = {"box_f1": 0.03}
+    viewed_as = "boxes"
 
     def spec(self, name: str, entry: Mapping[str, Any]) -> BoxesSpec:
         classes, levels = entry.get("classes"), entry.get("levels", [8, 16, 32])
@@ -251,6 +265,12 @@ class BoxesKind(Kind[BoxesSpec, Boxes]):
 
         return fit_boxes(truth, box)
 
+    def crop_truth(self, spec: BoxesSpec, truth: BoxTruth, part: tuple[slice, slice]) -> BoxTruth:
+        """Objects of which nothing lies in that part are left out."""
+        from edge_mtl.tasks.box_truth import crop_boxes
+
+        return crop_boxes(truth, part)
+
     def draw(self, spec: BoxesSpec, frame: Array, result: Boxes, *, scale: Any = None) -> Array:
         """The frame with its boxes in the colours of their classes, with names and scores."""
         from edge_mtl.tasks.box_views import drawn
@@ -302,6 +322,13 @@ class BoxesKind(Kind[BoxesSpec, Boxes]):
             Topic(f"{spec.name}/json", "", lambda result: json.dumps(self.summary(spec, result), ensure_ascii=False)),
             Topic(f"{spec.name}/color", "rgb8", drawn, over_frame=True, transport="jpeg"),
         )
+
+    def class_topic(self, spec: BoxesSpec) -> ClassTopic | None:
+        entries = [{"id": index, "name": name} for index, name in enumerate(spec.classes)]
+        return ClassTopic(f"{spec.name}/label_info", spec.classes, json.dumps({"classes": entries}), spec.score)
+
+    def vision_topic(self, spec: BoxesSpec) -> VisionTopic | None:
+        return VisionTopic(spec.name, "detections", lambda result: Scored(result.classes, result.scores, result.xyxy))
 
 
 def _decoded(

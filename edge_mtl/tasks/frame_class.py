@@ -189,7 +189,7 @@ class FrameClass(Kind[ClassSpec, ClassScores]):
         return spec.classes.index(found)
 
     def write_truth(self, spec: ClassSpec, truth: int) -> dict[str, bytes]:
-        return {self.truth_endings(spec)[0]: json.dumps({"class": spec.classes[truth]}, ensure_ascii=False).encode()}
+        return {self.truth_endings(spec)[0]: _json({"class": spec.classes[truth]})}
 
     # ---- for people
 
@@ -225,9 +225,13 @@ class FrameClass(Kind[ClassSpec, ClassScores]):
         """The probabilities."""
         return {spec.name: result.probabilities}
 
+    def images(self, spec: ClassSpec, result: ClassScores) -> dict[str, bytes]:
+        """No image, but the class in the format of truths beside labelled frames, where it is known."""
+        return {f"{spec.name}.json": _json({"class": result.name})} if result.known else {}
+
     def topics(self, spec: ClassSpec) -> tuple[Topic, ...]:
         """The summary as JSON, for those without vision_msgs."""
-        return (Topic(f"{spec.name}_json", "", lambda result: json.dumps(self.summary(spec, result), ensure_ascii=False)),)
+        return (Topic(f"{spec.name}/json", "", lambda result: json.dumps(self.summary(spec, result), ensure_ascii=False)),)
 
     def class_topic(self, spec: ClassSpec) -> ClassTopic | None:
         entries = [{"id": index, "name": name} for index, name in enumerate(spec.classes)]
@@ -248,6 +252,10 @@ def scored(result: ClassScores) -> Scored:
     """The five most probable classes for a message; none where they are not known."""
     best = result.best()
     return Scored(np.array([index for index, _ in best], np.int64), np.array([share for _, share in best], np.float32))
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, ensure_ascii=False).encode()
 
 
 def _error(text: str) -> Exception:

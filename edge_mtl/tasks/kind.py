@@ -164,11 +164,13 @@ class ClassTopic:
         name: of the LabelInfo, below the node's private namespace: "label_info", "lane/label_info".
         classes: names by index.
         database: all that is known of the classes, as JSON.
+        threshold: the lowest score of what is answered; 0 where the likeliest class is answered whatever its score.
     """
 
     name: str
     classes: tuple[str, ...]
     database: str
+    threshold: float = 0.0
 
     @property
     def vision_name(self) -> str:

@@ -227,8 +227,9 @@ def test_people_see_the_name_and_programs_the_numbers() -> None:
     assert KIND.summary(SPEC, result)["probability"] == pytest.approx(0.8)
     assert list(KIND.summary(SPEC, result)["most_probable"]) == ["office", "bedroom", "kitchen", "hall", "bathroom"]
     assert KIND.arrays(SPEC, result)["scene"].shape == (7,)
+    assert {name: json.loads(text) for name, text in KIND.images(SPEC, result).items()} == {"scene.json": {"class": "office"}}
     (topic,) = KIND.topics(SPEC)
-    assert (topic.name, topic.encoding, topic.latched) == ("scene_json", "", False)
+    assert (topic.name, topic.encoding, topic.latched) == ("scene/json", "", False)
     assert json.loads(str(topic.make(result))) == KIND.summary(SPEC, result)
     assert (KIND.note({"top1": 1.0}), KIND.note({"top1": 0.0}), KIND.note({"top1": float("nan")})) == ("right", "wrong", "")
     named = KIND.class_topic(SPEC)
