@@ -11,7 +11,9 @@ from edge_mtl.image.encoding import depth_millimetres
 from edge_mtl.prediction import Prediction, Timing
 from edge_mtl.sources.frame_source import Frame
 from edge_mtl.tasks import VOID, DepthMap, LabelMap, Result, Specs, kind_of
+from edge_mtl.tasks.box_places import box_centres, box_sizes
 from edge_mtl.tasks.kind import Scored
+from edge_mtl.tasks.points import first_of
 
 __all__ = ["Stage", "blueprint"]
 
@@ -68,7 +70,8 @@ class Stage:
             self._log(place, rerun.AnnotationContext([*legend, (VOID, "unknown", (0, 0, 0))]), static=True)
         for name, result in prediction.results.items():
             if kind_of(result.spec).viewed_as == "boxes":
-                self._log(f"{_IMAGE}/{name}", rerun.AnnotationContext(list(enumerate(_class_names(result)))), static=True)
+                for place in (f"{_IMAGE}/{name}", f"world/{name}"):
+                    self._log(place, rerun.AnnotationContext(list(enumerate(_class_names(result)))), static=True)
         self._log("world", rerun.ViewCoordinates.RDF, static=True)
         for stage in STAGES:
             self._log(f"timing/{stage}", rerun.SeriesLines(names=[f"{stage}, ms"]), static=True)
@@ -87,10 +90,13 @@ class Stage:
                 self._log(f"maps/{name}", rerun.TextDocument("\n".join(_lines(result))))
 
     def _boxes(self, prediction: Prediction) -> None:
-        """Over the image; rerun counts from the corner of a pixel, not from its centre."""
+        """Over the image, where rerun counts from the corner of a pixel, not from its centre; with depth also in the room."""
+        depth = first_of(prediction.results, DepthMap)
         for name, result in prediction.results.items():
             if kind_of(result.spec).viewed_as == "boxes":
                 found = _scored(result)
+                if depth is not None:
+                    self._boxes_3d(name, result, box_centres(found.boxes, depth.depth_m, prediction.intrinsics), prediction)
                 shape = self._rerun.Boxes2D(
                     array=found.boxes + np.float32(0.5),
                     array_format=self._rerun.Box2DFormat.XYXY,
@@ -98,6 +104,17 @@ class Stage:
                     labels=_lines(result),
                 )
                 self._log(f"{_IMAGE}/{name}", shape)
+
+    def _boxes_3d(self, name: str, result: Result, centres: Array, prediction: Prediction) -> None:
+        known, found, lines = np.isfinite(centres).all(axis=1), _scored(result), _lines(result)
+        sizes = box_sizes(found.boxes, centres, prediction.intrinsics)[known]
+        shape = self._rerun.Boxes3D(
+            centers=centres[known],
+            sizes=sizes,
+            class_ids=found.classes[known],
+            labels=[line for line, placed in zip(lines, known, strict=True) if placed],
+        )
+        self._log(f"world/{name}", shape)
 
     def _world(self, frame: Array, prediction: Prediction) -> None:
         rerun = self._rerun

@@ -44,6 +44,8 @@ _MOST_CLASSES = 4096
 _COARSEST = 128
 """Pixels of the network's input per cell, at most."""
 _MOST_BOXES = 1000
+_NEAR = 4.0
+"""Logits: how far below the least score that is shown noise can bring a score above it."""
 _LEAST_SCORE = 0.001
 """Boxes with a lower score change no precision that anybody measures."""
 _CANDIDATES, _ALL_CANDIDATES = 300, 1000
@@ -242,6 +244,17 @@ class BoxesKind(Kind[BoxesSpec, Boxes]):
     def agreement(self, spec: BoxesSpec, found: Boxes, reference: Boxes) -> dict[str, float]:
         """box_f1: share of boxes that both have; box_iou: how far these overlap, absent where there are none."""
         return box_agreement(found, reference)
+
+    def noise_masks(self, spec: BoxesSpec, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Scores that are near the least shown or above it, and distances of cells that show a box: the rest is background."""
+        least = math.log(spec.score / (1 - spec.score))
+        found: dict[str, Array] = {}
+        for stride in spec.levels:
+            scores = outputs[f"{spec.name}_scores_{stride}"]
+            found[f"{spec.name}_scores_{stride}"] = scores > least - _NEAR
+            shown = scores.max(axis=1, keepdims=True) > least
+            found[f"{spec.name}_boxes_{stride}"] = np.broadcast_to(shown, outputs[f"{spec.name}_boxes_{stride}"].shape)
+        return found
 
     def remarks(self, spec: BoxesSpec) -> tuple[str, ...]:
         return (f"AP of {spec.name} is COCO's, of boxes from a score of {_LEAST_SCORE} on; {spec.score:g} is the least shown.",)

@@ -228,6 +228,14 @@ class Kind(ABC, Generic[S, R]):
     def agreement(self, spec: S, found: R, reference: R) -> dict[str, float]:
         """How far two results of one frame agree, by the names of `agreements`."""
 
+    def noise_masks(self, spec: S, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Which values count where noise is measured, by output: bool of its shape; of outputs that are not named all do.
+
+        Args:
+            outputs: FP32's, of a graph that leaves post-processing to the host.
+        """
+        return {}
+
     def remarks(self, spec: S) -> tuple[str, ...]:
         """What a reader of its measures should know, in sentences: what they leave out, for example."""
         return ()
