@@ -11,8 +11,9 @@ import numpy as np
 
 from edge_mtl.errors import FrameError, TaskError
 from edge_mtl.image.frames import Intrinsics, check_frame
-from edge_mtl.tasks import DepthMap, LabelMap, NormalMap, Result
+from edge_mtl.tasks import Boxes, DepthMap, LabelMap, NormalMap, Result
 from edge_mtl.tasks.asked import LazyResults
+from edge_mtl.tasks.boxes_3d import Boxes3D, boxes_in_space, only_boxes
 from edge_mtl.tasks.kind import Once
 from edge_mtl.tasks.points import cloud_maps, first_of, main_labels
 
@@ -151,6 +152,11 @@ class Prediction:
         return result.normals if isinstance(result, NormalMap) else None
 
     @property
+    def boxes(self) -> Boxes | None:
+        """The objects of the only task of boxes; None without one, or not asked. Raises TaskError where there are several."""
+        return only_boxes(self.results)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names by class index of `segmentation`, else of the first task with classes; empty without one."""
         labels = main_labels(self.results)
@@ -205,6 +211,20 @@ class Prediction:
             chosen(colours),
             chosen(None if maps.normals is None else maps.normals.normals),
         )
+
+    def boxes_3d(self) -> Boxes3D:
+        """Where the objects of `boxes` are: the median of the depth in each box, and its middle and size at that depth.
+
+        In metres, camera frame: x right, y down, z forward. NaN where the depth in a box is unknown; without the frame's
+        intrinsics right only up to a factor, as the depth is.
+
+        Raises:
+            TaskError: there are no boxes or no depth, or there are several tasks of boxes.
+        """
+        boxes, depth = self.boxes, first_of(self.results, DepthMap)
+        if boxes is None or depth is None:
+            raise self._lacks(f"Boxes in space need {'boxes' if boxes is None else 'depth'}")
+        return boxes_in_space(boxes, depth.depth_m, self.intrinsics)
 
     def overlay(self, frame: Array, *, opacity: float = 0.55) -> Array:
         """(H, W, 3) uint8 RGB: the classes in colour over the frame.
