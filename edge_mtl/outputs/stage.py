@@ -10,8 +10,8 @@ import numpy as np
 from edge_mtl.image.encoding import depth_millimetres
 from edge_mtl.prediction import Prediction, Timing
 from edge_mtl.sources.frame_source import Frame
-from edge_mtl.tasks import VOID, DepthMap, LabelMap, Result, Specs, kind_of
-from edge_mtl.tasks.box_places import box_centres, box_sizes
+from edge_mtl.tasks import VOID, Boxes, DepthMap, LabelMap, Result, Specs, kind_of
+from edge_mtl.tasks.boxes_3d import Boxes3D, boxes_in_space
 from edge_mtl.tasks.kind import Scored
 from edge_mtl.tasks.points import first_of
 
@@ -95,8 +95,8 @@ class Stage:
         for name, result in prediction.results.items():
             if kind_of(result.spec).viewed_as == "boxes":
                 found = _scored(result)
-                if depth is not None:
-                    self._boxes_3d(name, result, box_centres(found.boxes, depth.depth_m, prediction.intrinsics), prediction)
+                if depth is not None and isinstance(result, Boxes):
+                    self._in_space(name, boxes_in_space(result, depth.depth_m, prediction.intrinsics))
                 shape = self._rerun.Boxes2D(
                     array=found.boxes + np.float32(0.5),
                     array_format=self._rerun.Box2DFormat.XYXY,
@@ -105,13 +105,14 @@ class Stage:
                 )
                 self._log(f"{_IMAGE}/{name}", shape)
 
-    def _boxes_3d(self, name: str, result: Result, centres: Array, prediction: Prediction) -> None:
-        known, found, lines = np.isfinite(centres).all(axis=1), _scored(result), _lines(result)
-        sizes = box_sizes(found.boxes, centres, prediction.intrinsics)[known]
+    def _in_space(self, name: str, found: Boxes3D) -> None:
+        """Those of known depth. How far an object reaches behind what is seen of it nobody knows: drawn is its shorter side."""
+        known, lines = np.isfinite(found.centres).all(axis=1), _lines(found.boxes)
+        sizes = np.concatenate([found.sizes, found.sizes.min(axis=1, keepdims=True)], axis=1)
         shape = self._rerun.Boxes3D(
-            centers=centres[known],
-            sizes=sizes,
-            class_ids=found.classes[known],
+            centers=found.centres[known],
+            sizes=sizes[known],
+            class_ids=found.boxes.classes[known],
             labels=[line for line, placed in zip(lines, known, strict=True) if placed],
         )
         self._log(f"world/{name}", shape)

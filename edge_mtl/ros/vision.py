@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from edge_mtl.image.frames import Intrinsics
-from edge_mtl.tasks import DepthMap, Result
-from edge_mtl.tasks.box_places import box_centres
+from edge_mtl.tasks import Boxes, DepthMap, Result
+from edge_mtl.tasks.boxes_3d import boxes_in_space
 from edge_mtl.tasks.messages import Scored, VisionTopic
 
 __all__ = ["VISION_DEFINITIONS", "vision_message", "vision_type"]
@@ -62,8 +62,8 @@ def vision_message(
     if topic.content == "classification":
         return make(header=header, results=[_hypothesis(types, found, number) for number in range(len(found.classes))])
     centres = np.full((len(found.classes), 3), np.nan, np.float32)
-    if depth is not None and camera is not None:
-        centres = box_centres(found.boxes, depth.depth_m, camera)
+    if isinstance(result, Boxes) and depth is not None and camera is not None:
+        centres = boxes_in_space(result, depth.depth_m, camera).centres
     detections = [_detection(types, found, number, centre, header) for number, centre in enumerate(centres)]
     return make(header=header, detections=detections)
 

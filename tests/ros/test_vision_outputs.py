@@ -19,7 +19,6 @@ from std_msgs.msg import String
 from edge_mtl.bundle import Bundle
 from edge_mtl.engine import Engine
 from edge_mtl.prediction import Prediction
-from edge_mtl.tasks.box_places import box_centres
 from tests.bundles import HEIGHT, WIDTH, make_image
 from tests.mapless_bundles import OBJECTS, SCENES, mapless_bundle
 from tests.ros.harness import NAME, Partner, active_partner, running, stamp_ns, wait_until
@@ -100,7 +99,7 @@ def test_boxes_and_the_class_of_a_frame_have_its_header_and_places_once_the_came
         partner.send_camera(2 * WIDTH, 2 * HEIGHT, FOCAL)
         message = partner.send_until("objects", FRAME)[-1]
         assert predicted.depth is not None
-        expected = box_centres(boxes.xyxy, predicted.depth, predicted.intrinsics)
+        expected = predicted.boxes_3d().centres
         found = [detection.results[0].pose for detection in message.detections]
         places = [[one.pose.position.x, one.pose.position.y, one.pose.position.z] for one in found]
         np.testing.assert_allclose(places, expected, rtol=1e-4, atol=1e-5)

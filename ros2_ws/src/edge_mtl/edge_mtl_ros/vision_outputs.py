@@ -1,7 +1,7 @@
 """Results that are no maps as messages of vision_msgs: boxes as Detection2DArray, the class of a frame as Classification.
 
-What is in them says `edge_mtl.ros.vision`; the publishers are those of `outputs`. Without vision_msgs there is nothing here; JSON
-goes out all the same.
+What is in them says `edge_mtl.ros.vision`; the publishers are those of `outputs`. Without vision_msgs there is nothing here,
+and JSON goes out all the same.
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ from rosbags.typesys import Stores, get_typestore
 from edge_mtl import Engine
 from edge_mtl.bundle import Bundle
 from edge_mtl.ros import camera_of
-from edge_mtl.tasks.box_places import box_centres
 from tests.bag_files import CAMERA_TOPIC, IMAGE_TOPIC, read_bag, without_definitions, write_bag
 from tests.bundles import make_image
 from tests.command_line import edge_mtl
@@ -81,7 +80,7 @@ def test_boxes_and_the_class_of_a_frame_are_in_the_bag_as_messages_of_vision_msg
             expected = engine.predict(frame, intrinsics=(120.0, 120.0, 47.5, 31.5))
             assert expected.depth is not None
             assert message.header == image.header
-            centres = box_centres(expected["objects"].xyxy, expected.depth, expected.intrinsics)
+            centres = expected.boxes_3d().centres
             places = [detection.results[0].pose.pose.position for detection in message.detections]
             np.testing.assert_allclose([[place.x, place.y, place.z] for place in places], centres.tolist(), rtol=1e-5)
             assert [int(one.results[0].hypothesis.class_id) for one in message.detections] == expected[
