@@ -16,7 +16,7 @@ from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.builder.triton import write_triton
 from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.engine import Engine
-from edge_mtl.errors import AccuracyError, TaskError
+from edge_mtl.errors import TaskError
 from edge_mtl.evaluation.budget import Budget
 from edge_mtl.evaluation.sensitivity.blocks import find_blocks
 from edge_mtl.image.demo_figure import draw
@@ -117,7 +117,7 @@ def test_the_last_layer_of_every_output_stays_in_floating_point(bundle: Bundle, 
     assert floats == {"scene_raw", *(f"objects_{kind}_{stride}" for kind in ("scores", "raw") for stride in (8, 16))}
 
 
-def test_int8_is_built_tested_and_held_to_the_budgets_of_both_kinds(bundle: Bundle, tmp_path: Path) -> None:
+def test_int8_is_built_tested_and_held_to_the_budgets_of_both_kinds(bundle: Bundle) -> None:
     build_engine(bundle, precision="int8", threads=1, budget=Budget(LOOSE))
     with Engine(bundle, precision="int8", threads=1) as engine, fp32(bundle) as exact:
         found, reference = engine.predict(FRAME), exact.predict(FRAME)
@@ -125,13 +125,12 @@ def test_int8_is_built_tested_and_held_to_the_budgets_of_both_kinds(bundle: Bund
         agreed = kind_of(spec).agreement(spec, found[name], reference[name])
         assert agreed.get("box_f1", 1.0) > 0.5
         assert agreed.get("probability_change", 0.0) < 0.25
-    with pytest.raises(AccuracyError, match="objects: boxes that differ"):
-        build_engine(bundle, precision="int8", threads=1, budget=Budget({**LOOSE, "boxes": 0.0}))
-
     outcome = edge_mtl("verify", bundle.path, "--threads", 1, "--max-drop", MAX_DROP)
     assert outcome.code in (0, 8), outcome.err
     assert "AP %" in outcome.out
     assert "top-1 %" in outcome.out
+    for name in LOOSE.keys() - {"rel", "depth"}:
+        assert f"{name} " in outcome.out.partition("within budget.")[2], "held to every budget of both"
     (report,) = edge_mtl("benchmark", bundle.path, "--precision", "int8", "--threads", 1, "--rounds", 2, "--json").records
     assert all({"ap", "top1"} <= set(row["accuracy"]) for row in report["rows"])
     shown = edge_mtl("inspect", bundle.path).out
@@ -141,14 +140,10 @@ def test_int8_is_built_tested_and_held_to_the_budgets_of_both_kinds(bundle: Bund
 
 def test_truths_beside_a_folder_are_measured(bundle: Bundle, tmp_path: Path) -> None:
     """What FP32 says is true, so it is perfect; a wrong class is found and an unknown one refused."""
-    specs, folder = bundle.manifest.tasks, tmp_path / "labelled"
+    folder = tmp_path / "labelled"
     folder.mkdir()
     for number in range(3):
-        frame = make_image(40 + number)
-        write_image(folder / f"{number}.png", frame)
-        for name in bundle.list("evaluation"):
-            if name.endswith(f"{number:03d}.scene.json"):
-                (folder / f"{number}.scene.json").write_bytes(bundle.read(name))
+        write_image(folder / f"{number}.png", make_image(40 + number))
     with fp32(bundle) as engine:
         for number in range(3):
             scene = engine.predict(make_image(40 + number)).scene
@@ -156,13 +151,12 @@ def test_truths_beside_a_folder_are_measured(bundle: Bundle, tmp_path: Path) -> 
             truth = scene.index if number else (scene.index + 1) % len(SCENES)
             (folder / f"{number}.scene.json").write_bytes(kind_of(scene.spec).write_truth(scene.spec, truth)[".scene.json"])
     outcome = edge_mtl("verify", bundle.path, "--data", folder, "--threads", 1, "--max-drop", MAX_DROP, "--json")
-    (record,) = outcome.records
-    assert record["graphs"]["fp32"]["top1"] == pytest.approx(2 / 3), record
-    assert "ap" not in record["graphs"]["fp32"], "no frame has boxes beside it"
+    graph = outcome.records[0]["card"]["graphs"]["fp32"]
+    assert graph["top1"] == pytest.approx(2 / 3, abs=1e-6)
+    assert "ap" not in graph, "no frame has boxes beside it"
     (folder / "0.scene.json").write_text('{"class": "cellar"}')
     outcome = edge_mtl("verify", bundle.path, "--data", folder, "--threads", 1)
     assert "0.scene.json should hold" in outcome.err
-    assert specs["scene"].kind == "class"
 
 
 def test_predict_writes_every_kind_of_file_and_prints_the_summaries(with_depth: Bundle, images: Path, tmp_path: Path) -> None:
