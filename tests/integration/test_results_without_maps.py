@@ -13,6 +13,7 @@ import pytest
 
 from edge_mtl.bench.layer_groups import LayerGroupMap
 from edge_mtl.builder.pipeline import build_engine
+from edge_mtl.builder.tensorrt.batch import open_batch
 from edge_mtl.builder.triton import write_triton
 from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.engine import Engine
@@ -20,6 +21,7 @@ from edge_mtl.errors import TaskError
 from edge_mtl.evaluation.budget import Budget
 from edge_mtl.evaluation.sensitivity.blocks import find_blocks
 from edge_mtl.image.demo_figure import draw
+from edge_mtl.onnx_graph.batches import repeat_frames
 from edge_mtl.onnx_graph.model import GraphIndex, parse
 from edge_mtl.quantization.placement import place
 from edge_mtl.quantization.recipes import CPU_INT8, TENSORRT_INT8, load_recipe
@@ -221,8 +223,23 @@ def test_triton_is_told_what_each_output_is(bundle: Bundle, tmp_path: Path) -> N
     assert "chair" in told[0]
 
 
-def test_nothing_found_is_no_failure(bundle: Bundle, images: Path, tmp_path: Path) -> None:
-    """A frame without objects goes through results, files and drawings."""
+@pytest.mark.parametrize("place", ["host", "graph"])
+def test_batches_answer_as_single_frames(bundle: Bundle, place: str) -> None:
+    from onnxruntime import InferenceSession
+
+    frames = [make_image(number) for number in range(3)]
+    single = bundle.read(OPTIMIZED_ONNX if place == "host" else REFERENCE_ONNX)
+    feeds = [frame.transpose(2, 0, 1)[None].astype(np.float32) if place == "host" else frame[None] for frame in frames]
+    whole = repeat_frames(single, 3) if place == "host" else open_batch(single)
+    alone, together = (InferenceSession(model, providers=["CPUExecutionProvider"]) for model in (single, whole))
+    found = together.run(None, {"image": np.concatenate(feeds)})
+    for number, feed in enumerate(feeds):
+        for one, every in zip(alone.run(None, {"image": feed}), found, strict=True):
+            np.testing.assert_allclose(every[number], one[0], rtol=1e-4, atol=1e-4)
+
+
+def test_nothing_found_is_no_failure(bundle: Bundle) -> None:
+    """A frame without objects goes through drawings and messages."""
     spec = bundle.manifest.tasks["objects"]
     kind = kind_of(spec)
     nothing = Boxes(spec, np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), (128, 192))  # type: ignore[arg-type]
