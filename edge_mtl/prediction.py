@@ -13,7 +13,7 @@ from edge_mtl.errors import FrameError, TaskError
 from edge_mtl.image.frames import Intrinsics, check_frame
 from edge_mtl.tasks import Boxes, ClassScores, DepthMap, LabelMap, NormalMap, Result
 from edge_mtl.tasks.asked import LazyResults
-from edge_mtl.tasks.boxes_3d import Boxes3D, boxes_in_space, only_boxes
+from edge_mtl.tasks.boxes_3d import Boxes3D, boxes_in_space
 from edge_mtl.tasks.kind import Once
 from edge_mtl.tasks.points import cloud_maps, first_of, main_labels, only_of
 
@@ -165,7 +165,7 @@ class Prediction:
     @property
     def boxes(self) -> Boxes | None:
         """The objects of the only task of boxes; None without one, or not asked. Raises TaskError where there are several."""
-        return only_boxes(self.results)
+        return only_of(self.results, Boxes)
 
     @property
     def scene(self) -> ClassScores | None:

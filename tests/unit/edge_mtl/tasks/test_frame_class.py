@@ -262,5 +262,5 @@ def test_the_only_class_of_a_prediction_has_a_short_name() -> None:
     assert found is not None
     assert found.name == "kitchen"
     assert prediction().scene is None
-    with pytest.raises(TaskError, match=r"scene, weather: expected one. Name it, as in prediction\['scene'\]"):
+    with pytest.raises(TaskError, match=r"several tasks of class: scene, weather. Take one by its name, prediction\['scene'\]"):
         _ = prediction("scene", "weather").scene
