@@ -173,6 +173,7 @@ class FrameClass(Kind[ClassSpec, ClassScores]):
 
     def read_truth(self, spec: ClassSpec, stem: str, size: tuple[int, int], files: TruthFiles) -> int | None:
         """The index of {"class": NAME}. Raises BundleError: that is not what the file holds, or no class has that name."""
+        from edge_mtl.errors import BundleError
         from edge_mtl.tasks.truth import EXPORT_AGAIN, read_json
 
         name = f"{stem}{self.truth_endings(spec)[0]}"
@@ -182,7 +183,7 @@ class FrameClass(Kind[ClassSpec, ClassScores]):
         found = content.get("class")
         if found not in spec.classes:
             known = ", ".join(spec.classes[:24]) + (f" and {len(spec.classes) - 24} more" if len(spec.classes) > 24 else "")
-            raise _error(
+            raise BundleError(
                 f'{files.where(name)} should hold {{"class": NAME}}, a class of {spec.name}: {known}; found {found!r}. '
                 f"{EXPORT_AGAIN}"
             )
@@ -256,12 +257,6 @@ def scored(result: ClassScores) -> Scored:
 
 def _json(content: dict[str, Any]) -> bytes:
     return json.dumps(content, ensure_ascii=False).encode()
-
-
-def _error(text: str) -> Exception:
-    from edge_mtl.errors import BundleError
-
-    return BundleError(text)
 
 
 def _shown(result: ClassScores) -> str:
