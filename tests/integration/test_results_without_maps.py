@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,7 @@ def test_results_are_in_pixels_of_the_size_that_is_asked_for(bundle: Bundle, siz
         assert again.scene is not None
         assert again.scene.name in SCENES
         assert again["objects"].size == whole
+        assert pickle.loads(pickle.dumps(found)).map_size == whole
         with pytest.raises(TaskError, match="point cloud needs depth"):
             again.point_cloud()
     assert again.panel(np.zeros((*whole, 3), np.uint8)).ndim == 3
