@@ -1,4 +1,4 @@
-"""What does it cost to get boxes out of a network's answer, by the number of candidates? The figures behind decision 0025.
+"""What does it cost to get boxes out of a network's answer, by the number of candidates? See decision 0025.
 
     python benchmarks/boxes_postprocess.py --out FILE
 
