@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_mtl.errors import TaskError
-from edge_mtl.tasks import Boxes, Result
-from edge_mtl.tasks.asked import LazyResults
+from edge_mtl.tasks import Boxes
 
 if TYPE_CHECKING:
     from edge_mtl.image.frames import Intrinsics
 
-__all__ = ["Boxes3D", "boxes_in_space", "only_boxes"]
+__all__ = ["Boxes3D", "boxes_in_space"]
 
 Array = np.ndarray
 
@@ -36,24 +33,6 @@ class Boxes3D:
 
     def __len__(self) -> int:
         return len(self.centres)
-
-
-def only_boxes(results: Mapping[str, Result]) -> Boxes | None:
-    """The result of the only task of boxes; None without one. Of lazy results no other is finished.
-
-    Raises:
-        TaskError: there are several.
-    """
-    if isinstance(results, LazyResults):
-        names = list(results.of_class(Boxes))
-    else:
-        names = [name for name, result in results.items() if isinstance(result, Boxes)]
-    if len(names) > 1:
-        raise TaskError(
-            f"There are several tasks of boxes, {', '.join(names)}: take one by its name, prediction[{names[0]!r}]."
-        )
-    found = results[names[0]] if names else None
-    return found if isinstance(found, Boxes) else None
 
 
 def boxes_in_space(boxes: Boxes, depth_m: Array, camera: Intrinsics) -> Boxes3D:
