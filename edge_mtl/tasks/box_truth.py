@@ -6,7 +6,6 @@ centres are at whole numbers; "crowd" may be left out, and other keys, such as "
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +17,7 @@ from edge_mtl.image.frames import Letterbox
 from edge_mtl.tasks.boxes import BoxTruth
 from edge_mtl.tasks.class_names import short
 from edge_mtl.tasks.kind import TruthFiles
-from edge_mtl.tasks.truth import EXPORT_AGAIN
+from edge_mtl.tasks.truth import EXPORT_AGAIN, read_json
 
 __all__ = ["crop_boxes", "edges", "encode_boxes", "fit_boxes", "read_boxes"]
 
@@ -36,14 +35,10 @@ def read_boxes(name: str, classes: Sequence[str], size: tuple[int, int], files: 
     Raises:
         BundleError: it was altered, is not such JSON, names another class, or a box is empty or not within the frame.
     """
-    if name not in files.names:
+    content = read_json(name, files)
+    if content is None:
         return None
-    where = files.where(name)
-    try:
-        content = json.loads(files.read(name))
-        entries = content["boxes"]
-    except (ValueError, TypeError, KeyError, RecursionError) as exc:
-        raise BundleError(f'{where} should be JSON, {{"boxes": [...]}}; it is not ({exc!r}). {EXPORT_AGAIN}') from exc
+    where, entries = files.where(name), content.get("boxes")
     if not isinstance(entries, list):
         raise BundleError(f'{where} should have a list of "boxes"; found {short(entries)}. {EXPORT_AGAIN}')
     indices = {one: index for index, one in enumerate(classes)}

@@ -29,7 +29,7 @@ def test_the_outline_is_the_outermost_pixels_whose_centres_are_inside() -> None:
 
 def test_captions_stand_on_their_colour_above_the_box_and_within_the_image() -> None:
     above = coloured(draw_boxes(FRAME, np.array([[30, 50, 90, 90]], np.float32), ["chair"], [RED]))
-    assert above[38:49, 30].all()
+    assert above[39:50, 30].all()
     top = coloured(draw_boxes(FRAME, np.array([[30, 2, 90, 90]], np.float32), ["chair"], [RED]))
     assert top[2:12, 31].all()
     right = coloured(draw_boxes(FRAME, np.array([[110, 50, 119, 90]], np.float32), ["chair"], [RED]))

@@ -78,11 +78,11 @@ def test_a_box_a_pixel_beyond_its_frame_is_cut_off() -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"\xff\xfe", "should be JSON"),
-        (b"{", "should be JSON"),
-        (b"[" * 100_000, "should be JSON"),
-        ([], "should be JSON"),
-        ({"objects": []}, "should be JSON"),
+        (b"\xff\xfe", "should hold JSON"),
+        (b"{", "should hold JSON"),
+        (b"[" * 100_000, "should hold JSON"),
+        ([], "should hold an object; found list"),
+        ({"objects": []}, 'a list of "boxes"; found None'),
         ({"boxes": {}}, 'a list of "boxes"; found {}'),
         ({"boxes": [[1, 2, 3, 4]]}, "box 0 should be an object"),
         (one(**{"class": "sofa"}), "of a class of the task, class 0, class 1, class 2; found 'sofa'"),

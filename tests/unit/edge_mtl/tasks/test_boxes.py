@@ -118,7 +118,7 @@ def test_a_box_is_where_its_cell_says_in_pixels_of_each_size() -> None:
 )
 def test_boxes_end_at_the_edges_of_the_frame(output_size: OutputSize, edges: list[float]) -> None:
     spec = task()
-    beyond = outputs(spec, {(32, 0, 0, 1): (9, 9, 9, 9), (8, 0, 4, 0): (0.2, 1, 0.4, 1)})
+    beyond = outputs(spec, {(32, 0, 0, 1): (9, 9, 9, 9), (8, 0, 4, 0): (0.2, 1, 0.0, 1)})
     found, bad = answer(spec, beyond, output_size=output_size)
     assert (found.xyxy.tolist(), bad) == ([edges], 0), "the second box lies in the bar, where there is no frame"
 
@@ -207,7 +207,7 @@ def score(spec: BoxesSpec, frames: list[tuple[Boxes, BoxTruth]], reference: list
 
 def test_lost_precision_and_boxes_that_differ_are_held_to_budgets() -> None:
     spec = made.a_spec()
-    exact = made.frames(0, images=40)
+    exact = [(made.whole(found), truth) for found, truth in made.frames(0, images=40)]
     shifted = [(made.boxes(spec, found.xyxy + 6.0, found.scores, found.classes), truth) for found, truth in exact]
     before, after = score(spec, exact, exact), score(spec, shifted, exact)
     assert before.agreement == pytest.approx({"box_f1": 1.0, "box_iou": 1.0})

@@ -51,7 +51,7 @@ def test_a_board_before_a_wall_is_where_it_is() -> None:
 
 
 def test_the_median_ignores_what_is_behind_as_long_as_it_fills_less_than_half() -> None:
-    depth_m, (left, top, right, bottom) = board(-0.4, -0.3, 0.2, 0.5, 2.0)
+    depth_m, (left, top, right, bottom) = board(-0.2, -0.3, 0.1, 0.5, 2.0)
     wider = made.boxes(SPEC, [left, top, right + 0.5 * (right - left), bottom], [0.9], [1])
     assert boxes_in_space(wider, depth_m, CAMERA).centres[0, 2] == 2.0
     widest = made.boxes(SPEC, [left, top, right + 2.0 * (right - left), bottom], [0.9], [1])
