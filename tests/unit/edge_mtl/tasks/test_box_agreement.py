@@ -45,6 +45,12 @@ def test_boxes_at_the_threshold_do_not_count_but_those_well_above_do() -> None:
     assert box_agreement(above, REFERENCE)["box_f1"] == pytest.approx(8 / 9)
 
 
+def test_a_box_that_suppression_nearly_removed_does_not_count() -> None:
+    for more, expected in ((9.0, 8 / 9), (7.0, 1.0)):  # it overlaps the first box by 10 / 19 and by 10 / 17; 0.6 removes it
+        beside = made.boxes(SPEC, [*FOUR, [0, 0, 10, 10 + more]], [0.9, 0.8, 0.7, 0.6, 0.5], [0, 1, 1, 2, 0])
+        assert box_agreement(beside, REFERENCE)["box_f1"] == pytest.approx(expected)
+
+
 def test_nothing_seen_by_both_is_agreement_and_by_one_is_none() -> None:
     nothing = made.boxes(SPEC, [], [], [])
     assert box_agreement(nothing, nothing) == {"box_f1": 1.0}
