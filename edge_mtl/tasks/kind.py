@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
 from edge_mtl.image import OUTPUT_STRIDE
 from edge_mtl.tasks.measures import BudgetItem, Measure, Metric
+from edge_mtl.tasks.messages import ClassTopic, Scored, Topic, Transport, VisionTopic
 
 if TYPE_CHECKING:
     from edge_mtl.image.buffer_pool import BufferPool
@@ -33,19 +34,18 @@ __all__ = [
     "Once",
     "Placement",
     "Result",
+    "Scored",
     "TaskSpec",
     "Topic",
     "Transport",
     "TruthFiles",
+    "VisionTopic",
     "check_name",
 ]
 
 Array = np.ndarray
 Placement = Literal["host", "graph"]
 """Where post-processing happens: on the host, behind maps at a quarter of the size, or in a graph of finished maps."""
-
-Transport = Literal["", "jpeg", "png", "depth"]
-"""How a map is compressed on a topic of its own; "" for not at all."""
 
 TASK_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
@@ -124,57 +124,6 @@ class TruthFiles(Protocol):
     def where(self, name: str) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """One ROS topic of a task, without ROS.
-
-    Attributes:
-        name: below the node's private namespace: "segmentation", "segmentation/color".
-        encoding: of sensor_msgs/Image ("mono8", "rgb8", "32FC1", "32FC3"); "" for std_msgs/String.
-        make: the pixels (H, W[, 3]) or the text of a result; None where it has none. Called only when somebody listens.
-        latched: the content does not depend on the frame; sent once, kept for those who join later. `make` gets None then.
-        over_frame: `make` gets the result and the frame, (H, W, 3) uint8 RGB of the map's size.
-        transport: of a smaller copy on a topic below, as image_transport has it: `<name>/compressed` for "jpeg" and "png",
-            `<name>/compressedDepth` for "depth"; "" for none.
-        also: encodings that may be asked for in place of `encoding`, each with its `make`.
-    """
-
-    name: str
-    encoding: str
-    make: Callable[..., Array | str | None]
-    latched: bool = False
-    over_frame: bool = False
-    transport: Transport = ""
-    also: tuple[tuple[str, Callable[..., Array | str | None]], ...] = ()
-
-    def preferring(self, encodings: Collection[str]) -> Topic:
-        """The same topic in the first of `encodings` that it offers; as it is where it offers none of them."""
-        makers = dict(self.also)
-        chosen = next((encoding for encoding in encodings if encoding in makers), None)
-        return self if chosen is None else replace(self, encoding=chosen, make=makers[chosen])
-
-
-@dataclass(frozen=True, slots=True)
-class ClassTopic:
-    """Where the classes of a task are named in vision_msgs, without ROS; latched.
-
-    Attributes:
-        name: of the LabelInfo, below the node's private namespace: "label_info", "lane/label_info".
-        classes: names by index.
-        database: all that is known of the classes, as JSON.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    database: str
-
-    @property
-    def vision_name(self) -> str:
-        """Of the VisionInfo, beside it: "vision_info", "lane/vision_info"."""
-        namespace, slash, _ = self.name.rpartition("/")
-        return f"{namespace}{slash}vision_info"
-
-
 class Kind(ABC, Generic[S, R]):
     """All that differs between kinds of tasks.
 
@@ -189,7 +138,8 @@ class Kind(ABC, Generic[S, R]):
         result: class of the results.
         metric_scale: whether answers are in metres, so that they need the camera's intrinsics.
         heading: of panels and views, where it is not the task's name.
-        viewed_as: how the viewer shows a result: as class indices, metres or a drawn image; None for not at all.
+        viewed_as: how the viewer shows a result: as class indices, metres, a drawn image; as boxes over the image or as text,
+            which both come from `vision_topic`; None for not at all.
     """
 
     name: ClassVar[str]
@@ -202,7 +152,7 @@ class Kind(ABC, Generic[S, R]):
     rounding: ClassVar[Mapping[str, float]] = {}
     metric_scale: ClassVar[bool] = False
     heading: ClassVar[str] = ""
-    viewed_as: ClassVar[Literal["labels", "depth", "image"] | None] = None
+    viewed_as: ClassVar[Literal["labels", "depth", "image", "boxes", "text"] | None] = None
 
     # ---- manifest and graph
 
@@ -278,6 +228,14 @@ class Kind(ABC, Generic[S, R]):
     def agreement(self, spec: S, found: R, reference: R) -> dict[str, float]:
         """How far two results of one frame agree, by the names of `agreements`."""
 
+    def noise_masks(self, spec: S, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Which values count where noise is measured, by output: bool of its shape; of outputs that are not named all do.
+
+        Args:
+            outputs: FP32's, of a graph that leaves post-processing to the host.
+        """
+        return {}
+
     def remarks(self, spec: S) -> tuple[str, ...]:
         """What a reader of its measures should know, in sentences: what they leave out, for example."""
         return ()
@@ -298,6 +256,10 @@ class Kind(ABC, Generic[S, R]):
 
     def fit_truth(self, spec: S, truth: Any, box: Letterbox) -> Any:
         """The truth of a frame that was letterboxed; unknown in the bars."""
+        return truth
+
+    def crop_truth(self, spec: S, truth: Any, part: tuple[slice, slice]) -> Any:
+        """The truth of a part of its frame, rows and columns; what is said of the whole frame stays as it is."""
         return truth
 
     def thin_truth(self, truth: Any, step: int) -> Any:
@@ -358,6 +320,10 @@ class Kind(ABC, Generic[S, R]):
         """Where the node names its classes, if vision_msgs is installed; None where results are not classes."""
         return None
 
+    def vision_topic(self, spec: S) -> VisionTopic | None:
+        """Its results as a message of vision_msgs; None where that has none for them."""
+        return None
+
 
 class DenseKind(Kind[S, R]):
     """A kind whose graph output is one map of `channels` at a quarter of the input, and whose result is one map of numbers."""
@@ -377,6 +343,9 @@ class DenseKind(Kind[S, R]):
         if placement == "graph":
             return {spec.name: (1, *self.finished_shape(spec, size))}
         return {self.host_output(spec): (1, self.channels(spec), size[0] // OUTPUT_STRIDE, size[1] // OUTPUT_STRIDE)}
+
+    def crop_truth(self, spec: S, truth: Array, part: tuple[slice, slice]) -> Array:
+        return truth[part]
 
     def host_output(self, spec: S) -> str:
         """Name of its output where post-processing happens on the host."""
