@@ -68,10 +68,10 @@ class Stage:
             legend = [(index, name, tuple(colour)) for index, (name, colour) in enumerate(colours)]
             place = f"maps/{result.spec.name}" if number else "/"
             self._log(place, rerun.AnnotationContext([*legend, (VOID, "unknown", (0, 0, 0))]), static=True)
-        for name, result in prediction.results.items():
-            if kind_of(result.spec).viewed_as == "boxes":
+        for name, found in prediction.results.items():
+            if kind_of(found.spec).viewed_as == "boxes":
                 for place in (f"{_IMAGE}/{name}", f"world/{name}"):
-                    self._log(place, rerun.AnnotationContext(list(enumerate(_class_names(result)))), static=True)
+                    self._log(place, rerun.AnnotationContext(list(enumerate(_class_names(found)))), static=True)
         self._log("world", rerun.ViewCoordinates.RDF, static=True)
         for stage in STAGES:
             self._log(f"timing/{stage}", rerun.SeriesLines(names=[f"{stage}, ms"]), static=True)

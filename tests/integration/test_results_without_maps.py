@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,7 @@ def test_results_are_in_pixels_of_the_size_that_is_asked_for(bundle: Bundle, siz
         assert again.scene is not None
         assert again.scene.name in SCENES
         assert again["objects"].size == whole
+        assert pickle.loads(pickle.dumps(found)).map_size == whole
         with pytest.raises(TaskError, match="point cloud needs depth"):
             again.point_cloud()
     assert again.panel(np.zeros((*whole, 3), np.uint8)).ndim == 3
@@ -119,7 +121,7 @@ def test_the_last_layer_of_every_output_stays_in_floating_point(bundle: Bundle, 
     assert floats == {"scene_raw", *(f"objects_{kind}_{stride}" for kind in ("scores", "raw") for stride in (8, 16))}
 
 
-def test_int8_is_built_tested_and_held_to_the_budgets_of_both_kinds(bundle: Bundle) -> None:
+def test_int8_is_built_tested_and_held_to_the_budgets_of_both_kinds(bundle: Bundle, tmp_path: Path) -> None:
     build_engine(bundle, precision="int8", threads=1, budget=Budget(LOOSE))
     with Engine(bundle, precision="int8", threads=1) as engine, fp32(bundle) as exact:
         found, reference = engine.predict(FRAME), exact.predict(FRAME)
@@ -133,8 +135,11 @@ def test_int8_is_built_tested_and_held_to_the_budgets_of_both_kinds(bundle: Bund
     assert "top-1 %" in outcome.out
     for name in LOOSE.keys() - {"rel", "depth"}:
         assert f"{name} " in outcome.out.partition("within budget.")[2], "held to every budget of both"
-    (report,) = edge_mtl("benchmark", bundle.path, "--precision", "int8", "--threads", 1, "--rounds", 2, "--json").records
+    fast, page = ("--precision", "int8", "--threads", 1, "--rounds", 2, "--json"), tmp_path / "card.html"
+    (report,) = edge_mtl("benchmark", bundle.path, *fast, "--html", page).records
     assert all({"ap", "top1"} <= set(row["accuracy"]) for row in report["rows"])
+    drawn = page.read_text()
+    assert all(kind_of(spec).measures[0].label in drawn for spec in bundle.manifest.tasks.values())
     shown = edge_mtl("inspect", bundle.path).out
     assert "3 classes: chair, table, lamp" in shown
     assert "AP of objects is COCO's" in shown

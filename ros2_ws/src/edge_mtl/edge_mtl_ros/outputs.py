@@ -192,9 +192,10 @@ class Outputs:
                     made[topic.name] = topic.make(result, rgb.get()) if topic.over_frame else topic.make(result)
                 if self._send(item, made[topic.name], answer.header):
                     sent.add(name)
-        for name in wanted.intersection(self._vision.types) if prediction is not None else ():
-            self._send_vision(name, answer, prediction)
-            sent.add(name)
+        if prediction is not None:
+            for name in wanted.intersection(self._vision.types):
+                self._send_vision(name, answer, prediction)
+                sent.add(name)
         if "image" in wanted:
             self._send_image("image", _IMAGE_ENCODING, rgb.get(), answer.header)
             sent.add("image")
