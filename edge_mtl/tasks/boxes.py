@@ -48,7 +48,7 @@ _NEAR = 4.0
 """Logits: how far below the least score that is shown noise can bring a score above it."""
 _LEAST_SCORE = 0.001
 """Boxes with a lower score change no precision that anybody measures."""
-_CANDIDATES, _ALL_CANDIDATES = 300, 1000
+_CANDIDATES, _ALL_CANDIDATES = 300, 500
 """Boxes that suppression looks at: for what users see, and for measuring."""
 _MEASURED = 100
 """Boxes of a frame that are measured, unless users see more: as many as COCO looks at."""
