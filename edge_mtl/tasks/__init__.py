@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from edge_mtl.image import VOID
+from edge_mtl.tasks.boxes import Boxes, BoxesKind, BoxesSpec, BoxTruth
 from edge_mtl.tasks.depth import Depth, DepthMap
 from edge_mtl.tasks.frame_class import ClassScores, ClassSpec, FrameClass
 from edge_mtl.tasks.kind import BudgetItem, DenseKind, Kind, Measure, Metric, Placement, Result, TaskSpec, Topic, check_name
@@ -25,6 +26,9 @@ __all__ = [
     "NYU13_PALETTE",
     "NYU_TASKS",
     "VOID",
+    "BoxTruth",
+    "Boxes",
+    "BoxesSpec",
     "BudgetItem",
     "ClassScores",
     "ClassSpec",
@@ -178,7 +182,7 @@ def load_installed() -> None:
         register(point.load())
 
 
-for _kind in (Labels(), Depth(), Normals(), FrameClass()):
+for _kind in (Labels(), Depth(), Normals(), BoxesKind(), FrameClass()):
     register(_kind)
 
 _FORMAT_1 = {"segmentation": "labels", "depth": "depth", "normals": "normals"}

@@ -1,4 +1,4 @@
-"""Names of classes in manifests, the same for every kind whose answers are classes."""
+"""Names of classes as manifests may have them, for every kind whose tasks have classes of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNWRITTEN = ("Cc", "Cs", "Zl", "Zp")
 
 
 def check_classes(task: str, found: Any, *, fewest: int, most: int) -> None:
-    """Raises ValueError where `found` is not a list of `fewest` to `most` names that can be written, each once."""
+    """Raise ValueError where `found` is no list of `fewest` to `most` names, all different; `task` is named in the message."""
     wanted = f"classes of {task} should be a list of {fewest} to {most} names"
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         raise ValueError(f"{wanted}; found {short(found)}")
@@ -30,6 +30,6 @@ def check_classes(task: str, found: Any, *, fewest: int, most: int) -> None:
 
 
 def short(value: Any) -> str:
-    """A value for a message, at most 80 characters."""
+    """A value for messages, at most 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
