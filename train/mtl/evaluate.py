@@ -136,9 +136,7 @@ def judge(
         for number, seen in enumerate(views):
             seen_by = answers_for or (canonical_intrinsics(height, width) if canonical else seen.intrinsics)
             predicted = {
-                name: head_of(spec).result(
-                    spec, _one(answers[name], number), size, seen_by=seen_by, camera=seen.intrinsics
-                )
+                name: head_of(spec).result(spec, _one(answers[name], number), size, seen_by=seen_by, camera=seen.intrinsics)
                 for name, spec in specs.items()
                 if name in answers
             }

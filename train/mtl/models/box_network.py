@@ -12,6 +12,7 @@ than shared towers at width 64, and each level has ranges and statistics of its 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -53,7 +54,7 @@ class BoxNetwork(HeadNetwork):
         width: int = 64,
     ) -> None:
         lacking = [level for level in levels if level not in strides]
-        steps = [b for a, b in zip(levels, levels[1:], strict=False) if b != 2 * a]
+        steps = [b for a, b in pairwise(levels) if b != 2 * a]
         if lacking or steps:
             raise BuildError(
                 f"{task} has boxes at strides {', '.join(map(str, levels))}, and the backbone has stages at "

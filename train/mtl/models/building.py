@@ -1,4 +1,7 @@
-"""Makes a model from names and options: encoder, decoder, other heads, sharing, first answers. Knows nothing about data or losses."""
+"""Makes a model from names and options: encoder, decoder, other heads, sharing, first answers.
+
+Knows nothing about data or losses.
+"""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from mtl.models.aspp import AsppDecoder, AsppHead, resample
 from mtl.models.edge import EdgeDecoder
 from mtl.models.edge_blocks import Merge, upsample_x2
-from mtl.models.head_network import HeadNetwork
 from mtl.models.fold import conv_from, fold_norm, norm_affine, without_dead_taps
+from mtl.models.head_network import HeadNetwork
 
 __all__ = ["DeployAspp", "DeployEdge", "DeployHead", "Offset", "fold_norms", "without_dead_taps"]
 

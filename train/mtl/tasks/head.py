@@ -22,9 +22,9 @@ from edge_mtl.tasks import Placement, Result, TaskSpec
 from mtl.geometry import Intrinsics
 
 if TYPE_CHECKING:
-    from mtl.models.head_network import HeadNetwork
     from mtl.datasets.augment import Sampling
     from mtl.datasets.frame import FrameSource
+    from mtl.models.head_network import HeadNetwork
     from mtl.settings import DataSettings, LossSettings, ModelSettings
 
 __all__ = ["Column", "DenseHead", "Head", "HeadOptions", "LossTerms", "at_phase", "masked_mean"]
