@@ -110,7 +110,7 @@ def _network(bundle: Bundle, model: MultiTaskModel, spec: TaskSpec, *, width: in
     network = head_of(spec).build(spec, whole.channels, whole.strides, width=width)
     if network is None:
         raise BuildError(
-            f"{spec.name} is of the kind {spec.kind}, whose head is a branch of the decoder of all maps: it cannot be added and "
-            "leave them as they are. Train it with the others: --model.init BUNDLE"
+            f"{spec.name} is of the kind {spec.kind}, whose head is a branch of the decoder of all maps: it cannot be added and"
+            " leave them as they are. Train it with the others: --model.init BUNDLE"
         )
     return network
