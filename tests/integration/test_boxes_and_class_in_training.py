@@ -28,8 +28,7 @@ from edge_mtl.backends import open_backend
 from edge_mtl.bundle import CALIBRATION, GOLDEN, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.engine import Engine
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
-from edge_mtl.quantization.insert_qdq import insert_qdq
-from edge_mtl.quantization.quantize import calibrate
+from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import load_recipe
 from edge_mtl.sources.images import decode_image
 from edge_mtl.tasks import BoxTruth, graph_outputs
