@@ -191,4 +191,4 @@ def relative_error(found: Any, expected: Any) -> float:
     pairs = list(zip(tensors(found), tensors(expected), strict=True))
     off = torch.stack([torch.linalg.vector_norm((one - other).double()) for one, other in pairs])
     norms = torch.stack([torch.linalg.vector_norm(other.double()) for _, other in pairs])
-    return float(torch.where(off == 0, 0.0, off / norms).max())
+    return float(torch.where(off == 0, 0.0, off / norms).max().detach())
