@@ -31,17 +31,19 @@ from tests.tiny_training import quiet
 pytestmark = pytest.mark.training
 
 
+SMALL = {"model.backbone": "test_convnext", "loop.pictures": "0"}
+
+
 def settings_of(folder: Path, task: str, **changes: str) -> RunSettings:
     stages = f"[{{height={SIZE[0]}, width={SIZE[1]}, steps=4, batch=4}}]"
-    return rectangle_settings(
-        folder, ("things", "objects", "scene"), **{"model.tasks": f"['{task}']", "stages": stages, **changes}
-    )
+    changes = {"model.tasks": f"['{task}']", "stages": stages, **SMALL, **changes}
+    return rectangle_settings(folder, ("things", "objects", "scene"), **changes)
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("original")
-    checkpoint = Run(rectangle_settings(folder, ("things",), **{"loop.pictures": "0"}), console=quiet()).train()
+    checkpoint = Run(rectangle_settings(folder, ("things",), **SMALL), console=quiet()).train()
     return export_bundle(checkpoint, folder / "bundle", console=quiet(), command="a test")
 
 
@@ -135,7 +137,10 @@ class TestKeptFeatures:
         model, frames = load_trained(original.path).model, self.frames(tmp_path)
         kept = keep_features(tmp_path / "kept", model, frames, plan, console=quiet())
         assert len(kept) == 8
-        assert [one.shape for one in kept.maps] == [(8, 64, 8, 12), (8, 160, 4, 6), (8, 256, 2, 3)]
+        sizes = ((8, 12), (4, 6), (2, 3))
+        assert [one.shape for one in kept.maps] == [
+            (8, count, *size) for count, size in zip(model.backbone.channels[1:], sizes, strict=True)
+        ]
         image = torch.from_numpy(frames[1].image).permute(2, 0, 1)[None].float()
         with torch.inference_mode():
             expected = model.backbone(model.normalise(image))
@@ -180,7 +185,9 @@ class TestKeptFeatures:
 
     def test_the_room_bounds_how_many_frames_are_kept(self, original: Bundle, plan: FeaturePlan, tmp_path: Path) -> None:
         model, frames = load_trained(original.path).model, self.frames(tmp_path)
-        each = 2 * (2 * (64 * 96 + 160 * 24 + 256 * 6) + 4 * 5 * (96 + 24 + 6))
+        cells = (96, 24, 6)
+        maps = sum(count * size for count, size in zip(model.backbone.channels[1:], cells, strict=True))
+        each = 2 * (2 * maps + 4 * 5 * sum(cells))
         kept = keep_features(tmp_path / "kept", model, frames, replace(plan, most_bytes=3 * each + 1), console=quiet())
         assert len(kept) == 6
         with pytest.raises(BuildError, match="raise --keep-gb"):
