@@ -187,9 +187,7 @@ class _Window:
     seen: np.ndarray
 
     @classmethod
-    def of(
-        cls, piece: PlacedPiece, pose: Pose, intrinsics: Intrinsics, height: int, width: int, least_px: float
-    ) -> _Window:
+    def of(cls, piece: PlacedPiece, pose: Pose, intrinsics: Intrinsics, height: int, width: int, least_px: float) -> _Window:
         near, rectangles = _rectangles(piece, pose, intrinsics, height, width, least_px)
         seen = np.flatnonzero((rectangles[:, 1] > rectangles[:, 0]) & (rectangles[:, 3] > rectangles[:, 2]))
         return cls(piece, near, rectangles, seen)
