@@ -49,7 +49,12 @@ def cache_folder(root: Path, split: Split, height: int, width: int, options: Ren
 
 def holds_rooms(root: Path) -> bool:
     """Whether rooms of any size were rendered in a folder."""
-    return root.is_dir() and any(_FOLDER.fullmatch(one.name) and one.is_dir() for one in root.iterdir())
+    return bool(size_folders(root))
+
+
+def size_folders(root: Path) -> list[Path]:
+    """The folders of rooms of one size and kind each, whose sub-folders are splits."""
+    return sorted(one for one in root.iterdir() if _FOLDER.fullmatch(one.name) and one.is_dir()) if root.is_dir() else []
 
 
 class RoomsDataset:

@@ -65,6 +65,11 @@ def render_shard(folder: Path, seeds: range, height: int, width: int, options: R
     write_shard(folder, [render_room(seed, height, width, options=options) for seed in seeds])
 
 
+def count_frames(folder: Path) -> int:
+    """How many frames a finished shard has."""
+    return len(np.load(folder / "meta.npy"))
+
+
 def has_objects(folder: Path) -> bool:
     """Whether a finished shard says what its objects are."""
     return (folder / _OBJECTS).is_file()
