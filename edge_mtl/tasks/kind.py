@@ -33,10 +33,12 @@ __all__ = [
     "Once",
     "Placement",
     "Result",
+    "Scored",
     "TaskSpec",
     "Topic",
     "Transport",
     "TruthFiles",
+    "VisionTopic",
     "check_name",
 ]
 
@@ -175,6 +177,48 @@ class ClassTopic:
         return f"{namespace}{slash}vision_info"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """Classes with scores, best first, for messages of vision_msgs.
+
+    Attributes:
+        classes: (N,) integer class indices.
+        scores: (N,) float in 0..1.
+        xyxy: (N, 4) float32: the box of each, as in `Boxes`; None where all are answers for the whole frame.
+    """
+
+    classes: Array
+    scores: Array
+    xyxy: Array | None = None
+
+    @classmethod
+    def none(cls) -> Scored:
+        """Nothing was found."""
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+    @property
+    def boxes(self) -> Array:
+        """(N, 4) float32: `xyxy`. Raises ValueError where the classes are of the whole frame."""
+        if self.xyxy is None:
+            raise ValueError("classes with boxes were expected; found classes of the whole frame")
+        return self.xyxy
+
+
+@dataclass(frozen=True, slots=True)
+class VisionTopic:
+    """A topic of a message of vision_msgs, without ROS: where that package is installed, and somebody listens.
+
+    Attributes:
+        name: below the node's private namespace: "objects".
+        content: "detections" (Detection2DArray) or "classification" (Classification).
+        make: what a result says; of detections with boxes.
+    """
+
+    name: str
+    content: Literal["detections", "classification"]
+    make: Callable[[Any], Scored]
+
+
 class Kind(ABC, Generic[S, R]):
     """All that differs between kinds of tasks.
 
@@ -189,7 +233,8 @@ class Kind(ABC, Generic[S, R]):
         result: class of the results.
         metric_scale: whether answers are in metres, so that they need the camera's intrinsics.
         heading: of panels and views, where it is not the task's name.
-        viewed_as: how the viewer shows a result: as class indices, metres or a drawn image; None for not at all.
+        viewed_as: how the viewer shows a result: as class indices, metres, a drawn image; as boxes over the image or as text,
+            which both come from `vision_topic`; None for not at all.
     """
 
     name: ClassVar[str]
@@ -202,7 +247,7 @@ class Kind(ABC, Generic[S, R]):
     rounding: ClassVar[Mapping[str, float]] = {}
     metric_scale: ClassVar[bool] = False
     heading: ClassVar[str] = ""
-    viewed_as: ClassVar[Literal["labels", "depth", "image"] | None] = None
+    viewed_as: ClassVar[Literal["labels", "depth", "image", "boxes", "text"] | None] = None
 
     # ---- manifest and graph
 
@@ -300,6 +345,10 @@ class Kind(ABC, Generic[S, R]):
         """The truth of a frame that was letterboxed; unknown in the bars."""
         return truth
 
+    def crop_truth(self, spec: S, truth: Any, part: tuple[slice, slice]) -> Any:
+        """The truth of a part of its frame, rows and columns; what is said of the whole frame stays as it is."""
+        return truth
+
     def thin_truth(self, truth: Any, step: int) -> Any:
         """As `thin`."""
         return truth
@@ -358,6 +407,10 @@ class Kind(ABC, Generic[S, R]):
         """Where the node names its classes, if vision_msgs is installed; None where results are not classes."""
         return None
 
+    def vision_topic(self, spec: S) -> VisionTopic | None:
+        """Its results as a message of vision_msgs; None where that has none for them."""
+        return None
+
 
 class DenseKind(Kind[S, R]):
     """A kind whose graph output is one map of `channels` at a quarter of the input, and whose result is one map of numbers."""
@@ -377,6 +430,9 @@ class DenseKind(Kind[S, R]):
         if placement == "graph":
             return {spec.name: (1, *self.finished_shape(spec, size))}
         return {self.host_output(spec): (1, self.channels(spec), size[0] // OUTPUT_STRIDE, size[1] // OUTPUT_STRIDE)}
+
+    def crop_truth(self, spec: S, truth: Array, part: tuple[slice, slice]) -> Array:
+        return truth[part]
 
     def host_output(self, spec: S) -> str:
         """Name of its output where post-processing happens on the host."""
