@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import validate_dataset
+from mtl.bundle_frames import write_evaluation
 from mtl.config import ConfigError, apply_overrides, parse_config
+from mtl.datasets.augment_settings import AugmentSettings
+from mtl.datasets.loader import BatchPlan, StepBatches
 from mtl.datasets.rooms import dataset
 from mtl.datasets.rooms.instances import OBJECT_CLASSES, SCENE_CLASSES
 from mtl.datasets.rooms.source import RenderedRooms, Rooms, RoomsRequest
@@ -163,3 +166,24 @@ def test_validation_says_what_lacks_and_what_is_of_another_room(tmp_path: Path, 
     assert code == 0
     assert checks["rooms 32x48"]["note"] == "2 have no boxes yet: train/make_rooms.py adds them"
     assert "objects 32x48" not in checks
+
+
+def test_labelled_frames_of_rooms_carry_boxes_and_the_kind_of_room(tmp_path: Path) -> None:
+    """Of the network's size and shape, as a bundle holds them."""
+    frames = RenderedRooms(2, (32, 48))
+    write_evaluation(tmp_path, frames, frames.tasks, [0, 1], (32, 48), 90)
+    for index in range(2):
+        truths = frames[index].truths
+        kept = json.loads((tmp_path / f"{index:03d}.objects.json").read_text())["boxes"]
+        assert [OBJECT_CLASSES.index(one["class"]) for one in kept] == truths["objects"].classes.tolist()
+        np.testing.assert_allclose([one["xyxy"] for one in kept], truths["objects"].xyxy, atol=1e-3)
+        scene = json.loads((tmp_path / f"{index:03d}.scene.json").read_text())
+        assert scene == {"class": SCENE_CLASSES[truths["scene"]]}
+
+
+def test_batches_of_rooms_have_targets_of_all_five_tasks(tmp_path: Path) -> None:
+    request = held_out_frames(data(tmp_path, tasks=FIVE), "test")
+    plan = BatchPlan(seed=0, stage=0, size=(32, 48), batch=2, stride=4, augment=AugmentSettings())
+    targets = StepBatches(request, plan)[0].targets
+    assert tuple(targets) == FIVE
+    assert sorted(targets["scene"].tolist()) == sorted(request.open()[index].truths["scene"] for index in (0, 1))
