@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -109,13 +110,11 @@ def read_frame(folder: Path, index: int, *, objects: bool = False) -> RoomSample
 def _packed(frames: Sequence[tuple[RoomObjects, int]]) -> bytes:
     """The content of objects-1.npz."""
     every = [objects for objects, _ in frames]
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(one, name) for one in every]) for name in _FIELDS}
+    arrays["offsets"] = np.cumsum([0, *map(len, every)], dtype=np.int64)
+    arrays["scene"] = np.array([scene for _, scene in frames], np.int64)
     stream = io.BytesIO()
-    np.savez(
-        stream,
-        offsets=np.cumsum([0, *map(len, every)], dtype=np.int64),
-        scene=np.array([scene for _, scene in frames], np.int64),
-        **{name: np.concatenate([getattr(one, name) for one in every]) for name in _FIELDS},
-    )
+    np.savez(stream, **arrays)
     return stream.getvalue()
 
 

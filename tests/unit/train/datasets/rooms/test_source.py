@@ -149,7 +149,7 @@ def test_validation_says_what_lacks_and_what_is_of_another_room(tmp_path: Path, 
     held_out_frames(data(tmp_path, tasks=FIVE), "test").open()
     (path,) = tmp_path.rglob("objects-1.npz")
     with np.load(path) as stored:
-        content = dict(stored)
+        content: dict[str, Any] = dict(stored)
     content["amodal"] = content["amodal"] + 100
     np.savez(path, **content)
     code, checks = report(tmp_path, capsys)
