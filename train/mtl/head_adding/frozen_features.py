@@ -150,9 +150,9 @@ def _filled(
             for array in arrays:
                 array.flush()
             write_atomic(folder / _STATE, json.dumps({"key": key, "done": number + 1}).encode())
-    known = np.flatnonzero(arrays[-1])
-    if len(known) < len(arrays[-1]):
-        return KeptViews([array[known] for array in arrays[:-2]], np.asarray(arrays[-2][known]))
+    places = np.flatnonzero(arrays[-1])
+    if len(places) < len(arrays[-1]):
+        return KeptViews([array[places] for array in arrays[:-2]], np.asarray(arrays[-2][places]))
     return KeptViews(arrays[:-2], np.asarray(arrays[-2]))
 
 

@@ -69,13 +69,14 @@ class BoxNetwork(HeadNetwork):
         self.joins, self.score_towers, self.box_towers = (
             nn.ModuleDict({str(level): Separable(width, width) for level in levels}) for _ in range(3)
         )
-        self.scores = nn.ModuleDict({str(level): OutputConv(width, classes) for level in levels})
-        self.boxes = nn.ModuleDict({str(level): OutputConv(width, 4) for level in levels})
+        scores, boxes = ({str(level): OutputConv(width, count) for level in levels} for count in (classes, 4))
+        self.scores, self.boxes = nn.ModuleDict(scores), nn.ModuleDict(boxes)
         self.apply(initialise)
-        for outputs, bias in ((self.scores, _FEW), (self.boxes, _NEAR)):
-            for layer in outputs.values():
+        for layers, bias in ((scores, _FEW), (boxes, _NEAR)):
+            for layer in layers.values():
                 nn.init.normal_(layer.weight, std=_OUTPUT_STD)
-                nn.init.constant_(layer.bias, bias)
+                if layer.bias is not None:
+                    nn.init.constant_(layer.bias, bias)
 
     def raw(self, features: Sequence[Tensor]) -> dict[str, list[Tensor]]:
         """The stages of its levels -> "scores" (B, classes, h, w) logits and "boxes" (B, 4, h, w) by level, finest first.

@@ -26,7 +26,8 @@ class ClassNetwork(HeadNetwork):
         super().__init__(task, (len(channels) - 1,))
         self.output = OutputConv(channels[-1], classes)
         nn.init.normal_(self.output.weight, std=_OUTPUT_STD)
-        nn.init.constant_(self.output.bias, 0.0)
+        if self.output.bias is not None:
+            nn.init.zeros_(self.output.bias)
 
     def raw(self, features: Sequence[Tensor]) -> Tensor:
         """The last stage (B, C, h, w) -> logits (B, classes)."""

@@ -149,7 +149,8 @@ def changed_classes(here: tuple[str, ...], there: tuple[str, ...]) -> str | None
 
 def _cells(answer: Any) -> tuple[Tensor, Tensor]:
     """Logits (B, cells, classes) and distances (B, cells, 4), cells in the order of `assigned`."""
-    return tuple(torch.cat([one.flatten(2) for one in answer[name]], dim=2).transpose(1, 2) for name in ("scores", "boxes"))
+    scores, boxes = (torch.cat([one.flatten(2) for one in answer[name]], dim=2).transpose(1, 2) for name in ("scores", "boxes"))
+    return scores, boxes
 
 
 def _weighted(errors: Tensor, weights: Tensor) -> Tensor:
