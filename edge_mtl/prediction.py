@@ -11,8 +11,9 @@ import numpy as np
 
 from edge_mtl.errors import FrameError, TaskError
 from edge_mtl.image.frames import Intrinsics, check_frame
-from edge_mtl.tasks import ClassScores, DepthMap, LabelMap, NormalMap, Result
+from edge_mtl.tasks import Boxes, ClassScores, DepthMap, LabelMap, NormalMap, Result
 from edge_mtl.tasks.asked import LazyResults
+from edge_mtl.tasks.boxes_3d import Boxes3D, boxes_in_space
 from edge_mtl.tasks.kind import Once
 from edge_mtl.tasks.points import cloud_maps, first_of, main_labels, only_of
 
@@ -162,6 +163,11 @@ class Prediction:
         return result.normals if isinstance(result, NormalMap) else None
 
     @property
+    def boxes(self) -> Boxes | None:
+        """The objects of the only task of boxes; None without one, or not asked. Raises TaskError where there are several."""
+        return only_of(self.results, Boxes)
+
+    @property
     def scene(self) -> ClassScores | None:
         """What kind of frame it is, of the only task that says so; None without one. Raises TaskError: there are several."""
         return only_of(self.results, ClassScores)
@@ -221,6 +227,20 @@ class Prediction:
             chosen(colours),
             chosen(None if maps.normals is None else maps.normals.normals),
         )
+
+    def boxes_3d(self) -> Boxes3D:
+        """Where the objects of `boxes` are: the median of the depth in each box, and its middle and size at that depth.
+
+        In metres, camera frame: x right, y down, z forward. NaN where the depth in a box is unknown; without the frame's
+        intrinsics right only up to a factor, as the depth is.
+
+        Raises:
+            TaskError: there are no boxes or no depth, or there are several tasks of boxes.
+        """
+        boxes, depth = self.boxes, first_of(self.results, DepthMap)
+        if boxes is None or depth is None:
+            raise self._lacks(f"Boxes in space need {'boxes' if boxes is None else 'depth'}")
+        return boxes_in_space(boxes, depth.depth_m, self.intrinsics)
 
     def overlay(self, frame: Array, *, opacity: float = 0.55) -> Array:
         """(H, W, 3) uint8 RGB: the classes in colour over the frame.

@@ -1,13 +1,16 @@
 """A bundle as a model repository of NVIDIA's Triton Inference Server: config.pbtxt and a graph or a plan of it.
 
 Knows Triton's layout and text format; knows nothing about engines of this package. The graph is the plain one: uint8 frames
-of the network's size in, full-size maps out, so a client needs neither pre- nor post-processing of ours but the resize.
+of the network's size in, full-size maps out, so a client needs neither pre- nor post-processing of ours but the resize. Of
+tasks that are no maps it gives what the network says: logits of a frame's class, and of boxes scores and distances by stride,
+which `Kind.finish` turns into results. The configuration says of each task what the manifest does, and which outputs it has.
 
 Source: Triton's model repository and model configuration documents.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,7 @@ from edge_mtl.bundle import REFERENCE_ONNX, Bundle
 from edge_mtl.errors import BuildError
 from edge_mtl.files import atomic_directory
 from edge_mtl.onnx_graph.model import import_onnx, parse
+from edge_mtl.tasks import describe_tasks, graph_outputs
 
 __all__ = ["TritonModel", "write_triton"]
 
@@ -152,7 +156,11 @@ def _config(bundle: Bundle, backend: str, ends: tuple[list[_End], list[_End]], m
         lines.append(f"dynamic_batching {{ max_queue_delay_microseconds: {_QUEUE_DELAY_US} }}")
     if backend == "tensorrt":
         lines.append("instance_group [{ count: 1 kind: KIND_GPU }]")
+    size = bundle.manifest.input.height, bundle.manifest.input.width
     facts = {"bundle_digest": bundle.digest, "bundle_revision": str(bundle.manifest.revision), "tasks": " ".join(bundle.tasks)}
+    for name, entry in describe_tasks(bundle.manifest.tasks).items():
+        outputs = list(graph_outputs({name: bundle.manifest.tasks[name]}, size, "graph"))
+        facts[f"task_{name}"] = json.dumps(entry | {"outputs": outputs}, ensure_ascii=False)
     lines += [
         f'parameters {{ key: "{key}" value {{ string_value: "{_quoted(value)}" }} }}' for key, value in facts.items() if value
     ]

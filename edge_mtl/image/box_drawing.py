@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -32,8 +33,8 @@ def draw_boxes(frame: Image, boxes: NDArray[np.float32], captions: Sequence[str]
     height, width = image.shape[:2]
     line, size = max(1, round(min(height, width) / 200)), int(np.clip(height / 26, 9, 28))
     for (left, top, right, bottom), caption, colour in reversed(list(zip(boxes.tolist(), captions, colours, strict=True))):
-        start = min(max(round(left + 0.5), 0), width - 1), min(max(round(top + 0.5), 0), height - 1)
-        stop = min(max(round(right - 0.5), start[0]), width - 1), min(max(round(bottom - 0.5), start[1]), height - 1)
+        start = min(max(math.ceil(left), 0), width - 1), min(max(math.ceil(top), 0), height - 1)
+        stop = min(max(math.floor(right), start[0]), width - 1), min(max(math.floor(bottom), start[1]), height - 1)
         for inset in range(min(line, *(1 + (b - a) // 2 for a, b in zip(start, stop, strict=True)))):
             corners = (start[0] + inset, start[1] + inset), (stop[0] - inset, stop[1] - inset)
             cv2.rectangle(image, *corners, colour, 1)

@@ -61,11 +61,12 @@ def draw_depth(depth_m: NDArray[np.float32], range_m: tuple[float, float]) -> Im
 
 
 def panel(frame: Image, tiles: Sequence[tuple[str, Image]], *, title: str = "") -> Image:
-    """The frame and titled drawings as one image: two by two where there are three, else side by side."""
+    """The frame and titled drawings as one image: side by side, three drawings two by two, more in rows of three."""
     width = min(_PANEL_WIDTH, frame.shape[1]) if frame.shape[1] >= 320 else 320
     small = fit(frame, width)
     boxes = [titled(small, "frame"), *(titled(fit(image, width), name) for name, image in tiles)]
-    rows = [row(boxes[start : start + 2]) for start in range(0, len(boxes), 2)] if len(boxes) == 4 else [row(boxes)]
+    across = 2 if len(boxes) == 4 else 3
+    rows = [row(boxes[start : start + across]) for start in range(0, len(boxes), across)]
     header = [_line(rows[0].shape[1], title)] if title else []
     return _bordered(column([*header, *rows]))
 

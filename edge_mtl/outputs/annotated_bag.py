@@ -1,4 +1,4 @@
-"""A recorded ROS bag with what was predicted on its images, maps and JSON, beside what was recorded.
+"""A recorded ROS bag with what was predicted on its images, maps, boxes and classes, beside what was recorded.
 
 Needs no ROS, only the package rosbags (extra "bags"). The original messages are copied byte for byte, but for topics that
 cannot be understood (`FrameSource.left_out`) and maps of an earlier run; maps carry the stamp and frame of their image, and its
@@ -24,9 +24,13 @@ from edge_mtl.errors import FrameError
 from edge_mtl.files import TEMPORARY_PREFIX, native_path
 from edge_mtl.packages import import_package
 from edge_mtl.prediction import Prediction
+from edge_mtl.ros import vision_topics
+from edge_mtl.ros.vision import VISION_DEFINITIONS, vision_message, vision_type
 from edge_mtl.sources.bags import IMAGE, OUR_NAMESPACE, is_bag
 from edge_mtl.sources.frame_source import Frame, FrameSource, MessageStamp
-from edge_mtl.tasks import Specs, TaskSpec, Topic, kind_of
+from edge_mtl.tasks import DepthMap, Result, Specs, TaskSpec, Topic, kind_of
+from edge_mtl.tasks.messages import VisionTopic
+from edge_mtl.tasks.points import first_of
 
 __all__ = ["AnnotatedBag", "annotated_bag", "check_recording", "default_target"]
 
@@ -59,7 +63,7 @@ def annotated_bag(
     check_recording(bag, target)
     why = {"use": "Writing bags needs the package rosbags", "install": "edge-mtl[bags]"}
     rosbag2 = import_package("rosbags.rosbag2", "StoragePlugin", "Writer", **why)
-    typesys = import_package("rosbags.typesys", "Stores", "get_typestore", **why)
+    typesys = import_package("rosbags.typesys", "Stores", "get_typestore", "get_types_from_msg", **why)
     mcap = storage == "mcap" or (storage == "same" and (bag.suffix == ".mcap" or any(bag.glob("*.mcap*"))))
     plugin = rosbag2.StoragePlugin.MCAP if mcap else rosbag2.StoragePlugin.SQLITE3
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +98,10 @@ class AnnotatedBag:
     def __init__(self, writer: Any, typesys: Any, tasks: Specs, *, on_remark: Callable[[str], None] | None = None) -> None:
         self._writer, self._on_remark = writer, on_remark
         self._topics = {name: _written(spec) for name, spec in tasks.items()}
+        self._vision = vision_topics(tasks)
         self._store = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
+        for message, fields in VISION_DEFINITIONS.items() if self._vision else ():
+            self._store.register(typesys.get_types_from_msg("\n".join(fields), f"vision_msgs/msg/{message}"))
         self._copies: dict[int, Any] | None = None
         self._connections: dict[str, Any] = {}
 
@@ -118,14 +125,14 @@ class AnnotatedBag:
                     self._put(topic.name, _STRING, frame.stamp.time_ns, self._store.types[_STRING](data=values))
                 elif values is not None:
                     self._write_map(frame.stamp, topic, values)
+            if task in self._vision:
+                self._write_vision(frame.stamp, self._vision[task], prediction, result)
         return []
 
     def _write_map(self, stamp: MessageStamp, topic: Topic, values: np.ndarray) -> None:
-        types = self._store.types
-        time = types["builtin_interfaces/msg/Time"](sec=stamp.sec, nanosec=stamp.nanosec)
         height, width = values.shape[:2]
-        message = types[IMAGE](
-            header=types["std_msgs/msg/Header"](stamp=time, frame_id=stamp.frame_id),
+        message = self._store.types[IMAGE](
+            header=self._header(stamp),
             height=height,
             width=width,
             encoding=topic.encoding,
@@ -134,6 +141,18 @@ class AnnotatedBag:
             data=np.ascontiguousarray(values).view(np.uint8).reshape(-1),
         )
         self._put(topic.name, IMAGE, stamp.time_ns, message)
+
+    def _write_vision(self, stamp: MessageStamp, topic: VisionTopic, prediction: Prediction, result: Result) -> None:
+        camera = None if prediction.intrinsics_assumed else prediction.intrinsics
+        depth = first_of(prediction.results, DepthMap)
+        types = self._store.types.__getitem__
+        message = vision_message(topic, result, self._header(stamp), types, depth=depth, camera=camera)
+        self._put(topic.name, vision_type(topic), stamp.time_ns, message)
+
+    def _header(self, stamp: MessageStamp) -> Any:
+        types = self._store.types
+        time = types["builtin_interfaces/msg/Time"](sec=stamp.sec, nanosec=stamp.nanosec)
+        return types["std_msgs/msg/Header"](stamp=time, frame_id=stamp.frame_id)
 
     def _put(self, name: str, kind: str, time_ns: int, message: Any) -> None:
         if name not in self._connections:
@@ -153,7 +172,7 @@ class AnnotatedBag:
         """
         copies: dict[int, Any] = {}
         replaced = {f"{OUR_NAMESPACE}/{topic.name}" for topics in self._topics.values() for topic in topics}
-        replaced.add(f"{OUR_NAMESPACE}/{_SCALE}")
+        replaced |= {f"{OUR_NAMESPACE}/{topic.name}" for topic in self._vision.values()} | {f"{OUR_NAMESPACE}/{_SCALE}"}
         for connection in reader.connections:
             if connection.topic in replaced:
                 self._remark(f"left out: {connection.topic}: it is of an earlier run, this one replaces it.")

@@ -10,8 +10,10 @@ import numpy as np
 from edge_mtl.image.encoding import depth_millimetres
 from edge_mtl.prediction import Prediction, Timing
 from edge_mtl.sources.frame_source import Frame
-from edge_mtl.tasks import VOID, DepthMap, LabelMap, Result, Specs, kind_of
+from edge_mtl.tasks import VOID, Boxes, DepthMap, LabelMap, Result, Specs, kind_of
+from edge_mtl.tasks.boxes_3d import Boxes3D, boxes_in_space
 from edge_mtl.tasks.kind import Scored
+from edge_mtl.tasks.points import first_of
 
 __all__ = ["Stage", "blueprint"]
 
@@ -66,9 +68,10 @@ class Stage:
             legend = [(index, name, tuple(colour)) for index, (name, colour) in enumerate(colours)]
             place = f"maps/{result.spec.name}" if number else "/"
             self._log(place, rerun.AnnotationContext([*legend, (VOID, "unknown", (0, 0, 0))]), static=True)
-        for name, result in prediction.results.items():
-            if kind_of(result.spec).viewed_as == "boxes":
-                self._log(f"{_IMAGE}/{name}", rerun.AnnotationContext(list(enumerate(_class_names(result)))), static=True)
+        for name, found in prediction.results.items():
+            if kind_of(found.spec).viewed_as == "boxes":
+                for place in (f"{_IMAGE}/{name}", f"world/{name}"):
+                    self._log(place, rerun.AnnotationContext(list(enumerate(_class_names(found)))), static=True)
         self._log("world", rerun.ViewCoordinates.RDF, static=True)
         for stage in STAGES:
             self._log(f"timing/{stage}", rerun.SeriesLines(names=[f"{stage}, ms"]), static=True)
@@ -87,10 +90,13 @@ class Stage:
                 self._log(f"maps/{name}", rerun.TextDocument("\n".join(_lines(result))))
 
     def _boxes(self, prediction: Prediction) -> None:
-        """Over the image; rerun counts from the corner of a pixel, not from its centre."""
+        """Over the image, where rerun counts from the corner of a pixel, not from its centre; with depth also in the room."""
+        depth = first_of(prediction.results, DepthMap)
         for name, result in prediction.results.items():
             if kind_of(result.spec).viewed_as == "boxes":
                 found = _scored(result)
+                if depth is not None and isinstance(result, Boxes):
+                    self._in_space(name, boxes_in_space(result, depth.depth_m, prediction.intrinsics))
                 shape = self._rerun.Boxes2D(
                     array=found.boxes + np.float32(0.5),
                     array_format=self._rerun.Box2DFormat.XYXY,
@@ -98,6 +104,18 @@ class Stage:
                     labels=_lines(result),
                 )
                 self._log(f"{_IMAGE}/{name}", shape)
+
+    def _in_space(self, name: str, found: Boxes3D) -> None:
+        """Those of known depth. How far an object reaches behind what is seen of it nobody knows: drawn is its shorter side."""
+        known, lines = np.isfinite(found.centres).all(axis=1), _lines(found.boxes)
+        sizes = np.concatenate([found.sizes, found.sizes.min(axis=1, keepdims=True)], axis=1)
+        shape = self._rerun.Boxes3D(
+            centers=found.centres[known],
+            sizes=sizes[known],
+            class_ids=found.boxes.classes[known],
+            labels=[line for line, placed in zip(lines, known, strict=True) if placed],
+        )
+        self._log(f"world/{name}", shape)
 
     def _world(self, frame: Array, prediction: Prediction) -> None:
         rerun = self._rerun

@@ -17,15 +17,16 @@ Array = np.ndarray
 
 _LEAST_OVERLAP = 0.5
 _UNDECIDED = 0.05
-"""A box whose score is so little above the least that is answered counts as a difference on neither side: rounding decides
-whether it is there."""
+"""A box counts as a difference on neither side where rounding decides whether it is there: its score is so little above the
+least that is answered, or it overlaps a better box of its class by so little less than would have removed it."""
 
 
 def box_agreement(found: Boxes, reference: Boxes) -> dict[str, float]:
     """box_f1: share of boxes that both have, 0..1, 1 where neither has any; box_iou: mean overlap of these, if any.
 
     F1 is 2 p / (2 p + d) with p pairs and d boxes that only one of the two has. Pairs are of one class and overlap by at least
-    0.5. Boxes without a partner do not count where their score is less than 0.05 above the least that is answered.
+    0.5. Boxes without a partner do not count where their score is less than 0.05 above the least that is answered, or where
+    they overlap a better box of their class by no more than 0.05 less than would have removed them.
     """
     first, second = pairs(found, reference)
     alone = _alone(found, first) + _alone(reference, second)
@@ -54,4 +55,10 @@ def _alone(boxes: Boxes, paired: Array) -> int:
     """Boxes without a partner that count."""
     clear = boxes.scores >= boxes.spec.score + _UNDECIDED
     clear[paired] = False
-    return int(clear.sum())
+    chosen = np.flatnonzero(clear)
+    if not chosen.size:
+        return 0
+    rivals = overlaps(boxes.xyxy[chosen], boxes.xyxy) >= boxes.spec.nms_iou - _UNDECIDED
+    rivals &= boxes.classes[chosen, None] == boxes.classes[None]
+    rivals &= chosen[:, None] > np.arange(len(boxes))
+    return int((~rivals.any(axis=1)).sum())

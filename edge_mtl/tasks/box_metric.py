@@ -168,7 +168,10 @@ def _precision(drawn: Array, hits: Array, ignored: Array, objects: Array) -> Arr
     for number, (hit, without) in enumerate(zip(hits, ignored, strict=True)):
         if not hit.any():
             continue
-        seen = ((drawn * ~without).cumsum(axis=1) if without.any() else all_seen)[:, hit]
+        seen = all_seen[:, hit]
+        if without.any():
+            left_out = np.pad(drawn[:, without].cumsum(axis=1), ((0, 0), (1, 0)))
+            seen = seen - left_out[:, np.cumsum(without)[hit]]
         right = drawn[:, hit].cumsum(axis=1)
         precision = right / (seen + np.spacing(1))
         best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]

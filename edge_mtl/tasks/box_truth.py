@@ -6,7 +6,6 @@ centres are at whole numbers; "crowd" may be left out, and other keys, such as "
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -18,9 +17,9 @@ from edge_mtl.image.frames import Letterbox
 from edge_mtl.tasks.boxes import BoxTruth
 from edge_mtl.tasks.class_names import short
 from edge_mtl.tasks.kind import TruthFiles
-from edge_mtl.tasks.truth import EXPORT_AGAIN
+from edge_mtl.tasks.truth import EXPORT_AGAIN, read_json
 
-__all__ = ["edges", "encode_boxes", "fit_boxes", "read_boxes"]
+__all__ = ["crop_boxes", "edges", "encode_boxes", "fit_boxes", "read_boxes"]
 
 Array = np.ndarray
 
@@ -36,14 +35,10 @@ def read_boxes(name: str, classes: Sequence[str], size: tuple[int, int], files: 
     Raises:
         BundleError: it was altered, is not such JSON, names another class, or a box is empty or not within the frame.
     """
-    if name not in files.names:
+    content = read_json(name, files)
+    if content is None:
         return None
-    where = files.where(name)
-    try:
-        content = json.loads(files.read(name))
-        entries = content["boxes"]
-    except (ValueError, TypeError, KeyError, RecursionError) as exc:
-        raise BundleError(f'{where} should be JSON, {{"boxes": [...]}}; it is not ({exc!r}). {EXPORT_AGAIN}') from exc
+    where, entries = files.where(name), content.get("boxes")
     if not isinstance(entries, list):
         raise BundleError(f'{where} should have a list of "boxes"; found {short(entries)}. {EXPORT_AGAIN}')
     indices = {one: index for index, one in enumerate(classes)}
@@ -89,6 +84,16 @@ def fit_boxes(truth: BoxTruth, box: Letterbox) -> BoxTruth:
     scale, corner = np.array([*box.scales[::-1]] * 2), np.array([box.left, box.top] * 2)
     moved = (truth.xyxy.astype(np.float64) + 0.5) * scale + corner - 0.5
     return BoxTruth(moved.astype(np.float32), truth.classes, truth.crowd)
+
+
+def crop_boxes(truth: BoxTruth, part: tuple[slice, slice]) -> BoxTruth:
+    """Boxes of a frame in pixels of a part of it, rows and columns, cut at its edges; without those that lie outside."""
+    rows, columns = part
+    corner, size = np.array([columns.start, rows.start] * 2), np.array([columns.stop, rows.stop] * 2)
+    low, high = corner - 0.5, size - 0.5
+    cut = np.clip(truth.xyxy.astype(np.float64), low, high) - corner
+    left = (cut[:, 0] < cut[:, 2]) & (cut[:, 1] < cut[:, 3])
+    return BoxTruth(cut[left].astype(np.float32), truth.classes[left], truth.crowd[left])
 
 
 def _entry(entry: Any, where: str, classes: dict[str, int], size: tuple[int, int]) -> tuple[list[float], int, bool]:

@@ -14,7 +14,20 @@ import numpy as np
 from edge_mtl.tasks.box_agreement import box_agreement
 from edge_mtl.tasks.box_metric import BoxMetric, resampled
 from edge_mtl.tasks.class_names import check_classes, short
-from edge_mtl.tasks.kind import BudgetItem, Kind, Measure, Once, Placement, Result, TaskSpec, Topic, TruthFiles
+from edge_mtl.tasks.kind import (
+    BudgetItem,
+    ClassTopic,
+    Kind,
+    Measure,
+    Once,
+    Placement,
+    Result,
+    Scored,
+    TaskSpec,
+    Topic,
+    TruthFiles,
+    VisionTopic,
+)
 
 if TYPE_CHECKING:
     from edge_mtl.image.buffer_pool import BufferPool
@@ -31,6 +44,8 @@ _MOST_CLASSES = 4096
 _COARSEST = 128
 """Pixels of the network's input per cell, at most."""
 _MOST_BOXES = 1000
+_NEAR = 4.0
+"""Logits: how far below the least score that is shown noise can bring a score above it."""
 _LEAST_SCORE = 0.001
 """Boxes with a lower score change no precision that anybody measures."""
 _CANDIDATES, _ALL_CANDIDATES = 300, 1000
@@ -151,6 +166,7 @@ class BoxesKind(Kind[BoxesSpec, Boxes]):
     }
     drift: ClassVar[Mapping[str, float]] = {"box_f1": 0.02}
     rounding: ClassVar[Mapping[str, float]] = {"box_f1": 0.03}
+    viewed_as = "boxes"
 
     def spec(self, name: str, entry: Mapping[str, Any]) -> BoxesSpec:
         classes, levels = entry.get("classes"), entry.get("levels", [8, 16, 32])
@@ -229,6 +245,17 @@ class BoxesKind(Kind[BoxesSpec, Boxes]):
         """box_f1: share of boxes that both have; box_iou: how far these overlap, absent where there are none."""
         return box_agreement(found, reference)
 
+    def noise_masks(self, spec: BoxesSpec, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Scores that are near the least shown or above it, and distances of cells that show a box: the rest is background."""
+        least = math.log(spec.score / (1 - spec.score))
+        found: dict[str, Array] = {}
+        for stride in spec.levels:
+            scores = outputs[f"{spec.name}_scores_{stride}"]
+            found[f"{spec.name}_scores_{stride}"] = scores > least - _NEAR
+            shown = scores.max(axis=1, keepdims=True) > least
+            found[f"{spec.name}_boxes_{stride}"] = np.broadcast_to(shown, outputs[f"{spec.name}_boxes_{stride}"].shape)
+        return found
+
     def remarks(self, spec: BoxesSpec) -> tuple[str, ...]:
         return (f"AP of {spec.name} is COCO's, of boxes from a score of {_LEAST_SCORE} on; {spec.score:g} is the least shown.",)
 
@@ -250,6 +277,12 @@ class BoxesKind(Kind[BoxesSpec, Boxes]):
         from edge_mtl.tasks.box_truth import fit_boxes
 
         return fit_boxes(truth, box)
+
+    def crop_truth(self, spec: BoxesSpec, truth: BoxTruth, part: tuple[slice, slice]) -> BoxTruth:
+        """Objects of which nothing lies in that part are left out."""
+        from edge_mtl.tasks.box_truth import crop_boxes
+
+        return crop_boxes(truth, part)
 
     def draw(self, spec: BoxesSpec, frame: Array, result: Boxes, *, scale: Any = None) -> Array:
         """The frame with its boxes in the colours of their classes, with names and scores."""
@@ -302,6 +335,13 @@ class BoxesKind(Kind[BoxesSpec, Boxes]):
             Topic(f"{spec.name}/json", "", lambda result: json.dumps(self.summary(spec, result), ensure_ascii=False)),
             Topic(f"{spec.name}/color", "rgb8", drawn, over_frame=True, transport="jpeg"),
         )
+
+    def class_topic(self, spec: BoxesSpec) -> ClassTopic | None:
+        entries = [{"id": index, "name": name} for index, name in enumerate(spec.classes)]
+        return ClassTopic(f"{spec.name}/label_info", spec.classes, json.dumps({"classes": entries}), spec.score)
+
+    def vision_topic(self, spec: BoxesSpec) -> VisionTopic | None:
+        return VisionTopic(spec.name, "detections", lambda result: Scored(result.classes, result.scores, result.xyxy))
 
 
 def _decoded(

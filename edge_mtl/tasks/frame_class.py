@@ -173,6 +173,7 @@ class FrameClass(Kind[ClassSpec, ClassScores]):
 
     def read_truth(self, spec: ClassSpec, stem: str, size: tuple[int, int], files: TruthFiles) -> int | None:
         """The index of {"class": NAME}. Raises BundleError: that is not what the file holds, or no class has that name."""
+        from edge_mtl.errors import BundleError
         from edge_mtl.tasks.truth import EXPORT_AGAIN, read_json
 
         name = f"{stem}{self.truth_endings(spec)[0]}"
@@ -182,14 +183,14 @@ class FrameClass(Kind[ClassSpec, ClassScores]):
         found = content.get("class")
         if found not in spec.classes:
             known = ", ".join(spec.classes[:24]) + (f" and {len(spec.classes) - 24} more" if len(spec.classes) > 24 else "")
-            raise _error(
+            raise BundleError(
                 f'{files.where(name)} should hold {{"class": NAME}}, a class of {spec.name}: {known}; found {found!r}. '
                 f"{EXPORT_AGAIN}"
             )
         return spec.classes.index(found)
 
     def write_truth(self, spec: ClassSpec, truth: int) -> dict[str, bytes]:
-        return {self.truth_endings(spec)[0]: json.dumps({"class": spec.classes[truth]}, ensure_ascii=False).encode()}
+        return {self.truth_endings(spec)[0]: _json({"class": spec.classes[truth]})}
 
     # ---- for people
 
@@ -225,9 +226,13 @@ class FrameClass(Kind[ClassSpec, ClassScores]):
         """The probabilities."""
         return {spec.name: result.probabilities}
 
+    def images(self, spec: ClassSpec, result: ClassScores) -> dict[str, bytes]:
+        """No image, but the class in the format of truths beside labelled frames, where it is known."""
+        return {f"{spec.name}.json": _json({"class": result.name})} if result.known else {}
+
     def topics(self, spec: ClassSpec) -> tuple[Topic, ...]:
         """The summary as JSON, for those without vision_msgs."""
-        return (Topic(f"{spec.name}_json", "", lambda result: json.dumps(self.summary(spec, result), ensure_ascii=False)),)
+        return (Topic(f"{spec.name}/json", "", lambda result: json.dumps(self.summary(spec, result), ensure_ascii=False)),)
 
     def class_topic(self, spec: ClassSpec) -> ClassTopic | None:
         entries = [{"id": index, "name": name} for index, name in enumerate(spec.classes)]
@@ -250,10 +255,8 @@ def scored(result: ClassScores) -> Scored:
     return Scored(np.array([index for index, _ in best], np.int64), np.array([share for _, share in best], np.float32))
 
 
-def _error(text: str) -> Exception:
-    from edge_mtl.errors import BundleError
-
-    return BundleError(text)
+def _json(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, ensure_ascii=False).encode()
 
 
 def _shown(result: ClassScores) -> str:

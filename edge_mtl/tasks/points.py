@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from edge_mtl.errors import BundleError, TaskError
-from edge_mtl.tasks import DepthMap, LabelMap, NormalMap, Result
+from edge_mtl.tasks import KINDS, DepthMap, LabelMap, NormalMap, Result
 from edge_mtl.tasks.asked import LazyResults
 
 __all__ = ["CloudMaps", "cloud_maps", "first_of", "main_labels", "only_of"]
@@ -61,11 +61,17 @@ def first_of(results: Mapping[str, Result], kind: type[R]) -> R | None:
 
 
 def only_of(results: Mapping[str, Result], kind: type[R]) -> R | None:
-    """The only result of a class; None without one. Raises TaskError where there are several."""
-    found = [name for name in _names(results, kind) if isinstance(results[name], kind)]
+    """The only result of a class; None without one. Of lazy results no other is finished.
+
+    Raises:
+        TaskError: there are several.
+    """
+    lazy = isinstance(results, LazyResults)
+    found = list(results.of_class(kind)) if lazy else [name for name, one in results.items() if isinstance(one, kind)]
     if len(found) > 1:
+        word = next(one.name for one in KINDS.values() if one.result is kind)
         raise TaskError(
-            f"Several tasks could be meant, {', '.join(found)}: expected one. Name it, as in prediction[{found[0]!r}]."
+            f"There are several tasks of {word}: {', '.join(found)}. Take one by its name, prediction[{found[0]!r}]."
         )
     return first_of(results, kind)
 

@@ -7,8 +7,11 @@ Tests of the modules without ROS run anywhere. Those that need rclpy are skipped
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
 import random
+import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -40,6 +43,34 @@ def ros_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[s
         os.close(held)
         os.environ.clear()
         os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def with_vision(ros_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of a node, and this process, with vision_msgs."""
+    if importlib.util.find_spec("vision_msgs") is not None:
+        yield ros_environment
+        return
+    if not all(map(shutil.which, ("gcc", "g++"))) or not (Path(sys.prefix) / "share" / "std_msgs").is_dir():
+        pytest.skip("needs vision_msgs, or the wheels of ROS, gcc and g++ to make its messages")
+    folder = tmp_path_factory.mktemp("vision")
+    command = [sys.executable, "-m", "tests.ros.vision_messages", str(folder)]
+    made = subprocess.run(command, cwd=PACKAGE.parents[2], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+    sys.path.insert(0, str(folder))
+    try:
+        yield ros_environment | {"PYTHONPATH": os.pathsep.join([str(folder), ros_environment["PYTHONPATH"]])}
+    finally:
+        sys.path.remove(str(folder))
+
+
+@pytest.fixture
+def without_vision(ros_environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """The environment of a node for which vision_msgs is not there, whether it is installed or not."""
+    package = tmp_path / "site" / "vision_msgs"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('vision_msgs is not here')\n")
+    return ros_environment | {"PYTHONPATH": os.pathsep.join([str(package.parent), ros_environment["PYTHONPATH"]])}
 
 
 def own_domain() -> tuple[int, int]:

@@ -5,13 +5,7 @@ The messages are those of vision_msgs where that is installed, else made here, c
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +23,6 @@ from edge_mtl.tasks import read_tasks
 from tests.bundles import dense_model, make_bundle, make_image
 from tests.ros.harness import NAME, Partner, active_partner, running, stamp_ns, wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 ROOMS = {"kind": "labels", "classes": ["wall", "floor", "стена"]}
 DRIVABLE = {"kind": "labels", "classes": ["not drivable", "drivable"], "colours": [[9, 8, 7], [1, 2, 3]]}
 INFOS = ("label_info", "vision_info", "drivable/label_info", "drivable/vision_info")
@@ -44,35 +37,6 @@ def bundle_of(path: Path, drivable: dict[str, Any], seed: int) -> Bundle:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return bundle_of(tmp_path_factory.mktemp("classes") / "first", DRIVABLE, 0)
-
-
-@pytest.fixture(scope="module")
-def with_vision(ros_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of a node, and this process, with vision_msgs."""
-    if importlib.util.find_spec("vision_msgs") is not None:
-        yield ros_environment
-        return
-    if not all(map(shutil.which, ("gcc", "g++"))) or not (Path(sys.prefix) / "share" / "std_msgs").is_dir():
-        pytest.skip("needs vision_msgs, or the wheels of ROS, gcc and g++ to make its messages")
-    folder = tmp_path_factory.mktemp("vision")
-    made = subprocess.run(
-        [sys.executable, "-m", "tests.ros.vision_messages", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert made.returncode == 0, made.stdout + made.stderr
-    sys.path.insert(0, str(folder))
-    try:
-        yield ros_environment | {"PYTHONPATH": os.pathsep.join([str(folder), ros_environment["PYTHONPATH"]])}
-    finally:
-        sys.path.remove(str(folder))
-
-
-@pytest.fixture
-def without_vision(ros_environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """The environment of a node for which vision_msgs is not there, whether it is installed or not."""
-    package = tmp_path / "site" / "vision_msgs"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("raise ImportError('vision_msgs is not here')\n")
-    return ros_environment | {"PYTHONPATH": os.pathsep.join([str(package.parent), ros_environment["PYTHONPATH"]])}
 
 
 def arguments(bundle: Bundle, *more: str) -> tuple[str, ...]:

@@ -15,22 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_mtl.ros.vision import VISION_DEFINITIONS
+
 NAME = "vision_msgs"
 FIELDS = {
     "VisionClass": ("uint16 class_id", "string class_name"),
     "LabelInfo": ("std_msgs/Header header", "vision_msgs/VisionClass[] class_map", "float32 threshold"),
     "VisionInfo": ("std_msgs/Header header", "string method", "string database_location", "int32 database_version"),
-    "Point2D": ("float64 x", "float64 y"),
-    "Pose2D": ("vision_msgs/Point2D position", "float64 theta"),
-    "BoundingBox2D": ("vision_msgs/Pose2D center", "float64 size_x", "float64 size_y"),
-    "ObjectHypothesis": ("string class_id", "float64 score"),
-    "ObjectHypothesisWithPose": ("vision_msgs/ObjectHypothesis hypothesis", "geometry_msgs/PoseWithCovariance pose"),
-    "Detection2D": (
-        *("std_msgs/Header header", "vision_msgs/ObjectHypothesisWithPose[] results"),
-        *("vision_msgs/BoundingBox2D bbox", "string id"),
-    ),
-    "Detection2DArray": ("std_msgs/Header header", "vision_msgs/Detection2D[] detections"),
-    "Classification": ("std_msgs/Header header", "vision_msgs/ObjectHypothesis[] results"),
+    **VISION_DEFINITIONS,
 }
 NEEDED = ("std_msgs", "builtin_interfaces", "geometry_msgs")
 """The packages whose messages are in these."""

@@ -37,8 +37,9 @@ class Measured:
 
     Attributes:
         score: accuracy and agreement.
-        sqnr_db: by task, 10 log10 of FP32's power over that of the difference, over all frames; logits and normals are
-            centred by channel first, or their constant part would hide the noise.
+        sqnr_db: by task, 10 log10 of FP32's power over that of the difference, over all frames and the values that count
+            (`Kind.noise_masks`); channels of maps are centred first, and what is no map in each frame, or their constant part
+            would hide the noise.
     """
 
     score: Score
@@ -113,8 +114,9 @@ class ReferenceEvaluator:
         for number, kept in enumerate(self._kept):
             outputs = answers(number)
             for task in noise:
-                for name in self._outputs[task]:
-                    noise[task] += float(np.square(outputs[name].astype(np.float64) - kept.outputs[name]).sum())
+                for name, counted in self._counting(task, kept).items():
+                    difference = outputs[name].astype(np.float64) - kept.outputs[name]
+                    noise[task] += float(np.square(difference[counted]).sum())
             found = self._finished(outputs, kept.change, self._pool)
             scorer.update(kept.item.name or str(number), found, kept.targets, kept.answer)
         return Measured(scorer.score(), {task: _decibels(self._power[task], noise[task]) for task in noise})
@@ -133,15 +135,29 @@ class ReferenceEvaluator:
         thinned = {task: kind_of(result.spec).thin(result, self._stride) for task, result in results}
         return Answer(thinned, answer.bad_values)
 
+    def _counting(self, task: str, kept: _Kept) -> dict[str, Array]:
+        """By output of a task, which of its values count: see `Kind.noise_masks`."""
+        masks = kind_of(self._tasks[task]).noise_masks(self._tasks[task], kept.outputs)
+        return {name: masks.get(name, np.ones(kept.outputs[name].shape, bool)) for name in self._outputs[task]}
+
     def _powers(self) -> dict[str, float]:
         powers = {}
         for task, names in self._outputs.items():
             powers[task] = 0.0
+            masks = [self._counting(task, kept) for kept in self._kept]
             for name in names:
                 stacked = np.concatenate([kept.outputs[name] for kept in self._kept]).astype(np.float64)
-                centred = stacked - stacked.mean(axis=(0, *range(2, stacked.ndim)), keepdims=True)
-                powers[task] += float(np.square(centred).sum())
+                powers[task] += _power(stacked, np.concatenate([mask[name] for mask in masks]))
         return powers
+
+
+def _power(values: Array, counted: Array) -> float:
+    """Sum of squares, of (N, C, h, w) without the mean of each channel, of (N, C) without each row's; where only some values
+    count, which may be very few, of these as they are."""
+    if not counted.all():
+        return float(np.square(values[counted]).sum())
+    axes = (0, *range(2, values.ndim)) if values.ndim > 2 else (1,)
+    return float(np.square(values - values.mean(axis=axes, keepdims=True)).sum())
 
 
 def _decibels(power: float, noise: float) -> float:

@@ -49,8 +49,8 @@ class ClassMessages:
             self.types |= {topic.vision_name: self.messages.VisionInfo for topic in self._topics.values()}
         elif self._topics:
             node.get_logger().info(
-                "vision_msgs is not installed: there is no label_info, vision_info, Detection2DArray or Classification. Classes of "
-                "maps are named on ~/labels_json; boxes and classes of frames are sent as JSON. "
+                "vision_msgs is not installed: no label_info, vision_info, Detection2DArray or Classification is sent. "
+                "Classes of maps are named on ~/labels_json; boxes and classes of frames are sent as JSON. "
                 "sudo apt install ros-$ROS_DISTRO-vision-msgs brings it",
                 once=True,
             )
@@ -66,7 +66,7 @@ class ClassMessages:
             return
         for task, topic in self._topics.items():
             named = [self.messages.VisionClass(class_id=index, class_name=name) for index, name in enumerate(topic.classes)]
-            yield topic.name, self.messages.LabelInfo(header=header, class_map=named)  # no threshold: the likeliest class wins
+            yield topic.name, self.messages.LabelInfo(header=header, class_map=named, threshold=topic.threshold)
             info = self.messages.VisionInfo(header=header, method=f"edge_mtl {self._bundle}, {task}")
             info.database_location = f"{self._node_name}/{_PREFIX}{task}"
             info.database_version = zlib.crc32(f"{self._bundle}\n{topic.database}".encode()) & _VERSIONS

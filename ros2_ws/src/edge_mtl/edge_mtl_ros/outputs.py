@@ -22,9 +22,9 @@ from std_msgs.msg import Header, String
 from edge_mtl.errors import BundleError
 from edge_mtl.prediction import Prediction
 from edge_mtl.ros import Camera, TaskTopic, compress, task_topics
-from edge_mtl.tasks import DepthMap, Result, kind_of
+from edge_mtl.tasks import Result, kind_of
 from edge_mtl.tasks.kind import Once, Transport
-from edge_mtl.tasks.points import cloud_maps, first_of
+from edge_mtl.tasks.points import cloud_maps
 from edge_mtl_ros.class_names import ClassMessages
 from edge_mtl_ros.events import publisher_events
 from edge_mtl_ros.messages import CloudMessage, ImageMessage
@@ -86,7 +86,7 @@ class Outputs:
         self._vectors = frozenset(name for name, item in self._per_frame.items() if item.spec.name in with_vectors)
         self._classes = ClassMessages(node, self._specs, bundle)
         self._frame_id = ""
-        self._vision = VisionOutputs(self._specs, self._classes.messages)
+        self._vision = VisionOutputs(self._specs, installed=self._classes.messages is not None)
         types = {name: _message_type(item) for name, item in topics.items()} | self._classes.types | self._vision.types
         types |= {"camera_info": CameraInfo, "image": Image, "image/compressed": CompressedImage}
         if camera in {name.partition("/")[0] for name in types}:
@@ -192,9 +192,10 @@ class Outputs:
                     made[topic.name] = topic.make(result, rgb.get()) if topic.over_frame else topic.make(result)
                 if self._send(item, made[topic.name], answer.header):
                     sent.add(name)
-        for name in wanted.intersection(self._vision.types) if prediction is not None else ():
-            self._send_vision(name, answer, prediction)
-            sent.add(name)
+        if prediction is not None:
+            for name in wanted.intersection(self._vision.types):
+                self._send_vision(name, answer, prediction)
+                sent.add(name)
         if "image" in wanted:
             self._send_image("image", _IMAGE_ENCODING, rgb.get(), answer.header)
             sent.add("image")
@@ -270,10 +271,8 @@ class Outputs:
         return True
 
     def _send_vision(self, name: str, answer: Answer, prediction: Prediction) -> None:
-        camera = None if answer.camera.intrinsics is None else prediction.intrinsics
-        depth = first_of(prediction.results, DepthMap)
-        result = prediction.results[self._vision.tasks[name]]
-        self._publishers[name].publish(self._vision.made(name, result, answer.header, depth=depth, camera=camera))
+        scaled = answer.camera.intrinsics is not None
+        self._publishers[name].publish(self._vision.made(name, prediction, answer.header, scaled=scaled))
 
     def _send_image(self, name: str, encoding: str, pixels: Array, header: Any) -> None:
         with self._images[name].holding(encoding, pixels, header) as message:

@@ -13,6 +13,8 @@ from pathlib import Path
 import edge_mtl_ros
 import pytest
 
+from edge_mtl.ros.vision import VISION_DEFINITIONS
+
 LAUNCH = Path(__file__).resolve().parent.parent / "launch"
 
 
@@ -36,3 +38,10 @@ def test_vision_msgs_names_classes_as_the_node_does() -> None:
     assert named.class_map[0].class_name == "wall"
     info = messages.VisionInfo(method="edge_mtl", database_location="/node/classes.segmentation", database_version=0x7FFFFFFF)
     assert info.database_version == 0x7FFFFFFF
+
+
+def test_vision_msgs_has_the_fields_of_boxes_and_classes_that_the_node_fills() -> None:
+    messages = pytest.importorskip("vision_msgs.msg", reason="vision_msgs is on no package index")
+    for name, fields in VISION_DEFINITIONS.items():
+        known = getattr(messages, name).get_fields_and_field_types()
+        assert {field.partition(" ")[2] for field in fields} == set(known), name

@@ -103,6 +103,14 @@ def test_any_frame_size_can_be_drawn(size: tuple[int, int]) -> None:
     assert draw_labels(frame, labels, classes=NYU13_CLASSES, palette=NYU13_PALETTE).shape == frame.shape
 
 
+def test_five_drawings_and_the_frame_are_two_rows_of_three() -> None:
+    frame = make_image(1, height=240, width=320)
+    tile = panel(frame, [("one", frame)]).shape
+    found = panel(frame, [(str(number), frame) for number in range(5)]).shape
+    assert found[0] > 1.8 * tile[0]
+    assert found[1] == pytest.approx(1.5 * tile[1], rel=0.05)
+
+
 def test_a_legend_wraps() -> None:
     entries = [(name, tuple(map(int, colour))) for name, colour in zip(NYU13_CLASSES, NYU13_PALETTE, strict=True)]
     assert legend(entries, 300).shape[0] > legend(entries, 2000).shape[0]

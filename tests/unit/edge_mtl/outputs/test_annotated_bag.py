@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("rosbags", reason='needs the extra bags: pip install "edge-mtl[bags]"')
 
+from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
 from edge_mtl import Engine
@@ -20,6 +21,7 @@ from edge_mtl.ros import camera_of
 from tests.bag_files import CAMERA_TOPIC, IMAGE_TOPIC, read_bag, without_definitions, write_bag
 from tests.bundles import make_image
 from tests.command_line import edge_mtl
+from tests.mapless_bundles import mapless_bundle
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -53,6 +55,38 @@ def test_maps_have_the_stamps_of_their_images_and_the_recording_is_unchanged(
                 assert message.data == values.tobytes()
     classes = json.loads(annotated["/edge_mtl/labels_json"][0].data)["classes"]
     assert classes[0] == {"id": 0, "name": "bed", "color": [0, 0, 255]}
+
+
+def test_boxes_and_the_class_of_a_frame_are_in_the_bag_as_messages_of_vision_msgs(tmp_path: Path) -> None:
+    bundle = mapless_bundle(tmp_path / "b", tasks=("objects", "scene", "depth"), evaluation=0)
+    frames = [make_image(index) for index in range(3)]
+    bag = write_bag(tmp_path / "tour", frames, focal=120.0)
+    engine_options = ("--backend", "onnxruntime", "--precision", "fp32", "--threads", "1")
+    code, out, err = run(str(bag), "--bundle", str(bundle.path), "--files", "bag", "--json", *engine_options)
+    assert code == 0, err
+    told = [json.loads(line)["results"] for line in out.splitlines()]
+    with AnyReader([tmp_path / "tour-maps"]) as reader:
+        found: dict[str, list[Any]] = {}
+        for connection, _, raw in reader.messages():
+            found.setdefault(connection.topic, []).append(reader.deserialize(raw, connection.msgtype))
+    assert [json.loads(message.data) for message in found["/edge_mtl/scene/json"]] == [one["scene"] for one in told]
+    assert [json.loads(message.data) for message in found["/edge_mtl/objects/json"]] == [one["objects"] for one in told]
+    classes = bundle.manifest.tasks["scene"].classes  # type: ignore[attr-defined]
+    for message, image, one in zip(found["/edge_mtl/scene"], found[IMAGE_TOPIC], told, strict=True):
+        assert message.header == image.header
+        assert classes[int(message.results[0].class_id)] == one["scene"]["class"]
+    with Engine(bundle, backend="onnxruntime", precision="fp32", threads=1) as engine:
+        for message, frame, image in zip(found["/edge_mtl/objects"], frames, found[IMAGE_TOPIC], strict=True):
+            expected = engine.predict(frame, intrinsics=(120.0, 120.0, 47.5, 31.5))
+            assert expected.depth is not None
+            assert message.header == image.header
+            centres = expected.boxes_3d().centres
+            places = [detection.results[0].pose.pose.position for detection in message.detections]
+            np.testing.assert_allclose([[place.x, place.y, place.z] for place in places], centres.tolist(), rtol=1e-5)
+            assert [int(one.results[0].hypothesis.class_id) for one in message.detections] == expected[
+                "objects"
+            ].classes.tolist()
+    assert any(message.detections for message in found["/edge_mtl/objects"])
 
 
 def test_a_damaged_image_is_named_and_left_out(tiny_bundle: Bundle, tmp_path: Path) -> None:

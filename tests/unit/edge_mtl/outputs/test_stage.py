@@ -22,6 +22,7 @@ from edge_mtl.sources.open_source import open_source
 from edge_mtl.tasks import NYU_TASKS
 from tests.bundles import make_bundle, make_image, write_image
 from tests.command_line import assert_failed, edge_mtl
+from tests.mapless_bundles import mapless_bundle
 
 pytest.importorskip("rerun", reason="needs rerun-sdk: pip install -e '.[view]'")
 pa = pytest.importorskip("pyarrow")
@@ -106,6 +107,34 @@ def test_depth_in_a_recording_is_what_the_engine_predicted(tiny_bundle: Bundle, 
     assert values["/maps/depth DepthImage:meter"][0][0] == 1000.0
     matrix = np.reshape(values["/world/camera Pinhole:image_from_camera"][0][0], (3, 3)).T
     assert matrix[0].tolist() == [70.0, 0.0, 35.5]
+
+
+def test_boxes_lie_over_the_image_and_in_the_room_and_the_class_is_text(images: Path, tmp_path: Path) -> None:
+    bundle, out = mapless_bundle(tmp_path / "b", tasks=("objects", "scene", "depth"), evaluation=0), tmp_path / "tour.rrd"
+    said = edge_mtl("predict", images, "--bundle", bundle.path, "--save", out, "--json", *ONNX)
+    assert said.code == 0, said.err
+    told = [record["results"] for record in said.records]
+    rows, values, _ = read(out)
+    assert rows["/world/camera/image/objects"] == rows["/world/objects"] == rows["/maps/scene"] == 3
+    assert rows["static /world/objects"] == rows["static /world/camera/image/objects"] == 1, "names of the classes"
+    for number, result in enumerate(told):
+        boxes = result["objects"]["boxes"]
+        centres = values["/world/camera/image/objects Boxes2D:centers"][number] or []
+        expected = [[(box["xyxy"][0] + box["xyxy"][2]) / 2 + 0.5, (box["xyxy"][1] + box["xyxy"][3]) / 2 + 0.5] for box in boxes]
+        np.testing.assert_allclose(np.reshape(centres, (-1, 2)), np.reshape(expected, (-1, 2)), atol=0.11)
+        assert len(values["/world/objects Boxes3D:half_sizes"][number] or []) == len(boxes), "depth is known everywhere here"
+        assert result["scene"]["class"] in values["/maps/scene TextDocument:text"][number][0].splitlines()[0]
+    assert sum(len(result["objects"]["boxes"]) for result in told) > 0
+    assert chunks.RrdReader(out).blueprints()
+
+
+def test_a_bundle_without_maps_is_shown(images: Path, tmp_path: Path) -> None:
+    bundle, out = mapless_bundle(tmp_path / "b", evaluation=0), tmp_path / "tour.rrd"
+    said = edge_mtl("predict", images / "0.png", "--bundle", bundle.path, "--save", out, *ONNX)
+    assert said.code == 0, said.err
+    rows, _, _ = read(out)
+    assert rows["/world/camera/image"] == rows["/world/camera/image/objects"] == rows["/maps/scene"] == 1
+    assert rows["/world/objects"] == rows["/world/points"] == 0, "without depth nothing has a place"
 
 
 def test_a_bag_keeps_its_times(tiny_bundle: Bundle, tmp_path: Path) -> None:

@@ -41,6 +41,25 @@ def frames(seed: int, *, images: int = 12, classes: int = 3) -> list[tuple[Boxes
     return found
 
 
+def whole(found: Boxes) -> Boxes:
+    """Without boxes that were shifted until nothing was left of them."""
+    kept = (found.xyxy[:, 2:] > found.xyxy[:, :2]).all(axis=1)
+    return Boxes(found.spec, found.xyxy[kept], found.scores[kept], found.classes[kept])
+
+
+def crowded(seed: int) -> list[tuple[Boxes, BoxTruth]]:
+    """As `frames`, with crowds, equal scores, exact answers, and more boxes of one class than count."""
+    random, found = np.random.default_rng(seed), []
+    for answer, true in frames(seed, images=30, classes=4):
+        own = whole(answer)
+        everything = np.concatenate([own.xyxy, _random_boxes(random, 140), true.xyxy])
+        of_class = np.concatenate([own.classes, np.arange(140) % 25 // 24, true.classes])
+        scores = np.round(random.random(len(everything)), 2)
+        crowd = random.random(len(true)) < 0.3
+        found.append((boxes(answer.spec, everything, scores, of_class), truth(true.xyxy, true.classes, crowd)))
+    return found
+
+
 def _random_boxes(random: np.random.Generator, count: int) -> Array:
     corner = random.uniform(0, 300, (count, 2))
     return np.concatenate([corner, corner + random.uniform(8, 120, (count, 2))], axis=1)

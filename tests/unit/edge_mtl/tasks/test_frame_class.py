@@ -227,8 +227,9 @@ def test_people_see_the_name_and_programs_the_numbers() -> None:
     assert KIND.summary(SPEC, result)["probability"] == pytest.approx(0.8)
     assert list(KIND.summary(SPEC, result)["most_probable"]) == ["office", "bedroom", "kitchen", "hall", "bathroom"]
     assert KIND.arrays(SPEC, result)["scene"].shape == (7,)
+    assert {name: json.loads(text) for name, text in KIND.images(SPEC, result).items()} == {"scene.json": {"class": "office"}}
     (topic,) = KIND.topics(SPEC)
-    assert (topic.name, topic.encoding, topic.latched) == ("scene_json", "", False)
+    assert (topic.name, topic.encoding, topic.latched) == ("scene/json", "", False)
     assert json.loads(str(topic.make(result))) == KIND.summary(SPEC, result)
     assert (KIND.note({"top1": 1.0}), KIND.note({"top1": 0.0}), KIND.note({"top1": float("nan")})) == ("right", "wrong", "")
     named = KIND.class_topic(SPEC)
@@ -261,5 +262,5 @@ def test_the_only_class_of_a_prediction_has_a_short_name() -> None:
     assert found is not None
     assert found.name == "kitchen"
     assert prediction().scene is None
-    with pytest.raises(TaskError, match=r"scene, weather: expected one. Name it, as in prediction\['scene'\]"):
+    with pytest.raises(TaskError, match=r"several tasks of class: scene, weather. Take one by its name, prediction\['scene'\]"):
         _ = prediction("scene", "weather").scene

@@ -19,7 +19,7 @@ from edge_mtl.builder.tensorrt.batch import open_batch
 from edge_mtl.builder.tensorrt.builder import build_plan
 from edge_mtl.builder.tensorrt.half import to_half
 from edge_mtl.builder.tensorrt.images import with_casts_at_the_ends
-from edge_mtl.builder.tensorrt.options import PlanOptions
+from edge_mtl.builder.tensorrt.options import PlanOptions, PlanPrecision
 from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.errors import BuildError
@@ -27,6 +27,7 @@ from edge_mtl.onnx_graph.model import facts
 from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import TENSORRT_INT8, load_recipe
 from tests.bundles import ROOMS_B0, graph_model, host_model, make_image
+from tests.mapless_bundles import mapless_model, mapless_specs
 from tests.transformers import transformer_block
 
 pytest.importorskip("tensorrt_rtx", reason='TensorRT for RTX is not installed: pip install "edge-mtl[rtx]"')
@@ -104,6 +105,18 @@ def test_an_rtx_plan_of_the_plain_graph_of_rooms_b0_takes_batches(rtx: Library) 
     assert report.plan[:4] == b"vtrt"
     assert set(report.network.computing) == {"fp16"}
     assert report.warnings == ()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8+fp16"])
+def test_an_rtx_plan_of_boxes_and_the_class_of_a_frame(rtx: Library, precision: PlanPrecision) -> None:
+    graph = mapless_model(mapless_specs())
+    if precision.startswith("int8"):
+        recipe = load_recipe(TENSORRT_INT8)
+        ranges = calibrate(graph, [make_image(number) for number in range(4)], recipe=recipe, threads=1)
+        graph = insert_qdq(graph, ranges, recipe=recipe, target="tensorrt")
+        assert facts(graph).integer_layers == 6, "the trunk and the two steps down; the last layers are in floating point"
+    report = build_plan(rtx, graph if precision == "fp32" else to_half(graph), PlanOptions(precision=precision))
+    assert report.plan[:4] == b"vtrt"
 
 
 @pytest.mark.skipif(os.environ.get("EDGE_MTL_LONG_TESTS") != "1", reason="EDGE_MTL_LONG_TESTS=1 runs it")
