@@ -1,4 +1,7 @@
-"""Render furnished rooms into the cache that training reads, and optionally a contact sheet to look at."""
+"""Render furnished rooms into the cache that training reads, and optionally a contact sheet to look at.
+
+Rooms that were rendered before there were boxes get them: their rays are cast again, nothing is rendered.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = RenderOptions(invalid_depth=asked.invalid_depth, void_labels=asked.void_labels)
     try:
         rooms = RoomsDataset(
-            asked.root, asked.split, asked.count, height=height, width=width, options=options, workers=asked.workers
+            asked.root,
+            asked.split,
+            asked.count,
+            height=height,
+            width=width,
+            options=options,
+            workers=asked.workers,
+            objects=True,
         )
         if asked.preview is not None:
             sheet = contact_sheet((rooms[index] for index in range(min(_PREVIEW_FRAMES, len(rooms)))), columns=2)
@@ -61,7 +71,7 @@ def _parser(splits: list[str]) -> argparse.ArgumentParser:
         "--size", type=size_argument, default=(192, 256), metavar="HxW", help="canvas in pixels (default: 192x256)"
     )
     parser.add_argument("--workers", type=int, default=2, help="worker processes (default: %(default)s)")
-    parser.add_argument("--preview", type=Path, metavar="PNG", help="write image, labels, depth and normals of some rooms")
+    parser.add_argument("--preview", type=Path, metavar="PNG", help="draw some rooms: boxes, labels, depth, normals")
     parser.add_argument("--invalid-depth", action="store_true", help="holes in depth, like those of a depth camera")
     parser.add_argument("--void-labels", action="store_true", help="unlabelled boundaries and small things")
     return parser

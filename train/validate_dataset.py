@@ -3,6 +3,7 @@
 A folder with dataset.toml (docs/guides/own-data.md): images and labels that cannot be read or do not fit, indices that are no
 class, depth and normals that are not plausible, cameras, splits; how often each class occurs. --sheet draws frames with their
 labels beside them. A folder of NYUv2: counts, shapes, dtypes, ranges, the axes of the normals, missing and unreadable files.
+A folder of rendered rooms: the same, boxes and kinds of room too, some of them compared with what their seeds give.
 The exit code is 0 when nothing is wrong, 1 when something is, 9 when there is no data set.
 """
 
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout, allow_abbrev=False)
     parser.add_argument(
-        "folder", type=Path, help="with dataset.toml; or NYUv2's: train/ and val/ of image/, label/, depth/, normal/"
+        "folder", type=Path, help="with dataset.toml; or NYUv2's: train/ and val/ of image/, label/, depth/, normal/; or rooms"
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="draw frames with their labels, to be looked at")
@@ -85,10 +86,11 @@ def show(report: Report, console: Console) -> None:
 
 
 def _classes(check: Check) -> Table:
-    """Of every class, its share of the labelled pixels and the frames that it is in, by split."""
+    """Of every class, its share (of the labelled pixels, or `details["of"]`) and the frames that it is in, by split."""
     classes = check.details["classes"]
     splits = list(next(iter(classes.values())))
-    table = Table("class", title=f"{check.name}: share of the labelled pixels, and frames")
+    of = check.details.get("of", "labelled pixels")
+    table = Table("class", title=f"{check.name}: share of the {of}, and frames")
     for split in splits:
         table.add_column(split, justify="right")
     for name, by_split in classes.items():
@@ -114,14 +116,19 @@ def _inspector(folder: Path) -> Callable[..., Report]:
     from mtl.datasets.folder.check import inspect as of_ones_own
     from mtl.datasets.nyuv2.check import inspect as of_nyuv2
     from mtl.datasets.nyuv2.layout import PARTS
+    from mtl.datasets.rooms.check import inspect as of_rooms
+    from mtl.datasets.rooms.dataset import holds_rooms
 
     if (folder / _OWN).exists():
         return of_ones_own
     if any((folder / part).exists() for part in PARTS):
         return of_nyuv2
+    if holds_rooms(folder):
+        return of_rooms
     raise BuildError(
-        f"{folder} should have {_OWN} (images of your own: docs/guides/own-data.md) or {' and '.join(PARTS)} (NYUv2: "
-        f"python train/prepare_nyuv2.py makes them); found {'neither' if folder.is_dir() else 'no such folder'}"
+        f"{folder} should have {_OWN} (images of your own: docs/guides/own-data.md), {' and '.join(PARTS)} (NYUv2: "
+        f"python train/prepare_nyuv2.py makes them) or rooms (python train/make_rooms.py makes them); found "
+        f"{'none of them' if folder.is_dir() else 'no such folder'}"
     )
 
 

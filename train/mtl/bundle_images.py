@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from edge_mtl.tasks import NYU_TASKS, Specs
-from mtl.datasets.sources import data_set
+from edge_mtl.tasks import Specs
+from mtl.datasets.sources import data_set, stand_in_tasks
 from mtl.settings import DataSettings, ExportSettings, RunSettings
 
 __all__ = ["TravellingImages", "embeds", "images_of", "kept_back"]
@@ -85,5 +85,6 @@ def images_of(settings: RunSettings, specs: Specs) -> TravellingImages:
     Raises:
         BuildError: a data set that cannot say under which terms its images are.
     """
-    labelled = all(NYU_TASKS.get(name) == spec for name, spec in specs.items())
+    known = stand_in_tasks()
+    labelled = all(known.get(name) == spec for name, spec in specs.items())
     return TravellingImages(settings.export.embed_images, embeds(settings), kept_back(settings.data), labelled)

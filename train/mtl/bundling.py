@@ -65,7 +65,8 @@ def load_trained(path: Path, *, overrides: Mapping[str, str] | None = None) -> T
         raise ConfigError(f"{foreign[0]} cannot change after training: only data.* and export.* can")
     weights, metadata = load_weights(path)
     try:
-        settings = parse_config(apply_overrides(as_written(metadata["config"]), overrides or {}), source=str(path))
+        content = apply_overrides(as_written(metadata["config"]), overrides or {})
+        settings = parse_config(content, source=str(path), checked=not path.is_dir())  # a bundle does not name its data
         height, width = (int(side) for side in metadata["size"])
         specs = read_tasks(metadata["tasks"]) if "tasks" in metadata else None  # before, all had the study's three
     except (KeyError, TypeError, ValueError) as exc:

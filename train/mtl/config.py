@@ -88,11 +88,12 @@ def parse_config(content: Mapping[str, Any], *, source: str = "configuration", c
     if not checked:
         return settings
     try:
-        known = data_set(settings.data)
+        data = data_set(settings.data).with_truths(settings.data, settings.model.tasks)
     except BuildError as exc:
         raise ConfigError(f"{source}: {exc}") from exc
+    settings = dataclasses.replace(settings, data=data)
     if not settings.model.tasks:
-        every = tuple(known.tasks(settings.data))
+        every = tuple(data_set(data).tasks(data))
         settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, tasks=every))
     if all(stage.batch > 0 for stage in settings.stages):
         settings = _count_steps(settings)

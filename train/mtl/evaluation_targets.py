@@ -6,7 +6,7 @@ Knows where models are kept and which frames they were made for; knows nothing a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from edge_mtl.errors import BuildError, BundleError, EngineMismatch
 from edge_mtl.io_spec import canonical_camera
 from edge_mtl.tasks import Specs
 from mtl.bundling import load_trained
-from mtl.datasets.sources import Split, data_sets
+from mtl.datasets.sources import Split, data_set, data_sets
 from mtl.engine_predictor import EngineFrames
 from mtl.evaluate import Predictor, ResultPredictor, model_predictor
 from mtl.geometry import Intrinsics
@@ -39,9 +39,12 @@ class FrameChoice:
     count: int | None = None
     size: tuple[int, int] | None = None
 
-    def applied(self, data: DataSettings, network: tuple[int, int] | None) -> DataSettings:
-        """The settings of the frames to measure on; `network` is the size to render at where none is asked for.
+    def applied(self, data: DataSettings, network: tuple[int, int] | None, tasks: Sequence[str] = ()) -> DataSettings:
+        """The settings of the frames to measure on.
 
+        Args:
+            network: the size to render at where none is asked for.
+            tasks: what the frames should have truths of, where they can.
         Raises:
             BuildError: another folder for a mixture, or one that has no frames, for a model of frames that are rendered.
         """
@@ -50,13 +53,14 @@ class FrameChoice:
         changes: dict[str, Any] = {"root": self.root} if self.root is not None else {}
         here = data.kind if self.root is None else _kind_in(Path(self.root), data)
         if here != data.kind:
-            changes |= {"kind": here, "validation_from_train": 0}
+            changes |= {"kind": here, "validation_from_train": 0, "tasks": ()}
         if (size := self.size or network) is not None:
             changes |= {"height": size[0], "width": size[1]}
         if self.count is not None:
             changes |= {"test": self.count, "validation": self.count}
         sources = {name: dataclasses.replace(one, **changes) for name, one in data.sources.items()}
-        return dataclasses.replace(data, sources=sources, **changes)
+        chosen = dataclasses.replace(data, sources=sources, **changes)
+        return data_set(chosen).with_truths(chosen, tasks)
 
 
 def _kind_in(root: Path, data: DataSettings) -> str:
@@ -162,7 +166,7 @@ def _checkpoint(path: Path, name: str, frames: FrameChoice, *, shown: Path) -> E
         predict=model_predictor(trained.fine_tuned or trained.model),
         size=trained.size,
         specs=trained.model.specs,
-        data=frames.applied(settings.data, trained.size),
+        data=frames.applied(settings.data, trained.size, tuple(trained.model.specs)),
         step=step,
         epoch=passes_at(settings, step),
         parameters=sum(parameter.numel() for parameter in trained.model.parameters()),
@@ -174,7 +178,7 @@ def _bundle(path: Path, engines: bool, frames: FrameChoice, threads: int | None)
     size = (bundle.manifest.input.height, bundle.manifest.input.width)
     told, specs = bundle.manifest.provenance, bundle.manifest.tasks
     step, parameters = (value if isinstance(value := told.get(key), int) else None for key in ("steps", "parameters"))
-    data, camera = frames.applied(DataSettings(), size), canonical_camera(bundle.manifest).as_tuple()
+    data, camera = frames.applied(DataSettings(), size, tuple(specs)), canonical_camera(bundle.manifest).as_tuple()
 
     def target(name: str, predict: Predictor | ResultPredictor, through: str) -> EvaluationTarget:
         return EvaluationTarget(path, name, predict, size, specs, data, step, None, parameters, through, camera)

@@ -111,6 +111,8 @@ class DataSettings:
             for that with the largest ratio in the last stage.
         depth_step_m: the steps that its depth was stored in, in metres; a prediction within half a step of a training frame's
             depth is not wrong, one outside is as far off as from the nearer end. 0: depth is as exact as it is written.
+        tasks: rooms only, what frames have truths of: some of "segmentation", "depth", "normals", "objects" and "scene". None
+            named stands for the first three, and those of `model.tasks` are added when settings are read.
         unlabelled: a folder only, whether its training frames without any label are trained on too; they teach where there
             is a teacher (`distill`).
     """
@@ -129,6 +131,7 @@ class DataSettings:
     deploy_source: str = ""
     depth_step_m: float = 0.0
     unlabelled: bool = False
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -67,6 +67,13 @@ class DataSet(ABC):
     @abstractmethod
     def tasks(self, data: DataSettings) -> Specs:
         """What frames may have truths of. Raises BuildError where a file that says so is missing."""
+
+    def with_truths(self, data: DataSettings, tasks: Sequence[str]) -> DataSettings:
+        """Settings of the same frames with truths of `tasks` too, where they have some of them only on demand.
+
+        As they are by default: most data sets give all that they have.
+        """
+        return data
 
     @abstractmethod
     def train_frames(self, data: DataSettings, stage: Stage) -> FrameRequest:

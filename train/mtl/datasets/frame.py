@@ -25,7 +25,7 @@ class Frame:
         image: (H, W, 3) uint8 RGB.
         truths: by task, in the form that the task's head describes (`mtl.tasks`); a frame has those that are known of it.
             Labels are (H, W) uint8, 255 void; depth is (H, W) float32 metres along z, 0 unknown; normals are (H, W, 3)
-            float32 unit vectors in the camera frame, 0 unknown.
+            float32 unit vectors in the camera frame, 0 unknown; boxes are a `BoxTruth`, the class of a frame is its index.
         intrinsics: fx, fy, cx, cy at this size.
     """
 

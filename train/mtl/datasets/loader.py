@@ -27,6 +27,7 @@ from mtl.datasets.frame import Batch, FrameSource
 from mtl.datasets.lost_batches import end_on_loss, in_shared_memory, prefetch, typed_loss
 from mtl.datasets.mixing import class_mask, paste, rectangle_mask
 from mtl.datasets.mixture import MixtureFrames, Turns
+from mtl.nested import tensors
 from mtl.settings import DataSettings
 from mtl.tasks import head_of
 
@@ -97,8 +98,12 @@ class StepBatches(Dataset[Batch]):
         """Bytes that a batch takes about: those of a frame, of that source whose frames are largest, times their number."""
         if not self._streams:
             self._open()
-        frames = [stream.frames(0, range(1), self._phase(step))[0] for stream in self._streams.values()]
-        sizes = [one.image.nbytes + sum(getattr(truth, "nbytes", 0) for truth in one.truths.values()) for one in frames]
+        sizes = []
+        for stream in self._streams.values():
+            one = stream.frames(0, range(1), self._phase(step))[0]
+            known = {task: truth for task, truth in one.truths.items() if truth is not None}
+            targets = [head_of(stream.tasks[task]).collate(stream.tasks[task], [truth]) for task, truth in known.items()]
+            sizes.append(one.image.nbytes + sum(tensor.nbytes for tensor in tensors(targets)))
         return max(sizes) * (self._plan.batch // self._plan.part[1])
 
     def _phase(self, step: int) -> tuple[int, int] | None:

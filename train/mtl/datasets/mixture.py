@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -135,6 +135,17 @@ class Mixture(DataSet):
     def tasks_by_source(self) -> dict[str, Specs]:
         """What each source labels."""
         return {name: one.tasks(self._data[name]) for name, one in self._sets.items()}
+
+    def with_truths(self, data: DataSettings, tasks: Sequence[str]) -> DataSettings:
+        """Sources are asked only for tasks that none of them has anyway: theirs may mean something else."""
+
+        def asked(tasks: Sequence[str]) -> dict[str, Any]:
+            return {name: self._sets[name].with_truths(one, tasks) for name, one in data.sources.items()}
+
+        if asked(tasks) == data.sources:
+            return data
+        found = {task for specs in self.tasks_by_source().values() for task in specs}
+        return replace(data, sources=asked([task for task in tasks if task not in found]))
 
     def train_frames(self, data: DataSettings, stage: Stage) -> MixtureRequest:
         requests = {name: one.train_frames(self._data[name], stage) for name, one in self._sets.items()}

@@ -71,6 +71,8 @@ def _wrong_values(settings: RunSettings) -> Iterator[str]:
         for task, weight in one.weights.items():
             if not (math.isfinite(weight) and weight >= 0):
                 yield f"{where}.weights.{task} should be 0 or more, found {weight}"
+    if data.tasks:
+        yield "data.tasks is for a single data set: give data.sources.NAME.tasks"
     if data.deploy_source and data.deploy_source not in data.sources:
         yield f"data.deploy_source should be one of {', '.join(data.sources)}, found {data.deploy_source!r}"
 

@@ -25,6 +25,7 @@ __all__ = [
     "held_out_frames",
     "register",
     "stand_in_frames",
+    "stand_in_tasks",
     "train_frames",
 ]
 
@@ -92,6 +93,13 @@ def stand_in_frames(count: int, size: tuple[int, int]) -> FrameSource:
     from mtl.datasets.rooms.source import RenderedRooms
 
     return RenderedRooms(count, size)
+
+
+def stand_in_tasks() -> Specs:
+    """What those frames have truths of."""
+    from mtl.datasets.rooms.tasks import ROOM_TASKS
+
+    return ROOM_TASKS
 
 
 def _register_own() -> None:

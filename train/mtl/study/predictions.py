@@ -12,11 +12,11 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from edge_mtl.tasks import NYU_TASKS, Specs
+from edge_mtl.tasks import Specs
 from mtl.bundle_images import embeds, kept_back
 from mtl.checkpoint import load_weights
 from mtl.datasets.frame import Frame
-from mtl.datasets.sources import held_out_frames, stand_in_frames
+from mtl.datasets.sources import held_out_frames, stand_in_frames, stand_in_tasks
 from mtl.evaluate import Judged, judge, model_predictor
 from mtl.images import paint
 from mtl.models.configured import model_from
@@ -111,7 +111,8 @@ def _judged(row: RowResult, indices: Sequence[int], *, rooms: bool) -> list[Judg
 
 def _with_own_truths(room: Frame, specs: Specs) -> Frame:
     """A room with its truths of tasks that are the network's, classes and all."""
-    truths = {name: truth for name, truth in room.truths.items() if specs.get(name) == NYU_TASKS[name]}
+    known = stand_in_tasks()
+    truths = {name: truth for name, truth in room.truths.items() if specs.get(name) == known[name]}
     return replace(room, truths=truths)
 
 

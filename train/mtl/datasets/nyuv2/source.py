@@ -67,6 +67,9 @@ class Nyuv2(DataSet):
     def validates_on_test(self, data: DataSettings) -> bool:
         return data.validation_from_train == 0
 
+    def problem(self, data: DataSettings) -> str | None:
+        return 'data.tasks is for data.kind "rooms"; model.tasks names those that are trained' if data.tasks else None
+
 
 def folder_of(data: DataSettings) -> str:
     """Where the frames are: `data.root`, or the usual folder where that is left at that of the rooms."""

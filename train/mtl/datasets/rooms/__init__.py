@@ -1,19 +1,24 @@
 """Procedural furnished rooms with exact labels, depth and normals, rendered once and kept on disk."""
 
 from .dataset import SPLIT_FIRST_SEED, RoomsDataset
+from .instances import OBJECT_CLASSES, SCENE_CLASSES, RoomObjects
 from .labels import CLASS_NAMES, PALETTE, VOID, Label
-from .render import RENDERER_VERSION, RenderOptions, Room, RoomSample, render_room
+from .render import RENDERER_VERSION, RenderOptions, Room, RoomSample, cast_room, render_room
 
 __all__ = [
     "CLASS_NAMES",
+    "OBJECT_CLASSES",
     "PALETTE",
     "RENDERER_VERSION",
+    "SCENE_CLASSES",
     "SPLIT_FIRST_SEED",
     "VOID",
     "Label",
     "RenderOptions",
     "Room",
+    "RoomObjects",
     "RoomSample",
     "RoomsDataset",
+    "cast_room",
     "render_room",
 ]

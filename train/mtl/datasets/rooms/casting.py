@@ -7,6 +7,7 @@ Knows nothing about colour.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,32 +92,25 @@ class Caster:
         """
         directions = rotated(pose.axes, camera_rays(intrinsics, height, width))
         depth, surface = self.shell_hit(pose.position_m[:, None, None], directions)
-        todo: list[tuple[float, int, PlacedPiece, np.ndarray, np.ndarray, np.ndarray]] = []
-        for piece in self.pieces:
-            near, rectangles = _rectangles(piece, pose, intrinsics, height, width, least_px)
-            seen = np.flatnonzero((rectangles[:, 1] > rectangles[:, 0]) & (rectangles[:, 3] > rectangles[:, 2]))
-            if len(seen):
-                todo.append((float(near[seen].min()), len(todo), piece, near, rectangles, seen))
-        for nearest, _, piece, near, rectangles, seen in sorted(todo, key=lambda entry: entry[:2]):
-            top, left = rectangles[seen, 0].min(), rectangles[seen, 2].min()
-            bottom, right = rectangles[seen, 1].max(), rectangles[seen, 3].max()
-            if nearest > depth[top:bottom, left:right].max():
-                continue
-            local = piece.local_direction(directions[:, top:bottom, left:right])
-            inverse = safe_inverse(local)
-            origin = piece.local_point(pose.position_m[:, None, None])
-            for index in seen[np.argsort(near[seen], kind="stable")]:
-                y0, y1, x0, x1 = rectangles[index].tolist()
-                best = depth[y0:y1, x0:x1]
-                if near[index] > best.max():
-                    continue
-                part = (slice(None), slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
-                distance = entry_distance(piece.shapes[index], origin, local[part], inverse[part])
-                closer = distance < best
-                if closer.any():
-                    best[closer] = distance[closer]
-                    surface[y0:y1, x0:x1][closer] = piece.first + index
+        windows = [_Window.of(piece, pose, intrinsics, height, width, least_px) for piece in self.pieces]
+        for window in sorted((one for one in windows if len(one.seen)), key=lambda one: one.nearest):
+            top, bottom, left, right = window.bounds
+            if window.nearest <= depth[top:bottom, left:right].max():
+                window.cast(pose, directions, depth, surface)
         return depth, surface, directions
+
+    def silhouettes(
+        self, wanted: Sequence[int], pose: Pose, intrinsics: Intrinsics, height: int, width: int
+    ) -> Iterator[np.ndarray]:
+        """Where a camera would see each of some pieces if it stood alone in the empty room: (H, W) bool, by its index."""
+        directions = rotated(pose.axes, camera_rays(intrinsics, height, width))
+        empty, sides = self.shell_hit(pose.position_m[:, None, None], directions)
+        for index in wanted:
+            window = _Window.of(self.pieces[index], pose, intrinsics, height, width, 0.0)
+            surface = sides.copy()
+            if len(window.seen):
+                window.cast(pose, directions, empty.copy(), surface)
+            yield surface >= 0
 
     def shell_hit(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Distance to the empty room's sides, and which one: the rays start inside."""
@@ -175,6 +169,57 @@ def _crosses(low: np.ndarray, high: np.ndarray, origin: np.ndarray, inverse: np.
         np.maximum(near, np.minimum(a, b), out=near)
         np.minimum(far, np.maximum(a, b), out=far)
     return far >= near
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Window:
+    """The part of the screen that a piece can be seen in.
+
+    Attributes:
+        near: (S,) nearest depth of every shape.
+        rectangles: (S, 4) where it can be seen: y0, y1, x0, x1.
+        seen: (K,) which shapes are on the screen.
+    """
+
+    piece: PlacedPiece
+    near: np.ndarray
+    rectangles: np.ndarray
+    seen: np.ndarray
+
+    @classmethod
+    def of(cls, piece: PlacedPiece, pose: Pose, intrinsics: Intrinsics, height: int, width: int, least_px: float) -> _Window:
+        near, rectangles = _rectangles(piece, pose, intrinsics, height, width, least_px)
+        seen = np.flatnonzero((rectangles[:, 1] > rectangles[:, 0]) & (rectangles[:, 3] > rectangles[:, 2]))
+        return cls(piece, near, rectangles, seen)
+
+    @property
+    def nearest(self) -> float:
+        """Depth of what is nearest."""
+        return float(self.near[self.seen].min())
+
+    @property
+    def bounds(self) -> tuple[int, int, int, int]:
+        """Top, bottom, left and right of the rectangles together."""
+        y0, y1, x0, x1 = self.rectangles[self.seen].T
+        return int(y0.min()), int(y1.max()), int(x0.min()), int(x1.max())
+
+    def cast(self, pose: Pose, directions: np.ndarray, depth: np.ndarray, surface: np.ndarray) -> None:
+        """Write depth and numbers of the piece into `depth` and `surface` (H, W) wherever it is nearer than what is there."""
+        top, bottom, left, right = self.bounds
+        local = self.piece.local_direction(directions[:, top:bottom, left:right])
+        inverse = safe_inverse(local)
+        origin = self.piece.local_point(pose.position_m[:, None, None])
+        for index in self.seen[np.argsort(self.near[self.seen], kind="stable")]:
+            y0, y1, x0, x1 = self.rectangles[index].tolist()
+            best = depth[y0:y1, x0:x1]
+            if self.near[index] > best.max():
+                continue
+            part = (slice(None), slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
+            distance = entry_distance(self.piece.shapes[index], origin, local[part], inverse[part])
+            closer = distance < best
+            if closer.any():
+                best[closer] = distance[closer]
+                surface[y0:y1, x0:x1][closer] = self.piece.first + index
 
 
 def _rectangles(

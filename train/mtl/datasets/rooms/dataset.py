@@ -13,21 +13,21 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .render import DEFAULT_OPTIONS, RENDERER_VERSION, RenderOptions, RoomSample
-from .shards import read_frame, render_shard
+from .shards import add_objects, has_objects, read_frame, render_shard
 
 Split = Literal["train", "val", "test"]
 SPLIT_FIRST_SEED: dict[Split, int] = {"train": 0, "val": 1_000_000_000, "test": 2_000_000_000}
@@ -49,7 +49,12 @@ def cache_folder(root: Path, split: Split, height: int, width: int, options: Ren
 
 def holds_rooms(root: Path) -> bool:
     """Whether rooms of any size were rendered in a folder."""
-    return root.is_dir() and any(_FOLDER.fullmatch(one.name) and one.is_dir() for one in root.iterdir())
+    return bool(size_folders(root))
+
+
+def size_folders(root: Path) -> list[Path]:
+    """The folders of rooms of one size and kind each, whose sub-folders are splits."""
+    return sorted(one for one in root.iterdir() if _FOLDER.fullmatch(one.name) and one.is_dir()) if root.is_dir() else []
 
 
 class RoomsDataset:
@@ -59,6 +64,9 @@ class RoomsDataset:
     it stopped; a larger `count` renders only the shards that are new. What a shard holds depends on its
     seeds alone. With several workers the caller's script needs the usual `if __name__ == "__main__":`.
 
+    Args:
+        objects: whether frames have their objects and kind of room. Shards that were rendered before there were any get
+            them first, by casting rays alone.
     Raises:
         ValueError: an unknown split, or a count or size out of range.
         RuntimeError: a worker process died; finished shards are kept.
@@ -75,6 +83,7 @@ class RoomsDataset:
         options: RenderOptions = DEFAULT_OPTIONS,
         workers: int = 2,
         progress: bool = True,
+        objects: bool = False,
     ) -> None:
         if split not in SPLIT_FIRST_SEED:
             raise ValueError(f"split is one of {', '.join(SPLIT_FIRST_SEED)}, not {split!r}")
@@ -86,9 +95,14 @@ class RoomsDataset:
         missing = [(index, folder) for index, folder in enumerate(folders) if not folder.is_dir()]
         if missing:
             _sweep(self.folder)
-            jobs = [(folder, _seeds(split, index), height, width, options) for index, folder in missing]
-            _render_all(jobs, workers, f"rooms {split} {height}x{width}" if progress else None)
-        self._folders = folders
+            shards = [(folder, _seeds(split, index)) for index, folder in missing]
+            jobs = [_Job(render_shard, (folder, seeds, height, width, options), len(seeds)) for folder, seeds in shards]
+            _run_all(jobs, workers, f"rooms {split} {height}x{width}" if progress else None)
+        lacking = [folder for folder in folders if not has_objects(folder)] if objects else []
+        if lacking:
+            jobs = [_Job(add_objects, (folder, height, width, options), FRAMES_PER_SHARD) for folder in lacking]
+            _run_all(jobs, workers, f"objects {split} {height}x{width}" if progress else None)
+        self._folders, self._objects = folders, objects
 
     def __len__(self) -> int:
         return self._count
@@ -98,13 +112,19 @@ class RoomsDataset:
         if not -self._count <= index < self._count:
             raise IndexError(f"frame {index} of {self._count}")
         number, offset = divmod(index % self._count, FRAMES_PER_SHARD)
-        return read_frame(self._folders[number], offset)
+        return read_frame(self._folders[number], offset, objects=self._objects)
 
     def __iter__(self) -> Iterator[RoomSample]:
         return (self[index] for index in range(self._count))
 
 
-Job = tuple[Path, range, int, int, RenderOptions]
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A shard to be made or completed: a function, what it is called with, and how many frames that are."""
+
+    call: Callable[..., None]
+    arguments: tuple[Any, ...]
+    frames: int
 
 
 def _seeds(split: Split, shard: int) -> range:
@@ -112,16 +132,16 @@ def _seeds(split: Split, shard: int) -> range:
     return range(first, first + FRAMES_PER_SHARD)
 
 
-def _render_all(jobs: list[Job], workers: int, title: str | None) -> None:
-    """Render shards in worker processes, or right here when one worker is enough."""
+def _run_all(jobs: list[_Job], workers: int, title: str | None) -> None:
+    """Run jobs in worker processes, or right here when one worker is enough."""
     counted = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("frames")
     bar = Progress(*counted, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), disable=title is None)
     with bar:
-        task = bar.add_task(title or "", total=sum(len(seeds) for _, seeds, *_ in jobs))
+        task = bar.add_task(title or "", total=sum(job.frames for job in jobs))
         if workers <= 1:
             for job in jobs:
-                render_shard(*job)
-                bar.advance(task, len(job[1]))
+                job.call(*job.arguments)
+                bar.advance(task, job.frames)
             return
         context = multiprocessing.get_context("spawn")
         until, end = context.Pipe(duplex=False)
@@ -140,14 +160,14 @@ def _render_all(jobs: list[Job], workers: int, title: str | None) -> None:
                 raise
 
 
-def _handed_out(pool: ProcessPoolExecutor, jobs: list[Job]) -> dict[Future[None], int]:
+def _handed_out(pool: ProcessPoolExecutor, jobs: list[_Job]) -> dict[Future[None], int]:
     """Every job in the pool, with its number of frames. Raises BrokenProcessPool where a worker dies or cannot be started.
 
     The pool starts workers while jobs are handed out. One that dies meanwhile makes it close the pipes that it gives to the
     next: ValueError or OSError, depending on the moment.
     """
     try:
-        return {pool.submit(render_shard, *job): len(job[1]) for job in jobs}
+        return {pool.submit(job.call, *job.arguments): job.frames for job in jobs}
     except (OSError, ValueError) as error:
         raise BrokenProcessPool(f"a worker could not be started ({error})") from error
 

@@ -1,4 +1,7 @@
-"""From a seed to a labelled frame: draw a room, find a view, render it, lay it on the canvas."""
+"""From a seed to a labelled frame: draw a room, find a view, render it, lay it on the canvas.
+
+What stands where needs rays alone (`cast_room`); light and colour take most of the time.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import numpy as np
 
 from .camera import Intrinsics, Pose, draw_pose
 from .casting import Caster
+from .instances import RoomObjects, objects_seen, scene_index
 from .labels import VOID, Label
 from .layout import make_scene
 from .materials import Rng
@@ -50,7 +54,10 @@ class RenderOptions:
 
 @dataclass(frozen=True, slots=True)
 class RoomSample:
-    """One frame with its exact ground truth."""
+    """One frame with its exact ground truth.
+
+    Objects and the kind of room are None where frames were read without them.
+    """
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
     label: np.ndarray  # (H, W) uint8, 255 void
@@ -58,6 +65,8 @@ class RoomSample:
     normals: np.ndarray  # (H, W, 3) float32, unit, camera frame; 0 where invalid
     intrinsics: tuple[float, float, float, float]  # fx, fy, cx, cy at this size
     seed: int
+    objects: RoomObjects | None = None
+    scene: int | None = None  # index into SCENE_CLASSES
 
 
 DEFAULT_OPTIONS = RenderOptions()
@@ -65,23 +74,61 @@ DEFAULT_OPTIONS = RenderOptions()
 
 def render_room(seed: int, height: int, width: int, *, options: RenderOptions = DEFAULT_OPTIONS) -> RoomSample:
     """Render the room of a seed on a canvas; the same arguments always give the same arrays."""
-    if min(height, width) < _LEAST_SIDE_PX:
-        raise ValueError(f"a frame is at least {_LEAST_SIDE_PX} pixels a side, not {height}x{width}")
-    if seed < 0:
-        raise ValueError(f"a seed is 0 or more, not {seed}")
+    view = _View.of(seed, height, width, options)
     sensor_rng = np.random.default_rng([seed, _SENSOR])
-    focal_factor, wide = _draw_lens(seed, options)
-    scene, caster, pose = _find_view(np.random.default_rng([seed, _SCENE]), focal_factor)
-    frame_h, frame_w = _fit(_WIDE_ASPECT, height, width) if wide else (height, width)
-    lens = Intrinsics.canonical(height, width, focal_factor)
-    top, left = (height - frame_h) // 2, (width - frame_w) // 2
-    inner = Intrinsics(lens.fx, lens.fy, lens.cx - left, lens.cy - top)
-    image, label, depth, normals = _render(scene, caster, pose, inner, frame_h, frame_w, sensor_rng, options)
-    if wide:
-        bars = ((top, height - frame_h - top), (left, width - frame_w - left))
+    maps, objects = _render(view.scene, view.caster, view.pose, view.inner, view.size, sensor_rng, options, (height, width))
+    image, label, depth, normals = maps
+    top, left = view.bars
+    if view.size != (height, width):
+        bars = ((top, height - view.size[0] - top), (left, width - view.size[1] - left))
         image, normals = (np.pad(array, (*bars, (0, 0))) for array in (image, normals))
         label, depth = np.pad(label, bars, constant_values=VOID), np.pad(depth, bars)
-    return RoomSample(image, label, depth, normals, (lens.fx, lens.fy, lens.cx, lens.cy), seed)
+    lens = (view.lens.fx, view.lens.fy, view.lens.cx, view.lens.cy)
+    return RoomSample(image, label, depth, normals, lens, seed, objects.moved(left, top), scene_index(view.scene.kind))
+
+
+def cast_room(seed: int, height: int, width: int, *, options: RenderOptions = DEFAULT_OPTIONS) -> tuple[RoomObjects, int]:
+    """Objects and kind of the room that `render_room` renders from the same arguments, without rendering it."""
+    view = _View.of(seed, height, width, options)
+    _, number, _ = view.caster.view(view.pose, view.inner, *view.size)
+    objects = objects_seen(view.caster, number, view.pose, view.inner, canvas=(height, width))
+    top, left = view.bars
+    return objects.moved(left, top), scene_index(view.scene.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What the frame of a seed shows, and how it lies on the canvas.
+
+    Attributes:
+        lens: of the canvas.
+        inner: the same, of the frame within.
+        size: (height, width) of that frame.
+        bars: rows above it and columns before it.
+    """
+
+    scene: Scene
+    caster: Caster
+    pose: Pose
+    lens: Intrinsics
+    inner: Intrinsics
+    size: tuple[int, int]
+    bars: tuple[int, int]
+
+    @classmethod
+    def of(cls, seed: int, height: int, width: int, options: RenderOptions) -> _View:
+        """Raises ValueError for a frame that is too small and for a negative seed."""
+        if min(height, width) < _LEAST_SIDE_PX:
+            raise ValueError(f"a frame is at least {_LEAST_SIDE_PX} pixels a side, not {height}x{width}")
+        if seed < 0:
+            raise ValueError(f"a seed is 0 or more, not {seed}")
+        focal_factor, wide = _draw_lens(seed, options)
+        scene, caster, pose = _find_view(np.random.default_rng([seed, _SCENE]), focal_factor)
+        frame_h, frame_w = _fit(_WIDE_ASPECT, height, width) if wide else (height, width)
+        lens = Intrinsics.canonical(height, width, focal_factor)
+        top, left = (height - frame_h) // 2, (width - frame_w) // 2
+        inner = Intrinsics(lens.fx, lens.fy, lens.cx - left, lens.cy - top)
+        return cls(scene, caster, pose, lens, inner, (frame_h, frame_w), (top, left))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +151,10 @@ class Room:
     ) -> RoomSample:
         """What a camera sees; `shot` numbers the frames, each of which has noise of its own. None is letterboxed."""
         sensor_rng = np.random.default_rng([self.seed, _SENSOR, shot])
-        maps = _render(self.scene, self.caster, pose, lens, height, width, sensor_rng, options)
-        return RoomSample(*maps, (lens.fx, lens.fy, lens.cx, lens.cy), self.seed)
+        size = (height, width)
+        maps, objects = _render(self.scene, self.caster, pose, lens, size, sensor_rng, options, size)
+        intrinsics = (lens.fx, lens.fy, lens.cx, lens.cy)
+        return RoomSample(*maps, intrinsics, self.seed, objects, scene_index(self.scene.kind))
 
 
 def _draw_lens(seed: int, options: RenderOptions) -> tuple[float, bool]:
@@ -154,9 +203,17 @@ def _merit(caster: Caster, depth_m: np.ndarray, number: np.ndarray) -> float:
 
 
 def _render(
-    scene: Scene, caster: Caster, pose: Pose, lens: Intrinsics, height: int, width: int, rng: Rng, options: RenderOptions
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Image, label, depth and camera-frame normals of one frame without bars."""
+    scene: Scene,
+    caster: Caster,
+    pose: Pose,
+    lens: Intrinsics,
+    size: tuple[int, int],
+    rng: Rng,
+    options: RenderOptions,
+    canvas: tuple[int, int],
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], RoomObjects]:
+    """Image, label, depth and camera-frame normals of one frame without bars; its objects."""
+    height, width = size
     depth, number, directions = caster.view(pose, lens, height, width)
     flat = directions.reshape(3, -1)
     seen = surfaces_seen(caster, scene.shell, pose, depth.ravel(), number.ravel(), flat, lens.fx)
@@ -172,7 +229,7 @@ def _render(
         depth, normals = np.where(lost, np.float32(0), depth), np.where(lost[..., None], np.float32(0), normals)
     if options.void_labels:
         label = np.where(unlabelled(seen, rng, height, width), np.uint8(VOID), label)
-    return image, label, depth, normals
+    return (image, label, depth, normals), objects_seen(caster, number, pose, lens, canvas=canvas)
 
 
 def _camera_normals(pose: Pose, normals: np.ndarray) -> np.ndarray:

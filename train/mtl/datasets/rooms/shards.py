@@ -2,21 +2,34 @@
 
 Layout of a folder: image.npy (N, H, W, 3) uint8; label.npy (N, H, W) uint8; depth.npy (N, H, W) float32
 metres; normals.npy (N, H, W, 3) int16, unit vectors times 32767; meta.npy (N,) seed and intrinsics.
+objects-1.npz, 1 being the version of what an object is: `offsets` (N + 1,) int64, the objects of frame i are
+offsets[i] to offsets[i + 1] of `visible` (M, 4) float32, `amodal` (M, 4) float32, `classes` (M,) int64, `pixels`
+(M,) int64 and `share` (M,) float32 (see `RoomObjects`); `scene` (N,) int64. It can be added to a folder later.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from .render import RenderOptions, RoomSample, render_room
+from edge_mtl.files import write_atomic
+
+from .instances import OBJECTS_VERSION, RoomObjects
+from .render import RenderOptions, RoomSample, cast_room, render_room
 
 NORMAL_SCALE = 32767
+
+_OBJECTS = f"objects-{OBJECTS_VERSION}.npz"
+
+_FIELDS = tuple(field.name for field in fields(RoomObjects))
 
 _META = np.dtype([("seed", np.int64), ("intrinsics", np.float64, (4,))])
 
@@ -38,6 +51,9 @@ def write_shard(folder: Path, samples: Sequence[RoomSample]) -> None:
                 np.save(file, array)
                 file.flush()
                 os.fsync(file.fileno())
+        known = [(one.objects, one.scene) for one in samples if one.objects is not None and one.scene is not None]
+        if len(known) == len(samples):
+            write_atomic(temporary / _OBJECTS, _packed(known))
         os.replace(temporary, folder)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -50,10 +66,35 @@ def render_shard(folder: Path, seeds: range, height: int, width: int, options: R
     write_shard(folder, [render_room(seed, height, width, options=options) for seed in seeds])
 
 
-def read_frame(folder: Path, index: int) -> RoomSample:
+def count_frames(folder: Path) -> int:
+    """How many frames a finished shard has."""
+    return len(np.load(folder / "meta.npy"))
+
+
+def has_objects(folder: Path) -> bool:
+    """Whether a finished shard says what its objects are."""
+    return (folder / _OBJECTS).is_file()
+
+
+def add_objects(folder: Path, height: int, width: int, options: RenderOptions) -> None:
+    """Say of a finished shard, in a file beside its images, what the objects of its frames are.
+
+    Rooms are cast from the seeds that the shard names; nothing is rendered.
+
+    Raises:
+        OSError: the shard cannot be read, or there is no room for the file; the shard is as it was.
+    """
+    seeds = np.load(folder / "meta.npy")["seed"].tolist()
+    write_atomic(folder / _OBJECTS, _packed([cast_room(seed, height, width, options=options) for seed in seeds]))
+
+
+def read_frame(folder: Path, index: int, *, objects: bool = False) -> RoomSample:
     """One frame of a finished shard, read through a memory map into arrays of the caller's own.
 
     Nothing stays open, so any number of shards can be visited, from any process.
+
+    Args:
+        objects: whether its objects and kind of room are read too; the shard has to know them.
     """
     image, label, depth, stored = (
         np.array(np.load(folder / f"{name}.npy", mmap_mode="r")[index]) for name in ("image", "label", "depth", "normals")
@@ -62,4 +103,22 @@ def read_frame(folder: Path, index: int) -> RoomSample:
     normals /= np.maximum(np.sqrt((normals * normals).sum(-1, keepdims=True)), 1)
     meta = np.load(folder / "meta.npy")[index]
     fx, fy, cx, cy = meta["intrinsics"].tolist()
-    return RoomSample(image, label, depth, normals, (fx, fy, cx, cy), int(meta["seed"]))
+    found, scene = _unpacked(folder, index) if objects else (None, None)
+    return RoomSample(image, label, depth, normals, (fx, fy, cx, cy), int(meta["seed"]), found, scene)
+
+
+def _packed(frames: Sequence[tuple[RoomObjects, int]]) -> bytes:
+    """The content of objects-1.npz."""
+    every = [objects for objects, _ in frames]
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(one, name) for one in every]) for name in _FIELDS}
+    arrays["offsets"] = np.cumsum([0, *map(len, every)], dtype=np.int64)
+    arrays["scene"] = np.array([scene for _, scene in frames], np.int64)
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def _unpacked(folder: Path, index: int) -> tuple[RoomObjects, int]:
+    with np.load(folder / _OBJECTS) as stored:
+        own = slice(*stored["offsets"][index : index + 2].tolist())
+        return RoomObjects(*(stored[name][own] for name in _FIELDS)), int(stored["scene"][index])

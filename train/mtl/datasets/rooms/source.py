@@ -1,18 +1,24 @@
-"""Rendered rooms as a data set: NYU-13 classes, depth and normals of every pixel."""
+"""Rendered rooms as a data set: NYU-13 classes, depth and normals of every pixel; boxes and the kind of room on demand."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+from zipfile import BadZipFile
+
+import numpy as np
 
 from edge_mtl.errors import BuildError
-from edge_mtl.tasks import NYU_TASKS, Specs
+from edge_mtl.tasks import DEPTH, NORMALS, NYU_TASKS, SEGMENTATION, Specs
+from edge_mtl.tasks.boxes import BoxTruth
 from mtl.datasets.data_set import DataSet, Split
 from mtl.datasets.frame import Frame
 
 from .dataset import SPLIT_FIRST_SEED, RoomsDataset, holds_rooms
 from .render import RENDERER_VERSION, RoomSample, render_room
+from .tasks import OBJECTS, ROOM_TASKS, SCENE, chosen
 
 if TYPE_CHECKING:
     from mtl.settings import DataSettings, Stage
@@ -21,7 +27,10 @@ __all__ = ["RenderedRooms", "RoomFrames", "Rooms", "RoomsRequest"]
 
 
 class Rooms(DataSet):
-    """See the module. `data.train`, `data.validation` and `data.test` of them, at the size of the data or of a stage."""
+    """See the module. `data.train`, `data.validation` and `data.test` of them, at the size of the data or of a stage.
+
+    Frames have truths of `data.tasks`, of the three dense tasks where it names none.
+    """
 
     name = "rooms"
     frames: ClassVar[str] = "procedural rooms"
@@ -40,14 +49,20 @@ class Rooms(DataSet):
         return True
 
     def tasks(self, data: DataSettings) -> Specs:
-        return NYU_TASKS
+        return chosen(data.tasks)
+
+    def with_truths(self, data: DataSettings, tasks: Sequence[str]) -> DataSettings:
+        given = data.tasks or tuple(NYU_TASKS)
+        more = [task for task in ROOM_TASKS if task in tasks and task not in given]
+        return replace(data, tasks=(*given, *more)) if more else data
 
     def train_frames(self, data: DataSettings, stage: Stage) -> RoomsRequest:
         height, width = stage.render_height or data.height, stage.render_width or data.width
-        return RoomsRequest(data.root, "train", stage.train or data.train, height, width)
+        return RoomsRequest(data.root, "train", stage.train or data.train, height, width, data.tasks)
 
     def held_out_frames(self, data: DataSettings, split: Split) -> RoomsRequest:
-        return RoomsRequest(data.root, split, data.test if split == "test" else data.validation, data.height, data.width)
+        count = data.test if split == "test" else data.validation
+        return RoomsRequest(data.root, split, count, data.height, data.width, data.tasks)
 
     def train_count(self, data: DataSettings) -> int:
         return data.train
@@ -58,21 +73,31 @@ class Rooms(DataSet):
     def problem(self, data: DataSettings) -> str | None:
         if data.validation_from_train:
             return 'data.validation_from_train is for data.kind "nyuv2"; rooms have data.validation of their own'
+        try:
+            chosen(data.tasks)
+        except BuildError as exc:
+            return str(exc)
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class RoomsRequest:
-    """Rooms by description. Opening renders what is missing; worker processes then open the same files."""
+    """Rooms by description. Opening renders what is missing; worker processes then open the same files.
+
+    Attributes:
+        tasks: what frames have truths of; none named stands for the three dense tasks.
+    """
 
     root: str
     split: Split
     count: int
     height: int
     width: int
+    tasks: tuple[str, ...] = ()
 
     def open(self, *, workers: int = 1, progress: bool = False) -> RoomFrames:
-        """The rooms, rendered if need be. Raises BuildError when they cannot be rendered or stored."""
+        """The rooms, rendered if need be. Raises BuildError when they cannot be rendered or stored, and for unknown tasks."""
+        tasks = chosen(self.tasks)
         try:
             rooms = RoomsDataset(
                 Path(self.root),
@@ -82,22 +107,21 @@ class RoomsRequest:
                 width=self.width,
                 workers=workers,
                 progress=progress,
+                objects=OBJECTS in tasks or SCENE in tasks,
             )
         except (OSError, ValueError) as exc:
             raise BuildError(
                 f"the {self.split} rooms at {self.height}x{self.width} could not be made in {self.root}: {exc}. "
                 "Choose another folder with --data.root"
             ) from exc
-        return RoomFrames(rooms)
+        return RoomFrames(rooms, tasks)
 
 
 class RoomFrames:
-    """Rendered rooms as `Frame`s."""
+    """Rendered rooms as `Frame`s that have truths of `tasks`."""
 
-    tasks: Specs = NYU_TASKS
-
-    def __init__(self, rooms: RoomsDataset) -> None:
-        self._rooms = rooms
+    def __init__(self, rooms: RoomsDataset, tasks: Specs) -> None:
+        self._rooms, self.tasks = rooms, tasks
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -105,17 +129,17 @@ class RoomFrames:
     def __getitem__(self, index: int) -> Frame:
         try:
             room = self._rooms[index]
-        except (OSError, ValueError) as exc:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as exc:
             raise BuildError(
                 f"room {index} in {self._rooms.folder} cannot be read: {exc}. Remove its shard, run again"
             ) from exc
-        return _frame(room)
+        return _frame(room, self.tasks)
 
 
 class RenderedRooms:
     """The first `count` test rooms of a size, each rendered when it is asked for; nothing is written to disk."""
 
-    tasks: Specs = NYU_TASKS
+    tasks: Specs = ROOM_TASKS
 
     def __init__(self, count: int, size: tuple[int, int]) -> None:
         self._count, self._size = count, size
@@ -126,8 +150,12 @@ class RenderedRooms:
     def __getitem__(self, index: int) -> Frame:
         if not 0 <= index < self._count:
             raise IndexError(f"room {index} of {self._count}")
-        return _frame(render_room(SPLIT_FIRST_SEED["test"] + index, *self._size))
+        return _frame(render_room(SPLIT_FIRST_SEED["test"] + index, *self._size), self.tasks)
 
 
-def _frame(room: RoomSample) -> Frame:
-    return Frame(room.image, dict(zip(NYU_TASKS, (room.label, room.depth_m, room.normals), strict=True)), room.intrinsics)
+def _frame(room: RoomSample, tasks: Specs) -> Frame:
+    truths: dict[str, Any] = {SEGMENTATION: room.label, DEPTH: room.depth_m, NORMALS: room.normals}
+    if room.objects is not None:
+        found = room.objects
+        truths |= {OBJECTS: BoxTruth(found.visible, found.classes, np.zeros(len(found), bool)), SCENE: room.scene}
+    return Frame(room.image, {task: truths[task] for task in tasks}, room.intrinsics)

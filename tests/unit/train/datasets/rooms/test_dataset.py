@@ -28,7 +28,7 @@ def build(root: Path, count: int = 4, *, split="train", workers: int = 1, **chan
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob("*/*/shard-*/*.npy"))}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob("*/*/shard-*/*"))}
 
 
 @pytest.fixture(autouse=True)
@@ -143,6 +143,72 @@ def test_nonsense_is_refused(tmp_path, changes):
         build(tmp_path, **changes)
 
 
+class TestObjects:
+    """Objects and kinds of rooms beside the images, also of shards that were rendered before there were any."""
+
+    def old(self, root: Path, count: int = 4) -> Path:
+        """Shards as they were once."""
+        rooms = build(root, count)
+        for path in rooms.folder.glob("*/objects-*.npz"):
+            path.unlink()
+        return rooms.folder
+
+    def test_frames_have_them_where_they_are_asked_for(self, tmp_path):
+        with_objects, without = build(tmp_path, 3, objects=True), build(tmp_path, 3)
+        for index in range(3):
+            kept, fresh = with_objects[index], render_room(index, **SIZE)
+            assert kept.scene == fresh.scene
+            for name in ("visible", "amodal", "classes", "pixels", "share"):
+                found, expected = getattr(kept.objects, name), getattr(fresh.objects, name)
+                assert found.dtype == expected.dtype
+                assert np.array_equal(found, expected)
+            assert without[index].objects is without[index].scene is None
+
+    def test_old_shards_get_them_without_being_rendered_and_to_the_byte(self, tmp_path, monkeypatch):
+        build(tmp_path / "new", 4)
+        old = self.old(tmp_path / "old")
+        before = {path: path.stat().st_mtime_ns for path in old.rglob("*.npy")}
+        monkeypatch.setattr(shards, "render_room", lambda *_, **__: pytest.fail("rendered again"))
+        monkeypatch.setattr(dataset, "render_shard", lambda *job: pytest.fail("rendered again"))
+        rooms = build(tmp_path / "old", 4, objects=True)
+        assert len(rooms[3].objects.classes) > 0
+        assert contents(tmp_path / "old") == contents(tmp_path / "new")
+        assert all(path.stat().st_mtime_ns == at for path, at in before.items())
+
+    def test_they_are_added_only_where_they_lack_and_only_when_asked_for(self, tmp_path):
+        folder = self.old(tmp_path)
+        build(tmp_path, 4)
+        assert not list(folder.glob("*/objects-*"))
+        build(tmp_path, 2, objects=True)
+        first = folder / "shard-00000" / "objects-1.npz"
+        written = first.stat().st_mtime_ns
+        assert not list(folder.glob("shard-00001/objects-*"))
+        build(tmp_path, 4, objects=True)
+        assert list(folder.glob("shard-00001/objects-*"))
+        assert first.stat().st_mtime_ns == written
+
+    def test_a_failure_while_they_are_written_leaves_the_shard_as_it_was(self, tmp_path, monkeypatch):
+        folder = self.old(tmp_path)
+        before = contents(tmp_path)
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(shards, "write_atomic", full)
+            with pytest.raises(OSError, match="No space"):
+                build(tmp_path, 4, objects=True)
+        assert contents(tmp_path) == before
+        assert build(tmp_path, 4, objects=True)[0].objects is not None
+        assert len(list(folder.glob("*/objects-1.npz"))) == 2
+
+    def test_another_meaning_of_objects_is_another_file(self, tmp_path, monkeypatch):
+        build(tmp_path, 2)
+        monkeypatch.setattr(shards, "_OBJECTS", "objects-2.npz")
+        build(tmp_path, 2, objects=True)
+        assert len(list(tmp_path.rglob("objects-*.npz"))) == 2
+
+
 class TestWorkers:
     """With real worker processes."""
 
@@ -174,10 +240,10 @@ class TestWorkers:
         made = len(list(killed.glob("*/train/shard-*")))
         assert 1 <= made < 4
         for folder in killed.glob("*/train/shard-*"):
-            assert len(list(folder.iterdir())) == 5
+            assert len(list(folder.iterdir())) == 6
         assert self.start(killed, 8).wait() == 0
         build(whole, 8, workers=1)  # and one worker makes what two make
-        assert len(contents(whole)) == 20
+        assert len(contents(whole)) == 24
         assert contents(killed) == contents(whole)
 
     def test_workers_leave_when_their_parent_is_killed(self, tmp_path):
@@ -254,6 +320,10 @@ class TestScript:
         assert make_rooms.main(arguments) == 0
         assert "3 rooms in" in capsys.readouterr().out
         assert sheet.stat().st_size > 500
+        for path in tmp_path.rglob("objects-1.npz"):
+            path.unlink()
+        assert make_rooms.main(arguments) == 0
+        assert len(list(tmp_path.rglob("objects-1.npz"))) == 2
 
     def test_an_error_is_one_line(self, tmp_path, capsys):
         assert make_rooms.main(["--root", str(tmp_path), "--count", "0"]) == 1

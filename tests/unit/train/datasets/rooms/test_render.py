@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from mtl.datasets.rooms import CLASS_NAMES, PALETTE, RENDERER_VERSION, VOID, Label, RenderOptions, RoomSample, render_room
 from mtl.datasets.rooms.camera import Intrinsics
+from mtl.datasets.rooms.instances import OBJECT_CLASSES
 from mtl.datasets.rooms.preview import contact_sheet
 
 HEIGHT, WIDTH = 48, 64
@@ -83,6 +85,20 @@ def test_pictures_change_only_together_with_the_renderer_version(seed, mean_rgb,
     np.testing.assert_allclose(room(seed).image.mean((0, 1)), mean_rgb, atol=0.2)
     assert room(seed).depth_m.mean() == pytest.approx(depth_m, abs=0.002)
     assert (room(seed).label == Label.WALL).sum() == pytest.approx(walls, abs=4)
+
+
+@pytest.mark.parametrize(
+    ("seed", "digests"),
+    [
+        (3, ["9668a9fcddddff31", "5a8e10683773202c", "c0b0ea8a2c15da0c", "e9b9766f6115d240"]),
+        (7, ["b6b6e55c342f5185", "a29f9e5be62745dd", "1174b910ec5a84a5", "399f48f8321f5ae3"]),
+    ],
+)
+def test_not_one_pixel_has_changed_since_there_are_objects(seed, digests):
+    """Rooms of before and after lie in the same folders. The same on processors with AVX-512, with AVX2, and without."""
+    sample = room(seed)
+    maps = (sample.image, sample.label, sample.depth_m, sample.normals)
+    assert [hashlib.sha256(one.tobytes()).hexdigest()[:16] for one in maps] == digests
 
 
 def test_a_larger_frame_shows_the_same_view():
@@ -260,6 +276,20 @@ def test_a_tiny_frame_or_a_negative_seed_is_refused():
         render_room(0, 8, 64)
     with pytest.raises(ValueError, match="seed"):
         render_room(-1, HEIGHT, WIDTH)
+
+
+def test_a_contact_sheet_draws_boxes_and_names_the_room():
+    sample = render_room(0, 96, 128, options=UPRIGHT)
+    drawn, bare = contact_sheet([sample]), contact_sheet([replace(sample, objects=None, scene=None)])
+    assert np.array_equal(bare[:, :128], sample.image)
+    assert np.array_equal(drawn[:, 128:], bare[:, 128:])
+    assert sample.objects is not None
+    left, _, right, bottom = sample.objects.visible[0]
+    colour = PALETTE[CLASS_NAMES.index(OBJECT_CLASSES[sample.objects.classes[0]])]
+    edge = drawn[round(bottom - 0.5), round(left + 0.5) : round(right - 0.5)]
+    assert (edge == colour).all(1).mean() > 0.5
+    without = contact_sheet([replace(sample, objects=None)])
+    assert not np.array_equal(without[84:96, 64:128], bare[84:96, 64:128]), "the kind of room, in the corner"
 
 
 def test_a_contact_sheet_shows_four_pictures_a_frame():
