@@ -153,7 +153,7 @@ class Ade20k(PublishedSet):
         assert isinstance(listing, AdeListing)
         return other_numbers(listing.image(number).with_suffix(".json")) if form_of(listing.images) == "full" else ()
 
-    def listing(self, data: DataSettings, split: Split) -> AdeListing:
+    def find(self, data: DataSettings, split: Split) -> AdeListing:
         images = image_root(self.root_of(data))
         tables = {one: _listed(images, one) for one in _OWN}
         scenes = sorted({scene for table in tables.values() for scene in table.meta["scenes"]})

@@ -21,7 +21,7 @@ _LOOKED_FOR = 50
 
 
 def pixel_edges(bbox: Array) -> Array:
-    """(N, 4) left, top, width, height from the image's corner -> left, top, right, bottom, centres of pixels at whole numbers."""
+    """(N, 4) left, top, width, height from the image's corner -> left, top, right, bottom with pixels' centres at whole numbers."""
     return np.concatenate([bbox[:, :2], bbox[:, :2] + bbox[:, 2:]], axis=1) - 0.5
 
 
@@ -116,5 +116,6 @@ def _why(items: CocoItems, number: int, bbox: Array, *, known: bool) -> str:
     image = items.images[items.rows[owner]]
     right, bottom = left + width, top + height
     if right <= 0 or bottom <= 0 or left >= image.width or top >= image.height:
-        return f"{where}: its box at {left:g}, {top:g} of {width:g} x {height:g} is outside {image.width} x {image.height} pixels"
+        size = f"{image.width} x {image.height}"
+        return f"{where}: its box at {left:g}, {top:g} of {width:g} x {height:g} is outside the image of {size} pixels"
     return ""

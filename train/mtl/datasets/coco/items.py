@@ -107,9 +107,8 @@ class CocoItems:
         elif not _is_side(height) or not _is_side(width):
             self.bad_images.add(f"image {identity} ({name}): height {height!r} and width {width!r}, expected pixels")
         else:
-            assert isinstance(height, int) and isinstance(width, int)
             self.rows[identity] = len(self.images)
-            self.images.append(ImageItem(identity, name, height, width))
+            self.images.append(ImageItem(identity, name, int(height or 0), int(width or 0)))
 
     def _category(self, item: Mapping[str, Any]) -> None:
         identity, name = item.get("id"), item.get("name")

@@ -21,7 +21,7 @@ from mtl.datasets.published.left_out import LeftOut
 if TYPE_CHECKING:
     from mtl.settings import DataSettings
 
-__all__ = ["Coco", "CocoListing", "TASK"]
+__all__ = ["TASK", "Coco", "CocoListing"]
 
 TASK = "objects"
 """The name of its task where settings give no other."""
@@ -115,7 +115,7 @@ class Coco(PublishedSet):
             return f"data.annotations.{strange[0]} is no split: expected train, val or test"
         return super().problem(data)
 
-    def listing(self, data: DataSettings, split: Split) -> CocoListing:
+    def find(self, data: DataSettings, split: Split) -> CocoListing:
         root = self.root_of(data)
         found = self._listed(root, split, data)
         if split != "train" and self.has(data, "train"):
@@ -131,7 +131,7 @@ class Coco(PublishedSet):
         if file is None:
             aside = ", or set training frames aside: data.validation_from_train" if split == "val" else ""
             raise BuildError(
-                f"{root} has no JSON of {split}: expected annotations/instances_{split}*.json, or {split}/_annotations.coco.json. "
+                f"{root} has no JSON of {split}: expected annotations/instances_{split}*.json or {split}/_annotations.coco.json. "
                 f"Name one: data.annotations.{split} = FILE{aside}"
             )
         table = cached_table(

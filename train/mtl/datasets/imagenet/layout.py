@@ -1,8 +1,9 @@
-"""Where the files of ImageNet's classification data are: class folders, the flat folder of validation images, lists and names."""
+"""Where the files of ImageNet's classification data are: class folders, flat validation images, lists, names."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,7 +56,8 @@ def class_names(root: Path, folders: list[str]) -> tuple[str, ...]:
     if lacking is not None:
         raise BuildError(f"{path} has no line of {lacking}: expected a class folder's name and its words a line. Add it")
     chosen = [words[name] for name in folders]
-    return tuple(word if chosen.count(word) == 1 else f"{word} ({name})" for word, name in zip(chosen, folders, strict=True))
+    times = Counter(chosen)
+    return tuple(word if times[word] == 1 else f"{word} ({name})" for word, name in zip(chosen, folders, strict=True))
 
 
 def val_list(root: Path, folder: Path) -> Path:

@@ -105,7 +105,7 @@ class ImageNet(PublishedSet):
         folder = split_folder(root, split)
         return folder is not None and (split == "val" or bool(class_folders(folder)))
 
-    def listing(self, data: DataSettings, split: Split) -> ImageNetListing:
+    def find(self, data: DataSettings, split: Split) -> ImageNetListing:
         root = self.root_of(data)
         train = _train_folder(root)
         folders = class_folders(train)
