@@ -11,10 +11,10 @@ import numpy as np
 
 from edge_mtl.errors import FrameError, TaskError
 from edge_mtl.image.frames import Intrinsics, check_frame
-from edge_mtl.tasks import DepthMap, LabelMap, NormalMap, Result
+from edge_mtl.tasks import ClassScores, DepthMap, LabelMap, NormalMap, Result
 from edge_mtl.tasks.asked import LazyResults
 from edge_mtl.tasks.kind import Once
-from edge_mtl.tasks.points import cloud_maps, first_of, main_labels
+from edge_mtl.tasks.points import cloud_maps, first_of, main_labels, only_of
 
 __all__ = ["PointCloud", "Prediction", "Timing"]
 
@@ -149,6 +149,11 @@ class Prediction:
         """
         result = self.results.get("normals")
         return result.normals if isinstance(result, NormalMap) else None
+
+    @property
+    def scene(self) -> ClassScores | None:
+        """What kind of frame it is, of the only task that says so; None without one. Raises TaskError: there are several."""
+        return only_of(self.results, ClassScores)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
-"""A data set of coloured rectangles whose tasks a test chooses: classes, coarser classes, depth and edges, exact and quick."""
+"""A data set of coloured rectangles whose tasks a test chooses: classes, coarser classes, depth, edges, boxes and what the
+background is, exact and quick."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from mtl.datasets.frame import Frame
 from mtl.datasets.sources import data_sets, register
 from mtl.settings import DataSettings, RunSettings, Stage
 
-from edge_mtl.tasks import Specs, read_tasks
+from edge_mtl.tasks import BoxTruth, Specs, read_tasks
 
 __all__ = ["ENTRIES", "SIZE", "Rectangles", "RectanglesRequest", "rectangle_settings", "short_settings"]
 
@@ -26,6 +27,8 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "groups": {"kind": "labels", "classes": [f"group {number}" for number in range(4)]},
     "depth": {"kind": "depth"},
     "edges": {"kind": "edges"},
+    "objects": {"kind": "boxes", "classes": [f"object {number}" for number in range(4)]},
+    "scene": {"kind": "class", "classes": [f"scene {number}" for number in range(4)]},
 }
 """Manifest entries of the tasks that there can be."""
 
@@ -125,16 +128,33 @@ class RectanglesRequest:
 
     def __getitem__(self, index: int) -> Frame:
         rng = np.random.default_rng(_FIRST[self.split] + index)
-        label = np.full(SIZE, rng.integers(_CLASSES), np.uint8)
-        for _ in range(6):
+        background = int(rng.integers(_CLASSES))
+        label, owner = np.full(SIZE, background, np.uint8), np.full(SIZE, -1)
+        drawn = []
+        for number in range(6):
             top, left = rng.integers(0, SIZE[0] - 16), rng.integers(0, SIZE[1] - 16)
-            label[top : top + rng.integers(12, 40), left : left + rng.integers(12, 40)] = rng.integers(_CLASSES)
+            value, high, wide = rng.integers(_CLASSES), rng.integers(12, 40), rng.integers(12, 40)
+            label[top : top + high, left : left + wide] = value
+            owner[top : top + high, left : left + wide] = number
+            drawn.append((number, int(value), int(high * wide)))
         image = np.stack([20 * label, 250 - 18 * label, (label % 4) * 60], axis=-1).astype(np.uint8)
         every = {"things": label, "groups": label // 4, "depth": 1.0 + label.astype(np.float32) / 4, "edges": _edges(label)}
+        every |= {"objects": _objects(owner, drawn), "scene": background // 4}
         truths = {name: every[name] for name in self.names}
         if self.lacking and index % self.lacking == 0:
             truths.pop(self.names[-1])
         return Frame(image, truths, (88.0, 88.0, (SIZE[1] - 1) / 2, (SIZE[0] - 1) / 2))
+
+
+def _objects(owner: np.ndarray, drawn: Sequence[tuple[int, int, int]]) -> BoxTruth:
+    """Boxes around those rectangles (number, class, pixels) of which half is seen in `owner`; the class is a group."""
+    boxes, classes = [], []
+    for number, value, pixels in drawn:
+        rows, columns = np.nonzero(owner == number)
+        if 2 * len(rows) >= pixels:
+            boxes.append([columns.min() - 0.5, rows.min() - 0.5, columns.max() + 0.5, rows.max() + 0.5])
+            classes.append(value // 4)
+    return BoxTruth(np.array(boxes, np.float32).reshape(-1, 4), np.array(classes, np.int64), np.zeros(len(boxes), bool))
 
 
 def _edges(label: np.ndarray) -> np.ndarray:

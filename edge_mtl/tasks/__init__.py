@@ -1,4 +1,4 @@
-"""Kinds of tasks and the tasks of a bundle: what differs between labels, depth, normals and kinds that are added.
+"""Kinds of tasks and the tasks of a bundle: what differs between labels, depth, normals, frame classes and added kinds.
 
 A bundle names its tasks; each has a kind, and `kind_of` gives the object that knows all about it. Importing this package
 loads no runtime, no torch and no OpenCV.
@@ -12,7 +12,9 @@ from types import MappingProxyType
 from typing import Any
 
 from edge_mtl.image import VOID
+from edge_mtl.tasks.boxes import Boxes, BoxesKind, BoxesSpec, BoxTruth
 from edge_mtl.tasks.depth import Depth, DepthMap
+from edge_mtl.tasks.frame_class import ClassScores, ClassSpec, FrameClass
 from edge_mtl.tasks.kind import BudgetItem, DenseKind, Kind, Measure, Metric, Placement, Result, TaskSpec, Topic, check_name
 from edge_mtl.tasks.labels import LabelMap, Labels, LabelsSpec
 from edge_mtl.tasks.normals import NormalMap, Normals
@@ -24,7 +26,12 @@ __all__ = [
     "NYU13_PALETTE",
     "NYU_TASKS",
     "VOID",
+    "BoxTruth",
+    "Boxes",
+    "BoxesSpec",
     "BudgetItem",
+    "ClassScores",
+    "ClassSpec",
     "DenseKind",
     "DepthMap",
     "Kind",
@@ -175,7 +182,7 @@ def load_installed() -> None:
         register(point.load())
 
 
-for _kind in (Labels(), Depth(), Normals()):
+for _kind in (Labels(), Depth(), Normals(), BoxesKind(), FrameClass()):
     register(_kind)
 
 _FORMAT_1 = {"segmentation": "labels", "depth": "depth", "normals": "normals"}

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from edge_mtl.tasks.kind import Result, TaskSpec
+from edge_mtl.tasks.class_names import check_classes, short
+from edge_mtl.tasks.kind import Kind, Metric, Once, Placement, Result, TaskSpec
 
-__all__ = ["BoxTruth", "Boxes", "BoxesSpec"]
+if TYPE_CHECKING:
+    from edge_mtl.image.buffer_pool import BufferPool
+    from edge_mtl.tasks.areas import CameraChange, MapArea
+    from edge_mtl.tasks.box_decoding import Level
+
+__all__ = ["BoxTruth", "Boxes", "BoxesKind", "BoxesSpec"]
 
 Array = np.ndarray
+
+_MOST_CLASSES = 4096
+_COARSEST = 128
+"""Pixels of the network's input per cell, at most."""
+_MOST_BOXES = 1000
+_LEAST_SCORE = 0.001
+"""Boxes with a lower score change no precision that anybody measures."""
+_CANDIDATES, _ALL_CANDIDATES = 300, 1000
+"""Boxes that suppression looks at: for what users see, and for measuring."""
+_MEASURED = 100
+"""Boxes of a frame that are measured, unless users see more: as many as COCO looks at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +64,22 @@ class Boxes(Result):
         xyxy: (N, 4) float32: left, top, right, bottom.
         scores: (N,) float32 in 0..1.
         classes: (N,) int64, class index.
+        size: (height, width) of that map; None where it is not known.
+        measured: the same boxes and those down to a score of 0.001, at least 100 of them, from which average precision is
+            measured; computed when first asked for.
     """
 
     spec: BoxesSpec
     xyxy: Array
     scores: Array
     classes: Array
+    size: tuple[int, int] | None = None
+    make_measured: InitVar[Callable[[], Boxes] | None] = None
+    _measured: Once[Boxes] | None = field(init=False, default=None, repr=False)
+
+    def __post_init__(self, make_measured: Callable[[], Boxes] | None) -> None:
+        if make_measured is not None:  # a lazy field of a frozen class is set once, here
+            object.__setattr__(self, "_measured", Once(make_measured))
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -57,6 +88,15 @@ class Boxes(Result):
     def names(self) -> tuple[str, ...]:
         """The class of every box by name."""
         return tuple(self.spec.classes[index] for index in self.classes)
+
+    @property
+    def measured(self) -> Boxes:
+        """See the class; the boxes themselves where nothing more is known."""
+        return self if self._measured is None else self._measured.get()
+
+    @property
+    def map_size(self) -> tuple[int, int] | None:
+        return self.size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,3 +115,76 @@ class BoxTruth:
 
     def __len__(self) -> int:
         return len(self.classes)
+
+
+class BoxesKind(Kind[BoxesSpec, Boxes]):
+    """See the module."""
+
+    name: ClassVar[str] = "boxes"
+    result: ClassVar[type[Result]] = Boxes
+
+    def spec(self, name: str, entry: Mapping[str, Any]) -> BoxesSpec:
+        classes, levels = entry.get("classes"), entry.get("levels", [8, 16, 32])
+        check_classes(name, classes, fewest=1, most=_MOST_CLASSES)
+        whole = isinstance(levels, list) and all(isinstance(one, int) and not isinstance(one, bool) for one in levels)
+        if not whole or not levels or levels != sorted(set(levels)) or not 1 <= levels[0] <= levels[-1] <= _COARSEST:
+            raise ValueError(f"levels of {name} should be strides of 1 to {_COARSEST}, finest first; found {short(levels)}")
+        score, overlap, most = entry.get("score", 0.3), entry.get("nms_iou", 0.6), entry.get("most", 100)
+        if not _number(score) or not _LEAST_SCORE <= score < 1:
+            raise ValueError(f"score of {name} should be {_LEAST_SCORE} to less than 1; found {short(score)}")
+        if not _number(overlap) or not 0 < overlap <= 1:
+            raise ValueError(f"nms_iou of {name} should be above 0, at most 1; found {short(overlap)}")
+        if not isinstance(most, int) or isinstance(most, bool) or not 1 <= most <= _MOST_BOXES:
+            raise ValueError(f"most of {name} should be a number of boxes, 1 to {_MOST_BOXES}; found {short(most)}")
+        return BoxesSpec(name, self.name, tuple(classes or ()), tuple(levels), float(score), float(overlap), most)
+
+    def describe(self, spec: BoxesSpec) -> dict[str, Any]:
+        return {
+            "classes": list(spec.classes),
+            "levels": list(spec.levels),
+            "score": spec.score,
+            "nms_iou": spec.nms_iou,
+            "most": spec.most,
+        }
+
+    def outputs(self, spec: BoxesSpec, size: tuple[int, int], placement: Placement) -> dict[str, tuple[int, ...]]:
+        """`<task>_scores_<stride>` of all levels, logits, then `<task>_boxes_<stride>`, in strides; either placement alike."""
+        cells = {stride: (size[0] // stride, size[1] // stride) for stride in spec.levels}
+        scores = {f"{spec.name}_scores_{stride}": (1, len(spec.classes), *cells[stride]) for stride in spec.levels}
+        return scores | {f"{spec.name}_boxes_{stride}": (1, 4, *cells[stride]) for stride in spec.levels}
+
+    def finish(
+        self, spec: BoxesSpec, outputs: Mapping[str, Array], area: MapArea, change: CameraChange | None, pool: BufferPool
+    ) -> tuple[Boxes, int]:
+        """Boxes from `spec.score` on, within the frame, without those that another one of their class stands for."""
+        from edge_mtl.tasks.box_decoding import Level, bad_values
+
+        levels = [
+            Level(stride, outputs[f"{spec.name}_scores_{stride}"][0], outputs[f"{spec.name}_boxes_{stride}"][0])
+            for stride in spec.levels
+        ]
+        measured = replace(spec, score=_LEAST_SCORE, most=max(spec.most, _MEASURED))
+        more = partial(_decoded, measured, levels, area, candidates=_ALL_CANDIDATES)
+        return _decoded(spec, levels, area, candidates=_CANDIDATES, more=more), bad_values(levels)
+
+    def metric(self, spec: BoxesSpec) -> Metric:
+        raise NotImplementedError
+
+    def resample(self, spec: BoxesSpec, statistics: Sequence[Any], weights: Array) -> dict[str, Array]:
+        raise NotImplementedError
+
+    def agreement(self, spec: BoxesSpec, found: Boxes, reference: Boxes) -> dict[str, float]:
+        raise NotImplementedError
+
+
+def _decoded(
+    spec: BoxesSpec, levels: Sequence[Level], area: MapArea, *, candidates: int, more: Callable[[], Boxes] | None = None
+) -> Boxes:
+    from edge_mtl.tasks.box_decoding import decoded
+
+    found = decoded(levels, area, score=spec.score, overlap=spec.nms_iou, candidates=candidates, most=spec.most)
+    return Boxes(spec, *found, area.whole, more)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -33,10 +33,12 @@ __all__ = [
     "Once",
     "Placement",
     "Result",
+    "Scored",
     "TaskSpec",
     "Topic",
     "Transport",
     "TruthFiles",
+    "VisionTopic",
     "check_name",
 ]
 
@@ -175,6 +177,36 @@ class ClassTopic:
         return f"{namespace}{slash}vision_info"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """Classes with scores, best first, for messages of vision_msgs.
+
+    Attributes:
+        classes: (N,) integer class indices.
+        scores: (N,) float in 0..1.
+        xyxy: (N, 4) float32: the box of each, as in `Boxes`; None where all are answers for the whole frame.
+    """
+
+    classes: Array
+    scores: Array
+    xyxy: Array | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VisionTopic:
+    """A topic of a message of vision_msgs, without ROS: where that package is installed, and somebody listens.
+
+    Attributes:
+        name: below the node's private namespace: "objects".
+        content: "detections" (Detection2DArray) or "classification" (Classification).
+        make: what a result says; of detections with boxes.
+    """
+
+    name: str
+    content: Literal["detections", "classification"]
+    make: Callable[[Any], Scored]
+
+
 class Kind(ABC, Generic[S, R]):
     """All that differs between kinds of tasks.
 
@@ -189,7 +221,8 @@ class Kind(ABC, Generic[S, R]):
         result: class of the results.
         metric_scale: whether answers are in metres, so that they need the camera's intrinsics.
         heading: of panels and views, where it is not the task's name.
-        viewed_as: how the viewer shows a result: as class indices, metres or a drawn image; None for not at all.
+        viewed_as: how the viewer shows a result: as class indices, metres, a drawn image, boxes over the image or the text of
+            its summary; None for not at all.
     """
 
     name: ClassVar[str]
@@ -202,7 +235,7 @@ class Kind(ABC, Generic[S, R]):
     rounding: ClassVar[Mapping[str, float]] = {}
     metric_scale: ClassVar[bool] = False
     heading: ClassVar[str] = ""
-    viewed_as: ClassVar[Literal["labels", "depth", "image"] | None] = None
+    viewed_as: ClassVar[Literal["labels", "depth", "image", "boxes", "text"] | None] = None
 
     # ---- manifest and graph
 
@@ -356,6 +389,10 @@ class Kind(ABC, Generic[S, R]):
 
     def class_topic(self, spec: S) -> ClassTopic | None:
         """Where the node names its classes, if vision_msgs is installed; None where results are not classes."""
+        return None
+
+    def vision_topic(self, spec: S) -> VisionTopic | None:
+        """Its results as a message of vision_msgs; None where that has none for them."""
         return None
 
 

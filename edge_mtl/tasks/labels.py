@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from functools import partial
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from edge_mtl.image import VOID
+from edge_mtl.tasks.class_names import check_classes, short
 from edge_mtl.tasks.kind import BudgetItem, ClassTopic, DenseKind, Measure, Once, Result, TaskSpec, Topic, TruthFiles
 from edge_mtl.tasks.label_metric import LabelMetric, resampled
 from edge_mtl.tasks.nyu13 import NYU13_CLASSES, NYU13_PALETTE
@@ -29,8 +29,6 @@ Array = np.ndarray
 Colour = tuple[int, int, int]
 _FEWEST, _MOST = 2, VOID
 """How many classes a task may have: one byte a pixel, of which 255 is void."""
-_UNWRITTEN = ("Cc", "Cs", "Zl", "Zp")
-"""Unicode's control characters, halves of characters and line ends: not what a name is made of."""
 _LEGEND_MOST = 24
 """Classes that a legend names; the others are only counted."""
 
@@ -126,13 +124,13 @@ class Labels(DenseKind[LabelsSpec, LabelMap]):
 
     def spec(self, name: str, entry: Mapping[str, Any]) -> LabelsSpec:
         classes = entry.get("classes", list(NYU13_CLASSES))
-        _check_classes(name, classes)
+        check_classes(name, classes, fewest=_FEWEST, most=_MOST)
         if entry.get("void", VOID) != VOID:
-            raise ValueError(f"void of {name} should be {VOID}; found {_short(entry['void'])}")
+            raise ValueError(f"void of {name} should be {VOID}; found {short(entry['void'])}")
         left_out = entry.get("ignore_in_mean", [])
         if not isinstance(left_out, list) or not set(map(str, left_out)) < set(classes):
             wanted = "some of its classes, not all of them"
-            raise ValueError(f"ignore_in_mean of {name} should name {wanted}; found {_short(left_out)}")
+            raise ValueError(f"ignore_in_mean of {name} should name {wanted}; found {short(left_out)}")
         ignored = tuple(index for index, one in enumerate(classes) if one in left_out)
         return LabelsSpec(name, self.name, tuple(classes), _colours(name, entry.get("colours"), len(classes)), ignored)
 
@@ -367,35 +365,15 @@ def _placed_labels(labels: Array, area: MapArea, pool: BufferPool) -> Array:
     return area.placed(part, VOID, pool)
 
 
-def _check_classes(task: str, found: Any) -> None:
-    wanted = f"classes of {task} should be a list of {_FEWEST} to {_MOST} names"
-    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise ValueError(f"{wanted}; found {_short(found)}")
-    if not _FEWEST <= len(found) <= _MOST:
-        raise ValueError(f"{wanted}; found {len(found)}")
-    for index, one in enumerate(found):
-        if not one.strip():
-            raise ValueError(f"{wanted}, none of them empty; found {one!r} at index {index}")
-        if any(unicodedata.category(character) in _UNWRITTEN for character in one):
-            raise ValueError(f"{wanted} without control characters; found {one!r} at index {index}")
-        if one in found[:index]:
-            raise ValueError(f"{wanted}, each once; found {one!r} at indices {found.index(one)} and {index}")
-
-
 def _colours(task: str, given: Any, classes: int) -> tuple[Colour, ...]:
     if given is None:
         return ()
     fits = isinstance(given, list) and len(given) == classes
     if not fits or not all(isinstance(c, list) and len(c) == 3 and all(_byte(value) for value in c) for c in given):
         wanted = f"[r, g, b] of 0 to 255 for each of {classes} classes"
-        raise ValueError(f"colours of {task} should be {wanted}; found {_short(given)}")
+        raise ValueError(f"colours of {task} should be {wanted}; found {short(given)}")
     return tuple((c[0], c[1], c[2]) for c in given)
 
 
 def _byte(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,16 +1,17 @@
-"""Which results make a point cloud: a relation between kinds, a depth with the classes of its points and their normals."""
+"""Which results are meant where no task is named: those of a point cloud (a depth, the classes of its points and their
+normals), the first of a class, the only one of a class."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from edge_mtl.errors import BundleError
+from edge_mtl.errors import BundleError, TaskError
 from edge_mtl.tasks import DepthMap, LabelMap, NormalMap, Result
 from edge_mtl.tasks.asked import LazyResults
 
-__all__ = ["CloudMaps", "cloud_maps", "first_of", "main_labels"]
+__all__ = ["CloudMaps", "cloud_maps", "first_of", "main_labels", "only_of"]
 
 R = TypeVar("R", bound=Result)
 
@@ -56,5 +57,18 @@ def main_labels(results: Mapping[str, Result]) -> LabelMap | None:
 
 def first_of(results: Mapping[str, Result], kind: type[R]) -> R | None:
     """The first result of a class, in the bundle's order; None without one. Of lazy results no other is finished."""
-    names = results.of_class(kind) if isinstance(results, LazyResults) else results
-    return next((result for name in names if isinstance(result := results[name], kind)), None)
+    return next((result for name in _names(results, kind) if isinstance(result := results[name], kind)), None)
+
+
+def only_of(results: Mapping[str, Result], kind: type[R]) -> R | None:
+    """The only result of a class; None without one. Raises TaskError where there are several."""
+    found = [name for name in _names(results, kind) if isinstance(results[name], kind)]
+    if len(found) > 1:
+        raise TaskError(
+            f"Several tasks could be meant, {', '.join(found)}: expected one. Name it, as in prediction[{found[0]!r}]."
+        )
+    return first_of(results, kind)
+
+
+def _names(results: Mapping[str, Result], kind: type[R]) -> Iterable[str]:
+    return results.of_class(kind) if isinstance(results, LazyResults) else results

@@ -1,6 +1,9 @@
-"""Truth maps beside labelled frames: reading one from its PNG, and letterboxing it with its frame."""
+"""Truths beside labelled frames: reading a map from its PNG and letterboxing it with its frame; what is no map, from JSON."""
 
 from __future__ import annotations
+
+import json
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,7 +13,7 @@ from edge_mtl.image.decoding import decode
 from edge_mtl.image.frames import Letterbox
 from edge_mtl.tasks.kind import TruthFiles
 
-__all__ = ["EXPORT_AGAIN", "fit_map", "read_map"]
+__all__ = ["EXPORT_AGAIN", "fit_map", "read_json", "read_map"]
 
 Array = np.ndarray
 
@@ -41,6 +44,19 @@ def read_map(name: str, shape: tuple[int, ...], files: TruthFiles, *, kinds: tup
             f"{files.where(name)} should have {bits} bits a channel; found {8 * array.dtype.itemsize}. {EXPORT_AGAIN}"
         )
     return array
+
+
+def read_json(name: str, files: TruthFiles) -> dict[str, Any] | None:
+    """The object that a JSON file holds; None where there is no such file. Raises BundleError: altered, or no JSON object."""
+    if name not in files.names:
+        return None
+    try:
+        content = json.loads(files.read(name))
+    except (ValueError, RecursionError) as exc:  # also bytes that are no UTF-8
+        raise BundleError(f"{files.where(name)} should hold JSON ({exc}). {EXPORT_AGAIN}") from exc
+    if not isinstance(content, dict):
+        raise BundleError(f"{files.where(name)} should hold an object; found {type(content).__name__}. {EXPORT_AGAIN}")
+    return content
 
 
 def fit_map(truth: Array, box: Letterbox, unknown: float) -> Array:

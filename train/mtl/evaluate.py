@@ -24,6 +24,7 @@ from mtl.datasets.mixture import MixtureFrames
 from mtl.geometry import Intrinsics, canonical_intrinsics
 from mtl.machine import computes_in_bf16
 from mtl.models import MultiTaskModel
+from mtl.nested import mapped
 from mtl.settings import Precision
 from mtl.tasks import head_of
 
@@ -93,7 +94,8 @@ def model_predictor(model: MultiTaskModel | QatNetwork, *, precision: Precision 
         try:
             pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float()
             with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-                return {task: value.cpu() for task, value in model(model.normalise(pixels)).items()}
+                answers: dict[str, Any] = mapped(model(model.normalise(pixels)), torch.Tensor.cpu)
+                return answers
         finally:
             model.train(was_training)
 
@@ -134,13 +136,16 @@ def judge(
         for number, seen in enumerate(views):
             seen_by = answers_for or (canonical_intrinsics(height, width) if canonical else seen.intrinsics)
             predicted = {
-                name: head_of(spec).result(
-                    spec, answers[name][number : number + 1], size, seen_by=seen_by, camera=seen.intrinsics
-                )
+                name: head_of(spec).result(spec, _one(answers[name], number), size, seen_by=seen_by, camera=seen.intrinsics)
                 for name, spec in specs.items()
                 if name in answers
             }
             yield Judged(seen.image, seen.truths, predicted, seen.intrinsics)
+
+
+def _one(answer: Any, number: int) -> Any:
+    """The answer for one frame of a batch, as a batch of one."""
+    return mapped(answer, lambda tensor: tensor[number : number + 1])
 
 
 def evaluate(

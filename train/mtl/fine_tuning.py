@@ -26,7 +26,8 @@ from mtl.tasks import head_of
 
 __all__ = ["restore_pretrained_norms", "start_from"]
 
-_OF_A_TASK = re.compile(r"decoder\.(?:enter|branches|heads|parts)\.([a-z][a-z0-9_]*)\.")
+_OF_A_TASK = re.compile(r"(?:decoder\.(?:enter|branches|heads|parts)|heads)\.([a-z][a-z0-9_]*)\.")
+_DECODER = "decoder."
 _EXCHANGE = "decoder.exchange."
 _OF_A_BACKBONE = re.compile(r"(?:^|\.)backbone\.")
 _FRAMES = 12
@@ -59,6 +60,9 @@ def start_from(
     left: set[str] = set()
     if not part:
         remarks, left = _without_match(model, path, metadata, [*own, *loaded])
+        mapped = [any(name.startswith(_DECODER) for name in names) for names in (own, loaded)]
+        if mapped[0] != mapped[1]:  # only one of both has tasks of maps, which share a decoder
+            left |= {name for name in [*own, *loaded] if name.startswith(_DECODER)}
     start = f"{part}." if part else ""
     weights = {name: value for name, value in loaded.items() if name.startswith(start) and name not in left}
     wanted = {name: tuple(value.shape) for name, value in own.items() if name.startswith(start) and name not in left}
@@ -116,9 +120,9 @@ def _without_match(
             remarks[task] = "is left out: this run does not train it"
             whole.add(task)
     left = {name for name in names if (match := _OF_A_TASK.match(name)) is not None and match[1] in whole}
-    if whole:  # what tasks take from one another is of all of them together
+    if any(name.startswith(_DECODER) for name in left):  # what maps take from one another is of all of them together
         left |= {name for name in names if name.startswith(_EXCHANGE)}
-    layers = {id(layer): task for task, layer in model.decoder.output_layers().items() if task in last}
+    layers = {id(layer) for task, every in model.last_layers().items() if task in last for layer in every}
     for name, module in model.named_modules():
         if id(module) in layers:
             left |= {f"{name}.{parameter}" for parameter, _ in module.named_parameters()}

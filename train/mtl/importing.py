@@ -179,7 +179,7 @@ def turn_normals(model: MultiTaskModel, axes: str) -> None:
     if sorted(order) != [0, 1, 2] or _NORMALS not in model.tasks:
         raise BuildError(f"normals {axes!r}: expected each of x, y, z once, such as x,-y,-z, and a model that has normals")
     signs = torch.tensor([-1.0 if word.startswith("-") else 1.0 for word in words])
-    layer = model.decoder.output_layers()[_NORMALS]
+    (layer,) = model.last_layers()[_NORMALS]
     with torch.no_grad():
         layer.weight.copy_(layer.weight[order] * signs[:, None, None, None])
         layer.bias.copy_(layer.bias[order] * signs)

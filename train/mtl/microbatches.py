@@ -6,14 +6,13 @@ L_i the mean over them, the loss of the whole is mean_i(f_i L_i) with f_i = n c_
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtl.datasets.frame import Batch
+from mtl.nested import mapped
 
 __all__ = ["on_device", "part_factors", "split"]
 
@@ -34,18 +33,13 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
     """The batch where the network is."""
     if device.type == "cpu":
         return batch
-    return replace(batch, image=_moved(batch.image, device), targets=_moved(batch.targets, device))
+
+    def moved(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    return replace(batch, image=moved(batch.image), targets=mapped(batch.targets, moved))
 
 
 def part_factors(own: Tensor, total: Tensor, *, parts: int) -> Tensor:
     """(tasks,) float32: what the losses of a part are multiplied by; 0 where no part has any truth."""
     return torch.where(total > 0, parts * own / total.clamp_min(torch.finfo(torch.float64).tiny), 0.0).float()
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    """A tensor, or a list or mapping of such, on a device."""
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, Mapping):
-        return {key: _moved(one, device) for key, one in value.items()}
-    return [_moved(one, device) for one in value]

@@ -9,14 +9,11 @@ from __future__ import annotations
 import multiprocessing.queues
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any
-
-import torch
 
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.shared_memory import FOLDER, MORE, shared_memory
 from mtl.datasets.frame import Batch
+from mtl.nested import tensors
 
 __all__ = ["LoaderError", "end_on_loss", "in_shared_memory", "prefetch", "typed_loss"]
 
@@ -56,7 +53,7 @@ def prefetch(batch_bytes: int, *, workers: int, processes: int, most: int) -> in
 
 def in_shared_memory(batch: Batch) -> Batch:
     """The same batch, its tensors moved to shared memory: where there is no room this raises, while queueing it would not."""
-    for tensor in _tensors((batch.image, *batch.targets.values())):
+    for tensor in tensors([batch.image, *batch.targets.values()]):
         tensor.share_memory_()
     return batch
 
@@ -87,11 +84,3 @@ def typed_loss(error: BaseException) -> EdgeMtlError | None:
     else:
         return None
     return LoaderError(f"{reason} In Docker {MORE}; or {_HERE}. Then go on with --resume")
-
-
-def _tensors(values: Any) -> list[torch.Tensor]:
-    """All tensors in lists, tuples and dictionaries."""
-    if isinstance(values, torch.Tensor):
-        return [values]
-    inner = values.values() if isinstance(values, Mapping) else values if isinstance(values, (list, tuple)) else ()
-    return [tensor for value in inner for tensor in _tensors(value)]

@@ -75,8 +75,8 @@ def _from_graph(wanted: DistillSettings, model: MultiTaskModel) -> Distillation:
 
 
 def _maps_of(model: MultiTaskModel) -> tuple[list[int], list[int]]:
-    """Channels and strides of the maps that a network's decoder reads."""
-    reads, whole = model.decoder.reads, model.backbone
+    """Channels and strides of the maps that a network's decoder and heads read."""
+    reads, whole = model.reads, model.backbone
     return [whole.channels[level] for level in reads], [whole.strides[level] for level in reads]
 
 

@@ -1,4 +1,7 @@
-"""Makes a model from names and options: encoder, decoder, sharing, first answers. Knows nothing about data or losses."""
+"""Makes a model from names and options: encoder, decoder, other heads, sharing, first answers.
+
+Knows nothing about data or losses.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from edge_mtl.tasks import NYU_TASKS, Specs, TaskSpec
 from mtl.models.aspp import AsppDecoder
 from mtl.models.backbone import STAGES, Backbone, Stages, build_backbone
 from mtl.models.edge import EdgeDecoder, EdgeOptions
+from mtl.models.head_network import HeadNetwork
 from mtl.models.model import MultiTaskModel, Sharing
 from mtl.models.sharing import TaskPart, TaskParts
 from mtl.tasks import HeadOptions, chosen_tasks, head_of
@@ -51,7 +55,8 @@ def build_model(
         tasks: names of those that it predicts; all by default.
         decoder: "edge" (ours, stride 4, four stages), "aspp" (the study's, full size, last stage), or "aspp_folded" (the
             same function up to `size` without the weights that only ever read padding).
-        width: channels of the edge decoder; the ASPP's 256 are the study's and stay.
+        width: channels of the edge decoder and of the networks of tasks that are no maps; the ASPP's 256 are the study's and
+            stay.
         edge: parts of the edge decoder; all the usual ones by default.
         sharing: "full": one backbone. "partial": its first `shared_stages` (1 to 3). "separate": nothing, which is as many
             single-task models. A single task shares everything with itself.
@@ -61,7 +66,7 @@ def build_model(
         mean, std: normalisation that goes with the model. See `NORMALISATIONS`; the study's protocol has none.
     Raises:
         BuildError: unknown task, decoder or backbone; weights that do not load; a backbone without strides 4, 8, 16, 32
-            for the edge decoder; one that cannot be cut for partial sharing.
+            for the edge decoder, or the strides of a task's levels; one that cannot be cut for partial sharing.
     """
     chosen = chosen_tasks(specs, specs if tasks is None else tasks)
     said = options or HeadOptions()
@@ -86,20 +91,29 @@ def build_model(
         return AsppDecoder(whole.channels, outputs, largest=largest)
 
     whole = encoder()
+    networks = {task: head_of(spec).build(spec, whole.channels, whole.strides, width=width) for task, spec in chosen.items()}
+    own = {task: network for task, network in networks.items() if network is not None}
+    maps = [task for task in ordered if task not in own]
     shared: Backbone | Stages = whole
-    task_parts: EdgeDecoder | AsppDecoder | TaskParts
+    task_parts: EdgeDecoder | AsppDecoder | TaskParts | None
+    heads: dict[str, HeadNetwork] = {}
     if sharing == "full" or len(ordered) == 1:
         sharing = "full"
-        task_parts = head(whole, ordered)
+        task_parts, heads = head(whole, maps) if maps else None, own
     else:
         first = shared_stages if sharing == "partial" else 0
         wholes = [whole, *(encoder() for _ in ordered[1:])]
-        own = [one.part(first, STAGES) if first else one for one in wholes]
-        task_parts = TaskParts({task: TaskPart(part, head(whole, [task])) for task, part in zip(ordered, own, strict=True)})
+        rest = [one.part(first, STAGES) if first else one for one in wholes]
+        task_parts = TaskParts(
+            {
+                task: TaskPart(part, own[task] if task in own else head(whole, [task]))
+                for task, part in zip(ordered, rest, strict=True)
+            }
+        )
         shared = whole.part(0, first)
-    for task, layer in task_parts.output_layers().items():
+    for task, layer in task_parts.output_layers().items() if task_parts is not None else ():
         _initialise_output(chosen[task], layer, said)
-    return MultiTaskModel(shared, task_parts, specs=chosen, sharing=sharing, options=said, mean=mean, std=std)
+    return MultiTaskModel(shared, task_parts, specs=chosen, heads=heads, sharing=sharing, options=said, mean=mean, std=std)
 
 
 def _check_choice(what: str, found: str, choices: tuple[str, ...]) -> None:

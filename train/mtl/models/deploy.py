@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,13 @@ from torch import Tensor, nn
 from edge_mtl.errors import BuildError
 from mtl.models.aspp import AsppDecoder
 from mtl.models.backbone import PVT_V2_NAMES, Backbone, Stages, check_divisible
-from mtl.models.deploy_decoder import DeployAspp, DeployEdge
+from mtl.models.deploy_decoder import DeployAspp, DeployEdge, DeployHead
 from mtl.models.deploy_pvt import DeployPvt
 from mtl.models.edge import EdgeDecoder
+from mtl.models.head_network import HeadNetwork
 from mtl.models.model import MultiTaskModel, finish_maps
 from mtl.models.sharing import TaskPart, TaskParts
+from mtl.nested import tensors
 
 __all__ = ["LARGEST_ERROR", "ROUNDING_FACTOR", "TOLERANCE", "DeployModel", "deploy", "relative_error"]
 
@@ -66,7 +69,7 @@ class DeployPart(nn.Module):
         self.backbone = deploy_stages(part.backbone, height, width, std)
         self.decoder = deploy_decoder(part.decoder, height, width, part.backbone.strides[-1])
 
-    def forward(self, shared: Mapping[int, Tensor]) -> dict[str, Tensor]:
+    def forward(self, shared: Mapping[int, Tensor]) -> dict[str, Any]:
         maps = {**shared, **dict(enumerate(self.backbone(shared[self.first - 1]), start=self.first))}
         return self.decoder([maps[level] for level in self.reads])
 
@@ -79,7 +82,7 @@ class DeployParts(nn.Module):
         self.reads = parts.reads
         self.parts = nn.ModuleDict({task: DeployPart(part, height, width, std) for task, part in parts.parts.items()})
 
-    def forward(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
+    def forward(self, features: Sequence[Tensor]) -> dict[str, Any]:
         shared = dict(zip(self.reads, features, strict=True))
         return {task: part(shared)[task] for task, part in self.parts.items()}
 
@@ -98,8 +101,10 @@ def deploy_stages(stages: Backbone | Stages, height: int, width: int, std: tuple
     return pvt
 
 
-def deploy_decoder(decoder: EdgeDecoder | AsppDecoder, height: int, width: int, stride: int) -> nn.Module:
+def deploy_decoder(decoder: EdgeDecoder | AsppDecoder | HeadNetwork, height: int, width: int, stride: int) -> nn.Module:
     """A decoder of one or more tasks for inference; `stride` is that of the last stage."""
+    if isinstance(decoder, HeadNetwork):
+        return DeployHead(decoder)
     if isinstance(decoder, AsppDecoder):
         return DeployAspp(decoder, height, width, stride)
     return DeployEdge(decoder, height, width)
@@ -117,19 +122,24 @@ class DeployModel(nn.Module):
         super().__init__()
         self.specs, self.size = model.specs, (height, width)
         self.normalise = Normalise(model.mean, model.std, scaled=model.backbone.name not in PVT_V2_NAMES)
-        self.reads, self.options = model.decoder.reads, model.options
+        self.reads, self.options = model.reads, model.options
         self.backbone = deploy_stages(model.backbone, height, width, model.std)
-        self.decoder: nn.Module
+        self.decoder: nn.Module | None = None
         if isinstance(model.decoder, TaskParts):
             self.decoder = DeployParts(model.decoder, height, width, model.std)
-        else:
+        elif model.decoder is not None:
             self.decoder = deploy_decoder(model.decoder, height, width, model.backbone.strides[-1])
+        self.decoder_reads = () if model.decoder is None else model.decoder.reads
+        self.heads = nn.ModuleDict({task: DeployHead(head) for task, head in model.heads.items()})
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
+    def forward(self, image: Tensor) -> dict[str, Any]:
         """(1, 3, H, W) float RGB in 0..255 -> what `MultiTaskModel.quarter_maps` gives for (image / 255 - mean) / std."""
         image = self.normalise(image)
-        maps = self.backbone(image)
-        raw = self.decoder([maps[level] if level >= 0 else image for level in self.reads])
+        stages = self.backbone(image)
+        maps = {level: stages[level] if level >= 0 else image for level in self.reads}
+        raw: dict[str, Any] = {} if self.decoder is None else self.decoder([maps[level] for level in self.decoder_reads])
+        for head in self.heads.values():
+            raw |= head([maps[level] for level in head.reads])
         return finish_maps(raw, self.specs, self.options)
 
 
@@ -155,7 +165,7 @@ def deploy(model: MultiTaskModel, *, height: int, width: int) -> DeployModel:
     return rewritten
 
 
-def _check_rounding(trained: MultiTaskModel, image: Tensor, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+def _check_rounding(trained: MultiTaskModel, image: Tensor, expected: dict[str, Any], found: dict[str, Any]) -> None:
     """Raise BuildError unless `found` is about as near to the exact answer as `expected`, the trained model's in float32.
 
     The exact answer is the trained model's in float64: what separates the trained model from it is rounding alone.
@@ -173,6 +183,12 @@ def _check_rounding(trained: MultiTaskModel, image: Tensor, expected: dict[str, 
             )
 
 
-def relative_error(found: Tensor, expected: Tensor) -> float:
-    """|found - expected| / |expected| in the Euclidean norm of the whole map."""
-    return float(torch.linalg.vector_norm((found - expected).double()) / torch.linalg.vector_norm(expected.double()))
+def relative_error(found: Any, expected: Any) -> float:
+    """|found - expected| / |expected| in the Euclidean norm of the whole map; of several tensors, that of the worst.
+
+    A tensor that is 0 throughout, as it should be, is not off.
+    """
+    pairs = list(zip(tensors(found), tensors(expected), strict=True))
+    off = torch.stack([torch.linalg.vector_norm((one - other).double()) for one, other in pairs])
+    norms = torch.stack([torch.linalg.vector_norm(other.double()) for _, other in pairs])
+    return float(torch.where(off == 0, 0.0, off / norms).max())

@@ -1,4 +1,4 @@
-"""The decoders written for inference at one input size. Knows nothing about backbones or export.
+"""The decoders and other heads written for inference at one input size. Knows nothing about backbones or export.
 
 The same functions as in training, with batch norm inside the convolutions; and the ASPP without the taps that only ever read
 padding: at 288x384 the last stage is 9x12 and a tap 12 pixels away is always outside, so a 3x3 at rate 12, 24 or 36
@@ -8,6 +8,7 @@ is its centre, a 1x1 (39.0 M parameters become 29.6 M, with the same outputs).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,9 @@ from mtl.models.aspp import AsppDecoder, AsppHead, resample
 from mtl.models.edge import EdgeDecoder
 from mtl.models.edge_blocks import Merge, upsample_x2
 from mtl.models.fold import conv_from, fold_norm, norm_affine, without_dead_taps
+from mtl.models.head_network import HeadNetwork
 
-__all__ = ["DeployAspp", "DeployEdge", "Offset", "fold_norms", "without_dead_taps"]
+__all__ = ["DeployAspp", "DeployEdge", "DeployHead", "Offset", "fold_norms", "without_dead_taps"]
 
 
 def fold_norms(module: nn.Module) -> nn.Module:
@@ -75,6 +77,22 @@ class DeployEdge(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
         return self.decoder(features, (0, 0))
+
+
+class DeployHead(nn.Module):
+    """The network of a task whose answer is no map, with batch norm folded away.
+
+    Attributes:
+        reads: as of the network.
+    """
+
+    def __init__(self, head: HeadNetwork) -> None:
+        super().__init__()
+        self.reads = head.reads
+        self.head = fold_norms(head)
+
+    def forward(self, features: Sequence[Tensor]) -> dict[str, Any]:
+        return self.head(features)
 
 
 class DeployAsppHead(nn.Module):

@@ -12,7 +12,9 @@ from typing import Any
 
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Placement, Specs, TaskSpec, kind_of, ordered
+from mtl.tasks.boxes import BoxesHead
 from mtl.tasks.depth import DepthHead
+from mtl.tasks.frame_class import ClassHead
 from mtl.tasks.head import Column, DenseHead, Head, HeadOptions, LossTerms
 from mtl.tasks.labels import LabelsHead
 from mtl.tasks.normals import NormalsHead
@@ -78,5 +80,5 @@ def output_names(specs: Specs, placement: Placement) -> dict[str, tuple[str, ...
     return {name: tuple(kind_of(spec).outputs(spec, _ANY_SIZE, placement)) for name, spec in specs.items()}
 
 
-for _head in (LabelsHead(), DepthHead(), NormalsHead()):
+for _head in (LabelsHead(), DepthHead(), NormalsHead(), BoxesHead(), ClassHead()):
     register(_head)

@@ -1,7 +1,8 @@
 """What a kind of task is in training: one object that owns its first answers, losses, targets, augmentation and columns.
 
 A kind is added by writing a subclass of `Head`, or of `DenseHead` for maps, and passing it to `mtl.tasks.register`; a
-distribution does that through the entry point group `mtl.heads`. What the kind is at run time is in `edge_mtl.tasks`.
+distribution does that through the entry point group `mtl.heads`. A head whose answer is no map makes a network of its own
+(`Head.build`); the others share a decoder. What the kind is at run time is in `edge_mtl.tasks`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from mtl.geometry import Intrinsics
 if TYPE_CHECKING:
     from mtl.datasets.augment import Sampling
     from mtl.datasets.frame import FrameSource
+    from mtl.models.head_network import HeadNetwork
     from mtl.settings import DataSettings, LossSettings, ModelSettings
 
 __all__ = ["Column", "DenseHead", "Head", "HeadOptions", "LossTerms", "at_phase", "masked_mean"]
@@ -102,15 +104,26 @@ class Head(ABC, Generic[S, R]):
 
     # ---- network
 
-    @abstractmethod
+    def build(self, spec: S, channels: Sequence[int], strides: Sequence[int], *, width: int) -> HeadNetwork | None:
+        """The network of its own that reads the backbone's stages; None, the default, for a branch of the decoder of maps.
+
+        Args:
+            channels, strides: of the stages, finest first.
+            width: channels of the layers between.
+        Raises:
+            BuildError: it cannot read these stages.
+        """
+        return None
+
     def channels(self, spec: S) -> int:
-        """Channels of the raw map that a decoder makes for it."""
+        """Channels of the raw map that a decoder makes for it; 0, the default, for a head with a network of its own."""
+        return 0
 
     def start(self, spec: S, layer: nn.Conv2d, options: HeadOptions) -> None:
         """Set the bias of the last layer, which is 0, to an answer that is plausible everywhere. Nothing by default."""
 
     def answer(self, spec: S, raw: Tensor, options: HeadOptions, *, clamp: bool) -> Any:
-        """A decoder's raw map -> the answer, float32.
+        """The raw map of a decoder, or what its own network gives -> the answer, float32.
 
         Args:
             clamp: whether values outside the head's range are cut off; not in training, where a cut has no gradient.
@@ -225,6 +238,9 @@ class DenseHead(Head[S, R]):
     """
 
     unknown: ClassVar[float] = 0
+
+    @abstractmethod
+    def channels(self, spec: S) -> int: ...
 
     def exported(self, spec: S, answer: Tensor, placement: Placement) -> tuple[Tensor, ...]:
         if placement == "host":
