@@ -80,7 +80,9 @@ class PublishedFrames:
                 continue
             names = self._data.task_names
             return replace(frame, truths={names.get(task, task): truth for task, truth in frame.truths.items()})
-        raise BuildError(f"{self._listing.where}: no frame can be read. Run: python train/validate_dataset.py {self._data.root}")
+        raise BuildError(
+            f"{self._listing.where}: no frame can be read. Run: python train/validate_dataset.py {self._data.root}"
+        )
 
     def known(self, index: int) -> frozenset[str]:
         """The tasks that frame `index` has truths of; opens no file."""
