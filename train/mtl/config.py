@@ -19,6 +19,7 @@ from edge_mtl.errors import BuildError, EdgeMtlError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.tasks import NYU_TASKS
 from mtl.datasets.augment_check import augment_problem
+from mtl.datasets.data_set import DataSet
 from mtl.datasets.mixture_check import mixture_problem
 from mtl.datasets.sources import data_set, data_tasks, stray_option
 from mtl.distill.settings_check import distill_problem
@@ -91,13 +92,23 @@ def parse_config(content: Mapping[str, Any], *, source: str = "configuration", c
         known = data_set(settings.data)
     except BuildError as exc:
         raise ConfigError(f"{source}: {exc}") from exc
-    if not settings.model.tasks:
+    if not settings.model.tasks or _means_all_tasks(content, known, settings):
         every = tuple(known.tasks(settings.data))
         settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, tasks=every))
     if all(stage.batch > 0 for stage in settings.stages):
         settings = _count_steps(settings)
     _check(settings, source)
     return settings
+
+
+def _means_all_tasks(content: Mapping[str, Any], known: DataSet, settings: RunSettings) -> bool:
+    """Whether no tasks were named, and the data set does not have those that stand for that."""
+    if isinstance(content.get("model"), Mapping) and "tasks" in content["model"]:
+        return False
+    try:
+        return not set(settings.model.tasks) <= set(known.tasks(settings.data))
+    except (BuildError, ValueError):  # what is wrong with the data set is said where it is checked
+        return False
 
 
 def split_arguments(arguments: Sequence[str]) -> dict[str, str]:
