@@ -48,7 +48,7 @@ _LOG = logging.getLogger("edge_mtl")
 
 
 class Engine:
-    """Predicts segmentation, metric depth and surface normals from RGB frames.
+    """Predicts what the tasks of a bundle say of RGB frames: classes, metric depth, normals, boxes, ...
 
     One Engine may be called from several threads. It is a context manager; after `close()`, and in a forked child, it
     refuses to work.
@@ -331,6 +331,7 @@ class Engine:
             bad_values=answer.bad_values,
             not_asked=tuple(name for name in self._bundle.tasks if name not in wanted),
             depth_scale=depth_scale,
+            results_size=answer.map_size,
         )
 
     def _run_self_test(self, wanted: SelfTest, choice: ResolvedEngine) -> SelfTestReport | None:

@@ -42,6 +42,11 @@ class Timing:
     postprocess: float = 0.0
     total: float = 0.0
 
+    def milliseconds(self) -> dict[str, float]:
+        """prepare, infer, postprocess and total in milliseconds, to the microsecond."""
+        stages = {"prepare": self.prepare, "infer": self.infer, "postprocess": self.postprocess, "total": self.total}
+        return {name: round(seconds * 1000.0, 3) for name, seconds in stages.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class PointCloud:
@@ -77,6 +82,8 @@ class Prediction:
             results those that were read so far count.
         not_asked: tasks of the bundle that this prediction was not asked for.
         depth_scale: what the network's metric distances were multiplied by: `depth_scale` of the Engine.
+        results_size: (height, width) of the pixels that results are in, maps or not; where nobody says, that of the first
+            map, else the frame's.
     """
 
     results: Mapping[str, Result]
@@ -87,6 +94,7 @@ class Prediction:
     bad_values: int = 0
     not_asked: tuple[str, ...] = ()
     depth_scale: float = 1.0
+    results_size: tuple[int, int] | None = None
     _consistency: Once[Array | None] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -107,8 +115,9 @@ class Prediction:
     def __reduce__(self) -> tuple[type[Prediction], tuple[Any, ...]]:
         """What `pickle` and `copy` take: plain data, so lazy results are finished first."""
         results = {task: self.results[task] for task in self.results}
-        camera = (self.intrinsics, self.intrinsics_assumed)
-        return Prediction, (results, self.timing, *camera, self.frame_size, self.bad_values, self.not_asked, self.depth_scale)
+        camera = (self.intrinsics, self.intrinsics_assumed, self.frame_size)
+        asked = (self.not_asked, self.depth_scale, self.map_size)
+        return Prediction, (results, self.timing, *camera, self.bad_values, *asked)
 
     def __getitem__(self, task: str) -> Any:
         """The result of a task. Raises TaskError where it was not asked for, or the bundle does not have it."""
@@ -124,9 +133,11 @@ class Prediction:
 
     @property
     def map_size(self) -> tuple[int, int]:
-        """(height, width) of the maps."""
+        """(height, width) of the maps; boxes and `intrinsics` are in their pixels, also where no result is a map."""
         if isinstance(self.results, LazyResults):
             return self.results.map_size
+        if self.results_size is not None:
+            return self.results_size
         return next((size for result in self.results.values() if (size := result.map_size) is not None), self.frame_size)
 
     @property

@@ -94,7 +94,7 @@ def graph_model(*, tasks: Sequence[str] = TASK_NAMES, height: int = HEIGHT, widt
 
 def dense_model(specs: Specs, *, height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> bytes:
     """As `host_model`, for tasks of any dense kinds, each with random weights; what kinds need positive is made so."""
-    nodes, constants, outputs = _trunk("image"), dict(_trunk_weights(seed)), []
+    nodes, constants, outputs = trunk("image"), dict(trunk_weights(seed)), []
     random = np.random.default_rng(seed + 2)
     for spec in specs.values():
         ((output, shape),) = kind_of(spec).outputs(spec, (height, width), "host").items()
@@ -105,7 +105,7 @@ def dense_model(specs: Specs, *, height: int = HEIGHT, width: int = WIDTH, seed:
             nodes.append(helper.make_node("Softplus", [raw], [output], name=f"/{output}/softplus"))
         outputs.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, list(shape)))
     image_in = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, height, width])
-    return _model(nodes, [image_in], outputs, constants)
+    return model_of(nodes, [image_in], outputs, constants)
 
 
 def transparent_model(*, height: int = HEIGHT, width: int = WIDTH, placement: str = "host") -> bytes:
@@ -165,6 +165,8 @@ def make_bundle(
     whole: bool = False,
     replace: bool = False,
     image: Callable[..., np.ndarray] = make_image,
+    weights: Mapping[str, np.ndarray] | None = None,
+    truths: Callable[[np.ndarray], Mapping[str, bytes]] | None = None,
 ) -> Bundle:
     """Write a complete bundle to `path`: both graphs, calibration, evaluation and golden frames.
 
@@ -176,6 +178,8 @@ def make_bundle(
         placement: "graph" leaves the optimized ONNX out, so that an engine runs the plain one.
         whole: whether the graphs lie there as files of their own, as in bundles before 0.2, and no weights beside them.
         image: makes the frames, as `make_image` does.
+        weights: of `plain` and `deploy`, in place of the tiny network's.
+        truths: of a frame besides the three tasks' own: what files beside it hold, by ending.
     """
     network: dict[str, Any] = {"tasks": tuple(tasks), "height": height, "width": width, "seed": seed}
     deploy_model = host_model(**network) if deploy is None else deploy
@@ -186,7 +190,9 @@ def make_bundle(
         if placement == "host":
             (folder / OPTIMIZED_ONNX).write_bytes(deploy_model)
         if not whole:
-            (folder / WEIGHTS).write_bytes(safetensors(_network(tuple(tasks), height, width, seed)[1]))
+            (folder / WEIGHTS).write_bytes(
+                safetensors(_network(tuple(tasks), height, width, seed)[1] if weights is None else weights)
+            )
         for name in ("calibration", "evaluation", "golden"):
             (folder / name).mkdir()
         for index in range(calibration):
@@ -202,6 +208,8 @@ def make_bundle(
         for index in range(evaluation):
             frame = image(3000 + index, height=height, width=width)
             _write_targets(folder / "evaluation", f"{index:03d}", frame, full_maps(reference(deploy_model, frame)))
+            for ending, payload in ({} if truths is None else truths(frame)).items():
+                (folder / "evaluation" / f"{index:03d}{ending}").write_bytes(payload)
             intrinsics[f"{index:03d}"] = list(canonical_intrinsics(height, width))
         (folder / "evaluation" / "intrinsics.json").write_text(json.dumps(intrinsics))
 
@@ -282,7 +290,7 @@ def _host_graph(network: Graph, tasks: Sequence[str], height: int, width: int) -
         for task in tasks
     ]
     image_in = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, height, width])
-    return _model(network[0], [image_in], outputs, network[1])
+    return model_of(network[0], [image_in], outputs, network[1])
 
 
 def _plain_graph(network: Graph, tasks: Sequence[str], height: int, width: int) -> bytes:
@@ -306,7 +314,7 @@ def _plain_graph(network: Graph, tasks: Sequence[str], height: int, width: int) 
         after += tail
         outputs.append(helper.make_tensor_value_info(task, kind, shape))
     image_in = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, height, width, 3])
-    return _model([*before, *network[0], *after], [image_in], outputs, constants)
+    return model_of([*before, *network[0], *after], [image_in], outputs, constants)
 
 
 def _transparent_network(source: str) -> Graph:
@@ -365,8 +373,8 @@ def _network(tasks: tuple[str, ...], height: int, width: int, seed: int, *, sour
     """Nodes and weights from `source` (1, 3, H, W) 0..255 to the host outputs of `tasks`."""
     if height % 4 or width % 4:
         raise ValueError(f"the tiny network needs multiples of 4; found {height}x{width}")
-    constants = dict(_trunk_weights(seed))
-    nodes = _trunk(source)
+    constants = dict(trunk_weights(seed))
+    nodes = trunk(source)
     heads = _head_weights(height, width, seed)
     for task in tasks:
         constants[f"{task}.weight"], constants[f"{task}.bias"] = heads[task]
@@ -377,7 +385,7 @@ def _network(tasks: tuple[str, ...], height: int, width: int, seed: int, *, sour
     return nodes, constants
 
 
-def _trunk(source: str) -> list[onnx.NodeProto]:
+def trunk(source: str) -> list[onnx.NodeProto]:
     def conv(name: str, inputs: str, output: str, stride: int, *, size: int = 3, group: int = 1) -> onnx.NodeProto:
         return helper.make_node(
             "Conv",
@@ -402,7 +410,7 @@ def _trunk(source: str) -> list[onnx.NodeProto]:
     ]
 
 
-def _trunk_weights(seed: int) -> dict[str, np.ndarray]:
+def trunk_weights(seed: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
     shapes = {"stem": (8, 3, 3, 3), "depthwise": (8, 1, 3, 3), "pointwise": (16, 8, 1, 1), "residual": (16, 16, 3, 3)}
     weights: dict[str, np.ndarray] = {}
@@ -418,8 +426,8 @@ def _head_weights(height: int, width: int, seed: int) -> dict[str, tuple[np.ndar
     """Random 1x1 heads, scaled on one image: logits of spread 3, depth around 2 m, normals towards the camera."""
     features_out = helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, 16, height // 4, width // 4])
     image_in = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, height, width])
-    trunk = _model(_trunk("image"), [image_in], [features_out], _trunk_weights(seed))
-    features = reference(trunk, make_image(seed, height=height, width=width))["features"][0].reshape(16, -1)
+    network = model_of(trunk("image"), [image_in], [features_out], trunk_weights(seed))
+    features = reference(network, make_image(seed, height=height, width=width))["features"][0].reshape(16, -1)
     random = np.random.default_rng(seed + 1)
     wanted = {SEGMENTATION: ([3.0] * 13, [0.0] * 13), DEPTH: ([0.5], [2.0]), NORMALS: ([0.4, 0.4, 0.1], [0.0, 0.0, -1.0])}
     heads = {}
@@ -432,7 +440,7 @@ def _head_weights(height: int, width: int, seed: int) -> dict[str, tuple[np.ndar
     return heads
 
 
-def _model(
+def model_of(
     nodes: Sequence[onnx.NodeProto],
     inputs: Sequence[onnx.ValueInfoProto],
     outputs: Sequence[onnx.ValueInfoProto],

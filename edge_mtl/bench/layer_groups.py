@@ -16,13 +16,17 @@ from edge_mtl.bench.op_types import DEPTHWISE, PRODUCT_OF_TWO
 from edge_mtl.errors import BuildError
 from edge_mtl.onnx_graph.model import import_onnx
 from edge_mtl.tasks import TASK_NAMES
+from edge_mtl.tasks.kind import TASK_NAME
 
-__all__ = ["BETWEEN", "NECK", "PARTS", "POST", "PRE", "LayerGroupMap", "totals"]
+__all__ = ["BETWEEN", "NECK", "PARTS", "POST", "PRE", "LayerGroupMap", "in_order", "totals"]
 
 PRE, NECK, POST, OTHER, BETWEEN = "pre-processing", "neck", "post-processing", "other", "between layers"
 _STAGES = tuple(f"backbone stage {number}" for number in range(1, 5))
 PARTS: tuple[str, ...] = (PRE, *_STAGES, OTHER, NECK, *(f"{task} head" for task in TASK_NAMES), POST, BETWEEN)
-"""Every part, in the order data passes them; "between layers" is time that the runtime gives to no layer."""
+"""The parts, in the order data passes them; "between layers" is time that the runtime gives to no layer.
+
+Heads of tasks with other names come before post-processing, see `in_order`.
+"""
 
 _TASKS = "|".join(TASK_NAMES)
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -30,6 +34,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"backbone\.(?:net\.)?(?:embeddings|blocks|norms|stages)[._](\d+)\b"), "backbone stage {from_zero}"),
     (re.compile(r"backbone\.(?:net\.)?layer(\d+)\b"), "backbone stage {from_one}"),
     (re.compile(rf"(?:^|\.)({_TASKS})\."), "{task} head"),
+    (re.compile(rf"(?:^|\.)(?:heads|branches|enter|messages)\.({TASK_NAME.pattern})\."), "{task} head"),
     (re.compile(r"(?:^|\.)decoder\."), NECK),
 )
 _PARAMETER = re.compile(r"\.(?:weight|bias|weight_bias)(?:_|$)")
@@ -65,7 +70,7 @@ class LayerGroupMap:
         tensors: dict[str, str] = {}
         for place, node in enumerate(nodes):
             before = [tensors[name] for name in node.input if name in tensors]
-            part = own[place] or max(before, key=PARTS.index, default=PRE)
+            part = own[place] or max(before, key=_place, default=PRE)
             if not own[place] and not useful[place] and node.op_type not in _ACTIVATIONS and part != PRE:
                 part = POST
             for name in node.output:
@@ -75,7 +80,7 @@ class LayerGroupMap:
     def part(self, names: Iterable[str]) -> str | None:
         """The part of a layer with any of these names; None where no name is known."""
         found = [part for name in names if (part := self._look_up(name, self._parts)) is not None]
-        return max(found, key=PARTS.index, default=None)
+        return max(found, key=_place, default=None)
 
     def group(self, layers: Sequence[Sequence[str]]) -> list[str]:
         """The part of each layer, given the names of each in the order they ran.
@@ -149,8 +154,17 @@ def _feeds_a_layer(nodes: Sequence[Any], own: Sequence[str | None]) -> list[bool
 
 
 def totals(parts: Sequence[str], seconds: Sequence[float]) -> Mapping[str, float]:
-    """Seconds by part, in the order of `PARTS`; parts without a layer are left out."""
+    """Seconds by part, `in_order`; parts without a layer are left out."""
     sums: dict[str, float] = {}
     for part, spent in zip(parts, seconds, strict=True):
         sums[part] = sums.get(part, 0.0) + spent
-    return {part: sums[part] for part in PARTS if part in sums}
+    return {part: sums[part] for part in in_order(sums)}
+
+
+def in_order(parts: Iterable[str]) -> list[str]:
+    """Parts in the order data passes them; heads that `PARTS` does not name before post-processing, by name."""
+    return sorted(parts, key=_place)
+
+
+def _place(part: str) -> tuple[int, str]:
+    return (PARTS.index(part), "") if part in PARTS else (PARTS.index(POST) - 1, part)

@@ -14,7 +14,7 @@ from edge_mtl.backends.profiling import LayerProfile, profile_graph
 from edge_mtl.backends.selection import parse_device
 from edge_mtl.bench.collect_targets import first_frame
 from edge_mtl.bench.interleaved import run_interleaved
-from edge_mtl.bench.layer_groups import BETWEEN, PARTS, POST, PRE, LayerGroupMap, totals
+from edge_mtl.bench.layer_groups import BETWEEN, POST, PRE, LayerGroupMap, in_order, totals
 from edge_mtl.bench.measures import Step
 from edge_mtl.bench.op_types import KINDS, kind_of
 from edge_mtl.bench.targets import GraphTarget
@@ -149,8 +149,8 @@ def _rows(found: LayerProfile, parts: list[str], host: dict[str, float]) -> list
     whole = sum(sums.values())
     return [
         PartTime(part, sums[part] * 1e3, sums[part] / whole if whole else 0.0, parts.count(part))
-        for part in PARTS
-        if sums.get(part, 0.0) > 0
+        for part in in_order(sums)
+        if sums[part] > 0
     ]
 
 

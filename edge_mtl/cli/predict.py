@@ -106,7 +106,7 @@ def predict(
     ] = None,
     files: Annotated[
         str | None,
-        typer.Option("--files", metavar="LIST", help="Any of overlay, panel, png, npz with commas between, or bag."),
+        typer.Option("--files", metavar="LIST", help="Any of overlay, panel, png, npz, json with commas between, or bag."),
     ] = None,
     view: Annotated[bool, typer.Option("--view", help="Open the viewer of rerun.io.")] = False,
     save: Annotated[
@@ -131,10 +131,11 @@ def predict(
     """Predict on the frames of a source, and save, show or print what was predicted.
 
     \b
-    overlay  classes in colour over the frame
-    panel    the frame and all its maps in one image (default)
-    png      labels (palette), depth (16-bit millimetres, and in colour), normals
+    overlay  classes in colour over the frame, and boxes and the frame's class over them
+    panel    the frame and all its results in one image (default)
+    png      labels (palette), depth (16-bit millimetres, and in colour), normals; boxes and classes on the frame
     npz      the exact arrays, and the camera they are in
+    json     what --json prints, a file a frame
     bag      of a ROS 2 bag (default): the recording with the maps added under /edge_mtl
 
     Of a video or a camera, overlay and panel are videos, of one frame rate. A camera runs until Ctrl-C; what was recorded

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from edge_mtl.cli.arguments import EngineOptions
 from edge_mtl.cli.terminal import Step, Terminal, one_line, table
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edge_mtl.sources.frame_source import Frame, FrameSource
     from edge_mtl.tasks import Specs
 
-__all__ = ["BAG", "RECTIFY", "PredictOptions", "describe", "run"]
+__all__ = ["BAG", "RECTIFY", "PredictOptions", "run"]
 
 BAG = "bag"
 """The kind of file that is a recorded bag with the maps added."""
@@ -88,7 +88,7 @@ class _Tally:
     def add(self, frame: Frame, prediction: Prediction, written: list[Path], *, lens: bool) -> None:
         """Count a frame that was predicted on; with `lens` also what is wrong with its lens."""
         self.files += written
-        self.milliseconds.append(_milliseconds(prediction))
+        self.milliseconds.append(prediction.timing.milliseconds())
         self.unscaled += prediction.intrinsics_assumed
         self.lenses.update([frame.lens] if frame.lens and lens else [])
 
@@ -113,6 +113,7 @@ def run(terminal: Terminal, text: str, engine_options: EngineOptions, options: P
     from edge_mtl.errors import FrameError
     from edge_mtl.image.memory import out_of_memory
     from edge_mtl.outputs.annotated_bag import check_recording
+    from edge_mtl.outputs.result_files import describe
     from edge_mtl.sources.open_source import open_source
     from edge_mtl.tasks import kind_of
     from edge_mtl.tasks.asked import asked_of
@@ -168,35 +169,6 @@ def run(terminal: Terminal, text: str, engine_options: EngineOptions, options: P
     for fault, count in tally.lenses.items():
         terminal.note(f"{count} frames are taken for a pinhole camera's: {fault}. {RECTIFY}")
     terminal.finish()
-
-
-def describe(frame: Frame, prediction: Prediction) -> dict[str, Any]:
-    """What `--json` says about a frame.
-
-    `results` has a summary of each task; beside it, for those who read them since 0.1: shares of the classes, median and
-    known share of the depth, of the first tasks of these kinds. Timing is in milliseconds.
-    """
-    import numpy as np
-
-    from edge_mtl.tasks import DepthMap, LabelMap, kind_of
-
-    height, width = frame.pixels.shape[:2]
-    summaries = {name: kind_of(result.spec).summary(result.spec, result) for name, result in prediction.results.items()}
-    labels = next((name for name, result in prediction.results.items() if isinstance(result, LabelMap)), None)
-    depth = next((result.depth_m for result in prediction.results.values() if isinstance(result, DepthMap)), None)
-    found: dict[str, Any] = {"frame": frame.name, "width": width, "height": height}
-    if labels is not None:
-        found["classes"] = summaries[labels]["shares"]
-    if depth is not None:
-        known = depth[np.isfinite(depth)]
-        found["depth_median_m"] = float(np.median(known)) if known.size else None
-        found["depth_known_share"] = known.size / depth.size
-    found["results"] = summaries
-    found["bad_values"] = prediction.bad_values
-    found["intrinsics_assumed"] = prediction.intrinsics_assumed
-    found["depth_scale"] = prediction.depth_scale
-    found["timing_ms"] = _milliseconds(prediction)
-    return found
 
 
 _Write = Callable[["Frame", "Prediction"], list[Path]]
@@ -270,12 +242,6 @@ def _predictions(
                 prediction = smooth(frame.pixels, prediction)
             yield frame, prediction
             del frame, prediction
-
-
-def _milliseconds(prediction: Prediction) -> dict[str, float]:
-    timing = prediction.timing
-    stages = {"prepare": timing.prepare, "infer": timing.infer, "postprocess": timing.postprocess, "total": timing.total}
-    return {name: round(seconds * 1000.0, 3) for name, seconds in stages.items()}
 
 
 def _report(terminal: Terminal, source: FrameSource, options: PredictOptions, tally: _Tally, info: EngineInfo) -> None:

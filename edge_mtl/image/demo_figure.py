@@ -1,4 +1,4 @@
-"""The figure of the demo: a row per sample, a column per map, the truth beside, a legend below."""
+"""The figure of the demo: a row per sample, a column per task, the truth beside, a legend below."""
 
 from __future__ import annotations
 
@@ -62,9 +62,12 @@ def _sample_row(sample: Sample, prediction: Prediction) -> Image:
         shown.append(titled(drawn, tile_title(result), noted.get(name, "")))
     thumbnails = []
     for name, truth in truths.items():
-        colours = kind_of(truth.spec).colours(truth.spec, truth, scale=scale.get(name))
-        if colours is not None:
-            thumbnails.append(fit(colours, _TRUTH_WIDTH))
+        kind = kind_of(truth.spec)
+        shown_truth = kind.colours(truth.spec, truth, scale=scale.get(name))
+        if shown_truth is None and kind.viewed_as in ("boxes", "text"):  # no map: drawn on the frame
+            shown_truth = kind.draw(truth.spec, sample.pixels, truth)
+        if shown_truth is not None:
+            thumbnails.append(fit(shown_truth, _TRUTH_WIDTH))
     if thumbnails:
         stack = column(thumbnails, gap=4)
         shown.append(titled(stack[: height - 30], "truth"))

@@ -1,4 +1,4 @@
-"""A recorded ROS bag with the maps that were predicted on its images beside what was recorded.
+"""A recorded ROS bag with what was predicted on its images, maps and JSON, beside what was recorded.
 
 Needs no ROS, only the package rosbags (extra "bags"). The original messages are copied byte for byte, but for topics that
 cannot be understood (`FrameSource.left_out`) and maps of an earlier run; maps carry the stamp and frame of their image, and its
@@ -111,13 +111,13 @@ class AnnotatedBag:
             self._put(_SCALE, _NUMBER, frame.stamp.time_ns, number)
         for task, result in prediction.results.items():
             for topic in self._topics[task]:
-                if not topic.latched:
-                    values = topic.make(result)
-                    if values is not None:
-                        self._write_map(frame.stamp, topic, np.asarray(values))
-                elif topic.name not in self._connections:
-                    message = self._store.types[_STRING](data=str(topic.make(None)))
-                    self._put(topic.name, _STRING, frame.stamp.time_ns, message)
+                if topic.latched and topic.name in self._connections:
+                    continue
+                values = topic.make(None if topic.latched else result)
+                if isinstance(values, str):
+                    self._put(topic.name, _STRING, frame.stamp.time_ns, self._store.types[_STRING](data=values))
+                elif values is not None:
+                    self._write_map(frame.stamp, topic, values)
         return []
 
     def _write_map(self, stamp: MessageStamp, topic: Topic, values: np.ndarray) -> None:
@@ -173,5 +173,5 @@ class AnnotatedBag:
 
 
 def _written(spec: TaskSpec) -> list[Topic]:
-    """The map of a task, and what is said once about it; not its drawings, which can be made of the map."""
-    return [topic for topic in kind_of(spec).topics(spec) if topic.latched or topic.name == spec.name]
+    """The map of a task or its text, and what is said once about it; not its drawings, which can be made of these."""
+    return [topic for topic in kind_of(spec).topics(spec) if topic.latched or topic.name == spec.name or not topic.encoding]

@@ -1,9 +1,10 @@
-"""Predictions as files: images, 16-bit depth, exact arrays, annotated videos. Each appears whole or not at all."""
+"""Predictions as files: images, 16-bit depth, exact arrays, JSON, annotated videos. Each appears whole or not at all."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Mapping
+import json
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -11,25 +12,52 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_mtl.files import write_atomic
+from edge_mtl.files import plain, write_atomic
 from edge_mtl.image.encoding import encode_image
 from edge_mtl.image.memory import out_of_memory, require_memory
 from edge_mtl.image.panel import panel
 from edge_mtl.outputs.video_file import VideoFile
 from edge_mtl.prediction import Prediction
 from edge_mtl.sources.frame_source import Frame
-from edge_mtl.tasks import kind_of
+from edge_mtl.tasks import DepthMap, LabelMap, kind_of
 from edge_mtl.tasks.drawing import scales, tiles
 
-__all__ = ["FILE_KINDS", "FileKind", "ResultWriter"]
+__all__ = ["FILE_KINDS", "FileKind", "ResultWriter", "describe"]
 
-FileKind = Literal["overlay", "panel", "png", "npz"]
-FILE_KINDS: tuple[FileKind, ...] = ("overlay", "panel", "png", "npz")
+FileKind = Literal["overlay", "panel", "png", "npz", "json"]
+FILE_KINDS: tuple[FileKind, ...] = ("overlay", "panel", "png", "npz", "json")
 
 
-_PEAK_BYTES: Mapping[FileKind, int] = {"overlay": 20, "panel": 20, "png": 12, "npz": 53}
+_PEAK_BYTES: Mapping[FileKind, int] = {"overlay": 20, "panel": 20, "png": 12, "npz": 53, "json": 12}
 """Bytes a pixel that making the files of a kind takes at its peak, measured for classes, depth and normals."""
+_OVER_THE_FRAME = ("boxes", "text")
+"""Views that are drawn over an image and leave it visible: of results that are no maps."""
 _SMALLER = "Reduce the frame, or ask for fewer tasks or kinds of files."
+
+
+def describe(frame: Frame, prediction: Prediction) -> dict[str, Any]:
+    """A frame and what was predicted on it, as plain values: what `--json` prints and files of the kind "json" hold.
+
+    `results` has a summary of each task; beside it, for those who read them since 0.1: shares of the classes, median and
+    known share of the depth, of the first tasks of these kinds. Timing is in milliseconds.
+    """
+    height, width = frame.pixels.shape[:2]
+    summaries = {name: kind_of(result.spec).summary(result.spec, result) for name, result in prediction.results.items()}
+    labels = next((name for name, result in prediction.results.items() if isinstance(result, LabelMap)), None)
+    depth = next((result.depth_m for result in prediction.results.values() if isinstance(result, DepthMap)), None)
+    found: dict[str, Any] = {"frame": frame.name, "width": width, "height": height}
+    if labels is not None:
+        found["classes"] = summaries[labels]["shares"]
+    if depth is not None:
+        known = depth[np.isfinite(depth)]
+        found["depth_median_m"] = float(np.median(known)) if known.size else None
+        found["depth_known_share"] = known.size / depth.size
+    found["results"] = summaries
+    found["bad_values"] = prediction.bad_values
+    found["intrinsics_assumed"] = prediction.intrinsics_assumed
+    found["depth_scale"] = prediction.depth_scale
+    found["timing_ms"] = prediction.timing.milliseconds()
+    return found
 
 
 class ResultWriter:
@@ -73,14 +101,16 @@ class ResultWriter:
         written: list[Path] = []
         drawn = tiles(frame.pixels, prediction.results, scales=self._common_scales(prediction)) if self._draws else []
         if "overlay" in self._kinds:
-            written += self._image(frame, "overlay", drawn[self._overlaid(prediction)][1])
+            written += self._image(frame, "overlay", self._overlay(frame, prediction, [image for _, image in drawn]))
         if "panel" in self._kinds:
             written += self._image(frame, "panel", panel(frame.pixels, drawn))
         files: dict[str, bytes] = {}
         if "png" in self._kinds:
-            files |= _png_files(prediction)
+            files |= _png_files(frame, prediction)
         if "npz" in self._kinds:
             files["npz"] = _npz(prediction)
+        if "json" in self._kinds:
+            files["json"] = json.dumps(plain(describe(frame, prediction)), allow_nan=False).encode()
         for suffix, payload in files.items():
             path = self.folder / f"{frame.name}.{suffix}"
             write_atomic(path, payload)
@@ -112,10 +142,19 @@ class ResultWriter:
         return [path]
 
     @staticmethod
-    def _overlaid(prediction: Prediction) -> int:
-        """Which result is drawn over the frame: the first of classes, else the first of all."""
-        views = [kind_of(result.spec).viewed_as for result in prediction.results.values()]
-        return views.index("labels") if "labels" in views else 0
+    def _overlay(frame: Frame, prediction: Prediction, drawn: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """The first map of classes over the frame, and over both what leaves them visible; of other maps alone the first.
+
+        Args:
+            drawn: of each result.
+        """
+        results = tuple(prediction.results.values())
+        views = [kind_of(result.spec).viewed_as for result in results]
+        over = [result for result, view in zip(results, views, strict=True) if view in _OVER_THE_FRAME]
+        image = drawn[views.index("labels")] if "labels" in views else frame.pixels if over else drawn[0]
+        for result in over:
+            image = kind_of(result.spec).draw(result.spec, image, result)
+        return image
 
     def _common_scales(self, prediction: Prediction) -> Mapping[str, Any]:
         """One scale for a whole video, a quarter wider than its first frame's; images get their own."""
@@ -124,11 +163,14 @@ class ResultWriter:
         return self._scales
 
 
-def _png_files(prediction: Prediction) -> dict[str, bytes]:
-    """Content by file name suffix, for the results that are there."""
+def _png_files(frame: Frame, prediction: Prediction) -> dict[str, bytes]:
+    """Content by file name suffix: results as images, those that are no maps drawn over the frame."""
     files: dict[str, bytes] = {}
-    for result in prediction.results.values():
-        files |= kind_of(result.spec).images(result.spec, result)
+    for name, result in prediction.results.items():
+        kind = kind_of(result.spec)
+        files |= kind.images(result.spec, result)
+        if kind.viewed_as in _OVER_THE_FRAME and f"{name}.png" not in files:
+            files[f"{name}.png"] = encode_image(kind.draw(result.spec, frame.pixels, result))
     return files
 
 

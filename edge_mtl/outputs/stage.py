@@ -1,4 +1,4 @@
-"""What the viewer shows in one window: maps, the labelled point cloud in the camera's frame, and a plot of latency."""
+"""What the viewer shows in one window: maps, boxes and classes, points in the camera's frame, and a plot of latency."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from edge_mtl.image.encoding import depth_millimetres
 from edge_mtl.prediction import Prediction, Timing
 from edge_mtl.sources.frame_source import Frame
 from edge_mtl.tasks import VOID, DepthMap, LabelMap, Result, Specs, kind_of
+from edge_mtl.tasks.kind import Scored
 
 __all__ = ["Stage", "blueprint"]
 
 Array = np.ndarray
 
+_IMAGE = "world/camera/image"
 STAGES = ("prepare", "infer", "postprocess", "total")
 _MILLIMETRES = 1000.0
 _JPEG_QUALITY = 85
@@ -64,6 +66,9 @@ class Stage:
             legend = [(index, name, tuple(colour)) for index, (name, colour) in enumerate(colours)]
             place = f"maps/{result.spec.name}" if number else "/"
             self._log(place, rerun.AnnotationContext([*legend, (VOID, "unknown", (0, 0, 0))]), static=True)
+        for name, result in prediction.results.items():
+            if kind_of(result.spec).viewed_as == "boxes":
+                self._log(f"{_IMAGE}/{name}", rerun.AnnotationContext(list(enumerate(_class_names(result)))), static=True)
         self._log("world", rerun.ViewCoordinates.RDF, static=True)
         for stage in STAGES:
             self._log(f"timing/{stage}", rerun.SeriesLines(names=[f"{stage}, ms"]), static=True)
@@ -78,6 +83,21 @@ class Stage:
                 self._log(f"maps/{name}", rerun.DepthImage(depth_millimetres(_values(result)), meter=_MILLIMETRES))
             elif kind.viewed_as == "image" and (drawn := kind.colours(result.spec, result)) is not None:
                 self._log(f"maps/{name}", self._image(drawn))
+            elif kind.viewed_as == "text":
+                self._log(f"maps/{name}", rerun.TextDocument("\n".join(_lines(result))))
+
+    def _boxes(self, prediction: Prediction) -> None:
+        """Over the image; rerun counts from the corner of a pixel, not from its centre."""
+        for name, result in prediction.results.items():
+            if kind_of(result.spec).viewed_as == "boxes":
+                found = _scored(result)
+                shape = self._rerun.Boxes2D(
+                    array=found.boxes + np.float32(0.5),
+                    array_format=self._rerun.Box2DFormat.XYXY,
+                    class_ids=found.classes,
+                    labels=_lines(result),
+                )
+                self._log(f"{_IMAGE}/{name}", shape)
 
     def _world(self, frame: Array, prediction: Prediction) -> None:
         rerun = self._rerun
@@ -91,7 +111,8 @@ class Stage:
                 image_plane_distance=_PLANE_M,
             ),
         )
-        self._log("world/camera/image", self._image(frame))
+        self._log(_IMAGE, self._image(frame))
+        self._boxes(prediction)
         if self._step == 0 or not any(isinstance(result, DepthMap) for result in prediction.results.values()):
             return
         cloud = prediction.point_cloud(frame, step=self._step)
@@ -112,12 +133,17 @@ class Stage:
 def blueprint(rerun: Any, tasks: Specs) -> Any:
     """The window: points on the left, the image and the maps of `tasks` beside them, latency below."""
     layout = rerun.blueprint
-    views = [layout.Spatial2DView(origin="world/camera", contents="world/camera/image", name="Image")]
+    views = [layout.Spatial2DView(origin="world/camera", contents=_IMAGE, name="Image")]
     for name, spec in tasks.items():
         kind = kind_of(spec)
         if kind.viewed_as is not None:
             title = (kind.heading or name.replace("_", " ")).capitalize()
-            views.append(layout.Spatial2DView(origin=f"maps/{name}", name=title))
+            if kind.viewed_as == "boxes":
+                views.append(layout.Spatial2DView(origin="world/camera", contents=[_IMAGE, f"{_IMAGE}/{name}"], name=title))
+            elif kind.viewed_as == "text":
+                views.append(layout.TextDocumentView(origin=f"maps/{name}", name=title))
+            else:
+                views.append(layout.Spatial2DView(origin=f"maps/{name}", name=title))
     maps = layout.Grid(*views, grid_columns=2)
     top = layout.Horizontal(layout.Spatial3DView(origin="world", name="Points"), maps, column_shares=[1, 1])
     return layout.Blueprint(
@@ -130,3 +156,20 @@ def _values(result: Result) -> Array:
     """Class indices or metres of a result, as its main topic has them."""
     topics = kind_of(result.spec).topics(result.spec)
     return np.asarray(next(topic.make(result) for topic in topics if topic.name == result.spec.name))
+
+
+def _scored(result: Result) -> Scored:
+    """Its classes with their scores; none where it has none to say."""
+    topic = kind_of(result.spec).vision_topic(result.spec)
+    return Scored.none() if topic is None else topic.make(result)
+
+
+def _class_names(result: Result) -> tuple[str, ...]:
+    topic = kind_of(result.spec).class_topic(result.spec)
+    return () if topic is None else topic.classes
+
+
+def _lines(result: Result) -> list[str]:
+    """Name and score of each class that was found, or of the boxes."""
+    found, names = _scored(result), _class_names(result)
+    return [f"{names[index]} {score:.0%}" for index, score in zip(found.classes, found.scores, strict=True)]

@@ -4,7 +4,7 @@ from edge_mtl.ros.cameras import Camera, camera_of
 from edge_mtl.ros.compression import compress
 from edge_mtl.ros.images import ENCODINGS, decode_compressed, decode_image, image_of
 from edge_mtl.ros.lenses import LensFault, lens_fault, rectified
-from edge_mtl.ros.topics import TaskTopic, class_topics, task_topics
+from edge_mtl.ros.topics import TaskTopic, class_topics, task_topics, vision_topics
 
 __all__ = [
     "ENCODINGS",
@@ -20,4 +20,5 @@ __all__ = [
     "lens_fault",
     "rectified",
     "task_topics",
+    "vision_topics",
 ]

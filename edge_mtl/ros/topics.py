@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from edge_mtl.errors import BundleError
 from edge_mtl.ros.compression import SUFFIXES
 from edge_mtl.tasks import Specs, TaskSpec, kind_of
-from edge_mtl.tasks.kind import ClassTopic, Topic, Transport
+from edge_mtl.tasks.kind import ClassTopic, Topic, Transport, VisionTopic
 
-__all__ = ["OF_THE_FRAME", "TaskTopic", "class_topics", "task_topics"]
+__all__ = ["OF_THE_FRAME", "TaskTopic", "class_topics", "task_topics", "vision_topics"]
 
 OF_THE_FRAME = ("camera_info", "image", "image/compressed", "points", "obstacles", "ground", "scan")
 """Topics of no single task, whose names no task may take."""
@@ -52,6 +52,7 @@ def task_topics(specs: Specs, *, encodings: Collection[str] = ()) -> tuple[TaskT
     )
     claims = [(item.name, item.spec.name) for item in found]
     claims += [(topic, name) for name, item in class_topics(specs).items() for topic in (item.name, item.vision_name)]
+    claims += [(topic.name, name) for name, topic in vision_topics(specs).items()]
     _check_unique(claims)
     return found
 
@@ -59,6 +60,12 @@ def task_topics(specs: Specs, *, encodings: Collection[str] = ()) -> tuple[TaskT
 def class_topics(specs: Specs) -> dict[str, ClassTopic]:
     """The topics that name classes, by task, of those tasks whose results are classes."""
     found = ((name, kind_of(spec).class_topic(spec)) for name, spec in specs.items())
+    return {name: topic for name, topic in found if topic is not None}
+
+
+def vision_topics(specs: Specs) -> dict[str, VisionTopic]:
+    """The topics of messages of vision_msgs, by task, of those tasks whose results that package has messages for."""
+    found = ((name, kind_of(spec).vision_topic(spec)) for name, spec in specs.items())
     return {name: topic for name, topic in found if topic is not None}
 
 

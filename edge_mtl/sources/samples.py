@@ -18,7 +18,7 @@ from edge_mtl.bundle import Bundle
 from edge_mtl.errors import FrameError
 from edge_mtl.evaluation.labelled_frames import LabelledFrame, evaluation_frames
 from edge_mtl.sources.images import read_image
-from edge_mtl.tasks import LabelsSpec, Specs
+from edge_mtl.tasks import LabelsSpec, Specs, kind_of
 
 __all__ = ["Sample", "photograph", "rooms"]
 
@@ -48,7 +48,7 @@ def rooms(bundle: Bundle, count: int) -> list[Sample]:
     Raises:
         BundleError: a file is altered or not what it should be.
     """
-    every = [_room(f"room {index}", item) for index, item in enumerate(evaluation_frames(bundle))]
+    every = [_room(f"room {index}", item, bundle.manifest.tasks) for index, item in enumerate(evaluation_frames(bundle))]
     labels = [name for name, spec in bundle.manifest.tasks.items() if isinstance(spec, LabelsSpec)]
     richest = sorted(range(len(every)), key=lambda index: (-_richness(every[index].truths, labels), index))[:count]
     return [every[index] for index in sorted(richest)]
@@ -82,7 +82,7 @@ def _stereo_depth(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | N
     return np.where(np.isfinite(disparity), depth, np.nan).astype(np.float32) if disparity.shape == shape else None
 
 
-def _room(title: str, item: LabelledFrame) -> Sample:
+def _room(title: str, item: LabelledFrame, tasks: Specs) -> Sample:
     """A labelled frame without the bars that letterboxing put around it."""
     content = item.frame.max(axis=2) > _BLACK
     rows, columns = np.flatnonzero(content.any(axis=1)), np.flatnonzero(content.any(axis=0))
@@ -92,7 +92,7 @@ def _room(title: str, item: LabelledFrame) -> Sample:
     camera = item.intrinsics
     if camera is not None:
         camera = camera[0], camera[1], camera[2] - columns[0], camera[3] - rows[0]
-    targets = {task: target[inside] for task, target in item.targets.items()}
+    targets = {task: kind_of(tasks[task]).crop_truth(tasks[task], target, inside) for task, target in item.targets.items()}
     return Sample(title, np.ascontiguousarray(item.frame[inside]), camera, targets)
 
 

@@ -1,4 +1,4 @@
-"""Kinds of tasks and the tasks of a bundle: what differs between labels, depth, normals, frame classes and added kinds.
+"""Kinds of tasks and the tasks of a bundle: what differs between the kinds, and those that are added.
 
 A bundle names its tasks; each has a kind, and `kind_of` gives the object that knows all about it. Importing this package
 loads no runtime, no torch and no OpenCV.

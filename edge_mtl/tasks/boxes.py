@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, replace
@@ -10,17 +11,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from edge_mtl.tasks.box_agreement import box_agreement
+from edge_mtl.tasks.box_metric import BoxMetric, resampled
 from edge_mtl.tasks.class_names import check_classes, short
-from edge_mtl.tasks.kind import Kind, Metric, Once, Placement, Result, TaskSpec
+from edge_mtl.tasks.kind import BudgetItem, Kind, Measure, Once, Placement, Result, TaskSpec, Topic, TruthFiles
 
 if TYPE_CHECKING:
     from edge_mtl.image.buffer_pool import BufferPool
+    from edge_mtl.image.frames import Letterbox
     from edge_mtl.tasks.areas import CameraChange, MapArea
     from edge_mtl.tasks.box_decoding import Level
 
 __all__ = ["BoxTruth", "Boxes", "BoxesKind", "BoxesSpec"]
 
 Array = np.ndarray
+Colour = tuple[int, int, int]
 
 _MOST_CLASSES = 4096
 _COARSEST = 128
@@ -122,6 +127,30 @@ class BoxesKind(Kind[BoxesSpec, Boxes]):
 
     name: ClassVar[str] = "boxes"
     result: ClassVar[type[Result]] = Boxes
+    measures = (
+        Measure("ap", "AP %", "Boxes, AP", True, 100.0, 1, "", True),
+        Measure("ap50", "AP50 %", "Boxes, AP at an overlap of 0.5", True, 100.0, 1),
+        Measure("ap75", "AP75 %", "Boxes, AP at an overlap of 0.75", True, 100.0, 1),
+    )
+    agreements = (
+        Measure("box_f1", "boxes %", "Boxes that agree", True, 100.0, 1, " %", True),
+        Measure("box_iou", "overlap %", "Overlap of boxes that agree", True, 100.0, 1, " %"),
+    )
+    budgets = (
+        BudgetItem("ap", "ap", True, 0.01, 1.0, "AP fell by"),
+        BudgetItem("boxes", "box_f1", False, 0.05, 1.0, "boxes that differ from FP32:"),
+    )
+    tolerances: ClassVar[Mapping[str, Mapping[str, float]]] = {
+        "fp32": {"box_f1": 0.98},
+        "tf32": {"box_f1": 0.95},
+        "bf16": {"box_f1": 0.90},
+        "fp16": {"box_f1": 0.95},
+        "int8": {"box_f1": 0.90},
+        "int8+bf16": {"box_f1": 0.90},
+        "int8+fp16": {"box_f1": 0.90},
+    }
+    drift: ClassVar[Mapping[str, float]] = {"box_f1": 0.02}
+    rounding: ClassVar[Mapping[str, float]] = {"box_f1": 0.03}
 
     def spec(self, name: str, entry: Mapping[str, Any]) -> BoxesSpec:
         classes, levels = entry.get("classes"), entry.get("levels", [8, 16, 32])
@@ -167,14 +196,112 @@ class BoxesKind(Kind[BoxesSpec, Boxes]):
         more = partial(_decoded, measured, levels, area, candidates=_ALL_CANDIDATES)
         return _decoded(spec, levels, area, candidates=_CANDIDATES, more=more), bad_values(levels)
 
-    def metric(self, spec: BoxesSpec) -> Metric:
-        raise NotImplementedError
+    def resize(self, result: Boxes, size: tuple[int, int]) -> Boxes:
+        """Boxes move with the map; those whose map is not known stay where they are."""
+        if result.size is None:
+            return result
+        scale = np.array([size[1] / result.size[1], size[0] / result.size[0]] * 2)
+        moved = ((result.xyxy.astype(np.float64) + 0.5) * scale - 0.5).astype(np.float32)
+        return Boxes(result.spec, moved, result.scores, result.classes, size)
+
+    def of_truth(self, spec: BoxesSpec, truth: BoxTruth) -> Boxes:
+        """Its objects with scores of 1, without crowds."""
+        own = ~truth.crowd
+        return Boxes(spec, truth.xyxy[own], np.ones(own.sum(), np.float32), truth.classes[own])
+
+    def metric(self, spec: BoxesSpec) -> BoxMetric:
+        return BoxMetric(spec.classes)
+
+    def near_chance(self, spec: BoxesSpec, metric: BoxMetric) -> str:
+        if not metric.near_chance():
+            return ""
+        return (
+            f"{spec.name}: AP50 is {metric.compute()['ap50']:.1%}, no more than by chance. Are its classes "
+            f"{', '.join(spec.classes[:5])}{', ...' if len(spec.classes) > 5 else ''}, and are the boxes of its labels left, "
+            "top, right, bottom in pixels of the frame?"
+        )
 
     def resample(self, spec: BoxesSpec, statistics: Sequence[Any], weights: Array) -> dict[str, Array]:
-        raise NotImplementedError
+        frames = [frame for one in statistics for frame in one]
+        return resampled(frames, np.repeat(weights, [len(one) for one in statistics], axis=1))
 
     def agreement(self, spec: BoxesSpec, found: Boxes, reference: Boxes) -> dict[str, float]:
-        raise NotImplementedError
+        """box_f1: share of boxes that both have; box_iou: how far these overlap, absent where there are none."""
+        return box_agreement(found, reference)
+
+    def remarks(self, spec: BoxesSpec) -> tuple[str, ...]:
+        return (f"AP of {spec.name} is COCO's, of boxes from a score of {_LEAST_SCORE} on; {spec.score:g} is the least shown.",)
+
+    def truth_endings(self, spec: BoxesSpec) -> tuple[str, ...]:
+        return (f".{spec.name}.json",)
+
+    def read_truth(self, spec: BoxesSpec, stem: str, size: tuple[int, int], files: TruthFiles) -> BoxTruth | None:
+        from edge_mtl.tasks.box_truth import read_boxes
+
+        return read_boxes(f"{stem}{self.truth_endings(spec)[0]}", spec.classes, size, files)
+
+    def write_truth(self, spec: BoxesSpec, truth: BoxTruth) -> dict[str, bytes]:
+        from edge_mtl.tasks.box_truth import encode_boxes
+
+        names = [spec.classes[index] for index in truth.classes]
+        return {self.truth_endings(spec)[0]: _json(encode_boxes(truth.xyxy, names, crowd=truth.crowd))}
+
+    def fit_truth(self, spec: BoxesSpec, truth: BoxTruth, box: Letterbox) -> BoxTruth:
+        from edge_mtl.tasks.box_truth import fit_boxes
+
+        return fit_boxes(truth, box)
+
+    def draw(self, spec: BoxesSpec, frame: Array, result: Boxes, *, scale: Any = None) -> Array:
+        """The frame with its boxes in the colours of their classes, with names and scores."""
+        from edge_mtl.tasks.box_views import drawn
+
+        return drawn(frame, result)
+
+    def words(self, spec: BoxesSpec) -> str:
+        return f"{spec.name.replace('_', ' ')} in boxes"
+
+    def note(self, values: Mapping[str, float]) -> str:
+        return f"AP50 {100 * values['ap50']:.0f} %" if math.isfinite(values["ap50"]) else ""
+
+    def draw_difference(self, spec: BoxesSpec, frame: Array, found: Boxes, reference: Boxes) -> tuple[str, Array]:
+        """Boxes that only the reference has, "-", and those that only the other has, "+"."""
+        from edge_mtl.tasks.box_views import differences
+
+        return "boxes that differ", differences(frame, found, reference)
+
+    def legend(self, spec: BoxesSpec, result: Boxes) -> tuple[tuple[str, Colour], ...]:
+        """The classes that occur, by index; of more than 24 those with the highest scores."""
+        from edge_mtl.tasks.box_views import named_colours
+
+        return named_colours(result)
+
+    def summary(self, spec: BoxesSpec, result: Boxes) -> dict[str, Any]:
+        """boxes: class, score and edges in pixels of the map (left, top, right, bottom) of each, highest score first."""
+        rounded = [[round(value, 1) for value in row] for row in result.xyxy.tolist()]
+        scores = [round(value, 4) for value in result.scores.tolist()]
+        named = zip(result.names, scores, rounded, strict=True)
+        return {"boxes": [{"class": name, "score": score, "xyxy": edges} for name, score, edges in named]}
+
+    def arrays(self, spec: BoxesSpec, result: Boxes) -> dict[str, Array]:
+        return {
+            f"{spec.name}_xyxy": result.xyxy,
+            f"{spec.name}_scores": result.scores,
+            f"{spec.name}_classes": result.classes,
+        }
+
+    def images(self, spec: BoxesSpec, result: Boxes) -> dict[str, bytes]:
+        """No image, but the boxes in the format of truths beside labelled frames, with their scores."""
+        from edge_mtl.tasks.box_truth import encode_boxes
+
+        return {f"{spec.name}.json": _json(encode_boxes(result.xyxy, result.names, scores=result.scores))}
+
+    def topics(self, spec: BoxesSpec) -> tuple[Topic, ...]:
+        """Boxes as JSON, as `summary` has them, and drawn over the frame."""
+        drawn = partial(_drawn_over, self, spec)
+        return (
+            Topic(f"{spec.name}/json", "", lambda result: json.dumps(self.summary(spec, result), ensure_ascii=False)),
+            Topic(f"{spec.name}/color", "rgb8", drawn, over_frame=True, transport="jpeg"),
+        )
 
 
 def _decoded(
@@ -188,3 +315,11 @@ def _decoded(
 
 def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _drawn_over(kind: BoxesKind, spec: BoxesSpec, result: Boxes, frame: Array) -> Array:
+    return kind.draw(spec, frame, result)
+
+
+def _json(entries: list[dict[str, Any]]) -> bytes:
+    return json.dumps({"boxes": entries}, ensure_ascii=False, indent=1).encode()

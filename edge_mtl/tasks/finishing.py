@@ -35,10 +35,12 @@ class Answer:
     Attributes:
         results: by task, in the bundle's order.
         bad_values: places where the network's answer cannot be used (NaN, Inf, a depth that is not positive).
+        map_size: (height, width) of the pixels that results are in, maps or not; None where nobody says.
     """
 
     results: Mapping[str, Result]
     bad_values: int = 0
+    map_size: tuple[int, int] | None = None
 
     def __getitem__(self, task: str) -> Result:
         return self.results[task]
@@ -76,13 +78,13 @@ def finish(
         raise InferenceError(f"The graph gives no {', '.join(missing)}; found {', '.join(outputs)}. Export the bundle again.")
     area = MapArea.of(box, output_size, placement)
     if lazily:
-        return Answer(_lazy_results(specs, outputs, size, area, change, pool))
+        return Answer(_lazy_results(specs, outputs, size, area, change, pool), map_size=area.whole)
     results: dict[str, Result] = {}
     bad = 0
     for name, spec in specs.items():
         results[name], flaws = _finished(spec, outputs, area, change, pool)
         bad += flaws
-    return Answer(results, bad)
+    return Answer(results, bad, area.whole)
 
 
 def _lazy_results(
@@ -106,8 +108,9 @@ def _finished(
 ) -> tuple[Any, int]:
     """`Kind.finish`, unless its maps do not fit into the memory that is left."""
     kind, (height, width) = kind_of(spec), area.whole
-    what = f"The {height}x{width} map of {spec.name}"
+    what = f"What {spec.name} answers"
     if isinstance(kind, DenseKind):
+        what = f"The {height}x{width} map of {spec.name}"
         numbers = math.prod(kind.finished_shape(spec, area.whole))
         require_memory(numbers * (_PEAK_BYTES if numbers == height * width else 2 * _PEAK_BYTES), what, _SMALLER)
     with out_of_memory(what, _SMALLER):

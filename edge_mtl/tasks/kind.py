@@ -191,6 +191,18 @@ class Scored:
     scores: Array
     xyxy: Array | None = None
 
+    @classmethod
+    def none(cls) -> Scored:
+        """Nothing was found."""
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+    @property
+    def boxes(self) -> Array:
+        """(N, 4) float32: `xyxy`. Raises ValueError where the classes are of the whole frame."""
+        if self.xyxy is None:
+            raise ValueError("classes with boxes were expected; found classes of the whole frame")
+        return self.xyxy
+
 
 @dataclass(frozen=True, slots=True)
 class VisionTopic:
@@ -221,8 +233,8 @@ class Kind(ABC, Generic[S, R]):
         result: class of the results.
         metric_scale: whether answers are in metres, so that they need the camera's intrinsics.
         heading: of panels and views, where it is not the task's name.
-        viewed_as: how the viewer shows a result: as class indices, metres, a drawn image, boxes over the image or the text of
-            its summary; None for not at all.
+        viewed_as: how the viewer shows a result: as class indices, metres, a drawn image; as boxes over the image or as text,
+            which both come from `vision_topic`; None for not at all.
     """
 
     name: ClassVar[str]
@@ -333,6 +345,10 @@ class Kind(ABC, Generic[S, R]):
         """The truth of a frame that was letterboxed; unknown in the bars."""
         return truth
 
+    def crop_truth(self, spec: S, truth: Any, part: tuple[slice, slice]) -> Any:
+        """The truth of a part of its frame, rows and columns; what is said of the whole frame stays as it is."""
+        return truth
+
     def thin_truth(self, truth: Any, step: int) -> Any:
         """As `thin`."""
         return truth
@@ -414,6 +430,9 @@ class DenseKind(Kind[S, R]):
         if placement == "graph":
             return {spec.name: (1, *self.finished_shape(spec, size))}
         return {self.host_output(spec): (1, self.channels(spec), size[0] // OUTPUT_STRIDE, size[1] // OUTPUT_STRIDE)}
+
+    def crop_truth(self, spec: S, truth: Array, part: tuple[slice, slice]) -> Array:
+        return truth[part]
 
     def host_output(self, spec: S) -> str:
         """Name of its output where post-processing happens on the host."""

@@ -1,4 +1,4 @@
-"""vision_msgs, which has no wheel: the three messages that the node sends, made by the generators that rclpy's wheels bring.
+"""vision_msgs, which has no wheel: the messages that the node sends, made by the generators that rclpy's wheels bring.
 
     python -m tests.ros.vision_messages FOLDER
 
@@ -20,12 +20,30 @@ FIELDS = {
     "VisionClass": ("uint16 class_id", "string class_name"),
     "LabelInfo": ("std_msgs/Header header", "vision_msgs/VisionClass[] class_map", "float32 threshold"),
     "VisionInfo": ("std_msgs/Header header", "string method", "string database_location", "int32 database_version"),
+    "Point2D": ("float64 x", "float64 y"),
+    "Pose2D": ("vision_msgs/Point2D position", "float64 theta"),
+    "BoundingBox2D": ("vision_msgs/Pose2D center", "float64 size_x", "float64 size_y"),
+    "ObjectHypothesis": ("string class_id", "float64 score"),
+    "ObjectHypothesisWithPose": ("vision_msgs/ObjectHypothesis hypothesis", "geometry_msgs/PoseWithCovariance pose"),
+    "Detection2D": (
+        *("std_msgs/Header header", "vision_msgs/ObjectHypothesisWithPose[] results"),
+        *("vision_msgs/BoundingBox2D bbox", "string id"),
+    ),
+    "Detection2DArray": ("std_msgs/Header header", "vision_msgs/Detection2D[] detections"),
+    "Classification": ("std_msgs/Header header", "vision_msgs/ObjectHypothesis[] results"),
 }
+NEEDED = ("std_msgs", "builtin_interfaces", "geometry_msgs")
+"""The packages whose messages are in these."""
 PREFIX = Path(sys.prefix)
 DISPATCH, FAST, INTROSPECTION = (f"rosidl_typesupport_{name}" for name in ("c", "fastrtps_c", "introspection_c"))
 """What Python asks for a message's support, and the two that it hands on to: to serialise, and to describe a type."""
+PARTS = ("rosidl_generator_py", "rosidl_generator_c", DISPATCH, FAST, INTROSPECTION)
 LIBRARIES = (
-    *(f"std_msgs__{part}" for part in ("rosidl_generator_py", "rosidl_generator_c", DISPATCH, FAST, INTROSPECTION)),
+    *(
+        f"{package}__{part}"
+        for package in ("std_msgs", "geometry_msgs")
+        for part in ("rosidl_generator_py", "rosidl_generator_c", DISPATCH, FAST, INTROSPECTION)
+    ),
     *("builtin_interfaces__rosidl_generator_c", "rosidl_runtime_c", DISPATCH, FAST),
     *("rosidl_typesupport_fastrtps_cpp", INTROSPECTION, "fastcdr", "rmw", "rcutils"),
 )
@@ -49,7 +67,7 @@ def write_sources(folder: Path) -> Path:
         (source / file).write_text("\n".join((*fields, "")))
         convert_msg_to_idl(source, NAME, file, source / "msg")
     given = (NAME, [f"{source}:msg/{message}.idl" for message in FIELDS])
-    given += ([str(PREFIX / "share" / needed) for needed in ("std_msgs", "builtin_interfaces")],)
+    given += ([str(PREFIX / "share" / needed) for needed in NEEDED],)
     what = (*given, package)
     hashes = HashTypeDescription("hash").generate_type_hashes(*what)
     GenerateC("c").generate(*what, type_description_files=hashes)

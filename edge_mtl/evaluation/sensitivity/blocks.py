@@ -13,18 +13,22 @@ from edge_mtl.quantization.layers import layer_name
 from edge_mtl.quantization.placement import place
 from edge_mtl.quantization.recipes import LayerOverride, Recipe, Target
 from edge_mtl.tasks import TASK_NAMES
+from edge_mtl.tasks.kind import TASK_NAME
 
 __all__ = ["Block", "Level", "find_blocks", "only", "without"]
 
 Level = Literal["block", "layer"]
 
 _TASKS = "|".join(TASK_NAMES)
+_BY_TASK = r"\b(?:heads|branches|enter|messages)"
+"""Parts of a network that has one for each task."""
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"backbone\.(?:embeddings\.0|net\.patch_embed)\."), "stem"),
     (re.compile(r"backbone\.(?:embeddings\.|net\.stages_)(\d+)\.(?:downsample\.)?proj"), "stage {stage} embedding"),
     (re.compile(r"backbone\.(?:blocks\.|net\.stages_)(\d+)\..*\b(?:attention|attn)\."), "stage {stage} attention"),
     (re.compile(r"backbone\.(?:blocks\.|net\.stages_)(\d+)\..*\bmlp\."), "stage {stage} mlp"),
     (re.compile(rf"decoder\..*\b({_TASKS})\."), "{task} branch"),
+    (re.compile(rf"{_BY_TASK}\.({TASK_NAME.pattern})\."), "{task} branch"),
     (re.compile(r"decoder\."), "neck"),
 )
 

@@ -50,7 +50,7 @@ LayerPrecision = Literal["", "int8", "float"]
 
 _QUANTIZABLE = ("Conv", "Gemm", "MatMul")
 _ELEMENT_WISE = ("Add", "Concat", "Gelu", "Relu", "Resize")
-_FLOAT_TAIL: Mapping[str, int] = {"*_logits": 1, "*_quarter": 1}
+_FLOAT_TAIL: Mapping[str, int] = {"*_logits": 1, "*_quarter": 1, "*_scores_*": 1, "*_boxes_*": 1}
 
 
 @dataclass(frozen=True, slots=True)

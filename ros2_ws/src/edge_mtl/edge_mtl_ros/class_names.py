@@ -35,20 +35,22 @@ class ClassMessages:
     Attributes:
         types: of the messages, by topic.
         databases: all that is known of the classes, as JSON by task.
+        messages: the module `vision_msgs.msg`; None where it is not installed, or nothing has classes.
     """
 
     def __init__(self, node: Node, specs: Specs, bundle: str) -> None:
         self._node_name, self._bundle = node.get_fully_qualified_name(), bundle
         self._topics = class_topics(specs)
         self.databases = {task: topic.database for task, topic in self._topics.items()}
-        self._messages = _vision_messages() if self._topics else None
+        self.messages = _vision_messages() if self._topics else None
         self.types: dict[str, type] = {}
-        if self._messages is not None:
-            self.types = {topic.name: self._messages.LabelInfo for topic in self._topics.values()}
-            self.types |= {topic.vision_name: self._messages.VisionInfo for topic in self._topics.values()}
+        if self.messages is not None:
+            self.types = {topic.name: self.messages.LabelInfo for topic in self._topics.values()}
+            self.types |= {topic.vision_name: self.messages.VisionInfo for topic in self._topics.values()}
         elif self._topics:
             node.get_logger().info(
-                "vision_msgs is not installed: classes are named on ~/labels_json, not on ~/label_info and ~/vision_info. "
+                "vision_msgs is not installed: there is no label_info, vision_info, Detection2DArray or Classification. Classes of "
+                "maps are named on ~/labels_json; boxes and classes of frames are sent as JSON. "
                 "sudo apt install ros-$ROS_DISTRO-vision-msgs brings it",
                 once=True,
             )
@@ -60,12 +62,12 @@ class ClassMessages:
 
     def made(self, header: Any) -> Iterator[tuple[str, Any]]:
         """(topic, message) of each."""
-        if self._messages is None:
+        if self.messages is None:
             return
         for task, topic in self._topics.items():
-            named = [self._messages.VisionClass(class_id=index, class_name=name) for index, name in enumerate(topic.classes)]
-            yield topic.name, self._messages.LabelInfo(header=header, class_map=named)  # no threshold: the likeliest class wins
-            info = self._messages.VisionInfo(header=header, method=f"edge_mtl {self._bundle}, {task}")
+            named = [self.messages.VisionClass(class_id=index, class_name=name) for index, name in enumerate(topic.classes)]
+            yield topic.name, self.messages.LabelInfo(header=header, class_map=named)  # no threshold: the likeliest class wins
+            info = self.messages.VisionInfo(header=header, method=f"edge_mtl {self._bundle}, {task}")
             info.database_location = f"{self._node_name}/{_PREFIX}{task}"
             info.database_version = zlib.crc32(f"{self._bundle}\n{topic.database}".encode()) & _VERSIONS
             yield topic.vision_name, info

@@ -22,9 +22,9 @@ from std_msgs.msg import Header, String
 from edge_mtl.errors import BundleError
 from edge_mtl.prediction import Prediction
 from edge_mtl.ros import Camera, TaskTopic, compress, task_topics
-from edge_mtl.tasks import Result, kind_of
+from edge_mtl.tasks import DepthMap, Result, kind_of
 from edge_mtl.tasks.kind import Once, Transport
-from edge_mtl.tasks.points import cloud_maps
+from edge_mtl.tasks.points import cloud_maps, first_of
 from edge_mtl_ros.class_names import ClassMessages
 from edge_mtl_ros.events import publisher_events
 from edge_mtl_ros.messages import CloudMessage, ImageMessage
@@ -32,6 +32,7 @@ from edge_mtl_ros.obstacle_outputs import OBSTACLE_TOPICS, ObstacleOutputs
 from edge_mtl_ros.settings import Settings
 from edge_mtl_ros.sight import Remark
 from edge_mtl_ros.stream import Answer
+from edge_mtl_ros.vision_outputs import VisionOutputs
 
 __all__ = ["Outputs"]
 
@@ -85,14 +86,15 @@ class Outputs:
         self._vectors = frozenset(name for name, item in self._per_frame.items() if item.spec.name in with_vectors)
         self._classes = ClassMessages(node, self._specs, bundle)
         self._frame_id = ""
-        types = {name: _message_type(item) for name, item in topics.items()} | self._classes.types
+        self._vision = VisionOutputs(self._specs, self._classes.messages)
+        types = {name: _message_type(item) for name, item in topics.items()} | self._classes.types | self._vision.types
         types |= {"camera_info": CameraInfo, "image": Image, "image/compressed": CompressedImage}
         if camera in {name.partition("/")[0] for name in types}:
             raise BundleError(
                 f"The name of a camera should be none of this bundle's topics; found {camera!r}. Change the parameter cameras."
             )
         maps = cloud_maps(results, labels=points_labels)
-        self._of_the_cloud = self._of_obstacles = frozenset[str]()
+        self._of_the_cloud = self._of_obstacles = self._of_places = frozenset[str]()
         self._metric = frozenset(name for name, item in self._per_frame.items() if kind_of(item.spec).metric_scale)
         if maps is not None:
             types |= {"points": PointCloud2, "obstacles": PointCloud2, "ground": PointCloud2, "scan": LaserScan}
@@ -100,6 +102,7 @@ class Outputs:
             self._of_the_cloud = frozenset(result.spec.name for result in made_of if result is not None)
             made_of = (maps.depth, maps.labels, maps.normals)
             self._of_obstacles = frozenset(result.spec.name for result in made_of if result is not None)
+            self._of_places = frozenset({maps.depth.spec.name})
         self._obstacles = ObstacleOutputs(node, settings)
         self._publishers = {name: self._publisher(name, kind) for name, kind in types.items()}
         self._images = {name: ImageMessage() for name, kind in types.items() if kind is Image}
@@ -129,7 +132,7 @@ class Outputs:
 
     def wanted(self, *, points: bool, vectors: bool) -> frozenset[str]:
         """The topics of frames that somebody listens to and that may be made now."""
-        asked = {"camera_info", "image", "image/compressed", *OBSTACLE_TOPICS, *self._per_frame}
+        asked = {"camera_info", "image", "image/compressed", *OBSTACLE_TOPICS, *self._per_frame, *self._vision.types}
         if points:
             asked.add("points")
         if not vectors:
@@ -161,6 +164,9 @@ class Outputs:
     def tasks(self, wanted: frozenset[str]) -> tuple[str, ...]:
         """The tasks that these topics are made of, in the bundle's order; none for the camera alone."""
         names = {self._per_frame[name].spec.name for name in wanted if name in self._per_frame}
+        names |= {self._vision.tasks[name] for name in wanted if name in self._vision.tasks}
+        if wanted & self._vision.placed:
+            names |= self._of_places
         if "points" in wanted:
             names |= self._of_the_cloud
         if wanted.intersection(OBSTACLE_TOPICS):
@@ -186,6 +192,9 @@ class Outputs:
                     made[topic.name] = topic.make(result, rgb.get()) if topic.over_frame else topic.make(result)
                 if self._send(item, made[topic.name], answer.header):
                     sent.add(name)
+        for name in wanted.intersection(self._vision.types) if prediction is not None else ():
+            self._send_vision(name, answer, prediction)
+            sent.add(name)
         if "image" in wanted:
             self._send_image("image", _IMAGE_ENCODING, rgb.get(), answer.header)
             sent.add("image")
@@ -259,6 +268,12 @@ class Outputs:
         else:
             self._send_image(item.name, item.topic.encoding, content, header)
         return True
+
+    def _send_vision(self, name: str, answer: Answer, prediction: Prediction) -> None:
+        camera = None if answer.camera.intrinsics is None else prediction.intrinsics
+        depth = first_of(prediction.results, DepthMap)
+        result = prediction.results[self._vision.tasks[name]]
+        self._publishers[name].publish(self._vision.made(name, result, answer.header, depth=depth, camera=camera))
 
     def _send_image(self, name: str, encoding: str, pixels: Array, header: Any) -> None:
         with self._images[name].holding(encoding, pixels, header) as message:

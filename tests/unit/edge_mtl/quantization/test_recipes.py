@@ -23,7 +23,7 @@ def test_the_recipe_of_the_package_loads() -> None:
     assert recipe.name == "cpu-int8"
     assert recipe.activations.method == "percentile"
     assert recipe.placement.op_types == ("Conv", "Gemm", "MatMul")
-    assert set(recipe.placement.float_tail) == {"*_logits", "*_quarter"}
+    assert set(recipe.placement.float_tail) == {"*_logits", "*_quarter", "*_scores_*", "*_boxes_*"}
     assert CPU_INT8.is_file()
 
 
