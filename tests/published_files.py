@@ -17,6 +17,7 @@ __all__ = [
     "CATEGORIES",
     "SIZE",
     "coco_json",
+    "grey_png",
     "image",
     "jpeg",
     "write_ade_challenge",
@@ -47,6 +48,13 @@ def jpeg(path: Path, number: int, size: tuple[int, int] = SIZE) -> None:
     path.write_bytes(payload.tobytes())
 
 
+def grey_png(values: np.ndarray) -> bytes:
+    """(H, W) uint8 as PNG."""
+    done, payload = cv2.imencode(".png", values)
+    assert done
+    return payload.tobytes()
+
+
 def coco_json(count: int, first: int = 0, categories: Sequence[Mapping[str, Any]] = CATEGORIES) -> dict[str, Any]:
     """A JSON of `count` images; image i has i % 3 boxes, of the i-th category and on."""
     images = [
@@ -75,10 +83,10 @@ def coco_json(count: int, first: int = 0, categories: Sequence[Mapping[str, Any]
     }
 
 
-def write_coco(root: Path, *, train: int = 4, val: int = 3, **changed: Mapping[str, Any]) -> Path:
-    """COCO's folders; `changed` has another JSON for a split."""
+def write_coco(root: Path, *, train: int = 4, val: int = 3, jsons: Mapping[str, Any] | None = None) -> Path:
+    """COCO's folders; `jsons` has another JSON for a split."""
     for split, count, first in (("train", train, 0), ("val", val, 50)):
-        content = changed.get(split, coco_json(count, first))
+        content = (jsons or {}).get(split, coco_json(count, first))
         (root / "annotations").mkdir(parents=True, exist_ok=True)
         (root / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(content))
         for one in range(count):
@@ -97,7 +105,7 @@ def write_ade_challenge(root: Path, *, train: int = 4, val: int = 2, scenes: boo
             mask[:, 16:40], mask[:, 40:] = number + 1, 150
             path = root / "annotations" / word / f"{stem}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encode_image(mask))
+            path.write_bytes(grey_png(mask))
             lines.append(f"{stem} {SCENES[number % 3]}")
     if scenes:
         (root / "sceneCategories.txt").write_text("\n".join(lines) + "\n")
@@ -112,7 +120,7 @@ def write_ade_full(root: Path, *, count: int = 3) -> Path:
             stem = f"ADE_{split}_{number:08d}"
             jpeg(folder / f"{stem}.jpg", number + (100 if split == "val" else 0))
             (folder / stem).mkdir()
-            (folder / stem / f"instance_000_{stem}.png").write_bytes(encode_image(np.zeros(SIZE, np.uint8)))
+            (folder / stem / f"instance_000_{stem}.png").write_bytes(grey_png(np.zeros(SIZE, np.uint8)))
             seg = np.zeros((*SIZE, 3), np.uint8)
             (wall,) = NUMBERS["wall"]
             seg[:, :32, 0], seg[:, :32, 1] = wall // 256 * 10, wall % 256

@@ -163,7 +163,8 @@ def _inspector(folder: Path, published: PublishedSet | None, images: int) -> Cal
 def _write_sheet(folder: Path, published: PublishedSet | None, path: Path, frames: int) -> None:
     if published is None and not (folder / _OWN).exists():
         raise BuildError(
-            f"--sheet draws a folder that has {_OWN}, COCO, ADE20K or ImageNet; {folder} is none of them (docs/guides/own-data.md)"
+            f"--sheet draws a folder that has {_OWN}, COCO, ADE20K or ImageNet; {folder} is none of them "
+            "(docs/guides/own-data.md)"
         )
     from mtl.datasets.folder.contact_sheet import contact_sheet_png as of_ones_own
     from mtl.datasets.published.contact_sheet import contact_sheet_png as of_published

@@ -21,7 +21,13 @@ _LOOKED_FOR = 50
 
 
 def pixel_edges(bbox: Array) -> Array:
-    """(N, 4) left, top, width, height from the image's corner -> left, top, right, bottom with pixels' centres at whole numbers."""
+    """Boxes by the image's corner -> by the centres of its pixels, which are at whole numbers.
+
+    Args:
+        bbox: (N, 4) left, top, width, height.
+    Returns:
+        (N, 4) left, top, right, bottom.
+    """
     return np.concatenate([bbox[:, :2], bbox[:, :2] + bbox[:, 2:]], axis=1) - 0.5
 
 

@@ -131,8 +131,8 @@ class Coco(PublishedSet):
         if file is None:
             aside = ", or set training frames aside: data.validation_from_train" if split == "val" else ""
             raise BuildError(
-                f"{root} has no JSON of {split}: expected annotations/instances_{split}*.json or {split}/_annotations.coco.json. "
-                f"Name one: data.annotations.{split} = FILE{aside}"
+                f"{root} has no JSON of {split}: expected annotations/instances_{split}*.json, or "
+                f"{split}/_annotations.coco.json. Name one: data.annotations.{split} = FILE{aside}"
             )
         table = cached_table(
             f"coco-{split}",

@@ -1,4 +1,4 @@
-"""Looks at every file of a published data set and says what is wrong, by name. Changes nothing; knows nothing about printing."""
+"""Looks at every file of a published data set and says what is wrong, by name. Changes nothing, prints nothing."""
 
 from __future__ import annotations
 

@@ -13,6 +13,9 @@ from edge_mtl.errors import BuildError
 __all__ = ["top_level_items"]
 
 _CHUNK = 4 << 20
+_UNFINISHED = 4
+"""Characters of a number that may be read without being part of one yet: "1e+" of 1e+5."""
+
 _NEAR_THE_END = 1 << 16
 """Characters before the end of what was read in which an error may only mean that more has to be read."""
 
@@ -111,7 +114,7 @@ class _Text:
                 if early or not self.more():
                     raise
                 continue
-            if end < len(self.text) or not self.more():  # a number at the end of what was read may go on
+            if end + _UNFINISHED < len(self.text) or isinstance(value, (dict, list, str)) or not self.more():
                 self.at = end
                 return value
 

@@ -1,4 +1,4 @@
-"""What the truths of a task are, frame by frame: how often each class occurs in each split, and of boxes their number and size."""
+"""What the truths of a task are: how often each class occurs in each split, and of boxes their number and sizes."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from mtl.settings import DataSettings, Stage
 from edge_mtl.errors import BuildError
 from edge_mtl.image.encoding import encode_image
 from edge_mtl.tasks import NYU13_CLASSES
-from tests.published_files import SIZE, write_ade_challenge, write_ade_full
+from tests.published_files import SIZE, grey_png, write_ade_challenge, write_ade_full
 
 STAGE = Stage(height=32, width=32, steps=1)
 
@@ -108,7 +108,7 @@ def test_a_release_that_numbers_its_classes_in_another_way_is_seen(tmp_path: Pat
 def test_a_wrong_mask_is_named(mask: np.ndarray, words: str, tmp_path: Path) -> None:
     root = write_ade_challenge(tmp_path)
     path = root / "annotations" / "training" / "ADE_train_00000001.png"
-    path.write_bytes(encode_image(mask))
+    path.write_bytes(encode_image(mask) if mask.ndim == 3 else grey_png(mask))
     with pytest.raises(BuildError, match=words) as caught:
         train_frames(settings(root), STAGE).open()[0]
     assert str(path) in str(caught.value)

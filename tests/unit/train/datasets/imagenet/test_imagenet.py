@@ -54,10 +54,10 @@ def test_flat_validation_images_have_their_classes_from_a_list(name: str, lines:
 
 def test_flat_images_without_a_list_that_can_be_used_say_which(tmp_path: Path) -> None:
     root = write_imagenet(tmp_path, flat=True)
-    with pytest.raises(BuildError, match="LOC_val_solution.csv or val.txt"):
+    with pytest.raises(BuildError, match=r"LOC_val_solution\.csv or val\.txt"):
         held_out_frames(settings(root), "val").open()
     (root / "ILSVRC2012_validation_ground_truth.txt").write_text("490\n361\n171\n")
-    with pytest.raises(BuildError, match="meta.mat"):
+    with pytest.raises(BuildError, match=r"meta\.mat"):
         held_out_frames(settings(root), "val").open()
     (root / "val.txt").write_text("ILSVRC2012_val_00000001.JPEG 3\n")
     with pytest.raises(BuildError, match="line 1: expected an image and a number below 3"):
@@ -67,7 +67,7 @@ def test_flat_images_without_a_list_that_can_be_used_say_which(tmp_path: Path) -
 def test_an_image_that_the_list_lacks_is_named_and_may_be_left_out(tmp_path: Path) -> None:
     root = write_imagenet(tmp_path, flat=True)
     (root / "val.txt").write_text("ILSVRC2012_val_00000001.JPEG 0\nILSVRC2012_val_00000002.JPEG 1\n")
-    with pytest.raises(BuildError, match="00000003.JPEG"):
+    with pytest.raises(BuildError, match=r"00000003\.JPEG"):
         held_out_frames(settings(root), "val").open()
     assert len(held_out_frames(settings(root, may_skip=0.5), "val").open()) == 2
 

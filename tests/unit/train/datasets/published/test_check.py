@@ -12,8 +12,16 @@ import numpy as np
 import pytest
 import validate_dataset
 
-from edge_mtl.image.encoding import encode_image
-from tests.published_files import SIZE, coco_json, jpeg, write_ade_challenge, write_ade_full, write_coco, write_imagenet
+from tests.published_files import (
+    SIZE,
+    coco_json,
+    grey_png,
+    jpeg,
+    write_ade_challenge,
+    write_ade_full,
+    write_coco,
+    write_imagenet,
+)
 
 
 def report(capsys: pytest.CaptureFixture[str], root: Path, *more: str, code: int = 0) -> dict[str, Any]:
@@ -39,7 +47,7 @@ def test_coco_has_boxes_by_class_and_size(capsys: pytest.CaptureFixture[str], tm
 def test_what_cannot_be_used_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     content = coco_json(4)
     content["annotations"][0]["bbox"][3] = 0
-    root = write_coco(tmp_path, **{"train": content})  # type: ignore[arg-type]
+    root = write_coco(tmp_path, jsons={"train": content})
     jpeg(root / "train2017" / f"{1:012d}.jpg", 1, size=(60, 64))
     (root / "train2017" / f"{2:012d}.jpg").write_bytes(b"")
     shutil.copy(root / "train2017" / f"{3:012d}.jpg", root / "val2017" / f"{50:012d}.jpg")
@@ -88,5 +96,5 @@ def test_a_sheet_shows_masks_boxes_and_classes(tmp_path: Path) -> None:
         assert drawn.shape[0] > 180
         assert drawn.shape[1] > 240 * 2
     bad = next((tmp_path / "b" / "annotations" / "training").iterdir())
-    bad.write_bytes(encode_image(np.full(SIZE, 200, np.uint8)))
+    bad.write_bytes(grey_png(np.full(SIZE, 200, np.uint8)))
     assert validate_dataset.main([str(tmp_path / "b"), "--sheet", str(sheet)]) == 1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mtl.datasets.published import json_stream
 from mtl.datasets.published.json_stream import top_level_items
@@ -17,7 +18,7 @@ from edge_mtl.errors import BuildError
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
+    max_leaves=5,
 )
 
 
@@ -28,10 +29,10 @@ def collected(path: Path) -> dict[str, Any]:
     return found
 
 
-@given(st.dictionaries(st.text(max_size=5), VALUES, max_size=4), st.integers(1, 7), st.sampled_from([None, 2]))
+@settings(max_examples=40)
+@given(st.dictionaries(st.text(max_size=5), VALUES, max_size=3), st.integers(1, 7), st.sampled_from([None, 2]))
+@example({"a": 0.0, "b": -1e-300}, 1, None)
 def test_items_are_those_of_the_whole_file(content: dict[str, Any], chunk: int, indent: int | None) -> None:
-    import tempfile
-
     expected = {key: value if isinstance(value, list) else [value] for key, value in content.items() if value != []}
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_stream, "_CHUNK", chunk)
