@@ -277,6 +277,8 @@ def new_revision(
     calibration: Mapping[str, Any] | None = None,
     card: Mapping[str, Any] | None = None,
     measurements: Mapping[str, Mapping[str, Any]] | None = None,
+    tasks: Specs | None = None,
+    provenance: Mapping[str, Any] | None = None,
     revision: int | None = None,
 ) -> Bundle:
     """Replace `bundle` by its next revision, atomically; the old one stays beside it as NAME.revision-N.
@@ -286,7 +288,7 @@ def new_revision(
     Args:
         change: edits the files of a copy (never the bundle itself). A whole graph that it writes replaces the one that was
             assembled; with weights.safetensors, a bundle of whole graphs becomes one that stores its weights once.
-        accuracy, calibration, card, measurements: entries to put in place of those in the manifest.
+        accuracy, calibration, card, measurements, tasks, provenance: entries to put in place of those in the manifest.
         revision: number of the new one; one more than the old one's by default.
     Raises:
         BundleError: the folder cannot be written.
@@ -311,6 +313,8 @@ def new_revision(
             calibration=old.calibration if calibration is None else calibration,
             card=old.card if card is None else card,
             measurements=old.measurements if measurements is None else measurements,
+            tasks=old.tasks if tasks is None else tasks,
+            provenance=old.provenance if provenance is None else provenance,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
         (folder / MANIFEST).write_bytes(manifest.to_json())

@@ -21,6 +21,7 @@ from edge_mtl.bundle import ENGINES, MANIFEST, Bundle, kept_revision, new_revisi
 from edge_mtl.engine_store.locks import exclusive
 from edge_mtl.errors import BundleError
 from edge_mtl.files import exchange, temporary_folders
+from edge_mtl.tasks import Specs
 
 __all__ = ["KEPT_REVISIONS", "changing", "commit", "copy_engines", "history", "repair", "rollback"]
 
@@ -58,21 +59,34 @@ def commit(
     bundle: Bundle,
     change: Callable[[Path], None],
     *,
+    accuracy: Mapping[str, Mapping[str, Any]] | None = None,
     calibration: Mapping[str, Any] | None = None,
     card: Mapping[str, Any] | None = None,
     measurements: Mapping[str, Mapping[str, Any]] | None = None,
+    tasks: Specs | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> Bundle:
     """Make the next revision of a bundle that `changing` yielded; the old one is kept, the oldest ones go.
 
     Args:
         change: edits the files of a copy; it may put engines into its `engines` folder.
-        calibration, card, measurements: entries of the manifest to replace.
+        accuracy, calibration, card, measurements, tasks, provenance: entries of the manifest to replace.
     Raises:
         BundleError: the folder cannot be written; the bundle is as it was.
     """
     kept = history(bundle.path)
     number = max([bundle.manifest.revision, *kept]) + 1
-    made = new_revision(bundle, change, calibration=calibration, card=card, measurements=measurements, revision=number)
+    made = new_revision(
+        bundle,
+        change,
+        accuracy=accuracy,
+        calibration=calibration,
+        card=card,
+        measurements=measurements,
+        tasks=tasks,
+        provenance=provenance,
+        revision=number,
+    )
     for old in sorted(history(bundle.path))[:-KEPT_REVISIONS]:
         shutil.rmtree(kept_revision(bundle.path, old), ignore_errors=True)
     return made

@@ -22,9 +22,10 @@ from mtl.machine import computes_in_bf16
 from mtl.microbatches import on_device, part_factors, split
 from mtl.models import MultiTaskModel
 from mtl.norms import norm_statistics, train_with
+from mtl.optimizer import make_optimizer
 from mtl.parallel import ALONE, Parallel
 from mtl.schedule import ends_pass, learning_rate, passes_at
-from mtl.settings import OptimizerSettings, RunSettings
+from mtl.settings import RunSettings
 from mtl.source_statistics import SourceStatistics
 from mtl.weighting import Weighting, gradient_cosines, tapped
 
@@ -99,7 +100,8 @@ class Training:
         apart = settings.optimizer.batch_norm == "per_source"
         self.statistics = SourceStatistics(self.ema.model) if apart else None
         self._own_statistics = SourceStatistics(self.model) if apart else None
-        self.optimizer = _optimizer(self.model, weighting, settings.optimizer, dropped=self._distillation)
+        learnt = chain(self.model.parameters(), self._distillation.parameters() if self._distillation is not None else ())
+        self.optimizer = make_optimizer(learnt, settings.optimizer, never_decayed=weighting.parameters())
         self.step = 0
         self._features, self._from_features = self.model.features, self.model.from_features
         if settings.loop.compile:
@@ -276,24 +278,6 @@ class Training:
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as exc:
             line = str(exc).strip().splitlines()[0]
             raise CheckpointError(f"the checkpoint does not fit this configuration: {line}. Train again") from exc
-
-
-def _optimizer(
-    model: nn.Module, weighting: nn.Module, settings: OptimizerSettings, *, dropped: nn.Module | None = None
-) -> torch.optim.Optimizer:
-    """AdamW decays matrices and kernels, not biases, norms and loss weights; Adam decays all but the loss weights.
-
-    Args:
-        dropped: what is learnt with the model and no part of it.
-    """
-    decayed: list[Tensor] = []
-    plain: list[Tensor] = list(weighting.parameters())
-    for parameter in chain(model.parameters(), dropped.parameters() if dropped is not None else ()):
-        if parameter.requires_grad:
-            (decayed if parameter.ndim > 1 or settings.name == "adam" else plain).append(parameter)
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
-    return kind(groups, lr=settings.lr, betas=settings.betas, fused=True)
 
 
 def _copy(into: Sequence[Tensor], values: Sequence[Tensor]) -> None:

@@ -1,0 +1,187 @@
+"""A task that is added to a bundle: features are kept once, the head learns, and nothing that was there changes by a bit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from mtl.bundling import export_bundle, load_trained
+from mtl.datasets.sources import train_frames
+from mtl.head_adding import frozen_features
+from mtl.head_adding.adding import add_head
+from mtl.head_adding.frozen_features import FeaturePlan, keep_features
+from mtl.head_adding.revision import check_same_answers, golden_images
+from mtl.run import Run
+from mtl.settings import RunSettings
+from mtl.tasks import head_of
+
+from edge_mtl.bundle import EVALUATION, GOLDEN, OPTIMIZED_ONNX, Bundle, kept_revision
+from edge_mtl.errors import BuildError
+from edge_mtl.evaluation.labelled_frames import evaluation_frames
+from edge_mtl.tasks import graph_outputs
+from tests.synthetic_data import SIZE, rectangle_settings
+from tests.tiny_training import quiet
+
+pytestmark = pytest.mark.training
+
+
+def settings_of(folder: Path, task: str, **changes: str) -> RunSettings:
+    stages = f"[{{height={SIZE[0]}, width={SIZE[1]}, steps=4, batch=4}}]"
+    return rectangle_settings(
+        folder, ("things", "objects", "scene"), **{"model.tasks": f"['{task}']", "stages": stages, **changes}
+    )
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("original")
+    checkpoint = Run(rectangle_settings(folder, ("things",), **{"loop.pictures": "0"}), console=quiet()).train()
+    return export_bundle(checkpoint, folder / "bundle", console=quiet(), command="a test")
+
+
+@pytest.fixture(scope="module")
+def changed(original: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundle with boxes; `kept_revision` has it as it was."""
+    return added(original.path, tmp_path_factory.mktemp("cache"), "objects", "boxes")
+
+
+def added(path: Path, folder: Path, task: str, kind: str, **changes: str) -> Bundle:
+    room: dict[str, Any] = {"cache": folder / "features", "most_bytes": 1 << 24, "views": 2}
+    settings = settings_of(folder, task, **changes)
+    return add_head(path, task, kind, settings, **room, command="a test", console=quiet())
+
+
+def test_the_next_revision_has_the_task_and_answers_the_old_one_bit_by_bit(changed: Bundle) -> None:
+    before = Bundle.open(kept_revision(changed.path, 1))
+    assert changed.manifest.revision == 2
+    assert list(changed.manifest.tasks) == ["things", "objects"]
+    check_same_answers(
+        before.read(OPTIMIZED_ONNX), changed.read(OPTIMIZED_ONNX), ["things_logits"], golden_images(before), name="the graph"
+    )
+    one, other = load_trained(before.path).model.state_dict(), load_trained(changed.path).model.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert all(name.startswith("heads.objects.") for name in other if name not in one)
+    assert changed.manifest.accuracy["fp32"]["miou"] == before.manifest.accuracy["fp32"]["miou"]
+    assert "ap" in changed.manifest.accuracy["fp32"]
+    assert changed.manifest.provenance["added"][0]["task"] == "objects"
+
+
+def test_golden_and_labelled_frames_know_the_task(changed: Bundle) -> None:
+    (golden,) = changed.list(GOLDEN, suffixes=(".npz",))
+    with np.load(changed.path / golden) as arrays:
+        assert set(arrays) == set(graph_outputs(changed.manifest.tasks, SIZE, "host"))
+    items = list(evaluation_frames(changed))
+    assert [set(item.targets) for item in items] == [{"things"}] * 2 + [{"objects"}] * 2
+    cameras = json.loads(changed.read(f"{EVALUATION}/intrinsics.json"))
+    assert list(cameras) == ["000", "001", "002", "003"]
+
+
+def test_a_second_head_leaves_the_first_one_alone(changed: Bundle, tmp_path: Path) -> None:
+    place = changed.path
+    again = added(place, tmp_path, "scene", "class")
+    try:
+        assert list(again.manifest.tasks) == ["things", "objects", "scene"]
+        assert {"miou", "ap", "top1"} <= set(again.manifest.accuracy["fp32"])
+        with pytest.raises(BuildError, match="has a task scene: it predicts things, objects, scene"):
+            added(place, tmp_path, "scene", "class")
+    finally:
+        place.rename(place.with_name("thrice"))
+        kept_revision(place, 2).rename(place)
+
+
+def test_graphs_that_answer_differently_are_refused(changed: Bundle) -> None:
+    """The positive control of the check."""
+    graph = changed.read(OPTIMIZED_ONNX)
+    model = onnx.load_from_string(graph)
+    tensor = next(one for one in model.graph.initializer if one.name.endswith("branches.things.output.bias"))
+    values = onnx.numpy_helper.to_array(tensor).copy()
+    values[0] = np.nextafter(values[0] + 1.0, np.float32(np.inf))
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    with pytest.raises(BuildError, match=r"things_logits is off by up to 1\.0e\+00, where every bit should be the same"):
+        check_same_answers(graph, model.SerializeToString(), ["things_logits"], golden_images(changed), name="the graph")
+
+
+def test_maps_and_tasks_that_the_data_does_not_have_are_refused(original: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="give --kind class"):
+        added(original.path, tmp_path, "scene", "boxes")
+    settings = rectangle_settings(tmp_path, ("things", "groups"), **{"model.tasks": "['groups']"})
+    room: dict[str, Any] = {"cache": tmp_path, "most_bytes": 1 << 24, "views": 1, "command": "a test", "console": quiet()}
+    with pytest.raises(BuildError, match=r"a branch of the decoder of all maps.*--model\.init BUNDLE"):
+        add_head(original.path, "groups", "labels", settings, **room)
+    with pytest.raises(BuildError, match="has truths of things, groups, not of smell"):
+        add_head(original.path, "smell", "class", settings, **room)
+
+
+class TestKeptFeatures:
+    @pytest.fixture
+    def plan(self, original: Bundle, tmp_path: Path) -> FeaturePlan:
+        settings = settings_of(tmp_path, "objects")
+        spec = train_frames(settings.data, settings.stages[0]).open().tasks["objects"]
+        return FeaturePlan(spec, (1, 2, 3), SIZE, 2, settings.augment, 0, 1 << 24, "a test")
+
+    def frames(self, folder: Path) -> Any:
+        settings = settings_of(folder, "objects")
+        return train_frames(settings.data, settings.stages[0]).open()
+
+    def test_they_are_those_of_the_backbone_and_made_once(
+        self, original: Bundle, plan: FeaturePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model, frames = load_trained(original.path).model, self.frames(tmp_path)
+        kept = keep_features(tmp_path / "kept", model, frames, plan, console=quiet())
+        assert len(kept) == 8
+        assert [one.shape for one in kept.maps] == [(8, 64, 8, 12), (8, 160, 4, 6), (8, 256, 2, 3)]
+        image = torch.from_numpy(frames[1].image).permute(2, 0, 1)[None].float()
+        with torch.inference_mode():
+            expected = model.backbone(model.normalise(image))
+        maps, target = kept.batch(np.array([2]))
+        for found, level in zip(maps, plan.reads, strict=True):
+            torch.testing.assert_close(found, expected[level], rtol=2e-3, atol=2e-3)
+        head = head_of(plan.spec)
+        assert target.shape == (1, 8 * 12 + 4 * 6 + 2 * 3, 5)
+        assert bool((target[..., 0] >= 0).any())
+        assert head.count(plan.spec, target, None) > 0  # type: ignore[arg-type]
+
+        made: list[int] = []
+        whole = frozen_features._of_frame
+        monkeypatch.setattr(frozen_features, "_of_frame", lambda *given: (made.append(given[2]), whole(*given))[1])
+        again = keep_features(tmp_path / "kept", model, frames, plan, console=quiet())
+        np.testing.assert_array_equal(again.targets, kept.targets)
+        assert made == [0], "one frame, to see how large features are"
+
+    def test_an_interrupted_folder_is_filled_from_where_it_is(
+        self, original: Bundle, plan: FeaturePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model, frames = load_trained(original.path).model, self.frames(tmp_path)
+        monkeypatch.setattr(frozen_features, "_EVERY", 1)
+        whole = frozen_features._of_frame
+
+        def fails(*given: Any) -> Any:
+            if given[2] == 2:
+                raise KeyboardInterrupt
+            return whole(*given)
+
+        monkeypatch.setattr(frozen_features, "_of_frame", fails)
+        with pytest.raises(KeyboardInterrupt):
+            keep_features(tmp_path / "kept", model, frames, plan, console=quiet())
+        made: list[int] = []
+        monkeypatch.setattr(frozen_features, "_of_frame", lambda *given: (made.append(given[2]), whole(*given))[1])
+        kept = keep_features(tmp_path / "kept", model, frames, plan, console=quiet())
+        assert made == [0, 2, 3]
+        monkeypatch.setattr(frozen_features, "_of_frame", whole)
+        other = keep_features(tmp_path / "other", model, frames, plan, console=quiet())
+        for one, two in zip(kept.maps, other.maps, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+    def test_the_room_bounds_how_many_frames_are_kept(self, original: Bundle, plan: FeaturePlan, tmp_path: Path) -> None:
+        model, frames = load_trained(original.path).model, self.frames(tmp_path)
+        each = 2 * (2 * (64 * 96 + 160 * 24 + 256 * 6) + 4 * 5 * (96 + 24 + 6))
+        kept = keep_features(tmp_path / "kept", model, frames, replace(plan, most_bytes=3 * each + 1), console=quiet())
+        assert len(kept) == 6
+        with pytest.raises(BuildError, match="raise --keep-gb"):
+            keep_features(tmp_path / "none", model, frames, replace(plan, most_bytes=each - 1), console=quiet())
