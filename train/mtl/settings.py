@@ -102,8 +102,8 @@ class DataSettings:
         canonical: whether depth and normals are learnt and judged for the canonical camera (decision 0002), so that the
             focal length does not matter; false: for the frames' own camera, as the study did.
         validation_from_train: NYUv2, COCO, ADE20K and ImageNet: how many training frames are set aside to choose the best
-            weights by. The set is the same for every run seed. 0: "val" and "test" mean the same held-out frames where there are no
-            others (NYUv2: the 654 test frames, as in LibMTL).
+            weights by. The set is the same for every run seed. 0: "val" and "test" mean the same held-out frames where there
+            are no others (NYUv2: the 654 test frames, as in LibMTL).
         height, width: size at which rooms are rendered where a stage names none; also the size of validation and test.
         train, validation, test: how many rooms of each split; NYUv2 and a folder always have all their frames.
         workers: processes that render missing rooms.

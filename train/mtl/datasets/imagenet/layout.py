@@ -74,8 +74,8 @@ def val_list(root: Path, folder: Path) -> Path:
     devkit = next((place / _DEVKIT for place in (*places, root / "data") if (place / _DEVKIT).is_file()), None)
     if devkit is not None:
         raise BuildError(
-            f"{devkit} numbers classes as meta.mat of the development kit does, not by sorted synsets, and cannot be used alone. "
-            f"Put {_SOLUTION} (image, synset) or {_CAFFE} (image, number of the sorted synset from 0) into {root}, "
+            f"{devkit} numbers classes as meta.mat of the development kit does, not by sorted synsets, and cannot be used "
+            f"alone. Put {_SOLUTION} (image, synset) or {_CAFFE} (image, number of the sorted synset from 0) into {root}, "
             "or the images into class folders"
         )
     raise BuildError(

@@ -28,8 +28,8 @@ class PublishedSet(DataSet):
     """See the module. "test" means the frames of "val" where there is no labelled test split.
 
     `data.validation_from_train` sets that many training frames aside for "val", chosen by a hash of their names; they are
-    tested on too where there is no other held-out split. No camera is known: frames pass for those of the canonical camera, so that
-    no task in metres can be learnt from them.
+    tested on too where there is no other held-out split. No camera is known: frames pass for those of the canonical camera, so
+    that no task in metres can be learnt from them.
     """
 
     options: ClassVar[frozenset[str]] = frozenset({"task_names", "may_skip"})
