@@ -15,6 +15,7 @@ from edge_mtl.tasks import Specs
 from mtl.datasets.data_set import Split
 from mtl.datasets.folder.reading import read_photo
 from mtl.datasets.frame import Frame
+from mtl.datasets.published.index_cache import Names
 from mtl.datasets.published.left_out import LeftOut
 from mtl.geometry import canonical_intrinsics
 
@@ -30,6 +31,10 @@ class Listing(Protocol):
     @property
     def where(self) -> str:
         """The file or folder that it was made of, for messages."""
+
+    @property
+    def names(self) -> Names:
+        """Its images, below some folder."""
 
     @property
     def specs(self) -> Specs:
@@ -90,12 +95,12 @@ class PublishedFrames:
         return frozenset(self._data.task_names.get(task, task) for task in found)
 
     def _leave_out(self, number: int, problem: BuildError) -> None:
-        self._broken.add(number)
-        allowed = self._data.may_skip * len(self._numbers)
-        if len(self._broken) > allowed:
-            more = f"; {len(self._broken)} of {len(self._numbers)} frames, more than data.may_skip = {self._data.may_skip:g}"
+        count, allowed = len(self._broken) + 1, self._data.may_skip * len(self._numbers)
+        if count > allowed:
+            more = f"; {count} of {len(self._numbers)} frames, more than data.may_skip = {self._data.may_skip:g}"
             hint = "Or leave such frames out: data.may_skip is the share of them that may be"
             raise BuildError(f"{str(problem).rstrip('.')}. {hint}" if allowed < 1 else f"{problem}{more}") from problem
+        self._broken.add(number)
         print(f"left out: {problem}", file=sys.stderr)
 
 
@@ -135,7 +140,8 @@ class Part:
         """Numbers of frames, rising."""
         if not self.aside and not self.first:
             return range(len(listing))
-        order = sorted(range(len(listing)), key=lambda number: _hashed(listing.image(number)))
+        names = listing.names
+        order = sorted(range(len(listing)), key=lambda number: _hashed(names[number]))
         chosen = {"all": order, "aside": order[: self.aside], "rest": order[self.aside :]}[self.take]
         return sorted(chosen[: self.first] if self.first else chosen)
 
@@ -146,8 +152,8 @@ def spread(count: int, wanted: int) -> list[int]:
     return [int((place + 0.5) * count / wanted) for place in range(wanted)]
 
 
-def _hashed(path: Path) -> bytes:
-    return hashlib.sha256(os.fsencode(f"{path.parent.name}/{path.name}")).digest()
+def _hashed(name: str) -> bytes:
+    return hashlib.sha256(os.fsencode(name)).digest()
 
 
 @dataclass(frozen=True, slots=True)

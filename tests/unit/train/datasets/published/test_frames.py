@@ -28,7 +28,7 @@ def broken(root: Path) -> Path:
 
 def test_an_image_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path) -> None:
     frames = train_frames(DataSettings(kind="imagenet", root=str(broken(tmp_path))), STAGE).open()
-    for index in (0, 1):
+    for index in (0, 1, 0):
         with pytest.raises(BuildError, match=f"n01440764_{index}.JPEG") as caught:
             frames[index]
         assert "data.may_skip" in str(caught.value)
