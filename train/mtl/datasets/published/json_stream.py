@@ -79,11 +79,14 @@ class _Text:
     def more(self) -> bool:
         """Read on, as much again as is waiting; whether there was something."""
         chunk = self._stream.read(max(_CHUNK, len(self.text) - self.at))
+        text = self._decode(chunk, not chunk)
+        if not chunk:
+            return False
         self._bytes += len(chunk)
-        self.text, self.at = self.text[self.at :] + self._decode(chunk, not chunk), 0
-        if chunk and self._on_bytes is not None:
+        self.text, self.at = self.text[self.at :] + text, 0
+        if self._on_bytes is not None:
             self._on_bytes(self._bytes)
-        return bool(chunk)
+        return True
 
     def peek(self) -> str:
         """The next character that is not white space; "" at the end."""
