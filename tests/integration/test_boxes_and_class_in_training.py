@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from mtl.bundling import export_bundle, load_trained
@@ -24,9 +25,12 @@ from mtl.run import Run
 from mtl.settings import RunSettings
 
 from edge_mtl.backends import open_backend
-from edge_mtl.bundle import GOLDEN, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
+from edge_mtl.bundle import CALIBRATION, GOLDEN, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.engine import Engine
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
+from edge_mtl.quantization.quantize import calibrate, insert_qdq
+from edge_mtl.quantization.recipes import load_recipe
+from edge_mtl.sources.images import decode_image
 from edge_mtl.tasks import BoxTruth, graph_outputs
 from tests.synthetic_data import rectangle_settings
 from tests.tiny_training import quiet, tiny_training
@@ -113,6 +117,26 @@ def test_an_engine_predicts_what_the_trained_network_does(trained: tuple[RunSett
     assert len(expected) > 0
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
     np.testing.assert_allclose(prediction["scene"].probabilities, judged.predicted["scene"].probabilities, atol=1e-4)
+
+
+def test_both_runtimes_take_it_in_int8_with_the_last_layers_in_float(bundle: Bundle) -> None:
+    frames = [decode_image(bundle.read(name)) for name in bundle.list(CALIBRATION, suffixes=(".jpg",))]
+    model, recipe = bundle.read(OPTIMIZED_ONNX), load_recipe()
+    calibrated = calibrate(model, [one for one in frames if one is not None], recipe=recipe, threads=1)
+    for target in ("onnxruntime", "openvino"):
+        payload = insert_qdq(model, calibrated, recipe=recipe, target=target)
+        graph = onnx.load_from_string(payload).graph
+        made = {output: node for node in graph.node for output in node.output}
+        convolutions = [made[f"objects_scores_{level}"] for level in (8, 16, 32)]
+        convolutions += [made[made[f"objects_boxes_{level}"].input[0]] for level in (8, 16, 32)]
+        assert {node.op_type for node in convolutions} == {"Conv"}
+        assert not [node.name for node in convolutions if node.input[1] in made], "their weights are no integers"
+        assert sum(node.op_type == "DequantizeLinear" for node in graph.node) > 50
+        found = open_backend(target, payload, threads=1, precision="int8").run(
+            {"image": np.full((1, 3, *SIZE), 127, np.float32)}
+        )
+        assert set(found) == set(graph_outputs(bundle.manifest.tasks, SIZE, "host"))
+        assert all(np.isfinite(value).all() for value in found.values())
 
 
 def test_a_resumed_run_takes_the_steps_of_an_uninterrupted_one(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from mtl.datasets.coco.layout import annotation_file, watched_paths
 from mtl.datasets.data_set import Split
 from mtl.datasets.published.data_set import PublishedSet
 from mtl.datasets.published.frames import Listing
-from mtl.datasets.published.index_cache import Names, Table, cached_table
+from mtl.datasets.published.index_cache import Names, Table, cached_table, shown_name
 from mtl.datasets.published.left_out import LeftOut
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ __all__ = ["TASK", "Coco", "CocoListing"]
 
 TASK = "objects"
 """The name of its task where settings give no other."""
+
+_COCO = (80, "person", "toothbrush")
+"""How many categories COCO has, the first and the last."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,12 +88,14 @@ class Coco(PublishedSet):
     options = PublishedSet.options | {"annotations"}
 
     def title(self, data: DataSettings) -> str:
-        return "COCO instances"
+        return "COCO instances" if self._is_coco(data) else f"boxes of {shown_name(self.root_of(data).resolve().name)}"
 
     def licence(self, data: DataSettings) -> str:
+        if not self._is_coco(data):
+            return "none is stated by files in COCO's format: see the terms of whoever made them"
         return (
-            "of COCO: annotations CC BY 4.0, images under the terms that their owners chose on Flickr, most not for commercial "
-            "use or not to be changed (licenses in the JSON); of another data set in its format, its own"
+            "annotations CC BY 4.0; images under the terms that their owners chose on Flickr, most of them not for commercial use "
+            "or not to be changed (licenses in the JSON)"
         )
 
     def holds(self, root: Path) -> bool:
@@ -125,6 +130,12 @@ class Coco(PublishedSet):
                     f"{found.file} has other categories than {train.file}: expected the same names by rising id. Mend one"
                 )
         return found
+
+    def _is_coco(self, data: DataSettings) -> bool:
+        """Whether the categories are COCO's own."""
+        (spec,) = self.tasks(data).values()
+        assert isinstance(spec, BoxesSpec)
+        return len(spec.classes) == _COCO[0] and {spec.classes[0], spec.classes[-1]} == set(_COCO[1:])
 
     def _listed(self, root: Path, split: Split, data: DataSettings) -> CocoListing:
         file = annotation_file(root, split, data.annotations)

@@ -85,12 +85,12 @@ class ImageNet(PublishedSet):
     frames: ClassVar[str] = "ImageNet"
 
     def title(self, data: DataSettings) -> str:
-        root = self.root_of(data)
-        synsets = all(name[:1] == "n" and name[1:].isdecimal() for name in class_folders(_train_folder(root)))
-        return "ImageNet (classification)" if synsets else f"class folders of {shown_name(root.resolve().name)}"
+        return "ImageNet" if self._is_imagenet(data) else f"class folders of {shown_name(self.root_of(data).resolve().name)}"
 
     def licence(self, data: DataSettings) -> str:
-        return "of ImageNet: images of others, for non-commercial research and education; of other class folders, their own"
+        if not self._is_imagenet(data):
+            return "none is stated by folders of images: see the terms of whoever made them"
+        return "images of others, for non-commercial research and education"
 
     def holds(self, root: Path) -> bool:
         folder = split_folder(root, "train")
@@ -126,6 +126,11 @@ class ImageNet(PublishedSet):
         if not len(listing):
             raise BuildError(f"{folder} has no images (.JPEG, .jpg, .png) in class folders. Mend data.root")
         return listing
+
+    def _is_imagenet(self, data: DataSettings) -> bool:
+        """Whether classes are called as WordNet's synsets are: n and eight digits."""
+        names = class_folders(_train_folder(self.root_of(data)))
+        return all(len(name) == 9 and name[0] == "n" and name[1:].isdecimal() for name in names)
 
 
 def _train_folder(root: Path) -> Path:

@@ -18,6 +18,7 @@ from edge_mtl.errors import BuildError
 from tests.published_files import CATEGORIES, SIZE, coco_json, jpeg, write_coco
 
 STAGE = Stage(height=32, width=32, steps=1)
+STARTS = {"train": 0, "val": 50}
 BOX = {"id": 7, "image_id": 100, "category_id": 1, "bbox": [0, 0, 64, 48], "iscrowd": 0}
 
 
@@ -49,14 +50,22 @@ def test_frames_have_their_boxes_by_pixel_centres_and_categories_by_rising_id(tm
     assert frames.known(0) == {"objects"}
 
 
+def test_cocos_own_categories_are_known_by_their_number_and_names(tmp_path: Path) -> None:
+    names = ["person", *(f"class {number}" for number in range(78)), "toothbrush"]
+    categories = [{"id": 1 + number, "name": name} for number, name in enumerate(names)]
+    data = settings(write_coco(tmp_path, jsons={split: coco_json(3, first, categories) for split, first in STARTS.items()}))
+    assert data_set(data).title(data) == "COCO instances"
+    assert "CC BY 4.0" in data_set(data).licence(data)
+
+
 def test_validation_frames_are_tested_where_nothing_else_is_held_out(tmp_path: Path) -> None:
-    data = settings(write_coco(tmp_path))
+    data = settings(write_coco(tmp_path / "other"))
     assert data_set(data).counts(data) == "4 training, 3 validation, 3 test (the same)"
     assert not data_set(data).redistributable(data)
-    assert "CC BY 4.0" in data_set(data).licence(data)
-    assert data_set(data).title(data) == "COCO instances"
-    assert Coco().holds(tmp_path)
-    aside = settings(tmp_path, validation_from_train=1)
+    assert data_set(data).title(data) == "boxes of other"
+    assert "none is stated" in data_set(data).licence(data)
+    assert Coco().holds(tmp_path / "other")
+    aside = settings(tmp_path / "other", validation_from_train=1)
     assert data_set(aside).counts(aside) == "3 training, 1 validation, 3 test"
     names = [{frames._listing.image(int(one)).name for one in frames._numbers} for frames in  # type: ignore[attr-defined]
              (train_frames(aside, STAGE).open(), held_out_frames(aside, "val").open())]  # fmt: skip

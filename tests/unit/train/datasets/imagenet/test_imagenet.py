@@ -33,7 +33,7 @@ def test_class_folders_are_classes_in_the_order_of_their_names(tmp_path: Path) -
     assert (spec.kind, spec.classes) == ("class", ("tench", "crane (n02012849)", "crane (n03126707)"))  # type: ignore[attr-defined]
     assert classes_of(held_out_frames(data, "val").open()) == [0, 1, 2]
     assert data_set(data).counts(data) == "6 training, 3 validation, 3 test (the same)"
-    assert data_set(data).title(data) == "ImageNet (classification)"
+    assert data_set(data).title(data) == "ImageNet"
     assert "research" in data_set(data).licence(data)
     assert ImageNet().holds(tmp_path)
 
@@ -81,6 +81,7 @@ def test_the_layout_of_ilsvrc_and_one_without_splits_are_found(tmp_path: Path) -
     data = settings(tmp_path / "b", validation_from_train=2)
     assert data_set(data).counts(data) == "4 training, 2 validation, 2 test (the same)"
     assert data_set(data).title(data) == "class folders of b"
+    assert "none is stated" in data_set(data).licence(data)
     with pytest.raises(BuildError, match="no folder val"):
         held_out_frames(settings(tmp_path / "b"), "val").open()
 

@@ -39,7 +39,7 @@ def test_coco_has_boxes_by_class_and_size(capsys: pytest.CaptureFixture[str], tm
     assert objects["classes"]["person"] == {"train": {"share": 0.5, "frames": 1}, "val": {"share": 0.5, "frames": 1}}
     assert "are not learnt: toothbrush" in checks["objects"]["note"]
     assert "train: 2 images have no box" in checks["frames"]["note"]
-    assert "CC BY 4.0" in checks["COCO"]["found"]
+    assert "may not be copied into bundles" in checks["COCO"]["found"]
     assert validate_dataset.main([str(tmp_path)]) == 0
     assert "share of the boxes" in capsys.readouterr().out
 
