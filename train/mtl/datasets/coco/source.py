@@ -94,8 +94,8 @@ class Coco(PublishedSet):
         if not self._is_coco(data):
             return "none is stated by files in COCO's format: see the terms of whoever made them"
         return (
-            "annotations CC BY 4.0; images under the terms that their owners chose on Flickr, most of them not for commercial use "
-            "or not to be changed (licenses in the JSON)"
+            "annotations CC BY 4.0; images under the terms that their owners chose on Flickr, most of them not for commercial "
+            "use or not to be changed (licenses in the JSON)"
         )
 
     def holds(self, root: Path) -> bool:
