@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.image.encoding import encode_image
+from edge_mtl.tasks import Specs
 from mtl.datasets.published.check import listings
 from mtl.datasets.published.data_set import PublishedSet
 from mtl.datasets.published.frames import read_listed, spread
@@ -18,7 +21,8 @@ __all__ = ["contact_sheet_png"]
 
 def contact_sheet_png(known: PublishedSet, root: Path, *, frames: int) -> bytes:
     """About `frames` frames, evenly spaced over each split, as PNG. Raises BuildError where the folder cannot be used."""
-    cells, specs = [], {}
+    cells: list[np.ndarray] = []
+    specs: Specs = {}
     found = listings(known, root)
     for split, listing in found.items():
         specs = listing.specs
