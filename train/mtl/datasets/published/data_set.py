@@ -70,7 +70,7 @@ class PublishedSet(DataSet):
         return False
 
     def tasks(self, data: DataSettings) -> Specs:
-        split = next((one for one in _SPLITS if self.has(data, one)), "train")
+        split: Split = next((one for one in _SPLITS if self.has(data, one)), _SPLITS[0])
         return renamed(self.listing(data, split).specs, data.task_names)
 
     def train_frames(self, data: DataSettings, stage: Stage) -> PublishedRequest:
