@@ -4,6 +4,7 @@ A folder with dataset.toml (docs/guides/own-data.md): images and labels that can
 class, depth and normals that are not plausible, cameras, splits; how often each class occurs. --sheet draws frames with their
 labels beside them. A folder of NYUv2: counts, shapes, dtypes, ranges, the axes of the normals, missing and unreadable files.
 A folder of rendered rooms: the same, boxes and kinds of room too, some of them compared with what their seeds give.
+COCO and other data in its format, ADE20K, ImageNet and other class folders: what of them cannot be used, sizes, classes, boxes.
 The exit code is 0 when nothing is wrong, 1 when something is, 9 when there is no data set.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,9 +29,11 @@ from edge_mtl.files import write_atomic
 from edge_mtl.packages import FAILURES, package_error
 
 if TYPE_CHECKING:
+    from mtl.datasets.published.data_set import PublishedSet
     from mtl.datasets.report import Check, Report
 
 _PROBLEMS_SHOWN = 8
+_CLASSES_SHOWN = 255
 _COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 _OWN = "dataset.toml"
 
@@ -39,19 +43,25 @@ def main(arguments: list[str] | None = None) -> int:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout, allow_abbrev=False)
     parser.add_argument(
-        "folder", type=Path, help="with dataset.toml; or NYUv2's: train/ and val/ of image/, label/, depth/, normal/; or rooms"
+        "folder",
+        type=Path,
+        help="with dataset.toml; of NYUv2 (train/ and val/ of image/, label/, depth/, normal/); of rooms; or as published",
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="draw frames with their labels, to be looked at")
     parser.add_argument("--frames", type=int, default=12, help="frames on the sheet (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=0, help="of COCO, ADE20K, ImageNet: look at so many of a split (0: all)")
+    parser.add_argument(
+        "--kind", default="", help="the data set that it is, where its files do not tell: data.kind in settings"
+    )
     asked = parser.parse_args(arguments)
     if asked.frames < 1:
         parser.error(f"--frames should be 1 or more, found {asked.frames}")
     try:
         opencv.require()
-        report = _inspect(asked.folder)
+        report = _inspect(asked.folder, _published(asked.folder, asked.kind), asked.images)
         if asked.sheet is not None:
-            _write_sheet(asked.folder, asked.sheet, asked.frames)
+            _write_sheet(asked.folder, _published(asked.folder, asked.kind), asked.sheet, asked.frames)
     except FAILURES as exc:
         error = package_error(exc, install="edge-mtl[train]")
         print(f"validate_dataset: {error}", file=sys.stderr)
@@ -90,17 +100,37 @@ def _classes(check: Check) -> Table:
     classes = check.details["classes"]
     splits = list(next(iter(classes.values())))
     of = check.details.get("of", "labelled pixels")
-    table = Table("class", title=f"{check.name}: share of the {of}, and frames")
+    more = f" (the first {_CLASSES_SHOWN} of {len(classes)}; --json has all)" if len(classes) > _CLASSES_SHOWN else ""
+    table = Table("class", title=f"{check.name}: share of the {of}, and frames{more}")
     for split in splits:
         table.add_column(split, justify="right")
-    for name, by_split in classes.items():
+    for name, by_split in list(classes.items())[:_CLASSES_SHOWN]:
         cells = (f"{by_split[split]['share']:.2%}  {by_split[split]['frames']:5d}" for split in splits)
         table.add_row(escape(name), *cells)
     return table
 
 
-def _inspect(folder: Path) -> Report:
-    inspect = _inspector(folder)
+def _published(folder: Path, kind: str) -> PublishedSet | None:
+    """The published data set that a folder holds, or that `kind` names; None where it is another one.
+
+    Raises:
+        BuildError: no published data set has that name.
+    """
+    from mtl.datasets.published.data_set import PublishedSet
+    from mtl.datasets.sources import data_sets
+
+    every = {name: one for name, one in data_sets().items() if isinstance(one, PublishedSet)}
+    if kind:
+        if kind not in every:
+            raise BuildError(f"--kind should be one of {', '.join(every)}, found {kind!r}; other data sets are known by files")
+        return every[kind]
+    if (folder / _OWN).exists():
+        return None
+    return next((one for one in every.values() if one.holds(folder)), None)
+
+
+def _inspect(folder: Path, published: PublishedSet | None, images: int) -> Report:
+    inspect = _inspector(folder, published, images)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("files"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("files")
@@ -111,14 +141,17 @@ def _inspect(folder: Path) -> Report:
         return inspect(folder, progress=advance)
 
 
-def _inspector(folder: Path) -> Callable[..., Report]:
+def _inspector(folder: Path, published: PublishedSet | None, images: int) -> Callable[..., Report]:
     """What checks the layout that the folder has. Raises BuildError where it has none that is known."""
     from mtl.datasets.folder.check import inspect as of_ones_own
     from mtl.datasets.nyuv2.check import inspect as of_nyuv2
     from mtl.datasets.nyuv2.layout import PARTS
     from mtl.datasets.rooms.check import inspect as of_rooms
     from mtl.datasets.rooms.dataset import holds_rooms
+    from mtl.datasets.published.check import inspect as of_published
 
+    if published is not None:
+        return partial(of_published, published, images=images)
     if (folder / _OWN).exists():
         return of_ones_own
     if any((folder / part).exists() for part in PARTS):
@@ -127,18 +160,23 @@ def _inspector(folder: Path) -> Callable[..., Report]:
         return of_rooms
     raise BuildError(
         f"{folder} should have {_OWN} (images of your own: docs/guides/own-data.md), {' and '.join(PARTS)} (NYUv2: "
-        f"python train/prepare_nyuv2.py makes them) or rooms (python train/make_rooms.py makes them); found "
-        f"{'none of them' if folder.is_dir() else 'no such folder'}"
+        f"python train/prepare_nyuv2.py makes them), rooms (python train/make_rooms.py makes them), or be COCO, ADE20K or "
+        f"ImageNet; found {'none of them' if folder.is_dir() else 'no such folder'}. Name what it is: --kind"
     )
 
 
-def _write_sheet(folder: Path, path: Path, frames: int) -> None:
-    if not (folder / _OWN).exists():
-        raise BuildError(f"--sheet draws a folder that has {_OWN}; {folder} has none (docs/guides/own-data.md)")
-    from mtl.datasets.folder.contact_sheet import contact_sheet_png
+def _write_sheet(folder: Path, published: PublishedSet | None, path: Path, frames: int) -> None:
+    if published is None and not (folder / _OWN).exists():
+        raise BuildError(
+            f"--sheet draws a folder that has {_OWN}, COCO, ADE20K or ImageNet; {folder} is none of them "
+            "(docs/guides/own-data.md)"
+        )
+    from mtl.datasets.folder.contact_sheet import contact_sheet_png as of_ones_own
+    from mtl.datasets.published.contact_sheet import contact_sheet_png as of_published
 
     try:
-        write_atomic(path, contact_sheet_png(folder, frames=frames))
+        drawn = of_ones_own(folder, frames=frames) if published is None else of_published(published, folder, frames=frames)
+        write_atomic(path, drawn)
     except OSError as exc:
         raise BuildError(f"{path} could not be written ({exc.strerror or exc}). Choose another --sheet FILE.png") from exc
 

@@ -19,8 +19,9 @@ from edge_mtl.errors import BuildError, EdgeMtlError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.tasks import NYU_TASKS
 from mtl.datasets.augment_check import augment_problem
+from mtl.datasets.data_set import DataSet
 from mtl.datasets.mixture_check import mixture_problem
-from mtl.datasets.sources import data_set, data_tasks
+from mtl.datasets.sources import data_set, data_tasks, stray_option
 from mtl.distill.settings_check import distill_problem
 from mtl.schedule import steps_per_pass
 from mtl.settings import LINEAR_WEIGHTINGS, RunSettings
@@ -92,13 +93,24 @@ def parse_config(content: Mapping[str, Any], *, source: str = "configuration", c
     except BuildError as exc:
         raise ConfigError(f"{source}: {exc}") from exc
     settings = dataclasses.replace(settings, data=data)
-    if not settings.model.tasks:
-        every = tuple(data_set(data).tasks(data))
+    known = data_set(data)
+    if not settings.model.tasks or _means_all_tasks(content, known, settings):
+        every = tuple(known.tasks(data))
         settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, tasks=every))
     if all(stage.batch > 0 for stage in settings.stages):
         settings = _count_steps(settings)
     _check(settings, source)
     return settings
+
+
+def _means_all_tasks(content: Mapping[str, Any], known: DataSet, settings: RunSettings) -> bool:
+    """Whether no tasks were named, and the data set does not have those that stand for that."""
+    if isinstance(content.get("model"), Mapping) and "tasks" in content["model"]:
+        return False
+    try:
+        return not set(settings.model.tasks) <= set(known.tasks(settings.data))
+    except (BuildError, ValueError):  # what is wrong with the data set is said where it is checked
+        return False
 
 
 def split_arguments(arguments: Sequence[str]) -> dict[str, str]:
@@ -360,7 +372,7 @@ def _check(settings: RunSettings, source: str) -> None:
     require(min(data.train, data.validation, data.test) > 0, "data.train, data.validation and data.test should be 1 or more")
     require(min(data.height, data.width) >= 32, f"data is {data.height}x{data.width}: rooms should be 32 pixels a side or more")
     require(data.validation_from_train >= 0, f"data.validation_from_train counts from 0, found {data.validation_from_train}")
-    problem = mixture_problem(settings) or data_set(data).problem(data)
+    problem = mixture_problem(settings) or stray_option(data) or data_set(data).problem(data)
     require(problem is None, str(problem))
     low, high = augment.scale
     require(1.0 <= low <= high <= 4.0, f"augment.scale should rise within 1 to 4, found {augment.scale}")

@@ -54,6 +54,7 @@ class FrameChoice:
         here = data.kind if self.root is None else _kind_in(Path(self.root), data)
         if here != data.kind:
             changes |= {"kind": here, "validation_from_train": 0, "tasks": ()}
+            changes |= {"task_names": {}, "annotations": {}, "may_skip": 0.0}
         if (size := self.size or network) is not None:
             changes |= {"height": size[0], "width": size[1]}
         if self.count is not None:
@@ -77,7 +78,7 @@ def _kind_in(root: Path, data: DataSettings) -> str:
     if renders and root != Path(data.root) and not (root.is_dir() and not any(root.iterdir())):
         raise BuildError(
             f"{root} should have frames: dataset.toml (images of your own: docs/guides/own-data.md), NYUv2 as "
-            f"train/prepare_nyuv2.py makes it, or rooms as train/make_rooms.py does; found "
+            f"train/prepare_nyuv2.py makes it, COCO, ADE20K or ImageNet, or rooms as train/make_rooms.py does; found "
             f"{'none of them' if root.exists() else 'no such folder'}. To render rooms there, make an empty folder first"
         )
     return data.kind

@@ -13,10 +13,13 @@ from mtl.datasets.frame import FrameSource
 if TYPE_CHECKING:
     from mtl.settings import DataSettings, Stage
 
-__all__ = ["DEFAULT_ROOT", "DataSet", "FrameRequest", "Split"]
+__all__ = ["DEFAULT_ROOT", "OPTIONS", "DataSet", "FrameRequest", "Split"]
 
 DEFAULT_ROOT = "data/rooms"
 """`data.root` where a configuration names none."""
+
+OPTIONS = ("task_names", "may_skip", "annotations")
+"""Settings of [data] that only some data sets have a use for."""
 
 Split = Literal["train", "val", "test"]
 
@@ -35,11 +38,13 @@ class DataSet(ABC):
         name: `data.kind` in settings.
         frames: what reports call its frames.
         renders: whether frames that are missing are made in its folder when they are asked for.
+        options: which of `OPTIONS` it heeds.
     """
 
     name: ClassVar[str]
     frames: ClassVar[str]
     renders: ClassVar[bool] = False
+    options: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def title(self, data: DataSettings) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Specs
-from mtl.datasets.data_set import DataSet, FrameRequest, Split
+from mtl.datasets.data_set import OPTIONS, DataSet, FrameRequest, Split
 from mtl.datasets.frame import FrameSource
 from mtl.datasets.mixture import Mixture
 
@@ -26,6 +26,7 @@ __all__ = [
     "register",
     "stand_in_frames",
     "stand_in_tasks",
+    "stray_option",
     "train_frames",
 ]
 
@@ -77,6 +78,17 @@ def data_tasks(data: DataSettings) -> Specs:
         raise BuildError(f"the data set {data.kind!r} describes its tasks wrongly: {exc}. Mend its description") from exc
 
 
+def stray_option(data: DataSettings) -> str | None:
+    """A setting that a data set has no use for, for an error message; None where there is none."""
+    for known, one in data_set(data).parts(data):
+        for option in OPTIONS:
+            if getattr(one, option) and option not in known.options:
+                heeding = ", ".join(name for name, other in data_sets().items() if option in other.options)
+                return f"data.{option} is for {heeding}; {known.name} has no use for it"
+    return next((f"data.{option} is for a single data set: give it to one of data.sources" for option in OPTIONS
+                 if data.sources and getattr(data, option)), None)  # fmt: skip
+
+
 def train_frames(data: DataSettings, stage: Stage) -> FrameRequest:
     """The training frames of a stage; how many there are is the length of what `open` returns."""
     return data_set(data).train_frames(data, stage)
@@ -104,9 +116,12 @@ def stand_in_tasks() -> Specs:
 
 def _register_own() -> None:
     """Our own, when one is first asked for: rendering needs OpenCV, and reading settings does not."""
+    from mtl.datasets.ade20k.source import Ade20k
+    from mtl.datasets.coco.source import Coco
     from mtl.datasets.folder.source import Folder
+    from mtl.datasets.imagenet.source import ImageNet
     from mtl.datasets.nyuv2.source import Nyuv2
     from mtl.datasets.rooms.source import Rooms
 
-    for kind in (Rooms, Nyuv2, Folder):
+    for kind in (Rooms, Nyuv2, Folder, Coco, Ade20k, ImageNet):
         _DATA_SETS.setdefault(kind.name, kind())
