@@ -113,6 +113,8 @@ class DataSettings:
             depth is not wrong, one outside is as far off as from the nearer end. 0: depth is as exact as it is written.
         unlabelled: a folder only, whether its training frames without any label are trained on too; they teach where there
             is a teacher (`distill`).
+        disjoint: tasks of which each training frame shows the truth of one only, as if every task had been labelled on images
+            of its own; two or more, or none.
     """
 
     kind: str = "rooms"
@@ -129,6 +131,7 @@ class DataSettings:
     deploy_source: str = ""
     depth_step_m: float = 0.0
     unlabelled: bool = False
+    disjoint: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
