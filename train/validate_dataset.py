@@ -146,9 +146,9 @@ def _inspector(folder: Path, published: PublishedSet | None, images: int) -> Cal
     from mtl.datasets.folder.check import inspect as of_ones_own
     from mtl.datasets.nyuv2.check import inspect as of_nyuv2
     from mtl.datasets.nyuv2.layout import PARTS
+    from mtl.datasets.published.check import inspect as of_published
     from mtl.datasets.rooms.check import inspect as of_rooms
     from mtl.datasets.rooms.dataset import holds_rooms
-    from mtl.datasets.published.check import inspect as of_published
 
     if published is not None:
         return partial(of_published, published, images=images)

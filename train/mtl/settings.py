@@ -122,6 +122,8 @@ class DataSettings:
         annotations: COCO's format only: by split, its JSON below `root`, where several could be meant.
         unlabelled: a folder only, whether its training frames without any label are trained on too; they teach where there
             is a teacher (`distill`).
+        disjoint: tasks of which each training frame shows the truth of one only, as if every task had been labelled on images
+            of its own; two or more, or none.
     """
 
     kind: str = "rooms"
@@ -142,6 +144,7 @@ class DataSettings:
     annotations: Mapping[str, str] = field(default_factory=dict)
     unlabelled: bool = False
     tasks: tuple[str, ...] = ()
+    disjoint: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import numpy as np
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Specs, TaskSpec, kind_of, ordered
 from mtl.datasets.data_set import DataSet, FrameRequest, Split
+from mtl.datasets.disjoint import dealt
 from mtl.datasets.frame import Frame, FrameSource
 
 if TYPE_CHECKING:
@@ -148,7 +149,10 @@ class Mixture(DataSet):
         return replace(data, sources=asked([task for task in tasks if task not in found]))
 
     def train_frames(self, data: DataSettings, stage: Stage) -> MixtureRequest:
-        requests = {name: one.train_frames(self._data[name], stage) for name, one in self._sets.items()}
+        requests = {
+            name: dealt(one.train_frames(self._data[name], stage), self._data[name].disjoint)
+            for name, one in self._sets.items()
+        }
         return MixtureRequest(tuple(requests.items()), tuple(shares(data, stage).items()))
 
     def held_out_frames(self, data: DataSettings, split: Split) -> MixtureRequest:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Specs
 from mtl.datasets.data_set import OPTIONS, DataSet, FrameRequest, Split
+from mtl.datasets.disjoint import dealt
 from mtl.datasets.frame import FrameSource
 from mtl.datasets.mixture import Mixture
 
@@ -91,7 +92,7 @@ def stray_option(data: DataSettings) -> str | None:
 
 def train_frames(data: DataSettings, stage: Stage) -> FrameRequest:
     """The training frames of a stage; how many there are is the length of what `open` returns."""
-    return data_set(data).train_frames(data, stage)
+    return dealt(data_set(data).train_frames(data, stage), data.disjoint)
 
 
 def held_out_frames(data: DataSettings, split: Split) -> FrameRequest:
