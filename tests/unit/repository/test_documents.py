@@ -25,7 +25,7 @@ SCRIPT = re.compile(rf"(?<![\w/])((?:train|calibration|examples|benchmarks)/[a-z
 SETTINGS = frozenset(_all_keys())
 _AS_FLAGS = frozenset(f"--{key}" for key in SETTINGS)
 TAKEN_TOO = {
-    **dict.fromkeys(("train/train.py", "train/export.py", "train/study.py"), _AS_FLAGS),
+    **dict.fromkeys(("train/train.py", "train/export.py", "train/study.py", "train/add_head.py"), _AS_FLAGS),
     "calibration/calibrate.py": frozenset(options("calibrate")),
     "calibration/sensitivity.py": frozenset(options("sensitivity")),
 }
