@@ -51,7 +51,8 @@ class ModelSettings:
         decoder: "edge" (ours), "aspp" (the study's) or "aspp_folded" (the study's without the weights that only ever
             read padding at the run's largest size).
         pretrained: "imagenet" downloads timm's weights of the backbone, a path reads them from a local file,
-            see `mtl.models.backbone.build_backbone`.
+            see `mtl.models.backbone.build_backbone`, or from the folder of a bundle whose tasks share one. However little is
+            shared, every backbone begins with them.
         init: a checkpoint of this package (runs/<name>/best.safetensors), or the folder of a bundle, to start from:
             fine-tuning. Heads for other classes or new tasks start fresh, see `mtl.fine_tuning`.
         init_part: "all" of its weights, or those of its "backbone" only, for another decoder or other tasks; the backbone

@@ -5,7 +5,7 @@ Knows nothing about tasks or decoders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -109,7 +109,7 @@ class Stages(nn.Module):
 def build_backbone(
     name: str,
     *,
-    pretrained: bool | Path = False,
+    pretrained: bool | Path | Mapping[str, Tensor] = False,
     drop_path: float = 0.0,
     output_stride: int | None = None,
 ) -> Backbone:
@@ -119,7 +119,7 @@ def build_backbone(
         name: for example "pvt_v2_b0"; any timm model that supports `features_only` and has four stages or more.
         pretrained: True downloads timm's ImageNet weights, a path reads them from a local file
             (.safetensors, .pth, .bin: timm's own or the authors' format, or EfficientNet-Lite's as published for PyTorch;
-            .tflite: MobileNetV2's, see `mobilenet_from_tflite`).
+            .tflite: MobileNetV2's, see `mobilenet_from_tflite`). A mapping has the weights of a backbone made by this function.
         drop_path: rate of stochastic depth in the last block, rising linearly from 0 in the first.
         output_stride: 8 or 16 dilates the last stages of a CNN (the study's ResNet uses 8); None leaves it at 32.
     Raises:
@@ -133,6 +133,7 @@ def build_backbone(
         raise BuildError(f"no pretrained weights at {pretrained}: expected a timm checkpoint. Give its path, or none")
     options: dict[str, object] = {}
     state_for = _state_of_others(name, pretrained) if isinstance(pretrained, Path) else None
+    own = pretrained if isinstance(pretrained, Mapping) else None
     if isinstance(pretrained, Path) and state_for is None:
         options["pretrained_cfg_overlay"] = {"file": str(pretrained)}
     if drop_path > 0:
@@ -142,7 +143,7 @@ def build_backbone(
     if name.startswith("swin"):
         options["strict_img_size"] = False  # its default refuses sizes that are not square
     try:
-        net = timm.create_model(name, features_only=True, pretrained=bool(pretrained) and state_for is None, **options)
+        net = timm.create_model(name, features_only=True, pretrained=bool(pretrained) and state_for is own is None, **options)
     except Exception as exc:  # whatever timm, torch or the download raises
         if pretrained is True and _cannot_download(exc):
             raise BuildError(
@@ -154,6 +155,8 @@ def build_backbone(
         raise BuildError(f"backbone {name} could not be made with {source} weights: {exc}{others}") from exc
     if state_for is not None:
         net.load_state_dict(state_for(net))
+    if own is not None:
+        _load_own(net, own, name)
     if len(net.feature_info.channels()) < STAGES:
         found = len(net.feature_info.channels())
         raise BuildError(f"backbone {name} has {found} stages: expected at least {STAGES}. Choose a hierarchical backbone")
@@ -161,6 +164,17 @@ def build_backbone(
         if hasattr(module, "fused_attn"):
             module.fused_attn = False  # PVT's keys are few: plain products are faster to train on a CPU and export plainly
     return Backbone(name, net)
+
+
+def _load_own(net: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
+    """Copy the weights of a backbone of this package. Raises BuildError where they are another one's."""
+    wanted, found = ({key: tuple(value.shape) for key, value in one.items()} for one in (net.state_dict(), weights))
+    for key in (*wanted, *found):
+        if wanted.get(key) != found.get(key):
+            raise BuildError(
+                f"the pretrained weights are not of {name}: {key} should be {wanted.get(key)}, found {found.get(key)}"
+            )
+    net.load_state_dict(dict(weights))
 
 
 def _state_of_others(name: str, path: Path) -> Callable[[nn.Module], dict[str, Tensor]] | None:

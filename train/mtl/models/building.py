@@ -5,12 +5,12 @@ Knows nothing about data or losses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import NYU_TASKS, Specs, TaskSpec
@@ -41,7 +41,7 @@ def build_model(
     shared_stages: int = 2,
     size: tuple[int, int] = (288, 384),
     options: HeadOptions | None = None,
-    pretrained: bool | Path = False,
+    pretrained: bool | Path | Mapping[str, Tensor] = False,
     drop_path: float = 0.0,
     output_stride: int | None = None,
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0),

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import Tensor
+
+from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Specs
+from mtl.checkpoint import load_weights
 from mtl.datasets.sources import data_tasks
 from mtl.models.building import build_model
 from mtl.models.edge import EdgeOptions
@@ -13,6 +17,9 @@ from mtl.settings import RunSettings
 from mtl.tasks import HeadOptions, chosen_tasks
 
 __all__ = ["model_from", "tasks_of"]
+
+_BACKBONE = "backbone.net."
+"""How names of its weights begin in a network whose tasks share it."""
 
 
 def tasks_of(settings: RunSettings) -> Specs:
@@ -28,12 +35,10 @@ def model_from(settings: RunSettings, *, pretrained: bool = True, specs: Specs |
         pretrained: whether to load `settings.model.pretrained`; False to load a checkpoint into the model next.
         specs: the tasks as a checkpoint describes them; by default those of the frames.
     Raises:
-        BuildError: as `build_model`.
+        BuildError: as `build_model`, and where `settings.model.pretrained` is a bundle whose tasks do not share a backbone.
+        CheckpointError, BundleError: it is a bundle whose weights cannot be read.
     """
     wanted = settings.model
-    weights: bool | Path = False
-    if pretrained and wanted.pretrained:
-        weights = True if wanted.pretrained == "imagenet" else Path(wanted.pretrained)
     mean, std = NORMALISATIONS[wanted.normalisation]
     return build_model(
         wanted.backbone,
@@ -54,9 +59,21 @@ def model_from(settings: RunSettings, *, pretrained: bool = True, specs: Specs |
         shared_stages=wanted.shared_stages,
         size=(max(stage.height for stage in settings.stages), max(stage.width for stage in settings.stages)),
         options=HeadOptions(depth_output=wanted.depth_output),
-        pretrained=weights,
+        pretrained=_pretrained(wanted.pretrained) if pretrained else False,
         drop_path=wanted.drop_path,
         output_stride=wanted.output_stride or None,
         mean=mean,
         std=std,
     )
+
+
+def _pretrained(text: str) -> bool | Path | dict[str, Tensor]:
+    """What `build_backbone` takes for `settings.model.pretrained`; of a bundle its backbone's weights."""
+    path = Path(text)
+    if text in ("", "imagenet") or not path.is_dir():
+        return path if text not in ("", "imagenet") else bool(text)
+    weights, _ = load_weights(path)
+    own = {name.removeprefix(_BACKBONE): value for name, value in weights.items() if name.startswith(_BACKBONE)}
+    if not own or any(_BACKBONE in name for name in weights if not name.startswith(_BACKBONE)):
+        raise BuildError(f"model.pretrained: the tasks of {path} do not share one backbone. Give a bundle whose tasks do")
+    return own

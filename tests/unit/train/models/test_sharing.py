@@ -5,18 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import tomllib
 import torch
+from mtl.checkpoint import load_weights
+from mtl.config import parse_config
 from mtl.models import EdgeOptions, MultiTaskModel, build_model
+from mtl.models.configured import model_from
 from mtl.models.deploy import deploy, relative_error
 from mtl.models.export import export_deploy
 from mtl.tasks.head import HeadOptions
 
+from edge_mtl.bundle import find
 from edge_mtl.errors import BuildError
 from tests.networks import as_if_trained
 
 pytestmark = pytest.mark.training
 
 HEIGHT, WIDTH = 64, 96
+DEMO = find("rooms-b0").path
 TASKS = ("segmentation", "depth", "normals")
 SHARINGS = [("full", 2), ("partial", 1), ("partial", 3), ("separate", 2)]
 
@@ -185,3 +191,21 @@ def test_without_shared_features_the_task_parts_ask_for_the_image() -> None:
     assert model.features(make_image()) == ()
     with pytest.raises(BuildError, match="from_features needs the image"):
         model.from_features((), (HEIGHT, WIDTH))
+
+
+@pytest.mark.parametrize("sharing", ["full", "partial", "separate"])
+def test_every_backbone_begins_with_that_of_a_bundle(sharing: str) -> None:
+    """The bundle shares one backbone; however little is shared here, all of them are it."""
+    text = f'model = {{ backbone = "pvt_v2_b0", width = 32, sharing = "{sharing}", pretrained = "{DEMO}" }}'
+    model = model_from(parse_config(tomllib.loads(text)))
+    weights, _ = load_weights(DEMO)
+    own = {name: value for name, value in model.state_dict().items() if ".net." in name}
+    names = [name[name.index("backbone.net.") :] for name in own]
+    assert set(names) == {name for name in weights if name.startswith("backbone.net.")}
+    assert all(torch.equal(own[name], weights[key]) for name, key in zip(own, names, strict=True))
+
+
+def test_a_bundle_of_another_backbone_is_refused() -> None:
+    text = f'model = {{ backbone = "pvt_v2_b1", width = 32, pretrained = "{DEMO}" }}'
+    with pytest.raises(BuildError, match=r"not of pvt_v2_b1: .* should be"):
+        model_from(parse_config(tomllib.loads(text)))
