@@ -111,8 +111,8 @@ class DataSettings:
             for that with the largest ratio in the last stage.
         depth_step_m: the steps that its depth was stored in, in metres; a prediction within half a step of a training frame's
             depth is not wrong, one outside is as far off as from the nearer end. 0: depth is as exact as it is written.
-        tasks: rooms only, what frames have truths of: some of "segmentation", "depth", "normals", "objects" and "scene". None
-            named stands for the first three, and those of `model.tasks` are added when settings are read.
+        tasks: rooms only, what frames have truths of: some of `mtl.datasets.rooms.tasks.ROOM_TASKS`. None named stands for the
+            three dense ones, and those of `model.tasks` are added when settings are read.
         unlabelled: a folder only, whether its training frames without any label are trained on too; they teach where there
             is a teacher (`distill`).
     """

@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from edge_mtl.errors import BuildError
-from edge_mtl.tasks import DEPTH, NORMALS, NYU_TASKS, SEGMENTATION, Specs
+from edge_mtl.tasks import NYU_TASKS, Specs
 from edge_mtl.tasks.boxes import BoxTruth
 from mtl.datasets.data_set import DataSet, Split
 from mtl.datasets.frame import Frame
@@ -154,7 +154,7 @@ class RenderedRooms:
 
 
 def _frame(room: RoomSample, tasks: Specs) -> Frame:
-    truths: dict[str, Any] = {SEGMENTATION: room.label, DEPTH: room.depth_m, NORMALS: room.normals}
+    truths: dict[str, Any] = dict(zip(NYU_TASKS, (room.label, room.depth_m, room.normals), strict=True))
     if room.objects is not None:
         found = room.objects
         truths |= {OBJECTS: BoxTruth(found.visible, found.classes, np.zeros(len(found), bool)), SCENE: room.scene}
