@@ -51,7 +51,8 @@ def main() -> int:
     spec = BoxesSpec("objects", "boxes", tuple(f"class {number}" for number in range(asked.classes)))
     given = {count: answers(spec, asked.network, count) for count in asked.candidates}
     ways: dict[str, Callable[[], Boxes]] = {
-        f"{count} candidates": partial(finished, spec, outputs, asked.frame, asked.network) for count, outputs in given.items()
+        f"{count} candidates": partial(finished, spec, outputs, asked.frame, asked.network, BufferPool())
+        for count, outputs in given.items()
     }
     ways |= {f"{name}, measured": partial(measured, way) for name, way in ways.items()}
     boxes = {name: len(way()) for name, way in ways.items()}
@@ -84,9 +85,11 @@ def answers(spec: BoxesSpec, network: tuple[int, int], candidates: int) -> dict[
     return outputs
 
 
-def finished(spec: BoxesSpec, outputs: dict[str, Array], frame: tuple[int, int], network: tuple[int, int]) -> Boxes:
+def finished(
+    spec: BoxesSpec, outputs: dict[str, Array], frame: tuple[int, int], network: tuple[int, int], pool: BufferPool
+) -> Boxes:
     """As Engine does it."""
-    box, pool = letterbox(frame, network), BufferPool()
+    box = letterbox(frame, network)
     found: Any = finish({spec.name: spec}, outputs, box, placement="host", output_size="frame", change=None, pool=pool)
     return cast(Boxes, found[spec.name])
 

@@ -70,7 +70,8 @@ class FrameMatches:
         if not parts:
             nothing = np.zeros((len(_LEAST), 0), bool)
             return cls(np.zeros(0), np.zeros(0, np.int64), nothing, nothing, objects)
-        return cls(*(np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)), objects)
+        scores, indices, hits, ignored = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+        return cls(scores, indices, hits, ignored, objects)
 
 
 class BoxMetric:

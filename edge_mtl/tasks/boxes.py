@@ -48,7 +48,7 @@ _NEAR = 4.0
 """Logits: how far below the least score that is shown noise can bring a score above it."""
 _LEAST_SCORE = 0.001
 """Boxes with a lower score change no precision that anybody measures."""
-_CANDIDATES, _ALL_CANDIDATES = 300, 1000
+_CANDIDATES, _ALL_CANDIDATES = 300, 500
 """Boxes that suppression looks at: for what users see, and for measuring."""
 _MEASURED = 100
 """Boxes of a frame that are measured, unless users see more: as many as COCO looks at."""
@@ -195,8 +195,10 @@ class BoxesKind(Kind[BoxesSpec, Boxes]):
     def outputs(self, spec: BoxesSpec, size: tuple[int, int], placement: Placement) -> dict[str, tuple[int, ...]]:
         """`<task>_scores_<stride>` of all levels, logits, then `<task>_boxes_<stride>`, in strides; either placement alike."""
         cells = {stride: (size[0] // stride, size[1] // stride) for stride in spec.levels}
-        scores = {f"{spec.name}_scores_{stride}": (1, len(spec.classes), *cells[stride]) for stride in spec.levels}
-        return scores | {f"{spec.name}_boxes_{stride}": (1, 4, *cells[stride]) for stride in spec.levels}
+        found: dict[str, tuple[int, ...]] = {}
+        for what, channels in (("scores", len(spec.classes)), ("boxes", 4)):
+            found |= {f"{spec.name}_{what}_{stride}": (1, channels, *cells[stride]) for stride in spec.levels}
+        return found
 
     def finish(
         self, spec: BoxesSpec, outputs: Mapping[str, Array], area: MapArea, change: CameraChange | None, pool: BufferPool

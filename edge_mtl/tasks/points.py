@@ -66,8 +66,10 @@ def only_of(results: Mapping[str, Result], kind: type[R]) -> R | None:
     Raises:
         TaskError: there are several.
     """
-    lazy = isinstance(results, LazyResults)
-    found = list(results.of_class(kind)) if lazy else [name for name, one in results.items() if isinstance(one, kind)]
+    if isinstance(results, LazyResults):
+        found = list(results.of_class(kind))
+    else:
+        found = [name for name, result in results.items() if isinstance(result, kind)]
     if len(found) > 1:
         word = next(one.name for one in KINDS.values() if one.result is kind)
         raise TaskError(

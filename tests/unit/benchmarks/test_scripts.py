@@ -52,6 +52,18 @@ def check_rows(rows: list[dict[str, Any]], baseline: str) -> None:
         assert row["minimum_ms"] <= row["median_ms"] <= row["p90_ms"]
 
 
+def test_boxes_are_timed_by_the_number_of_candidates(tmp_path: Path) -> None:
+    out = tmp_path / "boxes.json"
+    shown = run("boxes_postprocess.py", "--candidates", "0,20", "--network", "64x96", "--rounds", 3, "--out", out)
+    content = json.loads(out.read_text())
+    check_machine(content)
+    names = ["0 candidates", "20 candidates", "0 candidates, measured", "20 candidates, measured"]
+    assert [row["name"] for row in content["rows"]] == names
+    assert all(name in shown for name in names)
+    assert all(0 < row["p50_ms"] <= row["p95_ms"] for row in content["rows"])
+    assert content["rows"][0]["boxes"] == 0 < content["rows"][1]["boxes"] <= 20
+
+
 def test_whole_frames_are_compared_with_the_plain_graph(tiny_bundle: Bundle, tmp_path: Path) -> None:
     out = tmp_path / "tiny-0.1"
     shown = run("whole_frame.py", tiny_bundle.path, "--threads", 1, "--rounds", 3, "--frame", "48x80", "--out", out)
