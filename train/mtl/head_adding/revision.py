@@ -207,7 +207,7 @@ def _measured(
         metrics.update(judged.predicted, judged.truths)
     values = {scoped(specs, spec, key): value for key, value in {**metrics.compute(), **metrics.details()}.items()}
     console.print(metrics_table({"fp32": metrics.compute()}, title=f"{spec.name} on {len(test)} held-out frames"))
-    names = {}
+    names: dict[str, str] = {}
     for one in old.values():
         metric = kind_of(one).metric(one)
         keys = {**metric.compute(), **metric.details()}
