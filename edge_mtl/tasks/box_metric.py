@@ -17,7 +17,8 @@ import numpy as np
 from edge_mtl.tasks.box_overlap import areas, intersections, overlaps
 
 if TYPE_CHECKING:
-    from edge_mtl.tasks.boxes import Boxes, BoxTruth
+    from edge_mtl.tasks.box_objects import BoxTruth
+    from edge_mtl.tasks.boxes import Boxes
 
 __all__ = ["BoxMetric", "FrameMatches", "average_precision", "resampled"]
 

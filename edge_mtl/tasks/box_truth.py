@@ -14,7 +14,7 @@ import numpy as np
 
 from edge_mtl.errors import BundleError
 from edge_mtl.image.frames import Letterbox
-from edge_mtl.tasks.boxes import BoxTruth
+from edge_mtl.tasks.box_objects import BoxTruth
 from edge_mtl.tasks.class_names import short
 from edge_mtl.tasks.kind import TruthFiles
 from edge_mtl.tasks.truth import EXPORT_AGAIN, read_json

@@ -13,6 +13,7 @@ import numpy as np
 
 from edge_mtl.tasks.box_agreement import box_agreement
 from edge_mtl.tasks.box_metric import BoxMetric, resampled
+from edge_mtl.tasks.box_objects import BoxTruth
 from edge_mtl.tasks.class_names import check_classes, short
 from edge_mtl.tasks.kind import (
     BudgetItem,
@@ -117,24 +118,6 @@ class Boxes(Result):
     @property
     def map_size(self) -> tuple[int, int] | None:
         return self.size
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BoxTruth:
-    """The objects that a frame has, in any order.
-
-    Attributes:
-        xyxy: (N, 4) float32, as in `Boxes`.
-        classes: (N,) int64, class index.
-        crowd: (N,) bool: a region of many objects, none of them marked: nothing that is found there is right or wrong.
-    """
-
-    xyxy: Array
-    classes: Array
-    crowd: Array
-
-    def __len__(self) -> int:
-        return len(self.classes)
 
 
 class BoxesKind(Kind[BoxesSpec, Boxes]):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
+from edge_mtl.bundle import WEIGHTS, Bundle
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Specs
-from mtl.checkpoint import load_weights
+from edge_mtl.weights.safetensors import read_tensors
 from mtl.datasets.sources import data_tasks
 from mtl.models.building import build_model
 from mtl.models.edge import EdgeOptions
@@ -36,7 +38,7 @@ def model_from(settings: RunSettings, *, pretrained: bool = True, specs: Specs |
         specs: the tasks as a checkpoint describes them; by default those of the frames.
     Raises:
         BuildError: as `build_model`, and where `settings.model.pretrained` is a bundle whose tasks do not share a backbone.
-        CheckpointError, BundleError: it is a bundle whose weights cannot be read.
+        BundleError: it is a folder, but no bundle, or one without its weights.
     """
     wanted = settings.model
     mean, std = NORMALISATIONS[wanted.normalisation]
@@ -72,8 +74,13 @@ def _pretrained(text: str) -> bool | Path | dict[str, Tensor]:
     path = Path(text)
     if text in ("", "imagenet") or not path.is_dir():
         return path if text not in ("", "imagenet") else bool(text)
-    weights, _ = load_weights(path)
-    own = {name.removeprefix(_BACKBONE): value for name, value in weights.items() if name.startswith(_BACKBONE)}
+    bundle = Bundle.open(path)
+    weights = read_tensors(bundle.read(WEIGHTS), name=f"{WEIGHTS} of {path}")
+    own = {
+        name.removeprefix(_BACKBONE): torch.from_numpy(value.copy())
+        for name, value in weights.items()
+        if name.startswith(_BACKBONE)
+    }
     if not own or any(_BACKBONE in name for name in weights if not name.startswith(_BACKBONE)):
         raise BuildError(f"model.pretrained: the tasks of {path} do not share one backbone. Give a bundle whose tasks do")
     return own

@@ -74,11 +74,11 @@ class PublishedSet(DataSet):
         return renamed(self.listing(data, split).specs, data.task_names)
 
     def train_frames(self, data: DataSettings, stage: Stage) -> PublishedRequest:
-        return PublishedRequest(self.name, data, "train", Part(data.validation_from_train, "rest", stage.train))
+        return PublishedRequest(self, data, "train", Part(data.validation_from_train, "rest", stage.train))
 
     def held_out_frames(self, data: DataSettings, split: Split) -> PublishedRequest:
         own, part = self._place_of(data, split)
-        return PublishedRequest(self.name, data, own, part)
+        return PublishedRequest(self, data, own, part)
 
     def train_count(self, data: DataSettings) -> int:
         return len(self.listing(data, "train")) - data.validation_from_train

@@ -20,6 +20,7 @@ from mtl.datasets.published.left_out import LeftOut
 from mtl.geometry import canonical_intrinsics
 
 if TYPE_CHECKING:
+    from mtl.datasets.published.data_set import PublishedSet
     from mtl.settings import DataSettings
 
 __all__ = ["Listing", "Part", "PublishedFrames", "PublishedRequest", "read_listed", "renamed", "spread"]
@@ -161,12 +162,12 @@ class PublishedRequest:
     """Frames by description.
 
     Attributes:
-        kind: name of the data set.
+        known: the data set.
         split: whose listing they are of.
         part: which of them.
     """
 
-    kind: str
+    known: PublishedSet
     data: DataSettings
     split: Split
     part: Part = Part()
@@ -177,12 +178,7 @@ class PublishedRequest:
         Raises:
             BuildError: the data set cannot be used, has no such frames, or more of it cannot be used than `data.may_skip`.
         """
-        from mtl.datasets.published.data_set import PublishedSet
-        from mtl.datasets.sources import data_sets
-
-        known = data_sets()[self.kind]
-        assert isinstance(known, PublishedSet)
-        listing = known.listing(self.data, self.split)
+        listing = self.known.listing(self.data, self.split)
         for one in listing.left_out:
             one.check(listing.where, self.data.may_skip)
             if progress and one.count:
