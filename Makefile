@@ -35,7 +35,7 @@ help:
 	@echo "make docs    the documentation site in site/; make docs-serve shows it at localhost:8000"
 	@echo "make test-ros  the ROS 2 node's tests on real rclpy, from wheels, in an environment of its own"
 	@echo "make test-wheel  the wheel, installed by pip into an empty environment, runs the demo"
-	@echo "make test-lowest  every command, the demo and a bag with the lowest versions that setup.py declares"
+	@echo "make test-lowest  every command, the demo, a bag and a training with the lowest versions that setup.py declares"
 	@echo "make soak    1000 lifecycle cycles and ten minutes at 30 Hz of the ROS 2 node"
 	@echo "make test-gpu   the tests of a CUDA GPU, in an environment with onnxruntime-gpu (GPU_EXTRAS=gpu,tensorrt,build,gpu-test: TensorRT too)"
 	@echo "make bench-gpu  everything that runs the network on a CUDA GPU, side by side, into out/gpu.json"
