@@ -250,6 +250,7 @@ def test_commands_that_draw_and_predict_nothing_run_without_opencv(
         ["train/pseudo_label.py", "folder", "--bundle", "bundle"],
         ["train/import_checkpoint.py", "weights.pth", "--out", "runs/one"],
         ["train/make_teacher.py", "net.tflite", "teacher.onnx"],
+        ["train/add_head.py", "bundles/mine", "--task", "objects", "--kind", "boxes"],
         ["calibration/calibrate.py", "--config", "config.toml", "--bundle", "bundle"],
         ["calibration/sensitivity.py"],
     ],
