@@ -14,7 +14,7 @@ VERSION = next(
     if line.startswith("__version__")
 )
 
-BUNDLES = ("bundles/indoor-b0", "bundles/indoor-lite0", "bundles/rooms-b0")
+BUNDLES = ("bundles/indoor-lite0", "bundles/indoor-b0", "bundles/rooms-b0")
 """The bundles that are installed, those of `edge_mtl.bundle.BUNDLED`: the files that their manifests list, and no engine or
 other file that lies beside them."""
 

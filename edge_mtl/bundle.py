@@ -51,7 +51,7 @@ EVALUATION = "evaluation"
 GOLDEN = "golden"
 ENGINES = "engines"
 BUNDLE_VARIABLE = "EDGE_MTL_BUNDLE"
-BUNDLED = ("indoor-b0", "indoor-lite0", "rooms-b0")
+BUNDLED = ("indoor-lite0", "indoor-b0", "rooms-b0")
 """Names of the bundles that are installed with the package, the demo bundle first; `find` takes them in place of a folder."""
 DEMO_BUNDLE = Path(__file__).parent / "bundles" / BUNDLED[0]
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-BUNDLES = tuple(Path("edge_mtl/bundles", name) for name in ("indoor-b0", "indoor-lite0", "rooms-b0"))
+BUNDLES = tuple(Path("edge_mtl/bundles", name) for name in ("indoor-lite0", "indoor-b0", "rooms-b0"))
 """Those that are installed, the demo bundle first."""
 _FOLDERS = ("edge_mtl", "train", "tests", "calibration", "docs")
 SCATTERED = (

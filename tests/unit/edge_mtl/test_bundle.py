@@ -218,9 +218,9 @@ def test_the_demo_bundle_is_used_where_nothing_else_is(tmp_path, monkeypatch):
 
 def test_a_name_of_nothing_names_the_bundles_that_there_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BundleError, match=r"No bundle at rooms-b1: no such folder.*\(indoor-b0, indoor-lite0, rooms-b0\)"):
+    with pytest.raises(BundleError, match=r"No bundle at rooms-b1: no such folder.*\(indoor-lite0, indoor-b0, rooms-b0\)"):
         find("rooms-b1")
-    with pytest.raises(BundleError, match=r"those are indoor-b0, indoor-lite0, rooms-b0"):
+    with pytest.raises(BundleError, match=r"those are indoor-lite0, indoor-b0, rooms-b0"):
         bundled("rooms-b1")
     with pytest.raises(BundleError, match=r"no such folder\. Make one"):
         find("bundles/rooms-b0")

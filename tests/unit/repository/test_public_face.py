@@ -109,4 +109,4 @@ def test_figures_of_the_demo_bundle_are_of_real_rooms_and_say_how_to_repeat_them
     assert [name for name in record["graphs"] if name.startswith("int8") and name.endswith("openvino")]
     for figures in record["graphs"].values():
         assert {"miou", "pixel_accuracy", "depth_rel", "depth_rmse_m", "normal_mean_deg", "class_iou"} <= set(figures)
-    assert record["command"].startswith("python train/evaluate.py edge_mtl/bundles/indoor-b0 --engines --root data/nyuv2")
+    assert record["command"].startswith("python train/evaluate.py edge_mtl/bundles/indoor-lite0 --engines --root data/nyuv2")
