@@ -21,7 +21,7 @@ from edge_mtl.tasks import NYU_TASKS
 from mtl.datasets.augment_check import augment_problem
 from mtl.datasets.data_set import DataSet
 from mtl.datasets.mixture_check import mixture_problem
-from mtl.datasets.sources import data_set, data_tasks, stray_option
+from mtl.datasets.sources import data_set, data_tasks, disjoint_problem, stray_option
 from mtl.distill.settings_check import distill_problem
 from mtl.schedule import steps_per_pass
 from mtl.settings import LINEAR_WEIGHTINGS, RunSettings
@@ -372,7 +372,7 @@ def _check(settings: RunSettings, source: str) -> None:
     require(min(data.train, data.validation, data.test) > 0, "data.train, data.validation and data.test should be 1 or more")
     require(min(data.height, data.width) >= 32, f"data is {data.height}x{data.width}: rooms should be 32 pixels a side or more")
     require(data.validation_from_train >= 0, f"data.validation_from_train counts from 0, found {data.validation_from_train}")
-    problem = mixture_problem(settings) or stray_option(data) or data_set(data).problem(data)
+    problem = mixture_problem(settings) or stray_option(data) or data_set(data).problem(data) or disjoint_problem(data)
     require(problem is None, str(problem))
     low, high = augment.scale
     require(1.0 <= low <= high <= 4.0, f"augment.scale should rise within 1 to 4, found {augment.scale}")

@@ -16,7 +16,7 @@ from edge_mtl.tasks import Specs
 from mtl.datasets.data_set import FrameRequest
 from mtl.datasets.frame import Frame, FrameSource, TruthNote, truth_notes
 
-__all__ = ["DisjointFrames", "DisjointRequest", "dealt"]
+__all__ = ["DisjointFrames", "DisjointRequest", "cannot_be_dealt", "dealt"]
 
 _DEAL = 20
 """Part of the seed of who gets which frame; the same for every run."""
@@ -25,6 +25,13 @@ _DEAL = 20
 def dealt(request: FrameRequest, tasks: Sequence[str]) -> FrameRequest:
     """The frames with the truths of `tasks` dealt out between them; as they are where there are none to deal."""
     return DisjointRequest(request, tuple(tasks)) if tasks else request
+
+
+def cannot_be_dealt(tasks: Sequence[str], known: Specs) -> str | None:
+    """Why the truths of `tasks` cannot be dealt out between frames that label those of `known`; None where they can."""
+    if len(set(tasks)) == len(tasks) >= 2 and set(tasks) <= set(known):
+        return None
+    return f"data.disjoint should name two or more of the tasks {', '.join(known)}, each once; found {list(tasks)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +55,8 @@ class DisjointFrames:
     """
 
     def __init__(self, frames: FrameSource, dealt: Sequence[str]) -> None:
-        unknown = [task for task in dealt if task not in frames.tasks]
-        if unknown or len(set(dealt)) != len(dealt) or len(dealt) < 2:
-            raise BuildError(
-                f"data.disjoint should name two or more of the tasks {', '.join(frames.tasks)}, each once; found {list(dealt)}"
-            )
+        if (problem := cannot_be_dealt(dealt, frames.tasks)) is not None:
+            raise BuildError(problem)
         self._frames, self._dealt = frames, tuple(dealt)
 
     @property

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Specs
 from mtl.datasets.data_set import OPTIONS, DataSet, FrameRequest, Split
-from mtl.datasets.disjoint import dealt
+from mtl.datasets.disjoint import cannot_be_dealt, dealt
 from mtl.datasets.frame import FrameSource
 from mtl.datasets.mixture import Mixture
 
@@ -23,6 +23,7 @@ __all__ = [
     "data_set",
     "data_sets",
     "data_tasks",
+    "disjoint_problem",
     "held_out_frames",
     "register",
     "stand_in_frames",
@@ -88,6 +89,14 @@ def stray_option(data: DataSettings) -> str | None:
                 return f"data.{option} is for {heeding}; {known.name} has no use for it"
     return next((f"data.{option} is for a single data set: give it to one of data.sources" for option in OPTIONS
                  if data.sources and getattr(data, option)), None)  # fmt: skip
+
+
+def disjoint_problem(data: DataSettings) -> str | None:
+    """What is wrong with `data.disjoint`, for an error message; None where all is well."""
+    if data.sources and data.disjoint:
+        return "data.disjoint is for a single data set: give it to one of data.sources"
+    wanted = ((one.disjoint, known.tasks(one)) for known, one in data_set(data).parts(data) if one.disjoint)
+    return next((problem for tasks, specs in wanted if (problem := cannot_be_dealt(tasks, specs)) is not None), None)
 
 
 def train_frames(data: DataSettings, stage: Stage) -> FrameRequest:

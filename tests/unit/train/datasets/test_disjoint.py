@@ -6,6 +6,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import tomllib
+from mtl.config import ConfigError, parse_config
 from mtl.datasets.disjoint import DisjointFrames
 from mtl.datasets.frame import Frame
 from mtl.datasets.sources import train_frames
@@ -57,3 +59,19 @@ def test_settings_deal_out_training_frames_alone(tmp_path: object) -> None:
     data = DataSettings(root=str(tmp_path), height=32, width=32, train=3, disjoint=TASKS)
     frames = train_frames(data, Stage(height=32, width=32, steps=1)).open()
     assert sorted(task for index in range(3) for task in frames[index].truths) == sorted(TASKS)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('data.disjoint = ["depth"]', "two or more of the tasks segmentation, depth, normals"),
+        (
+            'data = { disjoint = ["depth", "normals"], sources = { one = { kind = "rooms" } } }',
+            "give it to one of data.sources",
+        ),
+        ('data.sources.one = { kind = "rooms", disjoint = ["depth", "lanes"] }', "two or more of the tasks"),
+    ],
+)
+def test_settings_that_cannot_be_dealt_out_are_refused_before_anything_is_made(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse_config(tomllib.loads(text))
