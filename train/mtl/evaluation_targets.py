@@ -53,8 +53,14 @@ class FrameChoice:
         changes: dict[str, Any] = {"root": self.root} if self.root is not None else {}
         here = data.kind if self.root is None else _kind_in(Path(self.root), data)
         if here != data.kind:
-            changes |= {"kind": here, "validation_from_train": 0, "tasks": ()}
-            changes |= {"task_names": {}, "annotations": {}, "may_skip": 0.0}
+            changes |= {
+                "kind": here,
+                "validation_from_train": 0,
+                "tasks": (),
+                "task_names": {},
+                "annotations": {},
+                "may_skip": 0.0,
+            }
         if (size := self.size or network) is not None:
             changes |= {"height": size[0], "width": size[1]}
         if self.count is not None:

@@ -71,11 +71,12 @@ def model_from(settings: RunSettings, *, pretrained: bool = True, specs: Specs |
 
 def _pretrained(text: str) -> bool | Path | dict[str, Tensor]:
     """What `build_backbone` takes for `settings.model.pretrained`; of a bundle its backbone's weights."""
+    if text in ("", "imagenet"):
+        return bool(text)
     path = Path(text)
-    if text in ("", "imagenet") or not path.is_dir():
-        return path if text not in ("", "imagenet") else bool(text)
-    bundle = Bundle.open(path)
-    weights = read_tensors(bundle.read(WEIGHTS), name=f"{WEIGHTS} of {path}")
+    if not path.is_dir():
+        return path
+    weights = read_tensors(Bundle.open(path).read(WEIGHTS), name=f"{WEIGHTS} of {path}")
     own = {
         name.removeprefix(_BACKBONE): torch.from_numpy(value.copy())
         for name, value in weights.items()

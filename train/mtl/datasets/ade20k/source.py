@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,9 +18,8 @@ from mtl.datasets.ade20k.layout import SCENES, Pair, folders, form_of, image_roo
 from mtl.datasets.data_set import Split
 from mtl.datasets.folder.reading import decoded_png, stored_mask
 from mtl.datasets.published.data_set import PublishedSet
-from mtl.datasets.published.frames import Listing
+from mtl.datasets.published.frames import Listing, TableListing
 from mtl.datasets.published.index_cache import Advance, Names, Table, cached_table
-from mtl.datasets.published.left_out import LeftOut
 
 if TYPE_CHECKING:
     from mtl.settings import DataSettings
@@ -37,7 +35,7 @@ _OWN: tuple[Split, ...] = ("train", "val")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AdeListing:
+class AdeListing(TableListing):
     """The images of a split that have any label.
 
     Attributes:
@@ -62,13 +60,6 @@ class AdeListing:
         if self.scene_names:
             found[SCENE] = ClassSpec(SCENE, "class", self.scene_names)
         return found
-
-    @property
-    def left_out(self) -> Sequence[LeftOut]:
-        return [LeftOut.of_dict(one) for one in self.table.meta["left_out"]]
-
-    def __len__(self) -> int:
-        return len(self.names)
 
     def image(self, number: int) -> Path:
         return self.images.parent / self.names[number]

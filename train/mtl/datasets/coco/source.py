@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,9 +13,8 @@ from mtl.datasets.coco.index import coco_table
 from mtl.datasets.coco.layout import annotation_file, watched_paths
 from mtl.datasets.data_set import Split
 from mtl.datasets.published.data_set import PublishedSet
-from mtl.datasets.published.frames import Listing
+from mtl.datasets.published.frames import Listing, TableListing
 from mtl.datasets.published.index_cache import Names, Table, cached_table, shown_name
-from mtl.datasets.published.left_out import LeftOut
 
 if TYPE_CHECKING:
     from mtl.settings import DataSettings
@@ -31,7 +29,7 @@ _COCO = (80, "person", "toothbrush")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CocoListing:
+class CocoListing(TableListing):
     """The images of one JSON, with their boxes; an image without any has a truth without boxes.
 
     Attributes:
@@ -50,13 +48,6 @@ class CocoListing:
     @property
     def specs(self) -> Specs:
         return {TASK: BoxesSpec(TASK, "boxes", tuple(self.table.meta["categories"]))}
-
-    @property
-    def left_out(self) -> Sequence[LeftOut]:
-        return [LeftOut.of_dict(one) for one in self.table.meta["left_out"]]
-
-    def __len__(self) -> int:
-        return len(self.names)
 
     def image(self, number: int) -> Path:
         return Path(self.table.meta["folder"]) / self.names[number]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,8 +23,9 @@ from mtl.datasets.imagenet.layout import (
     val_list,
 )
 from mtl.datasets.published.data_set import PublishedSet
+from mtl.datasets.published.frames import TableListing
 from mtl.datasets.published.index_cache import Advance, Names, Table, cached_table, shown_name
-from mtl.datasets.published.left_out import LeftOut, Tally
+from mtl.datasets.published.left_out import Tally
 
 if TYPE_CHECKING:
     from mtl.settings import DataSettings
@@ -39,7 +39,7 @@ _MOST_CLASSES = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ImageNetListing:
+class ImageNetListing(TableListing):
     """The images of a split, each with its class.
 
     Attributes:
@@ -60,13 +60,6 @@ class ImageNetListing:
     @property
     def specs(self) -> Specs:
         return {TASK: ClassSpec(TASK, "class", self.classes)}
-
-    @property
-    def left_out(self) -> Sequence[LeftOut]:
-        return [LeftOut.of_dict(one) for one in self.table.meta["left_out"]]
-
-    def __len__(self) -> int:
-        return len(self.names)
 
     def image(self, number: int) -> Path:
         return self.folder / self.names[number]

@@ -15,7 +15,7 @@ from edge_mtl.tasks import Specs
 from mtl.datasets.data_set import Split
 from mtl.datasets.folder.reading import read_photo
 from mtl.datasets.frame import Frame
-from mtl.datasets.published.index_cache import Names
+from mtl.datasets.published.index_cache import Names, Table
 from mtl.datasets.published.left_out import LeftOut
 from mtl.geometry import canonical_intrinsics
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mtl.datasets.published.data_set import PublishedSet
     from mtl.settings import DataSettings
 
-__all__ = ["Listing", "Part", "PublishedFrames", "PublishedRequest", "read_listed", "renamed", "spread"]
+__all__ = ["Listing", "Part", "PublishedFrames", "PublishedRequest", "TableListing", "read_listed", "renamed", "spread"]
 
 
 class Listing(Protocol):
@@ -54,6 +54,22 @@ class Listing(Protocol):
 
     def truths(self, number: int, size: tuple[int, int]) -> dict[str, Any]:
         """The truths of a frame whose image is `size` (H, W). Raises BuildError naming what cannot be used."""
+
+
+class TableListing:
+    """What listings over a table have alike."""
+
+    __slots__ = ()
+    table: Table
+    names: Names
+
+    @property
+    def left_out(self) -> Sequence[LeftOut]:
+        """See `Listing`."""
+        return [LeftOut.of_dict(one) for one in self.table.meta["left_out"]]
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 class PublishedFrames:
