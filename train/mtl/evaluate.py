@@ -17,7 +17,7 @@ import torch
 
 from edge_mtl.errors import BuildError
 from edge_mtl.evaluation.metrics import TaskMetrics
-from edge_mtl.tasks import Result, Specs, kind_of, scoped
+from edge_mtl.tasks import Result, Specs, TaskSpec, kind_of, scoped
 from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.frame import Frame, FrameSource
 from mtl.datasets.mixture import MixtureFrames
@@ -230,15 +230,23 @@ def _check_same_tasks(known: Specs, specs: Specs, frames: Specs) -> None:
             "Name the folder that has them: --root DIR"
         )
     for name, spec in known.items():
-        ours, theirs = (getattr(one, "classes", ()) for one in (spec, frames[name]))
-        if spec.kind != frames[name].kind or ours != theirs:
-            pairs = zip(ours, theirs, strict=False)
-            differ = next((f"{a!r} and {b!r}" for a, b in pairs if a != b), f"{len(ours)} and {len(theirs)}")
-            what = f"classes ({differ})" if spec.kind == frames[name].kind else f"kinds ({spec.kind} and {frames[name].kind})"
+        what = unlike(spec, frames[name])
+        if what is not None:
             raise BuildError(
                 f"{name} has other {what} in the model than in the frames. Measure on the data set that it was trained on: "
                 "--root DIR, or train again"
             )
+
+
+def unlike(spec: TaskSpec, other: TaskSpec) -> str | None:
+    """What of two tasks of one name differs so that truths of one are none of the other's; None where they serve both."""
+    if spec.kind != other.kind:
+        return f"kinds ({spec.kind} and {other.kind})"
+    ours, theirs = (getattr(one, "classes", ()) for one in (spec, other))
+    if ours == theirs:
+        return None
+    differ = next((f"{a!r} and {b!r}" for a, b in zip(ours, theirs, strict=False) if a != b), f"{len(ours)} and {len(theirs)}")
+    return f"classes ({differ})"
 
 
 def evaluate_by_source(

@@ -6,9 +6,10 @@ Knows where models are kept and which frames they were made for; knows nothing a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from edge_mtl.bundle import MANIFEST, OPTIMIZED_ONNX, Bundle
@@ -19,7 +20,7 @@ from edge_mtl.tasks import Specs
 from mtl.bundling import load_trained
 from mtl.datasets.sources import Split, data_set, data_sets
 from mtl.engine_predictor import EngineFrames
-from mtl.evaluate import Predictor, ResultPredictor, model_predictor
+from mtl.evaluate import Predictor, ResultPredictor, model_predictor, unlike
 from mtl.geometry import Intrinsics
 from mtl.onnx_predictor import OnnxGraph
 from mtl.schedule import passes_at
@@ -39,12 +40,12 @@ class FrameChoice:
     count: int | None = None
     size: tuple[int, int] | None = None
 
-    def applied(self, data: DataSettings, network: tuple[int, int] | None, tasks: Sequence[str] = ()) -> DataSettings:
+    def applied(self, data: DataSettings, network: tuple[int, int] | None, tasks: Specs = MappingProxyType({})) -> DataSettings:
         """The settings of the frames to measure on.
 
         Args:
             network: the size to render at where none is asked for.
-            tasks: what the frames should have truths of, where they can.
+            tasks: what the frames should have truths of, where they have any of the same meaning on demand.
         Raises:
             BuildError: another folder for a mixture, or one that has no frames, for a model of frames that are rendered.
         """
@@ -67,7 +68,12 @@ class FrameChoice:
             changes |= {"test": self.count, "validation": self.count}
         sources = {name: dataclasses.replace(one, **changes) for name, one in data.sources.items()}
         chosen = dataclasses.replace(data, sources=sources, **changes)
-        return data_set(chosen).with_truths(chosen, tasks)
+        every = data_set(chosen).with_truths(chosen, tuple(tasks))
+        if every == chosen:
+            return chosen
+        found = data_set(every).tasks(every)
+        same = [name for name, spec in tasks.items() if name in found and unlike(spec, found[name]) is None]
+        return data_set(chosen).with_truths(chosen, same)
 
 
 def _kind_in(root: Path, data: DataSettings) -> str:
@@ -173,7 +179,7 @@ def _checkpoint(path: Path, name: str, frames: FrameChoice, *, shown: Path) -> E
         predict=model_predictor(trained.fine_tuned or trained.model),
         size=trained.size,
         specs=trained.model.specs,
-        data=frames.applied(settings.data, trained.size, tuple(trained.model.specs)),
+        data=frames.applied(settings.data, trained.size, trained.model.specs),
         step=step,
         epoch=passes_at(settings, step),
         parameters=sum(parameter.numel() for parameter in trained.model.parameters()),
@@ -185,7 +191,7 @@ def _bundle(path: Path, engines: bool, frames: FrameChoice, threads: int | None)
     size = (bundle.manifest.input.height, bundle.manifest.input.width)
     told, specs = bundle.manifest.provenance, bundle.manifest.tasks
     step, parameters = (value if isinstance(value := told.get(key), int) else None for key in ("steps", "parameters"))
-    data, camera = frames.applied(DataSettings(), size, tuple(specs)), canonical_camera(bundle.manifest).as_tuple()
+    data, camera = frames.applied(DataSettings(), size, specs), canonical_camera(bundle.manifest).as_tuple()
 
     def target(name: str, predict: Predictor | ResultPredictor, through: str) -> EvaluationTarget:
         return EvaluationTarget(path, name, predict, size, specs, data, step, None, parameters, through, camera)

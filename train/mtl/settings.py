@@ -114,8 +114,8 @@ class DataSettings:
             for that with the largest ratio in the last stage.
         depth_step_m: the steps that its depth was stored in, in metres; a prediction within half a step of a training frame's
             depth is not wrong, one outside is as far off as from the nearer end. 0: depth is as exact as it is written.
-        tasks: rooms only, what frames have truths of: some of `mtl.datasets.rooms.tasks.ROOM_TASKS`. None named stands for the
-            three dense ones, and those of `model.tasks` are added when settings are read.
+        tasks: rooms and NYUv2, what frames have truths of: some of `mtl.datasets.rooms.tasks.ROOM_TASKS`, of NYUv2 all but
+            "scene". None named stands for the three dense ones, and those of `model.tasks` are added when settings are read.
         task_names: COCO, ADE20K and ImageNet: by the name that a task has there, its name in this run; sources whose tasks have
             the same name and the same classes label one task.
         may_skip: of these: the share of boxes, and of images, that may be left out because they cannot be used; 0: none, and

@@ -77,7 +77,7 @@ class Folder(DataSet):
         if data.validation_from_train:
             return 'data.validation_from_train is for data.kind "nyuv2"; a folder has val in [splits] of its dataset.toml'
         if data.tasks:
-            return 'data.tasks is for data.kind "rooms"; of a folder, model.tasks names those that are trained'
+            return 'data.tasks is for data.kind "rooms" and "nyuv2"; of a folder, model.tasks names those that are trained'
         return None
 
 

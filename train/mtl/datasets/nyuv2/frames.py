@@ -9,11 +9,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 
-from edge_mtl.tasks import NYU_TASKS, Specs
+from edge_mtl.tasks import NYU_TASKS, BoxTruth, Specs
 from mtl.datasets.frame import Frame, TruthNote
 from mtl.datasets.nyuv2.arrays import depth_array, image_array, label_array, load_array, normal_array
 from mtl.datasets.nyuv2.axes import AxesFound, NormalAxes, detect_axes
@@ -30,12 +31,18 @@ from mtl.datasets.nyuv2.layout import (
     read_description,
     write_description,
 )
+from mtl.datasets.region_boxes import region_boxes
+from mtl.datasets.rooms.instances import OBJECT_LABELS, least_seen
+from mtl.datasets.rooms.tasks import OBJECTS, ROOM_TASKS, chosen
 from mtl.datasets.surface import normals_of_depth
 from mtl.geometry import Intrinsics
 
-__all__ = ["NyuFrames", "NyuRequest", "describe_folder", "detect_folder_axes", "new_description", "set_aside"]
+__all__ = ["NYUV2_TASKS", "NyuFrames", "NyuRequest", "describe_folder", "detect_folder_axes", "new_description", "set_aside"]
 
 _LOG = logging.getLogger("edge_mtl.train")
+
+NYUV2_TASKS: Specs = MappingProxyType({task: ROOM_TASKS[task] for task in (*NYU_TASKS, OBJECTS)})
+"""What frames may have truths of: the dense tasks, and the objects of rooms as far as labels tell them apart."""
 
 _FRAMES_TO_DETECT = 12
 _BLOCK = 16
@@ -51,6 +58,7 @@ class NyuRequest:
         aside: how many training frames are set aside for validation.
         take: "rest" gives the frames that are not set aside, "aside" those that are.
         first: only this many frames (0: all).
+        tasks: what frames have truths of; none named stands for the three dense tasks.
     """
 
     root: str
@@ -58,6 +66,7 @@ class NyuRequest:
     aside: int = 0
     take: Literal["rest", "aside"] = "rest"
     first: int = 0
+    tasks: tuple[str, ...] = ()
 
     def open(self, *, workers: int = 1, progress: bool = False) -> NyuFrames:
         """The frames; files are read when a frame is asked for. `workers` and `progress` are of no use here.
@@ -65,28 +74,34 @@ class NyuRequest:
         Raises:
             DatasetMissing: there is no data set; the message says how to get one.
             DatasetError: it is incomplete, or the axes of its normals cannot be told.
+            BuildError: for tasks that it has no truths of.
         """
+        tasks = chosen(self.tasks, NYUV2_TASKS)
         root = Path(self.root)
         description = describe_folder(root)
         count = count_frames(root, self.part)
         aside = set_aside(count, self.aside) if self.aside else np.empty(0, np.int64)
         numbers = aside if self.take == "aside" else np.setdiff1d(np.arange(count), aside)
-        return NyuFrames(root, self.part, numbers[: self.first or None].tolist(), description)
+        return NyuFrames(root, self.part, numbers[: self.first or None].tolist(), description, tasks)
 
 
 class NyuFrames:
-    """Frames of one part of a folder, in the camera frame (x right, y down, z forward)."""
+    """Frames of one part of a folder, in the camera frame (x right, y down, z forward).
 
-    tasks: Specs = NYU_TASKS
+    Objects are the connected regions of a class, of the classes and of the least size that objects of rooms have.
+    """
 
-    def __init__(self, root: Path, part: Part, numbers: Sequence[int], description: Description) -> None:
+    def __init__(
+        self, root: Path, part: Part, numbers: Sequence[int], description: Description, tasks: Specs = NYU_TASKS
+    ) -> None:
+        self.tasks = tasks
         self._root = root
         self._part: Part = part
         self._numbers = numbers
         self._size = description.size
         self._axes = NormalAxes.parse(description.axes)
         self.intrinsics: Intrinsics = description.intrinsics
-        self.truth_notes = _truth_notes(description)
+        self.truth_notes = _truth_notes(description, tasks)
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -96,26 +111,39 @@ class NyuFrames:
         number = self._numbers[index]
         image, label, depth, normal = (self._path(modality, number) for modality in ("image", "label", "depth", "normal"))
         size = self._size
-        truths = (
-            label_array(load_array(label), size=size, where=str(label)),
+        labels = label_array(load_array(label), size=size, where=str(label))
+        dense = (
+            labels,
             depth_array(load_array(depth), size=size, where=str(depth)),
             self._axes.apply(normal_array(load_array(normal), size=size, where=str(normal))),
         )
+        truths: dict[str, Any] = dict(zip(NYU_TASKS, dense, strict=True))
+        if OBJECTS in self.tasks:
+            truths[OBJECTS] = _objects(labels)
         pixels = image_array(load_array(image), size=size, where=str(image))
-        return Frame(pixels, dict(zip(NYU_TASKS, truths, strict=True)), self.intrinsics)
+        return Frame(pixels, {task: truths[task] for task in self.tasks}, self.intrinsics)
 
     def _path(self, modality: str, number: int) -> Path:
         return frame_path(self._root, self._part, modality, number)
 
 
-def _truth_notes(description: Description) -> dict[str, TruthNote]:
-    """What `dataset.json` says of how depth and normals were made, as far as it does."""
+def _objects(labels: np.ndarray) -> BoxTruth:
+    """The objects of a frame, from its labels (H, W)."""
+    height, width = labels.shape
+    pixels, side = least_seen((height, width))
+    return region_boxes(labels, {label: index for index, label in enumerate(OBJECT_LABELS)}, pixels=pixels, side=side)
+
+
+def _truth_notes(description: Description, tasks: Specs) -> dict[str, TruthNote]:
+    """How objects are made, and what `dataset.json` says of how depth and normals were, as far as it does."""
     notes, source = {}, description.source
     _, depth, normals = NYU_TASKS
     if depth in source:
         notes[depth] = TruthNote(str(source[depth]))
     if "computed" in description.evidence:
         notes[normals] = TruthNote(str(source.get(normals, description.evidence["computed"])), pseudo=True)
+    if OBJECTS in tasks:
+        notes[OBJECTS] = TruthNote("connected regions of a class in the labels", pseudo=True)
     return notes
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from edge_mtl.tasks import NYU_TASKS, Specs
+from edge_mtl.errors import BuildError
+from edge_mtl.tasks import Specs
 from mtl.datasets.data_set import DEFAULT_ROOT, DataSet, Split
-from mtl.datasets.nyuv2.frames import NyuRequest
-from mtl.datasets.nyuv2.layout import DESCRIPTION, frame_path
+from mtl.datasets.nyuv2.frames import NYUV2_TASKS, NyuRequest
+from mtl.datasets.nyuv2.layout import DESCRIPTION, Part, frame_path
+from mtl.datasets.rooms.tasks import chosen, with_more
 
 if TYPE_CHECKING:
     from mtl.settings import DataSettings, Stage
@@ -26,6 +30,7 @@ class Nyuv2(DataSet):
     """See the module. Training frames are all that are not set aside for validation, or the first `stage.train` of them.
 
     "val" and "test" both mean the 654 test frames, unless `data.validation_from_train` sets training frames aside for "val".
+    Frames have truths of `data.tasks`, of the three dense tasks where it names none.
     """
 
     name = "nyuv2"
@@ -47,15 +52,19 @@ class Nyuv2(DataSet):
         return False
 
     def tasks(self, data: DataSettings) -> Specs:
-        return NYU_TASKS
+        return chosen(data.tasks, NYUV2_TASKS)
+
+    def with_truths(self, data: DataSettings, tasks: Sequence[str]) -> DataSettings:
+        wanted = with_more(data.tasks, tasks, NYUV2_TASKS)
+        return data if wanted == data.tasks else replace(data, tasks=wanted)
 
     def train_frames(self, data: DataSettings, stage: Stage) -> NyuRequest:
-        return NyuRequest(folder_of(data), "train", aside=data.validation_from_train, take="rest", first=stage.train)
+        return replace(self._request(data, "train", take="rest"), first=stage.train)
 
     def held_out_frames(self, data: DataSettings, split: Split) -> NyuRequest:
         if split == "val" and data.validation_from_train:
-            return NyuRequest(folder_of(data), "train", aside=data.validation_from_train, take="aside")
-        return NyuRequest(folder_of(data), "val")
+            return self._request(data, "train", take="aside")
+        return self._request(data, "val")
 
     def train_count(self, data: DataSettings) -> int:
         return NYUV2_TRAIN - data.validation_from_train
@@ -68,7 +77,15 @@ class Nyuv2(DataSet):
         return data.validation_from_train == 0
 
     def problem(self, data: DataSettings) -> str | None:
-        return 'data.tasks is for data.kind "rooms"; model.tasks names those that are trained' if data.tasks else None
+        try:
+            chosen(data.tasks, NYUV2_TASKS)
+        except BuildError as exc:
+            return str(exc)
+        return None
+
+    def _request(self, data: DataSettings, part: Part, *, take: Literal["rest", "aside"] = "rest") -> NyuRequest:
+        aside = data.validation_from_train if part == "train" else 0
+        return NyuRequest(folder_of(data), part, aside=aside, take=take, tasks=data.tasks)
 
 
 def folder_of(data: DataSettings) -> str:

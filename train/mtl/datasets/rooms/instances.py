@@ -14,15 +14,24 @@ from .camera import CANONICAL_SIZE, Intrinsics, Pose
 from .casting import Caster
 from .labels import Label
 
-__all__ = ["OBJECTS_VERSION", "OBJECT_CLASSES", "SCENE_CLASSES", "RoomObjects", "objects_seen", "scene_index"]
+__all__ = [
+    "OBJECTS_VERSION",
+    "OBJECT_CLASSES",
+    "OBJECT_LABELS",
+    "SCENE_CLASSES",
+    "RoomObjects",
+    "least_seen",
+    "objects_seen",
+    "scene_index",
+]
 
 OBJECTS_VERSION = 1
 """Goes up with every change of what the objects of a frame are; files of another version are not read."""
 
 _NO_OBJECTS = (Label.CEILING, Label.FLOOR, Label.WALL)
-_OF_CLASS = tuple(label for label in Label if label not in _NO_OBJECTS)
-OBJECT_CLASSES = tuple(label.name.lower() for label in _OF_CLASS)
-"""NYU-13 without wall, floor and ceiling, in its order."""
+OBJECT_LABELS = tuple(label for label in Label if label not in _NO_OBJECTS)
+"""NYU-13 without wall, floor and ceiling, in its order: the labels of objects, by their class index."""
+OBJECT_CLASSES = tuple(label.name.lower() for label in OBJECT_LABELS)
 
 _SCENE_NAMES = {"bedroom": "bedroom", "office": "office", "living": "living room", "kitchen": "kitchen"}
 SCENE_CLASSES = tuple(_SCENE_NAMES.values())
@@ -62,6 +71,12 @@ class RoomObjects:
         return RoomObjects(self.visible + by, self.amodal + by, self.classes, self.pixels, self.share)
 
 
+def least_seen(canvas: tuple[int, int]) -> tuple[float, float]:
+    """Pixels, and pixels high and wide, that are seen of an object at least in a frame of a size (H, W)."""
+    scale = min(canvas[0] / CANONICAL_SIZE[0], canvas[1] / CANONICAL_SIZE[1])
+    return max(1.0, _LEAST_PX * scale * scale), _LEAST_SIDE_PX * scale
+
+
 def scene_index(kind: str) -> int:
     """What a room is furnished as, `Scene.kind`, as an index into `SCENE_CLASSES`."""
     return SCENE_CLASSES.index(_SCENE_NAMES[kind])
@@ -77,23 +92,23 @@ def objects_seen(
         canvas: (height, width) of the frame that the view is part of, which says how small an object may be.
     """
     height, width = number.shape
-    scale = min(canvas[0] / CANONICAL_SIZE[0], canvas[1] / CANONICAL_SIZE[1])
+    least_px, least_side_px = least_seen(canvas)
     counts = np.bincount(number[number >= 0], minlength=len(caster.owner))
     kept: list[int] = []
     classes, pixels, visible = [], [], []
     for index, piece in enumerate(caster.pieces):
         own = counts[piece.first : piece.first + len(piece.shapes)]
-        if own.sum() < max(1.0, _LEAST_PX * scale * scale):
+        if own.sum() < least_px:
             continue
         by_label = np.bincount([shape.label for shape in piece.shapes], weights=own, minlength=len(Label))
         label = Label(int(by_label.argmax()))
         if label in _NO_OBJECTS:
             continue
         box = _box((number >= piece.first) & (number < piece.first + len(piece.shapes)))
-        if min(box[2] - box[0], box[3] - box[1]) < _LEAST_SIDE_PX * scale:
+        if min(box[2] - box[0], box[3] - box[1]) < least_side_px:
             continue
         kept.append(index)
-        classes.append(_OF_CLASS.index(label))
+        classes.append(OBJECT_LABELS.index(label))
         pixels.append(int(own.sum()))
         visible.append(box)
     whole = [(_box(mask), int(mask.sum())) for mask in caster.silhouettes(kept, pose, intrinsics, height, width)]

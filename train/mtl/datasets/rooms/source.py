@@ -18,7 +18,7 @@ from mtl.datasets.frame import Frame
 
 from .dataset import SPLIT_FIRST_SEED, RoomsDataset, holds_rooms
 from .render import RENDERER_VERSION, RoomSample, render_room
-from .tasks import OBJECTS, ROOM_TASKS, SCENE, chosen
+from .tasks import OBJECTS, ROOM_TASKS, SCENE, chosen, with_more
 
 if TYPE_CHECKING:
     from mtl.settings import DataSettings, Stage
@@ -52,9 +52,8 @@ class Rooms(DataSet):
         return chosen(data.tasks)
 
     def with_truths(self, data: DataSettings, tasks: Sequence[str]) -> DataSettings:
-        given = data.tasks or tuple(NYU_TASKS)
-        more = [task for task in ROOM_TASKS if task in tasks and task not in given]
-        return replace(data, tasks=(*given, *more)) if more else data
+        wanted = with_more(data.tasks, tasks)
+        return data if wanted == data.tasks else replace(data, tasks=wanted)
 
     def train_frames(self, data: DataSettings, stage: Stage) -> RoomsRequest:
         height, width = stage.render_height or data.height, stage.render_width or data.width

@@ -12,7 +12,7 @@ from edge_mtl.tasks.frame_class import ClassSpec
 
 from .instances import OBJECT_CLASSES, SCENE_CLASSES
 
-__all__ = ["OBJECTS", "ROOM_TASKS", "SCENE", "chosen"]
+__all__ = ["OBJECTS", "ROOM_TASKS", "SCENE", "chosen", "with_more"]
 
 OBJECTS, SCENE = "objects", "scene"
 
@@ -22,8 +22,16 @@ ROOM_TASKS: Specs = MappingProxyType({**NYU_TASKS, **{spec.name: spec for spec i
 """All of them, in the order of reports."""
 
 
-def chosen(names: Sequence[str]) -> Specs:
-    """Those tasks, in the order of reports; the three dense ones where none is named. Raises BuildError for other names."""
-    if not set(names) <= set(ROOM_TASKS) or len(set(names)) != len(names):
-        raise BuildError(f"data.tasks should be some of {', '.join(ROOM_TASKS)}, each once, found {list(names)}")
-    return {name: spec for name, spec in ROOM_TASKS.items() if name in (names or NYU_TASKS)}
+def chosen(names: Sequence[str], known: Specs = ROOM_TASKS) -> Specs:
+    """Those of the `known` tasks, in their order; the three dense ones where none is named. Raises BuildError for others."""
+    wrong = [name for name in names if name not in known or names.count(name) > 1]
+    if wrong:
+        raise BuildError(f"data.tasks should be some of {', '.join(known)}, each once, found {wrong}")
+    return {name: spec for name, spec in known.items() if name in (names or NYU_TASKS)}
+
+
+def with_more(given: Sequence[str], wanted: Sequence[str], known: Specs = ROOM_TASKS) -> tuple[str, ...]:
+    """`data.tasks` with those of the `known` tasks that are `wanted` too; as given where there are none."""
+    named = tuple(given) or tuple(NYU_TASKS)
+    more = [task for task in known if task in wanted and task not in named]
+    return (*named, *more) if more else tuple(given)

@@ -12,7 +12,7 @@ import numpy as np
 import prepare_nyuv2
 import pytest
 import validate_dataset
-from mtl.config import ConfigError, parse_config
+from mtl.config import ConfigError, apply_overrides, parse_config
 from mtl.datasets.augment import whole_view
 from mtl.datasets.augment_settings import AugmentSettings
 from mtl.datasets.loader import BatchPlan, StepBatches
@@ -25,6 +25,7 @@ from mtl.datasets.sources import held_out_frames, train_frames
 from mtl.datasets.surface import normals_of_depth
 from mtl.settings import DataSettings, Stage
 
+from edge_mtl.tasks import NYU13_CLASSES, BoxTruth
 from tests.nyu_files import SIZE, box_frame, stored_normals, write_folder
 from tests.nyu_frames import view_arrays
 
@@ -74,6 +75,35 @@ def test_frames_are_the_same_whatever_the_dtypes(tmp_path: Path, kinds: dict[str
         for index, frame in enumerate(source[index] for index in range(len(source))):
             assert [a.dtype for a in (frame.image, *frame.truths.values())] == ["u1", "u1", "f4", "f4"]
             same_frame(frame, box_frame(index + first))
+
+
+def test_objects_are_there_where_they_are_asked_for(own_folder: Path) -> None:
+    source = NyuRequest(str(own_folder), "train", tasks=("objects", "depth")).open()
+    assert tuple(source.tasks) == tuple(source[0].truths) == ("depth", "objects")
+    assert source.truth_notes["objects"].pseudo
+    names, labels = source.tasks["objects"].classes, NyuRequest(str(own_folder), "train").open()[0].truths["segmentation"]
+    assert not {"wall", "floor", "ceiling"} & set(names)
+    beds, windows = ((labels == NYU13_CLASSES.index(name)) for name in ("bed", "window"))
+    expected = {name: outline(mask) for name, mask in (("bed", beds), ("window", windows)) if mask.any()}
+    truth = source[0].truths["objects"]
+    assert expected
+    found = {names[index]: tuple(box) for index, box in zip(truth.classes, truth.xyxy, strict=True)}
+    assert found == expected
+    assert not truth.crowd.any()
+
+
+def test_objects_reach_a_run_whose_model_has_them(own_folder: Path) -> None:
+    changes = {"data.kind": "nyuv2", "data.root": str(own_folder), "model.tasks": "['depth', 'objects']"}
+    settings = parse_config(apply_overrides({}, changes))
+    assert settings.data.tasks == ("segmentation", "depth", "normals", "objects")
+    for split in (train_frames(settings.data, STAGE), held_out_frames(settings.data, "test")):
+        assert isinstance(split.open()[0].truths["objects"], BoxTruth)
+
+
+def outline(mask: np.ndarray) -> tuple[float, float, float, float]:
+    """The box around a mask."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return columns[0] - 0.5, rows[0] - 0.5, columns[-1] + 0.5, rows[-1] + 0.5
 
 
 @pytest.mark.parametrize("signs", SIGNS, ids=[str(NormalAxes((0, 1, 2), signs)) for signs in SIGNS])

@@ -16,6 +16,7 @@ from mtl.datasets.loader import BatchPlan, StepBatches
 from mtl.datasets.rooms import dataset
 from mtl.datasets.rooms.instances import OBJECT_CLASSES, SCENE_CLASSES
 from mtl.datasets.rooms.source import RenderedRooms, Rooms, RoomsRequest
+from mtl.datasets.rooms.tasks import ROOM_TASKS
 from mtl.datasets.sources import held_out_frames
 from mtl.evaluation_targets import FrameChoice
 from mtl.settings import DataSettings, SourceSettings
@@ -87,11 +88,11 @@ def test_settings_that_name_no_other_tasks_are_as_before() -> None:
 
 def test_data_that_has_no_such_truths_is_not_asked_for_them(tmp_path: Path) -> None:
     write_own_folder(tmp_path, frames=4)
-    for kind, root in (("folder", tmp_path), ("nyuv2", tmp_path / "nyuv2")):
-        with pytest.raises(ConfigError, match=r'data\.tasks is for data\.kind "rooms"'):
-            settings_of(data__kind=kind, data__root=str(root), data__tasks="['objects']")
-    with pytest.raises(ConfigError, match=r"data\.tasks should be some of"):
-        settings_of(data__tasks="['lanes']")
+    with pytest.raises(ConfigError, match=r'data\.tasks is for data\.kind "rooms" and "nyuv2"'):
+        settings_of(data__kind="folder", data__root=str(tmp_path), data__tasks="['objects']")
+    for kind, unknown in (("rooms", "lanes"), ("nyuv2", "scene")):
+        with pytest.raises(ConfigError, match=rf"data\.tasks should be some of .*, found \['{unknown}'\]"):
+            settings_of(data__kind=kind, data__root=str(tmp_path / "frames"), data__tasks=f"['{unknown}']")
 
 
 def test_a_mixture_asks_rooms_for_what_no_other_source_has(tmp_path: Path) -> None:
@@ -115,11 +116,14 @@ def test_a_mixture_asks_rooms_for_what_no_other_source_has(tmp_path: Path) -> No
 
 
 def test_a_model_is_measured_on_rooms_with_truths_of_its_tasks(tmp_path: Path) -> None:
-    chosen = FrameChoice("test", root=str(tmp_path), count=3).applied(DataSettings(), (32, 64), ("objects", "depth"))
+    asked = {task: ROOM_TASKS[task] for task in ("objects", "depth")}
+    chosen = FrameChoice("test", root=str(tmp_path), count=3).applied(DataSettings(), (32, 64), asked)
     assert chosen.tasks == (*DENSE, "objects")
     assert held_out_frames(chosen, "test") == RoomsRequest(str(tmp_path), "test", 3, 32, 64, chosen.tasks)
+    others = {"objects": BoxesSpec("objects", "boxes", ("cup",)), "scene": ROOM_TASKS["scene"]}
+    assert FrameChoice("test", root=str(tmp_path)).applied(DataSettings(), (32, 64), others).tasks == (*DENSE, "scene")
     folder = write_own_folder(tmp_path / "own", frames=4)
-    assert FrameChoice("test", root=str(folder)).applied(chosen, (32, 64), FIVE).tasks == ()
+    assert FrameChoice("test", root=str(folder)).applied(chosen, (32, 64), ROOM_TASKS).tasks == ()
 
 
 def report(root: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
