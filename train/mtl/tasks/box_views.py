@@ -1,7 +1,8 @@
 """What becomes of boxes where a frame is cut, resized, mirrored, or covered in part by another one. Knows no networks.
 
-A box is cut to what is seen of it. It is dropped where less than a quarter of it is seen, or where a side is shorter than 4
-pixels of the network's input then: what is left shows no object. Crowd regions are only cut.
+A box is cut to what is seen of it. One that is cut is dropped where less than a quarter of it is seen, or where a side is
+shorter than 4 pixels of the network's input then: what is left shows no object. A whole one stays, however small: measures
+count it. Crowd regions are only cut.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def seen_boxes(truth: BoxTruth, sampling: Sampling) -> SeenBoxes:
         corners[..., 0] = width - 1 - corners[:, ::-1, 0]
     cut = corners.clip(-0.5, (width - 0.5, height - 0.5))
     before, after = (np.diff(ends, axis=1)[:, 0] for ends in (corners, cut))
-    kept = (after.prod(axis=1) >= _LEAST_SEEN * before.prod(axis=1)) & (after.min(axis=1) >= _LEAST_SIDE_PX)
+    whole = (corners == cut).all(axis=(1, 2))
+    kept = whole | ((after.prod(axis=1) >= _LEAST_SEEN * before.prod(axis=1)) & (after.min(axis=1) >= _LEAST_SIDE_PX))
     kept = np.where(truth.crowd, after.min(axis=1) > 0, kept)
     return _chosen(SeenBoxes(cut.reshape(-1, 4).astype(np.float32), truth.classes, truth.crowd, sampling.size), kept)
 

@@ -243,9 +243,16 @@ class TestViews:
         assert 0 in less.classes
         assert 0 not in self.seen(View((0, 26, 64, 70)), (64, 70)).classes, "4 of 20 columns are less than a quarter"
 
-    def test_objects_shorter_than_four_pixels_are_dropped(self) -> None:
-        assert 0 in self.seen(View((0, 0, 64, 96)), (32, 48)).classes
-        assert 0 not in self.seen(View((0, 0, 64, 96)), (16, 24)).classes
+    def test_what_is_left_of_an_object_has_four_pixels_a_side(self) -> None:
+        window = (15, 0, 49, 96)  # half of the first box's 10 rows
+        assert 0 in self.seen(View(window), (49, 96)).classes
+        assert 0 not in self.seen(View(window), (37, 72)).classes, "3.8 rows"
+
+    def test_objects_that_are_seen_whole_stay_however_small(self) -> None:
+        """A measure that left them out would flatter."""
+        found = self.seen(View((0, 0, 64, 96)), (16, 24))
+        assert 0 in found.classes
+        np.testing.assert_allclose(found.xyxy[0], [2.0, 2.0, 7.0, 4.5])
 
     def test_half_of_a_box_has_to_stay_where_another_frame_is_pasted(self) -> None:
         one = truth_of((0, -0.5, -0.5, 15.5, 15.5), (1, 39.5, -0.5, 79.5, 15.5), size=self.SMALL)
