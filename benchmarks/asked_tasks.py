@@ -8,6 +8,7 @@ All calls take the same frame, in one run, each directly after an untimed one of
 - `all, unread`: the same with `finish="lazily"`, and nothing read: preparing and the whole network.
 - `predict T`: `Engine.predict(tasks=(T,))`: the whole network, one result finished.
 - `engine of T`: `Engine(tasks=(T,)).predict`: a graph cut to the task.
+- `engine without T, T`: with `--without T,T`, a graph cut to all the others: what those tasks add to a whole frame.
 
 The engines stay open side by side, with their worker threads asleep between calls. A share is the time of a row in that of
 all tasks, the median over rounds. From the medians follows what each task costs: its finishing is `predict T` less `all,
@@ -49,7 +50,14 @@ GOAL = 0.93
 
 
 def measure(
-    bundle: Bundle, *, backend: str, precision: str, threads: int, rounds: int, frame_size: tuple[int, int]
+    bundle: Bundle,
+    *,
+    backend: str,
+    precision: str,
+    threads: int,
+    rounds: int,
+    frame_size: tuple[int, int],
+    without: tuple[str, ...] = (),
 ) -> tuple[str, LatencyReport]:
     """Build the engine in a temporary copy of the bundle, unless it is FP32, and time all rows; also what ran."""
     frame = cv2.resize(next(evaluation_frames(bundle)).frame, frame_size[::-1], interpolation=cv2.INTER_LINEAR)
@@ -69,13 +77,21 @@ def measure(
         }
         for task in info.tasks:
             calls[f"predict {task}"] = partial(whole.predict, frame, tasks=(task,))
-        for task in info.tasks:
-            part = Engine(copy, backend=info.backend, precision=info.precision, threads=threads, tasks=(task,))
+        parts: dict[str, tuple[str, ...]] = {f"engine of {task}": (task,) for task in info.tasks}
+        if without:
+            parts[row_without(without)] = tuple(task for task in info.tasks if task not in without)
+        for name, tasks in parts.items():
+            part = Engine(copy, backend=info.backend, precision=info.precision, threads=threads, tasks=tasks)
             some = stack.enter_context(part)
-            calls[f"engine of {task}"] = partial(some.predict, frame)
+            calls[name] = partial(some.predict, frame)
         return f"{info.precision} on {info.backend} {info.runtime_version}", measure_interleaved(
             calls, baseline=ALL, rounds=rounds
         )
+
+
+def row_without(tasks: tuple[str, ...]) -> str:
+    """The name of the row of all tasks but these."""
+    return f"engine without {', '.join(tasks)}"
 
 
 def costs(report: LatencyReport, tasks: tuple[str, ...]) -> dict[str, Any]:
@@ -107,11 +123,16 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--frame", type=size, metavar="HxW", default=(480, 640), help="size of the frames (480x640)")
+    parser.add_argument(
+        "--without", type=lambda text: tuple(text.split(",")), default=(), metavar="TASK,...", help="what do these add?"
+    )
     parser.add_argument("--out", type=Path, metavar="JSON", help="write the figures there")
     asked = parser.parse_args()
     conditions = Conditions(threads=asked.threads)
     try:
         bundle = Bundle.open(asked.bundle)
+        if not set(asked.without) < set(bundle.tasks):
+            parser.error(f"--without takes some of the tasks {', '.join(bundle.tasks)}, found {', '.join(asked.without)}")
         engine, report = measure(
             bundle,
             backend=asked.backend,
@@ -119,6 +140,7 @@ def main() -> int:
             threads=asked.threads,
             rounds=asked.rounds,
             frame_size=asked.frame,
+            without=asked.without,
         )
     except EdgeMtlError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -133,6 +155,12 @@ def main() -> int:
         head = f", head {each['head_ms'][task]:.2f} ms" if "head_ms" in each else ""
         print(f"  {task}: finishing {each['finishing_ms'][task]:.2f} ms{head}")
     print(f"  the largest share of an engine of one task is {largest:.3f}; at most {GOAL} is the goal")
+    added: dict[str, Any] = {}
+    if asked.without:
+        row = next(row for row in report.rows if row.name == row_without(asked.without))
+        added = {"tasks": list(asked.without), "times": row.ratio, "sure": list(row.ratio_sure)}
+        low, high = row.ratio_sure
+        print(f"  {', '.join(asked.without)} make a whole frame take {row.ratio:.3f} times as long ({low:.3f} to {high:.3f})")
     if report.disturbed:
         print(f"  this run shows nothing: {report.disturbed}")
     if asked.out is not None:
@@ -147,6 +175,7 @@ def main() -> int:
             "goal": {"most_share_of_an_engine_of_one_task": GOAL, "found": largest},
             "shares": found,
             "costs": each,
+            "added": added,
             "rows": [asdict(row) for row in report.rows],
         }
         write_atomic(asked.out, (json.dumps(content, indent=1) + "\n").encode())

@@ -81,13 +81,16 @@ def test_frames_of_one_task_are_compared_with_whole_ones_and_say_what_each_task_
 ) -> None:
     out = tmp_path / "asked.json"
     options = ("--precision", "int8", "--backend", "onnxruntime", "--threads", 1, "--rounds", 3, "--frame", "48x80")
-    shown = run("asked_tasks.py", tiny_bundle.path, *options, "--out", out)
+    shown = run("asked_tasks.py", tiny_bundle.path, *options, "--without", "depth,normals", "--out", out)
     content = json.loads(out.read_text())
     check_conditions(content)
     check_rows(content["rows"], content["baseline"])
     tasks = ("segmentation", "depth", "normals")
     alone = [f"{how} {task}" for how in ("predict", "engine of") for task in tasks]
-    assert [row["name"] for row in content["rows"]] == ["all tasks", "all, unread", *alone]
+    assert [row["name"] for row in content["rows"]] == ["all tasks", "all, unread", *alone, "engine without depth, normals"]
+    assert content["added"]["tasks"] == ["depth", "normals"]
+    assert content["added"]["times"] == content["rows"][-1]["ratio"]
+    assert "depth, normals make a whole frame take" in shown
     assert content["engine"].startswith("int8 on onnxruntime ")
     assert all(content["shares"][row["name"]]["share"] == pytest.approx(1 / row["ratio"]) for row in content["rows"])
     costs, medians = content["costs"], {row["name"]: row["median_ms"] for row in content["rows"]}
