@@ -41,12 +41,13 @@ Metrics = dict[str, float | None]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured of several models, by name.
+    """What was measured of several models, by name; on a mixture also by name and source, "last, rooms".
 
     Attributes:
         metrics: the measures, with "step", "epoch" and "parameters" where known; not finite ones are None.
-        details: "data", "split", how many "frames", their "size", "through" what they ran, how their "truths" were made,
-            "near_chance" (sentences) where answers are no better than guesses, and what metrics say besides.
+        details: "data", "split", how many "frames", their "size", "through" what they ran, how their "truths" were made, of
+            which "source" of a mixture they are, "near_chance" (sentences) where answers are no better than guesses, and
+            what metrics say besides.
     """
 
     metrics: dict[str, Metrics] = field(default_factory=dict)
@@ -65,7 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
         frames = FrameChoice(asked.split, root=asked.root, count=asked.count, size=asked.size)
         bundle = _to_record(asked) if asked.record else None
         opened: dict[Any, FrameSource] = {}
-        single = measure(asked.single, frames=frames, weights="last", opened=opened).metrics
+        alone = measure(asked.single, frames=frames, weights="last", opened=opened)
+        single = {name: one for name, one in alone.metrics.items() if "source" not in alone.details[name]}
         measured = measure(
             asked.models, frames=frames, weights=asked.weights, engines=asked.engines, threads=asked.threads, opened=opened
         )
@@ -163,20 +165,23 @@ def measure(
                     answers_for=subject.answers_for,
                     progress=advance,
                 )
-            own: Metrics = {key: value if value == value else None for key, value in found.measures.items()}
             about = {STEP: subject.step, EPOCH: subject.epoch, PARAMETERS: subject.parameters}
             name = _name(subject, named[path], alone=len(models) == 1)
-            measured.metrics[name] = {**own, **about}
-            measured.details[name] = {
-                "data": data_set(subject.data).title(subject.data),
-                "split": frames.split,
-                "frames": found.frames,
-                "size": list(subject.size),
-                "through": subject.through,
-                "truths": described_truths(source, subject.specs),
-                **({"near_chance": list(found.near_chance)} if found.near_chance else {}),
-                **found.details,
-            }
+            rows = {name: found, **{f"{name}, {one}": every for one, every in found.sources.items()}}
+            for (row, one), part in zip(rows.items(), ("", *found.sources), strict=True):
+                own: Metrics = {key: value if value == value else None for key, value in one.measures.items()}
+                measured.metrics[row] = {**own, **about}
+                measured.details[row] = {
+                    "data": data_set(subject.data).title(subject.data),
+                    "split": frames.split,
+                    "frames": one.frames,
+                    "size": list(subject.size),
+                    "through": subject.through,
+                    "truths": described_truths(source, subject.specs),
+                    **({"source": part} if part else {}),
+                    **({"near_chance": list(one.near_chance)} if one.near_chance else {}),
+                    **one.details,
+                }
     return measured
 
 
@@ -231,7 +236,9 @@ def _report(
     baseline: dict[str, float] = {}
     for one in single.values():
         baseline.update({key: value for key, value in one.items() if value is not None})
-    for one in metrics.values() if baseline else ():
+    for name, one in metrics.items() if baseline else ():
+        if "source" in details[name]:  # the baseline is of all sources together
+            continue
         one[DELTA_M] = delta_m({key: value for key, value in one.items() if value is not None}, baseline, by=one_metric(specs))
     rows = {**{f"single: {name}": one for name, one in single.items()}, **metrics}
     console.print(study_table(rows, title=_title(measured, asked.split), pseudo=pseudo_keys(truths, specs)))
@@ -247,13 +254,13 @@ def _report(
 
 def _unfit(measured: Measured) -> list[str]:
     """Of each model that does not fit the frames it was measured on, why."""
-    guesses = {name: one.get("near_chance", ()) for name, one in measured.details.items()}
+    guesses = {name: one.get("near_chance", ()) for name, one in measured.details.items() if "source" not in one}
     return [f"{name} does not fit the data. {' '.join(reasons)}" for name, reasons in guesses.items() if reasons]
 
 
 def _title(measured: Measured, split: str) -> str:
     """Which frames, and how many where all models saw the same."""
-    found = {(str(one["data"]), int(one["frames"])) for one in measured.details.values()}
+    found = {(str(one["data"]), int(one["frames"])) for one in measured.details.values() if "source" not in one}
     return ", ".join(f"{count} {split} frames of {data}" for data, count in sorted(found)) or f"{split} frames"
 
 

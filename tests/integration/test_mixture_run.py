@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import evaluate as evaluate_script
 import pytest
 import torch
 from mtl.bundling import export_bundle, load_trained
@@ -175,6 +176,29 @@ def test_every_source_is_measured_and_shown_and_their_mean_decides(finished: tup
     test = records(settings, "test")
     assert [set(one["sources"]) for one in test] == 2 * [{"rooms", "yard"}]  # type: ignore[call-overload]
     assert test[0]["depth_rel"] is not None
+
+
+def test_the_script_that_measures_has_a_row_of_every_source_beside_their_mean(
+    finished: tuple[RunSettings, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, _ = finished
+    saved = tmp_path / "measured.json"
+    assert evaluate_script.main([str(folder_of(settings) / "best.safetensors"), "--classes", "--save", str(saved)]) == 0
+    found = json.loads(saved.read_text())
+    mean, rooms, yard = (found["metrics"][f"best.safetensors{source}"] for source in ("", ", rooms", ", yard"))
+    assert len(found["metrics"]) == 3
+    assert mean["depth_rel"] == pytest.approx((rooms["depth_rel"] + yard["depth_rel"]) / 2)
+    record = records(settings, "test")[-1]["sources"]
+    assert isinstance(record, dict)
+    assert yard["depth_rel"] == pytest.approx(record["yard"]["depth_rel"], abs=2e-6), "whose statistics an export has"
+    about = found["details"]
+    assert [about[name].get("source") for name in found["metrics"]] == [None, "rooms", "yard"]
+    assert [one["frames"] for one in about.values()] == [4, 2, 2]
+    assert "segmentation.class_iou" in about["best.safetensors, rooms"]
+    assert "things.class_iou" in about["best.safetensors, yard"]
+    shown = capsys.readouterr().out
+    assert "4 test frames of rooms: " in shown
+    assert "best.safetensors, yard" in shown
 
 
 def test_a_bundle_has_the_statistics_of_the_source_that_it_is_for(finished: tuple[RunSettings, str], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -62,15 +62,17 @@ class Evaluation:
 
     Attributes:
         measures: as of `evaluate`.
-        details: what metrics say besides (`Metric.details`); of a mixture, that by source.
+        details: what metrics say besides (`Metric.details`); of a mixture, its sources say that.
         frames: how many.
         near_chance: of tasks whose answers are no better than guesses, sentences.
+        sources: of a mixture, what was measured over the frames of each source.
     """
 
     measures: dict[str, float]
     details: dict[str, Any]
     frames: int
     near_chance: tuple[str, ...] = ()
+    sources: Mapping[str, Evaluation] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -193,8 +195,8 @@ def evaluate_fully(
         if (own := {task: spec for task, spec in specs.items() if task in one.own})
     }
     measures = mean_of_sources({name: one.measures for name, one in found.items()})
-    details, guesses = {name: one.details for name, one in found.items()}, (one.near_chance for one in found.values())
-    return Evaluation(measures, details, sum(one.frames for one in found.values()), tuple(chain.from_iterable(guesses)))
+    guesses = tuple(chain.from_iterable(one.near_chance for one in found.values()))
+    return Evaluation(measures, {}, sum(one.frames for one in found.values()), guesses, found)
 
 
 def _evaluated(
