@@ -308,6 +308,7 @@ def test_mistakes_on_the_command_line_are_one_line_and_an_exit_code(
     assert message in error
     assert error.startswith("train: ")
     assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir()), "a run that cannot begin leaves nothing"
 
 
 @pytest.mark.parametrize("script", [export_script, evaluate_script], ids=["export", "evaluate"])

@@ -9,6 +9,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from itertools import chain, islice
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = ["BEST", "LAST", "STATE", "Run", "TrainingError"]
 
 STATE = "state.pt"
+CONFIG = "config.json"
 
 _MOST_BAD_STEPS = 50
 _CURVE_EVERY = 10
@@ -124,7 +126,11 @@ class Run:
 
     def _train(self, device: torch.device) -> Path:
         settings, parallel = self.settings, self._parallel
-        training, validation = parallel.first_then_others(lambda: self._prepare(device))
+        try:
+            training, validation = parallel.first_then_others(lambda: self._prepare(device))
+        except EdgeMtlError:
+            self._forget_folder()
+            raise
         own = self.folder if parallel.is_first else None
         journal = MetricLogger(own, step=training.step, tensorboard=settings.loop.tensorboard)
         best = self._state["best"] if self._state is not None else None
@@ -351,10 +357,19 @@ class Run:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 sweep_temporaries(self.folder, older_than_s=600)
                 payload = json.dumps(describe(self.settings), indent=2, sort_keys=True)
-                write_atomic(self.folder / "config.json", (payload + "\n").encode())
+                write_atomic(self.folder / CONFIG, (payload + "\n").encode())
             except OSError as exc:
                 raise TrainingError(f"{self.folder} cannot be written ({exc.strerror}). Choose another --folder") from exc
         return state
+
+
+    def _forget_folder(self) -> None:
+        """Of a run that cannot begin nothing stays: the folder goes, unless anything but its configuration is in it."""
+        if self._parallel.is_first and self._state is None:
+            with suppress(OSError):
+                if [path.name for path in self.folder.iterdir()] == [CONFIG]:
+                    (self.folder / CONFIG).unlink()
+                    self.folder.rmdir()
 
 
 def _taught_by(teacher: Mapping[str, Any]) -> str:
