@@ -1,4 +1,5 @@
-"""Render furnished rooms into the cache that training reads, and optionally a contact sheet to look at.
+"""Render furnished rooms into the cache that training reads; if asked, a contact sheet, or images with their truths for
+`edge-mtl verify BUNDLE --data DIR`.
 
 Rooms that were rendered before there were boxes get them: their rays are cast again, nothing is rendered.
 """
@@ -8,14 +9,19 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtl.arguments import size_argument
 
 from edge_mtl import opencv
-from edge_mtl.errors import BackendUnavailable
-from edge_mtl.files import write_atomic
+from edge_mtl.errors import BackendUnavailable, EdgeMtlError
+from edge_mtl.files import atomic_directory, write_atomic
+
+if TYPE_CHECKING:
+    from mtl.datasets.rooms import RoomsDataset
 
 _PREVIEW_FRAMES = 12
+_JPEG_QUALITY = 95
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,6 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
         if asked.preview is not None:
             sheet = contact_sheet((rooms[index] for index in range(min(_PREVIEW_FRAMES, len(rooms)))), columns=2)
             write_atomic(asked.preview, encode_image(sheet))
+        if asked.labelled is not None:
+            _write_labelled(asked.labelled, rooms, asked.size)
+    except EdgeMtlError as error:
+        print(f"make_rooms: {error}", file=sys.stderr)
+        return error.exit_code
     except (ValueError, OSError, RuntimeError) as error:
         print(f"make_rooms: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
@@ -56,7 +67,18 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{len(rooms)} rooms in {rooms.folder}")
     if asked.preview is not None:
         print(f"contact sheet: {asked.preview}")
+    if asked.labelled is not None:
+        print(f"images with truths: {asked.labelled}")
     return 0
+
+
+def _write_labelled(folder: Path, rooms: RoomsDataset, size: tuple[int, int]) -> None:
+    from mtl.bundle_frames import write_evaluation
+    from mtl.datasets.rooms.source import RoomFrames
+    from mtl.datasets.rooms.tasks import ROOM_TASKS
+
+    with atomic_directory(folder) as making:
+        write_evaluation(making, RoomFrames(rooms, ROOM_TASKS), ROOM_TASKS, range(len(rooms)), size, _JPEG_QUALITY)
 
 
 def _parser(splits: list[str]) -> argparse.ArgumentParser:
@@ -72,6 +94,7 @@ def _parser(splits: list[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--workers", type=int, default=2, help="worker processes (default: %(default)s)")
     parser.add_argument("--preview", type=Path, metavar="PNG", help="draw some rooms: boxes, labels, depth, normals")
+    parser.add_argument("--labelled", type=Path, metavar="DIR", help="write them as images with their truths into a new folder")
     parser.add_argument("--invalid-depth", action="store_true", help="holes in depth, like those of a depth camera")
     parser.add_argument("--void-labels", action="store_true", help="unlabelled boundaries and small things")
     return parser

@@ -362,7 +362,6 @@ class Run:
                 raise TrainingError(f"{self.folder} cannot be written ({exc.strerror}). Choose another --folder") from exc
         return state
 
-
     def _forget_folder(self) -> None:
         """Of a run that cannot begin nothing stays: the folder goes, unless anything but its configuration is in it."""
         if self._parallel.is_first and self._state is None:

@@ -18,6 +18,11 @@ import make_rooms
 import numpy as np
 import pytest
 from mtl.datasets.rooms import SPLIT_FIRST_SEED, RenderOptions, RoomsDataset, dataset, render_room, shards
+from mtl.datasets.rooms.source import RenderedRooms
+from mtl.datasets.rooms.tasks import ROOM_TASKS
+
+from edge_mtl.evaluation.labelled_frames import labelled_folder
+from edge_mtl.manifest import InputSpec
 
 SIZE = {"height": 16, "width": 20}
 TRAIN = Path(__file__).parents[5] / "train"
@@ -324,6 +329,21 @@ class TestScript:
             path.unlink()
         assert make_rooms.main(arguments) == 0
         assert len(list(tmp_path.rglob("objects-1.npz"))) == 2
+
+    def test_it_writes_images_with_their_truths_as_verify_reads_them(self, tmp_path, capsys):
+        folder = tmp_path / "labelled"
+        arguments = ["--root", str(tmp_path / "cache"), "--split", "test", "--count", "2", "--size", "48x64", "--workers", "1"]
+        assert make_rooms.main([*arguments, "--labelled", str(folder)]) == 0
+        assert f"images with truths: {folder}" in capsys.readouterr().out
+        rooms = RenderedRooms(2, (48, 64))
+        found = list(labelled_folder(folder, InputSpec(48, 64), ROOM_TASKS))
+        assert len(found) == 2
+        for frame, room in zip(found, (rooms[0], rooms[1]), strict=True):
+            np.testing.assert_array_equal(frame.targets["segmentation"], room.truths["segmentation"])
+            np.testing.assert_allclose(frame.targets["objects"].xyxy, room.truths["objects"].xyxy, atol=1e-3)
+            assert frame.targets["scene"] == room.truths["scene"]
+        assert make_rooms.main([*arguments, "--labelled", str(folder)]) == 1
+        assert "exists already" in capsys.readouterr().err
 
     def test_an_error_is_one_line(self, tmp_path, capsys):
         assert make_rooms.main(["--root", str(tmp_path), "--count", "0"]) == 1
