@@ -1,8 +1,8 @@
 """What becomes of boxes where a frame is cut, resized, mirrored, or covered in part by another one. Knows no networks.
 
-A box is cut to what is seen of it. One that is cut is dropped where less than a quarter of it is seen, or where a side is
-shorter than 4 pixels of the network's input then: what is left shows no object. A whole one stays, however small: measures
-count it. Crowd regions are only cut.
+A box is cut to what is seen of it. Where less than a quarter of it is seen, or a side is shorter than 4 pixels of the network's
+input then, what is left need not be found and is not wrong to find: a crowd region. A whole one stays as it is, however
+small: measures count it.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ def seen_boxes(truth: BoxTruth, sampling: Sampling) -> SeenBoxes:
     cut = corners.clip(-0.5, (width - 0.5, height - 0.5))
     before, after = (np.diff(ends, axis=1)[:, 0] for ends in (corners, cut))
     whole = (corners == cut).all(axis=(1, 2))
-    kept = whole | ((after.prod(axis=1) >= _LEAST_SEEN * before.prod(axis=1)) & (after.min(axis=1) >= _LEAST_SIDE_PX))
-    kept = np.where(truth.crowd, after.min(axis=1) > 0, kept)
-    return _chosen(SeenBoxes(cut.reshape(-1, 4).astype(np.float32), truth.classes, truth.crowd, sampling.size), kept)
+    shown = whole | ((after.prod(axis=1) >= _LEAST_SEEN * before.prod(axis=1)) & (after.min(axis=1) >= _LEAST_SIDE_PX))
+    seen = SeenBoxes(cut.reshape(-1, 4).astype(np.float32), truth.classes, truth.crowd | ~shown, sampling.size)
+    return _chosen(seen, after.min(axis=1) > 0)
 
 
 def pasted_boxes(one: SeenBoxes | None, other: SeenBoxes | None, mask: Array) -> SeenBoxes:
     """The boxes of `one` with the pixels of `other` where the mask (h, w) is true; None for a frame whose boxes are unknown.
 
-    A box of either frame stays as it is where at least half of its pixels are still seen, else it goes. The pixels of a frame
-    whose boxes are unknown are a crowd region: the rectangle around them.
+    A box of either frame stays as it is where at least half of its pixels are still seen; where fewer are, it is a crowd region
+    from then on. The pixels of a frame whose boxes are unknown are one, too: the rectangle around them.
     """
     known = one if one is not None else other
     assert known is not None
@@ -60,7 +60,7 @@ def pasted_boxes(one: SeenBoxes | None, other: SeenBoxes | None, mask: Array) ->
             parts.append(_unknown(seen, known.size))
         else:
             shares = np.array([_share(box, seen, truth.size) for box in truth.xyxy], np.float64)
-            parts.append(_chosen(truth, np.where(truth.crowd, shares > 0, shares >= _LEAST_UNCOVERED)))
+            parts.append(_chosen(replace(truth, crowd=truth.crowd | (shares < _LEAST_UNCOVERED)), shares > 0))
     return SeenBoxes(
         np.concatenate([part.xyxy for part in parts]),
         np.concatenate([part.classes for part in parts]),

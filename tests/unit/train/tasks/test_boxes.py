@@ -84,6 +84,39 @@ class TestAssignment:
         assert farthest((8, 16, 32), SIZE) == ((0.0, 48.0), (48.0, 112.0), (112.0, float("inf")))
         assert farthest((8, 16, 32), (576, 768))[1] == (96.0, 224.0)
 
+    @pytest.mark.parametrize("size", [(2, 2), (4, 4), (8, 150), (8, 250), (20, 250), (150, 10), (250, 8), (3, 380)])
+    def test_every_box_has_a_cell_however_small_or_thin(self, size: tuple[int, int]) -> None:
+        rng = np.random.default_rng(size[0] * 1000 + size[1])
+        for _ in range(40):
+            left, top = rng.uniform(-0.5, SIZE[1] - size[0] - 0.5), rng.uniform(-0.5, max(0.0, SIZE[0] - size[1]) - 0.5)
+            target = assigned(truth_of((1, left, top, left + size[0], min(top + size[1], SIZE[0] - 0.5))), SPEC.levels, SIZE)
+            answers = target[target[:, 0] >= 0]
+            assert len(answers) > 0
+            assert (answers[:, 1:] >= 0).all()
+
+    def test_a_box_between_cells_has_the_nearest_one_which_does_not_reach_beyond_it(self) -> None:
+        tiny = (2, 100.5, 60.5, 102.5, 62.5)  # cells of the finest level are at 99.5, 107.5 and 59.5, 67.5
+        target = assigned(truth_of(tiny), SPEC.levels, SIZE)
+        (answer,) = np.flatnonzero(target[:, 0] >= 0)
+        np.testing.assert_array_equal(centres(8, SIZE)[answer], [99.5, 59.5])
+        np.testing.assert_allclose(target[answer], [2, 0, 0, 3 / 8, 3 / 8])
+
+    def test_a_thin_box_has_a_cell_inside_of_a_finer_level(self) -> None:
+        target = assigned(truth_of((0, 96.0, 20.0, 102.0, 260.0)), SPEC.levels, SIZE)  # no cell of stride 32 or 16 is inside
+        (answer,) = np.flatnonzero(target[:, 0] >= 0)
+        np.testing.assert_array_equal(centres(8, SIZE)[answer], [99.5, 139.5])
+
+    def test_a_box_without_a_cell_takes_none_from_a_smaller_one(self) -> None:
+        small, tiny = (0, 95.5, 55.5, 103.5, 63.5), (1, 100.5, 60.5, 102.5, 62.5)
+        larger = (2, 80.0, 40.0, 140.0, 100.0)
+        for others, expected in (((small,), 1), ((larger,), 1), ((small, larger), 1)):
+            target = assigned(truth_of(*others, tiny), SPEC.levels, SIZE)
+            index = int(np.abs(centres(8, SIZE) - (99.5, 59.5)).max(axis=1).argmin())
+            assert target[index, 0] == expected
+        thin = (2, 99.0, 20.0, 100.0, 100.0)  # its area is 80, that of small 64
+        target = assigned(truth_of(small, thin), SPEC.levels, SIZE)
+        assert target[index, 0] == 0
+
     def test_crowds_and_frames_without_truth_take_part_in_nothing(self) -> None:
         region, inside = (0, 10.0, 10.0, 200.0, 200.0), (1, 99.5, 99.5, 131.5, 131.5)
         target = assigned(truth_of(region, inside, crowd=(0,)), SPEC.levels, SIZE)
@@ -233,35 +266,43 @@ class TestViews:
             around = [columns.min() - 0.5, rows.min() - 0.5, columns.max() + 0.5, rows.max() + 0.5]
             np.testing.assert_allclose(seen.truths["objects"].xyxy[0], around, atol=1e-4)
 
+    def objects(self, view: View, size: tuple[int, int]) -> list[int]:
+        found = self.seen(view, size)
+        return found.classes[~found.crowd].tolist()
+
     def test_what_is_cut_off_is_gone_and_crowds_stay(self) -> None:
         found = self.seen(View((0, 0, 64, 80)), (64, 80))
         np.testing.assert_array_equal(found.classes, [0, 1])
         np.testing.assert_array_equal(found.crowd, [False, True])
-        quarter = self.seen(View((0, 24, 64, 72)), (64, 72))
-        assert 0 in quarter.classes, "6 of 20 columns are seen, more than a quarter"
-        less = self.seen(View((0, 25, 64, 71)), (64, 71))
-        assert 0 in less.classes
-        assert 0 not in self.seen(View((0, 26, 64, 70)), (64, 70)).classes, "4 of 20 columns are less than a quarter"
+
+    def test_what_is_left_of_an_object_is_a_crowd_region_where_it_is_little(self) -> None:
+        """It need not be found, and is not wrong to find: neither is background."""
+        assert 0 in self.objects(View((0, 24, 64, 72)), (64, 72)), "6 of 20 columns are seen, more than a quarter"
+        assert 0 in self.objects(View((0, 25, 64, 71)), (64, 71))
+        assert 0 not in self.objects(View((0, 26, 64, 70)), (64, 70)), "4 of 20 columns are less than a quarter"
+        left = self.seen(View((0, 26, 64, 70)), (64, 70))
+        np.testing.assert_allclose(left.xyxy[left.crowd & (left.classes == 0)], [[-0.5, 9.5, 3.5, 19.5]])
 
     def test_what_is_left_of_an_object_has_four_pixels_a_side(self) -> None:
         window = (15, 0, 49, 96)  # half of the first box's 10 rows
-        assert 0 in self.seen(View(window), (49, 96)).classes
-        assert 0 not in self.seen(View(window), (37, 72)).classes, "3.8 rows"
+        assert 0 in self.objects(View(window), (49, 96))
+        assert 0 not in self.objects(View(window), (37, 72)), "3.8 rows"
 
     def test_objects_that_are_seen_whole_stay_however_small(self) -> None:
         """A measure that left them out would flatter."""
         found = self.seen(View((0, 0, 64, 96)), (16, 24))
-        assert 0 in found.classes
+        assert not found.crowd[0]
         np.testing.assert_allclose(found.xyxy[0], [2.0, 2.0, 7.0, 4.5])
 
-    def test_half_of_a_box_has_to_stay_where_another_frame_is_pasted(self) -> None:
+    def test_a_box_of_which_half_is_left_is_one_of_the_mixed_frame_and_else_a_crowd_region(self) -> None:
         one = truth_of((0, -0.5, -0.5, 15.5, 15.5), (1, 39.5, -0.5, 79.5, 15.5), size=self.SMALL)
         other = truth_of((2, 51.5, 3.5, 79.5, 15.5), (0, -0.5, 31.5, 31.5, 63.5), size=self.SMALL)
         mask = np.zeros((16, 24), bool)  # at one pixel of every 4 x 4
         mask[:, 12:] = True
         found = pasted_boxes(one, other, mask)
-        np.testing.assert_array_equal(found.classes, [0, 2])
-        np.testing.assert_allclose(found.xyxy, [one.xyxy[0], other.xyxy[0]])
+        np.testing.assert_array_equal(found.classes, [0, 1, 2])
+        np.testing.assert_array_equal(found.crowd, [False, True, False])
+        np.testing.assert_allclose(found.xyxy, [*one.xyxy, other.xyxy[0]])
 
     def test_pixels_of_a_frame_whose_boxes_are_unknown_are_a_crowd(self) -> None:
         one = truth_of((0, -0.5, -0.5, 15.5, 15.5), size=self.SMALL)
