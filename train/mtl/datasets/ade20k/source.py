@@ -10,15 +10,14 @@ import cv2
 import numpy as np
 
 from edge_mtl.errors import BuildError
-from edge_mtl.tasks import KINDS, Specs, TaskSpec
-from edge_mtl.tasks.frame_class import ClassSpec
+from edge_mtl.tasks import Specs
 from mtl.datasets.ade20k.classes import CLASSES, benchmark_classes, release_classes, release_numbers
 from mtl.datasets.ade20k.full_release import other_numbers
 from mtl.datasets.ade20k.layout import SCENES, Pair, folders, form_of, image_root, pairs, scene_list
 from mtl.datasets.data_set import Split
 from mtl.datasets.folder.reading import decoded_png, stored_mask
 from mtl.datasets.published.data_set import PublishedSet
-from mtl.datasets.published.frames import Listing, TableListing
+from mtl.datasets.published.frames import Listing, TableListing, task_of
 from mtl.datasets.published.index_cache import Advance, Names, Table, cached_table
 
 if TYPE_CHECKING:
@@ -56,9 +55,9 @@ class AdeListing(TableListing):
 
     @property
     def specs(self) -> Specs:
-        found: dict[str, TaskSpec] = {SEGMENTATION: KINDS["labels"].spec(SEGMENTATION, {"classes": list(CLASSES)})}
+        found = {SEGMENTATION: task_of("labels", SEGMENTATION, CLASSES, where=self.where)}
         if self.scene_names:
-            found[SCENE] = ClassSpec(SCENE, "class", self.scene_names)
+            found[SCENE] = task_of("class", SCENE, self.scene_names, where=self.where)
         return found
 
     def image(self, number: int) -> Path:

@@ -13,7 +13,7 @@ from mtl.datasets.coco.index import coco_table
 from mtl.datasets.coco.layout import annotation_file, watched_paths
 from mtl.datasets.data_set import Split
 from mtl.datasets.published.data_set import PublishedSet
-from mtl.datasets.published.frames import Listing, TableListing
+from mtl.datasets.published.frames import Listing, TableListing, task_of
 from mtl.datasets.published.index_cache import Names, Table, cached_table, shown_name
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class CocoListing(TableListing):
 
     @property
     def specs(self) -> Specs:
-        return {TASK: BoxesSpec(TASK, "boxes", tuple(self.table.meta["categories"]))}
+        return {TASK: task_of("boxes", TASK, self.table.meta["categories"], where=self.where)}
 
     def image(self, number: int) -> Path:
         return Path(self.table.meta["folder"]) / self.names[number]

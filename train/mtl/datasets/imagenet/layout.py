@@ -10,7 +10,17 @@ from pathlib import Path
 from edge_mtl.errors import BuildError
 from mtl.datasets.folder.reading import PHOTO_SUFFIXES
 
-__all__ = ["NAMES", "class_folders", "class_names", "flat_images", "flat_labels", "images_in", "split_folder", "val_list"]
+__all__ = [
+    "NAMES",
+    "class_folders",
+    "class_names",
+    "flat_images",
+    "flat_labels",
+    "images_in",
+    "places_of_lists",
+    "split_folder",
+    "val_list",
+]
 
 NAMES = "LOC_synset_mapping.txt"
 _SOLUTION, _CAFFE = "LOC_val_solution.csv", "val.txt"
@@ -60,18 +70,26 @@ def class_names(root: Path, folders: list[str]) -> tuple[str, ...]:
     return tuple(word if times[word] == 1 else f"{word} ({name})" for word, name in zip(chosen, folders, strict=True))
 
 
+def places_of_lists(root: Path, folder: Path) -> list[Path]:
+    """Where the list of a flat folder's classes may be; the first that is there counts."""
+    return [place / name for name in (_SOLUTION, _CAFFE) for place in _places(root, folder)]
+
+
+def _places(root: Path, folder: Path) -> tuple[Path, ...]:
+    return root, folder, folder.parent, root / "ILSVRC"
+
+
 def val_list(root: Path, folder: Path) -> Path:
     """The list of classes of the flat folder of validation images.
 
     Raises:
         BuildError: there is none, or only that of the devkit, whose numbers are not those of sorted folders.
     """
-    places = [root, folder, folder.parent, root / "ILSVRC"]
-    for name in (_SOLUTION, _CAFFE):
-        for place in places:
-            if (place / name).is_file():
-                return place / name
-    devkit = next((place / _DEVKIT for place in (*places, root / "data") if (place / _DEVKIT).is_file()), None)
+    found = next((path for path in places_of_lists(root, folder) if path.is_file()), None)
+    if found is not None:
+        return found
+    places = (*_places(root, folder), root / "data")
+    devkit = next((place / _DEVKIT for place in places if (place / _DEVKIT).is_file()), None)
     if devkit is not None:
         raise BuildError(
             f"{devkit} numbers classes as meta.mat of the development kit does, not by sorted synsets, and cannot be used "

@@ -10,7 +10,6 @@ import numpy as np
 
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Specs
-from edge_mtl.tasks.frame_class import ClassSpec
 from mtl.datasets.data_set import Split
 from mtl.datasets.imagenet.layout import (
     NAMES,
@@ -19,11 +18,12 @@ from mtl.datasets.imagenet.layout import (
     flat_images,
     flat_labels,
     images_in,
+    places_of_lists,
     split_folder,
     val_list,
 )
 from mtl.datasets.published.data_set import PublishedSet
-from mtl.datasets.published.frames import TableListing
+from mtl.datasets.published.frames import TableListing, task_of
 from mtl.datasets.published.index_cache import Advance, Names, Table, cached_table, shown_name
 from mtl.datasets.published.left_out import Tally
 
@@ -59,7 +59,7 @@ class ImageNetListing(TableListing):
 
     @property
     def specs(self) -> Specs:
-        return {TASK: ClassSpec(TASK, "class", self.classes)}
+        return {TASK: task_of("class", TASK, self.classes, where=self.where)}
 
     def image(self, number: int) -> Path:
         return self.folder / self.names[number]
@@ -141,8 +141,7 @@ def _held_out_folder(root: Path, name: str) -> Path:
 
 
 def _watched(root: Path, folder: Path) -> list[Path]:
-    lists = [root / "LOC_val_solution.csv", root / "val.txt", root / NAMES]
-    return [folder, *(folder / name for name in class_folders(folder)), *lists]
+    return [folder, *(folder / name for name in class_folders(folder)), *places_of_lists(root, folder), root / NAMES]
 
 
 def _table(root: Path, folder: Path, folders: list[str], advance: Advance) -> Table:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_mtl.errors import BuildError
-from edge_mtl.tasks import Specs
+from edge_mtl.tasks import KINDS, Specs, TaskSpec
 from mtl.datasets.data_set import Split
 from mtl.datasets.folder.reading import read_photo
 from mtl.datasets.frame import Frame
@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from mtl.datasets.published.data_set import PublishedSet
     from mtl.settings import DataSettings
 
-__all__ = ["Listing", "Part", "PublishedFrames", "PublishedRequest", "TableListing", "read_listed", "renamed", "spread"]
+__all__ = [
+    "Listing",
+    "Part",
+    "PublishedFrames",
+    "PublishedRequest",
+    "TableListing",
+    "read_listed",
+    "renamed",
+    "spread",
+    "task_of",
+]
 
 
 class Listing(Protocol):
@@ -126,6 +136,14 @@ def read_listed(listing: Listing, number: int) -> Frame:
     image = read_photo(listing.image(number))
     size = (image.shape[0], image.shape[1])
     return Frame(image, listing.truths(number, size), canonical_intrinsics(*size))
+
+
+def task_of(kind: str, name: str, classes: Sequence[str], *, where: str) -> TaskSpec:
+    """A task of a kind that has classes. Raises BuildError: their names are none that a bundle may have."""
+    try:
+        return KINDS[kind].spec(name, {"classes": list(classes)})
+    except ValueError as exc:
+        raise BuildError(f"{where}: {exc}. Mend the names there") from exc
 
 
 def renamed(specs: Specs, names: Mapping[str, str]) -> Specs:

@@ -161,6 +161,14 @@ def test_splits_with_other_categories_are_refused(tmp_path: Path) -> None:
         held_out_frames(settings(root), "val").open()
 
 
+@pytest.mark.parametrize("name", ["car\r", "stop\tsign"])
+def test_categories_that_no_bundle_could_name_are_refused_before_training(tmp_path: Path, name: str) -> None:
+    categories = ({"id": 1, "name": "person"}, {"id": 2, "name": name})
+    root = write_coco(tmp_path, jsons={split: coco_json(3, first, categories) for split, first in STARTS.items()})
+    with pytest.raises(BuildError, match=r"instances_.*json: classes of objects should be .*Mend the names there"):
+        data_tasks(settings(root))
+
+
 def test_an_image_of_another_size_than_the_json_says_is_named(tmp_path: Path) -> None:
     root = write_coco(tmp_path)
     jpeg(root / "train2017" / f"{1:012d}.jpg", 1, size=(64, 48))

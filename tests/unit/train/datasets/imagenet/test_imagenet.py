@@ -52,6 +52,29 @@ def test_flat_validation_images_have_their_classes_from_a_list(name: str, lines:
     assert classes_of(held_out_frames(settings(root), "val").open()) == [2, 1, 0]
 
 
+@pytest.mark.parametrize("place", [".", "val", "ILSVRC"])
+def test_a_list_that_was_mended_is_read_again_wherever_it_is(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kept in ("index_cache", "data_set"):
+        monkeypatch.setattr(f"mtl.datasets.published.{kept}._TRUSTED_S", -1.0)
+    root = write_imagenet(tmp_path, flat=True)
+    (root / place).mkdir(exist_ok=True)
+    for numbers in ((2, 1, 0), (0, 1, 2)):
+        lines = [f"ILSVRC2012_val_{image:08d}.JPEG {number} " for image, number in enumerate(numbers, 1)]
+        (root / place / "val.txt").write_text("\n".join(lines) + "\n" * (1 + numbers[0]))
+        assert classes_of(held_out_frames(settings(root), "val").open()) == list(numbers)
+
+
+def test_class_folders_whose_names_no_bundle_may_have_are_refused_before_training(tmp_path: Path) -> None:
+    root = write_imagenet(tmp_path)
+    (root / "LOC_synset_mapping.txt").unlink()
+    for split in ("train", "val"):
+        (root / split / SYNSETS[0]).rename(root / split / "n0\t1")
+    with pytest.raises(BuildError, match=r"without control characters.*Mend the names there"):
+        data_tasks(settings(root))
+
+
 def test_flat_images_without_a_list_that_can_be_used_say_which(tmp_path: Path) -> None:
     root = write_imagenet(tmp_path, flat=True)
     with pytest.raises(BuildError, match=r"LOC_val_solution\.csv or val\.txt"):
