@@ -26,7 +26,7 @@ from mtl.tasks import LossTerms, head_of
 from edge_mtl.bundle import EVALUATION, GOLDEN, OPTIMIZED_ONNX, Bundle, kept_revision
 from edge_mtl.errors import BuildError
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
-from edge_mtl.tasks import graph_outputs
+from edge_mtl.tasks import BoxTruth, graph_outputs
 from tests.synthetic_data import SIZE, rectangle_settings
 from tests.tiny_training import quiet
 
@@ -131,6 +131,19 @@ def test_maps_and_tasks_that_the_data_does_not_have_are_refused(original: Bundle
         add_head(original.path, "smell", "class", settings, **room)
 
 
+class Mended:
+    """Frames of which some were changed, by number."""
+
+    def __init__(self, frames: Any, changes: dict[int, dict[str, Any]]) -> None:
+        self.tasks, self._frames, self._changes = frames.tasks, frames, changes
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, index: int) -> Any:
+        return replace(self._frames[index], **self._changes.get(index, {}))
+
+
 class TestKeptFeatures:
     @pytest.fixture
     def plan(self, original: Bundle, tmp_path: Path) -> FeaturePlan:
@@ -163,33 +176,62 @@ class TestKeptFeatures:
         assert bool((target[..., 0] >= 0).any())
         assert head.count(plan.spec, target, None) > 0  # type: ignore[arg-type]
 
-        made: list[int] = []
-        whole = frozen_features._of_frame
-        monkeypatch.setattr(frozen_features, "_of_frame", lambda *given: (made.append(given[2]), whole(*given))[1])
+        before = kept.targets.copy()
+        made = self.counted(monkeypatch)
         again = keep_features(tmp_path / "kept", model, frames, plan, console=quiet())
-        np.testing.assert_array_equal(again.targets, kept.targets)
-        assert made == [0], "one frame, to see how large features are"
+        np.testing.assert_array_equal(again.targets, before)
+        assert made == [1], "one frame, to see how large features are"
+
+    def counted(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """Counts from now on how many frames the backbone sees."""
+        made, whole = [0], frozen_features._features
+
+        def counting(*given: Any) -> Any:
+            made[0] += 1
+            return whole(*given)
+
+        monkeypatch.setattr(frozen_features, "_features", counting)
+        return made
+
+    def test_mended_truths_are_learnt_and_other_images_seen(
+        self, original: Bundle, plan: FeaturePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model, frames = load_trained(original.path).model, self.frames(tmp_path)
+        keep_features(tmp_path / "kept", model, frames, plan, console=quiet())
+        made = self.counted(monkeypatch)
+        nothing = BoxTruth(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool))
+        mended = Mended(frames, {1: {"truths": {"objects": nothing}}})
+        kept = keep_features(tmp_path / "kept", model, mended, plan, console=quiet())
+        assert made == [1], "the images are the same"
+        assert not (kept.targets[2:4, :, 0] >= 0).any()
+        assert (kept.targets[4:6, :, 0] >= 0).any()
+        unknown = Mended(frames, {1: {"truths": {}}, 2: {"image": 255 - frames[2].image}})
+        kept = keep_features(tmp_path / "kept", model, unknown, plan, console=quiet())
+        assert made == [3], "and that of the other image"
+        assert len(kept) == 6
+        fresh = keep_features(tmp_path / "fresh", model, unknown, plan, console=quiet())
+        for one, two in zip((*kept.maps, kept.targets), (*fresh.maps, fresh.targets), strict=True):
+            np.testing.assert_array_equal(one, two)
 
     def test_an_interrupted_folder_is_filled_from_where_it_is(
         self, original: Bundle, plan: FeaturePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         model, frames = load_trained(original.path).model, self.frames(tmp_path)
         monkeypatch.setattr(frozen_features, "_EVERY", 1)
-        whole = frozen_features._of_frame
+        with monkeypatch.context() as patch:
+            made, whole = self.counted(patch), frozen_features._features
 
-        def fails(*given: Any) -> Any:
-            if given[2] == 2:
-                raise KeyboardInterrupt
-            return whole(*given)
+            def fails(*given: Any) -> Any:
+                if made[0] == 3:  # the first frame twice, to see how large features are, and the second
+                    raise KeyboardInterrupt
+                return whole(*given)
 
-        monkeypatch.setattr(frozen_features, "_of_frame", fails)
-        with pytest.raises(KeyboardInterrupt):
-            keep_features(tmp_path / "kept", model, frames, plan, console=quiet())
-        made: list[int] = []
-        monkeypatch.setattr(frozen_features, "_of_frame", lambda *given: (made.append(given[2]), whole(*given))[1])
+            patch.setattr(frozen_features, "_features", fails)
+            with pytest.raises(KeyboardInterrupt):
+                keep_features(tmp_path / "kept", model, frames, plan, console=quiet())
+        made = self.counted(monkeypatch)
         kept = keep_features(tmp_path / "kept", model, frames, plan, console=quiet())
-        assert made == [0, 2, 3]
-        monkeypatch.setattr(frozen_features, "_of_frame", whole)
+        assert made == [3], "the first frame for its size, then the last two"
         other = keep_features(tmp_path / "other", model, frames, plan, console=quiet())
         for one, two in zip(kept.maps, other.maps, strict=True):
             np.testing.assert_array_equal(one, two)

@@ -1,7 +1,8 @@
 """What a frozen backbone says of views of frames, kept in a folder, so that a head is trained without running it again.
 
 A frame gives several views: the whole one, and random ones. Features are float16, half of the memory and a thousandth of a
-value away; the folder holds no more bytes than it may, and one whose filling was interrupted is filled from there.
+value away; the folder holds no more bytes than it may, and one whose filling was interrupted is filled from there. Truths are
+read anew every time, and so are images, by whose digests features are known to be theirs: labels are often mended.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from edge_mtl.tasks import TaskSpec
 from mtl.bundle_frames import spread
 from mtl.datasets.augment import SeenFrame, apply_view, draw_view, jitter, whole_view
 from mtl.datasets.augment_settings import AugmentSettings
-from mtl.datasets.frame import FrameSource
+from mtl.datasets.frame import Frame, FrameSource
 from mtl.models import MultiTaskModel
 from mtl.tasks import head_of
 
@@ -104,7 +105,8 @@ def keep_features(
     first = next((index for index in range(len(frames)) if plan.spec.name in frames[index].truths), None)
     if first is None:
         raise BuildError(f"no training frame has a truth of {plan.spec.name}: label some, or choose another --data.kind")
-    maps, targets = _of_frame(model, frames, first, plan)
+    seen = _views(frames, first, plan)
+    maps, targets = _features(model, seen, plan), _target(seen, plan)
     each = sum(one.nbytes for one in maps) + targets.nbytes
     count = min(len(frames), plan.most_bytes // each)
     if count < 1:
@@ -127,33 +129,41 @@ def _filled(
 ) -> KeptViews:
     folder.mkdir(parents=True, exist_ok=True)
     key, total = plan.key(len(chosen)), len(chosen)
-    paths = [folder / f"stage-{stage}.npy" for stage in plan.reads] + [folder / "targets.npy", folder / "known.npy"]
+    names = [*(f"stage-{stage}" for stage in plan.reads), "targets", "known", "images"]
+    paths = [folder / f"{name}.npy" for name in names]
     done = _done(folder / _STATE, key) if all(path.exists() for path in paths) else 0
-    shapes = [*((one.shape, one.dtype) for one in (*example[0], example[1])), ((plan.views,), np.dtype(bool))]
-    arrays = [
+    shapes = [(one.shape, one.dtype) for one in (*example[0], example[1])]
+    shapes += [((plan.views,), np.dtype(bool)), ((1,), np.dtype(np.uint64))]
+    *maps, targets, known, images = (
         np.load(path, mmap_mode="r+")
         if done
         else open_memmap(path, mode="w+", dtype=kind, shape=(shape[0] * total, *shape[1:]))
         for path, (shape, kind) in zip(paths, shapes, strict=True)
-    ]
-    if done == total:
-        console.print(f"features of {total} frames are in {folder} already", highlight=False)
-    for number in track(range(done, total), description="features", console=console, transient=True, disable=done == total):
+    )
+    reused = 0
+    for number in track(range(total), description="features", console=console, transient=True):
         place = slice(number * plan.views, (number + 1) * plan.views)
-        known = plan.spec.name in frames[chosen[number]].truths
-        if known:
-            maps, targets = _of_frame(model, frames, chosen[number], plan)
-            for array, values in zip(arrays, (*maps, targets), strict=False):
-                array[place] = values
-        arrays[-1][place] = known
+        seen = _views(frames, chosen[number], plan)
+        known[place] = bool(seen)
+        if seen:
+            targets[place] = _target(seen, plan)
+            image = _digest(seen)
+            if number < done and images[number] == image:
+                reused += 1
+            else:
+                for array, values in zip(maps, _features(model, seen, plan), strict=True):
+                    array[place] = values
+                images[number] = image
         if (number + 1) % _EVERY == 0 or number + 1 == total:
-            for array in arrays:
+            for array in (*maps, targets, known, images):
                 array.flush()
-            write_atomic(folder / _STATE, json.dumps({"key": key, "done": number + 1}).encode())
-    places = np.flatnonzero(arrays[-1])
-    if len(places) < len(arrays[-1]):
-        return KeptViews([array[places] for array in arrays[:-2]], np.asarray(arrays[-2][places]))
-    return KeptViews(arrays[:-2], np.asarray(arrays[-2]))
+            write_atomic(folder / _STATE, json.dumps({"key": key, "done": max(done, number + 1)}).encode())
+    if reused:
+        console.print(f"features of {reused} frames were in {folder} already", highlight=False)
+    places = np.flatnonzero(known)
+    if len(places) < len(known):
+        return KeptViews([array[places] for array in maps], np.asarray(targets[places]))
+    return KeptViews(maps, np.asarray(targets))
 
 
 def _done(path: Path, key: str) -> int:
@@ -166,18 +176,33 @@ def _done(path: Path, key: str) -> int:
 
 
 @torch.inference_mode()
-def _of_frame(model: MultiTaskModel, frames: FrameSource, index: int, plan: FeaturePlan) -> tuple[list[Array], Array]:
-    """Features (views, C, h, w) float16 by stage, and the target of the views, of one frame."""
-    seen = list(_views(frames, index, plan))
+def _features(model: MultiTaskModel, seen: Sequence[SeenFrame], plan: FeaturePlan) -> list[Array]:
+    """Of the views of one frame, (views, C, h, w) float16 by stage."""
     images = torch.from_numpy(np.stack([one.image for one in seen])).permute(0, 3, 1, 2).float()
     stages = model.backbone(model.normalise(images))
-    maps = [stages[level].clamp(-_LARGEST, _LARGEST).half().numpy() for level in plan.reads]
-    head = head_of(plan.spec)
-    return maps, head.collate(plan.spec, [one.truths[plan.spec.name] for one in seen]).numpy()
+    return [stages[level].clamp(-_LARGEST, _LARGEST).half().numpy() for level in plan.reads]
 
 
-def _views(frames: FrameSource, index: int, plan: FeaturePlan) -> Iterator[SeenFrame]:
-    frame, aspect = frames[index], plan.size[1] / plan.size[0]
+def _target(seen: Sequence[SeenFrame], plan: FeaturePlan) -> Array:
+    """Of the views of one frame."""
+    return np.asarray(head_of(plan.spec).collate(plan.spec, [one.truths[plan.spec.name] for one in seen]).numpy())
+
+
+def _digest(seen: Sequence[SeenFrame]) -> np.uint64:
+    digest = hashlib.blake2b(digest_size=8)
+    for one in seen:
+        digest.update(one.image.tobytes())
+    return np.frombuffer(digest.digest(), np.uint64)[0]
+
+
+def _views(frames: FrameSource, index: int, plan: FeaturePlan) -> list[SeenFrame]:
+    """The views of a frame; none where nothing is known of the task."""
+    frame = frames[index]
+    return list(_drawn(frame, index, plan)) if plan.spec.name in frame.truths else []
+
+
+def _drawn(frame: Frame, index: int, plan: FeaturePlan) -> Iterator[SeenFrame]:
+    aspect = plan.size[1] / plan.size[0]
     for number in range(plan.views):
         rng = np.random.default_rng([plan.seed, 2, index, number])
         view = draw_view(frame.size, rng, plan.augment, aspect=aspect) if number else whole_view(frame.size, aspect=aspect)
