@@ -22,7 +22,7 @@ from edge_mtl import opencv
 from edge_mtl.bundle import Bundle
 from edge_mtl.packages import FAILURES, package_error
 
-_DEFAULTS = {"optimizer.lr": "2e-3", "data.train": "600", "export.evaluation": "8"}
+_DEFAULTS = {"optimizer.lr": "2e-3", "data.train": "600", "export.evaluation": "120"}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -105,6 +105,27 @@ def test_a_bundle_holds_truths_and_golden_answers_of_every_task(trained: tuple[R
         assert set(arrays) == set(graph_outputs(bundle.manifest.tasks, SIZE, "host"))
 
 
+def test_boxes_and_class_are_labelled_on_more_frames_than_maps(trained: tuple[RunSettings, Path], tmp_path: Path) -> None:
+    wanted = {"data.test": "9", "export.evaluation": "2", "export.evaluation_sparse": "6", "export.golden": "1"}
+    bundle = export_bundle(trained[1], tmp_path / "more", overrides=wanted, console=quiet(), command="a test")
+    items = list(evaluation_frames(bundle))
+    assert [tuple(item.targets) for item in items] == 2 * [TASKS] + 4 * [("objects", "scene")]
+    assert all(item.intrinsics is not None for item in items)
+    pixels = {item.frame.tobytes() for item in items}
+    (golden,) = (name for name in bundle.list(GOLDEN) if name.endswith(".png"))
+    assert len(pixels) == 6, "different frames"
+    assert (image := decode_image(bundle.read(golden))) is not None
+    assert image.tobytes() not in pixels
+    few = export_bundle(
+        trained[1],
+        tmp_path / "few",
+        overrides={**wanted, "data.test": "3", "export.embed_images": "'never'"},
+        console=quiet(),
+        command="a test",
+    )
+    assert len(list(evaluation_frames(few))) == 6, "rooms stand in, however few frames there are"
+
+
 def test_an_engine_predicts_what_the_trained_network_does(trained: tuple[RunSettings, Path], bundle: Bundle) -> None:
     settings, checkpoint = trained
     frames = held_out_frames(settings.data, "test").open()

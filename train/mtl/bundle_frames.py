@@ -27,6 +27,7 @@ from edge_mtl.tasks import Specs, kind_of
 from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.frame import FrameSource
 from mtl.datasets.mixture import MixtureFrames, Turns
+from mtl.tasks import head_of
 
 __all__ = [
     "calibration_choice",
@@ -128,14 +129,27 @@ def write_statistics(
 
 
 def write_evaluation(
-    folder: Path, frames: FrameSource, specs: Specs, indices: Sequence[int], size: tuple[int, int], quality: int
+    folder: Path,
+    frames: FrameSource,
+    specs: Specs,
+    indices: Sequence[int],
+    size: tuple[int, int],
+    quality: int,
+    *,
+    more: Sequence[int] = (),
 ) -> None:
-    """Write images as JPEG, beside them what is true of each task as its kind writes it, and intrinsics.json."""
+    """Write images as JPEG, beside them what is true of each task as its kind writes it, and intrinsics.json.
+
+    Args:
+        indices: of frames with all their truths.
+        more: of frames with truths of sparse tasks only (`mtl.tasks.Head.sparse`), which need many and take little space.
+    """
     cameras = {}
-    for number, index in enumerate(indices):
+    sparse = {name: spec for name, spec in specs.items() if head_of(spec).sparse}
+    for number, (index, wanted) in enumerate([*((one, specs) for one in indices), *((one, sparse) for one in more)]):
         frame = frames[index]
         view = whole_view(frame.size, aspect=size[1] / size[0])
-        seen = apply_view(frame, view, specs, size=size, canonical=False)
+        seen = apply_view(frame, view, wanted, size=size, canonical=False)
         name = f"{number:03d}"
         (folder / f"{name}.jpg").write_bytes(_jpeg(seen.image, quality))
         for task, truth in seen.truths.items():

@@ -42,11 +42,12 @@ class TravellingImages:
         travels = {"calibration": "statistics of frames", "evaluation": evaluation, "golden": "rendered rooms"}
         return {"images": {"embed_images": self.asked, "embedded": False, **travels}}
 
-    def describe(self, export: ExportSettings, *, calibration: int) -> str | None:
+    def describe(self, export: ExportSettings, *, calibration: int, labelled: int) -> str | None:
         """One line for people; None where frames travel because they may.
 
         Args:
             calibration: how many frames INT8 is calibrated with.
+            labelled: how many evaluation frames there are.
         """
         named = "; ".join(f"{title}, licence: {licence}" for title, licence in self.withheld)
         if self.embedded:
@@ -60,7 +61,7 @@ class TravellingImages:
         labels = "with labels" if self.labelled else "without labels, so that INT8 is judged by its agreement with FP32"
         return (
             f"no image of the data set goes into the bundle: {why}. In their place: statistics of {calibration} calibration "
-            f"frames, {export.evaluation} rendered rooms {labels}, {export.golden} rendered rooms as golden frames. "
+            f"frames, {labelled} rendered rooms {labels}, {export.golden} rendered rooms as golden frames. "
             "--export.embed_images always embeds images, on your own responsibility"
         )
 

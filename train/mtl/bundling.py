@@ -48,7 +48,8 @@ from mtl.evaluate import model_predictor
 from mtl.geometry import Intrinsics, canonical_intrinsics
 from mtl.models.configured import model_from
 from mtl.onnx_predictor import OnnxGraph
-from mtl.settings import RunSettings
+from mtl.settings import ExportSettings, RunSettings
+from mtl.tasks import head_of
 
 __all__ = ["Trained", "export_bundle", "load_trained"]
 
@@ -134,7 +135,7 @@ def export_bundle(
         most = min(most, load_recipe().calibration.frames)
     chosen, by_source = calibration_choice(train, most, calibration_shares(settings.data))
     calibration_count = len(chosen)
-    if line := images.describe(wanted, calibration=calibration_count):
+    if line := images.describe(wanted, calibration=calibration_count, labelled=_labelled_count(wanted, trained.model.specs)):
         console.print(line, highlight=False)
     accuracy: dict[str, dict[str, Any]] = {"fp32": {}}
     calibration: dict[str, Any] = {
@@ -205,12 +206,12 @@ def _write_frames(
         facts["digest"] = write_calibration(folder / CALIBRATION, train, chosen, size, wanted.jpeg_quality)
     else:
         source = folder / (QAT_MODEL if (folder / QAT_MODEL).exists() else OPTIMIZED_ONNX)
-        shown = stand_in_frames(wanted.evaluation + wanted.golden, size)
+        shown = stand_in_frames(_labelled_count(wanted, specs) + wanted.golden, size)
         truths = specs if images.labelled else {}
         facts["recorded"] = True
         facts["digest"] = write_statistics(folder / RECORDED, source.read_bytes(), train, chosen, size, wanted.jpeg_quality)
-    labelled, golden = _shares(shown, tuple(specs), wanted.evaluation, wanted.golden)
-    write_evaluation(folder / EVALUATION, shown, truths, labelled, size, wanted.jpeg_quality)
+    labelled, more, golden = _shares(shown, specs, wanted)
+    write_evaluation(folder / EVALUATION, shown, truths, labelled, size, wanted.jpeg_quality, more=more)
     write_golden(folder / GOLDEN, shown, golden, size, graph.run)
     return facts
 
@@ -234,8 +235,18 @@ def _camera(settings: RunSettings, size: tuple[int, int], frames: FrameSource) -
     return apply_view(frame, view, {}, size=size, canonical=False).intrinsics
 
 
-def _shares(test: FrameSource, tasks: tuple[str, ...], labelled: int, golden: int) -> tuple[list[int], list[int]]:
-    """Different test frames for evaluation and golden frames, as far as there are enough."""
+def _labelled_count(wanted: ExportSettings, specs: Specs) -> int:
+    """How many evaluation frames there are, where there are enough."""
+    sparse = any(head_of(spec).sparse for spec in specs.values())
+    return max(wanted.evaluation, wanted.evaluation_sparse) if sparse else wanted.evaluation
+
+
+def _shares(test: FrameSource, specs: Specs, wanted: ExportSettings) -> tuple[list[int], list[int], list[int]]:
+    """Different test frames for evaluation, for that of sparse tasks alone, and golden ones, as far as there are enough."""
     count = len(test)
-    last = max(1, count - golden)
-    return labelled_spread(test, tasks, min(labelled, last), last), list(range(count - min(golden, count), count))
+    last = max(1, count - wanted.golden)
+    labelled = labelled_spread(test, tuple(specs), min(wanted.evaluation, last), last)
+    sparse = tuple(name for name, spec in specs.items() if head_of(spec).sparse)
+    every = labelled_spread(test, sparse, min(wanted.evaluation_sparse, last), last) if sparse else []
+    more = [index for index in every if index not in labelled][: max(0, wanted.evaluation_sparse - len(labelled))]
+    return labelled, more, list(range(count - min(wanted.golden, count), count))

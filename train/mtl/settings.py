@@ -297,6 +297,8 @@ class ExportSettings:
     """What the bundle holds: calibration frames (train split), labelled and golden frames (test split).
 
     Attributes:
+        evaluation_sparse: labelled frames for tasks of which a frame gives few answers to measure, boxes and classes of frames,
+            where there are any; beyond the first `evaluation` they have truths of these tasks alone.
         embed_images: "auto" embeds images of the data set where its terms allow passing them on, and otherwise statistics of
             the calibration frames and rendered rooms; "always" embeds them, on your own responsibility; "never" does not.
     """
@@ -304,6 +306,7 @@ class ExportSettings:
     folder: str = "bundles"
     calibration: int = 32
     evaluation: int = 24
+    evaluation_sparse: int = 120
     golden: int = 3
     jpeg_quality: int = 92
     embed_images: Literal["auto", "always", "never"] = "auto"

@@ -41,6 +41,7 @@ class BoxesHead(Head[BoxesSpec, Boxes]):
     """See the module."""
 
     kind = "boxes"
+    sparse = True
     columns: ClassVar[tuple[Column, ...]] = (
         Column("ap", "AP", 4, score=1.0, curve=True, words="AP"),
         Column("ap50", "AP50", 4),

@@ -38,6 +38,7 @@ class ClassHead(Head[ClassSpec, ClassScores]):
     """See the module."""
 
     kind = "class"
+    sparse = True
     columns: ClassVar[tuple[Column, ...]] = (
         Column("top1", "top-1", 4, score=1.0, curve=True, words="top-1 accuracy"),
         Column("top5", "top-5", 4),

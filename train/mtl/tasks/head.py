@@ -97,10 +97,12 @@ class Head(ABC, Generic[S, R]):
     Class attributes:
         kind: name of the kind, see `edge_mtl.tasks.KINDS`.
         columns: of tables; the first stands for the task where one figure has to.
+        sparse: whether a frame gives a few answers to measure and not one a pixel: figures need many frames then.
     """
 
     kind: ClassVar[str]
     columns: ClassVar[tuple[Column, ...]]
+    sparse: ClassVar[bool] = False
 
     # ---- network
 
