@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +14,7 @@ from mtl.geometry import Intrinsics
 if TYPE_CHECKING:
     from torch import Tensor  # reading and converting data sets needs no torch
 
-__all__ = ["Batch", "Frame", "FrameSource", "TruthNote", "described_truths", "truth_notes"]
+__all__ = ["Batch", "Frame", "FrameSource", "TruthNote", "described_truths", "listed_classes", "truth_notes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,15 @@ def truth_notes(frames: FrameSource) -> Mapping[str, TruthNote]:
 def described_truths(frames: FrameSource, tasks: Collection[str]) -> dict[str, dict[str, Any]]:
     """The notes of those of the tasks that have one, as records and JSON have them: "made" and "pseudo"."""
     return {task: asdict(note) for task, note in truth_notes(frames).items() if task in tasks}
+
+
+def listed_classes(frames: FrameSource, task: str) -> np.ndarray | None:
+    """Of a task of the kind "class", the class index of every frame, -1 where none is known; opens no image.
+
+    None where frames have to be opened to tell: sources that need not have a method of this name.
+    """
+    listed: Callable[[str], np.ndarray | None] | None = getattr(frames, "listed_classes", None)
+    return None if listed is None else listed(task)
 
 
 class FrameSource(Protocol):

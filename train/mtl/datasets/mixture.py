@@ -16,7 +16,7 @@ from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Specs, TaskSpec, kind_of, ordered
 from mtl.datasets.data_set import DataSet, FrameRequest, Split
 from mtl.datasets.disjoint import dealt
-from mtl.datasets.frame import Frame, FrameSource
+from mtl.datasets.frame import Frame, FrameSource, listed_classes
 
 if TYPE_CHECKING:
     from mtl.settings import DataSettings, Stage
@@ -236,6 +236,12 @@ class MixtureFrames:
         source, number = self._where[index]
         frames = self._frames[source]
         return frozenset(frames.known(number)) if hasattr(frames, "known") else frozenset(frames.tasks)
+
+    def listed_classes(self, task: str) -> np.ndarray | None:
+        """See `mtl.datasets.frame.listed_classes`; in the order of the sources."""
+        found = [listed_classes(one, task) for one in self._frames if task in one.tasks]
+        known = [one for one in found if one is not None]
+        return np.concatenate(known) if known and len(known) == len(found) else None
 
 
 class SourceFrames:

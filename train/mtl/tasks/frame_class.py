@@ -113,19 +113,28 @@ class ClassHead(Head[ClassSpec, ClassScores]):
 
 
 def frame_weights(spec: ClassSpec, frames: FrameSource) -> Tensor:
-    """(classes,) float32: the inverse root of each class's share of about 400 frames, 1 for a frame on average.
+    """(classes,) float32: the inverse root of each class's share of the frames, 1 for a frame on average.
 
-    A share below 0.001 counts as that. Raises BuildError: no frame has a class.
+    Of all frames where they need not be opened to be counted, else of about 400. A share below 0.001 counts as that; where all
+    frames are counted, one below a tenth of an even share if that is less. Raises BuildError: no frame has a class.
     """
+    # mtl.datasets needs mtl.tasks
+    from mtl.datasets.frame import listed_classes
+
     counts = np.zeros(len(spec.classes), np.int64)
-    for index in range(0, len(frames), max(1, len(frames) // _FRAMES)):
-        truth = frames[index].truths.get(spec.name)
-        if truth is not None:
-            counts[truth] += 1
+    listed, rarest = listed_classes(frames, spec.name), _RAREST
+    if listed is not None:
+        rarest = min(_RAREST, 0.1 / len(counts))
+        counts += np.bincount(listed[listed >= 0], minlength=len(counts))
+    else:
+        for index in range(0, len(frames), max(1, len(frames) // _FRAMES)):
+            truth = frames[index].truths.get(spec.name)
+            if truth is not None:
+                counts[truth] += 1
     if not counts.any():
         raise BuildError(
             f"losses.class_weights: no training frame has a {spec.name}. Label some, or leave it out of model.tasks"
         )
     share = counts / counts.sum()
-    weights = 1.0 / np.sqrt(np.maximum(share, _RAREST))
+    weights = 1.0 / np.sqrt(np.maximum(share, rarest))
     return torch.tensor(weights / (weights * share).sum(), dtype=torch.float32)

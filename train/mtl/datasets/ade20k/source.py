@@ -89,6 +89,12 @@ class AdeListing(TableListing):
             found[SCENE] = self.scene_names.index(self.scene(number))
         return found
 
+    def listed_classes(self, task: str) -> Array | None:
+        if task != SCENE or not self.scene_names:
+            return None
+        index = [self.scene_names.index(name) if name else -1 for name in (*self.table.meta["scenes"], "")]
+        return np.array(index, np.int64)[self.table.arrays["scenes"].astype(np.int64)]  # of -1 the last one
+
 
 def read_classes(mask: Path, *, full: bool) -> Array:
     """(H, W) uint8 of the 150 classes, 255 void. Raises BuildError naming the file.

@@ -70,6 +70,9 @@ class ImageNetListing(TableListing):
     def truths(self, number: int, size: tuple[int, int]) -> dict[str, Any]:
         return {TASK: int(self.table.arrays["classes"][number])}
 
+    def listed_classes(self, task: str) -> np.ndarray | None:
+        return self.table.arrays["classes"].astype(np.int64) if task == TASK else None
+
 
 class ImageNet(PublishedSet):
     """See the module and `mtl.datasets.imagenet.layout`. Without folders of splits, class folders are all for training."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import KINDS, Specs, TaskSpec
 from mtl.datasets.data_set import Split
@@ -65,6 +67,9 @@ class Listing(Protocol):
     def truths(self, number: int, size: tuple[int, int]) -> dict[str, Any]:
         """The truths of a frame whose image is `size` (H, W). Raises BuildError naming what cannot be used."""
 
+    def listed_classes(self, task: str) -> np.ndarray | None:
+        """Of a task of the kind "class", (frames,) int64, -1 where none is known; None of any other task."""
+
 
 class TableListing:
     """What listings over a table have alike."""
@@ -80,6 +85,10 @@ class TableListing:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def listed_classes(self, task: str) -> np.ndarray | None:
+        """See `Listing`."""
+        return None
 
 
 class PublishedFrames:
@@ -120,6 +129,12 @@ class PublishedFrames:
         """The tasks that frame `index` has truths of; opens no file."""
         found = self._listing.known(int(self._numbers[index]))
         return frozenset(self._data.task_names.get(task, task) for task in found)
+
+    def listed_classes(self, task: str) -> np.ndarray | None:
+        """See `mtl.datasets.frame.listed_classes`."""
+        own = next((own for own, name in self._data.task_names.items() if name == task), task)
+        found = self._listing.listed_classes(own)
+        return None if found is None else found[np.asarray(self._numbers, np.int64)]
 
     def _leave_out(self, number: int, problem: BuildError) -> None:
         count, allowed = len(self._broken) + 1, self._data.may_skip * len(self._numbers)

@@ -11,6 +11,7 @@ import pytest
 from mtl.datasets.ade20k.classes import CLASSES, NUMBERS, release_classes, release_numbers
 from mtl.datasets.ade20k.full_release import other_numbers
 from mtl.datasets.ade20k.source import Ade20k
+from mtl.datasets.frame import listed_classes
 from mtl.datasets.nyuv2.ade20k import nyu13_of
 from mtl.datasets.sources import data_set, data_tasks, held_out_frames, train_frames
 from mtl.settings import DataSettings, Stage
@@ -51,6 +52,14 @@ def test_masks_lose_one_and_other_is_void_and_scenes_are_those_of_the_list(tmp_p
     assert data_set(data).counts(data) == "4 training, 2 validation, 2 test (the same)"
     assert "BSD" in data_set(data).licence(data)
     assert Ade20k().holds(tmp_path)
+
+
+def test_scenes_are_listed_as_frames_have_them(tmp_path: Path) -> None:
+    frames = train_frames(settings(write_ade_challenge(tmp_path)), STAGE).open()
+    listed = listed_classes(frames, "scene")
+    assert listed is not None
+    assert listed.tolist() == [frames[index].truths.get("scene", -1) for index in range(len(frames))]
+    assert listed_classes(frames, "segmentation") is None
 
 
 def test_without_the_list_there_are_no_scenes_and_an_image_without_a_mask_is_not_used(tmp_path: Path) -> None:

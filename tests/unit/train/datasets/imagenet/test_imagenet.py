@@ -6,10 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from mtl.datasets.imagenet.source import ImageNet
+from mtl.datasets.mixture import MixtureFrames
 from mtl.datasets.sources import data_set, data_tasks, held_out_frames, train_frames
 from mtl.settings import DataSettings, Stage
+from mtl.tasks.frame_class import frame_weights
 
 from edge_mtl.errors import BuildError
 from tests.published_files import SYNSETS, jpeg, write_imagenet
@@ -50,6 +53,21 @@ def test_flat_validation_images_have_their_classes_from_a_list(name: str, lines:
     images = iter(f"ILSVRC2012_val_{number:08d}" for number in (1, 2, 3))
     (root / name).write_text("\n".join(line.format(next(images)) if "{}" in line else line for line in lines))
     assert classes_of(held_out_frames(settings(root), "val").open()) == [2, 1, 0]
+
+
+def test_classes_are_weighed_by_all_frames_and_none_is_opened(tmp_path: Path) -> None:
+    root = write_imagenet(tmp_path)
+    (next((root / "train" / SYNSETS[1]).iterdir())).unlink()
+    named = settings(root, task_names={"category": "what"})
+    frames = train_frames(named, STAGE).open()
+    for path in root.rglob("*.JPEG"):
+        path.write_bytes(b"")
+    weights = frame_weights(frames.tasks["what"], frames)  # type: ignore[arg-type]
+    shares = np.array([2, 1, 2]) / 5
+    expected = 1 / np.sqrt(shares)
+    np.testing.assert_allclose(weights, expected / (expected * shares).sum(), rtol=1e-6)
+    mixture = MixtureFrames({"one": frames, "two": frames}, {})
+    np.testing.assert_allclose(frame_weights(frames.tasks["what"], mixture), weights)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("place", [".", "val", "ILSVRC"])
