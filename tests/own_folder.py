@@ -1,10 +1,12 @@
-"""A folder as a team brings it: 20 classes in palette masks, depth of every second frame, normals of every third.
+"""A folder as a team brings it: 20 classes in palette masks, depth of every second frame, normals of every third; boxes of the
+boards and the kind of place where they are wanted.
 
 `python tests/own_folder.py DIR` writes one to try the commands of docs/guides/own-data.md on.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +18,10 @@ import numpy as np
 from edge_mtl.image.encoding import encode_image, encode_labels
 from edge_mtl.tasks.labels import generated_palette
 
-__all__ = ["CLASSES", "SIZE", "TOML", "scene", "write_frame", "write_own_folder"]
+__all__ = [
+    "CLASSES", "OBJECTS", "OBJECTS_TOML", "PLACES", "SIZE", "TOML", "boxes_of", "scene", "write_frame", "write_json",
+    "write_own_folder",
+]  # fmt: skip
 
 Array = np.ndarray
 
@@ -57,6 +62,20 @@ range_m = [0.3, 10.0]
 kind = "normals"
 folder = "normals"
 """.replace("'", '"')
+OBJECTS = (*CLASSES[4:18], CLASSES[19])
+"""The boards' classes."""
+PLACES = ("store", "dock", "workshop", "hall")
+OBJECTS_TOML = f"""
+[tasks.objects]
+kind = "boxes"
+folder = "objects"
+classes = {list(OBJECTS)}
+
+[tasks.place]
+kind = "class"
+folder = "places"
+classes = {list(PLACES)}
+""".replace("'", '"')
 _CAMERA = (117.0, 117.0, 63.5, 47.5)
 
 
@@ -94,9 +113,30 @@ def scene(number: int, size: tuple[int, int] = SIZE) -> tuple[Array, Array, Arra
     return image.clip(0, 255).astype(np.uint8), label, depth, normals
 
 
+def boxes_of(label: Array) -> list[dict[str, Any]]:
+    """The boards of a scene as the file of its frame has them: edges of pixels whose centres are at whole numbers."""
+    found = []
+    for name in OBJECTS:
+        rows, columns = np.nonzero(label == CLASSES.index(name))
+        if len(rows):
+            edges = [columns.min() - 0.5, rows.min() - 0.5, columns.max() + 0.5, rows.max() + 0.5]
+            found.append({"class": name, "xyxy": [float(edge) for edge in edges]})
+    return found
+
+
+def write_json(root: Path, name: str, content: Any) -> None:
+    """A file of the folder."""
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(json.dumps(content), encoding="utf-8")
+
+
 def write_frame(root: Path, stem: str, number: int, *, size: tuple[int, int] = SIZE, tasks: str = "snd") -> None:
-    """One frame; `tasks` has s, d, n for the labels that it gets."""
+    """One frame; `tasks` has s, d, n, b, c for the labels, depth, normals, boxes and class that it gets."""
     image, label, depth, normals = scene(number, size)
+    if "b" in tasks:
+        write_json(root, f"objects/{stem}.objects.json", {"boxes": boxes_of(label)})
+    if "c" in tasks:
+        write_json(root, f"places/{stem}.place.json", {"class": PLACES[number % 4]})
     label[:4, :6] = 255
     depth[-4:, -6:] = 0
     files: dict[str, Any] = {f"images/{stem}.png": encode_image(image)}
@@ -113,12 +153,18 @@ def write_frame(root: Path, stem: str, number: int, *, size: tuple[int, int] = S
         np.save(path, normals.astype(np.float16))
 
 
-def write_own_folder(root: Path, *, frames: int = 20, replace: Mapping[str, str] | None = None) -> Path:
-    """The folder; `replace` are changes of the text of its dataset.toml."""
+def write_own_folder(root: Path, *, frames: int = 20, replace: Mapping[str, str] | None = None, objects: bool = False) -> Path:
+    """The folder; `replace` are changes of the text of its dataset.toml.
+
+    Args:
+        objects: boxes of four frames in five, and the class of six in seven, too.
+    """
     for number in range(frames):
         tasks = "s" + ("d" if number % 2 == 0 else "") + ("n" if number % 3 == 0 else "")
+        if objects:
+            tasks += ("b" if number % 5 != 4 else "") + ("c" if number % 7 != 3 else "")
         write_frame(root, f"run{number // 8}/{number:04d}", number, tasks=tasks)
-    text = TOML
+    text = TOML + (OBJECTS_TOML if objects else "")
     for old, new in (replace or {}).items():
         assert old in text, old
         text = text.replace(old, new)

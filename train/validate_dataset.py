@@ -1,8 +1,9 @@
 """Check every file of a data set, and look at it: `python train/validate_dataset.py data/own --sheet sheet.png`.
 
 A folder with dataset.toml (docs/guides/own-data.md): images and labels that cannot be read or do not fit, indices that are no
-class, depth and normals that are not plausible, cameras, splits; how often each class occurs. --sheet draws frames with their
-labels beside them. A folder of NYUv2: counts, shapes, dtypes, ranges, the axes of the normals, missing and unreadable files.
+class, depth, normals and boxes that are not plausible, cameras, splits; how often each class occurs. --sheet draws frames with
+their labels beside them.
+A folder of NYUv2: counts, shapes, dtypes, ranges, the axes of the normals, missing and unreadable files.
 A folder of rendered rooms: the same, boxes and kinds of room too, some of them compared with what their seeds give.
 COCO and other data in its format, ADE20K, ImageNet and other class folders: what of them cannot be used, sizes, classes, boxes.
 The exit code is 0 when nothing is wrong, 1 when something is, 9 when there is no data set.
@@ -96,16 +97,18 @@ def show(report: Report, console: Console) -> None:
 
 
 def _classes(check: Check) -> Table:
-    """Of every class, its share (of the labelled pixels, or `details["of"]`) and the frames that it is in, by split."""
+    """Of every class, its share (of the labelled pixels, or `details["of"]`), boxes, and the frames that it is in, by split."""
     classes = check.details["classes"]
     splits = list(next(iter(classes.values())))
     of = check.details.get("of", "labelled pixels")
     more = f" (the first {_CLASSES_SHOWN} of {len(classes)}; --json has all)" if len(classes) > _CLASSES_SHOWN else ""
-    table = Table("class", title=f"{check.name}: share of the {of}, and frames{more}")
+    counts = ("boxes", "frames") if "boxes" in check.details else ("frames",)
+    table = Table("class", title=f"{check.name}: share of the {of}, {'boxes ' if len(counts) > 1 else ''}and frames{more}")
     for split in splits:
         table.add_column(split, justify="right")
     for name, by_split in list(classes.items())[:_CLASSES_SHOWN]:
-        cells = (f"{by_split[split]['share']:.2%}  {by_split[split]['frames']:5d}" for split in splits)
+        shown = (by_split[split] for split in splits)
+        cells = (f"{one['share']:.2%}" + "".join(f"  {one[count]:5d}" for count in counts) for one in shown)
         table.add_row(escape(name), *cells)
     return table
 

@@ -82,6 +82,7 @@ def verify(
     NAME.depth.png    16 bits, 0 unknown; in the unit that it states (those of predict do), else fifths of a millimetre
     NAME.normals.png  128 + 127 n as RGB, 0 unknown
     NAME.TASK.json    of boxes {"boxes": [{"class": "chair", "xyxy": [10, 20, 99, 80]}]}, of a class {"class": "office"}
+                      edges in pixels, whose centres are at whole numbers: all of 640x480 is [-0.5, -0.5, 639.5, 479.5]
     intrinsics.json   {"NAME": [fx, fy, cx, cy]}, with or without the image's suffix
 
     Without labels only the difference from FP32's own answers is judged. Where FP32 itself is no better than a guess on the

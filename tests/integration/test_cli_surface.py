@@ -48,6 +48,10 @@ def test_help_describes_and_gives_examples(command: str) -> None:
     assert f"edge-mtl {command}" in outcome.out.split("Examples:")[1]
 
 
+def test_help_of_verify_says_where_the_edges_of_a_box_are() -> None:
+    assert "all of 640x480 is [-0.5, -0.5, 639.5, 479.5]" in edge_mtl("verify", "--help").out
+
+
 def test_help_lists_the_commands_and_exit_codes() -> None:
     for arguments in (["--help"], ["-h"], []):
         outcome = edge_mtl(*arguments)

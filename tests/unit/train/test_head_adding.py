@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import add_head as add_head_script
 import numpy as np
 import onnx
 import pytest
@@ -27,6 +29,7 @@ from edge_mtl.bundle import EVALUATION, GOLDEN, OPTIMIZED_ONNX, Bundle, kept_rev
 from edge_mtl.errors import BuildError
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.tasks import BoxTruth, graph_outputs
+from tests.own_folder import OBJECTS, write_own_folder
 from tests.synthetic_data import SIZE, rectangle_settings
 from tests.tiny_training import quiet
 
@@ -129,6 +132,23 @@ def test_maps_and_tasks_that_the_data_does_not_have_are_refused(original: Bundle
         add_head(original.path, "groups", "labels", settings, **room)
     with pytest.raises(BuildError, match="has truths of things, groups, not of smell"):
         add_head(original.path, "smell", "class", settings, **room)
+
+
+def test_the_command_takes_boxes_from_a_folder_of_one_s_own(changed: Bundle, tmp_path: Path) -> None:
+    """Frames of the folder without boxes are left out."""
+    path = Path(shutil.copytree(kept_revision(changed.path, 1), tmp_path / "bundle"))
+    own = write_own_folder(tmp_path / "own", frames=12, objects=True)
+    asked = ["--task", "objects", "--kind", "boxes", "--data.kind", "folder", "--data.root", str(own)]
+    few = ["--steps", "2", "--batch", "2", "--cache", str(tmp_path / "kept"), "--export.evaluation", "2"]
+    assert add_head_script.main([str(path), *asked, *few, "--loop.device", "cpu"]) == 0
+    made = Bundle.open(path)
+    assert list(made.manifest.tasks) == ["things", "objects"]
+    assert made.manifest.tasks["objects"].classes == OBJECTS
+    assert "ap" in made.manifest.accuracy["fp32"]
+    assert made.manifest.provenance["added"][0]["dataset"] == "a small warehouse"
+    truths = [item.targets["objects"] for item in evaluation_frames(made) if "objects" in item.targets]
+    assert len(truths) == 2
+    assert all(len(truth) for truth in truths)
 
 
 class Mended:

@@ -186,6 +186,7 @@ def storage_of(spec: TaskSpec, files: TruthFiles, theirs: TaskSpec, *, as_floats
         return DepthStorage(files.folder, files.suffixes, None if as_floats else files.scale_m, files.range_m)
     if isinstance(files, NormalFiles):
         return NormalStorage(files.folder, files.suffixes, files, as_floats)
+    assert isinstance(files, MaskFiles)
     assert isinstance(spec, LabelsSpec)
     assert isinstance(theirs, LabelsSpec)
     return LabelStorage(files.folder, files.suffixes, spec, _indices(spec, files, theirs))

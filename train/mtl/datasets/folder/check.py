@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +19,12 @@ from mtl.datasets.folder.index import FolderIndex, folder_index
 from mtl.datasets.folder.reading import read_photo
 from mtl.datasets.folder.splits import SPLITS
 from mtl.datasets.folder.tallies import DepthTally, NormalTally, tally_of
+from mtl.datasets.folder.truth_files import JsonFiles
 from mtl.datasets.report import Check, Progress, Report
 from mtl.geometry import Intrinsics
 
 __all__ = ["inspect"]
 
-Array = np.ndarray
 _NAMED = 5
 
 
@@ -105,23 +106,17 @@ class _Look:
         self._focal.append(camera[0] / size[1])
         return camera
 
-    def _stored(self, task: str, stem: str, size: tuple[int, int] | None) -> Array | None:
-        path = self._index.labels[task].get(stem)
-        if path is None:
+    def _stored(self, task: str, stem: str, size: tuple[int, int] | None) -> Any | None:
+        path, files = self._index.labels[task].get(stem), self._index.description.files[task]
+        if path is None or (size is None and isinstance(files, JsonFiles)):
             return None
-        problems = self._tallies[task].problems
         try:
-            stored = self._index.description.files[task].stored(path)
+            return files.stored(path, size)
         except EdgeMtlError as exc:
-            problems.append(str(exc))
+            self._tallies[task].problems.append(str(exc))
             return None
-        if size is not None and stored.shape[:2] != size:
-            expected, found = (f"{height}x{width}" for height, width in (size, stored.shape[:2]))
-            problems.append(f"{path}: expected {expected}, as its image is, found {found}")
-            return None
-        return stored
 
-    def _pair(self, stored: dict[str, Array], camera: Intrinsics | None) -> None:
+    def _pair(self, stored: dict[str, Any], camera: Intrinsics | None) -> None:
         """Depth and normals of one frame tell the axes of the normals."""
         depth = next((found for task, found in stored.items() if isinstance(self._tallies[task], DepthTally)), None)
         if depth is None or camera is None:
@@ -134,9 +129,12 @@ class _Look:
     def _before(self, task: str) -> tuple[str, ...]:
         """What is wrong with the files of a task before one is opened."""
         found = self._index.description
-        folder = found.root / found.files[task].folder
+        files = found.files[task]
+        folder = found.root / files.folder
         if not folder.is_dir():
             return (f"{found.root / DESCRIPTION}: tasks.{task}.folder: there is no folder {folder}",)
+        if not self._index.labels[task] and not self._index.homeless[task]:
+            return (f"{folder}: expected files called NAME{' or NAME'.join(files.suffixes)}, found none",)
         return tuple(f"{path}: there is no image of this label" for path in self._index.homeless[task])
 
     def _frames(self) -> Check:

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import numpy as np
 
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import KINDS, VOID, Specs, TaskSpec, ordered
+from edge_mtl.tasks.boxes import BoxesKind
+from edge_mtl.tasks.frame_class import FrameClass
 from edge_mtl.tasks.kind import TASK_NAME
 from mtl.datasets.folder.camera import Camera, read_camera
 from mtl.datasets.folder.section import Section, shown
 from mtl.datasets.folder.splits import Splits, read_splits
-from mtl.datasets.folder.truth_files import UNDECLARED, DepthFiles, MaskFiles, NormalFiles, TruthFiles
+from mtl.datasets.folder.truth_files import UNDECLARED, DepthFiles, JsonFiles, MaskFiles, NormalFiles, TruthFiles
 from mtl.datasets.normal_axes import NormalAxes
 
 if sys.version_info >= (3, 11):
@@ -77,7 +80,7 @@ def read_description(root: Path) -> FolderDescription:
     redistributable = top.flag("redistributable", "true or false: may its images be copied into bundles and reports?")
     images = top.folder("images", "images")
     tasks, files = _tasks(top.section("tasks", "a table [tasks.NAME] for each task"))
-    camera = read_camera(top, needed=not all(isinstance(one, MaskFiles) for one in files.values()))
+    camera = read_camera(top, needed=any(isinstance(one, (DepthFiles, NormalFiles)) for one in files.values()))
     splits = read_splits(top.section("splits", "a table with shares or lists: val = 0.1, test = 0.1"))
     top.done()
     return FolderDescription(root, title, licence, redistributable, images, camera, splits, tasks, files)
@@ -164,6 +167,17 @@ def _normals(table: Section, name: str) -> tuple[TaskSpec, NormalFiles]:
     return _spec(NormalFiles.kind, name, {}, table), NormalFiles(folder, NormalAxes.parse(text))
 
 
+def _no_map(kind: str, table: Section, name: str) -> tuple[TaskSpec, JsonFiles]:
+    """A task whose keys are those that its kind has in manifests."""
+    folder = table.folder("folder")
+    table.take("classes", "a list of names")
+    entry = {key: value for key, value in table.content.items() if key not in ("kind", "folder")}
+    spec = _spec(kind, name, entry, table)
+    for key in KINDS[kind].describe(spec):
+        table.has(key)
+    return spec, JsonFiles(folder, spec)
+
+
 def _spec(kind: str, name: str, entry: Mapping[str, Any], table: Section) -> TaskSpec:
     """What the kind makes of an entry, its refusal as ours."""
     try:
@@ -173,5 +187,10 @@ def _spec(kind: str, name: str, entry: Mapping[str, Any], table: Section) -> Tas
     return spec
 
 
-_READERS: dict[str, Any] = {MaskFiles.kind: _labels, DepthFiles.kind: _depth, NormalFiles.kind: _normals}
+_READERS: dict[str, Any] = {
+    MaskFiles.kind: _labels,
+    DepthFiles.kind: _depth,
+    NormalFiles.kind: _normals,
+    **{kind: partial(_no_map, kind) for kind in (BoxesKind.name, FrameClass.name)},
+}
 """By kind, what reads its table: the kinds whose truths can be files."""

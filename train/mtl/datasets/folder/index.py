@@ -152,9 +152,10 @@ def files_below(folder: Path, suffixes: Sequence[str]) -> tuple[dict[str, Path],
     doubled = []
     paths = [Path(place) / name for place, _, names in os.walk(folder, followlinks=True) for name in names]
     for path in sorted(paths):
-        if path.name.startswith(".") or path.suffix.lower() not in suffixes:
+        ending = next((one for one in suffixes if path.name.lower().endswith(one)), None)
+        if path.name.startswith(".") or ending is None:
             continue
-        stem = path.relative_to(folder).with_suffix("").as_posix()
+        stem = path.relative_to(folder).as_posix()[: -len(ending)]
         if stem in found:
             doubled.append(path)
         else:

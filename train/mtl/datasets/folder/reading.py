@@ -24,6 +24,7 @@ __all__ = [
     "NORMAL_SUFFIXES",
     "PHOTO_SUFFIXES",
     "decoded_png",
+    "file_bytes",
     "read_photo",
     "stored_depth",
     "stored_mask",
@@ -62,7 +63,7 @@ def read_photo(path: Path) -> Array:
 def stored_mask(path: Path) -> Array:
     """(H, W) uint8 indices."""
     try:
-        return read_indices(_payload(path))
+        return read_indices(file_bytes(path))
     except IndexPngError as exc:
         raise BuildError(f"{path} {exc}") from exc
 
@@ -80,7 +81,7 @@ def stored_depth(path: Path, *, scale_m: float | None) -> Array:
         units = decoded_png(path)
         if units.ndim != 2 or units.dtype != np.uint16:
             raise BuildError(f"{path}: expected depth as a 16-bit grey PNG, found {_form(units)}. Write it again")
-        stated = stated_unit_m(_payload(path))
+        stated = stated_unit_m(file_bytes(path))
         if stated is not None and abs(stated - scale_m) > 1e-3 * scale_m:
             raise BuildError(
                 f"{path} states that its unit is {stated:g} m: expected scale_m = {stated:g}, found {scale_m:g}. Set it"
@@ -113,7 +114,8 @@ def stored_normals(path: Path) -> Array:
     return normals
 
 
-def _payload(path: Path) -> bytes:
+def file_bytes(path: Path) -> bytes:
+    """What a file holds."""
     try:
         return path.read_bytes()
     except OSError as exc:
@@ -123,7 +125,7 @@ def _payload(path: Path) -> bytes:
 def decoded_png(path: Path) -> Array:
     """The pixels of a PNG as they are stored, in OpenCV's order of channels."""
     try:
-        return decode(_payload(path), cv2.IMREAD_UNCHANGED, name=str(path))
+        return decode(file_bytes(path), cv2.IMREAD_UNCHANGED, name=str(path))
     except FrameError as exc:
         raise BuildError(f"{str(exc).rstrip('.')}. Expected a whole PNG: write it again, or take it out") from exc
 
@@ -142,7 +144,7 @@ def _exr(path: Path) -> Array:
     """The depth channel of an EXR file, by the package OpenEXR: OpenCV's packages are built without it."""
     use = f"{path}: EXR files (store depth as 16-bit PNG or NPY to do without) need the package OpenEXR"
     OpenEXR = import_package("OpenEXR", "File", use=use, install="edge-mtl[exr]")
-    _payload(path)  # a missing file is told as such
+    file_bytes(path)  # a missing file is told as such
     try:
         with OpenEXR.File(str(path), separate_channels=True) as file:
             channels: dict[str, Any] = {name: channel.pixels for name, channel in file.channels().items()}

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from edge_mtl.errors import BuildError
-from edge_mtl.tasks import Specs
+from edge_mtl.tasks import ClassSpec, Specs
 from mtl.datasets.data_set import DEFAULT_ROOT, DataSet, Split
 from mtl.datasets.folder.camera import SharedCamera
 from mtl.datasets.folder.description import DESCRIPTION, FolderDescription
 from mtl.datasets.folder.index import FolderIndex, described, folder_index
 from mtl.datasets.folder.reading import read_photo
 from mtl.datasets.folder.splits import SPLITS
+from mtl.datasets.folder.truth_files import JsonFiles
 from mtl.datasets.frame import Frame
 
 if TYPE_CHECKING:
@@ -134,6 +137,15 @@ class FolderFrames:
         """The tasks that frame `index` has truths of; opens no file."""
         return self._index.known(self.stems[index])
 
+    def listed_classes(self, task: str) -> np.ndarray | None:
+        """See `mtl.datasets.frame.listed_classes`. Raises BuildError naming the file that cannot be used."""
+        files, paths = self._index.description.files[task], self._index.labels[task]
+        if not isinstance(files, JsonFiles) or not isinstance(files.spec, ClassSpec):
+            return None
+        anywhere = (1, 1)  # the class of a frame does not depend on its size
+        found = [files.stored(paths[stem], anywhere) if stem in paths else -1 for stem in self.stems]
+        return np.array(found, np.int64)
+
 
 def read_frame(index: FolderIndex, stem: str) -> Frame:
     """A frame by its name. Raises BuildError naming the file that cannot be used, what was expected and found."""
@@ -145,11 +157,7 @@ def read_frame(index: FolderIndex, stem: str) -> Frame:
         path = index.labels[task].get(stem)
         if path is None:
             continue
-        stored = files.stored(path)
-        if stored.shape[:2] != size:
-            expected, found = (f"{height}x{width}" for height, width in (size, stored.shape[:2]))
-            raise BuildError(f"{path}: expected {expected}, as its image is, found {found}. Write it at that size")
-        truths[task] = files.truth(stored, path)
+        truths[task] = files.truth(files.stored(path, size), path)
     return Frame(image, truths, index.intrinsics(stem, size))
 
 

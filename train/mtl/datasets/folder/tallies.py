@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from edge_mtl.errors import BuildError
 from edge_mtl.tasks import VOID, LabelsSpec, TaskSpec
 from mtl.datasets.data_set import Split
 from mtl.datasets.folder.splits import SPLITS
-from mtl.datasets.folder.truth_files import DepthFiles, MaskFiles, NormalFiles, TruthFiles, listed_counts
+from mtl.datasets.folder.truth_files import DepthFiles, JsonFiles, MaskFiles, NormalFiles, TruthFiles, listed_counts
 from mtl.datasets.normal_axes import detect_axes
+from mtl.datasets.published.tallies import TruthTally
 from mtl.datasets.report import Check
 from mtl.datasets.surface import normals_of_depth
 from mtl.geometry import Intrinsics
 
-__all__ = ["DepthTally", "MaskTally", "NormalTally", "Tally", "tally_of"]
+__all__ = ["DepthTally", "MaskTally", "NoMapTally", "NormalTally", "Tally", "tally_of"]
 
 Array = np.ndarray
 
@@ -39,13 +41,13 @@ class Tally(ABC):
         self.files: Counter[Split | None] = Counter()
         self.problems: list[str] = []
 
-    def add(self, stored: Array, path: Path, split: Split | None, camera: Intrinsics | None) -> None:
+    def add(self, stored: Any, path: Path, split: Split | None, camera: Intrinsics | None) -> None:
         """Add a file as it is stored, of a frame of a split (None: of no list), seen by a camera (None: not known)."""
         self.files[split] += 1
         self.look(stored, path, split, camera)
 
     @abstractmethod
-    def look(self, stored: Array, path: Path, split: Split | None, camera: Intrinsics | None) -> None: ...
+    def look(self, stored: Any, path: Path, split: Split | None, camera: Intrinsics | None) -> None: ...
 
     @abstractmethod
     def judge(self) -> tuple[str, str, dict[str, Any]]:
@@ -65,6 +67,24 @@ class Tally(ABC):
         untaught = () if self.files["train"] else ("no train frame has it, so that it cannot be learnt",)
         every = (*problems, *self.problems, *untaught)
         return Check(self.spec.name, "\n".join(filter(None, (listed, found))), every, note, details)
+
+    def judge_classes(self, classes: Sequence[str], frames: Mapping[Split, Array]) -> list[str]:
+        """Adds a problem for each class that cannot be learnt; notes on those that a split does not measure.
+
+        Args:
+            frames: with each class, of each split.
+        """
+        for index, name in enumerate(classes):
+            elsewhere = sum(int(frames[split][index]) for split in SPLITS)
+            if self.files["train"] and not frames["train"][index]:
+                seen = f"in {elsewhere} frames of val and test" if elsewhere else "in no frame at all"
+                self.problems.append(f"the class {name!r} is in no train frame ({seen}), so that it is not learnt")
+        notes = []
+        for split in SPLITS[1:]:
+            absent = [name for index, name in enumerate(classes) if not frames[split][index]]
+            if absent and self.files[split]:
+                notes.append(f"not measured in {split}, where no frame has them: {', '.join(absent)}")
+        return notes
 
 
 class MaskTally(Tally):
@@ -90,11 +110,6 @@ class MaskTally(Tally):
 
     def judge(self) -> tuple[str, str, dict[str, Any]]:
         count = len(self._classes)
-        for index, name in enumerate(self._classes):
-            elsewhere = sum(int(self._frames[split][index]) for split in SPLITS)
-            if self.files["train"] and not self._frames["train"][index]:
-                seen = f"in {elsewhere} frames of val and test" if elsewhere else "in no frame at all"
-                self.problems.append(f"the class {name!r} is in no train frame ({seen}), so that it is not learnt")
         total = sum(self._pixels.values(), np.zeros(VOID + 1, np.int64))
         seen_classes = int((total[:count] > 0).sum())
         void = total[VOID] / max(1, total.sum())
@@ -103,10 +118,7 @@ class MaskTally(Tally):
             for index, name in enumerate(self._classes)
         }
         notes = [f"{void:.0%} of the pixels are void"] if void > 0.5 else []
-        for split in SPLITS[1:]:
-            absent = [name for index, name in enumerate(self._classes) if not self._frames[split][index]]
-            if absent and self.files[split]:
-                notes.append(f"not measured in {split}, where no frame has them: {', '.join(absent)}")
+        notes += self.judge_classes(self._classes, self._frames)
         return f"{seen_classes} of {count} classes, {void:.1%} void", "\n".join(notes), {"classes": classes}
 
     def _of_class(self, index: int, split: Split) -> dict[str, float]:
@@ -225,8 +237,28 @@ class NormalTally(Tally):
         return facing
 
 
-def tally_of(spec: TaskSpec, files: TruthFiles) -> MaskTally | DepthTally | NormalTally:
+class NoMapTally(Tally):
+    """Boxes, or classes of frames, by class and split."""
+
+    def __init__(self, spec: TaskSpec) -> None:
+        super().__init__(spec)
+        self._truths = TruthTally(spec)
+
+    def look(self, stored: Any, path: Path, split: Split | None, camera: Intrinsics | None) -> None:
+        if split is not None:
+            self._truths.add(stored, split)
+
+    def judge(self) -> tuple[str, str, dict[str, Any]]:
+        frames = {split: self._truths.frames(split) for split in SPLITS}
+        notes = self.judge_classes(self._truths.classes, frames)
+        found, details = self._truths.figures()
+        return found, "\n".join(notes), details
+
+
+def tally_of(spec: TaskSpec, files: TruthFiles) -> MaskTally | DepthTally | NormalTally | NoMapTally:
     """An empty tally of a task."""
+    if isinstance(files, JsonFiles):
+        return NoMapTally(spec)
     if isinstance(files, MaskFiles):
         assert isinstance(spec, LabelsSpec)
         return MaskTally(spec, files)

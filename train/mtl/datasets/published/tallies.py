@@ -11,6 +11,7 @@ import numpy as np
 from edge_mtl.tasks import TaskSpec
 from edge_mtl.tasks.boxes import BoxTruth
 from mtl.datasets.data_set import Split
+from mtl.datasets.folder.splits import SPLITS
 from mtl.datasets.report import Check
 
 __all__ = ["TruthTally"]
@@ -25,12 +26,16 @@ _UNITS = {"boxes": "boxes", "class": "frames"}
 
 
 class TruthTally:
-    """Truths of one task so far: labels, boxes or the class of a frame."""
+    """Truths of one task so far: labels, boxes or the class of a frame.
+
+    Attributes:
+        classes: of the task.
+    """
 
     def __init__(self, spec: TaskSpec) -> None:
         self.problems: list[str] = []
         self._spec = spec
-        self._classes: tuple[str, ...] = spec.classes  # type: ignore[attr-defined]
+        self.classes: tuple[str, ...] = spec.classes  # type: ignore[attr-defined]
         self._amounts: dict[Split, Array] = {}
         self._frames: dict[Split, Array] = {}
         self._labelled: Counter[Split] = Counter()
@@ -43,28 +48,21 @@ class TruthTally:
         amounts = self._count(truth)
         self._labelled[split] += 1
         for table, values in ((self._amounts, amounts), (self._frames, amounts > 0)):
-            table[split] = table.get(split, np.zeros(len(self._classes), np.int64)) + values
+            table[split] = table.get(split, np.zeros(len(self.classes), np.int64)) + values
 
-    def check(self, images: Mapping[Split, int]) -> Check:
-        """The line of the report.
+    def frames(self, split: Split) -> Array:
+        """(C,) int64: frames of a split that have each class."""
+        return self._frames.get(split, np.zeros(len(self.classes), np.int64))
 
-        Args:
-            images: of each split that was looked at.
-        """
-        coverage = ", ".join(f"{split} {self._labelled[split]} of {count}" for split, count in images.items())
-        amounts = sum(self._amounts.values(), np.zeros(len(self._classes), np.int64))
-        found = f"{int((amounts > 0).sum())} of {len(self._classes)} classes"
-        notes = list[str]()
-        train = self._frames.get("train")
-        if train is not None and (absent := [one for one, count in zip(self._classes, train, strict=True) if not count]):
-            listed = ", ".join(absent[:_NAMED]) + (f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else "")
-            notes.append(f"{len(absent)} classes are in no training frame and are not learnt: {listed}")
-        details = {
-            "kind": self._spec.kind,
+    def figures(self) -> tuple[str, dict[str, Any]]:
+        """What was found in words, and "of", "classes" and "boxes" for `Check.details`."""
+        amounts = sum(self._amounts.values(), np.zeros(len(self.classes), np.int64))
+        found = f"{int((amounts > 0).sum())} of {len(self.classes)} classes"
+        splits = [split for split in SPLITS if split in self._amounts]
+        details: dict[str, Any] = {
             "of": _UNITS.get(self._spec.kind, "labelled pixels"),
-            "coverage": {split: [self._labelled[split], count] for split, count in images.items()},
-            "classes": {name: {split: self._of_class(split, place) for split in self._amounts}
-                        for place, name in enumerate(self._classes)} if self._amounts else {},
+            "classes": {name: {split: self._of_class(split, place) for split in splits}
+                        for place, name in enumerate(self.classes)} if splits else {},
         }  # fmt: skip
         if self._boxes:
             sizes = self._sizes()
@@ -75,11 +73,31 @@ class TruthTally:
             )
         elif self._pixels:
             found += f", {self._void / self._pixels:.1%} void"
+        return found, details
+
+    def check(self, images: Mapping[Split, int]) -> Check:
+        """The line of the report.
+
+        Args:
+            images: of each split that was looked at.
+        """
+        coverage = ", ".join(f"{split} {self._labelled[split]} of {count}" for split, count in images.items())
+        found, figures = self.figures()
+        notes = list[str]()
+        train = self._frames.get("train")
+        if train is not None and (absent := [one for one, count in zip(self.classes, train, strict=True) if not count]):
+            listed = ", ".join(absent[:_NAMED]) + (f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else "")
+            notes.append(f"{len(absent)} classes are in no training frame and are not learnt: {listed}")
+        details = {
+            "kind": self._spec.kind,
+            "coverage": {split: [self._labelled[split], count] for split, count in images.items()},
+            **figures,
+        }
         return Check(self._spec.name, f"{coverage}\n{found}", tuple(self.problems), "; ".join(notes), details)
 
     def _count(self, truth: Any) -> Array:
         """(C,) int64: pixels, boxes or frames of each class."""
-        count = len(self._classes)
+        count = len(self.classes)
         if isinstance(truth, BoxTruth):
             single = truth.xyxy[~truth.crowd]
             self._boxes.append(len(single))
@@ -96,7 +114,8 @@ class TruthTally:
     def _of_class(self, split: Split, place: int) -> dict[str, float]:
         amounts = self._amounts[split]
         share = int(amounts[place]) / max(1, int(amounts.sum()))
-        return {"share": round(share, 6), "frames": int(self._frames[split][place])}
+        boxes = {"boxes": int(amounts[place])} if self._boxes else {}
+        return {"share": round(share, 6), **boxes, "frames": int(self._frames[split][place])}
 
     def _sizes(self) -> dict[str, float]:
         areas = np.concatenate(self._areas)

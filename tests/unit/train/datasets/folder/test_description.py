@@ -110,7 +110,7 @@ CLASSES_LINE = TOML[TOML.index("classes = ") : TOML.index("\n\n[tasks.depth]")]
         ("val = 0.2\ntest = 0.2", 'train = "train.txt"', "splits.val: is missing; expected a text file"),
         ("val = 0.2", 'val = "/lists/val.txt"\ntrain = "t"', "splits.test: expected a text file of frames"),
         ("[tasks.segmentation]", "[tasks.Segmentation]", "tasks.Segmentation: expected a name of a task"),
-        ('kind = "labels"', 'kind = "boxes"', "tasks.segmentation.kind: expected one of labels, depth, normals, found 'boxes'"),
+        ('kind = "labels"', 'kind = "lane"', "kind: expected one of labels, depth, normals, boxes, class, found 'lane'"),
         ('folder = "masks"\n', "", "tasks.segmentation.folder: is missing"),
         (CLASSES_LINE, 'classes = ["one"]', "tasks.segmentation.classes: expected a list of 2 to 255 different names"),
         (CLASSES_LINE, 'classes = ["a", "b", "a"]', "tasks.segmentation.classes: .* 'a' twice"),

@@ -36,12 +36,13 @@ def test_coco_has_boxes_by_class_and_size(capsys: pytest.CaptureFixture[str], tm
     assert objects["boxes"] == {
         "count": 4, "crowds": 2, "per_image": round(4 / 7, 3), "most": 1, "small": 1.0, "medium": 0.0, "large": 0.0,
     }  # fmt: skip
-    assert objects["classes"]["person"] == {"train": {"share": 0.5, "frames": 1}, "val": {"share": 0.5, "frames": 1}}
+    person = {"share": 0.5, "boxes": 1, "frames": 1}
+    assert objects["classes"]["person"] == {"train": person, "val": person}
     assert "are not learnt: toothbrush" in checks["objects"]["note"]
     assert "train: 2 images have no box" in checks["frames"]["note"]
     assert "may not be copied into bundles" in checks["COCO"]["found"]
     assert validate_dataset.main([str(tmp_path)]) == 0
-    assert "share of the boxes" in capsys.readouterr().out
+    assert "share of the boxes, boxes and frames" in capsys.readouterr().out
 
 
 def test_what_cannot_be_used_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
