@@ -6,7 +6,7 @@ import copy
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -14,6 +14,7 @@ import pytest
 import torch
 from mtl.bundling import export_bundle, load_trained
 from mtl.checkpoint import load_weights
+from mtl.config import ConfigError
 from mtl.datasets.loader import BatchPlan, StepBatches
 from mtl.datasets.sources import held_out_frames, train_frames
 from mtl.evaluate import evaluate, judge, model_predictor
@@ -31,7 +32,7 @@ from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import load_recipe
 from edge_mtl.sources.images import decode_image
-from edge_mtl.tasks import BoxTruth, graph_outputs
+from edge_mtl.tasks import BoxesSpec, BoxTruth, graph_outputs
 from tests.synthetic_data import rectangle_settings
 from tests.tiny_training import quiet, tiny_training
 
@@ -140,6 +141,25 @@ def test_an_engine_predicts_what_the_trained_network_does(trained: tuple[RunSett
     np.testing.assert_allclose(prediction["scene"].probabilities, judged.predicted["scene"].probabilities, atol=1e-4)
 
 
+def test_settings_of_the_export_decide_which_boxes_a_bundle_answers(
+    trained: tuple[RunSettings, Path], bundle: Bundle, tmp_path: Path
+) -> None:
+    """Also when the checkpoint is there already; what was learnt knows nothing of it."""
+    learnt = cast(BoxesSpec, bundle.manifest.tasks["objects"])
+    given = {"export.boxes": "{ objects = { score = 0.002, most = 3 } }"}
+    other = export_bundle(trained[1], tmp_path / "other", console=quiet(), command="a test", overrides=given)
+    assert other.manifest.tasks == {**bundle.manifest.tasks, "objects": replace(learnt, score=0.002, most=3)}
+    assert other.manifest.tasks["objects"].nms_iou == 0.6, "what is not named stays"
+    image = held_out_frames(trained[0].data, "test").open()[0].image
+    with Engine(other, backend="onnxruntime", precision="fp32", threads=1) as engine:
+        found = engine.predict(image)["objects"]
+    assert len(found) == 3, "an untrained network has many boxes of low scores"
+    with pytest.raises(ConfigError, match=r"export\.boxes\.cups is not a task of boxes: they are objects"):
+        load_trained(trained[1], overrides={"export.boxes.cups.score": "0.5"})
+    with pytest.raises(ConfigError, match=r"export\.boxes\.cups is not a task of boxes: they are objects"):
+        load_trained(bundle.path, overrides={"export.boxes.cups.score": "0.5"})
+
+
 def test_both_runtimes_take_it_in_int8_with_the_last_layers_in_float(bundle: Bundle) -> None:
     frames = [decode_image(bundle.read(name)) for name in bundle.list(CALIBRATION, suffixes=(".jpg",))]
     model, recipe = bundle.read(OPTIMIZED_ONNX), load_recipe()
@@ -203,4 +223,7 @@ def test_fine_tuning_for_integers_learns_boxes_and_class_from_the_network_of_bef
     record = records(settings)[-1]
     assert set(record["losses"]) == set(TASKS)
     assert all(np.isfinite(value) for value in record["losses"].values())
-    assert load_trained(checkpoint).fine_tuned is not None
+    made = load_trained(checkpoint, overrides={"export.boxes.objects.nms_iou": "0.4"})
+    assert made.fine_tuned is not None
+    assert made.fine_tuned.specs == made.model.specs
+    assert made.model.specs["objects"].nms_iou == 0.4

@@ -46,10 +46,10 @@ from mtl.datasets.mixture import calibration_shares, deployed_source
 from mtl.datasets.sources import data_set, held_out_frames, stand_in_frames, train_frames
 from mtl.evaluate import model_predictor
 from mtl.geometry import Intrinsics, canonical_intrinsics
-from mtl.models.configured import model_from
+from mtl.models.configured import model_from, tasks_of
 from mtl.onnx_predictor import OnnxGraph
 from mtl.settings import ExportSettings, RunSettings
-from mtl.tasks import head_of
+from mtl.tasks import bundled_tasks, head_of
 
 __all__ = ["Trained", "export_bundle", "load_trained"]
 
@@ -69,14 +69,20 @@ def load_trained(path: Path, *, overrides: Mapping[str, str] | None = None) -> T
         content = apply_overrides(as_written(metadata["config"]), overrides or {})
         settings = parse_config(content, source=str(path), checked=not path.is_dir())  # a bundle does not name its data
         height, width = (int(side) for side in metadata["size"])
-        specs = read_tasks(metadata["tasks"]) if "tasks" in metadata else None  # before, all had the study's three
+        learnt = read_tasks(metadata["tasks"]) if "tasks" in metadata else tasks_of(settings)  # once all had the study's three
     except (KeyError, TypeError, ValueError) as exc:
+        if overrides and isinstance(exc, ConfigError):
+            raise
         raise CheckpointError(f"{path} does not describe its model ({exc}). Give runs/<name>/best.safetensors") from exc
+    try:
+        specs = bundled_tasks(learnt, settings.export)
+    except ValueError as exc:
+        raise ConfigError(str(exc)) from exc
     fine_tuned = None
     if settings.qat.enabled:
         from mtl.qat.exporting import fine_tuned_network, trained_weights  # with onnx: other checkpoints do without
 
-        fine_tuned = fine_tuned_network(path, settings)
+        fine_tuned = fine_tuned_network(path, settings, specs)
         path = trained_weights(path)
         weights, before = load_weights(path)
         metadata = {"teachers": before.get("teachers"), **metadata}

@@ -335,7 +335,7 @@ def _count_steps(settings: RunSettings) -> RunSettings:
 
 def _check_tasks(settings: RunSettings, source: str) -> None:
     """Refuse tasks that the frames have no truth of, weights of other tasks, and options that a task cannot work with."""
-    from mtl.tasks import head_of  # with torch, which reading settings alone does without
+    from mtl.tasks import bundled_tasks, head_of  # with torch, which reading settings alone does without
 
     specs, tasks = data_tasks(settings.data), settings.model.tasks
     if not tasks or not set(tasks) <= set(specs) or len(set(tasks)) != len(tasks):
@@ -349,6 +349,10 @@ def _check_tasks(settings: RunSettings, source: str) -> None:
         problem = head_of(specs[task]).problem(specs[task], settings.model, settings.losses)
         if problem is not None:
             raise ConfigError(f"{source}: {problem}")
+    try:
+        bundled_tasks({task: specs[task] for task in tasks}, settings.export)
+    except ValueError as exc:
+        raise ConfigError(f"{source}: {exc}") from exc
 
 
 def _check(settings: RunSettings, source: str) -> None:

@@ -11,6 +11,7 @@ from mtl.datasets.augment_settings import AugmentSettings
 from mtl.datasets.data_set import DEFAULT_ROOT
 
 __all__ = [
+    "BoxesSettings",
     "DataSettings",
     "DistillSettings",
     "EmaSettings",
@@ -293,6 +294,21 @@ class LoopSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class BoxesSettings:
+    """Which boxes of one task a bundle answers, see `edge_mtl.tasks.BoxesSpec`; 0 leaves what the data set or the bundle says.
+
+    Attributes:
+        score: the least that is answered.
+        nms_iou: of two boxes of one class that overlap by more, one is answered.
+        most: boxes of a frame.
+    """
+
+    score: float = 0.0
+    nms_iou: float = 0.0
+    most: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ExportSettings:
     """What the bundle holds: calibration frames (train split), labelled and golden frames (test split).
 
@@ -301,6 +317,7 @@ class ExportSettings:
             where there are any; beyond the first `evaluation` they have truths of these tasks alone.
         embed_images: "auto" embeds images of the data set where its terms allow passing them on, and otherwise statistics of
             the calibration frames and rendered rooms; "always" embeds them, on your own responsibility; "never" does not.
+        boxes: by task of boxes, which of them are answered; nothing of it decides what is learnt.
     """
 
     folder: str = "bundles"
@@ -310,6 +327,7 @@ class ExportSettings:
     golden: int = 3
     jpeg_quality: int = 92
     embed_images: Literal["auto", "always", "never"] = "auto"
+    boxes: Mapping[str, BoxesSettings] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,10 @@ def test_an_unknown_key_in_the_file_names_file_and_nearest_key(tmp_path: Path) -
         ({"stages": "[{height=96, width=100, steps=1}]"}, "multiples of 32"),
         ({"stages": "[]"}, "at least one"),
         ({"name": "../elsewhere"}, "name should be a plain word"),
+        ({"model.tasks": "['objects']", "export.boxes.objects.score": "1.5"}, "score of objects should be 0.001 to less"),
+        ({"model.tasks": "['objects']", "export.boxes.objects.most": "2000"}, "most of objects should be a number of boxes"),
+        ({"model.tasks": "['objects']", "export.boxes.objects.least": "0.5"}, "unknown setting 'export.boxes.objects.least'"),
+        ({"export.boxes.depth.score": "0.5"}, "export.boxes.depth is not a task of boxes: they are none here"),
     ],
 )
 def test_impossible_values_are_refused_with_what_was_expected(overrides: dict[str, str], message: str) -> None:

@@ -28,7 +28,7 @@ from mtl.tasks import LossTerms, head_of
 from edge_mtl.bundle import EVALUATION, GOLDEN, OPTIMIZED_ONNX, Bundle, kept_revision
 from edge_mtl.errors import BuildError
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
-from edge_mtl.tasks import BoxTruth, graph_outputs
+from edge_mtl.tasks import BoxesSpec, BoxTruth, graph_outputs
 from tests.own_folder import OBJECTS, write_own_folder
 from tests.synthetic_data import SIZE, rectangle_settings
 from tests.tiny_training import quiet
@@ -100,6 +100,16 @@ def test_a_second_head_leaves_the_first_one_alone(changed: Bundle, tmp_path: Pat
     finally:
         place.rename(place.with_name("thrice"))
         kept_revision(place, 2).rename(place)
+
+
+def test_settings_of_the_export_decide_which_boxes_the_new_task_answers(original: Bundle, tmp_path: Path) -> None:
+    place = tmp_path / "bundle"
+    first = kept_revision(original.path, 1)
+    shutil.copytree(first if first.exists() else original.path, place)
+    again = added(place, tmp_path, "objects", "boxes", **{"export.boxes.objects.score": "0.5"})
+    spec = again.manifest.tasks["objects"]
+    assert isinstance(spec, BoxesSpec)
+    assert (spec.score, spec.nms_iou, spec.most) == (0.5, 0.6, 100)
 
 
 def test_graphs_that_answer_differently_are_refused_and_rounding_is_taken_back(changed: Bundle) -> None:

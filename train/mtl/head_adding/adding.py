@@ -21,7 +21,7 @@ from mtl.head_adding.training import train_head
 from mtl.models import MultiTaskModel
 from mtl.models.head_network import HeadNetwork
 from mtl.settings import RunSettings
-from mtl.tasks import head_of
+from mtl.tasks import bundled_tasks, head_of
 
 __all__ = ["add_head"]
 
@@ -62,6 +62,7 @@ def add_head(
     console.print(f"{task}: {sum(one.numel() for one in network.parameters()):,} weights, {len(kept)} views", highlight=False)
     balance = head_of(spec).balance(spec, lambda: train, settings.losses)
     network = train_head(network, spec, kept, settings, balance=balance, console=console)
+    spec = bundled_tasks({task: spec}, settings.export)[task]
     whole = MultiTaskModel(
         model.backbone,
         model.decoder,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edge_mtl.tasks import Specs
 from mtl.checkpoint import CheckpointError, load_weights, save_weights
 from mtl.qat.network import QatNetwork
 from mtl.qat.prepare import resumed_network
@@ -39,7 +40,7 @@ def trained_weights(checkpoint: Path) -> Path:
     return path
 
 
-def fine_tuned_network(checkpoint: Path, settings: RunSettings) -> QatNetwork:
+def fine_tuned_network(checkpoint: Path, settings: RunSettings, specs: Specs) -> QatNetwork:
     """The network of a checkpoint that `train.py --qat` wrote, for inference. Raises CheckpointError, BuildError."""
     weights, _ = load_weights(checkpoint)
-    return resumed_network(settings, weights).eval().requires_grad_(False)
+    return resumed_network(settings, weights, specs).eval().requires_grad_(False)

@@ -20,6 +20,7 @@ from edge_mtl.quantization.learned import Learned, write_learned
 from edge_mtl.quantization.placement import place
 from edge_mtl.quantization.quantize import calibrate, equalized
 from edge_mtl.quantization.recipes import CrossLayerEqualization, Recipe, Target, load_recipe, recipe_for
+from edge_mtl.tasks import Specs
 from mtl.bundle_frames import network_image, spread
 from mtl.checkpoint import CheckpointError
 from mtl.datasets.sources import train_frames
@@ -67,9 +68,13 @@ def prepared_network(settings: RunSettings) -> QatNetwork:
     return network
 
 
-def resumed_network(settings: RunSettings, state: Mapping[str, Tensor]) -> QatNetwork:
-    """The network of a checkpoint of such a run, with its weights. Raises BuildError as `QatNetwork.from_state`."""
-    shell = model_from(settings, pretrained=False)
+def resumed_network(settings: RunSettings, state: Mapping[str, Tensor], specs: Specs | None = None) -> QatNetwork:
+    """The network of a checkpoint of such a run, with its weights. Raises BuildError as `QatNetwork.from_state`.
+
+    Args:
+        specs: the tasks; by default those of the frames.
+    """
+    shell = model_from(settings, pretrained=False, specs=specs)
     return QatNetwork.from_state(state, specs=shell.specs, mean=shell.mean, std=shell.std, mode=settings.qat.ranges)
 
 

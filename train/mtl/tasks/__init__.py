@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Placement, Specs, TaskSpec, kind_of, ordered
@@ -19,6 +19,9 @@ from mtl.tasks.head import Column, DenseHead, Head, HeadOptions, LossTerms
 from mtl.tasks.labels import LabelsHead
 from mtl.tasks.normals import NormalsHead
 
+if TYPE_CHECKING:
+    from mtl.settings import ExportSettings
+
 __all__ = [
     "HEADS",
     "Column",
@@ -26,6 +29,7 @@ __all__ = [
     "Head",
     "HeadOptions",
     "LossTerms",
+    "bundled_tasks",
     "chosen_tasks",
     "head_of",
     "output_names",
@@ -73,6 +77,22 @@ def chosen_tasks(specs: Specs, names: Iterable[str]) -> dict[str, TaskSpec]:
     if not wanted or not set(wanted) <= set(specs) or len(set(wanted)) != len(wanted):
         raise BuildError(f"tasks are {wanted}: expected some of {', '.join(specs)}, each at most once")
     return {name: spec for name, spec in ordered(specs).items() if name in wanted}
+
+
+def bundled_tasks(specs: Specs, export: ExportSettings) -> dict[str, TaskSpec]:
+    """Tasks as the manifest of a bundle describes them: those that were trained, with what settings of the export decide.
+
+    Raises:
+        ValueError: settings of a task that is not there or not of their kind, or that a manifest cannot say.
+    """
+    for name in export.boxes:
+        if name not in specs or specs[name].kind != BoxesHead.kind:
+            known = ", ".join(one for one, spec in specs.items() if spec.kind == BoxesHead.kind) or "none here"
+            raise ValueError(f"export.boxes.{name} is not a task of boxes: they are {known}")
+    try:
+        return {name: head_of(spec).bundled(spec, export) for name, spec in specs.items()}
+    except ValueError as exc:
+        raise ValueError(f"export.boxes: {exc}") from exc
 
 
 def output_names(specs: Specs, placement: Placement) -> dict[str, tuple[str, ...]]:

@@ -6,6 +6,7 @@ is {"scores": [(B, classes, h, w) logits by level], "boxes": [(B, 4, h, w) dista
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,7 +27,7 @@ from mtl.tasks.head import Column, Head, HeadOptions, LossTerms
 if TYPE_CHECKING:
     from mtl.datasets.augment import Sampling
     from mtl.models.box_network import BoxNetwork
-    from mtl.settings import LossSettings
+    from mtl.settings import ExportSettings, LossSettings
 
 __all__ = ["BoxesHead"]
 
@@ -69,6 +70,14 @@ class BoxesHead(Head[BoxesSpec, Boxes]):
             here, there = (", ".join(map(str, one.levels)) for one in (spec, before))
             return f"levels of the strides {here} here, {there} there"
         return changed_classes(spec.classes, before.classes)
+
+    def bundled(self, spec: BoxesSpec, export: ExportSettings) -> BoxesSpec:
+        if spec.name not in export.boxes:
+            return spec
+        kind = kind_of(spec)
+        given = {name: value for name, value in dataclasses.asdict(export.boxes[spec.name]).items() if value}
+        found: BoxesSpec = kind.spec(spec.name, {**kind.describe(spec), **given})
+        return found
 
     # ---- data
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mtl.datasets.augment import Sampling
     from mtl.datasets.frame import FrameSource
     from mtl.models.head_network import HeadNetwork
-    from mtl.settings import DataSettings, LossSettings, ModelSettings
+    from mtl.settings import DataSettings, ExportSettings, LossSettings, ModelSettings
 
 __all__ = ["Column", "DenseHead", "Head", "HeadOptions", "LossTerms", "at_phase", "masked_mean"]
 
@@ -144,6 +144,14 @@ class Head(ABC, Generic[S, R]):
         """Why a last layer that was trained for `before`, of this kind, does not serve `spec`; None where it does."""
         here, there = self.channels(spec), self.channels(before)
         return None if here == there else f"{here} channels here, {there} there"
+
+    def bundled(self, spec: S, export: ExportSettings) -> S:
+        """The task as a bundle describes it, where settings decide on more than is learnt. As it is by default.
+
+        Raises:
+            ValueError: what a manifest cannot say.
+        """
+        return spec
 
     # ---- data
 
