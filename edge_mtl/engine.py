@@ -33,7 +33,7 @@ from edge_mtl.io_spec import EngineInfo, canonical_camera
 from edge_mtl.prediction import Prediction, Timing
 from edge_mtl.tasks import Specs
 from edge_mtl.tasks.areas import OutputSize
-from edge_mtl.tasks.asked import Finish, asked_of
+from edge_mtl.tasks.asked import Finish, MinScore, asked_of, with_min_score
 
 if TYPE_CHECKING:
     from edge_mtl.evaluation.self_test import SelfTestReport
@@ -68,6 +68,7 @@ class Engine:
         trust_engine: bool = False,
         tasks: Collection[str] | None = None,
         depth_scale: DepthScaleInput | None = None,
+        min_score: MinScore | None = None,
     ) -> None:
         """Load the best engine this machine can run.
 
@@ -92,8 +93,11 @@ class Engine:
             depth_scale: multiplies every distance, where the network's are off by a factor in this place: a number from 0.1 to
                 10, or a file of `edge-mtl scale`, which holds for its bundle and its camera only. The self-test judges
                 distances without it.
+            min_score: boxes with a lower score are not answered: a number, or by task, {"objects": 0.5}; by default the
+                bundle's own threshold, which it cannot be below: with that the bundle was measured. Accuracy does not depend
+                on it.
         Raises:
-            TaskError: one of `tasks` is not the bundle's.
+            TaskError: one of `tasks` is not the bundle's, or cannot have this `min_score`.
             DepthScaleError: `depth_scale` is not plausible, cannot be read, or is of another bundle.
             BundleError, EngineMismatch: the bundle or the engine cannot be used; the message says what to run.
             BackendUnavailable: the runtime is not here.
@@ -111,7 +115,7 @@ class Engine:
         self._running = 0
         self._closed = False
         canonical_camera(self._bundle.manifest)  # refused before a runtime is loaded
-        wanted = asked_of(self._bundle.manifest.tasks, tasks)
+        wanted = with_min_score(asked_of(self._bundle.manifest.tasks, tasks), min_score)
         self._scale = depth_scale_of(depth_scale, self._bundle)
         choice = resolve_engine(
             self._bundle,
@@ -132,6 +136,7 @@ class Engine:
                 output_size=output_size,
                 tasks=tuple(wanted),
                 depth_scale=self._scale[0],
+                min_score=min_score,
             )
             report = self._run_self_test(self_test, choice)
         except BaseException:

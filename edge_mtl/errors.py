@@ -3,7 +3,7 @@
     EdgeMtlError
       BundleError            missing, corrupt, unknown format, hash mismatch; of labelled frames and benchmarks' files too
         EngineMismatch       built for another device, driver or runtime version
-        TaskError            a task that is not there, or was not asked for
+        TaskError            a task that is not there, was not asked for, or cannot answer as asked
       BackendUnavailable     the runtime or device is not here (names the extra to install)
       FrameError             also ValueError: shape, dtype, empty
         SourceEndedEarly     a recording ended before the number of frames that it announces
@@ -58,7 +58,7 @@ class EngineMismatch(BundleError):
 
 
 class TaskError(BundleError):
-    """A task that the bundle or the engine does not have, or whose result was not asked for."""
+    """A task that the bundle or the engine does not have, whose result was not asked for, or that cannot answer as asked."""
 
 
 class BackendUnavailable(EdgeMtlError):

@@ -20,7 +20,7 @@ from edge_mtl.io_spec import canonical_camera, placement
 from edge_mtl.manifest import Manifest
 from edge_mtl.tasks import Specs, graph_outputs
 from edge_mtl.tasks.areas import MapArea, OutputSize, camera_change
-from edge_mtl.tasks.asked import asked_of
+from edge_mtl.tasks.asked import MinScore, asked_of, with_min_score
 from edge_mtl.tasks.finishing import Answer, finish
 
 __all__ = ["InferencePipeline", "Prepared"]
@@ -61,12 +61,13 @@ class InferencePipeline:
         output_size: "frame" for maps of the frame's size, "network" for the network's, "content" for those without bars.
         tasks: those that are wanted, all by default; the graph may have been cut to them.
         depth_scale: multiplies all distances; of Engine only: what judges a graph judges its own answers.
+        min_score: see `with_min_score`; likewise.
     Attributes:
         tasks: the same as specifications, in the bundle's order.
         computed: the tasks whose outputs the graph has: these, or all of the bundle.
         placement: of the graph.
     Raises:
-        TaskError: one of `tasks` is not the bundle's.
+        TaskError: one of `tasks` is not the bundle's, or cannot have this `min_score`.
         BundleError: the graph's inputs and outputs are not those of the manifest's tasks and input size.
     """
 
@@ -78,9 +79,10 @@ class InferencePipeline:
         output_size: OutputSize = "network",
         tasks: Collection[str] | None = None,
         depth_scale: float = 1.0,
+        min_score: MinScore | None = None,
     ) -> None:
         self._backend, self._output_size, self._depth_scale = backend, output_size, depth_scale
-        self.tasks = asked_of(manifest.tasks, tasks)
+        self.tasks = with_min_score(asked_of(manifest.tasks, tasks), min_score)
         self._network = (manifest.input.height, manifest.input.width)
         self.placement = placement(backend, manifest, self.tasks)
         whole = backend.outputs.keys() == graph_outputs(manifest.tasks, self._network, self.placement).keys()

@@ -55,6 +55,7 @@ __all__ = [
     "parse_budget",
     "parse_embedding",
     "parse_intrinsics",
+    "parse_min_score",
     "parse_names",
     "the_precision",
 ]
@@ -221,6 +222,20 @@ def parse_names(option: str, text: str) -> tuple[str, ...]:
     if not all(names):
         raise UsageError(f"{option} expects names with commas between; found {text!r}.")
     return names
+
+
+def parse_min_score(option: str, text: str) -> float | dict[str, float]:
+    """A score, or scores by task: "0.5" or "objects=0.5,signs=0.4". Raises UsageError."""
+    parts = [part.partition("=") for part in text.split(",")]
+    try:
+        if len(parts) == 1 and not parts[0][1]:
+            return float(text)
+        found = {name.strip(): float(value) for name, _, value in parts}
+    except ValueError:
+        found = {}
+    if len(found) < len(parts) or not all(found):
+        raise UsageError(f"{option} expects a number such as 0.5, or numbers by task such as objects=0.5; found {text!r}.")
+    return found
 
 
 def parse_intrinsics(text: str | None) -> tuple[float, float, float, float] | None:

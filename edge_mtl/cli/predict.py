@@ -28,6 +28,7 @@ from edge_mtl.cli.arguments import (
     block,
     check_choice,
     parse_intrinsics,
+    parse_min_score,
     parse_names,
     the_precision,
 )
@@ -63,6 +64,15 @@ DepthScaleOption = Annotated[
         show_default=False,
     ),
 ]
+MinScoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--min-score",
+        metavar="NUMBER|LIST",
+        help="Only boxes with at least this score: 0.5, or by task, objects=0.5; not below the bundle's own.",
+        show_default=False,
+    ),
+]
 CameraInfoOption = Annotated[
     str | None, typer.Option("--camera-info", metavar="NAME", help="Of a bag's camera; default: beside the images.")
 ]
@@ -81,6 +91,7 @@ StorageOption = Annotated[
         "edge-mtl predict tour.mp4 --files overlay",
         "edge-mtl predict camera:0 --json | jq .depth_median_m",
         "edge-mtl predict images/ --tasks depth --files npz",
+        "edge-mtl predict images/ --tasks objects --min-score 0.5 --files json",
         "edge-mtl predict camera:0 --view",
         "edge-mtl predict tour.mp4 --save tour.rrd",
         "edge-mtl predict tour-bag --topic /camera/color/image_raw --out tour-maps --stability",
@@ -117,6 +128,7 @@ def predict(
     intrinsics: IntrinsicsOption = None,
     tasks: TasksOption = None,
     depth_scale: DepthScaleOption = None,
+    min_score: MinScoreOption = None,
     topic: TopicOption = None,
     camera_info: CameraInfoOption = None,
     rectified: RectifiedOption = False,
@@ -168,6 +180,7 @@ def predict(
             intrinsics=camera,
             tasks=None if tasks is None else parse_names("--tasks", tasks),
             depth_scale=depth_scale,
+            min_score=None if min_score is None else parse_min_score("--min-score", min_score),
             topic=topic,
             camera_info=camera_info,
             rectified=rectified,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edge_mtl.prediction import Prediction
     from edge_mtl.sources.frame_source import Frame, FrameSource
     from edge_mtl.tasks import Specs
+    from edge_mtl.tasks.asked import MinScore
 
 __all__ = ["BAG", "RECTIFY", "PredictOptions", "run"]
 
@@ -43,7 +44,7 @@ class PredictOptions:
         points: every n-th pixel in each direction becomes a point in the viewer, 0 for none.
         intrinsics: (fx, fy, cx, cy) of the frames, in place of the camera that the source knows.
         tasks: those that are predicted; None for all of the bundle.
-        depth_scale: multiplies distances, see `Engine`.
+        depth_scale, min_score: see `Engine`.
         topic, camera_info, rectified, bits: see `edge_mtl.sources.open_source.open_source`.
         storage: of a bag that is written: see `edge_mtl.outputs.annotated_bag`.
         stability: smooth the maps where the image stands still.
@@ -60,6 +61,7 @@ class PredictOptions:
     intrinsics: tuple[float, float, float, float] | None = None
     tasks: tuple[str, ...] | None = None
     depth_scale: str | None = None
+    min_score: MinScore | None = None
     topic: str | None = None
     camera_info: str | None = None
     rectified: bool = False
@@ -136,6 +138,7 @@ def run(terminal: Terminal, text: str, engine_options: EngineOptions, options: P
                 device=engine_options.device,
                 threads=engine_options.threads,
                 depth_scale=options.depth_scale,
+                min_score=options.min_score,
             )
         )
         source, writers, finish = _outputs(stack, source, Path(text), tasks, options, terminal)

@@ -1,4 +1,5 @@
-"""Which tasks are asked for, and results that are finished when they are read: what nobody wants costs no post-processing."""
+"""Which tasks are asked for, how certain their answers should be, and results that are finished when they are read: what
+nobody wants costs no post-processing."""
 
 from __future__ import annotations
 
@@ -9,10 +10,13 @@ from edge_mtl.errors import TaskError
 from edge_mtl.tasks import Result, Specs, kind_of
 from edge_mtl.tasks.kind import Once
 
-__all__ = ["Finish", "LazyResults", "asked_of"]
+__all__ = ["Finish", "LazyResults", "MinScore", "asked_of", "with_min_score"]
 
 Finish = Literal["now", "lazily"]
 """When results are finished: before a prediction is handed over, or each when it is first read."""
+
+MinScore = float | Mapping[str, float]
+"""The least score that is answered: of all tasks whose results are scored one by one, such as boxes, or by task."""
 
 Finisher = Callable[[], tuple[Result, int]]
 """Makes a result, and counts its values that cannot be used."""
@@ -36,6 +40,31 @@ def asked_of(specs: Specs, tasks: Collection[str] | None, *, whose: str = "This 
     if unknown := [name for name in tasks if name not in specs]:
         raise TaskError(f"There is no task {', '.join(map(repr, unknown))}. {known}.")
     return {name: spec for name, spec in specs.items() if name in tasks}
+
+
+def with_min_score(specs: Specs, min_score: MinScore | None, *, whose: str = "This bundle") -> Specs:
+    """The tasks, of which those that score what they find answer only what is at least so certain; as they are for None.
+
+    Args:
+        whose: as in `asked_of`.
+    Raises:
+        TaskError: a task that is not there or whose results have no scores, or a score that it cannot have; see
+            `Kind.with_min_score`.
+    """
+    if min_score is None:
+        return specs
+    by_task = min_score if isinstance(min_score, Mapping) else dict.fromkeys(specs, min_score)
+    if unknown := [name for name in by_task if name not in specs]:
+        raise TaskError(f"min_score: there is no task {', '.join(map(repr, unknown))}. {whose} predicts {', '.join(specs)}.")
+    try:
+        given = {name: kind_of(specs[name]).with_min_score(specs[name], score) for name, score in by_task.items()}
+    except ValueError as exc:
+        raise TaskError(str(exc)) from exc
+    found = {name: spec for name, spec in given.items() if spec is not None}
+    if len(found) < len(given) and (isinstance(min_score, Mapping) or not found):
+        without = ", ".join(name for name in given if name not in found)
+        raise TaskError(f"min_score is for tasks that score what they find, such as boxes; found {without}. Leave it out.")
+    return {**specs, **found}
 
 
 class LazyResults(Mapping[str, Result]):

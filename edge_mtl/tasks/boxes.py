@@ -175,6 +175,14 @@ class BoxesKind(Kind[BoxesSpec, Boxes]):
             "most": spec.most,
         }
 
+    def with_min_score(self, spec: BoxesSpec, score: float) -> BoxesSpec:
+        if not _number(score) or not spec.score <= score < 1:
+            raise ValueError(
+                f"min_score of {spec.name} should be at least {spec.score:g}, with which the bundle was measured, and less "
+                f"than 1; found {short(score)}. To answer boxes of lower scores export the bundle with them: export.boxes"
+            )
+        return replace(spec, score=float(score))
+
     def outputs(self, spec: BoxesSpec, size: tuple[int, int], placement: Placement) -> dict[str, tuple[int, ...]]:
         """`<task>_scores_<stride>` of all levels, logits, then `<task>_boxes_<stride>`, in strides; either placement alike."""
         cells = {stride: (size[0] // stride, size[1] // stride) for stride in spec.levels}

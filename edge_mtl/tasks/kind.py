@@ -168,6 +168,14 @@ class Kind(ABC, Generic[S, R]):
     def outputs(self, spec: S, size: tuple[int, int], placement: Placement) -> dict[str, tuple[int, ...]]:
         """Names and shapes of its outputs in a graph whose input is `size` (height, width)."""
 
+    def with_min_score(self, spec: S, score: float) -> S | None:
+        """The task answering only what has at least this score; None where results are not scored one by one.
+
+        Raises:
+            ValueError: no score, or a lower one than that of `spec`, with which the bundle was measured.
+        """
+        return None
+
     # ---- results
 
     @abstractmethod

@@ -96,6 +96,8 @@ def test_help_starts_no_runtime() -> None:
         (["demo", "--save", "a.jpg"], ["ends in .png"]),
         (["benchmark", "--save", "a.json", "--out", "b.json"], ["--out is the old name of --save"]),
         (["predict", "room.jpg", "--intrinsics", "1,2,3"], ["--intrinsics expects fx,fy,cx,cy"]),
+        (["predict", "room.jpg", "--min-score", "high"], ["--min-score expects a number such as 0.5", "'high'"]),
+        (["predict", "room.jpg", "--min-score", "objects=0.5,0.4"], ["--min-score expects a number"]),
         (["predict", "room.jpg", "--limit", "0"], ["--limit"]),
         (["benchmark", "--rounds", "many"], ["--rounds"]),
         (["benchmark", "--rounds", "0"], ["--rounds"]),

@@ -102,6 +102,52 @@ def test_an_engine_of_the_class_alone_computes_nothing_else(bundle: Bundle) -> N
         np.testing.assert_array_equal(cut.predict(FRAME)["scene"].probabilities, whole.predict(FRAME)["scene"].probabilities)
 
 
+@pytest.mark.parametrize("asked", [0.9, {"objects": 0.9}])
+def test_an_engine_answers_more_certain_boxes_alone_and_measures_as_before(bundle: Bundle, asked: Any) -> None:
+    with fp32(bundle) as usual, fp32(bundle, min_score=asked, self_test="build") as sure:
+        every, certain = usual.predict(FRAME)["objects"], sure.predict(FRAME)["objects"]
+        assert sure.info.self_test is not None, "the self-test judges the bundle's own answers"
+    kept = every.scores >= 0.9
+    assert 0 < kept.sum() < len(every)
+    np.testing.assert_array_equal(certain.xyxy, every.xyxy[kept])
+    assert (certain.spec.score, bundle.manifest.tasks["objects"].score) == (0.9, 0.3)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(certain.measured.xyxy, every.measured.xyxy)
+    np.testing.assert_array_equal(certain.measured.scores, every.measured.scores)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (0.2, r"min_score of objects should be at least 0\.3, with which the bundle was measured.*found 0\.2\..*export\.boxes"),
+        ({"objects": 1.0}, "and less than 1; found 1.0"),
+        (float("nan"), "min_score of objects should be at least 0.3"),
+        ({"scene": 0.5}, "is for tasks that score what they find, such as boxes; found scene"),
+        ({"cups": 0.5}, r"there is no task 'cups'\. This bundle predicts objects, scene"),
+    ],
+)
+def test_a_score_that_a_task_cannot_have_is_refused(bundle: Bundle, asked: Any, said: str) -> None:
+    with pytest.raises(TaskError, match=said):
+        fp32(bundle, min_score=asked)
+
+
+def test_without_boxes_a_least_score_means_nothing_and_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(TaskError, match=r"found scene\. Leave it out"):
+        fp32(bundle, min_score=0.5, tasks=("scene",))
+
+
+def test_predict_takes_a_least_score(bundle: Bundle, images: Path) -> None:
+    command = ("predict", images, "--bundle", bundle.path, "--json", *ONNX)
+    usual = [box["score"] for box in edge_mtl(*command).records[0]["results"]["objects"]["boxes"]]
+    least = sum(usual[:2]) / 2
+    wanted = [score for score in usual if score >= least]
+    assert 0 < len(wanted) < len(usual)
+    for text in (f"{least}", f"objects={least}"):
+        outcome = edge_mtl(*command, "--min-score", text)
+        assert [box["score"] for box in outcome.records[0]["results"]["objects"]["boxes"]] == wanted
+    outcome = edge_mtl(*command, "--min-score", "0.1")
+    assert (outcome.code, "min_score of objects should be at least 0.3" in outcome.err) == (3, True)
+
+
 def test_the_temporal_filter_leaves_them_alone(with_depth: Bundle) -> None:
     smooth = TemporalFilter()
     with fp32(with_depth) as engine:

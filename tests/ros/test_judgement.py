@@ -190,6 +190,7 @@ def test_what_the_guide_quotes_from_the_diagnostics_is_said_there() -> None:
         {"threads": True},
         {"bundle": None},
         {"output_size": "huge"},
+        {"min_score": 1.0},
         {"depth_scale": 0.0},
         {"depth_scale": 40},
         {"depth_scale": True},

@@ -23,6 +23,7 @@ EXAMPLES: dict[str, tuple[Any, ...]] = {
     "threads": (0, 1, 2),
     "tasks": ("depth", "depth, normals"),
     "depth_scale": ("", "1.28", 1.28, 2),
+    "min_score": (0.0, 0),
     "points_labels": ("", "segmentation"),
     "floor_classes": ("floor", "floor, rug"),
     "ceiling_classes": ("ceiling", ""),
@@ -35,7 +36,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "max_obstacle_height_m": {"min_obstacle_height_m": 0.01},
 }
 """What some values need of other parameters."""
-WHOLE = {"min_obstacle_height_m": 1, "floor_tolerance": 0}
+WHOLE = {"min_obstacle_height_m": 1, "floor_tolerance": 0, "min_score": 0}
 """Whole numbers that are allowed, where 2 is not."""
 RUNNING = [parameter for parameter in PARAMETERS if not parameter.read_only]
 STARTING = [parameter for parameter in PARAMETERS if parameter.read_only]

@@ -106,6 +106,18 @@ def test_boxes_and_the_class_of_a_frame_have_its_header_and_places_once_the_came
         assert all(one.covariance[0] == 0.0 for one in found)
 
 
+def test_a_least_score_leaves_out_less_certain_boxes_and_is_said_with_the_names(
+    with_vision: dict[str, str], bundle: Bundle, predicted: Prediction, tmp_path: Path
+) -> None:
+    least = float(np.sort(predicted["objects"].scores)[-2:].mean())
+    more = ("-p", f"min_score:={least}")
+    with running(with_vision, tmp_path / "log", *arguments(bundle, *more)), active_partner() as partner:
+        listen(partner)
+        partner.wait_connected()
+        assert len(partner.send_until("objects", FRAME)[-1].detections) == 1
+        assert newest(partner, "objects/label_info").threshold == pytest.approx(least)
+
+
 def test_only_what_is_listened_to_is_predicted_and_depth_for_places(
     with_vision: dict[str, str], bundle: Bundle, tmp_path: Path
 ) -> None:

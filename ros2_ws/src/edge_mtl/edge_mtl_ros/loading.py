@@ -136,6 +136,7 @@ def _open(bundle: Bundle, settings: Settings, precision: str) -> Engine:
         self_test=_SELF_TEST[settings.self_test],
         tasks=settings.task_names,
         depth_scale=_scale(settings.depth_scale),
+        min_score=settings.min_score or None,
     )
 
 

@@ -163,6 +163,9 @@ class Settings:
         effect="reload",
         of_camera=True,
     )
+    min_score: float = _parameter(
+        0.0, "Boxes with a lower score are not sent; 0: those below the bundle's own.", limits=(0.0, 0.999), effect="reload"
+    )
     depth_encoding: Literal["32FC1", "16UC1"] = _parameter(
         "32FC1", "Of maps of depth: 32FC1, metres, or 16UC1, millimetres with 0 unknown.", effect="reload"
     )
