@@ -49,8 +49,9 @@ _NEAR = 4.0
 """Logits: how far below the least score that is shown noise can bring a score above it."""
 _LEAST_SCORE = 0.001
 """Boxes with a lower score change no precision that anybody measures."""
-_CANDIDATES, _ALL_CANDIDATES = 300, 500
-"""Boxes that suppression looks at: for what users see, and for measuring."""
+_FEWEST_CANDIDATES = 300
+_CANDIDATES_EACH, _MEASURED_EACH = 3, 5
+"""Boxes that suppression looks at, for each that a frame has at most: for what users see, and for measuring."""
 _MEASURED = 100
 """Boxes of a frame that are measured, unless users see more: as many as COCO looks at."""
 
@@ -202,8 +203,9 @@ class BoxesKind(Kind[BoxesSpec, Boxes]):
             for stride in spec.levels
         ]
         measured = replace(spec, score=_LEAST_SCORE, most=max(spec.most, _MEASURED))
-        more = partial(_decoded, measured, levels, area, candidates=_ALL_CANDIDATES)
-        return _decoded(spec, levels, area, candidates=_CANDIDATES, more=more), bad_values(levels)
+        more = partial(_decoded, measured, levels, area, candidates=_MEASURED_EACH * measured.most)
+        candidates = max(_FEWEST_CANDIDATES, _CANDIDATES_EACH * spec.most)
+        return _decoded(spec, levels, area, candidates=candidates, more=more), bad_values(levels)
 
     def resize(self, result: Boxes, size: tuple[int, int]) -> Boxes:
         """Boxes move with the map; those whose map is not known stay where they are."""

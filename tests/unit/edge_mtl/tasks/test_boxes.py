@@ -161,15 +161,26 @@ def test_values_that_are_not_finite_are_counted_and_leave_their_box_out(value: f
 
 
 def test_of_too_many_candidates_those_with_the_highest_scores_are_looked_at() -> None:
-    spec, random = task(levels=[2], most=1000, nms_iou=0.99), np.random.default_rng(0)
-    given = outputs(spec, {})
-    scores = random.permutation(np.linspace(0.0, 5.0, 32 * 48)).astype(np.float32).reshape(32, 48)
+    """300 that see one object leave no room for the next; where a frame may have more boxes there is more room."""
+    scores = np.random.default_rng(0).permutation(np.linspace(0.0, 5.0, 32 * 48)).astype(np.float32).reshape(32, 48)
+    given = outputs(task(levels=[2]), {})
     given["objects_scores_2"][0, 0], given["objects_boxes_2"][...] = scores, 0.4
-    found, _ = answer(spec, given, output_size="network")
-    inside = np.sort(scores.ravel())[::-1][:300]
-    assert len(found) <= 300
-    assert found.scores == pytest.approx(1 / (1 + np.exp(-inside[: len(found)])), abs=0.01)
-    assert len(found.measured) > 300
+    given["objects_boxes_2"][0, :, scores >= np.sort(scores.ravel())[-300]] = 999.0
+    for most, answered, measured in ((20, 1, 100), (100, 1, 100), (120, 61, 120)):
+        found, _ = answer(task(levels=[2], most=most), given, frame=NETWORK)
+        assert (len(found), len(found.measured)) == (answered, measured)
+
+
+@pytest.mark.parametrize("most", [100, 300, 301, 1000])
+def test_as_many_boxes_are_answered_and_measured_as_a_frame_may_have(most: int) -> None:
+    spec = task(levels=[2], most=most)
+    given = outputs(spec, {})
+    scores = np.random.default_rng(0).permutation(np.linspace(0.0, 5.0, 32 * 48)).astype(np.float32).reshape(32, 48)
+    given["objects_scores_2"][0, 0], given["objects_boxes_2"][...] = scores, 0.4
+    found, _ = answer(spec, given, frame=NETWORK)
+    assert len(found) == len(found.measured) == most
+    best = np.sort(scores.ravel())[::-1][:most]
+    assert found.scores == pytest.approx(1 / (1 + np.exp(-best)), abs=1e-6)
 
 
 def test_what_is_measured_begins_with_what_is_answered() -> None:
