@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from edge_mtl.tasks.box_agreement import box_agreement, pairs
@@ -43,6 +45,23 @@ def test_boxes_at_the_threshold_do_not_count_but_those_well_above_do() -> None:
     assert box_agreement(at, REFERENCE)["box_f1"] == 1.0
     above = made.boxes(SPEC, [*FOUR, [80, 0, 90, 10]], [0.9, 0.8, 0.7, 0.6, 0.36], [0, 1, 1, 2, 0])
     assert box_agreement(above, REFERENCE)["box_f1"] == pytest.approx(8 / 9)
+
+
+@pytest.mark.parametrize("least", [0.9, 0.95, 0.97, 0.999])
+def test_at_every_threshold_an_engine_that_finds_nothing_agrees_with_nothing(least: float) -> None:
+    spec = made.a_spec(score=least)
+    sure = [1 - (1 - least) * share for share in (0.1, 0.2, 0.3, 0.4)]
+    assert box_agreement(made.boxes(spec, [], [], []), made.boxes(spec, FOUR, sure, [0, 1, 1, 2])) == {"box_f1": 0.0}
+    barely = [1 - (1 - least) * 0.99] * 4
+    assert box_agreement(made.boxes(spec, [], [], []), made.boxes(spec, FOUR, barely, [0, 1, 1, 2])) == {"box_f1": 1.0}
+
+
+@pytest.mark.parametrize("most", [0.01, 0.05, 0.1])
+def test_boxes_that_do_not_overlap_count_whatever_suppression_removes(most: float) -> None:
+    spec = replace(made.a_spec(), nms_iou=most)
+    found = made.boxes(spec, FOUR, [0.9, 0.8, 0.7, 0.6], [0, 0, 0, 0])
+    assert box_agreement(made.boxes(spec, [], [], []), found) == {"box_f1": 0.0}
+    assert box_agreement(made.boxes(spec, FOUR[:1], [0.9], [0]), found)["box_f1"] == pytest.approx(2 / 5)
 
 
 def test_a_box_that_suppression_nearly_removed_does_not_count() -> None:
