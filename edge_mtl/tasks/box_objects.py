@@ -1,12 +1,14 @@
-"""The objects that a frame has: what boxes are compared with. Knows no files."""
+"""The objects that a frame has, what boxes are compared with, and the numbers that both are described by. Knows no files."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-__all__ = ["BoxTruth"]
+__all__ = ["BoxTruth", "is_number"]
 
 Array = np.ndarray
 
@@ -27,3 +29,11 @@ class BoxTruth:
 
     def __len__(self) -> int:
         return len(self.classes)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of JSON is a finite number; a whole one that no float can hold is none."""
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False

@@ -6,7 +6,6 @@ centres are at whole numbers; "crowd" may be left out, and other keys, such as "
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from edge_mtl.errors import BundleError
 from edge_mtl.image.frames import Letterbox
-from edge_mtl.tasks.box_objects import BoxTruth
+from edge_mtl.tasks.box_objects import BoxTruth, is_number
 from edge_mtl.tasks.class_names import short
 from edge_mtl.tasks.kind import TruthFiles
 from edge_mtl.tasks.truth import EXPORT_AGAIN, read_json
@@ -103,7 +102,7 @@ def _entry(entry: Any, where: str, classes: dict[str, int], size: tuple[int, int
     if not isinstance(name, str) or name not in classes:
         known = f"{', '.join(list(classes)[:12])}{', ...' if len(classes) > 12 else ''}"
         raise BundleError(f"{where} should be of a class of the task, {known}; found {short(name)}. {EXPORT_AGAIN}")
-    if not isinstance(box, list) or len(box) != 4 or not all(_number(value) for value in box):
+    if not isinstance(box, list) or len(box) != 4 or not all(is_number(value) for value in box):
         raise BundleError(f"{where} should have four numbers as xyxy; found {short(box)}. {EXPORT_AGAIN}")
     if not isinstance(crowd, bool):
         raise BundleError(f"{where} should be a crowd, true or false; found {short(crowd)}. {EXPORT_AGAIN}")
@@ -119,7 +118,3 @@ def _entry(entry: Any, where: str, classes: dict[str, int], size: tuple[int, int
     if min(left, top) < -0.5 - _BEYOND_PX or right > most[0] or bottom > most[1]:
         raise BundleError(f"{where} should lie within its frame of {height}x{width}; found {box}. {EXPORT_AGAIN}")
     return [left, top, right, bottom], classes[name], crowd
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_mtl.tasks.box_agreement import box_agreement
 from edge_mtl.tasks.box_metric import BoxMetric, resampled
-from edge_mtl.tasks.box_objects import BoxTruth
+from edge_mtl.tasks.box_objects import BoxTruth, is_number
 from edge_mtl.tasks.class_names import check_classes, short
 from edge_mtl.tasks.kind import (
     BudgetItem,
@@ -159,9 +159,9 @@ class BoxesKind(Kind[BoxesSpec, Boxes]):
         if not whole or not levels or levels != sorted(set(levels)) or not 1 <= levels[0] <= levels[-1] <= _COARSEST:
             raise ValueError(f"levels of {name} should be strides of 1 to {_COARSEST}, finest first; found {short(levels)}")
         score, overlap, most = entry.get("score", 0.3), entry.get("nms_iou", 0.6), entry.get("most", 100)
-        if not _number(score) or not _LEAST_SCORE <= score < 1:
+        if not is_number(score) or not _LEAST_SCORE <= score < 1:
             raise ValueError(f"score of {name} should be {_LEAST_SCORE} to less than 1; found {short(score)}")
-        if not _number(overlap) or not 0 < overlap <= 1:
+        if not is_number(overlap) or not 0 < overlap <= 1:
             raise ValueError(f"nms_iou of {name} should be above 0, at most 1; found {short(overlap)}")
         if not isinstance(most, int) or isinstance(most, bool) or not 1 <= most <= _MOST_BOXES:
             raise ValueError(f"most of {name} should be a number of boxes, 1 to {_MOST_BOXES}; found {short(most)}")
@@ -177,7 +177,7 @@ class BoxesKind(Kind[BoxesSpec, Boxes]):
         }
 
     def with_min_score(self, spec: BoxesSpec, score: float) -> BoxesSpec:
-        if not _number(score) or not spec.score <= score < 1:
+        if not is_number(score) or not spec.score <= score < 1:
             raise ValueError(
                 f"min_score of {spec.name} should be at least {spec.score:g}, with which the bundle was measured, and less "
                 f"than 1; found {short(score)}. To answer boxes of lower scores export the bundle with them: export.boxes"
@@ -346,10 +346,6 @@ def _decoded(
 
     found = decoded(levels, area, score=spec.score, overlap=spec.nms_iou, candidates=candidates, most=spec.most)
     return Boxes(spec, *found, area.whole, more)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _drawn_over(kind: BoxesKind, spec: BoxesSpec, result: Boxes, frame: Array) -> Array:

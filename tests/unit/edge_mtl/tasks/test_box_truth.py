@@ -90,6 +90,8 @@ def test_a_box_a_pixel_beyond_its_frame_is_cut_off() -> None:
         (one(xyxy=[1, 2, 3]), r"four numbers as xyxy; found \[1, 2, 3\]"),
         (one(xyxy=[1, 2, "3", 4]), "four numbers as xyxy"),
         (one(xyxy=[1, 2, True, 4]), "four numbers as xyxy"),
+        (one(xyxy=[1, 2, 10**400, 4]), r"four numbers as xyxy; found \[1, 2, 1000"),
+        (one(xyxy=[-(10**400), 2, 3, 4]), "four numbers as xyxy"),
         (b'{"boxes": [{"class": "class 1", "xyxy": [1, 2, NaN, 4]}]}', "four numbers as xyxy"),
         (one(xyxy=[20, 20, 10, 10]), r"left < right and top < bottom; found \[20, 20, 10, 10\].*width and height"),
         (one(xyxy=[5, 5, 5, 9]), "left < right"),

@@ -83,6 +83,7 @@ def test_what_a_manifest_leaves_out() -> None:
         ({"score": 1.0}, "score of objects should be 0.001 to less than 1; found 1.0"),
         ({"score": 0}, "score of objects"),
         ({"score": "high"}, "score of objects"),
+        ({"score": 10**400}, "score of objects should be 0.001 to less than 1; found 1000"),
         ({"nms_iou": 0}, "nms_iou of objects should be above 0, at most 1; found 0"),
         ({"nms_iou": float("nan")}, "nms_iou of objects"),
         ({"most": 0}, "most of objects should be a number of boxes, 1 to 1000; found 0"),
