@@ -14,7 +14,7 @@ import numpy as np
 from edge_mtl.tasks.box_agreement import box_agreement
 from edge_mtl.tasks.box_metric import BoxMetric, resampled
 from edge_mtl.tasks.box_objects import BoxTruth, is_number
-from edge_mtl.tasks.class_names import check_classes, short
+from edge_mtl.tasks.class_names import check_classes, named, short
 from edge_mtl.tasks.kind import (
     BudgetItem,
     ClassTopic,
@@ -324,16 +324,16 @@ class BoxesKind(Kind[BoxesSpec, Boxes]):
         return {f"{spec.name}.json": _json(encode_boxes(result.xyxy, result.names, scores=result.scores))}
 
     def topics(self, spec: BoxesSpec) -> tuple[Topic, ...]:
-        """Boxes as JSON, as `summary` has them, and drawn over the frame."""
+        """Boxes as JSON, as `summary` has them, and drawn over the frame; the names of all classes, once."""
         drawn = partial(_drawn_over, self, spec)
         return (
             Topic(f"{spec.name}/json", "", lambda result: json.dumps(self.summary(spec, result), ensure_ascii=False)),
             Topic(f"{spec.name}/color", "rgb8", drawn, over_frame=True, transport="jpeg"),
+            Topic(f"{spec.name}/labels_json", "", lambda _: named(spec.classes), latched=True),
         )
 
     def class_topic(self, spec: BoxesSpec) -> ClassTopic | None:
-        entries = [{"id": index, "name": name} for index, name in enumerate(spec.classes)]
-        return ClassTopic(f"{spec.name}/label_info", spec.classes, json.dumps({"classes": entries}), spec.score)
+        return ClassTopic(f"{spec.name}/label_info", spec.classes, named(spec.classes), spec.score)
 
     def vision_topic(self, spec: BoxesSpec) -> VisionTopic | None:
         return VisionTopic(spec.name, "detections", lambda result: Scored(result.classes, result.scores, result.xyxy))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from edge_mtl.tasks.class_metric import FEW, ClassMetric, ranking, shares_of_draws
-from edge_mtl.tasks.class_names import check_classes
+from edge_mtl.tasks.class_names import check_classes, named
 from edge_mtl.tasks.kind import (
     BudgetItem,
     ClassTopic,
@@ -231,12 +231,14 @@ class FrameClass(Kind[ClassSpec, ClassScores]):
         return {f"{spec.name}.json": _json({"class": result.name})} if result.known else {}
 
     def topics(self, spec: ClassSpec) -> tuple[Topic, ...]:
-        """The summary as JSON, for those without vision_msgs."""
-        return (Topic(f"{spec.name}/json", "", lambda result: json.dumps(self.summary(spec, result), ensure_ascii=False)),)
+        """The summary as JSON, for those without vision_msgs; the names of all classes, once."""
+        return (
+            Topic(f"{spec.name}/json", "", lambda result: json.dumps(self.summary(spec, result), ensure_ascii=False)),
+            Topic(f"{spec.name}/labels_json", "", lambda _: named(spec.classes), latched=True),
+        )
 
     def class_topic(self, spec: ClassSpec) -> ClassTopic | None:
-        entries = [{"id": index, "name": name} for index, name in enumerate(spec.classes)]
-        return ClassTopic(f"{spec.name}/label_info", spec.classes, json.dumps({"classes": entries}))
+        return ClassTopic(f"{spec.name}/label_info", spec.classes, named(spec.classes))
 
     def vision_topic(self, spec: ClassSpec) -> VisionTopic | None:
         return VisionTopic(spec.name, "classification", scored)

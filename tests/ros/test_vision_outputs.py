@@ -139,8 +139,11 @@ def test_without_vision_msgs_the_same_is_said_as_json(
 ) -> None:
     with running(without_vision, tmp_path / "log", *arguments(bundle)) as node, active_partner() as partner:
         partner.listen("objects/json", "scene/json", kind=String)
+        partner.listen("objects/labels_json", latched=True, kind=String)
         partner.wait_connected()
         partner.send_until("objects/json", FRAME)
+        named = json.loads(newest(partner, "objects/labels_json").data)["classes"]
+        assert [one["name"] for one in named] == list(OBJECTS)
         assert json.loads(newest(partner, "scene/json").data)["class"] == predicted["scene"].name
         published = {name for name, _ in partner.node.get_topic_names_and_types()}
         assert not published & {f"{NAME}/objects", f"{NAME}/scene", f"{NAME}/objects/label_info"}

@@ -50,7 +50,7 @@ class ClassMessages:
         elif self._topics:
             node.get_logger().info(
                 "vision_msgs is not installed: no label_info, vision_info, Detection2DArray or Classification is sent. "
-                "Classes of maps are named on ~/labels_json; boxes and classes of frames are sent as JSON. "
+                "Classes are named on ~/labels_json and ~/TASK/labels_json; boxes and classes of frames are sent as JSON. "
                 "sudo apt install ros-$ROS_DISTRO-vision-msgs brings it",
                 once=True,
             )

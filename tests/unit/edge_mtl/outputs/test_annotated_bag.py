@@ -71,7 +71,11 @@ def test_boxes_and_the_class_of_a_frame_are_in_the_bag_as_messages_of_vision_msg
             found.setdefault(connection.topic, []).append(reader.deserialize(raw, connection.msgtype))
     assert [json.loads(message.data) for message in found["/edge_mtl/scene/json"]] == [one["scene"] for one in told]
     assert [json.loads(message.data) for message in found["/edge_mtl/objects/json"]] == [one["objects"] for one in told]
-    classes = bundle.manifest.tasks["scene"].classes  # type: ignore[attr-defined]
+    for task in ("objects", "scene"):
+        (message,) = found[f"/edge_mtl/{task}/labels_json"]
+        own = bundle.manifest.tasks[task].classes  # type: ignore[attr-defined]
+        assert json.loads(message.data)["classes"] == [{"id": index, "name": name} for index, name in enumerate(own)]
+    classes = [one["name"] for one in json.loads(found["/edge_mtl/scene/labels_json"][0].data)["classes"]]
     for message, image, one in zip(found["/edge_mtl/scene"], found[IMAGE_TOPIC], told, strict=True):
         assert message.header == image.header
         assert classes[int(message.results[0].class_id)] == one["scene"]["class"]

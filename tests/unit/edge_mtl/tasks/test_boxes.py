@@ -282,8 +282,10 @@ def test_what_is_told_of_boxes_as_json_arrays_and_topics() -> None:
     told = {"boxes": [{"class": "table", "score": 0.8765, "xyxy": [20.0, 40.0, 60.0, 100.0]}]}
     assert kind.summary(spec, found) == told
     assert list(kind.arrays(spec, found)) == ["objects_xyxy", "objects_scores", "objects_classes"]
-    text, drawn = kind.topics(spec)
+    text, drawn, names = kind.topics(spec)
     assert (text.name, text.encoding, text.latched) == ("objects/json", "", False)
     assert json.loads(str(text.make(found))) == told
     assert (drawn.name, drawn.encoding, drawn.over_frame, drawn.transport) == ("objects/color", "rgb8", True, "jpeg")
     np.testing.assert_array_equal(drawn.make(found, frame), kind.draw(spec, frame, found))
+    assert (names.name, names.encoding, names.latched) == ("objects/labels_json", "", True)
+    assert json.loads(str(names.make(None))) == {"classes": [{"id": 0, "name": "chair"}, {"id": 1, "name": "table"}]}

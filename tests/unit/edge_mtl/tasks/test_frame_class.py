@@ -228,9 +228,11 @@ def test_people_see_the_name_and_programs_the_numbers() -> None:
     assert list(KIND.summary(SPEC, result)["most_probable"]) == ["office", "bedroom", "kitchen", "hall", "bathroom"]
     assert KIND.arrays(SPEC, result)["scene"].shape == (7,)
     assert {name: json.loads(text) for name, text in KIND.images(SPEC, result).items()} == {"scene.json": {"class": "office"}}
-    (topic,) = KIND.topics(SPEC)
+    topic, names = KIND.topics(SPEC)
     assert (topic.name, topic.encoding, topic.latched) == ("scene/json", "", False)
     assert json.loads(str(topic.make(result))) == KIND.summary(SPEC, result)
+    assert (names.name, names.encoding, names.latched) == ("scene/labels_json", "", True)
+    assert [one["name"] for one in json.loads(str(names.make(None)))["classes"]] == list(SCENES)
     assert (KIND.note({"top1": 1.0}), KIND.note({"top1": 0.0}), KIND.note({"top1": float("nan")})) == ("right", "wrong", "")
     named = KIND.class_topic(SPEC)
     assert named is not None
