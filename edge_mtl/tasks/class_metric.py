@@ -20,6 +20,8 @@ FEW = 5
 """Classes that count as found in top5."""
 _KAPPA = 0.05
 """Agreement beyond chance that is none: 0 is chance, 1 is perfect."""
+_FEWEST = 50
+"""Frames, of which that can be said."""
 
 
 class ClassMetric:
@@ -64,16 +66,18 @@ class ClassMetric:
         return self.classes[int(total.argmax())], float(total.max() / max(total.sum(), 1))
 
     def near_chance(self) -> bool:
-        """Whether classes agree with the truth no more than by chance, and no more than the most frequent one would.
+        """Whether classes agree with the truth no more than by chance, and less than the most frequent one for all would.
+
+        Nothing can be said of few frames, nor where all are of one class.
 
         Source: Cohen 1960, "A Coefficient of Agreement for Nominal Scales", as for labels.
         """
         total = int(self._counts.sum())
-        if not total:
+        if total < _FEWEST or np.count_nonzero(self._counts.sum(axis=1)) < 2:
             return False
         true, guessed = self._counts.sum(axis=1) / total, self._counts[:, : len(self.classes)].sum(axis=0) / total
         right, by_chance = float(np.trace(self._counts[:, : len(self.classes)])) / total, float(true @ guessed)
-        return right < 1.0 and right <= self.most_frequent()[1] and right - by_chance <= _KAPPA * (1.0 - by_chance)
+        return right < float(true.max()) and right - by_chance <= _KAPPA * (1.0 - by_chance)
 
 
 def ranking(probabilities: Array) -> Array:

@@ -137,22 +137,32 @@ def test_draws_of_frames_are_counted_as_often_as_they_were_drawn() -> None:
     np.testing.assert_allclose(drawn["top5"], [2 / 3, 1, 1 / 3, np.nan])
 
 
-def test_one_class_for_all_frames_is_a_guess_and_a_perfect_answer_is_not() -> None:
+def test_exchanged_classes_are_a_guess_and_a_perfect_answer_or_one_class_for_all_is_not() -> None:
     def judged(pairs: Sequence[tuple[int, int]]) -> str:
         metric = KIND.metric(SPEC)
         for found, truth in pairs:
             metric.update(sure_of(found), truth)
         return KIND.near_chance(SPEC, metric)
 
-    truths = [0, 0, 0, 1, 2]
-    said = judged([(0, truth) for truth in truths])
-    assert "60.0% of the frames is right" in said
+    truths = [0, 0, 0, 1, 2] * 10
+    swapped = [((truth + 1) % 3, truth) for truth in truths]
+    said = judged([(0, 0), *swapped[1:]])
+    assert "2.0% of the frames is right" in said
     assert "60.0% of them are bedroom" in said
-    assert judged([((truth + 1) % 3, truth) for truth in truths])
+    assert judged(swapped)
+    assert judged(swapped[:49]) == "", "too few frames"
     assert judged([(truth, truth) for truth in truths]) == ""
-    assert judged([(0, 0)] * 4) == "", "all frames are of one class, and all are right"
-    assert judged([(1, 0), (0, 0), (0, 0), (1, 1), (2, 2)]) == ""
+    assert judged([(0, truth) for truth in truths]) == "", "as good as the most frequent class"
+    assert judged([(1, 0), (0, 0), (0, 0), (1, 1), (2, 2)] * 10) == ""
     assert judged([]) == ""
+
+
+@pytest.mark.parametrize(("right", "wrong"), [(7, 1), (60, 1), (1, 60), (60, 0)])
+def test_frames_of_one_class_say_nothing_of_chance(right: int, wrong: int) -> None:
+    metric = KIND.metric(SPEC)
+    for found in [0] * right + [1] * wrong:
+        metric.update(sure_of(found), 0)
+    assert KIND.near_chance(SPEC, metric) == ""
 
 
 def test_agreement_is_the_same_class_and_the_total_variation() -> None:
