@@ -15,7 +15,13 @@ from edge_mtl import __version__
 from edge_mtl.bundle import BUNDLED, DEMO_BUNDLE, Bundle, bundled
 
 ROOT = Path(__file__).parents[3]
+MOST_BYTES = 20e6
 ROS = ROOT / "ros2_ws" / "src" / "edge_mtl"
+SHIPPED = {
+    **{name: bundled(name) for name in BUNDLED},
+    **{path.parent.name: path.parent for path in ROOT.glob("zoo/*/manifest.json")},
+}
+"""Every bundle of the repository: those that are installed, and those of the zoo."""
 APACHE_2 = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
 
 
@@ -73,9 +79,9 @@ def test_the_changelog_begins_with_this_version() -> None:
 
 def test_the_notice_on_weights_says_what_the_manifest_records() -> None:
     notice = (ROOT / "WEIGHTS.md").read_text()
-    for name in BUNDLED:
-        assert f"`edge_mtl/bundles/{name}`" in notice
-        provenance = Bundle.open(bundled(name)).manifest.provenance
+    for path in SHIPPED.values():
+        assert f"`{path.relative_to(ROOT)}`" in notice
+        provenance = Bundle.open(path).manifest.provenance
         assert f"{provenance['run']}.toml" in notice
         for teacher in provenance.get("teachers", ()):
             known = teacher["file"] if isinstance(teacher, dict) else teacher.split(", ")[0].split()[-1]
@@ -83,19 +89,31 @@ def test_the_notice_on_weights_says_what_the_manifest_records() -> None:
 
 
 def test_rooms_b0_is_free_of_others_data_and_no_bundle_holds_images_that_may_not_travel() -> None:
-    told = {name: Bundle.open(bundled(name)).manifest.provenance for name in BUNDLED}
+    told = {name: Bundle.open(path).manifest.provenance for name, path in SHIPPED.items()}
     assert told["rooms-b0"]["dataset_licence"] == "rendered by this package from seeds; no third-party data"
     for name, provenance in told.items():
         withheld = [one["title"] for one in provenance.get("data_sets", ()) if not one["redistributable"]]
         assert not withheld or provenance["images"]["embedded"] is False, f"{name} has images of {withheld}"
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_commands_in_a_manifest_can_be_repeated_elsewhere(name: str) -> None:
-    manifest = Bundle.open(bundled(name)).manifest
+    manifest = Bundle.open(SHIPPED[name]).manifest
     told = [manifest.provenance[key] for key in ("command", "training_command")]
     for command in (*told, *(record["command"] for record in manifest.measurements.values())):
         assert not [word for word in shlex.split(command) if word.startswith(("/", "~"))], command
+
+
+def test_bundles_of_the_zoo_are_whole_and_not_large_and_the_list_has_them() -> None:
+    listed = (ROOT / "zoo" / "README.md").read_text()
+    zoo = [name for name in SHIPPED if name not in BUNDLED]
+    assert zoo
+    for name in zoo:
+        bundle = Bundle.open(SHIPPED[name])
+        bundle.verify()
+        assert sum(path.stat().st_size for path in bundle.path.rglob("*") if "engines" not in path.parts) < MOST_BYTES
+        assert f"`{name}`" in listed
+        assert bundle.manifest.measurements, "figures of real rooms are in it"
 
 
 def test_figures_of_the_demo_bundle_are_of_real_rooms_and_say_how_to_repeat_them() -> None:
