@@ -50,5 +50,6 @@ def true_results(results: Mapping[str, Result], truths: Mapping[str, Any]) -> di
 
 
 def legend_entries(results: Mapping[str, Result]) -> list[tuple[str, tuple[int, int, int]]]:
-    """Names and colours of what the drawings show."""
-    return [entry for result in results.values() for entry in kind_of(result.spec).legend(result.spec, result)]
+    """Names and colours of what the drawings show, each once."""
+    found = (entry for result in results.values() for entry in kind_of(result.spec).legend(result.spec, result))
+    return list(dict.fromkeys(found))

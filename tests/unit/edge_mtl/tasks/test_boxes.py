@@ -16,7 +16,20 @@ from edge_mtl.evaluation.self_test import tolerance_of
 from edge_mtl.image.buffer_pool import BufferPool
 from edge_mtl.image.frames import Intrinsics, letterbox
 from edge_mtl.prediction import Prediction, Timing
-from edge_mtl.tasks import Boxes, BoxesSpec, BoxTruth, describe_tasks, graph_outputs, kind_of, read_tasks, remarks
+from edge_mtl.tasks import (
+    NYU13_CLASSES,
+    NYU13_PALETTE,
+    Boxes,
+    BoxesSpec,
+    BoxTruth,
+    LabelMap,
+    LabelsSpec,
+    describe_tasks,
+    graph_outputs,
+    kind_of,
+    read_tasks,
+    remarks,
+)
 from edge_mtl.tasks.areas import OutputSize
 from edge_mtl.tasks.drawing import legend_entries, tiles
 from edge_mtl.tasks.finishing import Answer, finish
@@ -251,6 +264,16 @@ def test_every_precision_has_a_tolerance_and_readers_learn_which_boxes_count() -
     kind = kind_of(task())
     assert kind.words(task()) == "objects in boxes"
     assert (kind.note({"ap50": 0.614}), kind.note({"ap50": float("nan")})) == ("AP50 61 %", "")
+
+
+def test_classes_of_nyu_have_the_colours_of_its_maps_and_the_legend_names_each_once() -> None:
+    objects = BoxesSpec("objects", "boxes", ("bed", "window"))
+    maps = LabelsSpec("segmentation", "labels", NYU13_CLASSES)
+    boxes = Boxes(objects, np.array([(2, 2, 20, 20), (30, 5, 40, 15)], np.float32), np.array([0.9, 0.8]), np.array([1, 0]))
+    labels = LabelMap(maps, np.full((8, 8), NYU13_CLASSES.index("window"), np.uint8))
+    entries = legend_entries({"segmentation": labels, "objects": boxes})
+    assert sorted(name for name, _ in entries) == ["bed", "window"]
+    assert dict(entries) == {name: tuple(NYU13_PALETTE[NYU13_CLASSES.index(name)].tolist()) for name in ("bed", "window")}
 
 
 def test_boxes_are_drawn_named_and_compared() -> None:
