@@ -1,6 +1,7 @@
 """Write a bundle from a checkpoint: `python train/export.py runs/rooms-quick/best.safetensors --out bundles/rooms-quick`.
 
 What goes into it can be changed: --export.evaluation 16, --export.jpeg_quality 85, --data.root DIR (see train/mtl/settings.py).
+--tasks depth segmentation writes a bundle of these tasks alone; the network answers them as before.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path, help="weights that train/train.py wrote: runs/<name>/best.safetensors")
     parser.add_argument("--out", type=Path, help="folder of the bundle (default: bundles/<name of the run>)")
     parser.add_argument("--name", help="name in the manifest (default: the folder's name)")
+    parser.add_argument(
+        "--tasks", nargs="+", default=[], metavar="TASK", help="answer these only (default: all that were trained)"
+    )
     parser.add_argument("--replace", action="store_true", help="replace an existing bundle")
     asked, rest = parser.parse_known_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
@@ -33,7 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
         command = "python " + " ".join(sys.argv)
         overrides = split_arguments(rest)
         export_bundle(
-            asked.checkpoint, out, console=console, command=command, replace=asked.replace, name=asked.name, overrides=overrides
+            asked.checkpoint,
+            out,
+            console=console,
+            command=command,
+            replace=asked.replace,
+            name=asked.name,
+            overrides=overrides,
+            tasks=asked.tasks,
         )
     except FAILURES as exc:
         error = package_error(exc, install="edge-mtl[train]")

@@ -28,6 +28,7 @@ from mtl.settings import RunSettings
 from edge_mtl.backends import open_backend
 from edge_mtl.bundle import CALIBRATION, GOLDEN, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.engine import Engine
+from edge_mtl.errors import BuildError
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.quantization.quantize import calibrate, insert_qdq
 from edge_mtl.quantization.recipes import load_recipe
@@ -125,6 +126,26 @@ def test_boxes_and_class_are_labelled_on_more_frames_than_maps(trained: tuple[Ru
         command="a test",
     )
     assert len(list(evaluation_frames(few))) == 6, "rooms stand in, however few frames there are"
+
+
+def test_a_bundle_of_some_tasks_answers_these_as_the_whole_one(
+    trained: tuple[RunSettings, Path], bundle: Bundle, tmp_path: Path
+) -> None:
+    wanted = ("scene", "things")
+    some = export_bundle(trained[1], tmp_path / "some", tasks=wanted, console=quiet(), command="a test")
+    assert tuple(some.manifest.tasks) == ("things", "scene")
+    assert not {"ap", "ap50"} & set(some.manifest.accuracy["fp32"])
+    assert tuple(load_trained(some.path).model.specs) == ("things", "scene"), "its weights are whole"
+    frame = decode_image(bundle.read(next(name for name in bundle.list(GOLDEN) if name.endswith(".png"))))
+    assert frame is not None
+    with Engine(some, precision="fp32", threads=1) as part, Engine(bundle, precision="fp32", threads=1) as whole:
+        found, expected = part.predict(frame), whole.predict(frame)
+    assert found.boxes is None
+    np.testing.assert_array_equal(found["things"].labels, expected["things"].labels)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(found.scene.probabilities, expected.scene.probabilities, atol=1e-6)  # type: ignore[union-attr]
+    with pytest.raises(BuildError, match="expected some of things, objects, scene"):
+        export_bundle(trained[1], tmp_path / "none", tasks=("smell",), console=quiet(), command="a test")
+    assert not (tmp_path / "none").exists()
 
 
 def test_an_engine_predicts_what_the_trained_network_does(trained: tuple[RunSettings, Path], bundle: Bundle) -> None:

@@ -6,6 +6,7 @@ Knows checkpoints, the model's export and the bundle's layout; knows nothing abo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,18 @@ from mtl.geometry import Intrinsics, canonical_intrinsics
 from mtl.models.configured import model_from, tasks_of
 from mtl.onnx_predictor import OnnxGraph
 from mtl.settings import ExportSettings, RunSettings
-from mtl.tasks import bundled_tasks, head_of
+from mtl.tasks import bundled_tasks, chosen_tasks, head_of
 
 __all__ = ["Trained", "export_bundle", "load_trained"]
 
 
-def load_trained(path: Path, *, overrides: Mapping[str, str] | None = None) -> Trained:
+def load_trained(path: Path, *, overrides: Mapping[str, str] | None = None, tasks: Sequence[str] = ()) -> Trained:
     """Rebuild the model of a checkpoint; `overrides` change its settings of data and export only.
 
+    Args:
+        tasks: those that it shall answer, the others are left out; all where none is named.
     Raises:
+        BuildError: the checkpoint has no such task.
         CheckpointError: missing, corrupt, or not a model of this package.
         ConfigError: overrides that do not exist, or that would change what was trained.
     """
@@ -79,6 +83,11 @@ def load_trained(path: Path, *, overrides: Mapping[str, str] | None = None) -> T
     except ValueError as exc:
         raise ConfigError(str(exc)) from exc
     fine_tuned = None
+    if tasks:
+        specs = chosen_tasks(specs, tasks)
+        settings = replace(settings, model=replace(settings.model, tasks=tuple(specs)))
+    if tasks and settings.qat.enabled:
+        raise ConfigError(f"{path} was fine-tuned for integers, with all its tasks in one graph: export it whole")
     if settings.qat.enabled:
         from mtl.qat.exporting import fine_tuned_network, trained_weights  # with onnx: other checkpoints do without
 
@@ -89,6 +98,8 @@ def load_trained(path: Path, *, overrides: Mapping[str, str] | None = None) -> T
     model = model_from(settings, pretrained=False, specs=specs)
     if settings.optimizer.batch_norm == "per_source" and not settings.qat.enabled:
         weights |= _statistics(path, deployed_source(settings.data, settings.stages[-1]))
+    if tasks:
+        weights = {name: value for name, value in weights.items() if name in model.state_dict()}
     try:
         model.load_state_dict(weights)
     except RuntimeError as exc:
@@ -116,6 +127,7 @@ def export_bundle(
     replace: bool = False,
     name: str | None = None,
     overrides: Mapping[str, str] | None = None,
+    tasks: Sequence[str] = (),
 ) -> Bundle:
     """Write the bundle `out`, whole or not at all, and measure it on the held-out test frames.
 
@@ -124,13 +136,14 @@ def export_bundle(
         replace: whether an existing bundle at `out` may be replaced.
         name: of the bundle; the folder's name by default.
         overrides: of the settings data.* and export.*.
+        tasks: those that the bundle answers; all where none is named.
     Raises:
         CheckpointError, BuildError, BundleError: as their parts say; nothing is left behind.
         ConfigError: overrides that do not fit, or a network that no bundle can describe.
     """
     if out.exists() and not replace:
         raise BundleError(f"{out} exists already. Remove it, choose another --out, or replace it with --replace")
-    trained = load_trained(checkpoint, overrides=overrides)
+    trained = load_trained(checkpoint, overrides=overrides, tasks=tasks)
     settings, size = trained.settings, trained.size
     test = held_out_frames(settings.data, "test").open(workers=settings.data.workers, progress=True)
     train = train_frames(settings.data, settings.stages[-1]).open(workers=settings.data.workers, progress=True)
