@@ -31,7 +31,7 @@ from edge_mtl.bench.latency import LatencyReport, measure_interleaved
 from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.bundle import ENGINES, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.engine_store.engines import EngineStore
-from edge_mtl.errors import BackendUnavailable, BuildError, EdgeMtlError
+from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError, EdgeMtlError
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.files import write_atomic
 from edge_mtl.inference_pipeline import InferencePipeline
@@ -56,7 +56,7 @@ def measure(
         for precision in PRECISIONS:
             try:
                 build_engine(Bundle.open(folder), precision=precision, threads=threads, store=store, budget=None)
-            except (BackendUnavailable, BuildError) as error:  # this machine does not have it
+            except (BackendUnavailable, BuildError, AccuracyError) as error:  # not here, or not right enough to be used
                 print(f"{precision}: {error}", file=sys.stderr)
         calls: dict[str, Any] = {}
 
