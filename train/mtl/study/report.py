@@ -38,7 +38,7 @@ def build_document(results: Results, *, latencies: Latencies | None, images: Fig
     """Everything that is finished, said so that a newcomer understands it.
 
     Args:
-        latencies: of the decoders, None when they were not measured.
+        latencies: of some rows, None when they were not measured; beside the decoders where they are compared, else apart.
         images: of predictions, if there are any.
         command: what repeats the study.
     """
@@ -64,6 +64,8 @@ def build_document(results: Results, *, latencies: Latencies | None, images: Fig
         if key == "decoders":
             blocks += [figure for figure in (pareto_figure(compare, latencies),) if figure is not None]
             blocks += [latency_table(latencies)] if latencies is not None else [Text("Latency was not measured.", small=True)]
+    if latencies is not None and "decoders" not in study.groups:
+        blocks += [Heading("Time of a frame"), latency_table(latencies)]
     blocks += _gradients(results.reference)
     learning = learning_figure(results)
     blocks += [Heading("Learning curves"), learning] if learning is not None else []

@@ -381,6 +381,16 @@ def test_the_report_parses_stands_alone_and_holds_the_numbers_of_the_records(wri
     assert rows["shared"]["delta_m"]["percent"] == pytest.approx(0.0, abs=1e-9)
 
 
+def test_times_of_frames_are_shown_in_a_study_without_a_group_of_decoders_too(written: Write) -> None:
+    results = written()
+    groups = {key: group for key, group in results.study.groups.items() if key != "decoders"}
+    without = replace(results, study=replace(results.study, groups=groups))
+    text = to_markdown(build_document(without, latencies=latencies(), images=None, command=["python"]))
+    assert "## Time of a frame" in text
+    assert text.count("10.0 (9.0 to 11.0)") == 1
+    assert "Time of a frame" not in to_markdown(build_document(results, latencies=latencies(), images=None, command=["python"]))
+
+
 def test_an_unfinished_study_has_a_report_too(written: Write, tmp_path: Path) -> None:
     results = written(seeds=0)
     document = build_document(results, latencies=None, images=None, command=["python"])
