@@ -11,13 +11,17 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from rich.console import Console
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from edge_mtl.backends import available, open_backend
 from edge_mtl.backends.reference import REFERENCE_RUNTIME
@@ -34,6 +38,7 @@ from mtl.checkpoint import load_weights
 from mtl.config import describe
 from mtl.datasets.augment import apply_view, whole_view
 from mtl.datasets.sources import train_frames
+from mtl.models import MultiTaskModel
 from mtl.models.configured import model_from
 from mtl.models.export import export_deploy
 from mtl.settings import RunSettings, Stage
@@ -42,7 +47,7 @@ from mtl.study.results import RowResult
 from mtl.study.timings import EngineLatency, Latencies, RowLatency, read_latencies, write_latencies
 from mtl.study.toml_tables import StudyError
 
-__all__ = ["measure_latencies"]
+__all__ = ["giga_macs", "measure_latencies"]
 
 _CALIBRATION_FRAMES = 8
 _ROUNDS = 121
@@ -73,11 +78,13 @@ def measure_latencies(
     if known is not None and known.asked == asked:
         return known
     images = _images(ready[0].runs[0].run.settings, request)
-    graphs = {}
+    graphs, gmacs = {}, {}
     for number, row in enumerate(ready):
         console.print(f"latency: exporting and quantizing {row.row.name} ({number + 1}/{len(ready)})", highlight=False)
-        graphs[row.row.name] = _graphs(row, request, images, engines, threads=threads)
-    latencies = _time(graphs, engines, images[0], request, threads=threads, asked=asked, console=console)
+        model = _model(row, request)
+        gmacs[row.row.name] = giga_macs(model, (request.height, request.width))
+        graphs[row.row.name] = _graphs(model, request, images, engines, threads=threads)
+    latencies = _time(graphs, gmacs, engines, images[0], request, threads=threads, asked=asked, console=console)
     write_latencies(path, latencies)
     return latencies
 
@@ -86,7 +93,7 @@ def _digest(rows: Sequence[RowResult], request: LatencyRequest, threads: int, en
     models = {row.row.name: describe(row.runs[0].run.settings)["model"] for row in rows}
     machine, found = fingerprint().key, available()
     versions = {engine.name: found[engine.backend].version for engine in engines}
-    content = [models, request.height, request.width, threads, machine, versions, load_recipe().digest]
+    content = [models, request.height, request.width, threads, machine, versions, load_recipe().digest, "gmacs"]
     return sha256_bytes(json.dumps(content, sort_keys=True).encode())[:16]
 
 
@@ -104,10 +111,8 @@ def _images(settings: RunSettings, request: LatencyRequest) -> list[np.ndarray]:
     return images
 
 
-def _graphs(
-    row: RowResult, request: LatencyRequest, images: list[np.ndarray], engines: Sequence[Candidate], *, threads: int
-) -> dict[str, bytes]:
-    """The optimized ONNX of the row's first finished run for each engine, by the engine's name."""
+def _model(row: RowResult, request: LatencyRequest) -> MultiTaskModel:
+    """The network of the row's first finished run, at the size of the request."""
     run = row.finished[0].run
     stages = tuple(dataclasses.replace(stage, height=request.height, width=request.width) for stage in run.settings.stages)
     model = model_from(dataclasses.replace(run.settings, stages=stages), pretrained=False)
@@ -116,6 +121,23 @@ def _graphs(
         model.load_state_dict(weights)
     except RuntimeError as exc:
         raise BuildError(f"{run.folder / _WEIGHTS} does not fit at {request.height}x{request.width}: {exc}") from exc
+    return model
+
+
+def giga_macs(model: nn.Module, size: tuple[int, int]) -> float:
+    """Multiplications with an addition that one frame of a size (H, W) takes, in 10^9: convolutions, linear layers, attention.
+
+    Counted by PyTorch's `FlopCounterMode`, which counts both halves; the plain network, not its optimized graph.
+    """
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model.eval()(torch.zeros(1, 3, *size))
+    return counter.get_total_flops() / 2e9
+
+
+def _graphs(
+    model: MultiTaskModel, request: LatencyRequest, images: list[np.ndarray], engines: Sequence[Candidate], *, threads: int
+) -> dict[str, bytes]:
+    """The optimized ONNX of a network for each engine, by the engine's name."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "deploy.onnx"
         export_deploy(model, path, height=request.height, width=request.width)
@@ -134,6 +156,7 @@ def _graphs(
 
 def _time(
     graphs: dict[str, dict[str, bytes]],
+    gmacs: Mapping[str, float],
     engines: Sequence[Candidate],
     image: np.ndarray,
     request: LatencyRequest,
@@ -170,6 +193,7 @@ def _time(
             RowLatency(
                 row,
                 tuple(_engine(engine.name, seconds[_call(row, engine)], seconds[_call(first, engine)]) for engine in engines),
+                round(gmacs[row], 3),
             )
             for row in graphs
         ),

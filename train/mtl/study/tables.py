@@ -83,16 +83,18 @@ def latency_table(latencies: Latencies) -> TextTable:
         cells = (f"{one.median_ms:.1f} ({one.p10_p90_ms[0]:.1f} to {one.p10_p90_ms[1]:.1f})" for one in row.engines)
         best = row[chosen]
         against = f"{best.ratio:.2f} ({best.ratio_sure[0]:.2f} to {best.ratio_sure[1]:.2f})"
-        lines.append((row.name, *cells, "" if row.name == first else against))
+        operations = f"{row.gmacs:.2f}" if row.gmacs else "-"
+        lines.append((row.name, operations, *cells, "" if row.name == first else against))
     caption = (
-        f"One frame of {latencies.height}x{latencies.width} through the optimized ONNX: milliseconds, median (10 to 90 %); "
+        f"One frame of {latencies.height}x{latencies.width} through the optimized ONNX: milliseconds, median (10 to 90 %), and "
+        "10⁹ multiplications with an addition in the plain network; "
         f"{' and '.join(latencies.runtimes)}, {latencies.threads} threads on {latencies.machine}; {latencies.rounds} rounds, "
         f"all interleaved, {latencies.date}. Last column: {chosen}, the fastest in INT8 here, how many times as fast as "
         f"“{first}”, call by neighbouring call, with its 95 % interval."
     )
     if latencies.load > _BUSY:
         caption += f" The machine was busy (load {latencies.load:.1f}): trust the order less than the numbers suggest."
-    headings = ("model", *latencies.engines, f"times as fast as “{first}”")
+    headings = ("model", "GMACs", *latencies.engines, f"times as fast as “{first}”")
     return TextTable(headings, tuple(lines), caption=caption)
 
 

@@ -35,10 +35,15 @@ class EngineLatency:
 
 @dataclass(frozen=True, slots=True)
 class RowLatency:
-    """All engines of one row, in the same order for every row."""
+    """All engines of one row, in the same order for every row.
+
+    Attributes:
+        gmacs: 10^9 multiplications with an addition of a frame, see `mtl.study.latency.giga_macs`; 0 where nobody counted.
+    """
 
     name: str
     engines: tuple[EngineLatency, ...]
+    gmacs: float = 0.0
 
     def __getitem__(self, engine: str) -> EngineLatency:
         for one in self.engines:
@@ -89,7 +94,10 @@ def read_latencies(path: Path) -> Latencies | None:
     """What was measured before; None when nothing was, or the file is of another format."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        rows = tuple(RowLatency(row["name"], tuple(_engine(one) for one in row["engines"])) for row in content["rows"])
+        rows = tuple(
+            RowLatency(row["name"], tuple(_engine(one) for one in row["engines"]), float(row.get("gmacs", 0.0)))
+            for row in content["rows"]
+        )
         return Latencies(**{**content, "runtimes": tuple(content["runtimes"]), "rows": rows}) if rows else None
     except (OSError, ValueError, TypeError, KeyError):
         return None

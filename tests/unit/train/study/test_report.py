@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import study as study_script
+import torch
 from mtl.config import describe
 from mtl.datasets.rooms import RoomsDataset
 from mtl.study.answers import Answer, answer_all
@@ -24,7 +25,7 @@ from mtl.study.definition import load_study
 from mtl.study.document import Document, Figure, Heading, Items, TextTable
 from mtl.study.facts import facts_of
 from mtl.study.html import to_html
-from mtl.study.latency import measure_latencies
+from mtl.study.latency import giga_macs, measure_latencies
 from mtl.study.markdown import to_markdown
 from mtl.study.pareto import Point, front, points
 from mtl.study.plots import bars, cosine_lines
@@ -34,6 +35,7 @@ from mtl.study.results import Results, collect_results
 from mtl.study.significance import Difference
 from mtl.study.timings import EngineLatency, Latencies, RowLatency, read_latencies, write_latencies
 from rich.console import Console
+from torch import nn
 
 pytestmark = pytest.mark.training
 
@@ -278,6 +280,7 @@ def latencies(**changes: object) -> Latencies:
                 EngineLatency("int8 on onnxruntime", 30.0, (29.0, 31.0), 1.0, (0.9, 1.1)),
                 EngineLatency("int8+bf16 on openvino", ms, (ms - 1, ms + 1), 20.0 / ms, (20.0 / ms - 0.1, 20.0 / ms + 0.1)),
             ),
+            1.25 if name == "shared" else 0.0,
         )
         for name, ms in (("shared", 20.0), ("small", 10.0))
     )
@@ -388,6 +391,8 @@ def test_times_of_frames_are_shown_in_a_study_without_a_group_of_decoders_too(wr
     text = to_markdown(build_document(without, latencies=latencies(), images=None, command=["python"]))
     assert "## Time of a frame" in text
     assert text.count("10.0 (9.0 to 11.0)") == 1
+    assert "| shared | 1.25 |" in text
+    assert "| small | - |" in text, "nobody counted"
     assert "Time of a frame" not in to_markdown(build_document(results, latencies=latencies(), images=None, command=["python"]))
 
 
@@ -556,3 +561,20 @@ def test_a_study_is_trained_timed_and_reported_by_one_command_though_a_row_fails
         [results["both"]], results.study.latency, path=report / "latency.json", threads=1, console=Console()
     )
     assert again == timed  # kept, not measured again
+
+
+def test_operations_of_a_frame_are_counted_as_by_hand() -> None:
+    attention = nn.MultiheadAttention(8, 2, bias=False, batch_first=True)
+
+    class Small(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.attention = nn.Conv2d(3, 8, 3, stride=2, padding=1), attention
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            tokens = self.stem(image).flatten(2).transpose(1, 2)
+            return torch.as_tensor(self.attention(tokens, tokens, tokens, need_weights=False)[0])
+
+    tokens = 8 * 12
+    by_hand = tokens * 8 * 3 * 9 + 4 * tokens * 8 * 8 + 2 * tokens * tokens * 8
+    assert giga_macs(Small(), (16, 24)) == pytest.approx(by_hand / 1e9)
