@@ -37,6 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     parser = _parser(list(SPLIT_FIRST_SEED))
     asked = parser.parse_args(arguments)
+    if asked.labelled is not None and asked.labelled.exists():
+        print(f"make_rooms: {asked.labelled} exists already. Name a new folder: --labelled DIR", file=sys.stderr)
+        return 1
     height, width = asked.size
     options = RenderOptions(invalid_depth=asked.invalid_depth, void_labels=asked.void_labels)
     try:

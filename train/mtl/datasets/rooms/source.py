@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from zipfile import BadZipFile
@@ -18,7 +18,7 @@ from mtl.datasets.frame import Frame
 
 from .dataset import SPLIT_FIRST_SEED, RoomsDataset, holds_rooms
 from .render import RENDERER_VERSION, RoomSample, render_room
-from .tasks import OBJECTS, ROOM_TASKS, SCENE, chosen, with_more
+from .tasks import OBJECTS, ROOM_TASKS, SCENE, chosen, problem_of, with_more
 
 if TYPE_CHECKING:
     from mtl.settings import DataSettings, Stage
@@ -52,8 +52,7 @@ class Rooms(DataSet):
         return chosen(data.tasks)
 
     def with_truths(self, data: DataSettings, tasks: Sequence[str]) -> DataSettings:
-        wanted = with_more(data.tasks, tasks)
-        return data if wanted == data.tasks else replace(data, tasks=wanted)
+        return with_more(data, tasks)
 
     def train_frames(self, data: DataSettings, stage: Stage) -> RoomsRequest:
         height, width = stage.render_height or data.height, stage.render_width or data.width
@@ -72,11 +71,7 @@ class Rooms(DataSet):
     def problem(self, data: DataSettings) -> str | None:
         if data.validation_from_train:
             return 'data.validation_from_train is for data.kind "nyuv2"; rooms have data.validation of their own'
-        try:
-            chosen(data.tasks)
-        except BuildError as exc:
-            return str(exc)
-        return None
+        return problem_of(data.tasks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import NYU_TASKS, Specs, TaskSpec
@@ -12,7 +14,10 @@ from edge_mtl.tasks.frame_class import ClassSpec
 
 from .instances import OBJECT_CLASSES, SCENE_CLASSES
 
-__all__ = ["OBJECTS", "ROOM_TASKS", "SCENE", "chosen", "with_more"]
+if TYPE_CHECKING:
+    from mtl.settings import DataSettings
+
+__all__ = ["OBJECTS", "ROOM_TASKS", "SCENE", "chosen", "problem_of", "with_more"]
 
 OBJECTS, SCENE = "objects", "scene"
 
@@ -30,8 +35,17 @@ def chosen(names: Sequence[str], known: Specs = ROOM_TASKS) -> Specs:
     return {name: spec for name, spec in known.items() if name in (names or NYU_TASKS)}
 
 
-def with_more(given: Sequence[str], wanted: Sequence[str], known: Specs = ROOM_TASKS) -> tuple[str, ...]:
-    """`data.tasks` with those of the `known` tasks that are `wanted` too; as given where there are none."""
-    named = tuple(given) or tuple(NYU_TASKS)
+def problem_of(names: Sequence[str], known: Specs = ROOM_TASKS) -> str | None:
+    """What `chosen` says against them; None where it takes them."""
+    try:
+        chosen(names, known)
+    except BuildError as exc:
+        return str(exc)
+    return None
+
+
+def with_more(data: DataSettings, wanted: Sequence[str], known: Specs = ROOM_TASKS) -> DataSettings:
+    """The settings with those of the `known` tasks in `data.tasks` that are `wanted` too; themselves where there are none."""
+    named = data.tasks or tuple(NYU_TASKS)
     more = [task for task in known if task in wanted and task not in named]
-    return (*named, *more) if more else tuple(given)
+    return replace(data, tasks=(*named, *more)) if more else data
