@@ -342,7 +342,9 @@ class TestScript:
             np.testing.assert_array_equal(frame.targets["segmentation"], room.truths["segmentation"])
             np.testing.assert_allclose(frame.targets["objects"].xyxy, room.truths["objects"].xyxy, atol=1e-3)
             assert frame.targets["scene"] == room.truths["scene"]
+        arguments[1] = str(tmp_path / "other")
         assert make_rooms.main([*arguments, "--labelled", str(folder)]) == 1
+        assert not (tmp_path / "other").exists(), "refused before anything is rendered"
         assert "exists already" in capsys.readouterr().err
 
     def test_an_error_is_one_line(self, tmp_path, capsys):
