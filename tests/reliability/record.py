@@ -54,7 +54,7 @@ class GateRun:
         self.violations.append(what)
 
     def control(self, fault: str, seen: str) -> None:
-        """A positive control: the fault that was put in, and the violation that it led to (empty: none, which fails the run)."""
+        """A positive control: the fault that was put in, and the violation it led to (empty: none, which fails the run)."""
         self.controls.append(Control(fault, seen))
 
     def note(self, text: str) -> None:

@@ -1,0 +1,1 @@
+"""One module per family of readers; each has `TARGETS`, a tuple of `Target`."""
