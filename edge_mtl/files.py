@@ -10,16 +10,15 @@ import math
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_mtl.errors import BuildError
+from edge_mtl.unfinished import held, make_file, new_folder, sweep_folders, unfinished_name
 
 __all__ = [
-    "TEMPORARY_PREFIX",
     "atomic_directory",
     "exchange",
     "native_path",
@@ -28,13 +27,8 @@ __all__ = [
     "require_writable",
     "sha256_bytes",
     "sha256_file",
-    "sweep_temporaries",
-    "temporary_folders",
     "write_atomic",
 ]
-
-TEMPORARY_PREFIX = ".tmp-edge-mtl-"
-"""Names of unfinished files and folders start with this, so that leftovers of a killed process can be swept."""
 
 
 @contextlib.contextmanager
@@ -75,18 +69,20 @@ def _is_utf8(name: str) -> bool:
 def write_atomic(path: Path, payload: bytes) -> None:
     """Write `payload` to `path`: temporary file beside it, fsync, replace.
 
+    The first time in a folder, files that killed processes left unfinished there are swept.
+
     Raises:
         OSError: the disk is full or the folder is not writable; `path` is as it was and no temporary file stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
+    temporary = unfinished_name(path.parent)
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with os.fdopen(make_file(temporary), "wb") as stream:
             stream.write(payload)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)  # before the descriptor is closed: until then nobody sweeps the file
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
@@ -98,7 +94,8 @@ def write_atomic(path: Path, payload: bytes) -> None:
 def atomic_directory(path: Path, *, replace: bool = False, keep: Path | None = None) -> Iterator[Path]:
     """A temporary folder beside `path` that becomes `path` when the block ends without an error.
 
-    Where the file system can exchange two names, `path` is there at every moment, also for a process that is killed.
+    Where the file system can exchange two names, `path` is there at every moment, also for a process that is killed. What such
+    a process left of `path` is swept at the end; with `keep` it stays: it may be the folder that was to be kept.
 
     Args:
         path: the folder to make.
@@ -111,29 +108,32 @@ def atomic_directory(path: Path, *, replace: bool = False, keep: Path | None = N
     if path.exists() and not replace:
         raise FileExistsError(f"{path} exists already")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{path.name}.", dir=path.parent))
-    try:
-        os.chmod(temporary, 0o755)  # noqa: S103 (mkdtemp makes it private; a bundle is public)
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _sync_file(file)
-        if path.exists():
-            exchange(temporary, path)
-        else:
-            os.replace(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    _sync_directory(path.parent)
-    if temporary.exists() and keep is not None:
-        if keep.exists():
-            aside = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{path.name}.", dir=path.parent))
-            os.replace(keep, aside / keep.name)
-            shutil.rmtree(aside, ignore_errors=True)
-        os.replace(temporary, keep)
+    with new_folder(path) as temporary, contextlib.ExitStack() as stack:
+        try:
+            os.chmod(temporary, 0o755)  # noqa: S103 (mkdtemp makes it private; a bundle is public)
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _sync_file(file)
+            stack.enter_context(held(path))  # it is called `temporary` next, and nobody may sweep it before it is kept
+            if path.exists():
+                exchange(temporary, path)
+            else:
+                os.replace(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
         _sync_directory(path.parent)
-    shutil.rmtree(temporary, ignore_errors=True)
+        if temporary.exists() and keep is not None:
+            if keep.exists():
+                with new_folder(path) as aside:
+                    os.replace(keep, aside / keep.name)
+                    shutil.rmtree(aside, ignore_errors=True)
+            os.replace(temporary, keep)
+            _sync_directory(path.parent)
+        shutil.rmtree(temporary, ignore_errors=True)
+    if keep is None:
+        sweep_folders(path)
 
 
 def exchange(first: Path, second: Path) -> None:
@@ -144,38 +144,19 @@ def exchange(first: Path, second: Path) -> None:
     """
     if _exchange_in_one_step(first, second):
         return
-    aside = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{second.name}.", dir=second.parent))
-    moved = aside / second.name
-    try:
-        os.replace(second, moved)
+    with new_folder(second) as aside:
+        moved = aside / second.name
         try:
-            os.replace(first, second)
-        except OSError:
-            os.replace(moved, second)
-            raise
-        os.replace(moved, first)
-    finally:
-        if not moved.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-
-
-def temporary_folders(path: Path) -> list[Path]:
-    """Unfinished folders that `atomic_directory` or `exchange` left beside `path` when their process was killed."""
-    prefix = f"{TEMPORARY_PREFIX}{path.name}."
-    found = path.parent.glob(f"{TEMPORARY_PREFIX}*") if path.parent.is_dir() else ()
-    return sorted(entry for entry in found if entry.name.startswith(prefix) and "." not in entry.name[len(prefix) :])
-
-
-def sweep_temporaries(folder: Path, *, older_than_s: float = 3600.0) -> list[Path]:
-    """Remove unfinished files and folders that a killed process left in `folder`; returns what was removed."""
-    removed = []
-    limit = time.time() - older_than_s
-    for entry in folder.glob(TEMPORARY_PREFIX + "*") if folder.is_dir() else ():
-        with contextlib.suppress(OSError):
-            if entry.stat().st_mtime < limit:
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-                removed.append(entry)
-    return removed
+            os.replace(second, moved)
+            try:
+                os.replace(first, second)
+            except OSError:
+                os.replace(moved, second)
+                raise
+            os.replace(moved, first)
+        finally:
+            if not moved.exists():
+                shutil.rmtree(aside, ignore_errors=True)
 
 
 def plain(content: Any) -> Any:

@@ -7,9 +7,8 @@ or fails on the way leaves the bundle as it was, and the revision before stays f
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,12 +35,12 @@ from edge_mtl.evaluation.verify import (
     quantized_subjects,
     verify_graphs,
 )
-from edge_mtl.files import TEMPORARY_PREFIX
 from edge_mtl.quantization.learned import OWN_RECIPE, QAT_MODEL, int8_graph, int8_recipe
 from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, quantize
 from edge_mtl.quantization.recipes import Recipe, load_recipe, read_recipe, recipe_for
 from edge_mtl.sources.frame_source import FrameSource
 from edge_mtl.sources.images import decode_image
+from edge_mtl.unfinished import new_folder
 
 __all__ = ["Recalibration", "recalibrate"]
 
@@ -196,14 +195,13 @@ def _recipes(rules: Recipe) -> dict[str, Recipe]:
 @contextmanager
 def _staging(bundle: Bundle) -> Iterator[Path]:
     """A folder beside the bundle for what is made on the way; `revision.repair` sweeps it when the process is killed."""
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{bundle.path.name}.", dir=bundle.path.parent))
-    except OSError as exc:
-        raise BuildError(f"{bundle.path.parent} cannot be written to ({exc.strerror or exc}).") from exc
-    try:
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(new_folder(bundle.path))
+        except OSError as exc:
+            raise BuildError(f"{bundle.path.parent} cannot be written to ({exc.strerror or exc}).") from exc
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _field(

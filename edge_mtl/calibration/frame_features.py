@@ -18,10 +18,11 @@ import numpy as np
 from edge_mtl.backends.reference import import_reference
 from edge_mtl.backends.threads import default_threads
 from edge_mtl.errors import BuildError
-from edge_mtl.files import sha256_bytes, sweep_temporaries, write_atomic
+from edge_mtl.files import sha256_bytes, write_atomic
 from edge_mtl.image.frames import letterbox, letterbox_image
 from edge_mtl.manifest import InputSpec
 from edge_mtl.onnx_graph.model import GraphIndex, import_onnx, parse
+from edge_mtl.unfinished import sweep_temporaries
 
 __all__ = [
     "BLURRED",

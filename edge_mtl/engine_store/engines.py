@@ -26,7 +26,8 @@ from edge_mtl.engine_store.sidecars import EngineRecord
 from edge_mtl.engine_store.trusted_plans import TrustedPlans
 from edge_mtl.engine_store.validity import why_stale
 from edge_mtl.errors import BackendUnavailable, BuildError, BundleError, EngineMismatch
-from edge_mtl.files import sha256_bytes, sweep_temporaries, write_atomic
+from edge_mtl.files import sha256_bytes, write_atomic
+from edge_mtl.unfinished import sweep_temporaries
 
 __all__ = ["EngineSelection", "EngineStore", "cache_folder"]
 
@@ -297,7 +298,7 @@ class EngineStore:
         except OSError as exc:
             raise BuildError(f"{folder / _LOCK} cannot be locked ({exc.strerror or exc}).") from exc
         try:
-            sweep_temporaries(folder, older_than_s=0.0)  # nobody else writes while the lock is held
+            sweep_temporaries(folder)
             self._sweep_orphans(folder)
             yield waited
         finally:

@@ -20,8 +20,9 @@ from typing import Any
 from edge_mtl.bundle import ENGINES, MANIFEST, Bundle, kept_revision, new_revision
 from edge_mtl.engine_store.locks import exclusive
 from edge_mtl.errors import BundleError
-from edge_mtl.files import exchange, temporary_folders
+from edge_mtl.files import exchange
 from edge_mtl.tasks import Specs
+from edge_mtl.unfinished import temporary_folders
 
 __all__ = ["KEPT_REVISIONS", "changing", "commit", "copy_engines", "history", "repair", "rollback"]
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from edge_mtl.errors import FrameError
-from edge_mtl.files import TEMPORARY_PREFIX, native_path
+from edge_mtl.files import native_path
 from edge_mtl.packages import import_package
 from edge_mtl.prediction import Prediction
 from edge_mtl.ros import vision_topics
@@ -31,6 +30,7 @@ from edge_mtl.sources.frame_source import Frame, FrameSource, MessageStamp
 from edge_mtl.tasks import DepthMap, Result, Specs, TaskSpec, Topic, kind_of
 from edge_mtl.tasks.messages import VisionTopic
 from edge_mtl.tasks.points import first_of
+from edge_mtl.unfinished import new_folder, sweep_folders
 
 __all__ = ["AnnotatedBag", "annotated_bag", "check_recording", "default_target"]
 
@@ -67,23 +67,22 @@ def annotated_bag(
     mcap = storage == "mcap" or (storage == "same" and (bag.suffix == ".mcap" or any(bag.glob("*.mcap*"))))
     plugin = rosbag2.StoragePlugin.MCAP if mcap else rosbag2.StoragePlugin.SQLITE3
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{target.name}.", dir=target.parent))
     name = os.fsencode(target.name).decode(errors="replace")  # of a file in the bag, too, and so part of its metadata
-    try:
+    with new_folder(target) as temporary, ExitStack() as stack:
+        stack.callback(shutil.rmtree, temporary, ignore_errors=True)
         with native_path(temporary / name) as place, rosbag2.Writer(Path(place), version=9, storage_plugin=plugin) as writer:
             yield AnnotatedBag(writer, typesys, tasks, on_remark=on_remark)
         os.rename(temporary / name, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_recording(bag: Path, target: Path) -> None:
-    """Refuse what cannot be annotated, before an engine is loaded for it.
+    """Refuse what cannot be annotated, before an engine is loaded for it; what a killed run left of `target` is swept.
 
     Raises:
         FrameError: `bag` is no ROS 2 bag.
         FileExistsError: `target` is there already.
     """
+    sweep_folders(target)
     if target.exists():
         raise FileExistsError(errno.EEXIST, "There is something already; name another folder with --out", str(target))
     if bag.suffix == ".bag":

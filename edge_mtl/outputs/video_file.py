@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_mtl.files import TEMPORARY_PREFIX, native_path
+from edge_mtl.files import native_path
+from edge_mtl.unfinished import make_file, unfinished_name
 
 __all__ = ["VideoFile"]
 
@@ -25,6 +25,7 @@ class VideoFile:
         self._frame_rate = frame_rate
         self._writer: cv2.VideoWriter | None = None
         self._temporary: Path | None = None
+        self._held: int | None = None
         self._count = 0
         self._name = ExitStack()
 
@@ -60,6 +61,7 @@ class VideoFile:
         os.chmod(self._temporary, 0o644)
         os.replace(self._temporary, self._path)
         self._temporary = None
+        self._let_go()
         return self._path
 
     def discard(self) -> None:
@@ -71,12 +73,18 @@ class VideoFile:
         if self._temporary is not None:
             self._temporary.unlink(missing_ok=True)
             self._temporary = None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Close what kept others from sweeping the unfinished file."""
+        descriptor, self._held = self._held, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def _open(self, width: int, height: int) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        # Known before it is there: a signal that comes in between leaves nothing behind.
-        self._temporary = self._path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}.mp4"
-        self._temporary.touch(mode=0o600, exist_ok=False)
+        self._temporary = unfinished_name(self._path.parent, suffix=".mp4")
+        self._held = make_file(self._temporary)
         name = self._name.enter_context(native_path(self._temporary))
         self._writer = cv2.VideoWriter(name, cv2.VideoWriter.fourcc(*"mp4v"), self._frame_rate, (width, height))
         if not self._writer.isOpened():

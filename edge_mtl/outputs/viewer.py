@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from edge_mtl.errors import BackendUnavailable
-from edge_mtl.files import TEMPORARY_PREFIX
 from edge_mtl.outputs.stage import Stage, blueprint
 from edge_mtl.packages import import_package
 from edge_mtl.tasks import Specs
+from edge_mtl.unfinished import make_file, unfinished_name
 
 __all__ = ["SUFFIX", "live", "remote", "saved"]
 
@@ -36,10 +35,10 @@ def saved(path: Path, *, tasks: Specs, step: int) -> Iterator[Stage]:
     """
     rerun = _rerun()
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f"{TEMPORARY_PREFIX}{path.name}.", suffix=SUFFIX, dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    temporary = unfinished_name(path.parent, suffix=SUFFIX)
+    descriptor = None
     try:
+        descriptor = make_file(temporary)
         recording = rerun.RecordingStream(_NAME)
         recording.save(temporary, default_blueprint=blueprint(rerun, tasks))
         try:
@@ -51,6 +50,8 @@ def saved(path: Path, *, tasks: Specs, step: int) -> Iterator[Stage]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import pytest
 
 from edge_mtl import diagnosis
 from edge_mtl.bundle import Bundle
-from edge_mtl.files import TEMPORARY_PREFIX
+from edge_mtl.unfinished import TEMPORARY_PREFIX
 from tests.bundles import make_image, write_image
 from tests.command_line import Outcome, assert_failed, edge_mtl
 

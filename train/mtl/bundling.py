@@ -6,6 +6,7 @@ Knows checkpoints, the model's export and the bundle's layout; knows nothing abo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,13 @@ from edge_mtl.bundle import (
     Bundle,
     write_bundle,
 )
+from edge_mtl.engine_store.revision import changing
 from edge_mtl.errors import BundleError
 from edge_mtl.manifest import InputSpec
 from edge_mtl.quantization.learned import QAT_MODEL
 from edge_mtl.quantization.recipes import load_recipe
 from edge_mtl.tasks import Specs, read_tasks
+from edge_mtl.unfinished import temporary_folders
 from mtl.bundle_card import Trained, describe_held_out, measure, provenance
 from mtl.bundle_frames import (
     calibration_choice,
@@ -143,6 +146,9 @@ def export_bundle(
     """
     if out.exists() and not replace:
         raise BundleError(f"{out} exists already. Remove it, choose another --out, or replace it with --replace")
+    if temporary_folders(out):
+        with suppress(BundleError), changing(out):  # a revision that a killed calibration was about to keep is kept
+            pass
     trained = load_trained(checkpoint, overrides=overrides, tasks=tasks)
     settings, size = trained.settings, trained.size
     test = held_out_frames(settings.data, "test").open(workers=settings.data.workers, progress=True)

@@ -20,7 +20,8 @@ import torch
 from rich.console import Console
 
 from edge_mtl.errors import EdgeMtlError
-from edge_mtl.files import sweep_temporaries, write_atomic
+from edge_mtl.files import write_atomic
+from edge_mtl.unfinished import sweep_temporaries
 from mtl.checkpoint import CheckpointError, load_state, save_state
 from mtl.clock import Clock
 from mtl.config import describe
@@ -355,7 +356,7 @@ class Run:
         if self._parallel.is_first:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                sweep_temporaries(self.folder, older_than_s=600)
+                sweep_temporaries(self.folder)
                 payload = json.dumps(describe(self.settings), indent=2, sort_keys=True)
                 write_atomic(self.folder / CONFIG, (payload + "\n").encode())
             except OSError as exc:

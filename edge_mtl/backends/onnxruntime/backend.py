@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from edge_mtl.backends.forks import never_free_in_children
 from edge_mtl.backends.int8_saturation import keep_exact, products_saturate
 from edge_mtl.backends.threads import default_threads
 from edge_mtl.errors import BackendUnavailable, BundleError, EngineClosed, InferenceError
+from edge_mtl.unfinished import scratch_folder
 
 __all__ = ["OnnxRuntimeBackend", "compile_graph", "first_line", "open_graph", "session_options", "tensor_spec"]
 
@@ -39,8 +38,8 @@ def open_graph(model: bytes, options: OpenOptions) -> Backend:
 def compile_graph(model: bytes, *, precision: str) -> CompiledGraph | None:
     """See `edge_mtl.backends.compile_graph`: the graph as ONNX Runtime rewrites it for this processor, in its own format."""
     _check_precision(precision)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "graph.ort"
+    with scratch_folder("compiled") as folder:
+        file = folder / "graph.ort"
         options = session_options(default_threads(), model)
         options.optimized_model_filepath = str(file)
         options.add_session_config_entry("session.save_model_format", "ORT")

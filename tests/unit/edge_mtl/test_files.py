@@ -3,7 +3,8 @@ import os
 
 import pytest
 
-from edge_mtl.files import TEMPORARY_PREFIX, atomic_directory, sweep_temporaries, write_atomic
+from edge_mtl.files import atomic_directory, write_atomic
+from edge_mtl.unfinished import TEMPORARY_PREFIX, new_folder
 
 
 def leftovers(folder):
@@ -75,11 +76,27 @@ def test_an_existing_folder_is_not_replaced_unasked(tmp_path):
         pass
 
 
-def test_leftovers_of_a_killed_process_are_swept_once_they_are_old(tmp_path):
-    old, young = tmp_path / (TEMPORARY_PREFIX + "old"), tmp_path / (TEMPORARY_PREFIX + "young")
-    old.mkdir()
-    (old / "x").write_text("x")
-    young.write_text("x")
-    os.utime(old, (0, 0))
-    assert sweep_temporaries(tmp_path) == [old]
-    assert young.exists()
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_folder_sweeps_what_killed_processes_left_of_it_and_nothing_else(tmp_path, replace):
+    target = tmp_path / "folder"
+    if replace:
+        target.mkdir()
+    dead, other = tmp_path / f"{TEMPORARY_PREFIX}folder.dead", tmp_path / f"{TEMPORARY_PREFIX}folder.b.dead"
+    for left in (dead, other):
+        left.mkdir()
+        (left / "half").write_text("x")
+    with new_folder(target) as busy:
+        with atomic_directory(target, replace=replace) as folder:
+            (folder / "a").write_text("a")
+            assert dead.exists(), "it may be all that is left, until there is a new one"
+        assert sorted(tmp_path.iterdir()) == sorted([busy, other, target])
+
+
+def test_what_was_to_be_kept_is_not_swept_by_the_next_folder_that_keeps(tmp_path):
+    target, kept = tmp_path / "folder", tmp_path / "kept"
+    target.mkdir()
+    dead = tmp_path / f"{TEMPORARY_PREFIX}folder.dead"
+    dead.mkdir()
+    with atomic_directory(target, replace=True, keep=kept) as folder:
+        (folder / "a").write_text("a")
+    assert sorted(tmp_path.iterdir()) == sorted([dead, target, kept])

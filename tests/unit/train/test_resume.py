@@ -25,7 +25,7 @@ from mtl.run import BEST, STATE, Run, TrainingError
 from mtl.settings import RunSettings
 
 from benchmarks.killed_runs import survive
-from edge_mtl.files import TEMPORARY_PREFIX
+from edge_mtl.unfinished import TEMPORARY_PREFIX
 from tests.tiny_training import make_rooms, quiet, tiny_settings, together
 
 pytestmark = pytest.mark.training

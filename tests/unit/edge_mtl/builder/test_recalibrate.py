@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_mtl import Engine, files
+from edge_mtl import Engine, files, unfinished
 from edge_mtl.builder import pipeline
 from edge_mtl.builder.recalibrate import recalibrate
 from edge_mtl.bundle import Bundle, find, new_revision
@@ -25,6 +25,7 @@ from edge_mtl.engine_store.revision import KEPT_REVISIONS, changing, commit, cop
 from edge_mtl.errors import AccuracyError, BundleError, CalibrationError, EdgeMtlError
 from edge_mtl.evaluation.budget import DEFAULT_BUDGET, Budget
 from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL
+from edge_mtl.unfinished import TEMPORARY_PREFIX
 from tests.bundles import write_image
 from tests.command_line import assert_failed, edge_mtl
 from tests.unit.edge_mtl.calibration.test_sampling import scene
@@ -228,10 +229,10 @@ class TestRevisions:
 
 def test_a_missing_bundle_is_put_back_from_what_a_dead_process_left(own_bundle: Bundle) -> None:
     """Where the file system cannot exchange names: killed between moving the old one away and the new one in."""
-    aside = own_bundle.path.parent / f"{files.TEMPORARY_PREFIX}own.abc"
+    aside = own_bundle.path.parent / f"{TEMPORARY_PREFIX}own.abc"
     aside.mkdir()
     own_bundle.path.rename(aside / "own")
-    half = own_bundle.path.parent / f"{files.TEMPORARY_PREFIX}own.def"
+    half = own_bundle.path.parent / f"{TEMPORARY_PREFIX}own.def"
     half.mkdir()
     (half / "model.onnx").write_bytes(b"half")
     repair(own_bundle.path)
@@ -241,7 +242,7 @@ def test_a_missing_bundle_is_put_back_from_what_a_dead_process_left(own_bundle: 
 
 def test_a_damaged_bundle_is_left_alone_by_repair(own_bundle: Bundle) -> None:
     (own_bundle.path / "manifest.json").write_text("{")
-    left = own_bundle.path.parent / f"{files.TEMPORARY_PREFIX}own.abc"
+    left = own_bundle.path.parent / f"{TEMPORARY_PREFIX}own.abc"
     left.mkdir()
     repair(own_bundle.path)
     assert left.exists(), "it might be all that is left of it"
@@ -374,7 +375,7 @@ def test_a_full_disk_is_a_typed_error_and_changes_nothing(
         if call == "fsync":
             patch.setattr(files.os, "fsync", full)
         elif call == "mkdtemp":
-            patch.setattr(files.tempfile, "mkdtemp", full)
+            patch.setattr(unfinished.tempfile, "mkdtemp", full)
         else:
             patch.setattr(Path, "write_bytes", full)
         with pytest.raises(EdgeMtlError):

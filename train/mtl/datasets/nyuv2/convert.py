@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_mtl.errors import BuildError
-from edge_mtl.files import sweep_temporaries
+from edge_mtl.unfinished import sweep_temporaries
 from mtl.datasets.nyuv2.arrays import save_array
 from mtl.datasets.nyuv2.axes import NormalAxes, detect_axes
 from mtl.datasets.nyuv2.layout import (
@@ -85,7 +85,7 @@ def _convert(
         return description
 
     for folder in (out / part / modality for part in PARTS for modality in MODALITIES):
-        sweep_temporaries(folder, older_than_s=600)
+        sweep_temporaries(folder)
     save(complete=False)
     try:
         for part in PARTS:

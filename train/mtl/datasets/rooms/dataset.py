@@ -10,9 +10,7 @@ import json
 import multiprocessing
 import os
 import re
-import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -26,6 +24,8 @@ import cv2
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from edge_mtl.unfinished import sweep_temporaries
+
 from .render import DEFAULT_OPTIONS, RENDERER_VERSION, RenderOptions, RoomSample
 from .shards import add_objects, has_objects, read_frame, render_shard
 
@@ -36,7 +36,6 @@ FRAMES_PER_SHARD = 32
 
 _FOLDER = re.compile(r"rooms-\d+x\d+-[0-9a-f]{10}")
 _MOST_FRAMES = 1_000_000_000
-_STALE_AFTER_S = 600.0  # a shard is rendered first and then written in about a second
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -94,7 +93,7 @@ class RoomsDataset:
         folders = [self.folder / f"shard-{index:05d}" for index in range(-(-count // FRAMES_PER_SHARD))]
         missing = [(index, folder) for index, folder in enumerate(folders) if not folder.is_dir()]
         if missing:
-            _sweep(self.folder)
+            sweep_temporaries(self.folder)
             shards = [(folder, _seeds(split, index)) for index, folder in missing]
             jobs = [_Job(render_shard, (folder, seeds, height, width, options), len(seeds)) for folder, seeds in shards]
             _run_all(jobs, workers, f"rooms {split} {height}x{width}" if progress else None)
@@ -197,10 +196,3 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _sweep(folder: Path) -> None:
-    """Remove unfinished shards that nobody can still be writing."""
-    for part in folder.glob(".shard-*.part"):
-        if time.time() - part.stat().st_mtime > _STALE_AFTER_S:
-            shutil.rmtree(part, ignore_errors=True)

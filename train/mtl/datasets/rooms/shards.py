@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from edge_mtl.files import write_atomic
+from edge_mtl.unfinished import new_folder
 
 from .instances import OBJECTS_VERSION, RoomObjects
 from .render import RenderOptions, RoomSample, cast_room, render_room
@@ -37,7 +37,11 @@ _META = np.dtype([("seed", np.int64), ("intrinsics", np.float64, (4,))])
 def write_shard(folder: Path, samples: Sequence[RoomSample]) -> None:
     """Write a shard beside its place and move it there."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".part", dir=folder.parent))
+    with new_folder(folder) as temporary:
+        _fill_shard(folder, temporary, samples)
+
+
+def _fill_shard(folder: Path, temporary: Path, samples: Sequence[RoomSample]) -> None:
     try:
         arrays = {
             "image": np.stack([sample.image for sample in samples]),

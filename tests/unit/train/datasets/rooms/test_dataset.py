@@ -23,6 +23,7 @@ from mtl.datasets.rooms.tasks import ROOM_TASKS
 
 from edge_mtl.evaluation.labelled_frames import labelled_folder
 from edge_mtl.manifest import InputSpec
+from edge_mtl.unfinished import TEMPORARY_PREFIX, held
 
 SIZE = {"height": 16, "width": 20}
 TRAIN = Path(__file__).parents[5] / "train"
@@ -117,13 +118,12 @@ def test_a_failure_while_writing_leaves_nothing_behind(tmp_path, monkeypatch):
 
 def test_the_half_written_folder_of_a_dead_run_is_ignored_and_swept(tmp_path):
     folder = dataset.cache_folder(tmp_path, "train", SIZE["height"], SIZE["width"], RenderOptions())
-    dead, busy = folder / ".shard-00000-dead.part", folder / ".shard-00000-busy.part"
+    dead, busy = (folder / f"{TEMPORARY_PREFIX}shard-00000.{name}" for name in ("dead", "busy"))
     for part in (dead, busy):
         part.mkdir(parents=True)
         (part / "image.npy").write_bytes(b"half")
-    long_ago = time.time() - 2 * dataset._STALE_AFTER_S
-    os.utime(dead, (long_ago, long_ago))
-    assert build(tmp_path, 1)[0].seed == 0
+    with held(busy):
+        assert build(tmp_path, 1)[0].seed == 0
     assert not dead.exists()
     assert busy.exists()
 
