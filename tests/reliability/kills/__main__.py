@@ -1,0 +1,119 @@
+"""The long run: python -m tests.reliability.kills --kills 200 [--commands build,calibrate] [--seed S] [--out FILE]
+
+Every command is killed at so many random moments, and where strace works at every kind of step that changes a file. Several
+runs with other seeds or commands add up. Exit code 1 where something was torn, left or lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tests.reliability.kills import commands
+from tests.reliability.kills.child import forking
+from tests.reliability.kills.controls import CONTROLS, seen_of
+from tests.reliability.kills.steps import missing
+from tests.reliability.kills.trials import Outcome, Trials
+from tests.reliability.record import GateRun
+
+TRAINING = "train"
+
+
+def main() -> int:
+    """Parse, kill, judge."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200, help="random moments of each command (default: %(default)s)")
+    parser.add_argument(
+        "--commands", default="", help=f"names with commas between; all by default: {', '.join(commands.COMMANDS)}"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: %(default)s)")
+    parser.add_argument("--no-steps", action="store_true", help="random moments only")
+    parser.add_argument("--out", type=Path, help="file for the record")
+    asked = parser.parse_args()
+    names = [name for name in asked.commands.split(",") if name] or list(commands.COMMANDS)
+    if unknown := set(names) - set(commands.COMMANDS):
+        parser.error(f"--commands: unknown: {', '.join(sorted(unknown))}")
+    run = GateRun("kills")
+    training = any("torch" in commands.COMMANDS[name].needs for name in names)
+    context = forking(*commands.PRELOADED, *(commands.PRELOADED_FOR_TRAINING if training else ()))
+    no_steps = "--no-steps was given" if asked.no_steps else missing()
+    if no_steps:
+        run.note(f"steps that change files were not struck: {no_steps}")
+    logging.disable(logging.WARNING)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root,
+        Progress(*columns, console=Console(stderr=True), refresh_per_second=1) as shown,
+    ):
+        for control in CONTROLS:
+            run.control(control.fault, seen_of(control, context, Path(root)))
+        for name in names:
+            command = commands.COMMANDS[name]
+            if reason := commands.unavailable(command):
+                run.note(reason)
+                continue
+            kills = asked.kills // command.share
+            bar = shown.add_task(name, total=kills)
+            _kill(run, Trials(context, Path(root), command), kills, f"{asked.seed} {name}", not no_steps, shown, bar)
+            if name == TRAINING:
+                _resume(run, Path(root) / "resumed", asked.kills, asked.seed)
+    return run.finish(asked.out)
+
+
+def _kill(run: GateRun, trials: Trials, kills: int, seed: str, steps: bool, shown: Progress, bar: object) -> None:
+    """Random moments until enough were inside the run, then every kind of step."""
+    draws, name, done, number = random.Random(seed), trials.command.name, 0, 0
+    while done < kills and number < 3 * kills:
+        found = trials.at_random(lambda seconds: draws.uniform(0.0, seconds), number)
+        _count(run, name, found, f"random moment {number} of seed {seed!r}")
+        done, number = done + found.killed, number + 1
+        shown.update(bar, completed=done)  # type: ignore[arg-type]
+    run.count(f"kills of {name}", done)
+    struck = set()
+    strikes = trials.steps() if steps else []
+    shown.update(bar, total=kills + len(strikes))  # type: ignore[arg-type]
+    for step in strikes:
+        found = trials.at_step(step)
+        _count(run, name, found, step.kind)
+        run.count("kills at steps", found.killed)
+        struck.add(found.step)
+        shown.advance(bar)  # type: ignore[arg-type]
+    if steps:
+        run.count("kinds of steps", len(struck - {""}))
+        run.note(
+            "steps are system calls that change a file, struck as they are entered; of each kind, which is the call and where "
+            "its file lies, the first, the middle and the last"
+        )
+
+
+def _count(run: GateRun, name: str, found: Outcome, where: str) -> None:
+    run.count("kills after something was written", found.begun)
+    run.count("unfinished files swept by the next start", found.left)
+    for problem in found.problems:
+        run.violation(f"{name}, {where}: {problem}")
+
+
+def _resume(run: GateRun, root: Path, kills: int, seed: int) -> None:
+    """Training that is resumed after each kill ends as training that nobody disturbed."""
+    from benchmarks.killed_runs import survive
+    from tests.reliability.kills.oracle import leftovers
+
+    root.mkdir()
+    found = survive(root, kills=kills, steps=12, seed=seed, told=lambda line: None)
+    run.count("kills of train, resumed to its end", found.kills)
+    run.count("trainings compared with one that nobody disturbed", found.runs)
+    for difference in found.differences:
+        run.violation(f"train, resumed, seed {seed}: {difference}")
+    for name in leftovers(root):
+        run.violation(f"train, resumed, seed {seed}: left at the end: {name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
