@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ class GateRun:
         self.violations: list[str] = []
         self.controls: list[Control] = []
         self.notes: list[str] = []
+        self.details: list[Mapping[str, Any]] = []
+        """What was measured besides, plain values for JSON; kept in the record only."""
 
     def count(self, name: str, more: int = 1) -> None:
         """Add to what is counted: "mutants", "kills", "frames" ..."""
@@ -76,6 +79,7 @@ class GateRun:
             "violations": self.violations,
             "controls": [{"fault": each.fault, "seen": each.seen} for each in self.controls],
             "notes": self.notes,
+            **({"details": self.details} if self.details else {}),
             **self._conditions.describe(),
         }
 
