@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,86 +26,79 @@ from tests.bundles import make_bundle
 from tests.reliability.record import GateRun
 from tests.reliability.soak.cycles import CYCLE_RULES, Cycles
 from tests.reliability.soak.frames import LARGE, SMALL, Frames
-from tests.reliability.soak.leaks import LEAKS, leaking
+from tests.reliability.soak.leaks import LEAKS, Work, leaking
 from tests.reliability.soak.resources import FRAME_RULES, Rules, Sample, judge, sample, slope
 from tests.reliability.soak.state import Segment, State
 
 ROOT = Path(__file__).resolve().parents[3]
-SAMPLED_EVERY = 1_000
-KEPT_EVERY = 5_000
-CONTROL_FRAMES = {"bytes": 100_000, "descriptors": 12_000, "threads": 12_000, "shared": 12_000}
-"""How long each leak is let run: 100 B in 100,000 frames are 9.5 MiB, where 2 MiB are allowed."""
+RULES = {"frames": FRAME_RULES, "cycles": CYCLE_RULES}
+SAMPLED_EVERY = {"frames": 1_000, "cycles": 10}
+KEPT_EVERY = {"frames": 5_000, "cycles": 100}
 
 
 def main() -> int:
     """Run what was asked for, then the positive controls, and write the record."""
     asked = _arguments()
+    what: Work = "frames" if asked.frames else "cycles"
     if asked.leak:
-        print(json.dumps(_leak(asked.leak, asked.frames)))
+        print(json.dumps(watch(asked.leak, what, asked.frames or asked.cycles)))
         return 0
-    return _frames(asked) if asked.frames else _cycles(asked)
+    run, most = GateRun(f"soak-{what}"), asked.frames or asked.cycles
+    state = State(asked.state, asked.bundle if what == "frames" else f"{asked.bundle}, {what}")
+    if state.done < most:
+        _work(asked, what, state, most)
+    return _judged(run, state, what, asked)
 
 
-def _frames(asked: argparse.Namespace) -> int:
-    run, state = GateRun("soak-frames"), State(asked.state, asked.bundle)
+def _work(asked: argparse.Namespace, what: Work, state: State, most: int) -> None:
+    """Another segment, until so many are done in all or the time is over; what was done is kept whatever ends it."""
     end_s = time.monotonic() + 60 * asked.minutes if asked.minutes else float("inf")
-    if state.done < asked.frames:
-        segment = state.begin()
-        with _engine(asked.bundle) as engine, _progress("frames", asked.frames) as show:
-            frames = Frames(engine, SMALL if asked.bundle == "tiny" else LARGE)
-            try:
-                due, kept = 0, 0
-                for done in frames.run(asked.frames - state.done):
-                    if done >= due:
-                        due = done + SAMPLED_EVERY
-                        segment.samples.append(sample(done))
-                        show(state.done)
-                        if time.monotonic() > end_s:
-                            break
-                        if done >= kept:
-                            kept = done + KEPT_EVERY
-                            _note(segment, frames)
-                            state.keep()
+    segment = state.begin()
+    with ExitStack() as stack:
+        work: Frames | Cycles
+        if what == "frames":
+            work = Frames(stack.enter_context(_engine(asked.bundle)), SMALL if asked.bundle == "tiny" else LARGE)
+        else:
+            work = Cycles(stack.enter_context(_bundle(asked.bundle, built=True)), precisions=("fp32", "int8"))
+        show = stack.enter_context(_progress(what, most))
+        due = kept = done = 0
+        try:
+            for done in work.run(most - state.done):
+                if done < due:
+                    continue
+                due = done + SAMPLED_EVERY[what]
                 segment.samples.append(sample(done))
-            finally:
-                _note(segment, frames)
-                state.keep()
-    return _judged(run, state, FRAME_RULES, "frames", asked)
+                show(state.done)
+                if done >= kept:
+                    kept = done + KEPT_EVERY[what]
+                    _keep(state, work)
+                if time.monotonic() > end_s:
+                    break
+            if done > segment.done:
+                segment.samples.append(sample(done))
+        finally:
+            _keep(state, work)
 
 
-def _cycles(asked: argparse.Namespace) -> int:
-    run, state = GateRun("soak-cycles"), State(asked.state, "tiny, cycles")
-    if state.done < asked.cycles:
-        segment = state.begin()
-        with _bundle("tiny", built=True) as path, _progress("cycles", asked.cycles) as show:
-            cycles = Cycles(path, precisions=("fp32", "int8"))
-            try:
-                for done in cycles.run(asked.cycles - state.done):
-                    if done % 10 == 0:
-                        segment.samples.append(sample(done))
-                        show(state.done)
-                    if done % 100 == 0:
-                        _note(segment, cycles)
-                        state.keep()
-            finally:
-                _note(segment, cycles)
-                state.keep()
-    return _judged(run, state, CYCLE_RULES, "cycles", asked)
+def _keep(state: State, work: Frames | Cycles) -> None:
+    segment = state.segments[-1]
+    segment.kinds, segment.problems = dict(sorted(work.kinds.items())), list(work.problems)
+    state.keep()
 
 
-def _judged(run: GateRun, state: State, rules: Rules, what: str, asked: argparse.Namespace) -> int:
+def _judged(run: GateRun, state: State, what: Work, asked: argparse.Namespace) -> int:
     """Judge each process by itself, run the controls, and give the exit code."""
+    rules = RULES[what]
     run.count("processes", len(state.segments))
     for number, segment in enumerate(state.segments, 1):
-        run.count(what, segment.done)
+        run.count(f"{what} of the {asked.bundle} bundle", segment.done)
         where = f"process {number}, {what} {segment.begin:,} to {segment.begin + segment.done:,}"
         for problem in (*segment.problems, *judge(segment.samples, rules, what)):
             run.violation(f"{where}: {problem}")
         run.details.append(_facts(segment, rules, where, what))
     if not asked.no_controls:
-        for kind, title in LEAKS.items():
-            frames = CONTROL_FRAMES[kind]
-            run.control(f"{title}, {frames:,} frames", "; ".join(_seen(kind, frames)))
+        for kind, leak in LEAKS[what].items():
+            run.control(f"{leak.title}, {leak.run:,} {what}", "; ".join(_seen(kind, what, leak.run)))
     return run.finish(asked.out)
 
 
@@ -122,28 +115,30 @@ def _facts(segment: Segment, rules: Rules, where: str, what: str) -> Mapping[str
     return facts | {"kinds": segment.kinds}
 
 
-def _note(segment: Segment, work: Frames | Cycles) -> None:
-    segment.kinds = dict(sorted(work.kinds.items()))
-    segment.problems = list(work.problems)
-
-
-def _seen(kind: str, frames: int) -> list[str]:
+def _seen(kind: str, what: Work, most: int) -> list[str]:
     """What the rules say of a process that leaks."""
-    command = [sys.executable, "-m", "tests.reliability.soak", "--leak", kind, "--frames", str(frames)]
+    command = [sys.executable, "-m", "tests.reliability.soak", "--leak", kind, f"--{what}", str(most)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return list(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _leak(kind: str, frames: int, rules: Rules = FRAME_RULES) -> list[str]:
-    """Let a leak run in this process, or nothing where `kind` is "none", and judge it."""
+def watch(kind: str, what: Work, most: int, rules: Rules | None = None) -> list[str]:
+    """Let a leak run in this process, or nothing where `kind` is "none", and say what is wrong: answers, cycles, resources."""
     samples: list[Sample] = []
-    with _engine("tiny") as engine, nullcontext() if kind == "none" else leaking(kind):
-        work, due = Frames(engine), 0
-        for done in work.run(frames):
+    work: Frames | Cycles
+    with ExitStack() as stack:
+        if what == "frames":
+            work = Frames(stack.enter_context(_engine("tiny")))
+        else:
+            work = Cycles(stack.enter_context(_bundle("tiny", built=True)), precisions=("fp32", "int8"))
+        if kind != "none":
+            stack.enter_context(leaking(kind, what))
+        due, every = 0, min(SAMPLED_EVERY[what], max(1, most // 40))
+        for done in work.run(most):
             if done >= due:
-                due = done + min(SAMPLED_EVERY, frames // 40)
+                due = done + every
                 samples.append(sample(done))
-        return [*work.problems, *judge(samples, rules, "frames")]
+        return [*work.problems, *judge(samples, rules or RULES[what], what)]
 
 
 @contextmanager
@@ -192,7 +187,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=0, help="end after so many, however many frames are done")
     parser.add_argument("--out", type=Path, help="file for the record")
     parser.add_argument("--no-controls", action="store_true", help="leave the positive controls out: such a run does not pass")
-    parser.add_argument("--leak", choices=("none", *LEAKS), help="let this leak run for --frames and print what is seen of it")
+    parser.add_argument(
+        "--leak", choices=("none", *LEAKS["frames"]), help="let this leak run so long, and print what is seen of it"
+    )
     asked = parser.parse_args()
     if bool(asked.frames) == bool(asked.cycles):
         parser.error("one of --frames and --cycles is needed")

@@ -6,27 +6,47 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.shared_memory import SharedMemory
-from typing import Any
+from typing import Any, Literal
 
 from edge_mtl import Engine
 
-__all__ = ["LEAKS", "leaking"]
+__all__ = ["LEAKS", "Leak", "leaking"]
 
-EVERY = 200
-"""Frames between two leaks of what is no memory."""
+Work = Literal["frames", "cycles"]
 
-LEAKS = {
-    "bytes": "100 B a frame",
-    "descriptors": f"one descriptor in {EVERY} frames",
-    "threads": f"one thread in {EVERY} frames",
-    "shared": f"one block in /dev/shm in {EVERY} frames",
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """What is kept for ever with every `every`-th frame or cycle, and how long a control lets it run."""
+
+    title: str
+    every: int
+    run: int
+
+
+LEAKS: dict[Work, dict[str, Leak]] = {
+    "frames": {
+        "bytes": Leak("100 B a frame", 1, 100_000),
+        "descriptors": Leak("a descriptor in 200 frames", 200, 12_000),
+        "threads": Leak("a thread in 200 frames", 200, 12_000),
+        "shared": Leak("a block in /dev/shm in 200 frames", 200, 12_000),
+    },
+    "cycles": {
+        "bytes": Leak("20 kB an engine", 1, 250),
+        "descriptors": Leak("a descriptor an engine", 1, 120),
+        "threads": Leak("a thread an engine", 1, 120),
+        "shared": Leak("a block in /dev/shm an engine", 1, 120),
+    },
 }
+_SIZE = {"frames": 100 - 33, "cycles": 20_000}
+"""Of the bytes that are kept; an object of bytes is 33 larger."""
 
 
 @contextmanager
-def leaking(kind: str) -> Iterator[None]:
-    """Let every engine leak one of `LEAKS` with each frame that it finishes; all is freed when the block ends."""
+def leaking(kind: str, work: Work) -> Iterator[None]:
+    """Let every engine leak one of `LEAKS` with what it finishes, or when it is closed; all is freed when the block ends."""
     kept: list[Any] = []
     over = threading.Event()
 
@@ -41,24 +61,25 @@ def leaking(kind: str) -> Iterator[None]:
         return made
 
     make: dict[str, Callable[[], Any]] = {
-        "bytes": lambda: bytes(67),  # an object of 100 bytes
+        "bytes": lambda: bytes(_SIZE[work]),
         "descriptors": lambda: os.open(os.devnull, os.O_RDONLY),
         "threads": thread,
         "shared": block,
     }
-    finish, done = Engine._finish, [0]
+    name = "_finish" if work == "frames" else "close"
+    original, done = getattr(Engine, name), [0]
 
     def leaks(self: Engine, *arguments: Any, **options: Any) -> Any:
         done[0] += 1
-        if kind == "bytes" or done[0] % EVERY == 0:
+        if done[0] % LEAKS[work][kind].every == 0:
             kept.append(make[kind]())
-        return finish(self, *arguments, **options)
+        return original(self, *arguments, **options)
 
-    Engine._finish = leaks  # type: ignore[method-assign]
+    setattr(Engine, name, leaks)
     try:
         yield
     finally:
-        Engine._finish = finish  # type: ignore[method-assign]
+        setattr(Engine, name, original)
         over.set()
         for each in kept:
             if isinstance(each, int):
