@@ -26,7 +26,7 @@ CHECK := tests/packaging/check_environment.py
 # The wheels of ROS find their own packages and libraries, unless those of a sourced one come first.
 ROS_PYTHON := env -u AMENT_PREFIX_PATH -u LD_LIBRARY_PATH $(ROS_VENV)/bin/python
 
-.PHONY: demo test test-sdk test-training test-ros test-ros-then-wheel test-wheel test-lowest soak check lint docs docs-serve train test-gpu bench-gpu ptx clean help
+.PHONY: demo test test-sdk test-training test-ros test-ros-then-wheel test-wheel test-lowest soak fuzz check lint docs docs-serve train test-gpu bench-gpu ptx clean help
 
 help:
 	@echo "make demo    an INT8 engine from the demo bundle, an image in out/demo.png, a benchmark table"
@@ -37,6 +37,7 @@ help:
 	@echo "make test-wheel  the wheel, installed by pip into an empty environment, runs the demo"
 	@echo "make test-lowest  every command, the demo, a bag and a training with the lowest versions that setup.py declares"
 	@echo "make soak    1000 lifecycle cycles and ten minutes at 30 Hz of the ROS 2 node"
+	@echo "make fuzz    mutants of everything that is read from outside, MINUTES=30 in all; see docs/reliability.md"
 	@echo "make test-gpu   the tests of a CUDA GPU, in an environment with onnxruntime-gpu (GPU_EXTRAS=gpu,tensorrt,build,gpu-test: TensorRT too)"
 	@echo "make bench-gpu  everything that runs the network on a CUDA GPU, side by side, into out/gpu.json"
 	@echo "make train   train a small model on rooms (python train/train.py) in the development environment"
@@ -112,6 +113,11 @@ soak: $(ROS_VENV)/.ready
 	EDGE_MTL_LIFECYCLE_CYCLES=1000 $(ROS_PYTHON) -m pytest tests/ros/test_lifecycle.py -k cycles
 	EDGE_MTL_SIGNALS=200 $(ROS_PYTHON) -m pytest tests/ros/test_signals.py -k random
 	$(ROS_PYTHON) benchmarks/soak_node.py --minutes 10
+
+# Runs add up: what coverage found and what was found broken stay in out/fuzz.
+MINUTES ?= 30
+fuzz: $(VENV)/.ready
+	$(BIN)/python -m tests.reliability.fuzz --minutes $(MINUTES)
 
 $(ROS_VENV)/.ready: $(SETUP_FILES)
 	$(PYTHON) -m venv $(ROS_VENV)

@@ -125,6 +125,8 @@ EXTRAS = {
         "pytest>=8",
         "pytest-xdist>=3.5",
         "hypothesis>=6.100",
+        # guides the mutations of tests/reliability/fuzz
+        'atheris>=2.3; python_version < "3.14" and sys_platform == "linux" and platform_machine == "x86_64"',
         "ruff>=0.9",
         "mypy>=1.14",
         "pre-commit>=4",
