@@ -88,7 +88,19 @@ def fuzz(
     before = set(kept(finds))
     until = time.monotonic() + seconds
     with tempfile.TemporaryDirectory(prefix="edge-mtl-fuzz-") as place:
-        job = Job(module, target.name, place, str(corpus), str(finds), seconds, mutants, seed, fault=fault, guided=guided)
+        job = Job(
+            module,
+            target.name,
+            place,
+            f"{place}/seeds",
+            str(corpus),
+            str(finds),
+            seconds,
+            mutants,
+            seed,
+            fault=fault,
+            guided=guided,
+        )
         deaths = 0
         while outcome.mutants < mutants and (left := until - time.monotonic()) > 0:
             part = replace(job, seconds=left, mutants=mutants - outcome.mutants, seed=seed + 1_000_003 * deaths)
@@ -126,7 +138,7 @@ def replay(
     while left:
         with tempfile.TemporaryDirectory(prefix="edge-mtl-fuzz-") as place:
             paths = tuple(str(path.resolve()) for path in left)
-            job = Job(module, target.name, place, place, f"{place}/finds", 0.0, 0, replay=paths, fault=fault)
+            job = Job(module, target.name, place, f"{place}/seeds", place, f"{place}/finds", replay=paths, fault=fault)
             worker = _Worker(job, watchdog_s)
             end = worker.watch()
             if worker.unavailable:

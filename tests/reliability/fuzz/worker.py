@@ -14,6 +14,7 @@ import random
 import resource
 import signal
 import sys
+import tempfile
 import time
 import traceback
 import zlib
@@ -41,7 +42,8 @@ class Job:
 
     Attributes:
         module, target: the target and the module that has it.
-        folder: private to the run: slot, log, scratch folder, seeds.
+        folder: private to the run: slot, log, scratch folders.
+        seeds: folder of the seeds, made by the first worker that needs them.
         corpus: what coverage found worth keeping; lasts.
         finds: where finds are written; lasts.
         seconds, mutants: whichever ends first ends the work.
@@ -55,6 +57,7 @@ class Job:
     module: str
     target: str
     folder: str
+    seeds: str
     corpus: str
     finds: str
     seconds: float = 60.0
@@ -169,14 +172,13 @@ def _with_fault(read: Callable[[bytes], None], fault: Callable[[bytes], None]) -
 
 def _seeds(target: Target, folder: Path) -> list[bytes]:
     """The target's seeds, made once a run."""
-    if not (folder / "made").exists():
-        (folder / "seeds").mkdir(exist_ok=True)
-        scratch = folder / "scratch-of-seeds"
-        scratch.mkdir(exist_ok=True)
-        for number, seed in enumerate(target.seeds(scratch)):
-            (folder / "seeds" / f"{number:05d}").write_bytes(seed)
-        (folder / "made").touch()
-    return [path.read_bytes() for path in sorted((folder / "seeds").iterdir())]
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            seeds = target.seeds(Path(scratch))
+        folder.mkdir()
+        for number, seed in enumerate(seeds):
+            (folder / f"{number:05d}").write_bytes(seed)
+    return [path.read_bytes() for path in sorted(folder.iterdir())]
 
 
 def _random(target: Target, seeds: Sequence[bytes], job: Job, reader: _Reader) -> None:
@@ -203,7 +205,7 @@ def _guided(atheris: Any, target: Target, seeds: Sequence[bytes], job: Job, read
     arguments = [
         job.target,
         job.corpus,
-        str(Path(job.folder) / "seeds"),
+        job.seeds,
         f"-seed={job.seed % (1 << 31) + 1}",
         f"-max_len={max(4096, 2 * max((len(seed) for seed in seeds), default=0))}",
         f"-artifact_prefix={job.folder}/",
@@ -263,14 +265,14 @@ def main(path: Path) -> int:
         target: Target = next(each for each in module.TARGETS if each.name == job.target)
         from edge_mtl.errors import BackendUnavailable
 
-        seeds = [] if job.replay else _seeds(target, folder)
-        scratch = folder / "scratch"
-        scratch.mkdir(exist_ok=True)
+        seeds = _seeds(target, Path(job.seeds))
         try:
-            read = target.open(scratch)
+            read = target.open(Path(tempfile.mkdtemp(prefix="scratch-", dir=folder)))
         except BackendUnavailable as exc:
             (folder / "unavailable.txt").write_text(str(exc), encoding="utf-8")
             return 3
+        with contextlib.suppress(Exception):  # what is imported late is imported before anything is timed
+            read(seeds[0])
         resource.setrlimit(resource.RLIMIT_AS, (job.memory, job.memory))
         reader = _Reader(job, read, slot)
         slot.enter(Phase.IDLE)
