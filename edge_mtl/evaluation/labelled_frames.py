@@ -135,7 +135,7 @@ class LabelledSet:
         try:
             content = json.loads(self.read(_INTRINSICS))
             given = {str(name): Intrinsics(*map(float, numbers)).as_tuple() for name, numbers in content.items()}
-        except (ValueError, TypeError, AttributeError) as exc:
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
             raise BundleError(f"{where} should map names to fx, fy, cx, cy ({exc}). {_AGAIN}") from exc
         frames = _frame_names(self.images, self.where)
         found = {frames[name]: camera for name, camera in given.items() if name in frames}

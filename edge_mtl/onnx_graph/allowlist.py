@@ -5,15 +5,18 @@ Knows operators; how the file is read is in `edge_mtl.onnx_graph.wire`, and know
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from edge_mtl.errors import BundleError
-from edge_mtl.onnx_graph.wire import ATTRIBUTE, GRAPH, MODEL, NODE, TENSOR, Refused, fields, text
+from edge_mtl.onnx_graph.wire import ATTRIBUTE, GRAPH, MODEL, NODE, TENSOR, VALUE, Refused, fields, text, varint
 
-__all__ = ["MAX_MODEL_BYTES", "OPERATORS", "check_graph"]
+__all__ = ["MAX_ELEMENTS", "MAX_MODEL_BYTES", "OPERATORS", "check_graph"]
 
 MAX_MODEL_BYTES = 1 << 30
 MAX_NODES = 20_000
+MAX_ELEMENTS = 1 << 31
+"""Of one tensor, as it is described."""
 
 _STANDARD = """
     Abs Add And ArgMax AveragePool BatchNormalization Cast Ceil Clip Concat Constant Conv ConvInteger ConvTranspose
@@ -49,7 +52,8 @@ def check_graph(model: bytes, *, name: str = "the graph") -> None:
         name: of the file, for messages.
     Raises:
         BundleError: not an ONNX model, too large, with operators outside `OPERATORS`, control flow, functions, sparse
-            tensors, or weights in other files.
+            tensors, weights in other files, weights whose shape is not that of their bytes, or operators in an order that they
+            cannot run in.
     """
     if len(model) > MAX_MODEL_BYTES:
         raise BundleError(f"{name} has {len(model)} bytes: at most {MAX_MODEL_BYTES} were expected.")
@@ -63,27 +67,70 @@ def check_graph(model: bytes, *, name: str = "the graph") -> None:
 
 def _check_model(data: bytes) -> int:
     """Check a ModelProto; the number of nodes."""
-    found = fields(data, 0, len(data), MODEL)
-    return sum(_check_graph(data, start, end) for field, start, end in found if field == 7)
+    graphs = [(start, end) for field, start, end in fields(data, 0, len(data), MODEL) if field == 7]
+    if len(graphs) > 1:
+        raise Refused("it has several graphs, which readers merge")
+    return sum(_check_graph(data, start, end) for start, end in graphs)
 
 
 def _check_graph(data: bytes, start: int, end: int) -> int:
-    nodes = 0
+    nodes: list[_Ends] = []
+    made: list[bytes] = []
+    outputs: list[bytes] = []
     for field, first, last in fields(data, start, end, GRAPH):
         if field == 1:
-            nodes += 1
-            if nodes > MAX_NODES:
+            if len(nodes) == MAX_NODES:
                 raise Refused(f"it has more than {MAX_NODES} operators")
-            _check_node(data, first, last)
+            nodes.append(_check_node(data, first, last))
         elif field == 5:
-            _check_tensor(data, first, last)
-    return nodes
+            made.append(_check_tensor(data, first, last))
+        elif field == 11:
+            made.append(_name_of_value(data, first, last))
+        elif field == 12:
+            outputs.append(_name_of_value(data, first, last))
+    _check_order(nodes, set(made), outputs)
+    return len(nodes)
 
 
-def _check_node(data: bytes, start: int, end: int) -> None:
+_Ends = tuple[list[bytes], list[bytes]]
+"""Names of the tensors that an operator reads, and of those that it makes."""
+
+
+def _check_order(nodes: list[_Ends], known: set[bytes], outputs: list[bytes]) -> None:
+    """ONNX wants operators in an order that they can run in: runtimes hang on circles.
+
+    Args:
+        known: tensors that are there before any operator runs; those that are made are added.
+    """
+    for inputs, made in nodes:
+        for name in inputs:
+            if name and name not in known:
+                raise Refused(f"an operator reads {_shown(name)}, which none before it makes")
+        for name in made:
+            if name and name in known:
+                raise Refused(f"the tensor {_shown(name)} is made twice")
+            known.add(name)
+    for name in outputs:
+        if name not in known:
+            raise Refused(f"no operator makes its output {_shown(name)}")
+
+
+def _shown(name: bytes) -> str:
+    return repr(name[:80].decode("utf-8", "replace"))
+
+
+def _name_of_value(data: bytes, start: int, end: int) -> bytes:
+    """Of a ValueInfoProto."""
+    return b"".join(data[first:last] for field, first, last in fields(data, start, end, VALUE) if field == 1)
+
+
+def _check_node(data: bytes, start: int, end: int) -> _Ends:
     operators, domain = [], ""
+    ends: _Ends = [], []
     for field, first, last in fields(data, start, end, NODE):
-        if field == 4:
+        if field in (1, 2):
+            ends[field - 1].append(data[first:last])
+        elif field == 4:
             operators.append(text(data, first, last))
         elif field == 5:
             _check_attribute(data, first, last)
@@ -97,18 +144,67 @@ def _check_node(data: bytes, start: int, end: int) -> None:
         if operators[0] in _CONTROL_FLOW:
             raise Refused(f"it has control flow ({operators[0]})")
         raise Refused(f"operator {operators[0]!r} is not among those a network of this package is made of")
+    return ends
 
 
 def _check_attribute(data: bytes, start: int, end: int) -> None:
-    for field, first, last in fields(data, start, end, ATTRIBUTE):
-        if field in (5, 10):
-            _check_tensor(data, first, last)
+    found = [(field, first, last) for field, first, last in fields(data, start, end, ATTRIBUTE) if field in (5, 10)]
+    if sum(field == 5 for field, _, _ in found) > 1:
+        raise Refused("an attribute has several tensors, which readers merge")
+    for _, first, last in found:
+        _check_tensor(data, first, last)
 
 
-def _check_tensor(data: bytes, start: int, end: int) -> None:
+def _check_tensor(data: bytes, start: int, end: int) -> bytes:
+    """Weights: in the file itself, and as many as their shape says. Gives their name."""
+    sides: list[int] = []
+    kind, raw, other, name = 0, -1, 0, b""
     for field, first, last in fields(data, start, end, TENSOR):
-        if field == 14 and data[first:last] != b"\0":
+        if field == _EXTERNAL and data[first:last] != b"\0":
             raise Refused("it has weights in other files")
+        if field == _SIDES:
+            sides += _numbers(data, first, last)
+        elif field == _KIND:
+            kind = varint(data, first, last)[0]
+        elif field == _RAW:
+            raw = last - first
+        elif field == _NAME:
+            name = data[first:last]
+        elif field in _TYPED:
+            other += last - first
+    count = math.prod(sides)
+    if any(side >= MAX_ELEMENTS for side in sides) or count > MAX_ELEMENTS:
+        raise Refused(f"a tensor of its weights has the shape {sides[:8]}")
+    bits = _BITS.get(kind)
+    if raw >= 0 and bits is not None and raw != -(-count * bits // 8):
+        raise Refused(f"a tensor of its weights has the shape {sides[:8]} and {raw} bytes")
+    if raw < 0 and count > other:
+        raise Refused(f"a tensor of its weights has the shape {sides[:8]} and lacks values")
+    return name
+
+
+def _numbers(data: bytes, start: int, end: int) -> list[int]:
+    """Numbers of 64 bits: one, or several packed. Negative ones are very large."""
+    found = []
+    while start < end:
+        value, start = varint(data, start, end)
+        found.append(value)
+    return found
+
+
+_SIDES, _KIND, _NAME, _RAW, _EXTERNAL = 1, 2, 8, 9, 14
+_TYPED = (4, 5, 6, 7, 10, 11)
+"""Fields of a tensor that hold its values, but for the raw bytes; a value takes a byte or more."""
+
+_BITS = {
+    **dict.fromkeys((2, 3, 9, 17, 18, 19, 20, 24), 8),
+    **dict.fromkeys((4, 5, 10, 16), 16),
+    **dict.fromkeys((1, 6, 12), 32),
+    **dict.fromkeys((7, 11, 13, 14), 64),
+    **dict.fromkeys((21, 22, 23), 4),
+    15: 128,
+}
+"""Of one value, by the number of its type in onnx.proto3."""
 
 
 def _known_domain(domain: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.errors import BuildError
+from edge_mtl.errors import BuildError, EdgeMtlError
 from edge_mtl.onnx_graph.model import GraphIndex, attribute, import_onnx, parse
 
 __all__ = ["MOST_FRAMES", "repeat_frames"]
@@ -81,12 +81,14 @@ def repeat_frames(model: bytes, frames: int, *, name: str = "the graph") -> byte
         sides = [side.dim_value for side in value.type.tensor_type.shape.dim]
         if not sides or sides[0] != 1 or not all(sides):
             raise BuildError(f"{name}: {value.name} should be one frame of a fixed size; found {sides}")
-    repeated = _Repeated(proto, frames, name)
     onnx = import_onnx()
     try:
+        repeated = _Repeated(proto, frames, name)
         onnx.checker.check_model(repeated.proto)
         inferred = _shaped(repeated.proto, strict=True)
-    except Exception as exc:  # onnx raises several kinds
+    except EdgeMtlError:
+        raise
+    except Exception as exc:  # onnx raises several kinds, and rewriting a graph that only looks like one of a network others
         raise BuildError(f"{name} does not take {frames} frames: {' '.join(str(exc).split())[:300]}") from exc
     for value in inferred.graph.output:
         if value.type.tensor_type.shape.dim[0].dim_value != frames:

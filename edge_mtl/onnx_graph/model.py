@@ -5,6 +5,7 @@ The `onnx` package comes with the extra "build" and is asked for here first (`im
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edge_mtl.errors import BuildError, BundleError
-from edge_mtl.onnx_graph.allowlist import check_graph
+from edge_mtl.onnx_graph.allowlist import MAX_ELEMENTS, check_graph
 from edge_mtl.packages import import_package
 
 __all__ = ["GraphFacts", "GraphIndex", "attribute", "facts", "import_onnx", "parse"]
@@ -33,17 +34,31 @@ def parse(model: bytes, *, name: str) -> Any:
     Args:
         name: of the model, for messages.
     Raises:
-        BuildError: not an ONNX model, or one that `edge_mtl.onnx_graph.allowlist` refuses.
+        BuildError: not an ONNX model, one that `edge_mtl.onnx_graph.allowlist` refuses, or one that breaks ONNX's rules: nodes
+            out of order, attributes of other types, tensors of two makers, shapes that no memory holds.
         BackendUnavailable: the package onnx is missing.
     """
     onnx = import_onnx()
     try:
         check_graph(model, name=name)
-        return onnx.shape_inference.infer_shapes(onnx.load_model_from_string(model))
+        proto = onnx.load_model_from_string(model)
+        onnx.checker.check_model(proto)
+        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True)
+        _check_sizes(inferred)
+        return inferred
     except BundleError as exc:
         raise BuildError(str(exc)) from exc
     except Exception as exc:  # protobuf and onnx raise many kinds
-        raise BuildError(f"{name} is not a usable ONNX model ({type(exc).__name__}). Export the bundle again.") from exc
+        why = " ".join(f"{type(exc).__name__}: {exc}".split())[:200]
+        raise BuildError(f"{name} is not a usable ONNX model ({why}). Export the bundle again.") from exc
+
+
+def _check_sizes(proto: Any) -> None:
+    """Raises ValueError where a tensor is described that no memory holds."""
+    for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output):
+        sides = [side.dim_value for side in value.type.tensor_type.shape.dim]
+        if any(side < 0 for side in sides) or math.prod(sides) > MAX_ELEMENTS:
+            raise ValueError(f"{value.name} has the shape {sides}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ Knows graphs and arrays; what channels reach is measured elsewhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -125,7 +126,7 @@ def _readers(tensor: str, marks: Array, index: GraphIndex) -> list[tuple[Any, Ar
         for node in index.consumers.get(name, []):
             if node.op_type in ("Relu", "Identity"):
                 todo.append((node.output[0], marked))
-            elif node.op_type == "Reshape" and all(shape := index.shapes.get(node.output[0], (0,))):
+            elif node.op_type == "Reshape" and math.prod(shape := index.shapes.get(node.output[0], (0,))) == marked.size:
                 todo.append((node.output[0], marked.reshape(shape)))
             elif node.op_type == "Transpose":
                 todo.append((node.output[0], marked.transpose(list(attribute(node, "perm", [])))))

@@ -61,7 +61,7 @@ def read_learned(model: Any) -> Learned | None:
         if entry.key == _KEY:
             try:
                 return _parsed(json.loads(entry.value))
-            except (KeyError, TypeError, ValueError, AttributeError) as exc:
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as exc:
                 raise BuildError(f"The learnt ranges of the graph cannot be read ({exc}). Export the bundle again.") from exc
     return None
 

@@ -98,7 +98,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         weights = {name: value for name, value in load_tensors(payload).items() if not name.startswith(_STATISTICS)}
         header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
         metadata = json.loads(header["__metadata__"]["edge_mtl"])
-    except (SafetensorError, ValueError, KeyError, TypeError) as exc:
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise CheckpointError(
             f"{path} is not a checkpoint of this package ({_first_line(exc)}). Give runs/<name>/best.safetensors, or take over "
             "one of others: python train/import_checkpoint.py FILE --out runs/NAME"
@@ -125,7 +125,7 @@ def load_state(path: Path) -> dict[str, Any]:
         state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as exc:
         raise CheckpointError(f"{path} is refused, it is not plain data ({_first_line(exc)}). Train again") from exc
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, TypeError) as exc:
+    except Exception as exc:  # damaged archives raise many kinds
         raise CheckpointError(f"{path} is corrupt ({_first_line(exc)}). Train again without --resume") from exc
     if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
         raise CheckpointError(f"{path} is not a training state of version {STATE_VERSION}. Train again without --resume")

@@ -61,7 +61,7 @@ def load_config(path: Path, overrides: Mapping[str, str] | None = None) -> RunSe
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise ConfigError(f"{path} cannot be read ({exc.strerror}). Try train/configs/rooms-quick.toml") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ConfigError(f"{path} is not TOML: {exc}") from exc
     content = apply_overrides(content, overrides or {})
     settings = parse_config(content, source=str(path))
@@ -224,7 +224,7 @@ def config_sha256(settings: RunSettings) -> str:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
 
 

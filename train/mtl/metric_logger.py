@@ -94,7 +94,7 @@ def _stays(line: bytes, step: int) -> bool:
     try:
         record = json.loads(line)
         return line.endswith(b"\n") and int(record["step"]) <= step and record["kind"] not in _OF_THE_END
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return False
 
 

@@ -30,7 +30,7 @@ def check_same_settings(stored: str, done: int, settings: RunSettings, *, where:
     """
     try:
         before = _plain(parse_config(as_written(json.loads(stored)), source=where))
-    except (ValueError, TypeError) as exc:
+    except (ValueError, TypeError, RecursionError) as exc:
         raise CheckpointError(f"{where} does not say how it was trained ({exc}). Train again") from exc
     now = _plain(settings)
     before["stages"], now["stages"] = _begun(before["stages"], done), _begun(now["stages"], done)

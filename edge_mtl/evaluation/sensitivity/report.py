@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,8 +81,13 @@ class Sensitivity:
         values = dict(content)
         if values.pop("format_version") != _FORMAT_VERSION:
             raise ValueError(f"format_version {_FORMAT_VERSION} was expected")
-        rows = tuple(BlockSensitivity(**row) for row in values.pop("rows"))
-        return cls(**values, rows=rows)
+        found = cls(**values | {"rows": tuple(_block(row) for row in values["rows"])})
+        words = (found.key, found.bundle, found.target, found.level, found.backend)
+        if not all(isinstance(word, str) for word in words) or not isinstance(found.frames, int):
+            raise TypeError("key, bundle, target, level and backend should be words, and frames a count")
+        _check_numbers(found.reference)
+        _check_number(found.baseline_ms, or_none=True)
+        return found
 
     def ranked(self) -> tuple[BlockSensitivity, ...]:
         """The most sensitive first."""
@@ -92,13 +98,38 @@ class Sensitivity:
         return {"format_version": _FORMAT_VERSION, **asdict(self)}
 
 
+def _block(content: Mapping[str, Any]) -> BlockSensitivity:
+    """Raises TypeError or ValueError where a value is not what it should be."""
+    found = BlockSensitivity(**content)
+    if not isinstance(found.name, str) or not isinstance(found.layers, int) or not found.sqnr_db:
+        raise ValueError("a block should have a name, a count of layers and an SQNR")
+    for numbers in (found.sqnr_db, found.lost, found.agreement):
+        _check_numbers(numbers)
+    _check_number(found.start)
+    for share in (found.gain, found.gain_high):
+        _check_number(share, or_none=True)
+    return found
+
+
+def _check_numbers(values: Any) -> None:
+    if not isinstance(values, dict):
+        raise TypeError(f"numbers by name were expected; found {type(values).__name__}")
+    for value in values.values():
+        _check_number(value)
+
+
+def _check_number(value: Any, *, or_none: bool = False) -> None:
+    if not (or_none and value is None) and (isinstance(value, bool) or not math.isfinite(value)):
+        raise ValueError(f"a number was expected; found {value!r}")
+
+
 def load_sensitivity(path: Path | None, key: str) -> Sensitivity | None:
     """What an earlier run found, if it was of the same key; None otherwise, and where `path` is None."""
     if path is None or not path.is_file():
         return None
     try:
         found = Sensitivity.from_dict(json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
     return found if found.key == key else None
 

@@ -180,7 +180,7 @@ def read_recipe(payload: bytes, *, source: str) -> Recipe:
     """A recipe from the bytes of its file. Raises BuildError as `load_recipe`, naming `source`."""
     try:
         content = tomllib.loads(payload.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as exc:
         raise BuildError(f"recipe {source} cannot be read: {exc}. See {CPU_INT8} for an example.") from exc
     try:
         return parse_recipe(content)

@@ -28,7 +28,7 @@ from tests.reliability.record import GateRun
 __all__ = ["controls", "main"]
 
 Chosen = dict[str, tuple[str, Target]]
-_CONTROL_WATCHDOG_S = 3.0
+_CONTROL_WATCHDOG_S = 1.5
 
 
 def main(arguments: list[str] | None = None) -> int:

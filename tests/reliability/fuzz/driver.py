@@ -28,6 +28,9 @@ WATCHDOG_S = 20.0
 _OPENING_S = 300.0
 _MINIMISING_S = 120.0
 _POLL_S = 0.05
+_BUSY = 5
+"""A busy machine gives a process at least one part in so many of its time."""
+
 _MOST_DEATHS = 200
 
 Progress = Callable[[int, int], None]
@@ -69,6 +72,7 @@ def fuzz(
     watchdog_s: float = WATCHDOG_S,
     fault: str = "",
     first: bool = False,
+    guided: bool = True,
     progress: Progress = lambda mutants, finds: None,
 ) -> Outcome:
     """Read mutants of `target` until the time or their number is used up, whatever dies on the way.
@@ -78,9 +82,10 @@ def fuzz(
         out: its folders `corpus/TARGET` and `finds/TARGET` last from run to run.
         fault: a positive control, see `worker.FAULTS`.
         first: end with the first find, which is not made small.
+        guided: False mutates without coverage where coverage could guide, which starts sooner.
         progress: told of mutants and finds.
     """
-    guided = not target.native and has_atheris()
+    guided = guided and not target.native and has_atheris()
     outcome = Outcome(guided=guided)
     corpus, finds = out / "corpus" / target.name, out / "finds" / target.name
     corpus.mkdir(parents=True, exist_ok=True)
@@ -158,6 +163,7 @@ class _Worker:
     def __init__(self, job: Job, watchdog_s: float) -> None:
         self._folder = Path(job.folder)
         self._watchdog_s = watchdog_s
+        self._since, self._cpu_s = 0, 0.0
         for name in ("slot", "death.txt", "unavailable.txt", "replayed.jsonl"):
             (self._folder / name).unlink(missing_ok=True)
         self.slot = Slot(self._folder / "slot")
@@ -211,16 +217,29 @@ class _Worker:
         tell(self.slot.counts[0])
         if not hung and (self.unavailable or (code == 0 and self.slot.phase is Phase.DONE)):
             return None
-        if not self.opened:
-            return Find(f"the target cannot be opened (exit {code})", b"", self._log())
         dump = self._folder / "death.txt"
         trace = dump.read_text(encoding="utf-8", errors="replace") if dump.exists() else ""
+        if not self.opened:
+            return Find(f"the target cannot be opened (exit {code})", b"", f"{trace}\n{self._log()}")
         what = "hang" if hung else _signal_name(code)
         return Find(fault_of_dump(what, trace), self.slot.mutant, f"{trace}\n{self._log()}")
 
     def _too_long(self) -> bool:
+        """On a busy machine a mutant may wait longer than it works: it hangs if it works, or waits far too long."""
         limit = {Phase.OPENING: _OPENING_S, Phase.MINIMISING: _MINIMISING_S}.get(self.slot.phase, self._watchdog_s)
-        return self.slot.seconds > limit
+        if self.slot.since != self._since:
+            self._since, self._cpu_s = self.slot.since, self._used_s()
+        if self.slot.seconds <= limit:
+            return False
+        return self.slot.seconds > _BUSY * limit or self._used_s() - self._cpu_s > limit / _BUSY
+
+    def _used_s(self) -> float:
+        """Processor time of the process, all threads; 0 where it is gone."""
+        try:
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _stop(self) -> None:
         """SIGABRT has faulthandler write where the process is."""

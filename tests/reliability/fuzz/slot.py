@@ -60,6 +60,11 @@ class Slot:
         return Phase(self._values()[0])
 
     @property
+    def since(self) -> int:
+        """When it came there, in nanoseconds of the monotonic clock."""
+        return self._values()[1]
+
+    @property
     def seconds(self) -> float:
         """How long it is there."""
         return (time.monotonic_ns() - self._values()[1]) / 1e9

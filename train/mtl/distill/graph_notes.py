@@ -104,7 +104,7 @@ def read_notes(model: bytes, *, name: str) -> TeacherNotes:
             {int(one["stride"]): str(one["output"]) for one in features},
             dict(content.get("about", {})),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         raise BuildError(
             f"{name}: its notes {KEY!r} are not as expected ({exc!s}). Write them again with mtl.distill.graph_notes.with_notes"
         ) from exc

@@ -171,7 +171,7 @@ def _done(path: Path, key: str) -> int:
     try:
         state: Any = json.loads(path.read_bytes())
         return int(state["done"]) if state["key"] == key else 0
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return 0
 
 

@@ -59,14 +59,14 @@ def read_camera_info(path: Path, *, rectified: bool = False) -> SharedCamera:
     try:
         # `ros2 topic echo` ends a message with "---"
         content = next(iter(yaml.safe_load_all(path.read_text(encoding="utf-8"))), None)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as exc:
         raise BuildError(f"{path} cannot be read ({' '.join(str(exc).split())}): {_EXPECTED}") from exc
     if not isinstance(content, Mapping):
         raise BuildError(f"{path} holds no camera_info: {_EXPECTED}")
     try:
         camera = _camera(content)
         found = camera.intrinsics(rectified=rectified)
-    except (KeyError, TypeError, ValueError, IndexError, FrameError) as exc:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, FrameError) as exc:
         raise BuildError(f"{path} holds no camera_info ({type(exc).__name__}: {exc}): {_EXPECTED}") from exc
     if found is None:
         raise BuildError(

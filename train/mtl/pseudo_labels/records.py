@@ -217,7 +217,7 @@ class Records:
                 self.runs[run.key] = run
                 return
             task, stem, entry = str(content["task"]), str(content["stem"]), Entry(**content["entry"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             return  # cut off when the process was killed: its file was not begun
         if entry.run in self.runs and _digest(self.root / entry.file) == entry.sha256:
             self.entries.setdefault(task, {})[stem] = entry
@@ -229,7 +229,7 @@ def _read(root: Path) -> Records:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         return Records(root, {}, {})
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise BuildError(f"{path} cannot be read ({exc}): {_ADVICE}") from exc
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise BuildError(f"{path} should be of the format {_FORMAT!r}: {_ADVICE}")

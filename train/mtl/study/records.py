@@ -86,7 +86,7 @@ def read_records(folder: Path) -> RunRecords:
         try:
             record = json.loads(line)
             kind, step = record["kind"], int(record.get("step", 0))
-        except (ValueError, TypeError, KeyError) as exc:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as exc:
             if number == len(lines) - 1:  # a process that was killed while it wrote
                 break
             raise StudyError(f"{path}: line {number + 1} is damaged ({exc}). Train the run again") from exc
@@ -125,7 +125,7 @@ def read_outcome(folder: Path) -> Outcome | None:
     try:
         content = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
         return Outcome(**content)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 

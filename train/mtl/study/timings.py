@@ -99,7 +99,7 @@ def read_latencies(path: Path) -> Latencies | None:
             for row in content["rows"]
         )
         return Latencies(**{**content, "runtimes": tuple(content["runtimes"]), "rows": rows}) if rows else None
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 

@@ -22,6 +22,7 @@ from edge_mtl.engine import Engine
 from edge_mtl.errors import BundleError, EdgeMtlError
 from edge_mtl.onnx_graph import allowlist
 from edge_mtl.onnx_graph.allowlist import MAX_MODEL_BYTES, OPERATORS, check_graph
+from edge_mtl.onnx_graph.wire import written
 from tests.bundles import graph_model, host_model, make_bundle
 
 HERE = [name for name, found in available().items() if found.usable]
@@ -95,6 +96,34 @@ def many(proto: onnx.ModelProto) -> None:
     proto.graph.node.extend([helper.make_node("Relu", ["image"], ["x"])] * (allowlist.MAX_NODES + 1))
 
 
+def circle(proto: onnx.ModelProto) -> None:
+    proto.graph.node[0].input[0] = proto.graph.node[-1].output[0]
+
+
+def made_twice(proto: onnx.ModelProto) -> None:
+    proto.graph.node.append(proto.graph.node[0])
+
+
+def output_of_nobody(proto: onnx.ModelProto) -> None:
+    proto.graph.output[0].name = "nobody"
+
+
+def too_few_bytes(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer[0].dims[0] *= 2
+
+
+def endless_shape(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer.append(TensorProto(name="much", data_type=TensorProto.FLOAT, dims=[1 << 40, 1 << 40]))
+
+
+def without_values(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer.append(TensorProto(name="few", data_type=TensorProto.FLOAT, dims=[3], float_data=[]))
+
+
+def negative_side(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer.append(TensorProto(name="less", data_type=TensorProto.FLOAT, dims=[-1]))
+
+
 HOSTILE: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
     "a foreign domain": (foreign_domain, "com.example"),
     "a foreign operator": (foreign_operator, "ImageDecoder"),
@@ -110,6 +139,13 @@ HOSTILE: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
     "sparse tensors": (sparse, "sparse"),
     "training code": (training, "training"),
     "too many operators": (many, "operators"),
+    "a circle": (circle, "none before it makes"),
+    "a tensor that is made twice": (made_twice, "made twice"),
+    "an output that nobody makes": (output_of_nobody, "no operator makes"),
+    "weights with fewer bytes than their shape has": (too_few_bytes, "the shape"),
+    "weights of a shape that no memory holds": (endless_shape, "the shape"),
+    "weights without values": (without_values, "lacks values"),
+    "weights with a negative side": (negative_side, "the shape"),
 }
 
 
@@ -158,6 +194,17 @@ def test_what_is_no_graph_is_refused() -> None:
     for payload in (b"", b"<net name='x'/>", b"not onnx", bytes(256), b"\x08\x0a" * 50, host_model()[:-7]):
         with pytest.raises(BundleError):
             check_graph(payload)
+
+
+def test_parts_that_readers_merge_are_refused() -> None:
+    one = host_model()
+    with pytest.raises(BundleError, match="several graphs"):
+        check_graph(one + one)
+    value = helper.make_attribute("value", numpy_helper.from_array(np.zeros(2, np.float32))).SerializeToString()
+    node = written(4, b"Constant") + written(2, b"x")
+    check_graph(written(7, written(1, node + written(5, value))))
+    with pytest.raises(BundleError, match="several tensors"):
+        check_graph(written(7, written(1, node + written(5, value * 2))))
 
 
 def test_a_file_that_is_too_large_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:

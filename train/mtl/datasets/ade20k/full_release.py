@@ -31,7 +31,7 @@ def other_numbers(path: Path) -> tuple[str, ...]:
     try:
         objects = json.loads(text)["annotation"]["object"]
         named = {one["name_ndx"]: str(one["name"]) for one in objects if isinstance(one, Mapping)}
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
         return (f"{path} is not a description of the full release ({type(exc).__name__}: {exc}): expected annotation.object",)
     return tuple(
         f"{path}: the number {number} is {name!r}, the benchmark's {_NAME_OF[number]!r} was expected"

@@ -57,7 +57,7 @@ class CameraFiles:
             raise BuildError(
                 f"{path} is missing: expected fx, fy, cx, cy of the frame {stem}. Write it, or state one [camera]"
             ) from None
-        except (OSError, ValueError) as exc:
+        except (OSError, ValueError, RecursionError) as exc:
             raise BuildError(f"{path} cannot be read ({exc}): expected JSON with fx, fy, cx, cy. Write it again") from exc
         stated = isinstance(content, Mapping) and not set(_SIZE_KEYS).isdisjoint(content)
         sides = tuple(content.get(key) for key in reversed(_SIZE_KEYS)) if stated else ()

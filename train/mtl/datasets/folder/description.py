@@ -72,7 +72,7 @@ def read_description(root: Path) -> FolderDescription:
         raise BuildError(f"{path} is not there: expected a folder of images described by it. {_GUIDE}") from None
     except OSError as exc:
         raise BuildError(f"{path} cannot be read ({exc.strerror or exc}). {_GUIDE}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise BuildError(f"{path} is not TOML: {exc}. {_GUIDE}") from exc
     top = Section(content, path)
     title = top.text("title", "what the data set is called, text", root.resolve().name or "folder")

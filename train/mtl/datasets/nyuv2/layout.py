@@ -134,7 +134,7 @@ def read_description(root: Path) -> Description | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise DatasetError(f"{path} cannot be read ({exc}). Remove it: it is made again") from exc
     if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
         raise DatasetError(f"{path} is not of the format {_FORMAT!r}. Remove it if it is not yours: it is made again")
@@ -142,7 +142,7 @@ def read_description(root: Path) -> Description | None:
         height, width = content.pop("size")
         fx, fy, cx, cy = content.pop("intrinsics")
         return Description(size=(int(height), int(width)), intrinsics=(float(fx), float(fy), float(cx), float(cy)), **content)
-    except (KeyError, TypeError, ValueError) as exc:
+    except (KeyError, TypeError, ValueError, OverflowError) as exc:
         raise DatasetError(f"{path} lacks what it should say ({exc}). Remove it: it is made again") from exc
 
 
