@@ -64,6 +64,7 @@ EXR = ["OpenEXR>=3.3"]  # depth of one's own as .exr: OpenCV's packages are buil
 TFLITE = ["tflite>=2.10"]  # pretrained weights from .tflite files
 BAGS = ["rosbags>=0.11.9"]  # with apsw and ruamel.yaml, which edge_mtl/sources/bag_view.py imports
 VIEW = ["rerun-sdk>=0.24"]
+SIGN = ["cryptography>=42"]  # Ed25519, of signed bundles
 PEERS = ["nncf>=2.14"]  # a rival in benchmarks/peers.py
 ROS_TEST = [  # ROS 2 Jazzy as wheels, for tests without an installation of ROS
     *HEADLESS,
@@ -106,6 +107,7 @@ EXTRAS = {
     "tflite": TFLITE,
     "bags": BAGS,
     "view": VIEW,
+    "sign": SIGN,
     "peers": PEERS,
     "ros-test": ROS_TEST,
     "docs": DOCS,
@@ -116,6 +118,7 @@ EXTRAS = {
         *OPENVINO,
         *BAGS,
         *VIEW,
+        *SIGN,
         *DOCS,
         'tensorrt-rtx>=1.2; sys_platform == "linux" and platform_machine == "x86_64"',  # its builder needs no GPU
         "scikit-image>=0.24",

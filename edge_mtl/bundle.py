@@ -7,17 +7,22 @@ keeps the old one.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from edge_mtl.errors import BundleError
-from edge_mtl.files import atomic_directory, sha256_bytes, sha256_file
+from edge_mtl.errors import BundleError, SignatureError
+from edge_mtl.files import atomic_directory, read_regular, sha256_bytes, sha256_file
 from edge_mtl.manifest import FileEntry, InputSpec, Manifest
+from edge_mtl.signing.keys import KeyInput, PublicKey
+from edge_mtl.signing.signatures import Signature, Signed
+from edge_mtl.signing.text_files import MOST_BYTES
 from edge_mtl.tasks import Specs
 from edge_mtl.weights.store import WEIGHTS, assemble_file, store_once
 
@@ -32,6 +37,7 @@ __all__ = [
     "OPTIMIZED_ONNX",
     "RECORDED",
     "REFERENCE_ONNX",
+    "SIGNATURE",
     "WEIGHTS",
     "Bundle",
     "bundled",
@@ -42,6 +48,8 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
+SIGNATURE = f"{MANIFEST}.minisig"
+"""Of the manifest, and so of every file that it lists; see `edge_mtl.signing`. Bundles need not have one."""
 REFERENCE_ONNX = "model.onnx"
 OPTIMIZED_ONNX = "model.deploy.onnx"
 CALIBRATION = "calibration"
@@ -69,20 +77,25 @@ class Bundle:
     manifest: Manifest
     digest: str
     """SHA-256 of manifest.json: the identity of this revision."""
+    signed: Signed | None = None
+    """Whose signature of the manifest was checked; None where it was opened without a public key."""
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Bundle:
+    def open(cls, path: str | os.PathLike[str], *, public_key: KeyInput | None = None) -> Bundle:
         """Open the bundle in folder `path`.
 
+        Args:
+            public_key: the signer's, its Base64 text or its file: the manifest is refused unless this key signed it, before
+                anything in it is read. What `read` gives is then what was signed.
         Raises:
             BundleError: there is no such folder, no manifest, or the manifest is not valid.
+            SignatureError: with `public_key`, it is not signed, by another key, or altered since.
+            BackendUnavailable: with `public_key`, the package cryptography is missing.
         """
         folder = Path(path)
         manifest_path = folder / MANIFEST
         try:
-            if manifest_path.stat().st_size > _MAX_MANIFEST_BYTES:
-                raise BundleError(f"{manifest_path} is larger than {_MAX_MANIFEST_BYTES} bytes: not a manifest.")
-            payload = manifest_path.read_bytes()
+            payload = read_regular(manifest_path, most=_MAX_MANIFEST_BYTES)
         except (FileNotFoundError, NotADirectoryError) as exc:
             if folder.exists() and not folder.is_dir():
                 raise BundleError(f"{folder} is not a bundle but a file. Make one with: python train/train.py") from exc
@@ -90,8 +103,18 @@ class Bundle:
                 raise BundleError(f"No bundle at {folder}: no such folder. Make one with: python train/train.py") from exc
             raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}. Make one with: python train/train.py") from exc
         except (OSError, ValueError) as exc:
+            if getattr(exc, "errno", None) == errno.EFBIG:
+                raise BundleError(f"{manifest_path} is larger than {_MAX_MANIFEST_BYTES} bytes: not a manifest.") from exc
             raise BundleError(f"{manifest_path} cannot be read: {exc}") from exc
-        return cls(folder, Manifest.from_json(payload, source=manifest_path), sha256_bytes(payload))
+        signed = None if public_key is None else _check_signature(folder, payload, PublicKey.of(public_key))
+        return cls(folder, Manifest.from_json(payload, source=manifest_path), sha256_bytes(payload), signed)
+
+    def require_signed(self, public_key: KeyInput) -> Bundle:
+        """This bundle with its signature checked. Raises as `open` does, and BundleError where its manifest was replaced."""
+        opened = Bundle.open(self.path, public_key=public_key)
+        if opened.digest != self.digest:
+            raise BundleError(f"{self.path} was replaced since it was opened. Open it again.")
+        return opened
 
     @property
     def name(self) -> str:
@@ -157,8 +180,9 @@ class Bundle:
             self.read(relative)
         for path in sorted(self.path.rglob("*")):
             relative = path.relative_to(self.path).as_posix()
-            listed = relative == MANIFEST or relative in self.manifest.files
-            if path.is_file() and not listed and relative.split("/")[0] not in _UNHASHED_FOLDERS:
+            listed = relative in (MANIFEST, SIGNATURE) or relative in self.manifest.files
+            folder = path.is_dir() and not path.is_symlink()
+            if not folder and not listed and relative.split("/")[0] not in _UNHASHED_FOLDERS:
                 raise BundleError(f"{path} is not listed in the manifest. Remove it, or export the bundle again.")
 
     def _read_file(self, relative: str) -> bytes:
@@ -169,7 +193,7 @@ class Bundle:
         path = self.path / relative
         try:
             size = path.stat().st_size
-            payload = path.read_bytes() if size == entry.size else b""
+            payload = read_regular(path, most=entry.size) if size == entry.size else b""
         except OSError as exc:
             raise BundleError(f"{path} is listed in the manifest but cannot be read ({exc.strerror}). {_RESTORE}") from exc
         if size != entry.size:
@@ -186,25 +210,32 @@ def bundled(name: str) -> Path:
     return DEMO_BUNDLE.parent / name
 
 
-def find(path: str | os.PathLike[str] | None = None) -> Bundle:
+def find(path: str | os.PathLike[str] | None = None, *, public_key: KeyInput | None = None) -> Bundle:
     """The bundle to use: `path`, else $EDGE_MTL_BUNDLE, else the newest in ./bundles, else the demo bundle.
 
     Both may be a folder or, where there is no such folder, a name of `BUNDLED`.
 
+    Args:
+        public_key: as for `Bundle.open`.
     Raises:
-        BundleError: what was named is not a bundle, or nothing was named and there is none.
+        BundleError: what was named is not a bundle, or nothing was named and there is none; as `Bundle.open` else.
     """
+    return Bundle.open(_chosen(path), public_key=public_key)
+
+
+def _chosen(path: str | os.PathLike[str] | None) -> Path:
+    """The folder that `find` opens."""
     if path is not None:
-        return Bundle.open(_folder_of(path))
+        return _folder_of(path)
     named = os.environ.get(BUNDLE_VARIABLE)
     if named:
-        return Bundle.open(_folder_of(named))
+        return _folder_of(named)
     found = Path("bundles").glob(f"*/{MANIFEST}")
     candidates = [entry for entry in found if not entry.parent.name.startswith(".") and not _KEPT.search(entry.parent.name)]
     if candidates:
-        return Bundle.open(max(candidates, key=lambda entry: entry.stat().st_mtime).parent)
+        return max(candidates, key=lambda entry: entry.stat().st_mtime).parent
     if (DEMO_BUNDLE / MANIFEST).is_file():
-        return Bundle.open(DEMO_BUNDLE)
+        return DEMO_BUNDLE
     raise BundleError(
         f"No bundle: none was named, ${BUNDLE_VARIABLE} is not set, ./bundles is empty and the demo bundle is not "
         "installed. Make one with: python train/train.py"
@@ -283,7 +314,8 @@ def new_revision(
 ) -> Bundle:
     """Replace `bundle` by its next revision, atomically; the old one stays beside it as NAME.revision-N.
 
-    Engines stay with the revision they were built for; `change` may put others into the new one.
+    A signature stays with the revision that it is of, and a warning says that the new one has none. Engines stay with the
+    revision they were built for; `change` may put others into the new one.
 
     Args:
         change: edits the files of a copy (never the bundle itself). A whole graph that it writes replaces the one that was
@@ -293,7 +325,7 @@ def new_revision(
     Raises:
         BundleError: the folder cannot be written.
     """
-    old = bundle.manifest
+    old, was_signed = bundle.manifest, os.path.lexists(bundle.path / SIGNATURE)
 
     def complete(folder: Path) -> None:
         for relative in old.files:
@@ -320,12 +352,35 @@ def new_revision(
         (folder / MANIFEST).write_bytes(manifest.to_json())
 
     _replace_folder(bundle.path, complete, replace=True, keep=kept_revision(bundle.path, old.revision))
-    return Bundle.open(bundle.path)
+    made = Bundle.open(bundle.path)
+    if was_signed:
+        warnings.warn(
+            f"{bundle.path} is now revision {made.manifest.revision}, which is not signed; the signature stays with revision "
+            f"{old.revision}. Sign it with: edge-mtl sign {bundle.path} --key FILE",
+            stacklevel=2,
+        )
+    return made
 
 
 def kept_revision(path: Path, revision: int) -> Path:
     """Where revision `revision` of the bundle at `path` is kept once another one took its place."""
     return path.with_name(f"{path.name}.revision-{revision}")
+
+
+def _check_signature(folder: Path, payload: bytes, key: PublicKey) -> Signed:
+    """That `key` signed these bytes of the manifest. Raises SignatureError, BackendUnavailable."""
+    path = folder / SIGNATURE
+    try:
+        content = read_regular(path, most=MOST_BYTES)
+    except FileNotFoundError as exc:
+        raise SignatureError(
+            f"{folder} is not signed: it has no {SIGNATURE}. Get a signed one from where it came from, or sign it with: "
+            f"edge-mtl sign {folder} --key FILE"
+        ) from exc
+    except OSError as exc:
+        raise SignatureError(f"{path} cannot be read ({exc.strerror or exc}). {_RESTORE}") from exc
+    what = f"The signature {path}"
+    return Signature.read(content, what=what).check(payload, key, what=what, of=MANIFEST)
 
 
 def _nothing_before(relative: str) -> bytes:
@@ -340,7 +395,7 @@ def _digests(folder: Path) -> dict[str, FileEntry]:
     return {
         relative: FileEntry(sha256_file(path), path.stat().st_size)
         for relative, path in found.items()
-        if relative != MANIFEST and relative.split("/")[0] not in _UNHASHED_FOLDERS
+        if relative not in (MANIFEST, SIGNATURE) and relative.split("/")[0] not in _UNHASHED_FOLDERS
     }
 
 

@@ -31,6 +31,7 @@ from edge_mtl.image.frames import Channels, Intrinsics
 from edge_mtl.inference_pipeline import InferencePipeline, Prepared
 from edge_mtl.io_spec import EngineInfo, canonical_camera
 from edge_mtl.prediction import Prediction, Timing
+from edge_mtl.signing.keys import KeyInput
 from edge_mtl.tasks import Specs
 from edge_mtl.tasks.areas import OutputSize
 from edge_mtl.tasks.asked import Finish, MinScore, asked_of, with_min_score
@@ -69,6 +70,7 @@ class Engine:
         tasks: Collection[str] | None = None,
         depth_scale: DepthScaleInput | None = None,
         min_score: MinScore | None = None,
+        public_key: KeyInput | None = None,
     ) -> None:
         """Load the best engine this machine can run.
 
@@ -96,7 +98,10 @@ class Engine:
             min_score: boxes with a lower score are not answered: a number, or by task, {"objects": 0.5}; by default the
                 bundle's own threshold, which it cannot be below: with that the bundle was measured. Accuracy does not depend
                 on it.
+            public_key: of whoever signs the bundles that may run here, its text or its file: any other bundle is refused, and
+                so are engines that this user did not build here. See docs/guides/signing.md.
         Raises:
+            SignatureError: with `public_key`, the bundle is not signed, by another key, or altered since.
             TaskError: one of `tasks` is not the bundle's, or cannot have this `min_score`.
             DepthScaleError: `depth_scale` is not plausible, cannot be read, or is of another bundle.
             BundleError, EngineMismatch: the bundle or the engine cannot be used; the message says what to run.
@@ -109,7 +114,10 @@ class Engine:
         kind, index = parse_device(device)
         _check_option("output_size", output_size, get_args(OutputSize))
         _check_option("self_test", self_test, get_args(SelfTest))
-        self._bundle = bundle if isinstance(bundle, bundles.Bundle) else bundles.find(bundle)
+        if not isinstance(bundle, bundles.Bundle):
+            self._bundle = bundles.find(bundle, public_key=public_key)
+        else:
+            self._bundle = bundle if public_key is None else bundle.require_signed(public_key)
         self._pid = os.getpid()
         self._lock = threading.RLock()  # a signal handler may close the engine while this thread holds the lock
         self._running = 0

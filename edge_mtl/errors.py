@@ -3,6 +3,7 @@
     EdgeMtlError
       BundleError            missing, corrupt, unknown format, hash mismatch; of labelled frames and benchmarks' files too
         EngineMismatch       built for another device, driver or runtime version
+        SignatureError       not signed, by another key, or altered since; a key that cannot be used
         TaskError            a task that is not there, was not asked for, or cannot answer as asked
       BackendUnavailable     the runtime or device is not here (names the extra to install)
       FrameError             also ValueError: shape, dtype, empty
@@ -34,6 +35,7 @@ __all__ = [
     "FrameError",
     "InferenceError",
     "RegressionError",
+    "SignatureError",
     "SourceEndedEarly",
     "TaskError",
 ]
@@ -55,6 +57,12 @@ class EngineMismatch(BundleError):
     """An engine was built for another device, driver or runtime version, or there is none yet."""
 
     exit_code = 4
+
+
+class SignatureError(BundleError):
+    """A bundle is not signed, by another key, or was altered since; or a key or a signature cannot be used."""
+
+    exit_code = 17
 
 
 class TaskError(BundleError):

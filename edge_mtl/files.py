@@ -9,6 +9,7 @@ import hashlib
 import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, is_dataclass
@@ -23,6 +24,7 @@ __all__ = [
     "exchange",
     "native_path",
     "plain",
+    "read_regular",
     "require_file_names",
     "require_writable",
     "sha256_bytes",
@@ -191,6 +193,26 @@ def require_writable(folder: Path) -> None:
             pass
     except OSError as exc:
         raise BuildError(f"{folder} cannot be written to ({exc.strerror or exc}). Choose another folder: --out DIR") from exc
+
+
+def read_regular(path: Path, *, most: int) -> bytes:
+    """The bytes of a file, or of the one that a link leads to; nothing is waited for and no more is read than was allowed.
+
+    Args:
+        most: the largest size that is read.
+    Raises:
+        OSError: it is not there, is larger, or is no file but a folder, a pipe or a device.
+        ValueError: no file can have that name.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe without a writer does not hold us up
+    with os.fdopen(descriptor, "rb") as stream:
+        facts = os.fstat(stream.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.EINVAL, "no file but a folder, a pipe or a device", str(path))
+        payload = stream.read(most + 1) if facts.st_size <= most else b""
+    if facts.st_size > most or len(payload) > most:
+        raise OSError(errno.EFBIG, f"larger than {most} bytes", str(path))
+    return payload
 
 
 def sha256_bytes(payload: bytes) -> str:

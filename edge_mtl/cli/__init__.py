@@ -13,6 +13,7 @@ from edge_mtl.cli import (  # isort: skip  # registers commands, in the order of
     compare,
     profile,
     verify,
+    sign,
     calibrate,
     sensitivity,
     old_commands,
@@ -37,5 +38,6 @@ __all__ = [
     "profile",
     "scale",
     "sensitivity",
+    "sign",
     "verify",
 ]

@@ -31,13 +31,13 @@ _EPILOG = "\n\n".join(
             "6 frame or source unusable       16 a recording ended early",
             "7 calibration frames unusable    70 internal error",
             "12 no scale of depth             74 file system: disk full, no permission",
-            "130 interrupted, 143 terminated",
+            "17 not signed, or altered since  130 interrupted, 143 terminated",
         ),
         f"{DEBUG_VARIABLE}=1 shows tracebacks and what the runtimes print.",
     )
 )
 
-_WITHOUT_OPENCV = ("compare", "doctor", "engines", "export", "inspect")
+_WITHOUT_OPENCV = ("compare", "doctor", "engines", "export", "inspect", "sign")
 """Commands that import no OpenCV."""
 
 

@@ -19,6 +19,7 @@ from edge_mtl.cli.arguments import (
     MaxDropOption,
     QuietOption,
     ThreadsOption,
+    UsageError,
     block,
     parse_budget,
 )
@@ -51,6 +52,7 @@ _CARD_FILE = "card.json"
         "edge-mtl verify bundles/rooms-b0",
         "edge-mtl verify bundles/rooms-b0 --data my-labelled-frames --max-drop miou=0.005,normal=0.3",
         "edge-mtl verify bundles/rooms-b0 --no-write --json | jq .passed",
+        "edge-mtl verify bundles/rooms-b0 --signature --public-key edge-mtl.pub",
     ),
 )
 def verify(
@@ -66,6 +68,15 @@ def verify(
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="Also write card and worst frames there, whatever the verdict."),
+    ] = None,
+    signature: Annotated[
+        bool, typer.Option("--signature", help="Measure nothing: check who signed the bundle, and every file.")
+    ] = False,
+    public_key: Annotated[
+        str | None,
+        typer.Option(
+            "--public-key", metavar="FILE|TEXT", help="For --signature: the signer's, a file or its Base64.", show_default=False
+        ),
     ] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -88,6 +99,11 @@ def verify(
     Without labels only the difference from FP32's own answers is judged. Where FP32 itself is no better than a guess on the
     labels, nothing is judged.
     """
+    if signature != (public_key is not None):
+        raise UsageError("--signature and --public-key FILE belong together; found one of them.")
+    if public_key is not None:
+        _check_signature(Terminal(json_output=json, quiet=quiet), bundle, public_key)
+        return
     from edge_mtl.bundle import find
     from edge_mtl.evaluation.budget import DEFAULT_BUDGET
     from edge_mtl.evaluation.labelled_frames import labelled_folder
@@ -125,6 +141,24 @@ def verify(
     for graph, verdict in found.verdicts.items():
         for line in verdict.failures:
             terminal.warn(f"{graph} loses more than it should: {line}")
+
+
+def _check_signature(terminal: Terminal, named: Path | None, public_key: str) -> None:
+    """Say who signed the bundle, once every file was found to be what was signed."""
+    from edge_mtl.bundle import find
+
+    bundle = find(named, public_key=public_key)
+    with terminal.steps() as step:
+        names = list(bundle.manifest.files)
+        bundle.verify(progress=lambda name: step("checking files", names.index(name) + 1, len(names)))
+    assert bundle.signed is not None
+    if terminal.json_output:
+        content = {"bundle": str(bundle.path), "revision": bundle.manifest.revision, "files": len(bundle.manifest.files)}
+        terminal.record({**content, "key": bundle.signed.key, "comment": bundle.signed.comment})
+    terminal.show(
+        f"{bundle.path}: signed by the key {bundle.signed.key}; its {len(bundle.manifest.files)} files are what was signed.",
+        f"Trusted comment: {bundle.signed.comment}",
+    )
 
 
 def _write(found: Verification, out: Path) -> None:

@@ -112,7 +112,7 @@ class EngineStore:
 
     @property
     def receipts(self) -> TrustedPlans:
-        """Which plans this user built; in the user's cache wherever the engines lie."""
+        """Which engines this user built; in the user's cache wherever the engines lie."""
         return TrustedPlans(cache_folder() / "built")
 
     @property
@@ -212,8 +212,10 @@ class EngineStore:
 
         Args:
             trust_engine: also a plan that this user did not build. A plan is a program: it does what whoever built it wanted.
+                Of a bundle whose signature was checked, no other engine is taken without it either: the signature is of the
+                bundle's files, and engines are made of them here.
         Raises:
-            EngineMismatch: built for another device, runtime version or graph, or a plan that this user did not build.
+            EngineMismatch: built for another device, runtime version or graph, or this user did not build it, and should have.
             BundleError: missing, altered, or in the hands of another user.
         """
         why = self.mismatch(record)
@@ -223,9 +225,10 @@ class EngineStore:
         check_owner(path.parent, remedy=_REMEDY)
         rebuild = f"Run: {self.rebuild_command(record)}"
         payload = read_checked(path, size=record.size, sha256=record.sha256, what="Engine", remedy=rebuild)
-        if record.plan and not trust_engine and not self.receipts.has(record.sha256):
+        if (record.plan or self._bundle.signed) and not trust_engine and not self.receipts.has(record.sha256):
+            why = "is a plan, which is a program, and" if record.plan else "is not covered by the bundle's signature, and it"
             raise EngineMismatch(
-                f"{path} is a plan, which is a program, and was not built by this user on this machine. {rebuild}, "
+                f"{path} {why} was not built by this user on this machine. {rebuild}, "
                 "or say trust_engine=True if you know where it is from."
             )
         return payload
@@ -240,8 +243,11 @@ class EngineStore:
         if sha256_bytes(payload) != record.sha256 or len(payload) != record.size:
             raise BuildError("The record does not describe these bytes: size and SHA-256 must be those of the engine.")
         folder = self._make_folder()
-        if record.plan:
+        try:
             self.receipts.give(record.sha256)
+        except (BuildError, BundleError):
+            if record.plan:  # a graph without a receipt runs, unless its bundle's signature is asked for
+                raise
         try:
             write_atomic(folder / record.file, payload)
             write_atomic(folder / f"{record.key}.json", record.to_json())
@@ -260,8 +266,7 @@ class EngineStore:
                 with suppress(FileNotFoundError, NotADirectoryError):
                     (folder / name).unlink()
         self.compiled.remove(record)
-        if record.plan:
-            self.receipts.take_back(record.sha256)
+        self.receipts.take_back(record.sha256)
 
     def require_space(self, engines: int) -> None:
         """Whether this many engines fit on the disk, before they are built; none is larger than the bundle's graphs.

@@ -27,6 +27,7 @@ COMMANDS = (
     "export",
     "profile",
     "scale",
+    "sign",
 )
 
 

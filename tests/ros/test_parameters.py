@@ -20,6 +20,7 @@ from tests.ros.harness import NodeProcess, Partner, active_partner, running, wai
 EXAMPLES: dict[str, tuple[Any, ...]] = {
     "cameras": (["front"], ["front", "left"]),
     "bundle": ("rooms-b0",),
+    "public_key": ("",),
     "threads": (0, 1, 2),
     "tasks": ("depth", "depth, normals"),
     "depth_scale": ("", "1.28", 1.28, 2),

@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import stat
 
 import pytest
 from hypothesis import given, settings
@@ -271,3 +272,41 @@ def test_a_revision_of_an_altered_bundle_is_refused_and_changes_nothing(bundle):
         new_revision(bundle)
     assert Bundle.open(bundle.path).manifest.revision == 1
     assert [entry.name for entry in bundle.path.parent.iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "golden/000.npz"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "link to a device", "folder"])
+def test_what_is_no_file_is_refused_and_not_waited_for(bundle, name, kind):
+    """A pipe and /dev/zero say that they are 0 bytes long: reading them would not end."""
+    edit_manifest(bundle, lambda content: content["files"]["golden/000.npz"].update(size=0))
+    path = bundle.path / name
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        try:
+            os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))
+        except PermissionError:
+            pytest.skip("only root makes devices")
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(BundleError, match=r"cannot be read|was altered"):
+        Bundle.open(bundle.path).verify()
+
+
+def test_a_file_may_be_a_link_to_a_file(bundle, tmp_path):
+    """As stores of files by their content keep them; what is read is hashed all the same."""
+    os.replace(bundle.path / "model.onnx", tmp_path / "elsewhere")
+    (bundle.path / "model.onnx").symlink_to(tmp_path / "elsewhere")
+    bundle.verify()
+    (tmp_path / "elsewhere").write_bytes(b"other")
+    with pytest.raises(BundleError, match="was altered"):
+        bundle.read("model.onnx")
+
+
+def test_a_link_to_a_folder_that_is_not_listed_is_refused(bundle):
+    (bundle.path / "more").symlink_to("/etc")
+    with pytest.raises(BundleError, match="not listed"):
+        bundle.verify()

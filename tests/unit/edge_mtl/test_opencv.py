@@ -202,7 +202,7 @@ ARGUMENTS = {
     "verify": [],
     "view": ["room.jpg"],
 }
-WITHOUT = ("compare", "doctor", "engines", "export", "inspect")
+WITHOUT = ("compare", "doctor", "engines", "export", "inspect", "sign")
 
 
 def test_every_command_is_known_to_need_opencv_or_not_to() -> None:

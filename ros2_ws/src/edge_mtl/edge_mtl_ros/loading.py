@@ -5,6 +5,7 @@ Knows the SDK; imports nothing of ROS. Everything that may take long reports pro
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,11 +64,12 @@ def load_engine(settings: Settings, *, progress: Progress) -> Engine:
         EdgeMtlError: there is none, it is damaged, or it disagrees with its reference; the message says what to run.
         Interrupted: `progress` raised it; nothing half-made is left.
     """
+    key = os.path.expanduser(settings.public_key) or None
     if settings.bundle:
-        bundle = find(Path(settings.bundle).expanduser())
+        bundle = find(Path(settings.bundle).expanduser(), public_key=key)
     else:
         progress("no bundle was given: using the demo bundle", 0, 0)
-        bundle = Bundle.open(DEMO_BUNDLE)
+        bundle = Bundle.open(DEMO_BUNDLE, public_key=key)
     total = len(bundle.manifest.files)
     done = 0
 

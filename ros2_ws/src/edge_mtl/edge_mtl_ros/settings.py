@@ -136,6 +136,9 @@ class Settings:
         effect="start",
     )
     bundle: str = _parameter("", "Folder or name of the bundle; empty: the demo bundle.", effect="reload")
+    public_key: str = _parameter(
+        "", "Signer of the bundle, a file or its Base64 text: no other bundle is loaded; empty: any is.", effect="reload"
+    )
     backend: str = _parameter(
         AUTO, "Runtime of the network; auto: the fastest that is here.", choices=(AUTO, *BACKENDS), effect="reload"
     )

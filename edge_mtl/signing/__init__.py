@@ -1,0 +1,1 @@
+"""Signatures of bundles, in the format of minisign: keys, signatures of manifests, and bundles signed and checked."""
