@@ -27,6 +27,7 @@ CHECK := tests/packaging/check_environment.py
 ROS_PYTHON := env -u AMENT_PREFIX_PATH -u LD_LIBRARY_PATH $(ROS_VENV)/bin/python
 
 .PHONY: demo test test-sdk test-training test-ros test-ros-then-wheel test-wheel test-lowest soak fuzz check lint docs docs-serve train test-gpu bench-gpu ptx clean help
+.PHONY: demo test test-sdk test-training test-ros test-ros-then-wheel test-wheel test-lowest audit soak check lint docs docs-serve train test-gpu bench-gpu ptx clean help
 
 help:
 	@echo "make demo    an INT8 engine from the demo bundle, an image in out/demo.png, a benchmark table"
@@ -36,6 +37,7 @@ help:
 	@echo "make test-ros  the ROS 2 node's tests on real rclpy, from wheels, in an environment of its own"
 	@echo "make test-wheel  the wheel, installed by pip into an empty environment, runs the demo"
 	@echo "make test-lowest  every command, the demo, a bag and a training with the lowest versions that setup.py declares"
+	@echo "make audit   known vulnerabilities of what the package needs, and its bill of materials in out/sbom.json"
 	@echo "make soak    1000 lifecycle cycles and ten minutes at 30 Hz of the ROS 2 node"
 	@echo "make fuzz    mutants of everything that is read from outside, MINUTES=30 in all; see docs/reliability.md"
 	@echo "make test-gpu   the tests of a CUDA GPU, in an environment with onnxruntime-gpu (GPU_EXTRAS=gpu,tensorrt,build,gpu-test: TensorRT too)"
@@ -88,6 +90,11 @@ docs: $(VENV)/.ready
 
 docs-serve: $(VENV)/.ready
 	$(MKDOCS) serve --strict
+
+# Needs a service of vulnerabilities: PyPI's or OSV's. Where neither answers, it fails and says so.
+audit: $(VENV)/.ready
+	mkdir -p out
+	$(BIN)/python -m tests.reliability.supply_chain --sbom out/sbom.json --out out/reliability-supply-chain.json
 
 train: $(VENV)/.ready
 	$(BIN)/python train/train.py

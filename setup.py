@@ -133,6 +133,8 @@ EXTRAS = {
         "ruff>=0.9",
         "mypy>=1.14",
         "pre-commit>=4",
+        "pip-audit>=2.7",  # make audit: known vulnerabilities,
+        "cyclonedx-python-lib[json-validation]>=8",  # and the bill of materials
     ],
 }
 
