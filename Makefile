@@ -15,6 +15,8 @@ GPU_EXTRAS ?= gpu,$(if $(shell command -v nvcc),jetson,cuda),build,gpu-test
 comma := ,
 GPU_READY := $(GPU_VENV)/.ready-$(subst $(comma),-,$(GPU_EXTRAS))
 NVCC ?= nvcc
+ARM_ROOT ?= out/arm64
+LOWEST_PYTHON ?= 3.11
 # Without the remark of mkdocs-material on other programs.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
 SETUP_FILES := setup.py pyproject.toml constraints.txt tests/packaging/check_environment.py
@@ -28,6 +30,7 @@ ROS_PYTHON := env -u AMENT_PREFIX_PATH -u LD_LIBRARY_PATH $(ROS_VENV)/bin/python
 
 .PHONY: demo test test-sdk test-training test-ros test-ros-then-wheel test-wheel test-lowest soak fuzz check lint docs docs-serve train test-gpu bench-gpu ptx clean help
 .PHONY: demo test test-sdk test-training test-ros test-ros-then-wheel test-wheel test-lowest audit soak check lint docs docs-serve train test-gpu bench-gpu ptx clean help
+.PHONY: demo test test-sdk test-training test-ros test-ros-then-wheel test-wheel test-lowest test-versions test-arm64 soak check lint docs docs-serve train test-gpu bench-gpu ptx clean help
 
 help:
 	@echo "make demo    an INT8 engine from the demo bundle, an image in out/demo.png, a benchmark table"
@@ -38,6 +41,9 @@ help:
 	@echo "make test-wheel  the wheel, installed by pip into an empty environment, runs the demo"
 	@echo "make test-lowest  every command, the demo, a bag and a training with the lowest versions that setup.py declares"
 	@echo "make audit   known vulnerabilities of what the package needs, and its bill of materials in out/sbom.json"
+	@echo "make test-lowest  every command, the demo, a bag, tests and a training with the lowest versions that setup.py declares"
+	@echo "make test-versions  the lowest and the highest versions on every Python that is here (ARGS=\"--python 3.13\")"
+	@echo "make test-arm64  the wheel on an emulated 64-bit ARM (root, debootstrap, qemu-user-static), beside x86-64; its Debian is ARM_ROOT"
 	@echo "make soak    1000 lifecycle cycles and ten minutes at 30 Hz of the ROS 2 node"
 	@echo "make fuzz    mutants of everything that is read from outside, MINUTES=30 in all; see docs/reliability.md"
 	@echo "make test-gpu   the tests of a CUDA GPU, in an environment with onnxruntime-gpu (GPU_EXTRAS=gpu,tensorrt,build,gpu-test: TensorRT too)"
@@ -77,7 +83,15 @@ test-wheel: $(VENV)/.ready
 
 # The lowest versions that setup.py declares; uv downloads them.
 test-lowest: $(VENV)/.ready
-	EDGE_MTL_LOWEST=1 $(BIN)/python -m pytest tests/packaging/test_lowest.py
+	$(BIN)/python -m tests.reliability.versions --python $(LOWEST_PYTHON) --resolution lowest --train $(ARGS)
+
+# The lowest and the highest versions, on every Python that is here.
+test-versions: $(VENV)/.ready
+	$(BIN)/python -m tests.reliability.versions $(ARGS)
+
+# debootstrap makes the folder; needs root.
+test-arm64: $(VENV)/.ready
+	$(BIN)/python -m tests.reliability.arm64 --root $(ARM_ROOT) $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

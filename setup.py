@@ -130,6 +130,7 @@ EXTRAS = {
         "hypothesis>=6.100",
         # guides the mutations of tests/reliability/fuzz
         'atheris>=2.3; python_version < "3.14" and sys_platform == "linux" and platform_machine == "x86_64"',
+        "uv>=0.5",  # environments of the lowest and the highest versions
         "ruff>=0.9",
         "mypy>=1.14",
         "pre-commit>=4",

@@ -1,0 +1,1 @@
+"""The oldest and the newest allowed versions of every dependency, on every Python: `python -m tests.reliability.versions`."""
