@@ -12,16 +12,17 @@ from pathlib import Path
 
 from tests.packaging.distributions import ROOT
 
-__all__ = ["TESTS", "counts", "failures", "lay_out"]
+__all__ = ["PYTEST", "TESTS", "counts", "failures", "lay_out"]
 
 TESTS = (
     "tests/contract/test_engine_contract.py",
-    "tests/unit/edge_mtl/engine_store/test_engines.py",
     "tests/unit/edge_mtl/image/test_distortion.py",
     "tests/unit/edge_mtl/image/test_frames.py",
     "tests/unit/edge_mtl/image/test_upsample.py",
     "tests/unit/edge_mtl/onnx_graph",
-    "tests/unit/edge_mtl/tasks",
+    "tests/unit/edge_mtl/tasks/test_boxes.py",
+    "tests/unit/edge_mtl/tasks/test_finishing.py",
+    "tests/unit/edge_mtl/tasks/test_labels.py",
     "tests/unit/edge_mtl/test_bundle.py",
     "tests/unit/edge_mtl/test_depth_scale.py",
     "tests/unit/edge_mtl/test_device.py",
@@ -29,6 +30,17 @@ TESTS = (
     "tests/unit/edge_mtl/test_prediction.py",
     "tests/unit/edge_mtl/weights",
 )
+PYTEST = (
+    "-m",
+    "pytest",
+    "-m",
+    "not slow and not training",
+    "-k",
+    "not openvino-graph and not onnxruntime-graph",
+    "--tb=line",
+    *TESTS,
+)
+"""After `python`. Engines of the contract run the bundles' optimized graphs: the plain ones would say no more here."""
 
 
 def lay_out(folder: Path) -> Path:

@@ -23,7 +23,7 @@ from tests.bundles import make_image
 from tests.packaging.distributions import build, copy_of_checkout
 from tests.reliability.arm64.answers import DEPLOYED, answers, compare, prepare
 from tests.reliability.arm64.root import PROCESSORS, Arm, missing, platforms, registered
-from tests.reliability.installed import TESTS, counts, failures, lay_out
+from tests.reliability.installed import PYTEST, counts, failures, lay_out
 from tests.reliability.record import GateRun
 
 PARTS = ("typed", "tests", "answers")
@@ -118,9 +118,7 @@ def _typed(run: GateRun, console: Console, arm: Arm, work: Path) -> None:
 def _tests(run: GateRun, console: Console, arm: Arm, work: Path) -> None:
     """The SDK's tests of what is installed."""
     lay_out(work / "checkout")
-    done = arm.run(
-        "python", "-m", "pytest", "-m", "not slow and not training", "--tb=line", *TESTS, cwd=f"/root/{work.name}/checkout"
-    )
+    done = arm.run("python", *PYTEST, cwd=f"/root/{work.name}/checkout")
     counted = counts(done.stdout)
     console.log(f"tests: {dict(counted)}")
     for name, count in counted.items():
