@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from rich.console import Console
 
-from tests.bundles import make_image
+from tests.bundles import make_bundle, make_image
 from tests.packaging.distributions import build, copy_of_checkout
 from tests.reliability.arm64.answers import DEPLOYED, answers, compare, prepare
 from tests.reliability.arm64.root import PROCESSORS, Arm, missing, platforms, registered
@@ -31,23 +31,29 @@ ENGINE = """
 import json, sys
 import cv2
 from edge_mtl import Engine
-with Engine() as engine:
-    prediction = engine.predict(cv2.imread(sys.argv[1]), channels="bgr")
+with Engine(sys.argv[1], precision="int8") as engine:
+    prediction = engine.predict(cv2.imread(sys.argv[2]), channels="bgr")
     print(json.dumps([engine.info.precision, *(list(getattr(prediction, name).shape)
         for name in ("segmentation", "depth", "normals"))]))
 """
-TYPED: tuple[tuple[str, ...], ...] = (
-    ("edge-mtl", "doctor"),
-    ("edge-mtl", "doctor", "--json"),
-    ("edge-mtl", "build-engine", "--int8", "--backend", "onnxruntime", "--threads", "2"),
-    ("edge-mtl", "engines"),
-    ("edge-mtl", "predict", "image.png", "--out", "maps"),
-    ("edge-mtl", "benchmark", "--rounds", "2", "--backend", "onnxruntime", "--json"),
-    ("edge-mtl", "demo", "--save", "demo.png"),
-    ("python", "-c", ENGINE, "image.png"),
-)
-"""What a user of a Jetson types, but for TensorRT, in this order: the third makes the engine that the later ones run."""
-_WRITTEN = ("maps", "demo.png")
+
+
+def typed(bundle: str) -> tuple[tuple[str, ...], ...]:
+    """What a user of a Jetson types, but for TensorRT, in this order: the engine of the third is what later ones run."""
+    return (
+        ("edge-mtl", "doctor"),
+        ("edge-mtl", "doctor", "--json"),
+        ("edge-mtl", "build-engine", bundle, "--int8"),
+        ("edge-mtl", "engines", bundle),
+        ("edge-mtl", "predict", "image.png", "--bundle", bundle, "--int8", "--out", "maps"),
+        ("edge-mtl", "benchmark", bundle, "--rounds", "2", "--json"),
+        ("edge-mtl", "demo", "--bundle", bundle, "--save", "demo.png"),
+        ("python", "-c", ENGINE, bundle, "image.png"),
+        ("edge-mtl", "predict", "image.png", "--fp32", "--out", "demo-bundle-maps"),
+    )
+
+
+_WRITTEN = ("maps", "demo.png", "demo-bundle-maps")
 
 
 def main() -> int:
@@ -56,6 +62,11 @@ def main() -> int:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--wheels", type=Path, help="folder of wheels for ARM, filled if it is empty")
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(PARTS), help=", ".join(PARTS))
+    parser.add_argument(
+        "--bundle",
+        default="tiny",
+        help="built and timed by the typed commands: tiny, or a name of a bundle, which takes an hour",
+    )
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     if lacking := missing():
@@ -83,9 +94,12 @@ def main() -> int:
             "functional only: QEMU's user emulation of a Cortex-A76 (answers also of a Cortex-A72), Debian bookworm, "
             "Python 3.11; no time or speed is looked at, and no TensorRT"
         )
-        steps = {"typed": _typed, "tests": _tests, "answers": _answers}
-        for part in asked.only:
-            steps[part](run, console, arm, work)
+        if "typed" in asked.only:
+            _typed(run, console, arm, work, asked.bundle)
+        if "tests" in asked.only:
+            _tests(run, console, arm, work)
+        if "answers" in asked.only:
+            _answers(run, console, arm, work)
     return run.finish(asked.out)
 
 
@@ -100,11 +114,14 @@ def download(wheel: Path, wheels: Path) -> None:
     subprocess.run(command, check=True)
 
 
-def _typed(run: GateRun, console: Console, arm: Arm, work: Path) -> None:
-    """The commands of `TYPED`, in an empty folder with one image."""
+def _typed(run: GateRun, console: Console, arm: Arm, work: Path, bundle: str) -> None:
+    """The commands of `typed`, in an empty folder with one image, and the tiny bundle where that is asked for."""
+    if bundle == "tiny":
+        make_bundle(work / bundle)
+    run.note(f"of the typed commands the engine was built of {bundle}")
     cv2.imwrite(str(work / "image.png"), make_image(3, height=480, width=640))
-    for words in TYPED:
-        shown = " ".join(words if words[0] == "edge-mtl" else (*words[:2], "ENGINE", *words[3:]))
+    for words in typed(bundle):
+        shown = " ".join("ENGINE" if word is ENGINE else word for word in words)
         done = arm.run(*words, cwd=f"/root/{work.name}")
         console.log(f"{shown}: exit code {done.returncode}")
         run.count("commands")

@@ -19,7 +19,7 @@ from tests.packaging.distributions import build, copy_of_checkout
 from tests.reliability.record import GateRun
 from tests.reliability.versions.checks import CHECKS, every_command_explains_itself, train_check
 from tests.reliability.versions.environment import Environment
-from tests.reliability.versions.plan import EXTRAS, PYTHONS, RESOLUTIONS, Cell, interpreters, plan, requirements
+from tests.reliability.versions.plan import PYTHONS, RESOLUTIONS, Cell, interpreters, plan, requirements
 
 _TOLD = ("numpy", "typer", "onnx", "onnxruntime", "openvino", "opencv-python-headless", "protobuf", "rosbags")
 _LOWERED = {"typer": "==0.12.0"}
@@ -57,7 +57,7 @@ def _try(
 ) -> None:
     """One environment, with everything that is wrong there."""
     lowered = {"torch": f"=={asked.torch}"} if cell.train and asked.torch else None
-    required = requirements(wheel, (*EXTRAS, "train") if cell.train else EXTRAS, lowered)
+    required = requirements(wheel, cell.extras, lowered)
     environment, problem = Environment.made(folder, interpreter, cell, wheel, required, wheels=asked.wheels)
     try:
         if problem:

@@ -39,6 +39,8 @@ class Environment:
     ) -> tuple[Environment, str]:
         """A fresh one with the wheel and what it requires in the versions of the cell; and what went wrong, empty if nothing.
 
+        Versions without a wheel for that Python do not count: pip would need a compiler for them.
+
         Args:
             required: of `plan.requirements`.
             wheels: folder of more wheels, for what an index has in no form that fits.
@@ -49,7 +51,7 @@ class Environment:
         asked.write_text("\n".join((*required, *cell.mixed, "")))
         more = () if wheels is None else ("--find-links", str(wheels))
         steps = (
-            ("install", *more, "--resolution", RESOLUTIONS[cell.resolution], "-r", str(asked)),
+            ("install", "--no-build", *more, "--resolution", RESOLUTIONS[cell.resolution], "-r", str(asked)),
             ("install", "--no-deps", str(wheel)),
             ("install", "pytest>=8", "hypothesis>=6.100"),
             ("check",),
@@ -88,9 +90,12 @@ class Environment:
 
     def versions(self, *names: str) -> dict[str, str]:
         """What is installed of `names`."""
-        code = "import sys\nfrom importlib.metadata import version\nfor name in sys.argv[1:]: print(name, version(name))"
-        done = self.run("-c", code, *names)
-        return {name: version for name, _, version in (line.partition(" ") for line in done.stdout.splitlines())}
+        code = (
+            "import sys\nfrom importlib.metadata import distributions\nfor one in distributions(): print(one.name, one.version)"
+        )
+        done = self.run("-c", code)
+        installed = dict(line.split(" ") for line in done.stdout.splitlines())
+        return {name: installed[name] for name in names if name in installed}
 
     def remove(self) -> None:
         """Free its disk space."""

@@ -13,15 +13,15 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-__all__ = ["EXTRAS", "PYTHONS", "RESOLUTIONS", "Cell", "interpreters", "plan", "requirements"]
+__all__ = ["PYTHONS", "RESOLUTIONS", "Cell", "interpreters", "plan", "requirements"]
 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 RESOLUTIONS: Mapping[str, str] = {"lowest": "lowest-direct", "highest": "highest"}
 """Ours, and uv's name for it: of what the package declares itself; what that needs in turn is the newest that fits."""
-EXTRAS = ("demo", "bags", "view", "exr", "tflite")
+EXTRAS = ("demo", "bags", "exr", "tflite")
 _MIXED = (
-    ("lowest", ("numpy>=2",)),
-    ("lowest", ("protobuf",)),  # without a bound of ours: the lowest that onnx takes
+    ("lowest", ("numpy<2", "protobuf")),  # protobuf without a bound of ours: the lowest that onnx takes
+    ("lowest", ("numpy>=2.3",)),
     ("highest", ("numpy<2",)),
 )
 
@@ -41,6 +41,12 @@ class Cell:
     resolution: str
     mixed: tuple[str, ...] = ()
     train: bool = False
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """What the wheel is installed with; every version of the viewer that we allow needs NumPy 2."""
+        viewer = () if "numpy<2" in self.mixed else ("view",)
+        return (*EXTRAS, *viewer, *(("train",) if self.train else ()))
 
     @property
     def name(self) -> str:
