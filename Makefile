@@ -28,9 +28,8 @@ CHECK := tests/packaging/check_environment.py
 # The wheels of ROS find their own packages and libraries, unless those of a sourced one come first.
 ROS_PYTHON := env -u AMENT_PREFIX_PATH -u LD_LIBRARY_PATH $(ROS_VENV)/bin/python
 
-.PHONY: demo test test-sdk test-training test-ros test-ros-then-wheel test-wheel test-lowest soak fuzz check lint docs docs-serve train test-gpu bench-gpu ptx clean help
-.PHONY: demo test test-sdk test-training test-ros test-ros-then-wheel test-wheel test-lowest audit soak check lint docs docs-serve train test-gpu bench-gpu ptx clean help
-.PHONY: demo test test-sdk test-training test-ros test-ros-then-wheel test-wheel test-lowest test-versions test-arm64 soak check lint docs docs-serve train test-gpu bench-gpu ptx clean help
+.PHONY: demo test test-sdk test-training test-ros test-ros-then-wheel test-wheel test-lowest soak fuzz check \
+	lint docs docs-serve train test-gpu bench-gpu ptx clean help audit test-versions test-arm64
 
 help:
 	@echo "make demo    an INT8 engine from the demo bundle, an image in out/demo.png, a benchmark table"
@@ -39,7 +38,6 @@ help:
 	@echo "make docs    the documentation site in site/; make docs-serve shows it at localhost:8000"
 	@echo "make test-ros  the ROS 2 node's tests on real rclpy, from wheels, in an environment of its own"
 	@echo "make test-wheel  the wheel, installed by pip into an empty environment, runs the demo"
-	@echo "make test-lowest  every command, the demo, a bag and a training with the lowest versions that setup.py declares"
 	@echo "make audit   known vulnerabilities of what the package needs, and its bill of materials in out/sbom.json"
 	@echo "make test-lowest  every command, the demo, a bag, tests and a training with the lowest versions that setup.py declares"
 	@echo "make test-versions  the lowest and the highest versions on every Python that is here (ARGS=\"--python 3.13\")"
