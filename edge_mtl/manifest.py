@@ -116,13 +116,13 @@ class Manifest:
 
 def _no_number(word: str) -> float:
     """NaN and infinity are no JSON, and could not be written again."""
-    raise ValueError(f"{word} is no number of JSON")
+    raise ValueError(f"numbers should be finite; found {word}")
 
 
 def _finite(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):
-        raise ValueError(f"the number {digits[:40]} is too large")
+        raise ValueError(f"numbers should be finite; found {digits[:40]}")
     return value
 
 

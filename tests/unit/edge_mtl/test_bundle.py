@@ -117,6 +117,7 @@ def test_a_manifest_cannot_point_outside_the_bundle(bundle, path):
         (lambda c: c.update(canonical_intrinsics=[0, 1, 2, 3]), "positive"),
         (lambda c: c["files"]["model.onnx"].update(sha256="zz"), "sha256"),
         (lambda c: c.update(canonical_intrinsics=[1, 1, float("inf"), 1]), "finite"),
+        (lambda c: c.update(calibration={"share": float("nan")}), "finite"),
         (lambda c: c.update(files=[]), "files should be an object"),
         (lambda c: c.update(revision="x"), "revision"),
         (lambda c: c.update(parent=9), "parent"),
@@ -132,6 +133,13 @@ def test_a_manifest_cannot_point_outside_the_bundle(bundle, path):
 def test_an_invalid_manifest_says_what_is_wrong(bundle, change, message):
     edit_manifest(bundle, change)
     with pytest.raises(BundleError, match=message):
+        Bundle.open(bundle.path)
+
+
+def test_a_number_that_no_revision_could_write_again_is_refused(bundle):
+    text = (bundle.path / "manifest.json").read_text()
+    (bundle.path / "manifest.json").write_text(text.replace('"calibration": {', '"calibration": {"share": 1e999, ', 1))
+    with pytest.raises(BundleError, match="finite; found 1e999"):
         Bundle.open(bundle.path)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from edge_mtl.evaluation.sensitivity.blocks import find_blocks, only, without
 from edge_mtl.evaluation.sensitivity.figure import draw_sensitivity
 from edge_mtl.evaluation.sensitivity.measure import measure_sensitivity
 from edge_mtl.evaluation.sensitivity.prefix import choose_cuts, cut_before, suffix
-from edge_mtl.evaluation.sensitivity.report import Sensitivity
+from edge_mtl.evaluation.sensitivity.report import BlockSensitivity, Sensitivity, load_sensitivity, save_sensitivity
 from edge_mtl.evaluation.sensitivity.score import ReferenceEvaluator
 from edge_mtl.onnx_graph.model import facts
 from edge_mtl.quantization.quantize import calibrate, equalized, insert_qdq
@@ -236,3 +238,31 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
 
 def test_the_command_names_what_it_does_not_know(bundle: Bundle) -> None:
     assert_failed(edge_mtl("sensitivity", bundle.path, "--target", "abacus"), 2, "onnxruntime, openvino, tensorrt")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["rows"][0].update(sqnr_db={}),
+        lambda content: content["rows"][0].update(sqnr_db=3),
+        lambda content: content["rows"][0].update(sqnr_db={"depth": "high"}),
+        lambda content: content["rows"][0].update(gain=[]),
+        lambda content: content["rows"][0].update(name=None),
+        lambda content: content.update(reference=[1]),
+        lambda content: content.update(frames="many"),
+        lambda content: content.update(rows=10**400),
+    ],
+)
+def test_a_file_of_an_earlier_run_that_was_altered_is_measured_anew(tmp_path: Path, change: Callable[[Any], Any]) -> None:
+    row = BlockSensitivity("block", 3, {"depth": 20.0}, {"rel": 0.01}, {"rel": 0.99}, gain=0.1)
+    save_sensitivity(tmp_path / "found.json", Sensitivity("key", "b", "t", "block", "", 9, {"rel": 0.1}, None, (row,)))
+    assert load_sensitivity(tmp_path / "found.json", "key") is not None
+    content = json.loads((tmp_path / "found.json").read_bytes())
+    change(content)
+    (tmp_path / "found.json").write_text(json.dumps(content))
+    assert load_sensitivity(tmp_path / "found.json", "key") is None
+
+
+def test_a_file_of_an_earlier_run_that_is_nested_too_deep_is_measured_anew(tmp_path: Path) -> None:
+    (tmp_path / "found.json").write_text("[" * 5000)
+    assert load_sensitivity(tmp_path / "found.json", "key") is None

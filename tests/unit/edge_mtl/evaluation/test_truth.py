@@ -142,6 +142,12 @@ class TestCameras:
         with pytest.raises(BundleError, match="found two that are called"):
             labelled(folder, tiny_bundle)
 
+    @pytest.mark.parametrize("text", ["[" * 5000, '{"000": [1' + "0" * 400 + ", 70, 47.5, 31.5]}"])
+    def test_a_file_that_no_number_or_stack_holds_is_refused(self, folder: Path, tiny_bundle: Bundle, text: str) -> None:
+        (folder / "intrinsics.json").write_text(text)
+        with pytest.raises(BundleError, match=r"intrinsics\.json"):
+            labelled(folder, tiny_bundle)
+
     @pytest.mark.parametrize(
         "numbers", [[70, 70, 99999, 31.5], [0, 70, 47.5, 31.5], [float("nan"), 70, 47.5, 31.5], [70, 70, 47.5]]
     )
