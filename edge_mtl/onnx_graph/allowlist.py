@@ -42,6 +42,9 @@ tensors of small numbers (ConstantOfShape, Range, Tile).
 """
 
 _DEFAULT_DOMAINS = ("", "ai.onnx")
+_LEAVE_OUT = ("Clip", "Pad", "Resize", "Slice")
+"""Operators that may leave out an input before their last one, by an empty name: ONNX Runtime follows others to nowhere."""
+
 _CONTROL_FLOW = ("If", "Loop", "Scan")
 
 
@@ -144,6 +147,10 @@ def _check_node(data: bytes, start: int, end: int) -> _Ends:
         if operators[0] in _CONTROL_FLOW:
             raise Refused(f"it has control flow ({operators[0]})")
         raise Refused(f"operator {operators[0]!r} is not among those a network of this package is made of")
+    if b"" in ends[0] and operators[0] not in _LEAVE_OUT:
+        raise Refused(f"an operator {operators[0]} leaves out an input")
+    if b"" in ends[1] or not ends[1]:
+        raise Refused(f"an operator {operators[0]} leaves out an output")
     return ends
 
 

@@ -124,6 +124,15 @@ def negative_side(proto: onnx.ModelProto) -> None:
     proto.graph.initializer.append(TensorProto(name="less", data_type=TensorProto.FLOAT, dims=[-1]))
 
 
+def without_an_input(proto: onnx.ModelProto) -> None:
+    norm = helper.make_node("LayerNormalization", ["image", proto.graph.initializer[0].name, ""], ["normed"])
+    proto.graph.node.append(norm)
+
+
+def without_an_output(proto: onnx.ModelProto) -> None:
+    proto.graph.node.append(helper.make_node("Relu", ["image"], [""]))
+
+
 HOSTILE: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
     "a foreign domain": (foreign_domain, "com.example"),
     "a foreign operator": (foreign_operator, "ImageDecoder"),
@@ -139,6 +148,8 @@ HOSTILE: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
     "sparse tensors": (sparse, "sparse"),
     "training code": (training, "training"),
     "too many operators": (many, "operators"),
+    "an input that is left out": (without_an_input, "leaves out an input"),
+    "an output that is left out": (without_an_output, "leaves out an output"),
     "a circle": (circle, "none before it makes"),
     "a tensor that is made twice": (made_twice, "made twice"),
     "an output that nobody makes": (output_of_nobody, "no operator makes"),
