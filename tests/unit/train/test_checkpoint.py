@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,13 @@ class TestBundleAsCheckpoint:
         assert sum(parameter.numel() for parameter in found.model.parameters()) == 3_500_657
         weights, _ = load_weights(ROOMS_B0)
         assert all(torch.equal(weights[name], value) for name, value in found.model.state_dict().items())
+
+
+@pytest.mark.parametrize("pickled", [b"q", b"\x80\x02r\x00", b"\x80\x02}X\xff\xff\xff\x7f", b"\x80\x02h\x09."])
+def test_a_state_whose_pickle_is_damaged_is_a_typed_error(tmp_path: Path, pickled: bytes) -> None:
+    save_state(tmp_path / "state.pt", {"step": 1})
+    with zipfile.ZipFile(tmp_path / "state.pt") as whole, zipfile.ZipFile(tmp_path / "damaged.pt", "w") as damaged:
+        for name in whole.namelist():
+            damaged.writestr(name, pickled if name.endswith("data.pkl") else whole.read(name))
+    with pytest.raises(CheckpointError, match=r"corrupt|refused"):
+        load_state(tmp_path / "damaged.pt")
