@@ -39,6 +39,7 @@ class Container:
         height, width: in pixels, before EXIF data turns it; 0 where the file does not say before its end.
         sample_bytes: of a channel of a pixel, 1 or more.
         whole: whether the file holds the image to its end; True where the format has no way to say.
+        scans: of a JPEG: how often decoding goes over all of its pixels; else 1.
     """
 
     format: str
@@ -46,6 +47,7 @@ class Container:
     width: int = 0
     sample_bytes: int = 1
     whole: bool = True
+    scans: int = 1
 
 
 def inspect_image(data: Buffer) -> Container | None:
@@ -90,7 +92,7 @@ def _jpeg(view: memoryview) -> Container:
     while (found := _JPEG_MARKER.search(view, place)) is not None:
         marker, place = view[found.end() - 1], found.end()
         if marker == _EOI:
-            return Container("JPEG", height, width, sample_bytes, whole=scans > 0)
+            return Container("JPEG", height, width, sample_bytes, whole=scans > 0, scans=scans)
         if marker in (_SOI, _TEMPORARY):
             continue
         (length,) = struct.unpack_from(">H", view, place)

@@ -16,6 +16,8 @@ cv2 = opencv.require()
 Array = np.ndarray
 
 _SMALLER = "Reduce the image, or give this process more memory."
+_MOST_SCANS = 100
+"""Of a JPEG. For each, decoders go over the whole image; a few kilobytes may hold thousands, progressive images have ten."""
 _COPIES = 2
 """Of the result, at the peak: OpenCV decodes into memory of its own and copies that into an array, whatever the format; seen
 with OpenCV 5.0 on 108 million pixels of JPEG, baseline, progressive and turned upright, and on PNG."""
@@ -42,6 +44,10 @@ def decode(data: Buffer, flags: int, *, name: str) -> Array:
     if container is not None and not container.whole:
         raise FrameError(
             f"{name} is cut short or damaged: {encoded.size} bytes of {container.format} end before the image. Copy it again."
+        )
+    if container is not None and container.scans > _MOST_SCANS:
+        raise FrameError(
+            f"{name} has {container.scans} scans, up to {_MOST_SCANS} expected: decoding it could take hours. Save it again."
         )
     if container is not None:
         require_memory(_decoding_bytes(container, flags), name, _SMALLER)

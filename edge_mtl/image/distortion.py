@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from edge_mtl.errors import FrameError
-from edge_mtl.image.frames import Intrinsics
+from edge_mtl.image.frames import MAX_SIDE, Intrinsics
+from edge_mtl.image.memory import out_of_memory, require_memory
 
 __all__ = ["Lens", "Rectification", "rectification"]
 
@@ -27,6 +28,9 @@ _NARROWEST_RAY = 20.0
 _STEPS, _NEWTON, _TOLERANCE_PX = 32, 12, 1e-6
 _CELLS = 32
 """Of the grid along each side on which a rectified image is judged."""
+_TABLE_BYTES = 6
+"""A pixel of the tables of `cv2.remap`."""
+_SMALLER = "Let the camera send smaller images, or give this process more memory."
 _ZOOM_MAX, _HALVINGS = 8.0, 16
 
 
@@ -155,14 +159,21 @@ def rectification(lens: Lens, size: tuple[int, int], *, wanted: Intrinsics, rota
         wanted: the camera of the result.
         rotation: (3, 3), from the camera of the lens to that of the result; by default none.
     Raises:
-        FrameError: no part of the image is like a pinhole camera's.
+        FrameError: no part of the image is like a pinhole camera's, or the image is larger than any that is taken, or than
+            the memory.
     """
+    height, width = size
+    if not 0 < min(size) <= max(size) <= MAX_SIDE:
+        raise FrameError(f"a lens is undone in images of 1 to {MAX_SIDE} pixels a side; found {height}x{width}.")
+    what = f"What undoes the lens in images of {height}x{width}"
+    require_memory(_TABLE_BYTES * height * width, what, _SMALLER)
     turned = np.eye(3) if rotation is None else np.asarray(rotation, np.float64)
     zoom = _zoom(lens, size, wanted, turned)
     camera = Intrinsics(wanted.fx * zoom, wanted.fy * zoom, wanted.cx, wanted.cy)
     module = cv2.fisheye if lens.model == "angle" else cv2
     matrix, bent = lens.camera.matrix(), np.array(lens.coefficients, np.float64)
-    tables = module.initUndistortRectifyMap(matrix, bent, turned, camera.matrix(), size[::-1], cv2.CV_16SC2)
+    with out_of_memory(what, _SMALLER):
+        tables = module.initUndistortRectifyMap(matrix, bent, turned, camera.matrix(), size[::-1], cv2.CV_16SC2)
     return Rectification(camera, zoom, size, (tables[0], tables[1]))
 
 

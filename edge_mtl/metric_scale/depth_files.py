@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edge_mtl.array_files import ArrayFileError, read_array
 from edge_mtl.errors import FrameError
 from edge_mtl.image.decoding import decode
 from edge_mtl.image.encoding import stated_unit_m
@@ -47,11 +48,10 @@ def read_depth_file(folder: Path, name: str, *, unit_m: float | None = None) -> 
 
 def _array(path: Path) -> Array:
     try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as exc:
-        raise FrameError(f"{path} cannot be read: {exc}") from exc
-    if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind != "f" or 0 in found.shape:
-        raise FrameError(
-            f"{path} should hold (H, W) floating-point metres; found {getattr(found, 'dtype', type(found).__name__)}."
-        )
-    return found.astype(np.float32)
+        found = read_array(path)
+    except ArrayFileError as exc:
+        raise FrameError(f"{path} cannot be read ({exc}): expected a NumPy array of metres. Write it again.") from exc
+    if found.ndim != 2 or found.dtype.kind != "f" or 0 in found.shape:
+        raise FrameError(f"{path} should hold (H, W) floating-point metres; found {found.dtype} of shape {found.shape}.")
+    with np.errstate(over="ignore"):  # beyond float32 is infinite: unknown
+        return found.astype(np.float32)

@@ -58,7 +58,12 @@ class Camera:
         Args:
             binning: (x, y) pixels that were added up; 0 means 1.
             roi: (x_offset, y_offset, width, height) in pixels of the whole sensor; width or height 0: all of it.
+        Raises:
+            FrameError: K, R or P has another number of values.
         """
+        for name, values, counts in (("K", k, (9,)), ("R", r, (0, 9)), ("P", p, (0, 12))):
+            if len(values) not in counts:
+                raise FrameError(f"{name} of a camera_info has {counts[-1]} values; found {len(values)}.")
         whole = cls(
             int(width),
             int(height),

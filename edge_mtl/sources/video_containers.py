@@ -75,7 +75,7 @@ def video_facts(path: Path) -> VideoFacts:
                 return VideoFacts("" if found is None else _letters(found.group(1)), counted=True)
             if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip"):
                 return _movie(_moov(stream))
-    except (OSError, struct.error, ZeroDivisionError):
+    except (OSError, struct.error, ArithmeticError, LookupError, ValueError):  # places and lengths that are none
         pass
     return VideoFacts()
 

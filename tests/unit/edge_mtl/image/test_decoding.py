@@ -253,3 +253,13 @@ def test_small_needs_are_not_held_against_what_is_left(monkeypatch: pytest.Monke
     monkeypatch.setattr(memory, "memory_left", lambda: None)
     memory.require_memory(1 << 50, "it", "")
     assert control_groups.memory_left() is None or control_groups.memory_left() > 0
+
+
+def test_a_jpeg_of_more_scans_than_any_image_has_is_refused_before_it_is_decoded() -> None:
+    photo = encoded("JPEG, progressive")
+    assert 2 < inspect_image(photo).scans < 20  # type: ignore[union-attr]
+    at = photo.rindex(b"\xff\xda")
+    hostile = photo[:at] + photo[at:-2] * 20_000 + photo[-2:]
+    with pytest.raises(FrameError, match=r"a\.jpg has 200\d\d scans, up to 100 expected: decoding it could take hours"):
+        decode(hostile, cv2.IMREAD_COLOR, name="a.jpg")
+    decode(photo[:at] + photo[at:-2] * 50 + photo[-2:], cv2.IMREAD_COLOR, name="a.jpg")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edge_mtl.errors import FrameError
+from edge_mtl.image import memory
 from edge_mtl.ros import Camera, lens_fault, rectified
 from edge_mtl.ros.lenses import lens_of
 
@@ -103,3 +104,25 @@ def test_an_undistorted_camera_is_left_alone_and_an_unknown_lens_is_refused() ->
     assert rectified(camera()) == (camera(), None)
     with pytest.raises(FrameError, match="double_sphere"):
         rectified(camera("double_sphere", (-0.2, 0.6)))
+
+
+@pytest.mark.parametrize(("name", "count"), [("k", 8), ("k", 0), ("r", 3), ("r", 10), ("p", 9), ("p", 16)])
+def test_matrices_of_another_number_of_values_are_refused(name: str, count: int) -> None:
+    matrices: dict[str, tuple[float, ...]] = {"k": (525.0, 0, 319.5, 0, 525.0, 239.5, 0, 0, 1.0), name: (1.0,) * count}
+    with pytest.raises(FrameError, match=rf"{name.upper()} of a camera_info has \d+ values; found {count}"):
+        Camera.of(width=640, height=480, **matrices)
+
+
+@pytest.mark.parametrize("model", ["plumb_bob", "equidistant"])
+def test_the_lens_of_images_larger_than_any_that_is_taken_is_not_undone(model: str) -> None:
+    k = (32500.0, 0, 19999.5, 0, 32500.0, 14999.5, 0, 0, 1.0)
+    huge = Camera.of(width=40000, height=30000, k=k, d=(-0.1, 0.01, 0.0, 0.0), distortion_model=model)
+    with pytest.raises(FrameError, match="1 to 16384 pixels a side; found 30000x40000"):
+        rectified(huge)
+
+
+def test_the_lens_of_images_too_large_for_the_memory_is_not_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "memory_left", lambda: 1_000_000)
+    monkeypatch.setattr(memory, "_UNCHECKED_BYTES", 0)
+    with pytest.raises(FrameError, match="What undoes the lens in images of 480x640 is too large for the memory"):
+        rectified(camera(d=(-0.29, 0.1, 0.0, 0.0, 0.0)))

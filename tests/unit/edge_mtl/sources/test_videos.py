@@ -13,7 +13,7 @@ from edge_mtl.errors import CalibrationError, FrameError, SourceEndedEarly
 from edge_mtl.sources import videos
 from edge_mtl.sources.frame_source import check_end
 from edge_mtl.sources.open_source import open_source
-from edge_mtl.sources.video_containers import codec_name, video_facts
+from edge_mtl.sources.video_containers import VideoFacts, codec_name, video_facts
 from tests.bundles import make_image
 from tests.video_files import cut, renamed_codec, retimed, trimmed, write_video
 
@@ -176,3 +176,26 @@ def test_a_bag_that_ends_before_the_count_of_its_index_says_so(tmp_path: Path, s
     index.write_text(index.read_text().replace("message_count: 5", "message_count: 50"))
     message = "tour ended after 5 frames and announces 50: it is cut short or damaged there. Copy it again."
     assert ends(bag) == (5, [message])
+
+
+@pytest.mark.parametrize(
+    ("box", "at", "value"),
+    [
+        (b"mvhd", -4, (8).to_bytes(4, "big")),  # the header of the film has no content
+        (b"mdhd", -4, (8).to_bytes(4, "big")),
+        (b"free", -4, b"\0\0\0\1free" + b"\xff" * 8),  # a box that ends beyond what a file can be
+        (b"free", -4, b"\0\0\0\1moov" + b"\0" * 8),  # an index that ends before it begins
+    ],
+)
+def test_boxes_with_sizes_that_are_none_say_nothing(box: bytes, at: int, value: bytes, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 5)
+    trimmed(path, hidden=0.4)
+    payload = bytearray(path.read_bytes())
+    if box == b"free":
+        place = payload.index(b"ftyp") - 4
+        payload[place:place] = value
+    else:
+        place = payload.index(box) + at
+        payload[place : place + len(value)] = value
+    path.write_bytes(payload)
+    assert video_facts(path) == VideoFacts()

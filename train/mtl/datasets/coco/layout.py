@@ -45,11 +45,13 @@ def annotation_file(root: Path, split: Split, named: Mapping[str, str]) -> Path 
 
 
 def image_folder(root: Path, annotations: Path, split: Split, names: list[str]) -> Path:
-    """The folder that the file names of a JSON are below. Raises BuildError where no image is found.
+    """The folder that the file names of a JSON are below. Raises BuildError where no image is found, or none is named.
 
     Args:
         names: some of the file names.
     """
+    if not names:
+        raise BuildError(f"{annotations} lists no image that can be used: expected some in images. Name another file")
     own = annotations.stem.removeprefix("instances_")
     below = [own, f"images/{own}", *_WORDS[split], *(f"images/{word}" for word in _WORDS[split]), "images", ""]
     tried = list(dict.fromkeys([*(root / one for one in below), annotations.parent]))

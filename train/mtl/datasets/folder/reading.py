@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from edge_mtl.array_files import ArrayFileError, read_array
 from edge_mtl.errors import BuildError, FrameError
 from edge_mtl.image.decoding import decode
 from edge_mtl.image.encoding import stated_unit_m
@@ -92,8 +93,8 @@ def stored_depth(path: Path, *, scale_m: float | None) -> Array:
         found = found[..., 0]
     if found.ndim != 2 or found.dtype.kind != "f":
         raise BuildError(f"{path}: expected depth as (H, W) of floats in metres, found {_form(found)}. Write it again")
-    depth = found.astype(np.float32)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):  # beyond float32 is infinite: unknown
+        depth = found.astype(np.float32)
         depth[~(np.isfinite(depth) & (depth > 0))] = 0
     return depth
 
@@ -109,7 +110,8 @@ def stored_normals(path: Path) -> Array:
     found = _npy(path)
     if found.shape[2:] != (3,) or found.dtype.kind != "f":
         raise BuildError(f"{path}: expected normals as (H, W, 3) of floats, found {_form(found)}. Write it again")
-    normals = found.astype(np.float32)
+    with np.errstate(over="ignore"):
+        normals = found.astype(np.float32)
     normals[~np.isfinite(normals).all(axis=2)] = 0
     return normals
 
@@ -132,11 +134,11 @@ def decoded_png(path: Path) -> Array:
 
 def _npy(path: Path) -> Array:
     try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as exc:
+        found = read_array(path)
+    except ArrayFileError as exc:
         raise BuildError(f"{path} cannot be read ({exc}): expected a NumPy array. Write it again, or take it out") from exc
-    if not isinstance(found, np.ndarray) or found.ndim < 2:
-        raise BuildError(f"{path}: expected an array of rows and columns, found {_form(np.asarray(found))}. Write it again")
+    if found.ndim < 2:
+        raise BuildError(f"{path}: expected an array of rows and columns, found {_form(found)}. Write it again")
     return found
 
 

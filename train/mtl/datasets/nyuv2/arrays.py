@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_mtl.array_files import ArrayFileError, read_array
 from edge_mtl.files import write_atomic
 from edge_mtl.tasks import NYU13_CLASSES, VOID
 from mtl.datasets.nyuv2.layout import DatasetError
@@ -25,11 +26,11 @@ _LEAST_LENGTH = 1e-3
 def load_array(path: Path) -> Array:
     """A memory-mapped .npy file. Raises DatasetError: missing, truncated, or not an array of numbers."""
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as exc:
+        array = read_array(path, mapped=True)
+    except ArrayFileError as exc:
         raise DatasetError(f"{path} cannot be read ({exc}). Copy or convert the data set again") from exc
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif":
-        raise DatasetError(f"{path} should hold an array of numbers, found {getattr(array, 'dtype', type(array).__name__)}")
+    if array.dtype.kind not in "uif":
+        raise DatasetError(f"{path} should hold an array of numbers, found {array.dtype}")
     return array
 
 
@@ -75,7 +76,8 @@ def depth_array(stored: Array, *, size: tuple[int, int] | None = None, where: st
     if stored.ndim == 3 and stored.shape[-1] == 1:
         stored = stored[..., 0]
     _check_shape(stored, size, (), where)
-    depth = np.array(stored, np.float32)
+    with np.errstate(over="ignore"):  # beyond float32 is infinite: not valid
+        depth = np.array(stored, np.float32)
     depth[~np.isfinite(depth)] = 0
     low, high = float(depth.min()), float(depth.max())
     if low < 0 or high > _FARTHEST_M:
@@ -86,7 +88,8 @@ def depth_array(stored: Array, *, size: tuple[int, int] | None = None, where: st
 def normal_array(stored: Array, *, size: tuple[int, int] | None = None, where: str) -> Array:
     """(H, W, 3) normals of any dtype -> (H, W, 3) float32 of unit length, 0 invalid; components as they are stored."""
     _check_shape(stored, size, (3,), where)
-    normals = np.array(stored, np.float32)
+    with np.errstate(over="ignore"):
+        normals = np.array(stored, np.float32)
     squared = np.einsum("ijk,ijk->ij", normals, normals)
     if not np.isfinite(squared.sum()):
         normals[~np.isfinite(squared)] = 0

@@ -69,7 +69,7 @@ def inspect(root: Path, *, progress: Progress | None = None) -> Report:
             if progress is not None:
                 progress(f"{part}/{modality}", done, total)
     sizes = {shape[:2] for tally in tallies.values() for shape in tally.shapes}
-    same = Check("size", ", ".join(f"{height}x{width}" for height, width in sorted(sizes)) or "none", _one_size(tallies))
+    same = Check("size", ", ".join("x".join(map(str, one)) for one in sorted(sizes)) or "none", _one_size(tallies))
     described = _description(root)
     return Report(str(root), (counting, same, *(_summary(*item) for item in tallies.items()), _axes(root, numbers), described))
 

@@ -22,6 +22,8 @@ __all__ = ["ParquetFrames"]
 
 _COLUMNS = ("image", "segmentation", "depth", "normal")
 _ROWS_AT_ONCE = 4
+_DAMAGED = (OSError, pa.ArrowException, ValueError, KeyError, MemoryError, OverflowError)
+"""What PyArrow raises on files that are damaged: also for names that are no UTF-8, and for sizes that cannot be."""
 
 
 class ParquetFrames:
@@ -88,8 +90,8 @@ class ParquetFrames:
                     row += batch.num_rows
                     if row > last:
                         return
-        except (OSError, pa.ArrowException) as exc:
-            raise DatasetError(f"{path} cannot be read ({exc}). Download it again") from exc
+        except _DAMAGED as exc:
+            raise _unreadable(path, exc) from exc
 
     def _frame(self, arrays: Sequence[np.ndarray], where: str) -> SourceFrame:
         image, label, depth, normal = arrays
@@ -104,6 +106,10 @@ class ParquetFrames:
         )
 
 
+def _unreadable(path: Path, exc: BaseException) -> DatasetError:
+    return DatasetError(f"{path} cannot be read ({exc}). Download it again")
+
+
 def _rows(path: Path) -> int:
     try:
         with pq.ParquetFile(path) as file:
@@ -111,13 +117,16 @@ def _rows(path: Path) -> int:
             if missing:
                 raise DatasetError(f"{path} lacks the columns {', '.join(missing)}: is it tanganke/nyuv2?")
             return int(file.metadata.num_rows)
-    except (OSError, pa.ArrowException) as exc:
-        raise DatasetError(f"{path} cannot be read ({exc}). Download it again") from exc
+    except _DAMAGED as exc:
+        raise _unreadable(path, exc) from exc
 
 
 def _size(path: Path) -> tuple[int, int]:
-    with pq.ParquetFile(path) as file:
-        batch = next(file.iter_batches(batch_size=1, columns=["segmentation"]), None)
+    try:
+        with pq.ParquetFile(path) as file:
+            batch = next(file.iter_batches(batch_size=1, columns=["segmentation"]), None)
+    except _DAMAGED as exc:
+        raise _unreadable(path, exc) from exc
     if batch is None or batch.num_rows == 0:
         raise DatasetError(f"{path} has no rows. Download it again")
     height, width = _dense(batch.column("segmentation"), str(path)).shape[1:]

@@ -7,10 +7,10 @@ from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
-from zipfile import BadZipFile
 
 import numpy as np
 
+from edge_mtl.errors import BuildError
 from mtl.datasets.report import Check, Progress, Report
 
 from .dataset import Split, cache_folder, size_folders
@@ -79,7 +79,9 @@ class _Look:
                 self._frame(room, f"{shard}, frame {index}", split)
                 if index == 0 and room.objects is not None and self._options is not None:
                     self._compare(room, room.objects, self._options, f"{shard}, frame {index}")
-        except (OSError, ValueError, KeyError, IndexError, EOFError, BadZipFile) as exc:
+        except BuildError as exc:
+            self._problems.append(str(exc))
+        except (OSError, ValueError, LookupError, TypeError, ArithmeticError) as exc:
             self._problems.append(f"{shard} cannot be read ({exc}). Remove it, run train/make_rooms.py again")
 
     def checks(self) -> list[Check]:

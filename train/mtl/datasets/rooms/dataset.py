@@ -107,7 +107,7 @@ class RoomsDataset:
         return self._count
 
     def __getitem__(self, index: int) -> RoomSample:
-        """Frame `index`, negative from the end, in arrays of the caller's own."""
+        """Frame `index`, negative from the end, in arrays of the caller's own. Raises BuildError: its shard is damaged."""
         if not -self._count <= index < self._count:
             raise IndexError(f"frame {index} of {self._count}")
         number, offset = divmod(index % self._count, FRAMES_PER_SHARD)

@@ -12,13 +12,16 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edge_mtl.array_files import read_array
+from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
 from edge_mtl.unfinished import new_folder
 
@@ -30,6 +33,14 @@ NORMAL_SCALE = 32767
 _OBJECTS = f"objects-{OBJECTS_VERSION}.npz"
 
 _FIELDS = tuple(field.name for field in fields(RoomObjects))
+
+_MAPS: dict[str, tuple[type, tuple[int, ...]]] = {
+    "image": (np.uint8, (3,)),
+    "label": (np.uint8, ()),
+    "depth": (np.float32, ()),
+    "normals": (np.int16, (3,)),
+}
+"""Type and last sides of each array of maps."""
 
 _META = np.dtype([("seed", np.int64), ("intrinsics", np.float64, (4,))])
 
@@ -71,8 +82,9 @@ def render_shard(folder: Path, seeds: range, height: int, width: int, options: R
 
 
 def count_frames(folder: Path) -> int:
-    """How many frames a finished shard has."""
-    return len(np.load(folder / "meta.npy"))
+    """How many frames a finished shard has. Raises BuildError: it is damaged."""
+    with _readable(folder):
+        return len(_meta(folder))
 
 
 def has_objects(folder: Path) -> bool:
@@ -86,9 +98,11 @@ def add_objects(folder: Path, height: int, width: int, options: RenderOptions) -
     Rooms are cast from the seeds that the shard names; nothing is rendered.
 
     Raises:
-        OSError: the shard cannot be read, or there is no room for the file; the shard is as it was.
+        BuildError: the shard is damaged.
+        OSError: there is no room for the file; the shard is as it was.
     """
-    seeds = np.load(folder / "meta.npy")["seed"].tolist()
+    with _readable(folder):
+        seeds = _meta(folder)["seed"].tolist()
     write_atomic(folder / _OBJECTS, _packed([cast_room(seed, height, width, options=options) for seed in seeds]))
 
 
@@ -99,15 +113,16 @@ def read_frame(folder: Path, index: int, *, objects: bool = False) -> RoomSample
 
     Args:
         objects: whether its objects and kind of room are read too; the shard has to know them.
+    Raises:
+        BuildError: the shard is damaged.
     """
-    image, label, depth, stored = (
-        np.array(np.load(folder / f"{name}.npy", mmap_mode="r")[index]) for name in ("image", "label", "depth", "normals")
-    )
+    with _readable(folder):
+        image, label, depth, stored = (_map(folder, name, index) for name in _MAPS)
+        meta = _meta(folder)[index]
+        found, scene = _unpacked(folder, index) if objects else (None, None)
     normals = stored.astype(np.float32)
     normals /= np.maximum(np.sqrt((normals * normals).sum(-1, keepdims=True)), 1)
-    meta = np.load(folder / "meta.npy")[index]
     fx, fy, cx, cy = meta["intrinsics"].tolist()
-    found, scene = _unpacked(folder, index) if objects else (None, None)
     return RoomSample(image, label, depth, normals, (fx, fy, cx, cy), int(meta["seed"]), found, scene)
 
 
@@ -122,7 +137,36 @@ def _packed(frames: Sequence[tuple[RoomObjects, int]]) -> bytes:
     return stream.getvalue()
 
 
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """What damaged files raise within the block, as one error that names the shard."""
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError) as exc:
+        raise BuildError(f"{folder} cannot be read ({exc}). Remove it, run train/make_rooms.py again") from exc
+
+
+def _map(folder: Path, name: str, index: int) -> np.ndarray:
+    """One frame of an array of maps."""
+    kind, last = _MAPS[name]
+    found = read_array(folder / f"{name}.npy", mapped=True)
+    if found.dtype != kind or found.ndim != 3 + len(last) or found.shape[3:] != last:
+        raise ValueError(f"{name}.npy should be (N, H, W, ...) of {np.dtype(kind)}, found {found.dtype} of {found.shape}")
+    return np.array(found[index])
+
+
+def _meta(folder: Path) -> np.ndarray:
+    """Seed and intrinsics of every frame."""
+    found = read_array(folder / "meta.npy")
+    if found.dtype != _META or found.ndim != 1:
+        raise ValueError(f"meta.npy should be (N,) of seeds and cameras, found {found.dtype} of shape {found.shape}")
+    return found
+
+
 def _unpacked(folder: Path, index: int) -> tuple[RoomObjects, int]:
-    with np.load(folder / _OBJECTS) as stored:
-        own = slice(*stored["offsets"][index : index + 2].tolist())
-        return RoomObjects(*(stored[name][own] for name in _FIELDS)), int(stored["scene"][index])
+    try:
+        with np.load(folder / _OBJECTS, allow_pickle=False) as stored:
+            own = slice(*stored["offsets"][index : index + 2].tolist())
+            return RoomObjects(*(stored[name][own] for name in _FIELDS)), int(stored["scene"][index])
+    except Exception as exc:  # damaged archives raise many kinds
+        raise ValueError(f"{_OBJECTS} is damaged: {exc}") from exc

@@ -186,3 +186,10 @@ def test_a_task_may_have_another_name_and_a_wrong_one_is_refused(tmp_path: Path)
         data_tasks(settings(tmp_path, task_names={"boxes": "things"}))
     assert "names of tasks" in str(data_set(data).problem(settings(tmp_path, task_names={"objects": "My Things"})))
     assert "no split" in str(data_set(data).problem(settings(tmp_path, annotations={"dev": "a.json"})))
+
+
+def test_a_json_whose_images_cannot_be_used_is_refused_by_name(tmp_path: Path) -> None:
+    listed = coco_json(3)
+    jsons = {"train": {**listed, "images": [{"id": 100, "file_name": 5, "height": 48, "width": 64}]}}
+    with pytest.raises(BuildError, match=r"instances_train2017.json.* image"):
+        data_set(settings(tmp_path)).train_count(settings(write_coco(tmp_path, jsons=jsons)))

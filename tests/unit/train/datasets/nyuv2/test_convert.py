@@ -318,3 +318,14 @@ def test_a_damaged_frame_of_the_official_file_is_named(
     assert prepare_nyuv2.main([arguments[0], str(tmp_path / "damaged.mat"), *arguments[2:]]) == 9
     assert "damaged.mat: frame 3 cannot be read" in capsys.readouterr().err
     assert read_description(tmp_path / "out").done["train"] == [0]  # type: ignore[union-attr]
+
+
+def test_a_parquet_file_whose_names_are_no_text_is_refused_by_name(tmp_path: Path) -> None:
+    from mtl.datasets.nyuv2.parquet import ParquetFrames
+
+    write_parquet(tmp_path, train=1, val=1)
+    (path,) = tmp_path.glob("train-*.parquet")
+    payload = path.read_bytes()
+    path.write_bytes(payload.replace(b"parquet-cpp-arrow", b"\xff\xfe\xfd\xfcuet-cpp-arrow").replace(b"list", b"\xff\xfeis"))
+    with pytest.raises(DatasetError, match=rf"{path.name} cannot be read"):
+        ParquetFrames(tmp_path)

@@ -351,3 +351,10 @@ def test_the_check_fails_where_something_is_wrong(own_folder: Path, capsys: pyte
     assert "val/image/0.npy" in printed
     assert validate_dataset.main([str(own_folder / "nothing")]) == 9
     assert "prepare_nyuv2.py" in capsys.readouterr().err
+
+
+def test_the_check_names_arrays_that_are_no_maps(own_folder: Path) -> None:
+    np.save(own_folder / "train" / "depth" / "0.npy", np.zeros(5))
+    problems = [problem for check in inspect(own_folder).checks for problem in check.problems]
+    assert any("0.npy: expected H x W, found 5" in problem for problem in problems)
+    assert any("arrays differ in size" in problem for problem in problems)

@@ -18,9 +18,11 @@ import make_rooms
 import numpy as np
 import pytest
 from mtl.datasets.rooms import SPLIT_FIRST_SEED, RenderOptions, RoomsDataset, dataset, render_room, shards
+from mtl.datasets.rooms.check import inspect
 from mtl.datasets.rooms.source import RenderedRooms
 from mtl.datasets.rooms.tasks import ROOM_TASKS
 
+from edge_mtl.errors import BuildError
 from edge_mtl.evaluation.labelled_frames import labelled_folder
 from edge_mtl.manifest import InputSpec
 from edge_mtl.unfinished import TEMPORARY_PREFIX, held
@@ -360,3 +362,33 @@ class TestScript:
         with pytest.raises(SystemExit):
             make_rooms.main(["--help"])
         assert "example: python train/make_rooms.py" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("meta.npy", b"\x93NUMPY\x01\x00\x03\x00(((" + bytes(99)),
+        (
+            "meta.npy",
+            b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': (1099511627776, 99)}".ljust(127) + b"\n",
+        ),
+        ("image.npy", b"no array"),
+        ("objects-1.npz", b"PK\x03\x04 no archive"),
+    ],
+)
+def test_a_damaged_shard_is_named_with_what_to_do(name, content, tmp_path):
+    rooms = build(tmp_path, 2, objects=True)
+    (shard,) = rooms.folder.glob("shard-*")
+    (shard / name).write_bytes(content)
+    with pytest.raises(BuildError, match=rf"{shard.name} cannot be read .*Remove it, run train/make_rooms.py again"):
+        rooms[0]
+    problems = [problem for check in inspect(tmp_path).checks for problem in check.problems]
+    assert any(f"{shard} cannot be read" in problem for problem in problems)
+
+
+def test_maps_of_another_type_or_shape_are_damage(tmp_path):
+    rooms = build(tmp_path, 2)
+    (shard,) = rooms.folder.glob("shard-*")
+    np.save(shard / "depth.npy", np.zeros((2, 16), np.float32))
+    with pytest.raises(BuildError, match=r"depth.npy should be \(N, H, W, ...\) of float32, found float32 of \(2, 16\)"):
+        rooms[1]

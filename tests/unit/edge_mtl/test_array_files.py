@@ -1,0 +1,72 @@
+"""Files of arrays: the array, or one kind of error whatever is in them."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_mtl.array_files import ArrayFileError, read_array
+
+
+def npy(header: str, content: bytes = b"\0" * 64, version: int = 1) -> bytes:
+    """A file with any header."""
+    encoded = header.encode("latin-1") + b"\n"
+    return b"\x93NUMPY" + bytes((version, 0)) + struct.pack("<H" if version == 1 else "<I", len(encoded)) + encoded + content
+
+
+def archive(*, whole: bool = True) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, a=np.zeros(3))
+    return stream.getvalue() if whole else stream.getvalue()[:-30]
+
+
+SHAPE = "{{'descr': '{}', 'fortran_order': False, 'shape': {}, }}"
+BAD = {
+    "nothing": b"",
+    "text": b"no array",
+    "cut short": npy(SHAPE.format("<f4", "(400, 400)")),
+    "more than there is memory": npy(SHAPE.format("<f4", "(1099511627776, 1099511627776)")),
+    "a shape of no numbers": npy(SHAPE.format("<f4", "(1.5, 2)")),
+    "a negative shape": npy(SHAPE.format("<f4", "(-1, 3)")),
+    "a type that is none": npy(SHAPE.format("x", "(2, 2)")),
+    "objects": npy(SHAPE.format("|O", "(2, 2)")),
+    "brackets without an end": npy("{'descr': '<f4', 'shape': ("),
+    "text without an end": npy("'''"),
+    "nested too deep": npy("[" * 3000),
+    "nested far too deep": npy("-" * 9000),
+    "another version": npy(SHAPE.format("<f4", "(4, 4)"), version=3)[:6] + b"\xff\0" + bytes(80),
+    "an archive": archive(),
+    "an archive without an end": archive(whole=False),
+    "a pickle": np.zeros(3).dumps(),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("mapped", [False, True])
+def test_what_is_no_file_of_one_array_is_one_kind_of_error(name: str, mapped: bool, tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_bytes(BAD[name])
+    with pytest.raises(ArrayFileError) as caught, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy warns of headers that it takes for those of Python 2
+        read_array(tmp_path / "a.npy", mapped=mapped)
+    assert str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_the_same_kind(tmp_path: Path) -> None:
+    with pytest.raises(ArrayFileError, match="No such file"):
+        read_array(tmp_path / "none.npy")
+
+
+@pytest.mark.parametrize("array", [np.arange(6.0).reshape(2, 3), np.zeros((0, 3)), np.asfortranarray(np.eye(3)), np.float32(2)])
+def test_arrays_come_back(array: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", array)
+    for mapped in (False, True):
+        found = read_array(tmp_path / "a.npy", mapped=mapped)
+        np.testing.assert_array_equal(found, array)
+        assert found.dtype == array.dtype
+        assert isinstance(found, np.memmap) is mapped
