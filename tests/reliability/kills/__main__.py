@@ -1,4 +1,4 @@
-"""The long run: python -m tests.reliability.kills --kills 200 [--commands build,calibrate] [--seed S] [--out FILE]
+"""The long run: python -m tests.reliability.kills --kills 200 [--commands build,calibrate] [--minutes M] [--out FILE]
 
 Every command is killed at so many random moments, and where strace works at every kind of step that changes a file. Several
 runs with other seeds or commands add up. Exit code 1 where something was torn, left or lost.
@@ -11,6 +11,9 @@ import logging
 import random
 import sys
 import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -34,6 +37,7 @@ def main() -> int:
         "--commands", default="", help=f"names with commas between; all by default: {', '.join(commands.COMMANDS)}"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=600.0, help="each command has its part of them (default: %(default)s)")
     parser.add_argument("--no-steps", action="store_true", help="random moments only")
     parser.add_argument("--out", type=Path, help="file for the record")
     asked = parser.parse_args()
@@ -54,43 +58,54 @@ def main() -> int:
     ):
         for control in CONTROLS:
             run.control(control.fault, seen_of(control, context, Path(root)))
-        for name in names:
+        end_s = time.monotonic() + 60 * asked.minutes
+        for index, name in enumerate(names):
             command = commands.COMMANDS[name]
             if reason := commands.unavailable(command):
                 run.note(reason)
                 continue
-            kills = asked.kills // command.share
-            bar = shown.add_task(name, total=kills)
-            _kill(run, Trials(context, Path(root), command), kills, f"{asked.seed} {name}", not no_steps, shown, bar)
+            until_s = time.monotonic() + (end_s - time.monotonic()) / (len(names) - index)
+            trials, shown_as = Trials(context, Path(root), command), shown.add_task(name)
+            told = partial(shown.update, shown_as)
+            if not no_steps:
+                _strike(run, trials, until_s, told)
+            _surprise(run, trials, asked.kills // command.share, f"{asked.seed} {name}", until_s, told)
             if name == TRAINING:
                 _resume(run, Path(root) / "resumed", asked.kills, asked.seed)
     return run.finish(asked.out)
 
 
-def _kill(run: GateRun, trials: Trials, kills: int, seed: str, steps: bool, shown: Progress, bar: object) -> None:
-    """Random moments until enough were inside the run, then every kind of step."""
-    draws, name, done, number = random.Random(seed), trials.command.name, 0, 0
-    while done < kills and number < 3 * kills:
-        found = trials.at_random(lambda seconds: draws.uniform(0.0, seconds), number)
-        _count(run, name, found, f"random moment {number} of seed {seed!r}")
-        done, number = done + found.killed, number + 1
-        shown.update(bar, completed=done)  # type: ignore[arg-type]
-    run.count(f"kills of {name}", done)
-    struck = set()
-    strikes = trials.steps() if steps else []
-    shown.update(bar, total=kills + len(strikes))  # type: ignore[arg-type]
-    for step in strikes:
+def _strike(run: GateRun, trials: Trials, until_s: float, told: Callable[..., None]) -> None:
+    """Every kind of step that changes a file."""
+    steps, struck = trials.steps(), set()
+    random.Random(0).shuffle(steps)  # where time runs out, not all of the last ones are left out
+    for done, step in enumerate(steps):
+        told(completed=done, total=len(steps))
+        if time.monotonic() > until_s:
+            run.note(f"{trials.command.name}: {done} of {len(steps)} steps were struck before the time was over")
+            break
         found = trials.at_step(step)
-        _count(run, name, found, step.kind)
+        _count(run, trials.command.name, found, step.kind)
         run.count("kills at steps", found.killed)
         struck.add(found.step)
-        shown.advance(bar)  # type: ignore[arg-type]
-    if steps:
-        run.count("kinds of steps", len(struck - {""}))
-        run.note(
-            "steps are system calls that change a file, struck as they are entered; of each kind, which is the call and where "
-            "its file lies, the first, the middle and the last"
-        )
+    run.count("kinds of steps", len(struck - {""}))
+    run.note(
+        "steps are system calls that change a file, struck as they are entered; of each kind, which is the call and where its "
+        "file lies, the first, the middle and the last"
+    )
+
+
+def _surprise(run: GateRun, trials: Trials, kills: int, seed: str, until_s: float, told: Callable[..., None]) -> None:
+    """Random moments, until enough were inside the run."""
+    draws, name, done = random.Random(seed), trials.command.name, 0
+    for number in range(3 * kills):
+        told(completed=done, total=kills)
+        if done == kills or time.monotonic() > until_s:
+            break
+        found = trials.at_random(lambda seconds: draws.uniform(0.0, seconds), number)
+        _count(run, name, found, f"random moment {number} of seed {seed!r}")
+        done += found.killed
+    run.count(f"kills of {name}", done)
 
 
 def _count(run: GateRun, name: str, found: Outcome, where: str) -> None:
