@@ -7,6 +7,7 @@ runs with other seeds or commands add up. Exit code 1 where something was torn, 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import logging
 import random
 import sys
@@ -19,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.reliability.kills import commands
+from tests.reliability.kills import commands, node
 from tests.reliability.kills.child import forking
 from tests.reliability.kills.controls import CONTROLS, seen_of
 from tests.reliability.kills.steps import missing
@@ -46,7 +47,10 @@ def main() -> int:
         parser.error(f"--commands: unknown: {', '.join(sorted(unknown))}")
     run = GateRun("kills")
     training = any("torch" in commands.COMMANDS[name].needs for name in names)
-    context = forking(*commands.PRELOADED, *(commands.PRELOADED_FOR_TRAINING if training else ()))
+    ros = "rclpy" in (need for name in names for need in commands.COMMANDS[name].needs) and importlib.util.find_spec("rclpy")
+    more = (*(commands.PRELOADED_FOR_TRAINING if training else ()), *(node.PRELOADED if ros else ()))
+    sys.path.insert(0, str(node.PACKAGE))
+    context = forking(*commands.PRELOADED, *more)
     no_steps = "--no-steps was given" if asked.no_steps else missing()
     if no_steps:
         run.note(f"steps that change files were not struck: {no_steps}")

@@ -292,6 +292,12 @@ def _demo_bundle(folder: Path) -> None:
     make_bundle(folder / "tiny", calibration=2, evaluation=0, golden=1)
 
 
+def _node(folder: Path, version: int) -> int:
+    from tests.reliability.kills.node import build_and_reload
+
+    return build_and_reload(folder)
+
+
 def _rooms(folder: Path) -> None:
     from tests.tiny_training import make_rooms
 
@@ -381,6 +387,7 @@ COMMANDS: Mapping[str, Command] = {
         Command("record-view", _inputs, _view, needs=("rerun",)),
         Command("scale", _known_depth, _scale),
         Command("benchmark", _measured, _benchmark),
+        Command("node", _inputs, _node, needs=("rclpy",), over=False),
         Command("demo", _demo_bundle, _demo, share=4),
     )
 }

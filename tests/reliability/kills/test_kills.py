@@ -88,6 +88,6 @@ def _write(folder: Path) -> int:
 
 
 def test_every_command_has_a_name_of_its_own_and_is_run_or_says_why_not() -> None:
-    assert len(COMMANDS) == 16
+    assert len(COMMANDS) == 17
     assert all(isinstance(unavailable(command), str) for command in COMMANDS.values())
     assert callable(work)
