@@ -7,7 +7,9 @@ export by torch, whose graphs are made once. What writes files is the product's 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -269,14 +271,10 @@ def _measured(folder: Path) -> None:
 
 
 def _write_report(path: Path, content: Mapping[str, Any]) -> None:
-    import json
-
     path.write_text(json.dumps(content))
 
 
 def _benchmark(folder: Path, version: int) -> int:
-    import json
-
     content = json.loads((folder / "measured.json").read_bytes()) | {"rounds": version}
     images = [(path.stem, path.read_bytes()) for path in sorted(folder.glob("*.jpg"))]
     out = folder / "out"
@@ -323,8 +321,6 @@ def _trained(folder: Path) -> None:
     _export_bundle(folder, 1)
     _export_bundle(folder, 2)
     assert len(list(kept.iterdir())) == 4
-    import shutil
-
     shutil.rmtree(folder / "exported")
 
 

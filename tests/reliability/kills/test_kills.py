@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 import signal
+import sys
+from dataclasses import replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
 
+from tests.reliability.kills.__main__ import main
 from tests.reliability.kills.child import Child, forking
-from tests.reliability.kills.commands import COMMANDS, unavailable, work
+from tests.reliability.kills.commands import COMMANDS, unavailable
 from tests.reliability.kills.controls import CONTROLS, Control, seen_of
 from tests.reliability.kills.oracle import leftovers, read_tree, torn
 from tests.reliability.kills.steps import Step, missing, read_steps, struck, tracing
@@ -87,7 +90,14 @@ def _write(folder: Path) -> int:
     return 0
 
 
-def test_every_command_has_a_name_of_its_own_and_is_run_or_says_why_not() -> None:
-    assert len(COMMANDS) == 17
-    assert all(isinstance(unavailable(command), str) for command in COMMANDS.values())
-    assert callable(work)
+def test_an_unknown_command_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["kills", "--commands", "build,bulid"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "unknown: bulid" in capsys.readouterr().err
+
+
+def test_a_command_whose_packages_are_missing_says_so() -> None:
+    command = replace(COMMANDS["build"], needs=("json", "no_such_package"))
+    assert unavailable(command) == "build: needs no_such_package"
+    assert unavailable(COMMANDS["build"]) == ""

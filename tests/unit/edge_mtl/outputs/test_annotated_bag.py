@@ -18,6 +18,7 @@ from rosbags.typesys import Stores, get_typestore
 from edge_mtl import Engine
 from edge_mtl.bundle import Bundle
 from edge_mtl.ros import camera_of
+from edge_mtl.unfinished import TEMPORARY_PREFIX
 from tests.bag_files import CAMERA_TOPIC, IMAGE_TOPIC, read_bag, without_definitions, write_bag
 from tests.bundles import make_image
 from tests.command_line import edge_mtl
@@ -91,6 +92,20 @@ def test_boxes_and_the_class_of_a_frame_are_in_the_bag_as_messages_of_vision_msg
                 "objects"
             ].classes.tolist()
     assert any(message.detections for message in found["/edge_mtl/objects"])
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_what_a_killed_annotation_left_is_swept_by_the_next_one_also_by_one_that_is_refused(
+    tiny_bundle: Bundle, tmp_path: Path, finished: bool
+) -> None:
+    bag = write_bag(tmp_path / "tour", [make_image(1)], focal=120.0)
+    target, dead = tmp_path / "tour-maps", tmp_path / f"{TEMPORARY_PREFIX}tour-maps.dead"
+    dead.mkdir()
+    if finished:  # killed after the bag had its name
+        target.mkdir()
+    code, _, _ = run(str(bag), "--bundle", str(tiny_bundle.path), "--files", "bag", "--out", str(target), "--threads", "1")
+    assert code == (74 if finished else 0)
+    assert sorted(tmp_path.iterdir()) == [bag, target]
 
 
 def test_a_damaged_image_is_named_and_left_out(tiny_bundle: Bundle, tmp_path: Path) -> None:

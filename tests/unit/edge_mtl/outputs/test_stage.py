@@ -20,6 +20,7 @@ from edge_mtl.outputs.viewer import live, remote, saved
 from edge_mtl.sources.frame_source import Frame, FrameSource, Still
 from edge_mtl.sources.open_source import open_source
 from edge_mtl.tasks import NYU_TASKS
+from edge_mtl.unfinished import sweep_temporaries
 from tests.bundles import make_bundle, make_image, write_image
 from tests.command_line import assert_failed, edge_mtl
 from tests.mapless_bundles import mapless_bundle
@@ -29,6 +30,14 @@ pa = pytest.importorskip("pyarrow")
 chunks = pytest.importorskip("rerun.chunk", reason="needs a newer rerun-sdk to read recordings back")
 
 ONNX = ("--backend", "onnxruntime", "--precision", "fp32", "--threads", 1)
+
+
+def test_a_recording_is_not_swept_while_it_is_written(tmp_path: Path) -> None:
+    with saved(tmp_path / "tour.rrd", tasks=NYU_TASKS, step=2):
+        (busy,) = tmp_path.iterdir()
+        assert sweep_temporaries(tmp_path) == []
+    assert busy.suffix == ".rrd"
+    assert list(tmp_path.iterdir()) == [tmp_path / "tour.rrd"]
 
 
 def read(path: Path) -> tuple[Counter[str], dict[str, list[Any]], dict[str, set[str]]]:
