@@ -129,20 +129,20 @@ class Arm:
         )
 
     def install(self, wheels: Path, *names: str) -> Said:
-        """A virtual environment with `names` out of `wheels`, no index asked; kept while the wheels are the same."""
+        """A virtual environment with `names` out of `wheels`, no index asked; what others made is kept while it is the same."""
         digest = hashlib.sha256()
+        own = {wheel.name for wheel in wheels.glob("edge_mtl-*.whl")}
         for wheel in sorted(wheels.glob("*.whl")):
-            digest.update(wheel.name.encode() + hashlib.sha256(wheel.read_bytes()).digest())
-        stamp = self.root / "root" / ".installed"
-        if stamp.exists() and stamp.read_text() == digest.hexdigest():
-            return Said([], 0, "", "")
-        inside = self.root / "root" / "wheels"
+            digest.update(b"" if wheel.name in own else wheel.name.encode() + hashlib.sha256(wheel.read_bytes()).digest())
+        stamp, inside = self.root / "root" / ".installed", self.root / "root" / "wheels"
         shutil.rmtree(inside, ignore_errors=True)
         shutil.copytree(wheels, inside)
+        offline = ("install", "--quiet", "--no-index", "--find-links", "/root/wheels", "--no-compile")
+        if stamp.exists() and stamp.read_text() == digest.hexdigest():
+            return self.run("pip", *offline, "--no-deps", "--force-reinstall", *(f"/root/wheels/{name}" for name in own))
         done = self.run("python3", "-m", "venv", "--clear", "/root/venv")
         if done.returncode == 0:
-            words = ("install", "--quiet", "--no-index", "--find-links", "/root/wheels", "--no-compile")
-            done = self.run("pip", *words, *names)
+            done = self.run("pip", *offline, *names)
         if done.returncode == 0:
             stamp.write_text(digest.hexdigest())
         return done
