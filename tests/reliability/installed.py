@@ -16,19 +16,12 @@ __all__ = ["PYTEST", "TESTS", "counts", "failures", "lay_out"]
 
 TESTS = (
     "tests/contract/test_engine_contract.py",
-    "tests/unit/edge_mtl/image/test_distortion.py",
     "tests/unit/edge_mtl/image/test_frames.py",
     "tests/unit/edge_mtl/image/test_upsample.py",
     "tests/unit/edge_mtl/onnx_graph",
-    "tests/unit/edge_mtl/tasks/test_boxes.py",
-    "tests/unit/edge_mtl/tasks/test_finishing.py",
-    "tests/unit/edge_mtl/tasks/test_labels.py",
     "tests/unit/edge_mtl/test_bundle.py",
-    "tests/unit/edge_mtl/test_depth_scale.py",
     "tests/unit/edge_mtl/test_device.py",
-    "tests/unit/edge_mtl/test_files.py",
     "tests/unit/edge_mtl/test_prediction.py",
-    "tests/unit/edge_mtl/weights",
 )
 PYTEST = (
     "-m",

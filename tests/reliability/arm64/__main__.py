@@ -43,7 +43,7 @@ def typed(bundle: str) -> tuple[tuple[str, ...], ...]:
     return (
         ("edge-mtl", "doctor"),
         ("edge-mtl", "doctor", "--json"),
-        ("edge-mtl", "build-engine", bundle, "--int8"),
+        ("edge-mtl", "build-engine", bundle, "--int8", *(("--max-drop", "none") if bundle == "tiny" else ())),
         ("edge-mtl", "engines", bundle),
         ("edge-mtl", "predict", "image.png", "--bundle", bundle, "--int8", "--out", "maps"),
         ("edge-mtl", "benchmark", bundle, "--rounds", "2", "--json"),

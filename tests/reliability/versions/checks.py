@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from edge_mtl.cli import app
 from tests.bag_files import write_bag
-from tests.bundles import make_image
+from tests.bundles import make_bundle, make_image
 from tests.packaging.distributions import ROOT
 from tests.reliability.installed import PYTEST, counts, failures
 from tests.reliability.versions.environment import Environment, Said
@@ -85,9 +85,12 @@ def doctor_finds_two_runtimes(environment: Environment) -> Found:
 
 
 def the_demo_runs(environment: Environment) -> Found:
-    """`edge-mtl demo` builds an INT8 engine and draws."""
+    """INT8 engines of a tiny bundle are built on every runtime; `edge-mtl demo` predicts, draws and times."""
     found = Found()
-    if found.expect(environment.edge_mtl("demo", "--save", "demo.png"), "edge-mtl demo"):
+    make_bundle(environment.empty / "tiny")
+    build = ("build-engine", "tiny", "--int8", "--max-drop", "none")
+    found.expect(environment.edge_mtl(*build), "edge-mtl build-engine tiny --int8")
+    if found.expect(environment.edge_mtl("demo", "--bundle", "tiny", "--save", "demo.png"), "edge-mtl demo --bundle tiny"):
         image = environment.empty / "demo.png"
         if not (image.is_file() and image.read_bytes().startswith(b"\x89PNG")):
             found.wrong.append("edge-mtl demo --save wrote no PNG")
