@@ -129,23 +129,33 @@ class Arm:
         )
 
     def install(self, wheels: Path, *names: str) -> Said:
-        """A virtual environment with `names` out of `wheels`, no index asked; what others made is kept while it is the same."""
-        digest = hashlib.sha256()
-        own = {wheel.name for wheel in wheels.glob("edge_mtl-*.whl")}
-        for wheel in sorted(wheels.glob("*.whl")):
-            digest.update(b"" if wheel.name in own else wheel.name.encode() + hashlib.sha256(wheel.read_bytes()).digest())
+        """A virtual environment with `names` out of `wheels`, no index asked; what is the same as before is kept."""
+        own = sorted(wheels.glob("edge_mtl-*.whl"))
+        wanted = [_digest(sorted(set(wheels.glob("*.whl")) - set(own))), _digest(own)]
         stamp, inside = self.root / "root" / ".installed", self.root / "root" / "wheels"
+        found = stamp.read_text().split() if stamp.exists() else []
+        if found == wanted:
+            return Said([], 0, "", "")
         shutil.rmtree(inside, ignore_errors=True)
         shutil.copytree(wheels, inside)
         offline = ("install", "--quiet", "--no-index", "--find-links", "/root/wheels", "--no-compile")
-        if stamp.exists() and stamp.read_text() == digest.hexdigest():
-            return self.run("pip", *offline, "--no-deps", "--force-reinstall", *(f"/root/wheels/{name}" for name in own))
-        done = self.run("python3", "-m", "venv", "--clear", "/root/venv")
+        if found[:1] == wanted[:1]:
+            done = self.run("pip", *offline, "--no-deps", "--force-reinstall", *(f"/root/wheels/{one.name}" for one in own))
+        else:
+            done = self.run("python3", "-m", "venv", "--clear", "/root/venv")
+            if done.returncode == 0:
+                done = self.run("pip", *offline, *names)
         if done.returncode == 0:
-            done = self.run("pip", *offline, *names)
-        if done.returncode == 0:
-            stamp.write_text(digest.hexdigest())
+            stamp.write_text(" ".join(wanted))
         return done
+
+
+def _digest(files: Sequence[Path]) -> str:
+    """Of names and content."""
+    content = hashlib.sha256()
+    for file in files:
+        content.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return content.hexdigest()
 
 
 def described(processor: str, cores: int) -> str:
