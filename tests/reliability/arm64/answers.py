@@ -44,7 +44,6 @@ _TINY = ("host", "graph")
 
 def prepare(folder: Path) -> None:
     """Write what answers depend on: frames, tiny bundles of both placements, INT8 graphs of the deployed bundles."""
-    np.savez(folder / "frames.npz", *(make_image(5 + i, height=h, width=w) for i, (h, w) in enumerate(FRAMES)))
     for placement in _TINY:
         make_bundle(folder / f"tiny-{placement}", placement=placement)
     with tempfile.TemporaryDirectory() as cache, patch.dict(os.environ, {"XDG_CACHE_HOME": cache}):
@@ -53,6 +52,7 @@ def prepare(folder: Path) -> None:
             store = EngineStore(bundle)
             record = build_engine(bundle, backend="onnxruntime", store=store).record
             (folder / f"{name}.int8.onnx").write_bytes(store.load(record))
+    np.savez(folder / "frames.npz", *(make_image(5 + i, height=h, width=w) for i, (h, w) in enumerate(FRAMES)))
 
 
 def answers(folder: Path) -> dict[str, Array]:
