@@ -130,6 +130,13 @@ class Bundle:
         """Whether `read` can give `relative`."""
         return relative in self.manifest.assembled or relative in self.manifest.files
 
+    def superseded(self) -> bool:
+        """Whether another bundle, or another revision of this one, lies in its folder by now."""
+        try:
+            return Bundle.open(self.path).digest != self.digest
+        except BundleError:
+            return False
+
     def entry(self, relative: str) -> FileEntry:
         """Digest and size of what `read` gives for `relative`, a file or assembled from files.
 
@@ -233,13 +240,21 @@ def _chosen(path: str | os.PathLike[str] | None) -> Path:
     found = Path("bundles").glob(f"*/{MANIFEST}")
     candidates = [entry for entry in found if not entry.parent.name.startswith(".") and not _KEPT.search(entry.parent.name)]
     if candidates:
-        return max(candidates, key=lambda entry: entry.stat().st_mtime).parent
+        return max(candidates, key=_changed_s).parent
     if (DEMO_BUNDLE / MANIFEST).is_file():
         return DEMO_BUNDLE
     raise BundleError(
         f"No bundle: none was named, ${BUNDLE_VARIABLE} is not set, ./bundles is empty and the demo bundle is not "
         "installed. Make one with: python train/train.py"
     )
+
+
+def _changed_s(path: Path) -> float:
+    """When a file was last changed; long ago for one that is gone by now."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _folder_of(named: str | os.PathLike[str]) -> Path:

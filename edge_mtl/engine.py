@@ -26,7 +26,7 @@ from edge_mtl.backends import Backend, spec_of
 from edge_mtl.backends.selection import AUTO, parse_device
 from edge_mtl.depth_scale import DepthScaleInput, ScaleRecord, depth_scale_of
 from edge_mtl.engine_store.resolve import ResolvedEngine, resolve_engine
-from edge_mtl.errors import EngineClosed
+from edge_mtl.errors import BundleError, EngineClosed
 from edge_mtl.image.frames import Channels, Intrinsics
 from edge_mtl.inference_pipeline import InferencePipeline, Prepared
 from edge_mtl.io_spec import EngineInfo, canonical_camera
@@ -114,42 +114,39 @@ class Engine:
         kind, index = parse_device(device)
         _check_option("output_size", output_size, get_args(OutputSize))
         _check_option("self_test", self_test, get_args(SelfTest))
-        if not isinstance(bundle, bundles.Bundle):
-            self._bundle = bundles.find(bundle, public_key=public_key)
-        else:
-            self._bundle = bundle if public_key is None else bundle.require_signed(public_key)
         self._pid = os.getpid()
         self._lock = threading.RLock()  # a signal handler may close the engine while this thread holds the lock
         self._running = 0
         self._closed = False
-        canonical_camera(self._bundle.manifest)  # refused before a runtime is loaded
-        wanted = with_min_score(asked_of(self._bundle.manifest.tasks, tasks), min_score)
-        self._scale = depth_scale_of(depth_scale, self._bundle)
-        choice = resolve_engine(
-            self._bundle,
-            backend=backend,
-            precision=precision,
-            threads=threads,
-            build_missing=build_missing,
-            trust_engine=trust_engine,
-            kind=kind,
-            device=index,
-        ).cut_to(wanted, self._bundle.manifest)
-        self._backend: Backend = choice.open(threads=threads, device=index)
-        self._workers = 2 if spec_of(choice.backend).device == "cuda" else 1
-        try:
-            self._pipeline = InferencePipeline(
-                self._backend,
-                self._bundle.manifest,
-                output_size=output_size,
-                tasks=tuple(wanted),
-                depth_scale=self._scale[0],
-                min_score=min_score,
-            )
-            report = self._run_self_test(self_test, choice)
-        except BaseException:
-            self.close()
-            raise
+        while True:
+            if not isinstance(bundle, bundles.Bundle):
+                self._bundle = bundles.find(bundle, public_key=public_key)
+            else:
+                self._bundle = bundle if public_key is None else bundle.require_signed(public_key)
+            try:
+                canonical_camera(self._bundle.manifest)  # refused before a runtime is loaded
+                wanted = with_min_score(asked_of(self._bundle.manifest.tasks, tasks), min_score)
+                self._scale = depth_scale_of(depth_scale, self._bundle)
+                choice = resolve_engine(
+                    self._bundle,
+                    backend=backend,
+                    precision=precision,
+                    threads=threads,
+                    build_missing=build_missing,
+                    trust_engine=trust_engine,
+                    kind=kind,
+                    device=index,
+                ).cut_to(wanted, self._bundle.manifest)
+                report = self._load(choice, wanted, threads, index, output_size, min_score, self_test)
+                break
+            except BundleError as exc:
+                if not self._bundle.superseded():
+                    raise
+                if isinstance(bundle, bundles.Bundle):
+                    raise BundleError(
+                        f"{bundle.path} was replaced by another revision since it was opened. Open the bundle again."
+                    ) from exc
+                # Another revision took its place while it was read: that one is meant now.
         self.info = self._describe(choice, report, time.perf_counter() - started_s, depth_scale)
         _LOG.log(logging.WARNING if choice.fell_back else logging.INFO, "%s: %s", self._bundle.path, choice.reason)
 
@@ -346,6 +343,33 @@ class Engine:
             depth_scale=depth_scale,
             results_size=answer.map_size,
         )
+
+    def _load(
+        self,
+        choice: ResolvedEngine,
+        wanted: Specs,
+        threads: int | None,
+        device: int,
+        output_size: OutputSize,
+        min_score: MinScore | None,
+        self_test: SelfTest,
+    ) -> SelfTestReport | None:
+        """Let the runtime open the graph, and test it; it is freed where that fails."""
+        self._backend: Backend = choice.open(threads=threads, device=device)
+        self._workers = 2 if spec_of(choice.backend).device == "cuda" else 1
+        try:
+            self._pipeline = InferencePipeline(
+                self._backend,
+                self._bundle.manifest,
+                output_size=output_size,
+                tasks=tuple(wanted),
+                depth_scale=self._scale[0],
+                min_score=min_score,
+            )
+            return self._run_self_test(self_test, choice)
+        except BaseException:
+            self._backend.close()
+            raise
 
     def _run_self_test(self, wanted: SelfTest, choice: ResolvedEngine) -> SelfTestReport | None:
         if wanted == "off":

@@ -55,6 +55,8 @@ def engines(
         gone += [record for record in store.list() if _problem(store, record) is not None and record not in gone]
     if gone:
         with store.building(waiting=lambda: terminal.note("waiting for a build of this bundle")):
+            there = store.list()
+            gone = [record for record in gone if record in there]  # a build that was waited for may have replaced some
             for record in gone:
                 store.remove(record)
     rows = [_row(store, record) for record in store.list()]

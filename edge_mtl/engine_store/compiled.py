@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edge_mtl.backends import CompiledGraph
+from edge_mtl.engine_store.locks import exclusive
 from edge_mtl.engine_store.private_files import check_owner, read_checked
 from edge_mtl.engine_store.sidecars import EngineRecord
 from edge_mtl.errors import BuildError, BundleError
@@ -23,6 +24,7 @@ __all__ = ["CompiledStore"]
 _FORMAT_VERSION = 1
 _MAX_SIDECAR_BYTES = 1 << 16
 _MOST = 32
+_LOCK = ".lock"
 _REMEDY = "Build the engine again."
 
 
@@ -55,12 +57,13 @@ class CompiledStore:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             check_owner(self.folder, remedy=_REMEDY)
-            write_atomic(self._code(record, digest), code.payload)
-            write_atomic(self._sidecar(record), (json.dumps(asdict(sidecar), sort_keys=True) + "\n").encode())
+            with exclusive(self.folder / _LOCK):  # builds of other bundles keep and sweep here too
+                write_atomic(self._code(record, digest), code.payload)
+                write_atomic(self._sidecar(record), (json.dumps(asdict(sidecar), sort_keys=True) + "\n").encode())
+                self._sweep()
         except OSError as exc:
             self.remove(record)
             raise BuildError(f"Compiled code could not be written to {self.folder} ({exc.strerror or exc}).") from exc
-        self._sweep()
 
     def load(self, record: EngineRecord) -> tuple[CompiledGraph | None, str]:
         """The code of an engine, None if it cannot be used, and why not."""

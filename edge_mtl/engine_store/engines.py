@@ -29,7 +29,7 @@ from edge_mtl.errors import BackendUnavailable, BuildError, BundleError, EngineM
 from edge_mtl.files import sha256_bytes, write_atomic
 from edge_mtl.unfinished import sweep_temporaries
 
-__all__ = ["EngineSelection", "EngineStore", "cache_folder"]
+__all__ = ["LOCK", "EngineSelection", "EngineStore", "cache_folder"]
 
 AUTO = "auto"
 
@@ -39,7 +39,9 @@ _COMPILED_SHARE = 1.25
 _OVERHEAD_BYTES = 1 << 20
 """Of an engine, whatever its size: the sidecar, and what compiled code holds besides weights."""
 
-_LOCK = ".lock"
+LOCK = ".lock"
+"""In the folder of engines: who holds it may change what is there, or put another folder in its place."""
+
 _MAX_SIDECAR_BYTES = 1 << 20
 _NO_HOME = Path("/nonexistent")
 """Home of users that have none, by the convention of Debian (adduser); no folder."""
@@ -237,11 +239,13 @@ class EngineStore:
         """Store an engine: the graph under a name of its own, then the sidecar, whose replacement is the one step that counts.
 
         Raises:
-            BuildError: it cannot be written; nothing half-written is left, and an older engine of this key stays whole.
+            BuildError: it cannot be written, or the bundle was replaced; nothing half-written is left, and an older engine of
+                this key stays whole.
             BundleError: the folder belongs to another user.
         """
         if sha256_bytes(payload) != record.sha256 or len(payload) != record.size:
             raise BuildError("The record does not describe these bytes: size and SHA-256 must be those of the engine.")
+        self._require_current()
         folder = self._make_folder()
         try:
             self.receipts.give(record.sha256)
@@ -294,32 +298,42 @@ class EngineStore:
         """Hold the store for a build; yields whether another build had to be waited for. Leftovers are swept first.
 
         Raises:
-            BuildError: the folder cannot be made or locked.
+            BuildError: the folder cannot be made or locked, or another revision took the bundle's place meanwhile.
         """
         folder = self._make_folder()
         try:
-            lock = exclusive(folder / _LOCK, waiting=waiting)
+            lock = exclusive(folder / LOCK, waiting=waiting)
             waited = lock.__enter__()
         except OSError as exc:
-            raise BuildError(f"{folder / _LOCK} cannot be locked ({exc.strerror or exc}).") from exc
+            self._require_current()
+            raise BuildError(f"{folder / LOCK} cannot be locked ({exc.strerror or exc}).") from exc
         try:
+            self._require_current()
             sweep_temporaries(folder)
             self._sweep_orphans(folder)
             yield waited
         finally:
             lock.__exit__(None, None, None)
 
+    def _require_current(self) -> None:
+        """Engines go to the revision that they were built from. Raises BuildError where that is not in its place any more."""
+        if self._bundle.superseded():
+            raise BuildError(
+                f"{self._bundle.path} was replaced by another revision meanwhile. Run the command again for that one."
+            )
+
     def _entries(self) -> Iterator[tuple[Path, EngineRecord | BundleError]]:
         seen = set()
         for folder in self.folders:
-            for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+            for path in _sidecars(folder):
                 if path.name in seen:
                     continue
                 seen.add(path.name)
                 try:
                     yield path, _read_sidecar(path)
                 except BundleError as exc:
-                    yield path, exc
+                    if path.exists():  # else another process removed it meanwhile
+                        yield path, exc
 
     def _path(self, record: EngineRecord) -> Path:
         inside, cached = self.folders
@@ -357,6 +371,14 @@ _REMEDY = f"Delete it and {_AGAIN}"
 def _nearest(folder: Path) -> Path:
     """The folder, or the first above it that is there."""
     return next((place for place in (folder, *folder.parents) if place.is_dir()), folder)
+
+
+def _sidecars(folder: Path) -> list[Path]:
+    """The sidecars in a folder; none where it is not there, or goes away meanwhile."""
+    try:
+        return sorted(folder.glob("*.json")) if folder.is_dir() else []
+    except FileNotFoundError:
+        return []
 
 
 def _read_sidecar(path: Path) -> EngineRecord:

@@ -33,13 +33,17 @@ def exclusive(path: Path, *, timeout_s: float | None = None, waiting: Callable[[
         fcntl = import_module("fcntl")
     except ImportError as exc:
         raise BuildError("Building engines needs file locks (fcntl), which this system does not have.") from exc
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    descriptor = _open(path)
     try:
         waited, start = False, time.monotonic()
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+                if _is_at(descriptor, path):
+                    break
+                gone, descriptor = descriptor, _open(path)  # another folder took its folder's place: that one is to be held
+                os.close(gone)
+                waited = True
             except BlockingIOError as exc:
                 if not waited and waiting is not None:
                     waiting()
@@ -52,3 +56,15 @@ def exclusive(path: Path, *, timeout_s: float | None = None, waiting: Callable[[
         yield waited
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o600)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether `path` still leads to the open file."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False

@@ -167,17 +167,25 @@ def _resolved(
     store = EngineStore(
         bundle, runtimes={name: found[name].version for name in usable}, gpu=resolve_gpu(parse_device(where)[1])
     )
-    selection = _selection(bundle, store, backend, precision, threads, build_missing, where)
-    record = selection.record
-    if record is None:
-        chosen = _graph_backend(bundle, backend, precision, usable, selection.reason)
-        return _from_bundle(bundle, chosen, precision, selection.reason)
+    while True:
+        selection = _selection(bundle, store, backend, precision, threads, build_missing, where)
+        record = selection.record
+        if record is None:
+            chosen = _graph_backend(bundle, backend, precision, usable, selection.reason)
+            return _from_bundle(bundle, chosen, precision, selection.reason)
+        try:
+            model = store.load(record, trust_engine=trust_engine)
+            break
+        except BundleError:
+            if record in store.list():
+                raise
+            # Another process replaced or removed it since it was picked: pick again.
     fell_back = any(
         other.ratio > record.ratio and other.backend not in usable for other in store.find(precision=precision, backend=backend)
     )
     compiled, why = (None, "it is compiled already") if record.plan else store.compiled.load(record)
     return ResolvedEngine(
-        model=store.load(record, trust_engine=trust_engine),
+        model=model,
         backend=record.backend,
         precision=record.precision,
         key=record.key,

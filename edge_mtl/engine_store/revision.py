@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_mtl.bundle import ENGINES, MANIFEST, Bundle, kept_revision, new_revision
+from edge_mtl.engine_store.engines import LOCK
 from edge_mtl.engine_store.locks import exclusive
 from edge_mtl.errors import BundleError
 from edge_mtl.files import exchange
@@ -77,17 +78,18 @@ def commit(
     """
     kept = history(bundle.path)
     number = max([bundle.manifest.revision, *kept]) + 1
-    made = new_revision(
-        bundle,
-        change,
-        accuracy=accuracy,
-        calibration=calibration,
-        card=card,
-        measurements=measurements,
-        tasks=tasks,
-        provenance=provenance,
-        revision=number,
-    )
+    with _engines_held(bundle.path):
+        made = new_revision(
+            bundle,
+            change,
+            accuracy=accuracy,
+            calibration=calibration,
+            card=card,
+            measurements=measurements,
+            tasks=tasks,
+            provenance=provenance,
+            revision=number,
+        )
     for old in sorted(history(bundle.path))[:-KEPT_REVISIONS]:
         shutil.rmtree(kept_revision(bundle.path, old), ignore_errors=True)
     return made
@@ -115,8 +117,9 @@ def rollback(path: Path, *, to: int | None = None) -> Bundle:
         old = kept[wanted]
         Bundle.open(old).verify()
         try:
-            exchange(old, current.path)
-            os.replace(old, kept_revision(current.path, current.manifest.revision))
+            with _engines_held(current.path):
+                exchange(old, current.path)
+                os.replace(old, kept_revision(current.path, current.manifest.revision))
         except OSError as exc:
             raise BundleError(f"{path} cannot be rolled back: {exc.strerror or exc}.") from exc
         return Bundle.open(current.path)
@@ -172,6 +175,29 @@ def copy_engines(source: Bundle, folder: Path) -> None:
         if path.is_file() and not path.name.startswith("."):
             with contextlib.suppress(FileNotFoundError):  # replaced by a build meanwhile
                 shutil.copy2(path, target / path.name)
+
+
+@contextmanager
+def _engines_held(path: Path) -> Iterator[None]:
+    """Let builds of the bundle at `path` end before it gives way: their engines belong to it and not to the next revision.
+
+    Raises:
+        BundleError: the lock of its engines cannot be taken.
+        BuildError: a build lasts longer than ten minutes.
+    """
+    lock = path / ENGINES / LOCK
+    if not os.access(lock.parent, os.W_OK):  # nobody builds there
+        yield
+        return
+    try:
+        held = exclusive(lock, timeout_s=_LOCK_TIMEOUT_S)
+        held.__enter__()
+    except OSError as exc:
+        raise BundleError(f"{lock} cannot be locked ({exc.strerror or exc}). Delete it, then run the command again.") from exc
+    try:
+        yield
+    finally:
+        held.__exit__(None, None, None)
 
 
 def _keep(bundle: Bundle, path: Path) -> None:

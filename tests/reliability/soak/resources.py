@@ -108,8 +108,9 @@ def slope(samples: Sequence[Sample], name: str) -> Slope:
 def judge(samples: Sequence[Sample], rules: Rules, what: str) -> list[str]:
     """What grew in one process, a sentence each.
 
-    Memory grew where the slope is above what is allowed, its interval above nothing at all, and the sum above the allocator's
-    noise. Counts grew where all of the last quarter are above all of the first.
+    Memory grew where the slope of what is resident is above what is allowed, its interval above nothing at all, and the sum
+    above the allocator's noise; what is shared or alone depends on other processes. Counts grew where all of the last
+    quarter are above all of the first.
 
     Args:
         samples: of one process, in order, those of its warm-up among them.
@@ -119,12 +120,11 @@ def judge(samples: Sequence[Sample], rules: Rules, what: str) -> list[str]:
     if len(settled) < 8:
         return [f"only {len(settled)} samples after the warm-up of {rules.warm_up:,} {what}: nothing can be judged"]
     found = []
-    for name, title in (("rss", "resident memory"), ("uss", "memory of this process alone")):
-        grown = slope(settled, name)
-        steep = grown.bytes_each * rules.per > rules.growth_bytes and grown.low > 0
-        if steep and grown.bytes_each * grown.span > rules.least_bytes:
-            allowed = f"at most {rules.growth_bytes / MIB:g} MiB are allowed"
-            found.append(f"{title} grows: {grown.describe(rules.per)} {what}, {allowed}")
+    grown = slope(settled, "rss")
+    steep = grown.bytes_each * rules.per > rules.growth_bytes and grown.low > 0
+    if steep and grown.bytes_each * grown.span > rules.least_bytes:
+        allowed = f"at most {rules.growth_bytes / MIB:g} MiB are allowed"
+        found.append(f"resident memory grows: {grown.describe(rules.per)} {what}, {allowed}")
     quarter = len(settled) // 4
     for name in ("descriptors", "threads", "shared"):
         first, last = ([getattr(each, name) for each in part] for part in (settled[:quarter], settled[-quarter:]))
