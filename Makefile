@@ -28,7 +28,7 @@ CHECK := tests/packaging/check_environment.py
 # The wheels of ROS find their own packages and libraries, unless those of a sourced one come first.
 ROS_PYTHON := env -u AMENT_PREFIX_PATH -u LD_LIBRARY_PATH $(ROS_VENV)/bin/python
 
-.PHONY: demo test test-sdk test-training test-ros test-ros-then-wheel test-wheel test-lowest soak fuzz check \
+.PHONY: demo test test-sdk test-training test-ros test-ros-then-wheel test-wheel test-lowest soak soak-frames soak-cycles soak-node fuzz check \
 	lint docs docs-serve train test-gpu bench-gpu ptx clean help audit test-versions test-arm64
 
 help:
@@ -42,7 +42,7 @@ help:
 	@echo "make test-lowest  every command, the demo, a bag, tests and a training with the lowest versions that setup.py declares"
 	@echo "make test-versions  the lowest and the highest versions on every Python that is here (ARGS=\"--python 3.13\")"
 	@echo "make test-arm64  the wheel on an emulated 64-bit ARM (root, debootstrap, qemu-user-static), beside x86-64; its Debian is ARM_ROOT"
-	@echo "make soak    1000 lifecycle cycles and ten minutes at 30 Hz of the ROS 2 node"
+	@echo "make soak    a million frames, a thousand engines, and the ROS 2 node: 1000 lifecycle cycles and ten minutes at 30 Hz"
 	@echo "make fuzz    mutants of everything that is read from outside, MINUTES=30 in all; see docs/reliability.md"
 	@echo "make test-gpu   the tests of a CUDA GPU, in an environment with onnxruntime-gpu (GPU_EXTRAS=gpu,tensorrt,build,gpu-test: TensorRT too)"
 	@echo "make bench-gpu  everything that runs the network on a CUDA GPU, side by side, into out/gpu.json"
@@ -128,10 +128,19 @@ test-ros: $(ROS_VENV)/.ready
 	EDGE_MTL_LIFECYCLE_CYCLES=200 $(ROS_PYTHON) -m pytest tests/ros
 	$(ROS_PYTHON) benchmarks/soak_node.py --minutes 1
 
-soak: $(ROS_VENV)/.ready
-	EDGE_MTL_LIFECYCLE_CYCLES=1000 $(ROS_PYTHON) -m pytest tests/ros/test_lifecycle.py -k cycles
+# Hours: a million frames, a thousand engines, and the node. A run of frames that was ended goes on where it was.
+soak: soak-frames soak-cycles $(if $(HAS_ROS),soak-node)
+
+soak-frames: $(VENV)/.ready
+	$(BIN)/python -m tests.reliability.soak --frames 1000000 --bundle tiny --state out/soak-tiny --out out/soak-frames-tiny.json
+	$(BIN)/python -m tests.reliability.soak --frames 50000 --bundle default --state out/soak-default --out out/soak-frames-default.json
+
+soak-cycles: $(VENV)/.ready
+	$(BIN)/python -m tests.reliability.soak --cycles 1000 --out out/soak-cycles.json
+
+soak-node: $(ROS_VENV)/.ready
 	EDGE_MTL_SIGNALS=200 $(ROS_PYTHON) -m pytest tests/ros/test_signals.py -k random
-	$(ROS_PYTHON) benchmarks/soak_node.py --minutes 10
+	$(ROS_PYTHON) -m tests.reliability.soak.node --cycles 1000 --minutes 10 --out out/soak-node.json
 
 # Runs add up: what coverage found and what was found broken stay in out/fuzz.
 MINUTES ?= 30

@@ -75,6 +75,7 @@ def main() -> int:
     parser.add_argument("--height", type=int, default=240)
     parser.add_argument("--cameras", type=int, choices=range(1, 9), default=1, help="so many on one engine")
     parser.add_argument("--bundle", default="", help="folder or name; a tiny one is made where none is given")
+    parser.add_argument("--leak", action="store_true", help="of a node that keeps 100 kB a frame: the run has to find it")
     parser.add_argument("--out", type=Path, help="file for the result and its conditions")
     asked = parser.parse_args()
     from conditions import Conditions
@@ -90,7 +91,9 @@ def main() -> int:
         os.environ.setdefault("ROS_LOG_DIR", folder)
         bundle = asked.bundle or make_bundle(Path(folder) / "tiny").path
         named = ("-p", f"cameras:=[{','.join(cameras)}]") if asked.cameras > 1 else ()
-        node = NodeProcess(os.environ, "-p", f"bundle:={bundle}", "-p", "threads:=1", *named, log=Path(folder) / "log")
+        arguments = ("-p", f"bundle:={bundle}", "-p", "threads:=1", *named)
+        command = [sys.executable, str(ROOT / "tests" / "ros" / "faulty_node.py"), "leak"] if asked.leak else None
+        node = NodeProcess(os.environ, *arguments, log=Path(folder) / "log", command=command)
         partner = Partner("soak", cameras=cameras)
         try:
             partner.listen(*every)

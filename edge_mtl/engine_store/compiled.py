@@ -24,7 +24,6 @@ __all__ = ["CompiledStore"]
 _FORMAT_VERSION = 1
 _MAX_SIDECAR_BYTES = 1 << 16
 _MOST = 32
-_LOCK = ".lock"
 _REMEDY = "Build the engine again."
 
 
@@ -57,7 +56,7 @@ class CompiledStore:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             check_owner(self.folder, remedy=_REMEDY)
-            with exclusive(self.folder / _LOCK):  # builds of other bundles keep and sweep here too
+            with exclusive(self.folder.with_name(f".{self.folder.name}.lock")):  # builds of other bundles keep and sweep here
                 write_atomic(self._code(record, digest), code.payload)
                 write_atomic(self._sidecar(record), (json.dumps(asdict(sidecar), sort_keys=True) + "\n").encode())
                 self._sweep()

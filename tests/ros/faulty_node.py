@@ -1,9 +1,9 @@
 """perception_node with a runtime that fails or is slow: python faulty_node.py FAULT --ros-args ...
 
-FAULT is hang, lost, transient, slow, endless, endless-first or held. From the third frame of a camera on, every prediction
-hangs, or says that the GPU is lost; a transient fault is over when the engine has been opened again. A slow one takes SLOW_S
-longer for every frame. Endless: a reload never ends, or the first load. Held: every engine is loaded only when the file that
-HELD_BY names is gone.
+FAULT is hang, lost, transient, slow, endless, endless-first, held or leak. From the third frame of a camera on, every
+prediction hangs, or says that the GPU is lost; a transient fault is over when the engine has been opened again. A slow one
+takes SLOW_S longer for every frame. Endless: a reload never ends, or the first load. Held: every engine is loaded only when the
+file that HELD_BY names is gone. A leak keeps LEAKED_BYTES of every frame for ever.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ IN_A_ROW = 3
 HANGS, LOST, TRANSIENT, SLOW, HELD = "hang", "lost", "transient", "slow", "held"
 ENDLESS, ENDLESS_FIRST = "endless", "endless-first"
 SLOW_S = 0.1
+LEAK = "leak"
+LEAKED_BYTES = 100_000
 HELD_BY = "EDGE_MTL_TEST_HELD_BY"
 HOLDING = "something that takes minutes"
 """What a held load reports."""
@@ -82,6 +84,17 @@ def make_held() -> None:
     perception_node.load_engine = loads
 
 
+def make_leaking() -> None:
+    """Keep something of every frame."""
+    predict, kept = Engine.predict, []
+
+    def leaks(self: Engine, frame: Any, **options: Any) -> Any:
+        kept.append(b"x" * LEAKED_BYTES)
+        return predict(self, frame, **options)
+
+    Engine.predict = leaks  # type: ignore[method-assign, assignment]
+
+
 if __name__ == "__main__":
     from edge_mtl_ros.main import main
 
@@ -90,6 +103,8 @@ if __name__ == "__main__":
         make_endless(first=fault == ENDLESS_FIRST)
     elif fault == HELD:
         make_held()
+    elif fault == LEAK:
+        make_leaking()
     else:
         make_faulty(fault)
     sys.exit(main())

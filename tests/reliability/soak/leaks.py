@@ -28,16 +28,16 @@ class Leak:
 
 LEAKS: dict[Work, dict[str, Leak]] = {
     "frames": {
-        "bytes": Leak("100 B a frame", 1, 100_000),
-        "descriptors": Leak("a descriptor in 200 frames", 200, 12_000),
-        "threads": Leak("a thread in 200 frames", 200, 12_000),
-        "shared": Leak("a block in /dev/shm in 200 frames", 200, 12_000),
+        "bytes": Leak("100 B a frame", 1, 30_000),
+        "descriptors": Leak("a descriptor in 200 frames", 200, 6_000),
+        "threads": Leak("a thread in 200 frames", 200, 6_000),
+        "shared": Leak("a block in /dev/shm in 200 frames", 200, 6_000),
     },
     "cycles": {
-        "bytes": Leak("20 kB an engine", 1, 250),
-        "descriptors": Leak("a descriptor an engine", 1, 120),
-        "threads": Leak("a thread an engine", 1, 120),
-        "shared": Leak("a block in /dev/shm an engine", 1, 120),
+        "bytes": Leak("20 kB an engine", 1, 200),
+        "descriptors": Leak("a descriptor an engine", 1, 100),
+        "threads": Leak("a thread an engine", 1, 100),
+        "shared": Leak("a block in /dev/shm an engine", 1, 100),
     },
 }
 _SIZE = {"frames": 100 - 33, "cycles": 20_000}

@@ -25,7 +25,7 @@ SOURCED = {
     "PYTHONHOME": "/opt/python",
     "AMENT_PREFIX_PATH": "/opt/ros",
 }
-TARGETS = {"test-sdk": "VENV", "demo": "DEMO_VENV", "soak": "ROS_VENV", "test-gpu": "GPU_VENV"}
+TARGETS = {"test-sdk": "VENV", "demo": "DEMO_VENV", "soak-node": "ROS_VENV", "test-gpu": "GPU_VENV"}
 
 Make = Callable[[str, int], tuple[int, list[list[str]], list[str]]]
 
@@ -54,7 +54,7 @@ def test_a_sourced_ros_changes_nothing_in_our_environments(make: Make, target: s
     code, lines, stamps = make(target, 0)
     assert (code, len(stamps)) == (0, 1)
     assert {tuple(line[:3]) for line in lines} == {("", "", "1")}
-    if target == "soak":
+    if target == "soak-node":
         assert {line[3] for line in lines if "venv" not in line[4]} == {""}
     asked = [line[4] for line in lines]
     (checked,) = [index for index, words in enumerate(asked) if "check_environment.py" in words]
