@@ -31,7 +31,9 @@ _EXIT_PIPE = 141
 _WIDTH = 120
 """Columns of tables that go to a file or a pipe."""
 
-_CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+_TURNED = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+"""Marks that turn the direction of writing: a name with them reads otherwise than it is."""
+_CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160), *_TURNED) if chr(code) not in "\n\t"}
 
 Step = Callable[[str, int, int], None]
 """Reports progress: (what is being done, how many are done, of how many); 0 of 0 where nothing can be counted."""

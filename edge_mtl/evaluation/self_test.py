@@ -7,13 +7,13 @@ passed when it was built also passes on the one frame that is run when it is loa
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from edge_mtl.array_archives import read_arrays
 from edge_mtl.backends import Backend
 from edge_mtl.bundle import GOLDEN, Bundle
 from edge_mtl.errors import AccuracyError, BundleError
@@ -213,8 +213,7 @@ def _reference(bundle: Bundle, name: str) -> Answer:
     arrays = f"{name.rpartition('.')[0]}.npz"
     network = (bundle.manifest.input.height, bundle.manifest.input.width)
     try:
-        with np.load(io.BytesIO(bundle.read(arrays)), allow_pickle=False) as content:
-            outputs = {key: content[key].astype(np.float32) for key in content.files}
+        outputs = {key: values.astype(np.float32) for key, values in read_arrays(bundle.read(arrays)).items()}
         return finish(
             bundle.manifest.tasks,
             outputs,

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_mtl.array_archives import read_arrays
 from edge_mtl.errors import BundleError, CalibrationError
 from edge_mtl.quantization.recipes import CrossLayerEqualization
 from edge_mtl.quantization.statistics import Histogram, Observed, TensorStatistics
@@ -127,8 +128,7 @@ def write_recorded(recorded: Recorded) -> bytes:
 def read_recorded(payload: bytes, *, source: str) -> Recorded:
     """What `write_recorded` wrote. Raises BundleError naming `source` where it is damaged or of another version."""
     try:
-        with np.load(io.BytesIO(payload), allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        arrays = read_arrays(payload)
         content = json.loads(arrays["content"].tobytes())
         if content["version"] != _VERSION:
             raise ValueError(f"version {content['version']!r}, expected {_VERSION}")

@@ -13,17 +13,22 @@ __all__ = ["to_markdown"]
 def to_markdown(report: Mapping[str, Any]) -> str:
     """Table, remarks and conditions."""
     names = " and ".join(dict.fromkeys(item["name"] for item in report["bundles"]))
-    lines = [f"# Benchmark of {names}", ""]
-    lines.append(" · ".join(f"**{value}** {what}" for value, what in headline(report)))
-    lines += ["", f"Measured: {subject(report)}; every call counts.", ""]
+    lines = [f"# Benchmark of {_plain(names)}", ""]
+    lines.append(" · ".join(f"**{_plain(value)}** {_plain(what)}" for value, what in headline(report)))
+    lines += ["", f"Measured: {_plain(subject(report))}; every call counts.", ""]
     for heads, rows in columns(report):
         if len(heads) > 1:
             lines += [_line(heads), _line(["---", *["---:"] * (len(heads) - 1)])]
             lines += [*(_line(cells) for cells in rows), ""]
-    lines += [*(f"- {text}" for text in sentences(report))]
+    lines += [*(f"- {_plain(text)}" for text in sentences(report))]
     lines += ["", "| condition | |", "|---|---|", *(_line([what, value]) for what, value in conditions(report))]
     return "\n".join(lines) + "\n"
 
 
 def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+    return "| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _plain(text: str) -> str:
+    """Text on one line that Markdown takes for neither HTML nor a link or an image: names of bundles come from elsewhere."""
+    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace("[", "\\[")

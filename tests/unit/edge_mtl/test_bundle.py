@@ -304,6 +304,20 @@ def test_what_is_no_file_is_refused_and_not_waited_for(bundle, name, kind):
         Bundle.open(bundle.path).verify()
 
 
+def test_a_file_that_is_exchanged_once_it_was_hashed_changes_nothing(bundle, monkeypatch):
+    """The bytes that were hashed are those that are given: the file is not looked at again."""
+    real = bundles.sha256_bytes
+
+    def exchanging(payload):
+        for name in ("model.onnx", "manifest.json"):
+            (bundle.path / name).write_bytes(b"another")
+        return real(payload)
+
+    monkeypatch.setattr(bundles, "sha256_bytes", exchanging)
+    assert bundle.read("model.onnx") == b"graph"
+    assert bundle.manifest.name == "tiny"
+
+
 def test_a_file_may_be_a_link_to_a_file(bundle, tmp_path):
     """As stores of files by their content keep them; what is read is hashed all the same."""
     os.replace(bundle.path / "model.onnx", tmp_path / "elsewhere")

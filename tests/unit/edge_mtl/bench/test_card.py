@@ -36,6 +36,24 @@ def test_the_page_is_well_formed_and_needs_nothing_else() -> None:
     assert all(source.startswith("data:") for source in sources)
 
 
+INJECTED = '<script>alert(1)</script>\n# x\n![i](http://evil) [a](javascript:b) =HYPERLINK(1) " onload="x'
+
+
+def test_names_of_bundles_devices_and_engines_are_text_on_the_page_and_in_markdown() -> None:
+    content = report(full=True)
+    content["bundles"] = [{**item, "name": INJECTED} for item in content["bundles"]]
+    content["device"]["description"] = INJECTED
+    for each in content["rows"]:
+        each["name"] = each["bundle"] = f"{INJECTED}{each['name']}"
+    html, markdown = to_html(content, images=[(INJECTED, b"\xff\xd8jpeg")]), to_markdown(content)
+    tree = well_formed(html)
+    assert not [node for node in tree.iter() if node.tag.endswith("script") or any(key.startswith("on") for key in node.attrib)]
+    assert INJECTED.split("\n")[0] in "".join(tree.itertext()), "it is shown"
+    assert "<" not in markdown
+    assert "\n# x" not in markdown
+    assert re.search(r"(?<!\\)\[", markdown) is None
+
+
 def test_no_frame_is_left_out_of_the_plot() -> None:
     html = to_html(report(rounds=50))
     assert html.count("<circle") >= 100

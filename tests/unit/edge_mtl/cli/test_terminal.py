@@ -15,6 +15,7 @@ from edge_mtl.cli.arguments import UsageError, parse_intrinsics
 from edge_mtl.cli.predict import parse_files
 from edge_mtl.cli.terminal import Terminal, one_line, own_streams, table
 from edge_mtl.files import plain
+from tests.command_line import edge_mtl
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,43 @@ def test_without_a_terminal_each_step_is_one_line(capsys: pytest.CaptureFixture[
 def test_messages_fit_on_one_line() -> None:
     assert one_line("a\n  b\t c ") == "a b c"
     assert one_line("a\x1b[31mb\x9bc") == "a\ufffd[31mb\ufffdc"
+
+
+def test_a_name_does_not_read_otherwise_than_it_is() -> None:
+    assert one_line("exe\u202egnp.") == "exe\ufffdgnp."
+    assert one_line("a\u2066b\u200fc") == "a\ufffdb\ufffdc"
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202e"
+"""Sets the title of the window, clears the screen, turns the direction of writing."""
+
+
+def test_names_from_elsewhere_reach_the_terminal_as_text_in_results_warnings_and_errors(own_bundle, tmp_path: Path) -> None:
+    path = own_bundle.path / "manifest.json"
+    content = json.loads(path.read_bytes())
+    path.write_text(json.dumps(content | {"name": f"tiny{HOSTILE}"}))
+    (tmp_path / f"no{HOSTILE}.mcap").write_bytes(b"no bag")
+    outcomes = [
+        edge_mtl("inspect", own_bundle.path),
+        edge_mtl("predict", tmp_path / f"none{HOSTILE}.jpg", "--bundle", own_bundle.path),
+        edge_mtl("predict", tmp_path / f"no{HOSTILE}.mcap", "--bundle", own_bundle.path),
+        edge_mtl("inspect", tmp_path / f"none{HOSTILE}"),
+        edge_mtl("export", own_bundle.path, f"--{HOSTILE}"),
+    ]
+    for outcome in outcomes:
+        assert "\ufffd" in outcome.out + outcome.err, outcome
+        assert not set("\x1b\x07\u202e") & set(outcome.out + outcome.err), outcome
+    assert outcomes[0].code == 0
+
+
+def test_topics_and_frames_of_bags_reach_the_terminal_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal()
+    terminal.note_left_out({f"/camera{HOSTILE}": f"frame_id {HOSTILE}"})
+    rows = table("", "topic")
+    rows.add_row(f"/camera{HOSTILE}")
+    terminal.show(rows)
+    output = capsys.readouterr()
+    assert not set("\x1b\x07\u202e") & set(output.out + output.err)
 
 
 def test_tables_and_remarks_hold_no_markup_and_no_commands(capsys: pytest.CaptureFixture[str]) -> None:
