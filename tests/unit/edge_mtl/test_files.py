@@ -100,3 +100,15 @@ def test_what_was_to_be_kept_is_not_swept_by_the_next_folder_that_keeps(tmp_path
     with atomic_directory(target, replace=True, keep=kept) as folder:
         (folder / "a").write_text("a")
     assert sorted(tmp_path.iterdir()) == sorted([dead, target, kept])
+
+
+def test_a_link_is_replaced_and_not_written_through(tmp_path):
+    """Whoever puts a link in the place of a file to come does not choose what is overwritten."""
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "link").symlink_to(tmp_path / "victim")
+    os.link(tmp_path / "victim", tmp_path / "second name")
+    for name in ("link", "second name"):
+        write_atomic(tmp_path / name, b"new")
+        assert not (tmp_path / name).is_symlink()
+        assert (tmp_path / name).read_bytes() == b"new"
+    assert (tmp_path / "victim").read_text() == "precious"

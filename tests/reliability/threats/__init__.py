@@ -1,0 +1,1 @@
+"""Threats: each defence of SECURITY.md is taken away, and its tests must see it. `python -m tests.reliability.threats`."""
