@@ -101,7 +101,7 @@ def missing(bill: dict[str, Any], wheel: Path, resolved: Resolved) -> list[str]:
 def problems_of_schema(bill: dict[str, Any]) -> str:
     """What the schema of CycloneDX 1.6 says against it; empty if nothing."""
     error = JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bill))
-    return "" if error is None else str(error)[:300]
+    return "" if error is None else str(error).partition("\n")[0][:300]
 
 
 def _metadata(archive: zipfile.ZipFile) -> Message:
