@@ -20,6 +20,7 @@ from typing import Any
 from edge_mtl.errors import BundleError, SignatureError
 from edge_mtl.files import atomic_directory, read_regular, sha256_bytes, sha256_file
 from edge_mtl.manifest import FileEntry, InputSpec, Manifest
+from edge_mtl.remedies import told
 from edge_mtl.signing.keys import KeyInput, PublicKey
 from edge_mtl.signing.signatures import Signature, Signed
 from edge_mtl.signing.text_files import MOST_BYTES
@@ -105,7 +106,7 @@ class Bundle:
         except (OSError, ValueError) as exc:
             if getattr(exc, "errno", None) == errno.EFBIG:
                 raise BundleError(f"{manifest_path} is larger than {_MAX_MANIFEST_BYTES} bytes: not a manifest.") from exc
-            raise BundleError(f"{manifest_path} cannot be read: {exc}") from exc
+            raise BundleError(f"{manifest_path} cannot be read {told(exc)}") from exc
         signed = None if public_key is None else _check_signature(folder, payload, PublicKey.of(public_key))
         return cls(folder, Manifest.from_json(payload, source=manifest_path), sha256_bytes(payload), signed)
 
@@ -421,4 +422,4 @@ def _replace_folder(path: Path, complete: Callable[[Path], None], *, replace: bo
     except FileExistsError as exc:
         raise BundleError(f"{path} exists already. Remove it or choose another name.") from exc
     except OSError as exc:
-        raise BundleError(f"The bundle {path} could not be written ({exc}); nothing was left behind.") from exc
+        raise BundleError(f"The bundle {path} could not be written {told(exc)} Nothing was left behind.") from exc

@@ -15,6 +15,7 @@
       InferenceError         a runtime failed while running
       EngineClosed           used after close(), or in a forked child
       RegressionError        a benchmark is slower than the one it is compared with
+      SystemFault            the operating system refuses what is needed: a disk, memory, threads, descriptors
 
 A message says what was expected, what was found and what to do next. Vendor exceptions are translated once, where
 the vendor's code is called, with `raise ... from exc`.
@@ -37,6 +38,7 @@ __all__ = [
     "RegressionError",
     "SignatureError",
     "SourceEndedEarly",
+    "SystemFault",
     "TaskError",
 ]
 
@@ -127,3 +129,9 @@ class RegressionError(EdgeMtlError):
     """Something became slower, beyond what noise explains and by more than was allowed, or is not measured any more."""
 
     exit_code = 15
+
+
+class SystemFault(EdgeMtlError):
+    """The operating system refuses what is needed: room on a disk, a permission, memory, threads, open files."""
+
+    exit_code = 74

@@ -22,6 +22,7 @@ from edge_mtl.unfinished import held, make_file, new_folder, sweep_folders, unfi
 __all__ = [
     "atomic_directory",
     "exchange",
+    "naming",
     "native_path",
     "plain",
     "read_regular",
@@ -78,18 +79,28 @@ def write_atomic(path: Path, payload: bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = unfinished_name(path.parent)
-    try:
-        with os.fdopen(make_file(temporary), "wb") as stream:
-            stream.write(payload)
-            stream.flush()
-            os.fsync(stream.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)  # before the descriptor is closed: until then nobody sweeps the file
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    with naming(path):
+        try:
+            with os.fdopen(make_file(temporary), "wb") as stream:
+                stream.write(payload)
+                stream.flush()
+                os.fsync(stream.fileno())
+                os.chmod(temporary, 0o644)
+                os.replace(temporary, path)  # before the descriptor is closed: until then nobody sweeps the file
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
     _sync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError of the block names `path`, which was to be made, where it names a temporary file or none."""
+    try:
+        yield
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror or str(exc), str(path)) from exc
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from types import ModuleType
 import numpy as np
 
 from edge_mtl.errors import BackendUnavailable
+from edge_mtl.remedies import shortage
 
 __all__ = ["DISTRIBUTIONS", "MINIMUM", "OpenCv", "installed", "require"]
 
@@ -83,6 +84,8 @@ def installed() -> OpenCv:
 def _import_problem(exc: Exception) -> str:
     """Why `import cv2` failed, and the repair."""
     names = list(_homes())
+    if lacking := shortage(exc):
+        return f"OpenCV could not be loaded ({str(exc).strip() or type(exc).__name__}). {lacking}"
     if isinstance(exc, ModuleNotFoundError) and exc.name == "cv2":
         if not names:
             return f"OpenCV (the module cv2) is not installed. Install it with: {_INSTALL} ({_CHOICE})"

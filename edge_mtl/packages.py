@@ -12,11 +12,12 @@ import importlib.util
 from types import ModuleType
 from typing import Literal
 
-from edge_mtl.errors import BackendUnavailable, EdgeMtlError
+from edge_mtl.errors import BackendUnavailable, EdgeMtlError, SystemFault
+from edge_mtl.remedies import NO_MEMORY, remedy, shortage
 
 __all__ = ["FAILURES", "LEFT_OVER", "import_package", "look_for", "package_error", "reinstall"]
 
-FAILURES = (EdgeMtlError, ImportError, AttributeError)
+FAILURES = (EdgeMtlError, ImportError, AttributeError, OSError, MemoryError)
 """What `package_error` takes."""
 
 _OWN = ("edge_mtl", "mtl")
@@ -49,8 +50,8 @@ def import_package(module: str, *names: str, use: str, install: str) -> ModuleTy
     return found
 
 
-def package_error(error: EdgeMtlError | ImportError | AttributeError, *, install: str) -> EdgeMtlError:
-    """`error` itself, or for an import that failed the error with the command that repairs it.
+def package_error(error: EdgeMtlError | ImportError | AttributeError | OSError | MemoryError, *, install: str) -> EdgeMtlError:
+    """`error` itself, or for an import that failed the error with the command that repairs it; one of the system, with advice.
 
     What a package makes of another that is an empty folder is often an AttributeError.
 
@@ -61,6 +62,11 @@ def package_error(error: EdgeMtlError | ImportError | AttributeError, *, install
     """
     if isinstance(error, EdgeMtlError):
         return error
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return SystemFault(f"{error.strerror or error}{where}. {remedy(error)}")
+    if isinstance(error, MemoryError):
+        return SystemFault(f"there is too little memory. {NO_MEMORY}")
     name = error.name if isinstance(error, ImportError) else getattr(error.obj, "__name__", "")
     top = (name or "").partition(".")[0]
     if not top or top in _OWN or (isinstance(error, AttributeError) and look_for(top) != "left over"):
@@ -115,6 +121,8 @@ def _failure(module: str, exc: Exception, install: str) -> str:
         lacks = "which is not installed here" if missing == top else f"which needs {missing}, and that is not installed"
         return f', {lacks}. Install it with: pip install "{install}"'
     line = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+    if lacking := shortage(exc):
+        return f", which could not be loaded ({line}). {lacking}"
     return f", which does not import ({line}). Run: {reinstall(top, install)}"
 
 

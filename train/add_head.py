@@ -21,12 +21,14 @@ from rich.console import Console
 from edge_mtl import opencv
 from edge_mtl.bundle import Bundle
 from edge_mtl.packages import FAILURES, package_error
+from edge_mtl.standard_streams import open_standard_streams
 
 _DEFAULTS = {"optimizer.lr": "2e-3", "data.train": "600", "export.evaluation": "120"}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, train, write the revision; the exit code."""
+    open_standard_streams()
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout, allow_abbrev=False)
     parser.add_argument("bundle", type=Path, help="folder of the bundle; its next revision takes its place, this one is kept")

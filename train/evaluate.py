@@ -28,6 +28,8 @@ from edge_mtl.bench.conditions import Conditions
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
 from edge_mtl.packages import FAILURES, package_error
+from edge_mtl.remedies import told
+from edge_mtl.standard_streams import open_standard_streams
 
 if TYPE_CHECKING:
     from mtl.datasets.frame import FrameSource
@@ -56,6 +58,7 @@ class Measured:
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, measure, print; the exit code."""
+    open_standard_streams()
     asked = _parser().parse_args(_with_save(sys.argv[1:] if arguments is None else arguments))
     console = Console(width=None if sys.stdout.isatty() else 160, stderr=asked.json)
     try:
@@ -338,7 +341,7 @@ def _write(path: Path, text: str) -> None:
     try:
         write_atomic(path, text.encode())
     except OSError as exc:
-        raise BuildError(f"{path} could not be written: {exc.strerror}") from exc
+        raise BuildError(f"{path} could not be written {told(exc)}") from exc
 
 
 def _with_save(arguments: Sequence[str]) -> list[str]:

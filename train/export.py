@@ -14,10 +14,12 @@ from rich.console import Console
 
 from edge_mtl import opencv
 from edge_mtl.packages import FAILURES, package_error
+from edge_mtl.standard_streams import open_standard_streams
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse and export; the exit code."""
+    open_standard_streams()
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("checkpoint", type=Path, help="weights that train/train.py wrote: runs/<name>/best.safetensors")
     parser.add_argument("--out", type=Path, help="folder of the bundle (default: bundles/<name of the run>)")

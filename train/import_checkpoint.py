@@ -15,11 +15,13 @@ from rich.console import Console
 
 from edge_mtl import opencv
 from edge_mtl.packages import FAILURES, package_error
+from edge_mtl.standard_streams import open_standard_streams
 from edge_mtl.tasks import NYU_TASKS
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, import, write; the exit code."""
+    open_standard_streams()
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("checkpoint", type=Path, help="a state dict: .pt, .pth or .safetensors")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run, such as runs/libmtl")

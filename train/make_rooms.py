@@ -16,6 +16,8 @@ from mtl.arguments import size_argument
 from edge_mtl import opencv
 from edge_mtl.errors import BackendUnavailable, EdgeMtlError
 from edge_mtl.files import atomic_directory, write_atomic
+from edge_mtl.packages import package_error
+from edge_mtl.standard_streams import open_standard_streams
 
 if TYPE_CHECKING:
     from mtl.datasets.rooms import RoomsDataset
@@ -25,6 +27,7 @@ _JPEG_QUALITY = 95
 
 
 def main(arguments: list[str] | None = None) -> int:
+    open_standard_streams()
     try:
         opencv.require()
     except BackendUnavailable as error:
@@ -61,7 +64,11 @@ def main(arguments: list[str] | None = None) -> int:
     except EdgeMtlError as error:
         print(f"make_rooms: {error}", file=sys.stderr)
         return error.exit_code
-    except (ValueError, OSError, RuntimeError) as error:
+    except (OSError, MemoryError) as error:
+        fault = package_error(error, install="edge-mtl[train]")
+        print(f"make_rooms: {fault}", file=sys.stderr)
+        return fault.exit_code
+    except (ValueError, RuntimeError) as error:
         print(f"make_rooms: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

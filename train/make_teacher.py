@@ -23,12 +23,14 @@ from rich.console import Console
 from edge_mtl import opencv
 from edge_mtl.errors import BuildError
 from edge_mtl.packages import FAILURES, package_error
+from edge_mtl.standard_streams import open_standard_streams
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "indoor-b0.toml"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, fine-tune, measure, write; the exit code."""
+    open_standard_streams()
     asked, rest = _parser().parse_known_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:

@@ -37,6 +37,7 @@ from rich.table import Table
 from edge_mtl import opencv
 from edge_mtl.errors import BuildError
 from edge_mtl.packages import FAILURES, package_error
+from edge_mtl.standard_streams import open_standard_streams
 
 if TYPE_CHECKING:
     from mtl.datasets.nyuv2.axes import NormalAxes
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, convert, report; the exit code."""
+    open_standard_streams()
     asked = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:

@@ -26,6 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from edge_mtl import opencv
 from edge_mtl.packages import FAILURES, package_error
+from edge_mtl.standard_streams import open_standard_streams
 
 if TYPE_CHECKING:
     from mtl.pseudo_labels.dataset_file import Stated
@@ -35,6 +36,7 @@ _PREVIEWS = Path("out/pseudo-labels")
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, label or remove, report; the exit code."""
+    open_standard_streams()
     parser = _parser()
     asked = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 140, stderr=asked.json)

@@ -21,6 +21,7 @@ from rich.console import Console
 from edge_mtl import opencv
 from edge_mtl.device import fingerprint
 from edge_mtl.packages import FAILURES, package_error
+from edge_mtl.standard_streams import open_standard_streams
 
 if TYPE_CHECKING:
     from mtl.study.definition import PlannedRun, Study
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, train, report; the exit code."""
+    open_standard_streams()
     parser = _parser()
     given = sys.argv[1:] if arguments is None else arguments
     asked, rest = parser.parse_known_args(given)

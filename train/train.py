@@ -22,12 +22,14 @@ from rich.console import Console
 
 from edge_mtl import opencv
 from edge_mtl.packages import FAILURES, package_error
+from edge_mtl.standard_streams import open_standard_streams
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "rooms-quick.toml"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, train, export; the exit code."""
+    open_standard_streams()
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout, allow_abbrev=False)
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="TOML file (default: %(default)s)")

@@ -28,6 +28,7 @@ from edge_mtl import opencv
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
 from edge_mtl.packages import FAILURES, package_error
+from edge_mtl.standard_streams import open_standard_streams
 
 if TYPE_CHECKING:
     from mtl.datasets.published.data_set import PublishedSet
@@ -41,6 +42,7 @@ _OWN = "dataset.toml"
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, check, print; the exit code."""
+    open_standard_streams()
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout, allow_abbrev=False)
     parser.add_argument(

@@ -15,6 +15,7 @@ from edge_mtl.cuda import installed_binding
 from edge_mtl.cuda.presence import no_gpu
 from edge_mtl.errors import BackendUnavailable
 from edge_mtl.packages import LEFT_OVER, look_for
+from edge_mtl.remedies import shortage
 
 __all__ = ["Availability", "availability_of", "available", "none_usable", "prove", "proven"]
 
@@ -61,9 +62,13 @@ def prove(spec: BackendSpec, found: Availability) -> Availability:
     try:
         module = sys.modules.get(package) or importlib.import_module(package)
     except Exception as exc:
+        if lacking := shortage(exc):
+            return _short(spec, f"{package} could not be loaded ({exc}). {lacking}")
         return _broken(spec, package, f"{package} is installed but does not import ({exc}).")
     if not hasattr(module, spec.member):
         return _broken(spec, package, f"{package} is installed but has no {spec.member}.")
+    if failure is not None and (lacking := shortage(failure)):
+        return _short(spec, f"{spec.module} could not be loaded ({failure}). {lacking}")
     if failure is not None:
         return _broken(spec, package, f"{package} is installed but {spec.module} does not import with it ({failure}).")
     return found
@@ -113,6 +118,11 @@ def _package(spec: BackendSpec) -> tuple[str | None, bool]:
         if state == "whole":
             return name, True
     return next(iter(found), None), False
+
+
+def _short(spec: BackendSpec, reason: str) -> Availability:
+    """Not usable for want of memory, threads or open files: no installation would repair that."""
+    return Availability(False, "", reason, spec.extra, broken=True)
 
 
 def _broken(spec: BackendSpec, package: str, what: str) -> Availability:

@@ -38,6 +38,7 @@ from edge_mtl.evaluation.verify import (
 from edge_mtl.quantization.learned import OWN_RECIPE, QAT_MODEL, int8_graph, int8_recipe
 from edge_mtl.quantization.quantize import CPU_MODEL, TENSORRT_MODEL, quantize
 from edge_mtl.quantization.recipes import Recipe, load_recipe, read_recipe, recipe_for
+from edge_mtl.remedies import told
 from edge_mtl.sources.frame_source import FrameSource
 from edge_mtl.sources.images import decode_image
 from edge_mtl.unfinished import new_folder
@@ -199,7 +200,7 @@ def _staging(bundle: Bundle) -> Iterator[Path]:
         try:
             folder = stack.enter_context(new_folder(bundle.path))
         except OSError as exc:
-            raise BuildError(f"{bundle.path.parent} cannot be written to ({exc.strerror or exc}).") from exc
+            raise BuildError(f"{bundle.path.parent} cannot be written to {told(exc)}") from exc
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         yield folder
 

@@ -26,6 +26,7 @@ from edge_mtl.bundle import REFERENCE_ONNX, Bundle
 from edge_mtl.errors import BuildError
 from edge_mtl.files import atomic_directory
 from edge_mtl.onnx_graph.model import import_onnx, parse
+from edge_mtl.remedies import told
 from edge_mtl.tasks import describe_tasks, graph_outputs
 
 __all__ = ["TritonModel", "write_triton"]
@@ -100,7 +101,7 @@ def write_triton(
                 (folder / name).parent.mkdir(exist_ok=True)
                 (folder / name).write_bytes(payload)
     except OSError as exc:
-        raise BuildError(f"{target} cannot be written ({exc.strerror or exc}).") from exc
+        raise BuildError(f"{target} cannot be written {told(exc)}") from exc
     remark = "Start it with: tritonserver --model-repository " + str(repository)
     if library is not None and runtime == "tensorrt":
         remark = f"The plan runs where it was built, with {library.describe()}: Triton must have that version. {remark}"

@@ -30,7 +30,7 @@ _EPILOG = "\n\n".join(
             "5 backend not here               15 a benchmark became slower",
             "6 frame or source unusable       16 a recording ended early",
             "7 calibration frames unusable    70 internal error",
-            "12 no scale of depth             74 file system: disk full, no permission",
+            "12 no scale of depth             74 disk full, no permission, no memory",
             "17 not signed, or altered since  130 interrupted, 143 terminated",
         ),
         f"{DEBUG_VARIABLE}=1 shows tracebacks and what the runtimes print.",

@@ -36,6 +36,7 @@ from edge_mtl.cli.verify import STEPS as VERIFY_STEPS
 from edge_mtl.cli.verify import show as show_verification
 from edge_mtl.errors import BuildError
 from edge_mtl.files import atomic_directory
+from edge_mtl.remedies import told
 from edge_mtl.tasks import headlines
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ def write_choice(
             for name, payload in files.items():
                 (folder / Path(name).name).write_bytes(payload)
     except (OSError, FileExistsError) as exc:
-        raise BuildError(f"{out} could not be written ({exc}); nothing was left behind.") from exc
+        raise BuildError(f"{out} could not be written {told(exc)} Nothing was left behind.") from exc
     if terminal.json_output:
         facts = {"count": len(files), "digest": digest, **chosen.facts()}
         terminal.record({"out": str(out), "calibration": facts, "dropped": chosen.dropped, "reach": chosen.reach})

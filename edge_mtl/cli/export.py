@@ -22,6 +22,7 @@ from edge_mtl.cli.arguments import (
 from edge_mtl.cli.terminal import Terminal
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
+from edge_mtl.remedies import told
 
 __all__ = ["export"]
 
@@ -92,7 +93,7 @@ def export(
         try:
             write_atomic(target, payload)
         except OSError as exc:
-            raise BuildError(f"{target} cannot be written ({exc.strerror or exc}).") from exc
+            raise BuildError(f"{target} cannot be written {told(exc)}") from exc
         written[str(target)] = len(payload)
     if triton is not None:
         library = find_library("tensorrt") if runtime == "tensorrt" else None

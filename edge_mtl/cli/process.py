@@ -17,6 +17,8 @@ from edge_mtl.cli.application import app
 from edge_mtl.cli.arguments import UsageError
 from edge_mtl.cli.terminal import DEBUG_VARIABLE, debugging, one_line, own_streams
 from edge_mtl.errors import EdgeMtlError
+from edge_mtl.remedies import NO_MEMORY, remedy
+from edge_mtl.standard_streams import open_standard_streams
 
 __all__ = ["main"]
 
@@ -25,6 +27,7 @@ EXIT_USAGE, EXIT_INTERNAL, EXIT_FILES, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 70
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; every failure becomes one line on standard error."""
+    open_standard_streams()
     with own_streams(), _terminable(), warnings.catch_warnings():
         warnings.showwarning = _warn
         try:
@@ -39,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail(str(exc), EXIT_USAGE)
         except OSError as exc:
             where = f" ({exc.filename})" if exc.filename else ""
-            return _fail(f"{exc.strerror or exc}{where}. Nothing half-written was left.", EXIT_FILES)
+            return _fail(f"{exc.strerror or exc}{where}. Nothing half-written was left. {remedy(exc)}", EXIT_FILES)
+        except MemoryError:
+            return _fail(f"there is too little memory. Nothing half-written was left. {NO_MEMORY}", EXIT_FILES)
         except (KeyboardInterrupt, typer.Abort):
             return _fail("interrupted.", EXIT_INTERRUPTED)
         except Exception as exc:

@@ -18,6 +18,7 @@ from edge_mtl.engine_store.private_files import check_owner, read_checked
 from edge_mtl.engine_store.sidecars import EngineRecord
 from edge_mtl.errors import BuildError, BundleError
 from edge_mtl.files import sha256_bytes, write_atomic
+from edge_mtl.remedies import told
 
 __all__ = ["CompiledStore"]
 
@@ -62,7 +63,7 @@ class CompiledStore:
                 self._sweep()
         except OSError as exc:
             self.remove(record)
-            raise BuildError(f"Compiled code could not be written to {self.folder} ({exc.strerror or exc}).") from exc
+            raise BuildError(f"Compiled code could not be written to {self.folder} {told(exc)}") from exc
 
     def load(self, record: EngineRecord) -> tuple[CompiledGraph | None, str]:
         """The code of an engine, None if it cannot be used, and why not."""

@@ -27,6 +27,7 @@ from edge_mtl.engine_store.trusted_plans import TrustedPlans
 from edge_mtl.engine_store.validity import why_stale
 from edge_mtl.errors import BackendUnavailable, BuildError, BundleError, EngineMismatch
 from edge_mtl.files import sha256_bytes, write_atomic
+from edge_mtl.remedies import told
 from edge_mtl.unfinished import sweep_temporaries
 
 __all__ = ["LOCK", "EngineSelection", "EngineStore", "cache_folder"]
@@ -306,7 +307,7 @@ class EngineStore:
             waited = lock.__enter__()
         except OSError as exc:
             self._require_current()
-            raise BuildError(f"{folder / LOCK} cannot be locked ({exc.strerror or exc}).") from exc
+            raise BuildError(f"{folder / LOCK} cannot be locked {told(exc)}") from exc
         try:
             self._require_current()
             sweep_temporaries(folder)

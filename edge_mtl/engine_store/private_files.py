@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edge_mtl.errors import BundleError
 from edge_mtl.files import sha256_bytes
+from edge_mtl.remedies import told
 
 __all__ = ["check_owner", "read_checked"]
 
@@ -28,7 +29,7 @@ def check_owner(folder: Path, *, remedy: str) -> None:
     try:
         facts = folder.stat()
     except OSError as exc:
-        raise BundleError(f"The engine folder {folder} cannot be read ({exc.strerror or exc}).") from exc
+        raise BundleError(f"The engine folder {folder} cannot be read {told(exc)}") from exc
     if facts.st_uid not in (os.getuid(), 0):
         raise BundleError(f"{folder} belongs to user {facts.st_uid}, not to this one: its engines are not trusted. {remedy}")
     if facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

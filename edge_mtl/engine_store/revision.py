@@ -22,6 +22,7 @@ from edge_mtl.engine_store.engines import LOCK
 from edge_mtl.engine_store.locks import exclusive
 from edge_mtl.errors import BundleError
 from edge_mtl.files import exchange
+from edge_mtl.remedies import told
 from edge_mtl.tasks import Specs
 from edge_mtl.unfinished import temporary_folders
 
@@ -121,7 +122,7 @@ def rollback(path: Path, *, to: int | None = None) -> Bundle:
                 exchange(old, current.path)
                 os.replace(old, kept_revision(current.path, current.manifest.revision))
         except OSError as exc:
-            raise BundleError(f"{path} cannot be rolled back: {exc.strerror or exc}.") from exc
+            raise BundleError(f"{path} cannot be rolled back {told(exc)}") from exc
         return Bundle.open(current.path)
 
 

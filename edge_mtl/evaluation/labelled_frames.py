@@ -24,6 +24,7 @@ from edge_mtl.image.camera_check import camera_fault
 from edge_mtl.image.frames import Intrinsics, letterbox, letterbox_image
 from edge_mtl.inference_pipeline import InferencePipeline
 from edge_mtl.manifest import InputSpec
+from edge_mtl.remedies import told
 from edge_mtl.sources.images import IMAGE_SUFFIXES, decode_image
 from edge_mtl.tasks import Specs, kind_of, truth_endings
 from edge_mtl.tasks.truth import EXPORT_AGAIN
@@ -186,7 +187,7 @@ def labelled_folder(folder: Path, size: InputSpec, tasks: Specs) -> LabelledSet:
     try:
         files = frozenset(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     except OSError as exc:
-        raise BundleError(f"{folder} cannot be read ({exc.strerror}): a folder of frames to measure on was expected.") from exc
+        raise BundleError(f"{folder} cannot be read {told(exc)} A folder of frames to measure on was expected.") from exc
     images = _images(files, tasks)
     if not images:
         raise BundleError(
@@ -200,7 +201,7 @@ def labelled_folder(folder: Path, size: InputSpec, tasks: Specs) -> LabelledSet:
         try:
             return (folder / name).read_bytes()
         except OSError as exc:
-            raise BundleError(f"{folder / name} cannot be read ({exc.strerror or exc}).") from exc
+            raise BundleError(f"{folder / name} cannot be read {told(exc)}") from exc
 
     return LabelledSet(folder.resolve().name or "folder", images, files, read, folder, size, tasks)
 

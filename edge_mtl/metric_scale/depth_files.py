@@ -11,6 +11,7 @@ from edge_mtl.array_files import ArrayFileError, read_array
 from edge_mtl.errors import FrameError
 from edge_mtl.image.decoding import decode
 from edge_mtl.image.encoding import stated_unit_m
+from edge_mtl.remedies import told
 
 __all__ = ["MILLIMETRES", "read_depth_file"]
 
@@ -35,7 +36,7 @@ def read_depth_file(folder: Path, name: str, *, unit_m: float | None = None) -> 
     try:
         payload = image.read_bytes()
     except OSError as exc:
-        raise FrameError(f"{image} cannot be read: {exc}") from exc
+        raise FrameError(f"{image} cannot be read {told(exc)}") from exc
     decoded = decode(payload, cv2.IMREAD_UNCHANGED, name=str(image))
     if decoded.dtype != np.uint16 or decoded.ndim != 2:
         found = f"{decoded.dtype} of shape {decoded.shape}"

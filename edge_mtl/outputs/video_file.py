@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_mtl.files import native_path
+from edge_mtl.files import naming, native_path
 from edge_mtl.unfinished import make_file, unfinished_name
 
 __all__ = ["VideoFile"]
@@ -56,10 +56,11 @@ class VideoFile:
         if arrived != self._count:
             message = f"only {max(arrived, 0)} of {self._count} frames could be written; is the disk full?"
             raise OSError(errno.ENOSPC, message, str(self._path))
-        with self._temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        os.chmod(self._temporary, 0o644)
-        os.replace(self._temporary, self._path)
+        with naming(self._path):
+            with self._temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            os.chmod(self._temporary, 0o644)
+            os.replace(self._temporary, self._path)
         self._temporary = None
         self._let_go()
         return self._path
@@ -84,7 +85,8 @@ class VideoFile:
     def _open(self, width: int, height: int) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._temporary = unfinished_name(self._path.parent, suffix=".mp4")
-        self._held = make_file(self._temporary)
+        with naming(self._path):
+            self._held = make_file(self._temporary)
         name = self._name.enter_context(native_path(self._temporary))
         self._writer = cv2.VideoWriter(name, cv2.VideoWriter.fourcc(*"mp4v"), self._frame_rate, (width, height))
         if not self._writer.isOpened():

@@ -12,6 +12,7 @@ import struct
 from pathlib import Path
 
 from edge_mtl.errors import FrameError
+from edge_mtl.remedies import told
 
 __all__ = ["STORAGE_SUFFIXES", "bag_fault", "check_finished", "log_elsewhere", "reading_fault", "storage_files"]
 
@@ -87,7 +88,7 @@ def _by_files(path: Path) -> str:
             look = {".mcap": _mcap, ".db3": _sqlite, ".bag": _ros1}.get(file.suffix)
             fault = "" if look is None else look(file, size)
         except OSError as exc:
-            fault = f"{file.name}: {exc.strerror or exc}."
+            fault = f"{file.name} cannot be read {told(exc)}"
         if fault:
             return fault
     return ""

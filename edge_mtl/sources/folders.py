@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edge_mtl.errors import FrameError
 from edge_mtl.image.bit_depth import FULL_BITS
+from edge_mtl.remedies import told
 from edge_mtl.sources.frame_source import FrameSource, SourceKind, Still, bits_identity, identity_of
 from edge_mtl.sources.images import IMAGE_SUFFIXES, image_frame
 
@@ -40,7 +41,7 @@ def dataset_source(folder: Path, *, bits: int = FULL_BITS) -> FrameSource:
     try:
         paths = sorted(path for path in inside.rglob("*") if _is_frame(path, inside))
     except OSError as exc:
-        raise FrameError(f"{inside} cannot be read: {exc.strerror or exc}.") from exc
+        raise FrameError(f"{inside} cannot be read {told(exc)}") from exc
     if not paths:
         raise FrameError(
             f"{inside} holds no images ({' '.join(IMAGE_SUFFIXES)}): give a folder of images like those the device sees."
@@ -59,7 +60,7 @@ def list_images(folder: Path) -> list[Path]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as exc:
-        raise FrameError(f"{folder} cannot be read: {exc.strerror or exc}.") from exc
+        raise FrameError(f"{folder} cannot be read {told(exc)}") from exc
     found = [p for p in entries if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()]
     if not found:
         raise FrameError(f"{folder} has no images: expected files with {' '.join(IMAGE_SUFFIXES)}.")
@@ -70,7 +71,7 @@ def _source(kind: SourceKind, name: str, inside: Path, paths: list[Path], names:
     try:
         facts = [f"{path.relative_to(inside).as_posix()} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths]
     except OSError as exc:
-        raise FrameError(f"{inside} cannot be read: {exc.strerror or exc}.") from exc
+        raise FrameError(f"{inside} cannot be read {told(exc)}") from exc
 
     def stills() -> Generator[Still]:
         for path, title in zip(paths, names, strict=True):

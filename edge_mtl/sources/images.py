@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge_mtl.errors import FrameError
 from edge_mtl.image.bit_depth import FULL_BITS, OnRemark, to_8_bits
 from edge_mtl.image.decoding import decode
+from edge_mtl.remedies import told
 from edge_mtl.sources.frame_source import Frame, FrameSource, Still, bits_identity, file_identity
 
 __all__ = ["IMAGE_SUFFIXES", "decode_image", "image_frame", "image_source", "is_name_of", "read_image"]
@@ -61,7 +62,7 @@ def read_image(path: Path, *, bits: int = FULL_BITS, on_remark: OnRemark | None 
             raise FrameError(f"{path} is too large for an image: at most {_MAX_FILE_BYTES >> 20} MiB expected.")
         encoded = path.read_bytes()
     except OSError as exc:
-        raise FrameError(f"{path} cannot be read: {exc.strerror or exc}.") from exc
+        raise FrameError(f"{path} cannot be read {told(exc)}") from exc
     decoded = decode(encoded, _FLAGS, name=str(path))
     if decoded.dtype not in (np.uint8, np.uint16):
         raise FrameError(

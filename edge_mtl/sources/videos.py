@@ -117,7 +117,7 @@ def _announced(capture: cv2.VideoCapture, path: Path, shown: float) -> int | Non
 def _undecodable(path: Path, codec: str) -> str:
     """Why no frame of a video can be had, and what to do."""
     if not codec:
-        return f"{path} cannot be decoded: it is damaged, empty or not a video."
+        return f"{path} cannot be decoded: it is damaged, empty or not a video. Copy it again, or give another one."
     advice = f"Convert it, for example: ffmpeg -i {path.name} -c:v libx264 -crf 18 {path.stem}-h264.mp4"
     if codec_name(codec).partition(" (")[0] in _DECODED_EVERYWHERE:
         return (

@@ -340,7 +340,7 @@ def test_a_full_disk_while_saving_leaves_nothing(
 ) -> None:
     with full_disk(400):
         outcome = predict(room, "--files", kind)
-    assert_failed(outcome, 74)
+    assert_failed(outcome, 74, str(tmp_path / "results" / "room."), "ulimit -f")
     assert list((tmp_path / "results").iterdir()) == []
 
 
@@ -387,6 +387,29 @@ def test_a_bug_is_one_line_unless_debugging(monkeypatch: pytest.MonkeyPatch) -> 
     outcome = edge_mtl("doctor")
     assert outcome.code == 70
     assert "Traceback" in outcome.err
+
+
+def test_too_little_memory_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy() -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(diagnosis, "diagnose", greedy)
+    assert_failed(edge_mtl("doctor"), 74, "too little memory", "ulimit -v")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_command_without_standard_streams_works(closed: str, tiny_bundle: Bundle, room: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    words = [sys.executable, "-m", "edge_mtl.cli", "predict", room, "--bundle", tiny_bundle.path, "--out", out]
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *map(str, words)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in out.iterdir()] == ["room.panel.png"]
 
 
 def _start(*arguments: object) -> subprocess.Popen[str]:

@@ -22,6 +22,7 @@ from torch import Tensor
 from edge_mtl.bundle import WEIGHTS, Bundle
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
+from edge_mtl.remedies import told
 from edge_mtl.tasks import describe_tasks
 
 __all__ = ["CheckpointError", "load_state", "load_statistics", "load_weights", "save_state", "save_weights"]
@@ -58,7 +59,7 @@ def save_weights(
     try:
         write_atomic(path, save_tensors(tensors, metadata={"edge_mtl": json.dumps(metadata, sort_keys=True)}))
     except OSError as exc:
-        raise CheckpointError(f"{path} could not be written ({exc}); what was there before is intact") from exc
+        raise CheckpointError(f"{path} could not be written {told(exc)} What was there before is intact") from exc
 
 
 def load_statistics(path: Path) -> dict[str, dict[str, Tensor]]:
@@ -115,7 +116,7 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     try:
         write_atomic(path, buffer.getvalue())
     except OSError as exc:
-        raise CheckpointError(f"{path} could not be written ({exc}); the checkpoint before it is intact") from exc
+        raise CheckpointError(f"{path} could not be written {told(exc)} The checkpoint before it is intact") from exc
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from edge_mtl.builder.tensorrt.options import PlanOptions
 from edge_mtl.builder.tensorrt.timing_cache import attach, cache_file, keep
 from edge_mtl.cuda.gpus import Gpu, free_memory, gpus
 from edge_mtl.errors import BackendUnavailable, BuildError
+from edge_mtl.remedies import told
 
 __all__ = ["PlanReport", "build_plan"]
 
@@ -113,7 +114,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as exc:
-        raise BuildError(f"{path} cannot be read ({exc.strerror or exc}).") from exc
+        raise BuildError(f"{path} cannot be read {told(exc)}") from exc
 
 
 def _builder(library: Library, heard: Heard) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
+from edge_mtl.remedies import told
 
 __all__ = ["BlockSensitivity", "Sensitivity", "load_sensitivity", "save_sensitivity"]
 
@@ -141,4 +142,4 @@ def save_sensitivity(path: Path | None, result: Sensitivity) -> None:
     try:
         write_atomic(path, (json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n").encode())
     except OSError as exc:
-        raise BuildError(f"{path} cannot be written ({exc.strerror}).") from exc
+        raise BuildError(f"{path} cannot be written {told(exc)}") from exc

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_mtl.files import write_atomic
+from edge_mtl.remedies import told
 from mtl.study.toml_tables import StudyError
 
 __all__ = ["OUTCOME", "Outcome", "RunRecords", "read_outcome", "read_records", "write_outcome"]
@@ -135,4 +136,4 @@ def write_outcome(folder: Path, outcome: Outcome) -> None:
     try:
         write_atomic(folder / OUTCOME, (json.dumps(content, indent=1) + "\n").encode())
     except OSError as exc:
-        raise StudyError(f"{folder / OUTCOME} cannot be written: {exc.strerror}") from exc
+        raise StudyError(f"{folder / OUTCOME} cannot be written {told(exc)}") from exc

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from edge_mtl.device import fingerprint
+from edge_mtl.remedies import told
 from mtl.resume import check_same_settings
 from mtl.revision import described_commit
 from mtl.study.definition import PlannedRun
@@ -52,7 +53,7 @@ def is_finished(run: PlannedRun) -> bool:
         try:
             stored = described.read_text(encoding="utf-8")
         except OSError as exc:
-            raise StudyError(f"{described} cannot be read ({exc.strerror})") from exc
+            raise StudyError(f"{described} cannot be read {told(exc)}") from exc
         steps = run.settings.steps if records.finished else records.step
         check_same_settings(stored, steps, run.settings, where=str(run.folder))
     return records.finished

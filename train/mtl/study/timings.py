@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_mtl.files import write_atomic
+from edge_mtl.remedies import told
 from mtl.study.toml_tables import StudyError
 
 __all__ = ["EngineLatency", "Latencies", "RowLatency", "read_latencies", "write_latencies"]
@@ -113,4 +114,4 @@ def write_latencies(path: Path, latencies: Latencies) -> None:
     try:
         write_atomic(path, (json.dumps(asdict(latencies), indent=1) + "\n").encode())
     except OSError as exc:
-        raise StudyError(f"{path} cannot be written: {exc.strerror}") from exc
+        raise StudyError(f"{path} cannot be written {told(exc)}") from exc

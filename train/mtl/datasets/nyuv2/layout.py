@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
+from edge_mtl.remedies import told
 from mtl.geometry import Intrinsics, crop_and_resize_intrinsics
 
 __all__ = [
@@ -158,4 +159,4 @@ def _numbers(folder: Path) -> set[int]:
     except (FileNotFoundError, NotADirectoryError):
         return set()
     except OSError as exc:
-        raise DatasetError(f"{folder} cannot be listed ({exc.strerror})") from exc
+        raise DatasetError(f"{folder} cannot be listed {told(exc)}") from exc
