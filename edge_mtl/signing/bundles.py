@@ -12,6 +12,7 @@ from edge_mtl.bundle import MANIFEST, SIGNATURE, Bundle
 from edge_mtl.engine_store.revision import changing
 from edge_mtl.errors import BundleError, SignatureError
 from edge_mtl.files import sha256_bytes, write_atomic
+from edge_mtl.remedies import told
 from edge_mtl.signing.keys import ScryptCost, SecretKey
 from edge_mtl.signing.signatures import Signature
 from edge_mtl.signing.text_files import fits_comment
@@ -72,7 +73,7 @@ def write_new_key(files: KeyFiles, passphrase: str | None, *, cost: ScryptCost |
             with suppress(OSError):
                 path.unlink()
         if isinstance(exc, OSError):
-            raise SignatureError(f"{exc.filename or files.secret} cannot be written ({exc.strerror or exc}).") from exc
+            raise SignatureError(f"{exc.filename or files.secret} cannot be written {told(exc)}") from exc
         raise
     return key
 
@@ -99,7 +100,7 @@ def sign_bundle(path: Path, key: SecretKey, *, comment: str | None = None) -> Bu
         try:
             write_atomic(bundle.path / SIGNATURE, signature.to_file())
         except OSError as exc:
-            raise BundleError(f"{path / SIGNATURE} cannot be written ({exc.strerror or exc}).") from exc
+            raise BundleError(f"{path / SIGNATURE} cannot be written {told(exc)}") from exc
         return Bundle.open(bundle.path, public_key=key.public)
 
 
