@@ -1,10 +1,11 @@
-"""python -m tests.reliability.starvation [KIND ...] [--commands NAME,NAME] [--out FILE]"""
+"""python -m tests.reliability.starvation [KIND ...] [--commands NAME,NAME] [--minutes M] [--out FILE]"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import sys
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -24,9 +25,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"default: memory {' '.join(KINDS)}")
     parser.add_argument("--commands", default="", metavar="LIST", help="only these, with commas between")
+    parser.add_argument("--minutes", type=float, default=600.0, help="begin nothing after so many (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the record")
     asked = parser.parse_args()
+    until = time.monotonic() + 60 * asked.minutes
     gate = GateRun("starvation")
+    gate.control(*controls.a_missing_stream())
     kinds = asked.kinds or ["memory", *KINDS]
     wanted = set(asked.commands.split(",")) if asked.commands else set(COMMANDS)
     with contextlib.ExitStack() as groups:
@@ -38,13 +42,18 @@ def main() -> int:
         with Progress(console=Console(stderr=True), transient=True) as progress:
             names = [name for name in COMMANDS if name in wanted and _concerned(name, possible, kinds)]
             for name in progress.track(names, description="commands"):
+                if time.monotonic() > until:
+                    gate.note(f"{name} was not tried: the minutes were over")
+                    continue
                 with site(name) as trials:
                     gate.count("commands")
                     for condition in progress.track([one for one in possible if name in one.commands], description=name):
-                        _try(gate, trials, condition)
-                    if "memory" in kinds and name in _MEMORY:
+                        if time.monotonic() < until:
+                            _try(gate, trials, condition)
+                        else:
+                            gate.note(f"{name} with {condition.name} was not tried: the minutes were over")
+                    if "memory" in kinds and name in _MEMORY and time.monotonic() < until:
                         _ever_more_memory(gate, trials)
-    gate.control(*controls.a_missing_stream())
     return gate.finish(asked.out)
 
 
@@ -59,6 +68,7 @@ def _try(gate: GateRun, trials: Site, condition: Condition) -> int | None:
     if found.code not in (0, None):
         said += trials.works_again()
     for text in said:
+        print(f"VIOLATION {trials.command.name} with {condition.name}: {text}", file=sys.stderr, flush=True)
         gate.violation(f"{trials.command.name} with {condition.name}: {text}")
     return found.code
 

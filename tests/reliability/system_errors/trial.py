@@ -16,8 +16,9 @@ from tests.reliability.system_errors.forked import forked, import_beforehand
 from tests.reliability.system_errors.steps import CALLS, Step, met, read_steps
 from tests.reliability.trials import COMMANDS, ROOT, Command, Found, Normal, faults, prepare, snapshot, wrong_bundle
 
-__all__ = ["Site", "site"]
+__all__ = ["PAGE", "Site", "shorten", "site"]
 
+PAGE = 4096
 _TIMEOUT_S = 20.0
 """How much longer than undisturbed, and than ten times that, a command may take."""
 
@@ -38,6 +39,7 @@ class Site:
     Attributes:
         folder: of the trial; `template` is what it is copied from.
         normal: what undisturbed runs make of it.
+        room: bytes, in whole pages, and files that one makes.
         steps: the write steps of an undisturbed run.
     """
 
@@ -45,6 +47,7 @@ class Site:
     template: Path
     folder: Path
     normal: Normal = field(init=False)
+    room: tuple[int, int] = (0, 0)
     steps: list[Step] = field(default_factory=list)
 
     def fresh(self) -> None:
@@ -74,6 +77,7 @@ class Site:
         after = second.content
         steady = frozenset(name for name, content in after.items() if content and first.content.get(name) == content)
         self.normal = Normal(before, after, steady, seconds)
+        self.room = self._needed()
 
     def _undisturbed(self) -> Found:
         self.fresh()
@@ -81,6 +85,12 @@ class Site:
         if found.code != 0:
             raise RuntimeError(f"{self.command.name} failed undisturbed: {found.code} {found.err}")
         return found
+
+    def _needed(self) -> tuple[int, int]:
+        """Bytes, in whole pages, and files that a run has just made."""
+        changed = [self.folder / name for name, content in self.normal.after.items() if content != self.normal.before.get(name)]
+        there = [path.stat().st_size for path in changed if path.is_file()]
+        return sum(-(-size // PAGE) * PAGE for size in there), len(changed)
 
     def fail_at(self, step: Step, error: str, *, again: bool = True, before: Callable[[], None] = shorten) -> list[str] | None:
         """What must not be, after `step` failed with `error`; None where it was not met in this run.
