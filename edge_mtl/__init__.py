@@ -27,6 +27,7 @@ from edge_mtl.errors import (
     FrameError,
     InferenceError,
 )
+from edge_mtl.few_threads import begin_few_threads
 
 if TYPE_CHECKING:
     from edge_mtl.engine import Engine
@@ -51,6 +52,8 @@ __all__ = [
     "Timing",
     "__version__",
 ]
+
+begin_few_threads()  # before NumPy and OpenCV are imported
 
 _LAZY = {"Engine": "edge_mtl.engine", "Prediction": "edge_mtl.prediction", "Timing": "edge_mtl.prediction"}
 

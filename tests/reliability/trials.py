@@ -63,8 +63,8 @@ _ERROR = re.compile(r"^(error|train|export|make_rooms|script): ")
 
 SCRIPT = """
 import sys
-import numpy as np
 from edge_mtl import EdgeMtlError, Engine
+import numpy as np
 
 def main(words):
     try:
@@ -79,7 +79,8 @@ def main(words):
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
 """
-"""What a user of `Engine` writes: it handles the errors that are promised, and no others."""
+"""What a user of `Engine` writes: it handles the errors that are promised, and no others. NumPy comes after edge_mtl: where no
+thread can be started, NumPy interrupts a process that imports it first."""
 
 _TINY = ("--max-drop", "none", "--backend", "onnxruntime", "--threads", "1")
 _RUN = ("--bundle", "{folder}/bundle", "--backend", "onnxruntime", "--threads", "1")

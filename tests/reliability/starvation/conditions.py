@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-__all__ = ["KINDS", "NOBODY_HERE", "Condition", "conditions", "memory_ceilings"]
+__all__ = ["KINDS", "NOBODY_HERE", "Condition", "as_user", "conditions", "memory_ceilings"]
 
 NOBODY_HERE = 54321
 """A user without an entry in /etc/passwd."""
@@ -74,7 +74,15 @@ def memory(ceiling: int) -> Condition:
 
 
 def _root() -> str:
-    return "" if os.geteuid() == 0 else "needs root"
+    return "" if os.geteuid() == 0 and shutil.which("setpriv") else "needs root and setpriv"
+
+
+def as_user(user: int | None) -> tuple[str, ...]:
+    """Words that run a command as a user, who may read everything: Python itself may lie in a home of somebody else."""
+    if user is None:
+        return ()
+    may = ("--inh-caps", "-all,+dac_read_search", "--ambient-caps", "-all,+dac_read_search")
+    return ("setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups", *may)
 
 
 def _unshare() -> str:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.reliability.starvation.conditions import Condition
+from tests.reliability.starvation.conditions import Condition, as_user
 from tests.reliability.trials import COMMANDS, Command, Found, Normal, environment, faults, prepare, run, snapshot
 
 __all__ = ["Site", "site"]
@@ -67,10 +67,9 @@ class Site:
             else:
                 variables[name] = value.format(folder=self.folder)
         options: dict[str, object] = {"env": variables, "preexec_fn": condition.first}
-        if condition.user is not None:
-            options |= {"user": condition.user, "group": condition.user, "extra_groups": []}
+        prefix = (*as_user(condition.user), *condition.prefix)
         limit = _SLOWER * self.normal.seconds + _SLACK_S
-        code, out, err = run(self.command, self.folder, timeout_s=limit, prefix=condition.prefix, **options)
+        code, out, err = run(self.command, self.folder, timeout_s=limit, prefix=prefix, **options)
         return Found(code, out, err, snapshot(self.folder))
 
     def works_again(self) -> list[str]:
