@@ -78,7 +78,8 @@ def _check_model(data: bytes) -> int:
 
 def _check_graph(data: bytes, start: int, end: int) -> int:
     nodes: list[_Ends] = []
-    made: list[bytes] = []
+    weights: list[bytes] = []
+    inputs: list[bytes] = []
     outputs: list[bytes] = []
     for field, first, last in fields(data, start, end, GRAPH):
         if field == 1:
@@ -86,12 +87,15 @@ def _check_graph(data: bytes, start: int, end: int) -> int:
                 raise Refused(f"it has more than {MAX_NODES} operators")
             nodes.append(_check_node(data, first, last))
         elif field == 5:
-            made.append(_check_tensor(data, first, last))
+            weights.append(_check_tensor(data, first, last))
         elif field == 11:
-            made.append(_name_of_value(data, first, last))
+            inputs.append(_name_of_value(data, first, last))
         elif field == 12:
             outputs.append(_name_of_value(data, first, last))
-    _check_order(nodes, set(made), outputs)
+    for names in (weights, inputs):
+        if len(set(names)) < len(names):
+            raise Refused("two of its weights or inputs have the same name")
+    _check_order(nodes, {*weights, *inputs}, outputs)
     return len(nodes)
 
 

@@ -43,7 +43,7 @@ def parse(model: bytes, *, name: str) -> Any:
         check_graph(model, name=name)
         proto = onnx.load_model_from_string(model)
         onnx.checker.check_model(proto)
-        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True)
+        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
         _check_sizes(inferred)
         return inferred
     except BundleError as exc:

@@ -43,16 +43,20 @@ class Slot:
     def _values(self) -> tuple[int, ...]:
         return _HEAD.unpack_from(self._map)
 
+    def _write(self, phase: Phase, size: int) -> None:
+        """In one copy: `pack_into` would let the other process see zeros for a moment."""
+        self._map[: _HEAD.size] = _HEAD.pack(phase, time.monotonic_ns(), self.mutants, self.refused, size, 0)
+
     def enter(self, phase: Phase) -> None:
         """Say what the worker does from now on."""
         size = self._values()[4]
-        _HEAD.pack_into(self._map, 0, phase, time.monotonic_ns(), self.mutants, self.refused, size, 0)
+        self._write(phase, size)
 
     def reading(self, mutant: bytes) -> None:
         """Keep `mutant`, then say that it is being read."""
         kept = mutant[:MAX_BYTES]
         self._map[_ROOM : _ROOM + len(kept)] = kept
-        _HEAD.pack_into(self._map, 0, Phase.READING, time.monotonic_ns(), self.mutants, self.refused, len(kept), 0)
+        self._write(Phase.READING, len(kept))
 
     @property
     def phase(self) -> Phase:

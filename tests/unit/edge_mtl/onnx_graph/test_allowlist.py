@@ -124,6 +124,10 @@ def negative_side(proto: onnx.ModelProto) -> None:
     proto.graph.initializer.append(TensorProto(name="less", data_type=TensorProto.FLOAT, dims=[-1]))
 
 
+def weights_twice(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer.append(proto.graph.initializer[0])
+
+
 def without_an_input(proto: onnx.ModelProto) -> None:
     norm = helper.make_node("LayerNormalization", ["image", proto.graph.initializer[0].name, ""], ["normed"])
     proto.graph.node.append(norm)
@@ -148,6 +152,7 @@ HOSTILE: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
     "sparse tensors": (sparse, "sparse"),
     "training code": (training, "training"),
     "too many operators": (many, "operators"),
+    "two weights of one name": (weights_twice, "the same name"),
     "an input that is left out": (without_an_input, "leaves out an input"),
     "an output that is left out": (without_an_output, "leaves out an output"),
     "a circle": (circle, "none before it makes"),
