@@ -87,6 +87,7 @@ def fuzz(
     """
     guided = guided and not target.native and has_atheris()
     outcome = Outcome(guided=guided)
+    out = out.resolve()  # a worker is somewhere else
     corpus, finds = out / "corpus" / target.name, out / "finds" / target.name
     corpus.mkdir(parents=True, exist_ok=True)
     finds.mkdir(parents=True, exist_ok=True)

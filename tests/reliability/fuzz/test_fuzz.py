@@ -70,8 +70,11 @@ def test_a_fault_is_one_find_however_often_it_shows_and_in_later_runs(tmp_path: 
     assert not again.finds, "known from the run before"
 
 
-def test_a_run_writes_a_record_with_its_controls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--targets", ANY, "--mutants", "40", "--out", str(tmp_path)]) == 0, capsys.readouterr().out
+def test_a_run_writes_a_record_with_its_controls(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--targets", ANY, "--mutants", "40", "--out", "."]) == 0, capsys.readouterr().out
     record = json.loads((tmp_path / "reliability-fuzz-texts.json").read_bytes())
     assert record["passed"]
     assert record["counts"]["mutants"] >= 40
