@@ -28,6 +28,8 @@ from tests.reliability.kills.trials import Outcome, Trials
 from tests.reliability.record import GateRun
 
 TRAINING = "train"
+_TOGETHER = 25
+"""Kills of training against one undisturbed run."""
 
 
 def main() -> int:
@@ -72,10 +74,10 @@ def main() -> int:
             trials, shown_as = Trials(context, Path(root), command), shown.add_task(name)
             told = partial(shown.update, shown_as)
             if not no_steps:
-                _strike(run, trials, until_s, told)
+                _strike(run, trials, (time.monotonic() + until_s) / 2, told)
             _surprise(run, trials, asked.kills // command.share, f"{asked.seed} {name}", until_s, told)
             if name == TRAINING:
-                _resume(run, Path(root) / "resumed", asked.kills, asked.seed)
+                _resume(run, Path(root) / "resumed", asked.kills, asked.seed, until_s, told)
     return run.finish(asked.out)
 
 
@@ -119,19 +121,24 @@ def _count(run: GateRun, name: str, found: Outcome, where: str) -> None:
         run.violation(f"{name}, {where}: {problem}")
 
 
-def _resume(run: GateRun, root: Path, kills: int, seed: int) -> None:
+def _resume(run: GateRun, root: Path, kills: int, seed: int, until_s: float, told: Callable[..., None]) -> None:
     """Training that is resumed after each kill ends as training that nobody disturbed."""
     from benchmarks.killed_runs import survive
     from tests.reliability.kills.oracle import leftovers
 
-    root.mkdir()
-    found = survive(root, kills=kills, steps=12, seed=seed, told=lambda line: None)
-    run.count("kills of train, resumed to its end", found.kills)
-    run.count("trainings compared with one that nobody disturbed", found.runs)
-    for difference in found.differences:
-        run.violation(f"train, resumed, seed {seed}: {difference}")
-    for name in leftovers(root):
-        run.violation(f"train, resumed, seed {seed}: left at the end: {name}")
+    done, part = 0, 0
+    while done < kills and time.monotonic() < until_s:
+        told(completed=done, total=kills)
+        place, part_seed = root / str(part), 1000 * seed + part
+        place.mkdir(parents=True)
+        found = survive(place, kills=min(_TOGETHER, kills - done), steps=12, seed=part_seed, told=lambda line: None)
+        run.count("kills of train, resumed to its end", found.kills)
+        run.count("trainings compared with one that nobody disturbed", found.runs)
+        for difference in found.differences:
+            run.violation(f"train, resumed, seed {part_seed}: {difference}")
+        for name in leftovers(place):
+            run.violation(f"train, resumed, seed {part_seed}: left at the end: {name}")
+        done, part = done + found.kills, part + 1
 
 
 if __name__ == "__main__":
