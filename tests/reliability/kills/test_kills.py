@@ -13,7 +13,7 @@ import pytest
 
 from tests.reliability.kills.__main__ import main
 from tests.reliability.kills.child import Child, forking
-from tests.reliability.kills.commands import COMMANDS, unavailable
+from tests.reliability.kills.commands import COMMANDS, PRELOADED, unavailable
 from tests.reliability.kills.controls import CONTROLS, Control, seen_of
 from tests.reliability.kills.oracle import leftovers, read_tree, torn
 from tests.reliability.kills.steps import Step, missing, read_steps, struck, tracing
@@ -25,7 +25,7 @@ WITHOUT_STEPS = missing()
 
 @pytest.fixture(scope="module")
 def context() -> ForkServerContext:
-    return forking("tests.reliability.kills.commands")
+    return forking(*PRELOADED)
 
 
 @pytest.mark.parametrize("name", ["build", "export-files"])
