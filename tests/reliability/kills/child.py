@@ -21,7 +21,7 @@ from typing import Any
 
 __all__ = ["Child", "environment", "forking"]
 
-PATIENCE_S = 300.0
+PATIENCE_S = 1800.0
 
 
 def forking(*preload: str) -> ForkServerContext:
