@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import shutil
 import sys
 import tempfile
@@ -57,7 +58,17 @@ def main() -> int:
     asked = parser.parse_args()
     run, end_s = GateRun("races"), time.monotonic() + 60 * (asked.minutes or 1e9)
     titles = [title for title, (_, times) in SCENARIOS.items() for _ in range(times) if (asked.only or "") in title]
+    random.Random(0).shuffle(titles)  # so that a run that ends early has some of each
     with tempfile.TemporaryDirectory(prefix="races-") as folder, stage_of(Path(folder)) as stage:
+        if not asked.only:
+            run.count("inferences of threads that share an engine", 4 * INFERENCES)
+            for problem in play(stage, lambda own, seed: shared_by_threads(own, seed, inferences=INFERENCES), asked.seed):
+                run.violation(f"{INFERENCES:,} inferences in each of four threads: {problem}")
+        for title, control in CONTROLS.items():
+            seen: list[str] = []
+            for seed in range(asked.seed, asked.seed + _CONTROL_SEEDS):
+                seen = seen or play(stage, control, seed)
+            run.control(title, "; ".join(seen[:2]))
         seeds = range(asked.seed, asked.seed + asked.schedules)
         for seed in track(seeds, "schedules", console=Console(stderr=True), auto_refresh=False):
             if time.monotonic() > end_s:
@@ -68,15 +79,6 @@ def main() -> int:
             for problem in play(stage, SCENARIOS[title][0], seed):
                 run.violation(f"seed {seed}, {title}: {problem}")
                 print(run.violations[-1], flush=True)
-        if not asked.only:
-            run.count("inferences of threads that share an engine", 4 * INFERENCES)
-            for problem in play(stage, lambda own, seed: shared_by_threads(own, seed, inferences=INFERENCES), asked.seed):
-                run.violation(f"{INFERENCES:,} inferences in each of four threads: {problem}")
-        for title, control in CONTROLS.items():
-            seen: list[str] = []
-            for seed in range(asked.seed, asked.seed + _CONTROL_SEEDS):
-                seen = seen or play(stage, control, seed)
-            run.control(title, "; ".join(seen[:2]))
     return run.finish(asked.out)
 
 

@@ -45,12 +45,15 @@ class Outcome:
         return self.error.partition(":")[0]
 
 
-def together(seed: int, roles: Sequence[tuple[str, Callable[[], Any]]], *, calm: Sequence[str] = ()) -> list[Outcome]:
+def together(
+    seed: int, roles: Sequence[tuple[str, Callable[[], Any]]], *, calm: Sequence[str] = (), hang_s: float = HANG_S
+) -> list[Outcome]:
     """Fork a process for each role, let all begin at once, and wait until all have ended.
 
     Args:
         roles: names and functions; what they return must be picklable.
         calm: roles that are not disturbed.
+        hang_s: what takes longer hangs.
     """
     context = multiprocessing.get_context("fork")
     start, dice = context.Event(), random.Random(seed)
@@ -65,7 +68,7 @@ def together(seed: int, roles: Sequence[tuple[str, Callable[[], Any]]], *, calm:
             theirs.close()
             children.append((role, child, ours))
     start.set()
-    end_s = time.monotonic() + HANG_S
+    end_s = time.monotonic() + hang_s
     found = []
     for role, child, ours in children:
         if wait([ours], max(0.0, end_s - time.monotonic())):
@@ -75,7 +78,7 @@ def together(seed: int, roles: Sequence[tuple[str, Callable[[], Any]]], *, calm:
                 child.join(10)
                 found.append(Outcome(role, error=f"Died: the process ended with {child.exitcode}"))
         else:
-            found.append(Outcome(role, error=f"Hang: no answer in {HANG_S:g} s"))
+            found.append(Outcome(role, error=f"Hang: no answer in {hang_s:g} s"))
         ours.close()
         child.join(10)
         if child.is_alive() and child.pid is not None:

@@ -29,7 +29,7 @@ from edge_mtl.files import atomic_directory
 from edge_mtl.sources.folders import folder_source
 from edge_mtl.unfinished import TEMPORARY_PREFIX
 from tests.bundles import make_image, write_image
-from tests.reliability.races.processes import Outcome, together
+from tests.reliability.races.processes import HANG_S, Outcome, together
 from tests.reliability.races.stage import SIZE, Stage, answer, build, digest
 
 __all__ = ["SCENARIOS", "Scenario"]
@@ -226,7 +226,8 @@ def shared_by_threads(stage: Stage, seed: int, *, inferences: int = 100) -> list
             raise AssertionError("; ".join(wrong[:3]))
         return []
 
-    return [*_failed(together(seed, [("server", serve)])), *stage.faults()]
+    found = together(seed, [("server", serve)], hang_s=max(HANG_S, 0.3 * inferences))
+    return [*_failed(found), *stage.faults()]
 
 
 def holder_killed(stage: Stage, seed: int) -> list[str]:
