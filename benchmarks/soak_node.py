@@ -75,7 +75,7 @@ def main() -> int:
     parser.add_argument("--height", type=int, default=240)
     parser.add_argument("--cameras", type=int, choices=range(1, 9), default=1, help="so many on one engine")
     parser.add_argument("--bundle", default="", help="folder or name; a tiny one is made where none is given")
-    parser.add_argument("--leak", action="store_true", help="of a node that keeps 100 kB a frame: the run has to find it")
+    parser.add_argument("--leak", action="store_true", help="of a node that keeps 1 MB a frame: the run has to find it")
     parser.add_argument("--out", type=Path, help="file for the result and its conditions")
     asked = parser.parse_args()
     from conditions import Conditions

@@ -28,7 +28,7 @@ HANGS, LOST, TRANSIENT, SLOW, HELD = "hang", "lost", "transient", "slow", "held"
 ENDLESS, ENDLESS_FIRST = "endless", "endless-first"
 SLOW_S = 0.1
 LEAK = "leak"
-LEAKED_BYTES = 100_000
+LEAKED_BYTES = 1_000_000
 HELD_BY = "EDGE_MTL_TEST_HELD_BY"
 HOLDING = "something that takes minutes"
 """What a held load reports."""

@@ -43,7 +43,7 @@ def main() -> int:
     run.details.append(result)
     leaking = _film(1.0, "--leak")
     grown = f"{leaking['start']['resident_mib']} MiB at first, {leaking['end']['resident_mib']} MiB in the end"
-    run.control("a node that keeps 100 kB a frame, for a minute", "" if leaking["flat"] else f"{VERDICTS['flat']}: {grown}")
+    run.control("a node that keeps 1 MB a frame, for a minute", "" if leaking["flat"] else f"{VERDICTS['flat']}: {grown}")
     return run.finish(asked.out)
 
 
