@@ -45,6 +45,8 @@ class GateRun:
         self.violations: list[str] = []
         self.controls: list[Control] = []
         self.notes: list[str] = []
+        self.earlier_s = 0.0
+        """Of earlier processes, whose counts are among these, where a run is resumed."""
         self.details: list[Mapping[str, Any]] = []
         """What was measured besides, plain values for JSON; kept in the record only."""
 
@@ -74,7 +76,7 @@ class GateRun:
         return {
             "gate": self.gate.name,
             "passed": self.passed,
-            "seconds": round(time.monotonic() - self._began, 1),
+            "seconds": round(self.earlier_s + time.monotonic() - self._began, 1),
             "counts": dict(sorted(self.counts.items())),
             "violations": self.violations,
             "controls": [{"fault": each.fault, "seen": each.seen} for each in self.controls],

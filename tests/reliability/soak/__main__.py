@@ -45,6 +45,7 @@ def main() -> int:
         return 0
     run, most = GateRun(f"soak-{what}"), asked.frames or asked.cycles
     state = State(asked.state, asked.bundle if what == "frames" else f"{asked.bundle}, {what}")
+    run.earlier_s = sum(segment.seconds for segment in state.segments)
     if state.done < most:
         _work(asked, what, state, most)
     return _judged(run, state, what, asked)
