@@ -12,7 +12,6 @@ from pathlib import Path
 
 from rich.progress import track
 
-from tests.reliability.record import GateRun
 from tests.reliability.threats.gate import gaps, judge, run_tests
 from tests.reliability.threats.model import threats
 from tests.reliability.threats.sabotage import SABOTAGES
@@ -24,6 +23,8 @@ def main() -> int:
     parser.add_argument("--row", default="", help="only rows that hold these words")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
+    from tests.reliability.record import GateRun  # imports the package, which the processes of the tests must not have done
+
     run = GateRun("threats")
     every = threats()
     for gap in gaps(every, SABOTAGES):

@@ -1,27 +1,58 @@
-"""Runs the tests of a row with a defence taken away, and judges: one of them must fail."""
+"""Runs the tests of a row with a defence taken away, and judges: one of them must fail.
+
+Each run is a process of its own, forked from one that has imported what others wrote, and nothing of this project.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import subprocess
 import sys
-from collections.abc import Collection, Iterable, Mapping
+import tempfile
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from tests.reliability.threats.model import ROOT, Threat
-from tests.reliability.threats.sabotage import VARIABLE
+from tests.reliability.threats.sabotage import take_away
 
 __all__ = ["gaps", "judge", "run_tests"]
 
 _FAILED, _PASSED = 1, 0
+_IMPORTED_ONCE = ("pytest", "_pytest.assertion.rewrite", "hypothesis", "numpy", "cv2", "onnx.reference", "onnxruntime", "typer")
 
 
-def run_tests(tests: Iterable[str], sabotage: str = "", *, timeout_s: float = 1800.0) -> tuple[int, str]:
+def run_tests(tests: Iterable[str], sabotage: str = "nothing", *, timeout_s: float = 1800.0) -> tuple[int, str]:
     """Exit code of pytest and its last line, the first failure ending it; with `sabotage` as `take_away` names it."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=no", "-p", "tests.reliability.threats.sabotage", *tests]
-    environment = {**os.environ, VARIABLE: sabotage, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=timeout_s)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("FAILED")] or done.stdout.splitlines()
-    return done.returncode, (lines or done.stderr.splitlines() or [""])[-1][:200]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(_IMPORTED_ONCE))
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder, "said")
+        process = context.Process(target=_run, args=(tuple(tests), sabotage, str(said)))
+        process.start()
+        process.join(timeout_s)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        every = said.read_text(errors="replace").splitlines() if said.exists() else []
+    lines = [line for line in every if line.startswith(("FAILED", "ERROR"))] or every or [""]
+    return process.exitcode if process.exitcode is not None else -1, lines[-1][:200]
+
+
+def _run(tests: Sequence[str], sabotage: str, said: str) -> None:
+    """The process: the defence goes before anything of the project is imported."""
+    os.chdir(ROOT)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    out = os.open(said, os.O_WRONLY | os.O_CREAT)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    early = [name for name in sys.modules if name.startswith("edge_mtl")]
+    if early:
+        print(f"imported before the defence was taken away: {early}")
+        sys.exit(70)
+    take_away(sabotage)
+    import pytest
+
+    sys.exit(int(pytest.main(["-q", "-x", "--tb=no", *tests])))
 
 
 def judge(threat: Threat, sabotage: str) -> tuple[str, str]:

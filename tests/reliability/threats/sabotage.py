@@ -1,6 +1,6 @@
-"""Takes one defence away in a test process: `pytest -p tests.reliability.threats.sabotage` with EDGE_MTL_SABOTAGE=NAME.
+"""What takes one defence away in a process that has imported nothing of the package yet.
 
-What is replaced is replaced before any other module imports it, as this is imported first. Each name begins with its row.
+So what is replaced is replaced before any other module imports it. Each name begins with its row.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SABOTAGES", "VARIABLE", "take_away"]
-
-VARIABLE = "EDGE_MTL_SABOTAGE"
+__all__ = ["SABOTAGES", "replace", "take_away"]
 
 
 def replace(module: str, name: str, value: Any) -> Any:
@@ -266,7 +264,3 @@ def take_away(name: str) -> None:
         return
     row = next(row for row in SABOTAGES if name.startswith(f"{row}: "))
     SABOTAGES[row][name.removeprefix(f"{row}: ")]()
-
-
-if os.environ.get(VARIABLE):
-    take_away(os.environ[VARIABLE])
