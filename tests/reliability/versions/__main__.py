@@ -71,6 +71,8 @@ def _try(
             run.note(f"train: the lowest torch was not tried, {asked.torch} was: the index has it with CUDA only, gigabytes")
         checks = {**CHECKS, "train_check": train_check} if cell.train else CHECKS
         for name, check in checks.items():
+            if name not in asked.checks:
+                continue
             result = check(environment)
             console.log(f"  {name}: {dict(result.counts)}{' WRONG ' + result.wrong[0][:300] if result.wrong else ''}")
             for counted, count in result.counts.items():
@@ -98,10 +100,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--resolution", type=lambda text: text.split(","), default=list(RESOLUTIONS), help="lowest, highest")
     parser.add_argument("--interpreters", type=Path, nargs="*", default=[], help="interpreters that are not on the PATH")
     parser.add_argument("--train", action="store_true", help="with the extra train, and a training of two steps")
+    parser.add_argument(
+        "--checks",
+        type=lambda text: text.split(","),
+        default=[*CHECKS, train_check.__name__],
+        help="some of the checks, by name",
+    )
     parser.add_argument("--torch", help="in place of the version that is resolved, where an index has that with CUDA only")
     parser.add_argument("--wheels", type=Path, help="folder of wheels, as of PyTorch's CPU builds")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
+    if unknown := set(asked.checks) - {*CHECKS, train_check.__name__}:
+        parser.error(f"--checks: {', '.join(sorted(unknown))} is none of {', '.join([*CHECKS, train_check.__name__])}")
     if unknown := set(asked.resolution) - set(RESOLUTIONS):
         parser.error(f"--resolution: {', '.join(sorted(unknown))} is none of {', '.join(RESOLUTIONS)}")
     return asked
