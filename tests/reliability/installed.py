@@ -31,9 +31,8 @@ PYTEST = (
     "-k",
     "not onnxruntime-graph and not openvino-graph and not openvino-host",
     "--tb=line",
-    *TESTS,
 )
-"""After `python`. Of the four kinds of engines of the contract one is tried, to be quick; the commands run both runtimes."""
+"""After `python`, before paths. Of the four kinds of engines of the contract one is tried, to be quick; the commands run both runtimes."""
 
 
 def lay_out(folder: Path) -> Path:

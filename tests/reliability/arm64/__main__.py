@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -100,7 +101,7 @@ def main() -> int:
         if "typed" in asked.only:
             _typed(run, console, arm, work, asked.bundle)
         if "tests" in asked.only:
-            _tests(run, console, arm, work)
+            _tests(run, console, arm, work, asked.tests)
         if "answers" in asked.only:
             _answers(run, console, arm, work, asked.golden or folder / "golden")
     return run.finish(asked.out)
@@ -137,10 +138,10 @@ def _typed(run: GateRun, console: Console, arm: Arm, work: Path, bundle: str) ->
             run.violation(f"{name} was not written")
 
 
-def _tests(run: GateRun, console: Console, arm: Arm, work: Path) -> None:
+def _tests(run: GateRun, console: Console, arm: Arm, work: Path, paths: Sequence[str]) -> None:
     """The SDK's tests of what is installed."""
     lay_out(work / "checkout")
-    done = arm.run("python", *PYTEST, cwd=f"/root/{work.name}/checkout")
+    done = arm.run("python", *PYTEST, *paths, cwd=f"/root/{work.name}/checkout")
     counted = counts(done.stdout)
     console.log(f"tests: {dict(counted)}")
     for name, count in counted.items():

@@ -11,7 +11,7 @@ from edge_mtl.cli import app
 from tests.bag_files import write_bag
 from tests.bundles import make_bundle, make_image
 from tests.packaging.distributions import ROOT
-from tests.reliability.installed import PYTEST, counts, failures
+from tests.reliability.installed import PYTEST, TESTS, counts, failures
 from tests.reliability.versions.environment import Environment, Said
 
 __all__ = ["CHECKS", "COMMANDS", "Found", "train_check"]
@@ -118,7 +118,7 @@ def the_tests_pass(environment: Environment) -> Found:
     """The SDK's tests of `installed.TESTS`."""
     found = Found()
     checkout = environment.folder / "checkout"
-    done = environment.run(*PYTEST, cwd=checkout)
+    done = environment.run(*PYTEST, *TESTS, cwd=checkout)
     counted = counts(done.stdout)
     found.counts.update({f"tests {name}": count for name, count in counted.items()})
     if done.returncode != 0 or not counted["passed"]:
