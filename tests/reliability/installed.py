@@ -32,7 +32,7 @@ PYTEST = (
     "not onnxruntime-graph and not openvino-graph and not openvino-host",
     "--tb=line",
 )
-"""After `python`, before paths. Of the four kinds of engines of the contract one is tried, to be quick; the commands run both runtimes."""
+"""After `python`, before paths. Of the contract's four kinds of engines one is tried, to be quick."""
 
 
 def lay_out(folder: Path) -> Path:
