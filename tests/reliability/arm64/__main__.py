@@ -24,7 +24,7 @@ from tests.bundles import make_bundle, make_image
 from tests.packaging.distributions import build, copy_of_checkout
 from tests.reliability.arm64.answers import DEPLOYED, answers, compare, prepare
 from tests.reliability.arm64.root import PROCESSORS, Arm, missing, platforms, registered
-from tests.reliability.installed import PYTEST, counts, failures, lay_out
+from tests.reliability.installed import PYTEST, TESTS, counts, failures, lay_out
 from tests.reliability.record import GateRun
 
 PARTS = ("typed", "tests", "answers")
@@ -62,6 +62,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.reliability.arm64", description=__doc__)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--wheels", type=Path, help="folder of wheels for ARM, filled if it is empty")
+    parser.add_argument("--tests", type=lambda text: text.split(","), default=list(TESTS), help="some of the tests, by path")
     parser.add_argument(
         "--golden", type=Path, help="folder of frames, bundles and INT8 graphs to answer, filled if it is empty"
     )

@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -35,20 +37,22 @@ def main() -> int:
     for version in asked.python:
         if version not in here:
             run.note(f"Python {version} is not on this machine, so nothing was tried on it")
-    cells = (
-        plan(here, asked.resolution)
-        if not asked.train
-        else [Cell(one, how, train=True) for one in here for how in asked.resolution]
-    )
+    cells = plan(here, asked.resolution)
+    if asked.train:
+        cells = [replace(cell, train=True) for cell in cells if not cell.mixed]
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        wheel = build(copy_of_checkout(folder / "sources"), folder / "dist")["whl"]
-        for number, cell in enumerate(cells, 1):
-            console.log(f"{number} of {len(cells)}: {cell.name}")
-            _try(run, console, folder / "cell", here[cell.python], cell, wheel, asked)
+        wheel = asked.wheel or build(copy_of_checkout(folder / "sources"), folder / "dist", "--wheel")["whl"]
         if here:
             console.log(f"positive control: {_LOWERED}")
             _control(run, folder / "control", here, wheel)
+        for number, cell in enumerate(cells, 1):
+            if time.monotonic() - began > 60 * asked.minutes:
+                run.note(f"{cell.name}: not tried, the minutes were over")
+                continue
+            console.log(f"{number} of {len(cells)}: {cell.name}")
+            _try(run, console, folder / "cell", here[cell.python], cell, wheel, asked)
     return run.finish(asked.out)
 
 
@@ -108,6 +112,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--torch", help="in place of the version that is resolved, where an index has that with CUDA only")
     parser.add_argument("--wheels", type=Path, help="folder of wheels, as of PyTorch's CPU builds")
+    parser.add_argument("--wheel", type=Path, help="the wheel of this checkout, where several runs share one")
+    parser.add_argument("--minutes", type=float, default=600, help="no environment is begun later")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     if unknown := set(asked.checks) - {*CHECKS, train_check.__name__}:
