@@ -45,13 +45,14 @@ class Guard:
     @contextlib.contextmanager
     def up(self) -> Iterator[None]:
         """Within it the working folder is `work`, and the guard holds."""
+        before = os.getcwd()
         os.chdir(self.work)
         self._up = True
         try:
             yield
         finally:
             self._up = False
-            os.chdir(self._root)
+            os.chdir(before)
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._up:

@@ -148,3 +148,11 @@ def test_an_import_that_fails_in_our_own_code_is_no_matter_of_installation() -> 
     assert isinstance(
         package_error(ImportError("cannot import name 'a'", name="a_missing_package"), install="x"), BackendUnavailable
     )
+
+
+def test_what_the_system_refuses_is_an_error_of_files() -> None:
+    with pytest.raises(OSError, match="too long") as caught:
+        (Path("/tmp") / ("x" * 300)).stat()
+    found = package_error(caught.value, install="edge-mtl[train]")
+    assert isinstance(found, BuildError)
+    assert str(found).startswith("File name too long (/tmp/xxx")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_mtl.errors import BuildError
 from edge_mtl.image.lettering import put_text, text_width
 from edge_mtl.image.panel import BACKGROUND, FAINT, GAP, INK, column, fit, legend, row
 from edge_mtl.tasks import LabelsSpec, Specs, TaskSpec, kind_of
@@ -48,7 +49,13 @@ def frame_cell(frame: Frame | None, specs: Specs, name: str, split: str) -> Arra
 
 
 def sheet_of(cells: Sequence[Array], specs: Iterable[TaskSpec]) -> Array:
-    """(H, W, 3) uint8 RGB: the cells in rows, and the classes of labels in their colours at the end."""
+    """(H, W, 3) uint8 RGB: the cells in rows, and the classes of labels in their colours at the end.
+
+    Raises:
+        BuildError: there is no cell.
+    """
+    if not cells:
+        raise BuildError("there is no frame to draw on the sheet: run train/validate_dataset.py without --sheet")
     width = max(cell.shape[1] for cell in cells)
     side = max(1, (max(_WIDTH_PX, width) + 3 * GAP) // (width + 3 * GAP))
     rows = [row(cells[start : start + side], gap=3 * GAP) for start in range(0, len(cells), side)]

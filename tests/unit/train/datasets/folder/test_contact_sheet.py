@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from mtl.datasets.folder.contact_sheet import chosen_frames, contact_sheet
 from mtl.datasets.folder.index import folder_index
+from mtl.datasets.truth_tiles import sheet_of
 
+from edge_mtl.errors import BuildError
 from edge_mtl.image.panel import BACKGROUND
 from tests.own_folder import CLASSES, write_frame, write_own_folder
 
@@ -55,3 +57,8 @@ def test_a_frame_that_cannot_be_read_has_its_place(own: Path) -> None:
     (own / "masks" / "run0" / "0000.png").write_bytes(b"")
     sheet = contact_sheet(folder_index(own), ["run0/0000", "run0/0006"])
     assert share(sheet, BACKGROUND) > 0.3
+
+
+def test_a_sheet_without_frames_is_refused() -> None:
+    with pytest.raises(BuildError, match="no frame to draw"):
+        sheet_of([], [])
