@@ -28,7 +28,7 @@ CHECK := tests/packaging/check_environment.py
 # The wheels of ROS find their own packages and libraries, unless those of a sourced one come first.
 ROS_PYTHON := env -u AMENT_PREFIX_PATH -u LD_LIBRARY_PATH $(ROS_VENV)/bin/python
 
-.PHONY: demo test test-sdk test-training test-ros test-ros-then-wheel test-wheel test-lowest soak soak-frames soak-cycles soak-node fuzz check \
+.PHONY: demo test test-sdk test-training test-ros test-ros-then-wheel test-wheel test-lowest soak soak-frames soak-cycles soak-node fuzz coverage check \
 	lint docs docs-serve train test-gpu bench-gpu ptx clean help audit test-versions test-arm64
 
 help:
@@ -44,6 +44,7 @@ help:
 	@echo "make test-arm64  the wheel on an emulated 64-bit ARM (root, debootstrap, qemu-user-static), beside x86-64; its Debian is ARM_ROOT"
 	@echo "make soak    a million frames, a thousand engines, and the ROS 2 node: 1000 lifecycle cycles and ten minutes at 30 Hz"
 	@echo "make fuzz    mutants of everything that is read from outside, MINUTES=30 in all; see docs/reliability.md"
+	@echo "make coverage  the SDK's tests under coverage.py: lines of the SDK, every branch of bundle, engine store and frame validation"
 	@echo "make test-gpu   the tests of a CUDA GPU, in an environment with onnxruntime-gpu (GPU_EXTRAS=gpu,tensorrt,build,gpu-test: TensorRT too)"
 	@echo "make bench-gpu  everything that runs the network on a CUDA GPU, side by side, into out/gpu.json"
 	@echo "make train   train a small model on rooms (python train/train.py) in the development environment"
@@ -78,6 +79,9 @@ test-ros-then-wheel: test-ros
 # pip downloads what the wheel depends on.
 test-wheel: $(VENV)/.ready
 	EDGE_MTL_INSTALL=1 $(BIN)/python -m pytest tests/packaging/test_wheel.py
+
+coverage: $(VENV)/.ready
+	$(BIN)/python -m tests.reliability.coverage --workers $(WORKERS) --out out/coverage/record.json
 
 # The lowest versions that setup.py declares; uv downloads them.
 test-lowest: $(VENV)/.ready

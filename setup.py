@@ -131,6 +131,8 @@ EXTRAS = {
         # guides the mutations of tests/reliability/fuzz
         'atheris>=2.3; python_version < "3.14" and sys_platform == "linux" and platform_machine == "x86_64"',
         "uv>=0.5",  # environments of the lowest and the highest versions
+        "coverage>=7.10",  # measures processes that tests start without a .pth file of ours
+        "cosmic-ray>=8.4",  # mutants of bundle, engine store and frames
         "ruff>=0.9",
         "mypy>=1.14",
         "pre-commit>=4",

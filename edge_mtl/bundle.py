@@ -296,7 +296,7 @@ def write_bundle(
 
     def complete(folder: Path) -> None:
         fill(folder)
-        assembled = store_once(folder, _GRAPHS, {}, _nothing_before)
+        assembled = store_once(folder, _GRAPHS, {}, _NOTHING_BEFORE.__getitem__)
         manifest = Manifest(
             name=name,
             revision=revision,
@@ -399,9 +399,8 @@ def _check_signature(folder: Path, payload: bytes, key: PublicKey) -> Signed:
     return Signature.read(content, what=what).check(payload, key, what=what, of=MANIFEST)
 
 
-def _nothing_before(relative: str) -> bytes:
-    raise KeyError(relative)
-
+_NOTHING_BEFORE: dict[str, bytes] = {}
+"""What was assembled before a first revision."""
 
 _RESTORE = "Restore it from where the bundle came from, or export the bundle again."
 

@@ -17,7 +17,7 @@ from edge_mtl.engine_store.locks import exclusive
 from edge_mtl.engine_store.private_files import check_owner, read_checked
 from edge_mtl.engine_store.sidecars import EngineRecord
 from edge_mtl.errors import BuildError, BundleError
-from edge_mtl.files import sha256_bytes, write_atomic
+from edge_mtl.files import read_regular, sha256_bytes, write_atomic
 from edge_mtl.remedies import told
 
 __all__ = ["CompiledStore"]
@@ -110,9 +110,7 @@ class CompiledStore:
 
 def _read(path: Path) -> _Sidecar:
     """Raises ValueError, TypeError, RecursionError or OSError where it is not a description."""
-    if path.stat().st_size > _MAX_SIDECAR_BYTES:
-        raise ValueError("too large")
-    sidecar = _Sidecar(**json.loads(path.read_bytes()))
+    sidecar = _Sidecar(**json.loads(read_regular(path, most=_MAX_SIDECAR_BYTES)))
     if sidecar.format_version != _FORMAT_VERSION:
         raise ValueError(f"format_version {sidecar.format_version}")
     return sidecar

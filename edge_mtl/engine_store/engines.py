@@ -26,7 +26,7 @@ from edge_mtl.engine_store.sidecars import EngineRecord
 from edge_mtl.engine_store.trusted_plans import TrustedPlans
 from edge_mtl.engine_store.validity import why_stale
 from edge_mtl.errors import BackendUnavailable, BuildError, BundleError, EngineMismatch
-from edge_mtl.files import sha256_bytes, write_atomic
+from edge_mtl.files import read_regular, sha256_bytes, write_atomic
 from edge_mtl.remedies import told
 from edge_mtl.unfinished import sweep_temporaries
 
@@ -384,9 +384,7 @@ def _sidecars(folder: Path) -> list[Path]:
 
 def _read_sidecar(path: Path) -> EngineRecord:
     try:
-        if path.stat().st_size > _MAX_SIDECAR_BYTES:
-            raise BundleError(f"{path} is larger than {_MAX_SIDECAR_BYTES} bytes: no engine description. Delete it.")
-        payload = path.read_bytes()
+        payload = read_regular(path, most=_MAX_SIDECAR_BYTES)
     except OSError as exc:
         raise BundleError(f"{path} cannot be read ({exc.strerror or exc}). Delete it and {_AGAIN}") from exc
     record = EngineRecord.from_json(payload, source=str(path))

@@ -43,17 +43,23 @@ def read_checked(path: Path, *, size: int, sha256: str, what: str, remedy: str) 
         what: what the file is, the start of the message.
         remedy: the end of the message: what to do.
     Raises:
-        BundleError: missing, a link, or altered.
+        BundleError: missing, a link, a folder or pipe, unreadable, or altered.
     """
+    flags = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # a pipe is not waited for
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0))
+        descriptor = os.open(path, flags)
     except OSError as exc:
         raise BundleError(f"{what} {path} cannot be opened ({exc.strerror}). {remedy}") from exc
-    with os.fdopen(descriptor, "rb") as stream:
-        facts = os.fstat(stream.fileno())
+    try:
+        facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode) or facts.st_size != size:
             raise BundleError(f"{what} {path} was altered: {size} bytes expected, {facts.st_size} found. {remedy}")
-        payload = stream.read(size + 1)
+        with open(descriptor, "rb", closefd=False) as stream:
+            payload = stream.read(size + 1)
+    except OSError as exc:
+        raise BundleError(f"{what} {path} cannot be read ({exc.strerror}). {remedy}") from exc
+    finally:
+        os.close(descriptor)
     if len(payload) != size or sha256_bytes(payload) != sha256:
         raise BundleError(f"{what} {path} was altered: its SHA-256 differs from the one recorded. {remedy}")
     return payload

@@ -1,8 +1,13 @@
 import contextlib
+import dataclasses
+import inspect
 import json
 import os
 import stat
+from datetime import datetime, timedelta, timezone
 
+import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +17,7 @@ from edge_mtl.bundle import BUNDLED, Bundle, bundled, find, new_revision, write_
 from edge_mtl.errors import BundleError
 from edge_mtl.manifest import InputSpec, Manifest
 from edge_mtl.tasks import TASK_NAMES
-from tests.bundles import study_specs
+from tests.bundles import safetensors, study_specs
 
 
 def make(path, *, tasks=TASK_NAMES, replace=False, content=b"graph"):
@@ -38,6 +43,22 @@ def make(path, *, tasks=TASK_NAMES, replace=False, content=b"graph"):
 @pytest.fixture
 def bundle(tmp_path):
     return make(tmp_path / "tiny")
+
+
+@pytest.fixture
+def assembled(tmp_path):
+    """A bundle that stores its weights once, apart from the graph."""
+    values = np.random.default_rng(0).normal(0, 1, (40, 50)).astype(np.float32)
+    graph = onnx.helper.make_graph([], "g", [], [], [onnx.numpy_helper.from_array(values, "w")])
+
+    def fill(folder):
+        (folder / "model.onnx").write_bytes(onnx.helper.make_model(graph).SerializeToString())
+        (folder / "weights.safetensors").write_bytes(safetensors({"w": values}))
+
+    return write_bundle(
+        tmp_path / "assembled", fill, name="it", tasks=study_specs(("depth",)), input=InputSpec(64, 96),
+        canonical_intrinsics=(1, 1, 0, 0), provenance={}, accuracy={}, calibration={},
+    )  # fmt: skip
 
 
 def edit_manifest(bundle, change):
@@ -70,18 +91,103 @@ def test_an_altered_file_is_refused(bundle, damage):
         bundle.verify()
 
 
+@pytest.mark.parametrize(("key", "wrong"), [("sha256", "0" * 64), ("sha256", "f" * 64), ("size", 1), ("size", -1)])
+def test_what_is_assembled_is_held_against_the_manifest_too(assembled, key, wrong):
+    whole = assembled.read("model.onnx")
+    assert assembled.manifest.assembled.keys() == {"model.onnx", "weights.safetensors"}
+    assert assembled.entry("model.onnx").size == len(whole)
+    assert not (assembled.path / "model.onnx").exists()
+    assembled.verify()
+    wrong = wrong if key == "sha256" else len(whole) + wrong
+    edit_manifest(assembled, lambda content: content["assembled"]["model.onnx"].update({key: wrong}))
+    altered = Bundle.open(assembled.path)
+    for attempt in (lambda: altered.read("model.onnx"), altered.verify):
+        with pytest.raises(BundleError, match=r"model\.onnx was assembled from other parts.* Restore it"):
+            attempt()
+    assert altered.read("weights.safetensors"), "what is not altered can be read"
+
+
+def test_parts_that_are_not_listed_are_not_read(assembled):
+    edit_manifest(assembled, lambda content: content["files"].pop("model.onnx.parts"))
+    altered = Bundle.open(assembled.path)
+    with pytest.raises(BundleError, match=r"has no model\.onnx\.parts: its manifest does not list it"):
+        altered.read("model.onnx")
+
+
+def test_checking_says_each_file_once_it_is_checked(bundle):
+    checked = []
+    bundle.verify(progress=checked.append)
+    assert checked == ["golden/000.npz", "model.onnx"]
+    (bundle.path / "model.onnx").write_bytes(b"grapH")
+    checked.clear()
+    with pytest.raises(BundleError):
+        bundle.verify(progress=checked.append)
+    assert checked == ["golden/000.npz"]
+
+
+def test_what_a_bundle_has_is_what_can_be_read(bundle, assembled):
+    for each in (bundle, assembled):
+        assert [each.has(name) for name in ("model.onnx", "manifest.json", "model.deploy.onnx")] == [True, False, False]
+        with pytest.raises(BundleError, match=r"has no model\.deploy\.onnx: its manifest does not list it"):
+            each.entry("model.deploy.onnx")
+    assert assembled.has("weights.safetensors")
+    assert bundle.entry("model.onnx").size == 5
+    assert bundle.name == "tiny"
+
+
+def test_files_are_listed_by_folder_and_suffix(bundle):
+    def more(folder):
+        for name in ("golden/b.txt", "golden/a.npz", "golden2/x.npz"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(b"x")
+
+    made = new_revision(bundle, more)
+    assert made.list("golden") == made.list("golden/") == ("golden/000.npz", "golden/a.npz", "golden/b.txt")
+    assert made.list("golden", suffixes=(".npz",)) == ("golden/000.npz", "golden/a.npz")
+    assert made.list("golden", suffixes=(".txt", ".png")) == ("golden/b.txt",)
+    assert made.list("gold") == ()
+
+
+def test_an_open_bundle_is_a_value(bundle):
+    with pytest.raises(AttributeError):
+        bundle.digest = "0" * 64
+    with pytest.raises(AttributeError):
+        bundle.manifest.revision = 7
+    with pytest.raises(AttributeError):
+        bundle.manifest.input.height = 7
+    with pytest.raises(AttributeError):
+        bundle.manifest.files["model.onnx"].size = 7
+    for value in (bundle, bundle.manifest, bundle.manifest.input, bundle.entry("model.onnx")):
+        assert not hasattr(value, "__dict__"), "there are thousands of some"
+
+
 def test_a_missing_file_is_named(bundle):
     os.unlink(bundle.path / "model.onnx")
     with pytest.raises(BundleError, match=r"model\.onnx.*cannot be read"):
         bundle.read("model.onnx")
 
 
-def test_a_file_that_is_not_listed_is_refused(bundle):
-    (bundle.path / "extra").write_text("x")
+@pytest.mark.parametrize("name", ["extra", "zzz", "golden/extra", "golden/engines", "manifest.json.old"])
+def test_a_file_that_is_not_listed_is_refused(bundle, name):
+    (bundle.path / name).write_text("x")
     with pytest.raises(BundleError, match="not listed"):
         bundle.verify()
     with pytest.raises(BundleError, match="does not list"):
-        bundle.read("extra")
+        bundle.read(name)
+
+
+@pytest.mark.parametrize(("size", "found"), [(4, 5), (6, 5)])
+def test_a_file_of_another_size_is_refused_with_both(bundle, size, found):
+    edit_manifest(bundle, lambda content: content["files"]["model.onnx"].update(size=size))
+    with pytest.raises(BundleError, match=f"was altered: {size} bytes expected, {found} found"):
+        Bundle.open(bundle.path).read("model.onnx")
+
+
+@pytest.mark.parametrize("digest", ["0" * 64, "f" * 64])
+def test_a_file_of_another_digest_is_refused(bundle, digest):
+    edit_manifest(bundle, lambda content: content["files"]["model.onnx"].update(sha256=digest))
+    with pytest.raises(BundleError, match="was altered: its SHA-256 differs"):
+        Bundle.open(bundle.path).read("model.onnx")
 
 
 def test_engines_are_local_and_not_part_of_the_hashes(bundle):
@@ -195,6 +301,30 @@ def test_a_missing_bundle_names_the_command_that_makes_one(tmp_path):
         Bundle.open(tmp_path)
 
 
+def test_a_file_in_the_place_of_a_bundle_is_called_one(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(BundleError, match=r"file is not a bundle but a file\. Make one with"):
+        Bundle.open(tmp_path / "file")
+
+
+def test_a_manifest_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "manifest.json").mkdir()
+    with pytest.raises(BundleError, match=r"manifest\.json cannot be read"):
+        Bundle.open(tmp_path)
+    with pytest.raises(BundleError, match="cannot be read"):
+        Bundle.open("a\0b")
+
+
+def test_a_manifest_has_at_most_four_megabytes(bundle):
+    path = bundle.path / "manifest.json"
+    content, most = path.read_bytes(), 4 * 1024 * 1024
+    path.write_bytes(content + b" " * (most - len(content)))
+    assert Bundle.open(bundle.path).manifest == bundle.manifest
+    path.write_bytes(content + b" " * (most - len(content) + 1))
+    with pytest.raises(BundleError, match="larger than 4194304 bytes: not a manifest"):
+        Bundle.open(bundle.path)
+
+
 def test_find_prefers_the_path_then_the_variable_then_the_newest(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EDGE_MTL_BUNDLE", raising=False)
@@ -205,6 +335,17 @@ def test_find_prefers_the_path_then_the_variable_then_the_newest(tmp_path, monke
     monkeypatch.setenv("EDGE_MTL_BUNDLE", str(old.path))
     assert find() == old
     assert find(new.path) == new
+
+
+def test_the_newest_bundle_is_none_that_was_kept_or_is_not_finished(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    only = make(tmp_path / "bundles" / "only")
+    os.utime(only.path / "manifest.json", (1, 1))
+    for name in ("only.revision-12", ".tmp-edge-mtl-only.x"):
+        make(tmp_path / "bundles" / name)
+    assert find().path.name == "only"
+    named = make(tmp_path / "bundles" / "a.revision-1b")
+    assert find() == Bundle.open(named.path.relative_to(tmp_path)), "a name like any other"
 
 
 @pytest.mark.parametrize("name", BUNDLED)
@@ -259,7 +400,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 
 
 def test_an_existing_bundle_is_replaced_only_when_asked(bundle):
-    with pytest.raises(BundleError, match="exists already"):
+    with pytest.raises(BundleError, match=r"tiny exists already\. Remove it or choose another name"):
         make(bundle.path)
     assert make(bundle.path, replace=True, content=b"other").read("model.onnx") == b"other"
 
@@ -272,6 +413,62 @@ def test_a_new_revision_keeps_the_old_one(bundle):
     kept = Bundle.open(bundle.path.with_name("tiny.revision-1"))
     assert kept.digest == bundle.digest
     kept.verify()
+
+
+def test_a_new_revision_keeps_what_it_is_not_told_to_change(bundle):
+    first = bundle.manifest
+    same = new_revision(bundle).manifest
+    assert dataclasses.replace(same, revision=1, parent=0, created=first.created) == first
+    assert (same.revision, same.parent) == (2, 1)
+    told = {
+        "accuracy": {"int8": {"miou": 0.4}},
+        "calibration": {"count": 7},
+        "card": {"worst": 1},
+        "measurements": {"NYUv2": {"graphs": {"fp32": {"miou": 0.5}}}},
+        "tasks": study_specs(("depth",)),
+        "provenance": {"dataset": "another"},
+    }
+    changed = new_revision(Bundle.open(bundle.path), revision=9, **told).manifest
+    assert dataclasses.replace(changed, revision=1, parent=0, created=first.created) == dataclasses.replace(first, **told)
+    assert (changed.revision, changed.parent) == (9, 2)
+    emptied = new_revision(
+        Bundle.open(bundle.path), accuracy={}, calibration={}, card={}, measurements={}, provenance={}
+    ).manifest
+    assert (emptied.accuracy, emptied.calibration, emptied.card, emptied.measurements, emptied.provenance) == ({},) * 5
+    assert [path.name for path in sorted(bundle.path.parent.iterdir())] == ["tiny", *(f"tiny.revision-{n}" for n in (1, 2, 9))]
+
+
+def test_a_new_revision_has_the_files_of_folders_in_folders(bundle):
+    def deeper(folder):
+        (folder / "a" / "b" / "c").mkdir(parents=True)
+        (folder / "a" / "b" / "c" / "d.bin").write_bytes(b"d")
+
+    first = new_revision(bundle, deeper)
+    second = new_revision(first)
+    assert second.read("a/b/c/d.bin") == b"d"
+    assert second.manifest.files == first.manifest.files
+
+
+def test_a_bundle_says_when_it_was_made_in_utc_to_the_second(bundle):
+    for manifest in (bundle.manifest, new_revision(bundle).manifest):
+        made = datetime.fromisoformat(manifest.created)
+        assert (made.utcoffset(), made.microsecond) == (timedelta(0), 0)
+        assert abs(datetime.now(timezone.utc) - made) < timedelta(minutes=10)
+
+
+def test_engines_of_the_old_revision_stay_with_it_and_unlisted_files_are_not_copied(bundle):
+    (bundle.path / "engines").mkdir()
+    (bundle.path / "engines" / "abc.onnx").write_text("x")
+
+    def change(folder):
+        (folder / "engines").mkdir()
+        (folder / "engines" / "new.onnx").write_text("y")
+
+    made = new_revision(bundle, change)
+    assert [path.name for path in (made.path / "engines").iterdir()] == ["new.onnx"]
+    assert made.manifest.files.keys() == bundle.manifest.files.keys()
+    made.verify()
+    assert [path.name for path in (bundle.path.with_name("tiny.revision-1") / "engines").iterdir()] == ["abc.onnx"]
 
 
 def test_a_revision_of_an_altered_bundle_is_refused_and_changes_nothing(bundle):
@@ -332,3 +529,23 @@ def test_a_link_to_a_folder_that_is_not_listed_is_refused(bundle):
     (bundle.path / "more").symlink_to("/etc")
     with pytest.raises(BundleError, match="not listed"):
         bundle.verify()
+
+
+@pytest.mark.parametrize(
+    ("call", "names"),
+    [
+        (Bundle.open, ["public_key"]),
+        (find, ["public_key"]),
+        (Bundle.list, ["suffixes"]),
+        (Bundle.verify, ["progress"]),
+        (Manifest.from_json, ["source"]),
+        (new_revision, ["accuracy", "calibration", "card", "measurements", "tasks", "provenance", "revision"]),
+        (
+            write_bundle,
+            ["name", "tasks", "input", "canonical_intrinsics", "provenance", "accuracy", "calibration", "revision", "replace"],
+        ),
+    ],
+)
+def test_options_are_given_by_name(call, names):
+    parameters = inspect.signature(call).parameters
+    assert [name for name in parameters if parameters[name].kind is inspect.Parameter.KEYWORD_ONLY] == names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -139,6 +140,24 @@ def test_a_description_that_is_none_is_a_reason(store: CompiledStore, content: s
     sidecar.write_text(content)
     found, why = store.load(record_of())
     assert (found, str(sidecar) in why) == (None, True)
+
+
+def test_a_description_of_another_format_is_a_reason(store: CompiledStore) -> None:
+    store.keep(record_of(), CODE)
+    (sidecar,) = store.folder.glob("*.json")
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_bytes()) | {"format_version": 2}))
+    found, why = store.load(record_of())
+    assert (found, "does not describe compiled code (format_version 2)" in why) == (None, True)
+
+
+def test_what_describes_no_code_does_not_hinder_keeping_code(store: CompiledStore) -> None:
+    store.keep(record_of(), CODE)
+    (store.folder / "broken.json").write_text("[]")
+    os.mkfifo(store.folder / "pipe.json")
+    (store.folder / "undescribed.code").write_bytes(b"x")
+    store.keep(record_of("1" * 32), CODE)
+    assert store.load(record_of())[0] == store.load(record_of("1" * 32))[0] == CODE
+    assert not (store.folder / "undescribed.code").exists()
 
 
 def test_code_of_another_graph_is_not_used(store: CompiledStore) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import os
 import pwd
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle, new_revision
 from edge_mtl.device import DeviceFingerprint, fingerprint
 from edge_mtl.engine import Engine
 from edge_mtl.engine_store import engines
@@ -51,9 +53,8 @@ def record_of(bundle: Bundle, payload: bytes = PAYLOAD, **changes: object) -> En
 
 
 @pytest.fixture
-def own_bundle(tiny_bundle: Bundle, tmp_path: Path) -> Bundle:
-    """A copy of the session's bundle: much faster than making one."""
-    return Bundle.open(shutil.copytree(tiny_bundle.path, tmp_path / "own"))
+def own_bundle(quick_bundle: Bundle) -> Bundle:
+    return quick_bundle
 
 
 @pytest.fixture
@@ -258,8 +259,10 @@ def homeless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("homeless")
 def test_without_a_home_frames_are_predicted_and_an_engine_can_be_made_in_a_bundle_of_ones_own(
-    own_bundle: Bundle, store: EngineStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    own_bundle = Bundle.open(shutil.copytree(tiny_bundle.path, tmp_path / "with graphs"))
+    store = EngineStore(own_bundle, runtimes=RUNTIMES)
     with pytest.raises(RuntimeError, match="home"):
         Path.home()
     assert cache_folder() == tmp_path / "file" / "home" / ".cache" / "edge_mtl"
@@ -354,3 +357,220 @@ def test_by_default_the_device_and_runtimes_are_looked_up(own_bundle: Bundle) ->
     store = EngineStore(own_bundle)
     assert isinstance(store.device, DeviceFingerprint)
     assert "onnxruntime" in store.runtimes
+
+
+def test_an_engine_is_of_the_bundles_optimized_graph_and_of_no_other(own_bundle: Bundle, store: EngineStore) -> None:
+    record = record_of(own_bundle)
+    assert store.mismatch(record) is None
+    without = new_revision(own_bundle, lambda folder: (folder / OPTIMIZED_ONNX).unlink())
+    found = EngineStore(without, runtimes=RUNTIMES).mismatch(record)
+    assert found == "it was built from another version of this bundle's graph"
+
+
+def test_engines_lie_in_the_bundle_or_under_its_digest_in_the_cache(
+    own_bundle: Bundle, store: EngineStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    cache = tmp_path / "cache" / "edge_mtl"
+    assert store.folders == (own_bundle.path / "engines", cache / own_bundle.digest[:32])
+    assert (store.compiled.folder, store.receipts.folder, store.timings) == (
+        cache / "compiled",
+        cache / "built",
+        cache / "timings",
+    )
+    for named in ("", "relative/folder"):
+        monkeypatch.setenv("XDG_CACHE_HOME", named)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert cache_folder() == tmp_path / ".cache" / "edge_mtl"
+
+
+def test_an_engine_in_the_cache_is_found_beside_those_in_the_bundle(
+    own_bundle: Bundle, store: EngineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, cached = record_of(own_bundle, ratio=1.0), record_of(own_bundle, options={"threads": 2}, ratio=2.0)
+    store.save(inside, PAYLOAD)
+    with monkeypatch.context() as patch:
+        patch.setattr(EngineStore, "folder", property(lambda self: self.folders[1]))
+        store.save(cached, PAYLOAD)
+        store.save(dataclasses.replace(inside, ratio=9.0), PAYLOAD)
+    assert store.list() == (cached, inside), "of two under one name the bundle's own counts"
+    assert store.load(cached) == store.load(inside) == PAYLOAD
+    store.remove(inside)
+    assert store.list() == (cached,), "both are gone"
+    assert [path.name for folder in store.folders for path in sorted(folder.iterdir())] == sorted(
+        [cached.file, f"{cached.key}.json"]
+    )
+
+
+def test_engines_are_listed_fastest_first_then_by_key(own_bundle: Bundle, store: EngineStore) -> None:
+    records = [
+        record_of(own_bundle, options={"threads": number}, ratio=ratio) for number, ratio in enumerate((2.0, 3.0, 2.0, 2.0))
+    ]
+    for record in records:
+        store.save(record, PAYLOAD)
+    first, *others = store.list()
+    assert first == records[1]
+    assert [record.key for record in others] == sorted(record.key for record in records if record.ratio == 2.0)
+
+
+def test_a_sidecar_of_a_megabyte_is_read_and_a_larger_one_is_not(own_bundle: Bundle, store: EngineStore) -> None:
+    record = record_of(own_bundle)
+    store.save(record, PAYLOAD)
+    sidecar = store.folder / f"{record.key}.json"
+    content = sidecar.read_bytes()
+    sidecar.write_bytes(content + b" " * (1024 * 1024 - len(content)))
+    assert store.list() == (record,)
+    sidecar.write_bytes(content + b" " * (1024 * 1024 - len(content) + 1))
+    assert store.list() == ()
+    (problem,) = store.problems()
+    assert "cannot be read (larger than 1048576 bytes). Delete it" in problem
+
+
+def test_a_sidecar_that_cannot_be_read_is_a_problem_of_its_own(own_bundle: Bundle, store: EngineStore) -> None:
+    good = record_of(own_bundle)
+    store.save(good, PAYLOAD)
+    (store.folder / "gone.json").symlink_to("nowhere")
+    (store.folder / f"{'1' * 32}.json").mkdir()
+    os.mkfifo(store.folder / "pipe.json")
+    assert store.list() == (good,)
+    assert len(store.problems()) == 2, "what is gone is no problem"
+    assert all("cannot be read" in said for said in store.problems())
+    with store.building():
+        pass
+    assert store.load(good) == PAYLOAD, "what is described stays"
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_an_engine_that_cannot_be_written_is_an_error_and_the_old_one_stays_whole(
+    own_bundle: Bundle, store: EngineStore, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    old, new = record_of(own_bundle), record_of(own_bundle, PAYLOAD + b"2", ratio=3.0)
+    store.save(old, PAYLOAD)
+    before = sorted(path.name for path in store.folder.iterdir())
+    write, calls = engines.write_atomic, []
+
+    def full(path: Path, payload: bytes) -> None:
+        calls.append(path)
+        if len(calls) > step:
+            raise OSError(28, "No space left on device")
+        write(path, payload)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engines, "write_atomic", full)
+        with pytest.raises(
+            BuildError, match=r"could not be written to .*\(No space left on device\)\. Free some space, then build"
+        ):
+            store.save(new, PAYLOAD + b"2")
+    assert sorted(path.name for path in store.folder.iterdir()) == before
+    assert store.load(old) == PAYLOAD
+
+
+def test_bytes_of_another_digest_or_size_are_not_saved(own_bundle: Bundle, store: EngineStore) -> None:
+    record = record_of(own_bundle)
+    for wrong in (dataclasses.replace(record, size=1), dataclasses.replace(record, sha256="0" * 64)):
+        with pytest.raises(BuildError, match="does not describe these bytes"):
+            store.save(wrong, PAYLOAD)
+    assert not store.folder.exists(), "nothing was made"
+
+
+@pytest.mark.parametrize("where", ["the bundle", "the cache"])
+def test_the_store_says_before_a_build_that_there_is_no_room_for_it(
+    own_bundle: Bundle, store: EngineStore, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Of the larger graph, 4000 bytes: once for the engine, 1.25 times for compiled code, and 1 MiB on top."""
+    if where == "the cache":
+        monkeypatch.setattr(EngineStore, "folder", property(lambda self: self.folders[1]))
+    needed = int(3 * (2.25 * 4000 + (1 << 20)))
+    usage = shutil.disk_usage(own_bundle.path)
+    asked = []
+
+    def free(folder: Path, room: int) -> object:
+        asked.append(folder)
+        return usage._replace(free=room)
+
+    monkeypatch.setattr(engines.shutil, "disk_usage", lambda folder: free(folder, needed))
+    store.require_space(3)
+    monkeypatch.setattr(engines.shutil, "disk_usage", lambda folder: free(folder, needed - 1))
+    with pytest.raises(BuildError) as caught:
+        store.require_space(3)
+    said = str(caught.value)
+    assert f"Building may need 3.2 MB in {store.folder}; 3.2 MB are free there. Free some space, or" in said
+    inside = "copy the bundle to a disk with room and use it there: EDGE_MTL_BUNDLE names it"
+    assert (inside in said) == (where == "the bundle")
+    assert ("let XDG_CACHE_HOME name a folder on a disk with room" in said) == (where == "the cache")
+    assert said.endswith("then build the engine again.")
+    assert set(asked) == {next(place for place in (store.folder, *store.folder.parents) if place.is_dir())}
+
+
+def test_compiled_code_on_another_disk_takes_no_room_of_this_one(
+    own_bundle: Bundle, store: EngineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not os.path.isdir("/dev/shm") or os.stat("/dev/shm").st_dev == own_bundle.path.stat().st_dev:
+        pytest.skip("needs a second file system at /dev/shm")
+    usage = shutil.disk_usage(own_bundle.path)
+    monkeypatch.setattr(engines.shutil, "disk_usage", lambda folder: usage._replace(free=4000 + (1 << 20)))
+    with pytest.raises(BuildError, match="Building may need"):
+        store.require_space(1)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/shm/edge-mtl-no-such-folder")
+    store.require_space(1)
+
+
+def test_a_store_that_cannot_be_locked_is_an_error(store: EngineStore) -> None:
+    store.folder.mkdir()
+    (store.folder / ".lock").mkdir()
+    with pytest.raises(BuildError, match=r"engines/\.lock cannot be locked \("), store.building():
+        raise AssertionError("it was held all the same")
+
+
+def test_what_a_build_leaves_and_what_it_says(own_bundle: Bundle, store: EngineStore) -> None:
+    assert store.best() is None
+    record = record_of(own_bundle, precision="int8+bf16")
+    assert store.rebuild_command(record) == f"edge-mtl build-engine {own_bundle.path} --int8"
+    path = store.save(record, PAYLOAD)
+    assert path == own_bundle.path / "engines" / record.file
+    selection = store.select()
+    assert selection.reason == "int8+bf16 on onnxruntime is the fastest engine built here (10.0 ms a frame)"
+    with pytest.raises(AttributeError):
+        selection.reason = "another"
+
+
+def test_a_faster_engine_whose_runtime_is_gone_is_named_only_where_it_is_faster(own_bundle: Bundle, store: EngineStore) -> None:
+    here = record_of(own_bundle, ratio=2.0)
+    gone = record_of(own_bundle, backend="openvino", runtime_version="2.0", ratio=2.0)
+    store.save(here, PAYLOAD)
+    store.save(gone, PAYLOAD)
+    without = EngineStore(own_bundle, runtimes={"onnxruntime": "1.0"})
+    assert without.select().record == here
+    assert "a faster one needs" not in without.select().reason
+    store.save(dataclasses.replace(gone, ratio=2.1), PAYLOAD)
+    assert without.select().reason.endswith("; a faster one needs openvino, which is not installed")
+
+
+def test_an_unknown_backend_is_not_looked_for(store: EngineStore) -> None:
+    with pytest.raises(BackendUnavailable, match="nonsense"):
+        store.select(backend="nonsense")
+
+
+def test_the_gpu_is_looked_up_once_and_only_for_engines_of_one(own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(engines, "gpus", lambda: asked.append(1) or ())
+    store = EngineStore(own_bundle, runtimes=RUNTIMES)
+    assert store.mismatch(record_of(own_bundle)) is None
+    assert asked == []
+    assert store.gpu is None
+    assert asked == [1]
+
+
+@pytest.mark.parametrize(
+    ("call", "names"),
+    [
+        (EngineStore, ["device", "runtimes", "gpu"]),
+        (EngineStore.find, ["precision", "backend"]),
+        (EngineStore.select, ["precision", "backend"]),
+        (EngineStore.load, ["trust_engine"]),
+        (EngineStore.building, ["waiting"]),
+    ],
+)
+def test_options_are_given_by_name(call: Callable[..., object], names: list[str]) -> None:
+    parameters = inspect.signature(call).parameters
+    assert [name for name in parameters if parameters[name].kind is inspect.Parameter.KEYWORD_ONLY] == names

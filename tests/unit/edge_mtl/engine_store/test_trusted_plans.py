@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import multiprocessing
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +19,12 @@ import pytest
 from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.cuda.gpus import Gpu
 from edge_mtl.device import fingerprint
+from edge_mtl.engine_store import trusted_plans
 from edge_mtl.engine_store.engines import EngineStore, cache_folder
 from edge_mtl.engine_store.sidecars import EngineRecord, engine_file, engine_key
+from edge_mtl.engine_store.trusted_plans import TrustedPlans
 from edge_mtl.engine_store.validity import why_stale
-from edge_mtl.errors import BundleError, EngineMismatch
+from edge_mtl.errors import BuildError, BundleError, EngineMismatch
 from edge_mtl.files import sha256_bytes
 from tests.command_line import assert_failed, edge_mtl
 
@@ -56,8 +58,8 @@ def plan_record(graph_sha256: str, payload: bytes = PLAN, **changes: object) -> 
 
 
 @pytest.fixture
-def own_bundle(tiny_bundle: Bundle, tmp_path: Path) -> Bundle:
-    return Bundle.open(shutil.copytree(tiny_bundle.path, tmp_path / "own"))
+def own_bundle(quick_bundle: Bundle) -> Bundle:
+    return quick_bundle
 
 
 @pytest.fixture
@@ -123,6 +125,15 @@ VERSIONS = {"versionCompatible": True}
         (VERSIONS, "10.2.0", ORIN, "this device has 10.2.0"),
         (AMPERE, "10.3.0", dataclasses.replace(CARD, driver="12.6"), None),
         (AMPERE, "10.3.0", dataclasses.replace(CARD, driver="12.6", compute_capability="7.5"), "compute capability 7.5"),
+        (AMPERE, "10.3.0", dataclasses.replace(CARD, driver="12.6", compute_capability="8.0"), None),
+        (AMPERE, "10.3.0", dataclasses.replace(CARD, driver="12.6", compute_capability="12.0"), None),
+        (AMPERE, "10.3.0", dataclasses.replace(ORIN, name="Orin NX"), "this device has Orin NX"),
+        (AMPERE, "10.3.0", ORIN, None),
+        (VERSIONS, "10.3.0", ORIN, None),
+        (VERSIONS, "9.9.0", ORIN, "this device has 9.9.0"),
+        ({"versionCompatible": 1}, "10.13.3", ORIN, "this device has 10.13.3"),
+        (NOT_PORTABLE, "10.3.0", dataclasses.replace(ORIN, compute_capability="8.6"), "this device has Orin"),
+        (NOT_PORTABLE, "10.3.0", dataclasses.replace(ORIN, driver="12.5"), "one for CUDA 12.5"),
         (SAME, "10.3.0", dataclasses.replace(ORIN, name="Orin NX"), None),
         (SAME, "10.3.0", CARD, "RTX 3080"),
     ],
@@ -139,15 +150,44 @@ def test_which_plans_fit_which_machine(
         assert re.search(reason, found), found
 
 
+@pytest.mark.parametrize(
+    ("version", "model", "reason"),
+    [
+        ("1.0", None, None),
+        (None, None, None),
+        ("1.1", None, "built with onnxruntime 1.0; this device has 1.1"),
+        ("0.9", None, "this device has 0.9"),
+        ("1.0", "A CPU", "built on .*; this device is A CPU"),
+        (None, "z CPU", "built on .*; this device is z CPU"),
+    ],
+)
+def test_which_engines_of_processors_fit_which_machine(version: str | None, model: str | None, reason: str | None) -> None:
+    record = plan_record(GRAPH, gpu=None, backend="onnxruntime", runtime_version="1.0", options={})
+    device = fingerprint() if model is None else dataclasses.replace(fingerprint(), cpu_model=model)
+    found = why_stale(record, graph_sha256=GRAPH, device=device, version=version, gpu=ORIN)
+    assert found is None if reason is None else re.search(reason, str(found))
+
+
 def test_another_processor_does_not_make_a_plan_stale_but_another_architecture_does() -> None:
     record = plan_record(GRAPH)
     here = fingerprint()
     for device, stale in (
         (dataclasses.replace(here, cpu_model="Another CPU", isa=()), False),
         (dataclasses.replace(here, architecture="riscv64"), True),
+        (dataclasses.replace(here, architecture="a"), True),
+        (dataclasses.replace(here, system="Windows"), True),
+        (dataclasses.replace(here, system="A"), True),
     ):
         found = why_stale(record, graph_sha256=GRAPH, device=device, version="10.3.0", gpu=ORIN)
         assert (found is not None) == stale
+        if found is not None:
+            assert found.endswith(f"this is {device.system} {device.architecture}")
+
+
+@pytest.mark.parametrize("graph", [None, "0" * 64, "f" * 64])
+def test_a_plan_of_another_graph_or_of_none_is_stale(graph: str | None) -> None:
+    found = why_stale(plan_record(GRAPH), graph_sha256=graph, device=fingerprint(), version=None, gpu=None)
+    assert found == "it was built from another version of this bundle's graph"
 
 
 def test_a_stale_plan_is_an_error_that_names_the_command(own_bundle: Bundle, store: EngineStore, graph: str) -> None:
@@ -307,6 +347,58 @@ def test_an_engine_is_removed_by_the_start_of_its_key(own_bundle: Bundle, store:
     assert "No engine yet" in edge_mtl("engines", own_bundle.path).out
 
 
+def test_receipts_that_cannot_be_noted_are_an_error_and_those_that_cannot_be_forgotten_are_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    receipts = TrustedPlans(tmp_path / "file" / "built")
+    with pytest.raises(BuildError, match=r"could not be noted in .*file/built \(.*Set XDG_CACHE_HOME to a folder"):
+        receipts.give(GRAPH)
+    assert not receipts.has(GRAPH)
+    receipts.take_back(GRAPH)
+
+
+def test_a_receipt_is_given_looked_for_and_taken_back(tmp_path: Path) -> None:
+    receipts = TrustedPlans(tmp_path / "not" / "there" / "yet")
+    receipts.take_back(GRAPH)
+    assert not receipts.has(GRAPH)
+    for _ in range(2):
+        receipts.give(GRAPH)
+        assert receipts.has(GRAPH)
+    assert not receipts.has("b" * 64)
+    receipts.take_back(GRAPH)
+    assert not receipts.has(GRAPH)
+    receipts.give(GRAPH)
+    (receipts.folder / "subfolder").mkdir()
+    assert not receipts.has("subfolder"), "no digest"
+    (receipts.folder / ("c" * 64)).mkdir()
+    assert not receipts.has("c" * 64), "no file"
+
+
+def test_a_folder_of_receipts_that_others_may_write_gets_no_more(tmp_path: Path) -> None:
+    receipts = TrustedPlans(tmp_path / "built")
+    receipts.give(GRAPH)
+    receipts.folder.chmod(0o777)
+    with pytest.raises(BundleError, match="can be written by other users"):
+        receipts.give("b" * 64)
+    assert [path.name for path in receipts.folder.iterdir()] == [GRAPH]
+
+
+def test_of_very_many_receipts_the_oldest_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert trusted_plans._MOST == 4096
+    monkeypatch.setattr(trusted_plans, "_MOST", 3)
+    receipts = TrustedPlans(tmp_path / "built")
+    for number, letter in enumerate("fbdae"):
+        receipts.give(letter * 64)
+        os.utime(receipts.folder / (letter * 64), (number, number))
+    receipts.give("c" * 64)
+    assert sorted(path.name[0] for path in receipts.folder.iterdir()) == ["a", "c", "e"]
+
+
 def test_the_cache_of_receipts_is_private(store: EngineStore, graph: str) -> None:
     store.save(plan_record(graph), PLAN)
     assert (cache_folder() / "built").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_is_here_is_given_by_name() -> None:
+    parameters = inspect.signature(why_stale).parameters
+    named = [name for name in parameters if parameters[name].kind is inspect.Parameter.KEYWORD_ONLY]
+    assert named == ["graph_sha256", "device", "version", "gpu"]
