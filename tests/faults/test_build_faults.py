@@ -97,10 +97,11 @@ def build(bundle: Bundle) -> None:
         ("calibrate", 0, 0),
         ("time", 0, 0),
         ("fsync", 1, 0),
-        ("replace", 1, 0),
-        ("replace-after", 1, 0),
+        ("replace", 1, 0),  # the first is the note that this user built the engine, then come engine and sidecar
         ("replace", 2, 0),
-        ("replace-after", 2, 1),
+        ("replace-after", 2, 0),
+        ("replace", 3, 0),
+        ("replace-after", 3, 1),
     ],
 )
 def test_a_build_killed_at_any_step_leaves_nothing_half(own_bundle: Bundle, step: str, count: int, engines: int) -> None:
@@ -116,14 +117,14 @@ def test_a_build_killed_at_any_step_leaves_nothing_half(own_bundle: Bundle, step
 
 
 def test_after_a_killed_build_the_next_one_succeeds(own_bundle: Bundle) -> None:
-    process = start(own_bundle, "replace", 2)
+    process = start(own_bundle, "replace", 3)
     process.communicate(timeout=120)
     build(own_bundle)
     assert_whole(own_bundle, engines=1)
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-@pytest.mark.parametrize("failing", [1, 2])
+@pytest.mark.parametrize("failing", [2, 3])
 def test_a_full_disk_is_a_typed_error_and_leaves_the_old_engine(
     own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, call: str, failing: int
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_mtl.bundle import Bundle
-from edge_mtl.errors import BackendUnavailable, BuildError
+from edge_mtl.errors import BackendUnavailable, BuildError, SystemFault
 from edge_mtl.packages import import_package, look_for, package_error
 from tests.site_folders import ONNXRUNTIME, SiteFolder
 
@@ -150,9 +150,9 @@ def test_an_import_that_fails_in_our_own_code_is_no_matter_of_installation() -> 
     )
 
 
-def test_what_the_system_refuses_is_an_error_of_files() -> None:
+def test_what_the_system_refuses_is_an_error_of_the_system() -> None:
     with pytest.raises(OSError, match="too long") as caught:
         (Path("/tmp") / ("x" * 300)).stat()
     found = package_error(caught.value, install="edge-mtl[train]")
-    assert isinstance(found, BuildError)
+    assert isinstance(found, SystemFault)
     assert str(found).startswith("File name too long (/tmp/xxx")

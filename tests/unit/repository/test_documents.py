@@ -29,7 +29,7 @@ TAKEN_TOO = {
     "calibration/calibrate.py": frozenset(options("calibrate")),
     "calibration/sensitivity.py": frozenset(options("sensitivity")),
 }
-OTHER_ERRORS = {"UsageError", "CudaError"}
+OTHER_ERRORS = {"UsageError", "CudaError", "ArrayFileError"}
 
 
 def test_scripts_that_are_named_exist_and_take_the_flags_that_follow() -> None:
