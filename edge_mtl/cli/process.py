@@ -15,7 +15,7 @@ import typer
 
 from edge_mtl.cli.application import app
 from edge_mtl.cli.arguments import UsageError
-from edge_mtl.cli.terminal import DEBUG_VARIABLE, debugging, one_line, own_streams
+from edge_mtl.cli.terminal import DEBUG_VARIABLE, EXIT_PIPE, debugging, one_line, own_streams
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.remedies import NO_MEMORY, remedy
 from edge_mtl.standard_streams import open_standard_streams
@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail(str(exc), exc.exit_code)
         except UsageError as exc:
             return _fail(str(exc), EXIT_USAGE)
+        except BrokenPipeError:  # of an old rich; see `Terminal` for newer ones
+            return EXIT_PIPE
         except OSError as exc:
             where = f" ({exc.filename})" if exc.filename else ""
             return _fail(f"{exc.strerror or exc}{where}. Nothing half-written was left. {remedy(exc)}", EXIT_FILES)

@@ -24,10 +24,10 @@ from rich.text import Text
 from edge_mtl.errors import SourceEndedEarly
 from edge_mtl.files import plain
 
-__all__ = ["DEBUG_VARIABLE", "Step", "Terminal", "debugging", "one_line", "own_streams", "table"]
+__all__ = ["DEBUG_VARIABLE", "EXIT_PIPE", "Step", "Terminal", "debugging", "one_line", "own_streams", "table"]
 
 DEBUG_VARIABLE = "EDGE_MTL_DEBUG"
-_EXIT_PIPE = 141
+EXIT_PIPE = 141
 _WIDTH = 120
 """Columns of tables that go to a file or a pipe."""
 
@@ -49,8 +49,8 @@ class Terminal:
 
     def __init__(self, *, json_output: bool = False, quiet: bool = False) -> None:
         self.json_output, self._quiet = json_output, quiet
-        self._out = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
-        self._err = Console(stderr=True, highlight=False)
+        self._out = _Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+        self._err = _Console(stderr=True, highlight=False)
         self._early_end: SourceEndedEarly | None = None
 
     def record(self, content: Any) -> None:
@@ -63,7 +63,7 @@ class Terminal:
             sys.stdout.write(json.dumps(plain(content), allow_nan=False) + "\n")
             sys.stdout.flush()
         except BrokenPipeError as exc:
-            raise SystemExit(_EXIT_PIPE) from exc
+            raise SystemExit(EXIT_PIPE) from exc
 
     def show(self, *parts: Any) -> None:
         """Text or tables on standard output; nothing with --json."""
@@ -111,6 +111,13 @@ class Terminal:
         with Progress(*columns, console=self._err, transient=True) as progress:
             task = progress.add_task("", total=None)
             yield lambda text, done, total: progress.update(task, description=text, completed=done, total=total or None)
+
+
+class _Console(Console):
+    """A console whose reader may leave, as with `| head`: the command ends as one that the signal ended, without a word."""
+
+    def on_broken_pipe(self) -> None:
+        raise SystemExit(EXIT_PIPE)
 
 
 class PlainTable(Table):

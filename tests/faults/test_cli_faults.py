@@ -438,6 +438,16 @@ def test_a_signal_ends_the_command_cleanly(tiny_bundle: Bundle, tmp_path: Path, 
     assert list(results.iterdir()) == []
 
 
+def test_a_reader_that_leaves_before_a_table_is_printed_is_no_drama(tiny_bundle: Bundle) -> None:
+    process = _start("inspect", tiny_bundle.path)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=120) == 141
+    process.stderr.close()
+
+
 def test_a_closed_pipe_is_no_drama(tiny_bundle: Bundle, tmp_path: Path) -> None:
     frame = make_image(1, height=32, width=48)
     for index in range(40):

@@ -44,6 +44,7 @@ __all__ = [
     "Normal",
     "environment",
     "faults",
+    "patience",
     "prepare",
     "run",
     "snapshot",
@@ -273,6 +274,12 @@ COMMANDS: Mapping[str, Command] = {
         ),
     )
 }
+
+
+def patience(normal_s: float) -> float:
+    """Seconds after which a run hangs that takes `normal_s` undisturbed: 20 s more, on a machine that may be busy by now."""
+    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    return 6 * normal_s + 20.0 * busy
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.reliability.starvation.conditions import Condition, as_user
-from tests.reliability.trials import COMMANDS, Command, Found, Normal, environment, faults, prepare, run, snapshot
+from tests.reliability.trials import COMMANDS, Command, Found, Normal, environment, faults, patience, prepare, run, snapshot
 
 __all__ = ["Site", "site"]
 
 _FUTURE_S = 400 * 24 * 3600.0
-_SLACK_S = 20.0
-_SLOWER = 6.0
-"""How many times as long as undisturbed a command may take, besides 20 s: half a core, and other programs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +65,13 @@ class Site:
                 variables[name] = value.format(folder=self.folder)
         options: dict[str, object] = {"env": variables, "preexec_fn": condition.first}
         prefix = (*as_user(condition.user), *condition.prefix)
-        limit = _SLOWER * self.normal.seconds + _SLACK_S
+        limit = patience(self.normal.seconds)
         code, out, err = run(self.command, self.folder, timeout_s=limit, prefix=prefix, **options)
         return Found(code, out, err, snapshot(self.folder))
 
     def works_again(self) -> list[str]:
         """What is wrong with a run after it, undisturbed, in what it left."""
-        code, _, err = run(self.command, self.folder, timeout_s=_SLOWER * self.normal.seconds + _SLACK_S)
+        code, _, err = run(self.command, self.folder, timeout_s=patience(self.normal.seconds))
         return [] if code == 0 or self.command.once else [f"the next run fails: {code} {err.strip()[-200:]}"]
 
 

@@ -14,13 +14,11 @@ from pathlib import Path
 from edge_mtl.unfinished import TEMPORARY_PREFIX
 from tests.reliability.system_errors.forked import forked, import_beforehand
 from tests.reliability.system_errors.steps import CALLS, Step, met, read_steps
-from tests.reliability.trials import COMMANDS, ROOT, Command, Found, Normal, faults, prepare, snapshot, wrong_bundle
+from tests.reliability.trials import COMMANDS, ROOT, Command, Found, Normal, faults, patience, prepare, snapshot, wrong_bundle
 
 __all__ = ["PAGE", "Site", "shorten", "site"]
 
 PAGE = 4096
-_TIMEOUT_S = 20.0
-"""How much longer than undisturbed, and than ten times that, a command may take."""
 
 
 def shorten() -> None:
@@ -58,7 +56,7 @@ class Site:
     @property
     def timeout_s(self) -> float:
         """After which a run hangs."""
-        return 10 * self.normal.seconds + _TIMEOUT_S
+        return patience(self.normal.seconds)
 
     def learn(self, *, traced: bool = True) -> None:
         """Run undisturbed twice, once with its steps counted."""
