@@ -51,7 +51,7 @@ def forked(
     *,
     trace: Sequence[str] = (),
     log: Path | None = None,
-    timeout_s: float = 120.0,
+    timeout_s: float = 1200.0,
     before: Callable[[], None] | None = None,
 ) -> tuple[Found, float]:
     """Run a command in `folder`; what it left, and how many seconds it took.
