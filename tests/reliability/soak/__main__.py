@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,10 @@ def _judged(run: GateRun, state: State, what: Work, asked: argparse.Namespace) -
             run.violation(f"{where}: {problem}")
         run.details.append(_facts(segment, rules, where, what))
     if not asked.no_controls:
-        for kind, leak in LEAKS[what].items():
-            run.control(f"{leak.title}, {leak.run:,} {what}", "; ".join(_seen(kind, what, leak.run)))
+        with ThreadPoolExecutor() as processes:  # each control is a process of its own
+            seen = {kind: processes.submit(_seen, kind, what, leak.run) for kind, leak in LEAKS[what].items()}
+            for kind, leak in LEAKS[what].items():
+                run.control(f"{leak.title}, {leak.run:,} {what}", "; ".join(seen[kind].result()))
     return run.finish(asked.out)
 
 

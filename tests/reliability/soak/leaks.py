@@ -28,10 +28,10 @@ class Leak:
 
 LEAKS: dict[Work, dict[str, Leak]] = {
     "frames": {
-        "bytes": Leak("100 B a frame", 1, 30_000),
-        "descriptors": Leak("a descriptor in 200 frames", 200, 6_000),
-        "threads": Leak("a thread in 200 frames", 200, 6_000),
-        "shared": Leak("a block in /dev/shm in 200 frames", 200, 6_000),
+        "bytes": Leak("100 B a frame", 1, 15_000),
+        "descriptors": Leak("a descriptor in 200 frames", 200, 4_500),
+        "threads": Leak("a thread in 200 frames", 200, 4_500),
+        "shared": Leak("a block in /dev/shm in 200 frames", 200, 4_500),
     },
     "cycles": {
         "bytes": Leak("20 kB an engine", 1, 200),

@@ -64,7 +64,9 @@ def _film(minutes: float, *more: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
         command = [sys.executable, "benchmarks/soak_node.py", "--minutes", str(minutes), "--out", str(out), *more]
-        subprocess.run(command, cwd=ROOT, check=False)
+        done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)
+        if not out.is_file():
+            raise SystemExit(f"{' '.join(command[1:])} gave no result:\n{done.stderr[-2000:]}")
         return dict(json.loads(out.read_bytes())["result"])
 
 
