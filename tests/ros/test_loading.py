@@ -18,7 +18,7 @@ from edge_mtl import Engine
 from edge_mtl.builder import pipeline
 from edge_mtl.bundle import Bundle
 from edge_mtl.engine_store.engines import EngineStore
-from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError, EdgeMtlError
+from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError, EdgeMtlError, SignatureError
 
 
 @pytest.fixture
@@ -129,3 +129,13 @@ def test_every_golden_frame_is_compared_where_all_are_asked_for(own_bundle: Bund
     assert frames == {"load": 1, "all": 2}
     assert loading._SELF_TEST.keys() == frames.keys()
     assert os.listdir(own_bundle.path / "golden")
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["a bundle", "the demo bundle"])
+def test_with_a_public_key_a_bundle_that_is_not_signed_is_not_loaded(own_bundle: Bundle, tmp_path: Path, named: bool) -> None:
+    text = "RWT+b+Ea7sAOn431gdGuFJZ5LT92Z5ORcgmQC8bhbbiCIU5ANAydTh73"
+    (tmp_path / "key.pub").write_text(f"untrusted comment: of minisign\n{text}\n")
+    bundle = str(own_bundle.path) if named else ""
+    for key in (text, str(tmp_path / "key.pub")):
+        with pytest.raises(SignatureError, match="is not signed"):
+            load_engine(Settings(bundle=bundle, public_key=key), progress=silent)
