@@ -16,6 +16,7 @@ from edge_mtl.remedies import told
 from edge_mtl.signing.keys import ScryptCost, SecretKey
 from edge_mtl.signing.signatures import Signature
 from edge_mtl.signing.text_files import fits_comment
+from edge_mtl.unfinished import make_file, unfinished_name
 
 __all__ = ["KeyFiles", "key_files", "sign_bundle", "write_new_key"]
 
@@ -48,7 +49,7 @@ def key_files(place: str) -> KeyFiles:
 
 
 def write_new_key(files: KeyFiles, passphrase: str | None, *, cost: ScryptCost | None = None) -> SecretKey:
-    """Make a key and write its two files, the secret one for this user only.
+    """Make a key and write its two files, the secret one for this user only; it comes last, and each appears whole.
 
     Args:
         passphrase: what the secret key is put under; None leaves it plain.
@@ -57,25 +58,40 @@ def write_new_key(files: KeyFiles, passphrase: str | None, *, cost: ScryptCost |
         SignatureError: one of the files is there, or cannot be written; neither is left then.
     """
     key = SecretKey.new()
-    contents = ((files.secret, key.to_file(passphrase, cost=cost), 0o600), (files.public, key.public.to_file(), 0o644))
+    contents = ((files.public, key.public.to_file(), 0o644), (files.secret, key.to_file(passphrase, cost=cost), 0o600))
     made: list[Path] = []
     try:
         files.secret.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path, content, mode in contents:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            _write_first(path, content, mode)
             made.append(path)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
     except BaseException as exc:
         for path in made:
             with suppress(OSError):
                 path.unlink()
         if isinstance(exc, OSError):
-            raise SignatureError(f"{exc.filename or files.secret} cannot be written {told(exc)}") from exc
+            raise SignatureError(f"{exc.filename2 or files.secret} cannot be written {told(exc)}") from exc
         raise
     return key
+
+
+def _write_first(path: Path, content: bytes, mode: int) -> None:
+    """Write a file that is not there yet, whole or not at all. Raises OSError, also where it is there by now."""
+    unfinished = unfinished_name(path.parent)
+    try:
+        with os.fdopen(make_file(unfinished), "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+            os.chmod(unfinished, mode)
+            try:
+                os.link(unfinished, path)  # unlike a renaming it never overwrites
+            except PermissionError:  # FAT, as on memory sticks, has no links
+                if os.path.lexists(path):
+                    raise
+                os.rename(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def sign_bundle(path: Path, key: SecretKey, *, comment: str | None = None) -> Bundle:

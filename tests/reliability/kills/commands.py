@@ -257,6 +257,19 @@ def _scale(folder: Path, version: int) -> int:
     return edge_mtl(["scale", source, "--bundle", str(folder / "tiny"), *known, *camera, *_FP32])
 
 
+def _keyed(folder: Path) -> None:
+    """A bundle, and two keys that sign it."""
+    from edge_mtl.signing.bundles import key_files, write_new_key
+
+    _bundle(folder)
+    for version in (1, 2):
+        write_new_key(key_files(str(folder / f"{version}.key")), None)
+
+
+def _sign(folder: Path, version: int) -> int:
+    return edge_mtl(["sign", str(folder / "tiny"), "--key", str(folder / f"{version}.key")])
+
+
 def _measured(folder: Path) -> None:
     """A benchmark, measured once: what is killed is the writing of its results."""
     from edge_mtl.bench.benchmark import BenchmarkConfig, measure_benchmark
@@ -373,6 +386,7 @@ COMMANDS: Mapping[str, Command] = {
         Command("annotate-mcap", _recorded, _annotate_mcap, refuses=(_FILES_EXIT,), needs=("rosbags",), over=False),
         Command("record-view", _inputs, _view, needs=("rerun",)),
         Command("scale", _known_depth, _scale),
+        Command("sign", _keyed, _sign, needs=("cryptography",)),
         Command("benchmark", _measured, _benchmark),
         Command("node", _inputs, _node, needs=("rclpy",), over=False),
         Command("demo", _demo_bundle, _demo, share=4),

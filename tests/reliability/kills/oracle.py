@@ -178,6 +178,7 @@ _READERS: Mapping[str, Callable[[Path], object]] = {
     ".html": _page,
     ".rrd": _recording,
     ".code": _by_its_store,
+    ".minisig": _text,
     ".db3": lambda path: None,
     ".yaml": lambda path: None,
 }

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from edge_mtl import packages
 from edge_mtl.errors import BackendUnavailable, SignatureError
 from edge_mtl.signing.bundles import key_files, write_new_key
 from edge_mtl.signing.keys import PublicKey, ScryptCost, SecretKey
+from edge_mtl.unfinished import TEMPORARY_PREFIX
 
 FILES = Path(__file__).parent / "minisign"
 CHEAP = ScryptCost(1 << 19, 1 << 24)
@@ -87,6 +91,34 @@ def test_a_link_is_never_written_through(tmp_path: Path) -> None:
     (tmp_path / "my.key").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(SignatureError, match="exists already"):
         key_files(str(tmp_path / "my.key"))
+
+
+KILLED = """
+import os, signal, sys
+from edge_mtl.signing.bundles import key_files, write_new_key
+
+calls, original = [], getattr(os, sys.argv[2])
+
+def dying(*arguments, **options):
+    calls.append(arguments)
+    if len(calls) == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*arguments, **options)
+
+setattr(os, sys.argv[2], dying)
+write_new_key(key_files(sys.argv[1]), None)
+"""
+
+
+@pytest.mark.parametrize(("step", "count", "left"), [("fsync", 1, 0), ("fsync", 2, 1), ("link", 1, 0), ("link", 2, 1)])
+def test_a_key_that_is_killed_while_it_is_written_is_never_half(tmp_path: Path, step: str, count: int, left: int) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, f"{tmp_path}/", step, str(count)], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    whole = [path for path in tmp_path.iterdir() if not path.name.startswith(TEMPORARY_PREFIX)]
+    assert [path.name for path in whole] == ["edge-mtl.pub"][:left]
+    assert all(PublicKey.of(str(path)) for path in whole)
+    write_new_key(key_files(str(tmp_path / "other.key")), None)
+    assert not list(tmp_path.glob(f"{TEMPORARY_PREFIX}*"))
 
 
 def test_the_name_of_a_public_key_is_no_place_for_a_secret_one(tmp_path: Path) -> None:
