@@ -82,6 +82,7 @@ class Command:
         needs: packages without which it is left out.
         over: whether it also replaces what an earlier run wrote.
         share: it has one of so many of the kills, as it computes long.
+        begun: a file that says that it has come to what it writes; three of four kills wait for it.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Command:
     needs: tuple[str, ...] = ()
     over: bool = True
     share: int = 1
+    begun: str = ""
 
 
 def unavailable(command: Command) -> str:
@@ -388,7 +390,7 @@ COMMANDS: Mapping[str, Command] = {
         Command("scale", _known_depth, _scale),
         Command("sign", _keyed, _sign, needs=("cryptography",)),
         Command("benchmark", _measured, _benchmark),
-        Command("node", _inputs, _node, needs=("rclpy",), over=False),
+        Command("node", _inputs, _node, needs=("rclpy",), over=False, begun="tiny/engines/.lock"),
         Command("demo", _demo_bundle, _demo, share=4),
     )
 }
