@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import hashlib
+import json
 import math
 import os
 import shutil
@@ -22,6 +23,7 @@ from edge_mtl.unfinished import held, make_file, new_folder, sweep_folders, unfi
 __all__ = [
     "atomic_directory",
     "exchange",
+    "finite_json",
     "naming",
     "native_path",
     "plain",
@@ -187,6 +189,24 @@ def plain(content: Any) -> Any:
     if hasattr(content, "tolist"):
         return plain(content.tolist())
     return str(content)
+
+
+def finite_json(payload: bytes) -> Any:
+    """JSON whose numbers are finite, so that it can be written again.
+
+    Raises:
+        ValueError, RecursionError: it is no JSON, has NaN, infinity or a number that is too large, or is nested too deep.
+    """
+    return json.loads(payload, parse_constant=_not_finite, parse_float=_finite)
+
+
+def _not_finite(word: str) -> float:
+    raise ValueError(f"numbers should be finite; found {word[:40]}")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _not_finite(digits)
 
 
 def require_file_names(*paths: Path | None) -> None:

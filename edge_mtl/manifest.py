@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_mtl.errors import BundleError
+from edge_mtl.files import finite_json
 from edge_mtl.tasks import Specs, describe_tasks, read_tasks
 
 __all__ = ["FORMAT_VERSION", "FileEntry", "InputSpec", "Manifest"]
@@ -96,7 +97,7 @@ class Manifest:
     def from_json(cls, payload: bytes, *, source: Path) -> Manifest:
         """Parse and validate. Raises BundleError naming `source` and the offending key."""
         try:
-            content = json.loads(payload, parse_constant=_no_number, parse_float=_finite)
+            content = finite_json(payload)
         except (ValueError, RecursionError) as exc:
             raise BundleError(f"{source} is not JSON ({exc}). Restore the bundle from where it came from.") from exc
         if not isinstance(content, dict):
@@ -112,18 +113,6 @@ class Manifest:
         except (KeyError, TypeError, ValueError, OverflowError) as exc:
             what = f"key {exc} is missing" if isinstance(exc, KeyError) else str(exc)
             raise BundleError(f"{source} is not a valid manifest: {what}. Export the bundle again.") from exc
-
-
-def _no_number(word: str) -> float:
-    """NaN and infinity are no JSON, and could not be written again."""
-    raise ValueError(f"numbers should be finite; found {word}")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError(f"numbers should be finite; found {digits[:40]}")
-    return value
 
 
 def _manifest(content: Mapping[str, Any]) -> Manifest:

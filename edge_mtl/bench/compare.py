@@ -232,7 +232,8 @@ def _remarks(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         why = disturbed(run)
         if why:
             found.append(f"the {which} run was disturbed: {why}. Measure again")
-        sentences: Sequence[object] = run.get("throttling") or ()
+        noted = run.get("throttling")
+        sentences: Sequence[object] = noted if isinstance(noted, list) else ()
         found += [f"the {which} run was held back: {text}" for text in map(str, sentences) if not why.startswith(text)]
     return found
 

@@ -12,7 +12,7 @@ from edge_mtl.backends import spec_of
 from edge_mtl.cuda.gpus import Gpu
 from edge_mtl.device import DeviceFingerprint
 from edge_mtl.errors import BackendUnavailable, BundleError
-from edge_mtl.files import sha256_bytes
+from edge_mtl.files import finite_json, sha256_bytes
 
 __all__ = ["EngineRecord", "engine_file", "engine_key"]
 
@@ -92,7 +92,7 @@ class EngineRecord:
     def from_json(cls, payload: bytes, *, source: str) -> EngineRecord:
         """Parse and check. Raises BundleError naming `source`."""
         try:
-            return _record(json.loads(payload))
+            return _record(finite_json(payload))
         except BackendUnavailable as exc:
             raise BundleError(f"{source} describes an engine for a runtime that is not known here. {exc}") from exc
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError, AttributeError) as exc:

@@ -18,7 +18,7 @@ from edge_mtl.errors import BuildError, BundleError
 from edge_mtl.onnx_graph.allowlist import MAX_ELEMENTS, check_graph
 from edge_mtl.packages import import_package
 
-__all__ = ["GraphFacts", "GraphIndex", "attribute", "facts", "import_onnx", "parse"]
+__all__ = ["GraphFacts", "GraphIndex", "attribute", "facts", "import_onnx", "load", "parse"]
 
 _NEEDED = ("ModelProto", "TensorProto", "checker", "helper", "load_model_from_string", "numpy_helper", "shape_inference")
 
@@ -39,18 +39,31 @@ def parse(model: bytes, *, name: str) -> Any:
         BackendUnavailable: the package onnx is missing.
     """
     onnx = import_onnx()
+    proto = load(model, name=name)
     try:
-        check_graph(model, name=name)
-        proto = onnx.load_model_from_string(model)
         onnx.checker.check_model(proto)
         inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
         _check_sizes(inferred)
         return inferred
+    except Exception as exc:  # protobuf and onnx raise many kinds
+        raise _unusable(name, exc) from exc
+
+
+def load(model: bytes, *, name: str) -> Any:
+    """An ONNX ModelProto as it is written: only `edge_mtl.onnx_graph.allowlist` has looked at it. Raises as `parse`."""
+    onnx = import_onnx()
+    try:
+        check_graph(model, name=name)
+        return onnx.load_model_from_string(model)
     except BundleError as exc:
         raise BuildError(str(exc)) from exc
     except Exception as exc:  # protobuf and onnx raise many kinds
-        why = " ".join(f"{type(exc).__name__}: {exc}".split())[:200]
-        raise BuildError(f"{name} is not a usable ONNX model ({why}). Export the bundle again.") from exc
+        raise _unusable(name, exc) from exc
+
+
+def _unusable(name: str, exc: Exception) -> BuildError:
+    why = " ".join(f"{type(exc).__name__}: {exc}".split())[:200]
+    return BuildError(f"{name} is not a usable ONNX model ({why}). Export the bundle again.")
 
 
 def _check_sizes(proto: Any) -> None:

@@ -129,7 +129,7 @@ def _readers(tensor: str, marks: Array, index: GraphIndex) -> list[tuple[Any, Ar
             elif node.op_type == "Reshape" and math.prod(shape := index.shapes.get(node.output[0], (0,))) == marked.size:
                 todo.append((node.output[0], marked.reshape(shape)))
             elif node.op_type == "Transpose":
-                todo.append((node.output[0], marked.transpose(list(attribute(node, "perm", [])))))
+                todo.append((node.output[0], marked.transpose(list(attribute(node, "perm", [])) or None)))
             elif node.input[0] == name and is_layer(node, index, _KINDS):
                 features = np.moveaxis(marked, channel_axis(node), 0).reshape(marked.shape[channel_axis(node)], -1)
                 if not (features == features[:, :1]).all():

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edge_mtl.errors import BuildError
-from edge_mtl.onnx_graph.model import import_onnx, parse
+from edge_mtl.onnx_graph.model import import_onnx, load, parse
 
 __all__ = ["KEPT_IN_FP32", "to_half"]
 
@@ -49,11 +49,12 @@ def to_half(model: bytes, *, name: str = "the graph") -> bytes:
         BackendUnavailable: the package onnx is missing.
     """
     onnx = import_onnx()
-    proto = parse(model, name=name)
-    opset = max(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
-    quantized = any(node.op_type in _QDQ for node in proto.graph.node)
+    written = load(model, name=name)
+    opset = max((entry.version for entry in written.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    quantized = any(node.op_type in _QDQ for node in written.graph.node)
     if quantized and opset < _HALF_QDQ_OPSET:
         raise BuildError(f"Q/DQ pairs in half precision need opset {_HALF_QDQ_OPSET}; {name} has {opset}. Export it again.")
+    proto = parse(model, name=name)
     _Rewrite(proto, name).write()
     result = bytes(proto.SerializeToString())
     try:

@@ -176,3 +176,9 @@ def test_results_of_the_scripts_can_be_compared_too() -> None:
         found = compare(read(path), read(path))
         assert found.changes
         assert all(change.judgement in ("same", "unclear") for change in found.changes)
+
+
+@pytest.mark.parametrize("throttling", [3.5, "hot", {"cpu": 1}, None])
+def test_throttling_that_is_no_list_of_sentences_is_left_out(throttling: object) -> None:
+    changed = report() | {"throttling": throttling}
+    assert not any("held back" in remark for remark in compare(changed, report() | {"throttling": []}).remarks)

@@ -574,3 +574,11 @@ def test_the_gpu_is_looked_up_once_and_only_for_engines_of_one(own_bundle: Bundl
 def test_options_are_given_by_name(call: Callable[..., object], names: list[str]) -> None:
     parameters = inspect.signature(call).parameters
     assert [name for name in parameters if parameters[name].kind is inspect.Parameter.KEYWORD_ONLY] == names
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-1e999"])
+def test_a_sidecar_with_a_number_that_is_not_finite_is_a_problem(store: EngineStore, own_bundle: Bundle, word: str) -> None:
+    path = store.save(record_of(own_bundle), PAYLOAD).parent / f"{record_of(own_bundle).key}.json"
+    path.write_text(path.read_text().replace('"latency_ms": 10.0', f'"latency_ms": {word}'))
+    (problem,) = store.problems()
+    assert "finite" in problem
