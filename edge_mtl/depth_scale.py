@@ -15,7 +15,7 @@ from typing import Any
 
 from edge_mtl.bundle import REFERENCE_ONNX, Bundle
 from edge_mtl.errors import DepthScaleError, FrameError
-from edge_mtl.files import plain
+from edge_mtl.files import finite_json, plain
 from edge_mtl.image.camera_check import camera_fault
 from edge_mtl.image.frames import Intrinsics
 
@@ -111,7 +111,7 @@ class ScaleRecord:
         try:
             if (size := Path(path).stat().st_size) > _MAX_FILE_BYTES:
                 raise DepthScaleError(f"{path} is no depth scale: {size} bytes, at most {_MAX_FILE_BYTES} expected. {advice}")
-            content = json.loads(Path(path).read_bytes())
+            content = finite_json(Path(path).read_bytes())
         except (OSError, ValueError, RecursionError) as exc:
             if isinstance(exc, DepthScaleError):
                 raise

@@ -192,12 +192,24 @@ def plain(content: Any) -> Any:
 
 
 def finite_json(payload: bytes) -> Any:
-    """JSON whose numbers are finite, so that it can be written again.
+    """JSON whose numbers are finite and whose nesting is shallow, so that it can be written again.
 
     Raises:
         ValueError, RecursionError: it is no JSON, has NaN, infinity or a number that is too large, or is nested too deep.
     """
-    return json.loads(payload, parse_constant=_not_finite, parse_float=_finite)
+    content = json.loads(payload, parse_constant=_not_finite, parse_float=_finite)
+    level, depth = [content], 0
+    while level:
+        depth += 1
+        if depth > _DEEPEST:
+            raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
+        inside = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, (dict, list)))
+        level = [value for values in inside for value in values]
+    return content
+
+
+_DEEPEST = 64
+"""Levels of JSON; what is written here has less than ten."""
 
 
 def _not_finite(word: str) -> float:

@@ -61,7 +61,7 @@ def load_config(path: Path, overrides: Mapping[str, str] | None = None) -> RunSe
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise ConfigError(f"{path} cannot be read ({exc.strerror}). Try train/configs/rooms-quick.toml") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:  # also a path with a zero in it
         raise ConfigError(f"{path} is not TOML: {exc}") from exc
     content = apply_overrides(content, overrides or {})
     settings = parse_config(content, source=str(path))
@@ -315,8 +315,11 @@ def _convert(hint: Any, value: Any, key: str, source: str) -> Any:
         raise AssertionError(f"settings have no unions: {key}")
     fits = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not fits:
+        try:
+            return float(value)
+        except OverflowError as exc:
+            raise ConfigError(f"{source}: {key} should be a number, found one of {value.bit_length()} bits") from exc
+    if not fits or (isinstance(value, str) and "\0" in value):  # no name of a file or of anything else has a zero in it
         raise ConfigError(f"{source}: {key} should be {_NAMES[hint]}, found {value!r}")
     return value
 

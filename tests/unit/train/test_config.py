@@ -134,3 +134,10 @@ def test_validation_frames_that_no_source_would_set_aside_are_refused(tmp_path: 
     shipped = load_config(CONFIGS / "indoor-b0.toml")
     assert shipped.data.sources["nyu"].validation_from_train == 64
     assert shipped.distill.graph
+
+
+@pytest.mark.parametrize("text", ['[data]\nroot = "a\\u0000b"\n', f"[optimizer]\nlr = 1{'0' * 400}\n"])
+def test_a_value_that_no_path_or_number_can_be_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.toml").write_text(text)
+    with pytest.raises(ConfigError, match=r"data\.root should be text|optimizer\.lr should be a number"):
+        load_config(tmp_path / "a.toml")

@@ -30,7 +30,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise StudyError(f"{path} cannot be read ({exc.strerror}). Studies are in train/studies") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:  # also a path with a zero in it
         raise StudyError(f"{path} is not TOML: {exc}") from exc
 
 

@@ -114,7 +114,7 @@ class Section:
         """A folder below that of the file."""
         value = self.text(key, "a folder beside dataset.toml", default)
         parts = Path(value).parts
-        if Path(value).is_absolute() or ".." in parts:
+        if Path(value).is_absolute() or ".." in parts or "\0" in value:
             raise self.error(key, f"expected a folder beside dataset.toml, without '..', found {shown(value)}")
         return value
 

@@ -113,7 +113,7 @@ def read_splits(table: Section) -> Splits:
         noun = "a text file of frames' names, as the other splits have"
         names = {split: table.text(split, noun) for split in SPLITS if split != "test" or table.has("test")}
         for split, name in names.items():
-            if Path(name).is_absolute() or ".." in Path(name).parts:
+            if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
                 raise table.error(split, f"expected a text file beside dataset.toml, without '..', found {shown(name)}")
         table.done()
         return Lists(names["train"], names["val"], names.get("test", ""))

@@ -94,6 +94,7 @@ CLASSES_LINE = TOML[TOML.index("classes = ") : TOML.index("\n\n[tasks.depth]")]
         ("redistributable = true", 'redistributable = "yes"', "redistributable: expected true or false.*found 'yes'"),
         ("redistributable = true", "redistributible = true", "redistributable: is missing"),
         ('images = "images"', 'image = "images"', "image: is not a key of this file: did you mean 'images'"),
+        ('images = "images"', 'images = "a\\u0000b"', r"images: expected a folder beside dataset.toml"),
         ('images = "images"', 'images = "../other"', r"images: expected a folder beside dataset.toml, without '..'"),
         ('images = "images"', 'images = "/data"', "images: expected a folder beside"),
         ('images = "images"', "images = 5", "images: expected a folder beside dataset.toml, found 5"),
