@@ -14,6 +14,9 @@ from edge_mtl.sources.videos import frame_rate
 
 __all__ = ["camera_source"]
 
+_MOST_DIGITS = 4
+"""Of a camera's number."""
+
 
 def camera_source(text: str, *, clock: Callable[[], float] = time.monotonic) -> FrameSource:
     """The camera that `text` names, "camera:N" or "N"; opened at once.
@@ -24,8 +27,8 @@ def camera_source(text: str, *, clock: Callable[[], float] = time.monotonic) -> 
         FrameError: it names no camera, or the camera gives no frame.
     """
     number = text.removeprefix("camera:")
-    if not number.isdecimal():
-        raise FrameError(f"{text} names no camera: expected camera:N with a number, such as camera:0.")
+    if not number.isdecimal() or len(number) > _MOST_DIGITS:
+        raise FrameError(f"{text[:40]} names no camera: expected camera:N with a number, such as camera:0.")
     capture = cv2.VideoCapture(int(number))
     first = capture.read()[1] if capture.isOpened() else None
     if first is None:

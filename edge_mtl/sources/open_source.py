@@ -15,6 +15,9 @@ from edge_mtl.sources.videos import VIDEO_SUFFIXES, video_source
 
 __all__ = ["is_camera", "open_source"]
 
+_LONGEST_NAME = 255
+"""Of a file: longer ones cannot be looked for."""
+
 
 def open_source(
     source: str | Path,
@@ -62,4 +65,4 @@ def open_source(
 def is_camera(source: str | Path) -> bool:
     """Whether `source` names a camera: camera:N, or a number that is not a file."""
     text = str(source)
-    return text.startswith("camera:") or (text.isdecimal() and not Path(text).exists())
+    return text.startswith("camera:") or (text.isdecimal() and (len(text) > _LONGEST_NAME or not Path(text).exists()))

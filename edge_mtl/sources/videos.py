@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_mtl.errors import FrameError
 from edge_mtl.files import native_path
@@ -39,7 +40,7 @@ def video_source(path: Path, *, every: int = 1) -> FrameSource:
     """
     facts = video_facts(path)
     with _opened(path) as capture:
-        opened = capture.isOpened() and capture.grab() and capture.retrieve()[0]
+        opened = capture.isOpened() and _grabbed(capture) and _retrieved(capture) is not None
         announced = _announced(capture, path, facts.shown) if opened else None
         rate = frame_rate(capture) if opened else 0.0
         codec = facts.codec or _four_characters(capture)
@@ -49,7 +50,7 @@ def video_source(path: Path, *, every: int = 1) -> FrameSource:
     def stills() -> Generator[Still]:
         with _opened(path) as capture:
             clock, index = _Clock(rate), 0
-            while capture.grab():
+            while _grabbed(capture):
                 time_s = clock.time_s(float(capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000.0)
                 if index % every == 0:
                     yield Still(f"{path.stem}-{index:06d}", partial(_frame, capture, f"{path.stem}-{index:06d}", time_s))
@@ -101,10 +102,27 @@ def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
 
 def _frame(capture: cv2.VideoCapture, name: str, time_s: float) -> Frame:
     """The frame that was grabbed last."""
-    fine, image = capture.retrieve()
-    if not fine or image is None:
+    image = _retrieved(capture)
+    if image is None:
         raise FrameError("the frame cannot be decoded")
-    return Frame(name, np.ascontiguousarray(np.asarray(image, np.uint8)[:, :, ::-1]), time_s)
+    return Frame(name, np.ascontiguousarray(image[:, :, ::-1]), time_s)
+
+
+def _grabbed(capture: cv2.VideoCapture) -> bool:
+    """Whether there is a next frame; a file in which OpenCV cannot go on ends there."""
+    try:
+        return bool(capture.grab())
+    except cv2.error:
+        return False
+
+
+def _retrieved(capture: cv2.VideoCapture) -> NDArray[np.uint8] | None:
+    """The image of the frame that was grabbed last; None where it cannot be decoded."""
+    try:
+        fine, image = capture.retrieve()
+    except cv2.error:
+        return None
+    return np.asarray(image, np.uint8) if fine and image is not None else None
 
 
 def _announced(capture: cv2.VideoCapture, path: Path, shown: float) -> int | None:

@@ -173,7 +173,8 @@ def _read_camera(content: dict[str, Any]) -> None:
 
 def _read_scan(content: dict[str, Any]) -> None:
     ranges, angles = scan_of(_scan(content))
-    mount = ScanMount(*(_real(content.get(name)) for name in ("x", "y", "z", "yaw", "pitch")))
+    mounted = (_real(content.get(name)) for name in ("x", "y", "z", "yaw", "pitch"))
+    mount = ScanMount(*(value if math.isfinite(value) else 0.0 for value in mounted))  # as the command line demands
     camera = Intrinsics(30.0, 30.0, 15.5, 11.5)
     of_scan("frame", np.ones(_SIDES, np.float32), ranges, angles, mount, camera, farthest_m=10.0)
 

@@ -159,6 +159,13 @@ def test_what_has_no_frames_is_refused(name: str, tmp_path: Path) -> None:
         open_source(str(tmp_path / name))
 
 
+@pytest.mark.parametrize("name", ["9" * 20, "9" * 5000, f"camera:{9 * 10**11}"])
+def test_a_number_that_no_camera_has_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FrameError, match=r"names no camera|does not exist"):
+        open_source(name)
+
+
 def test_a_camera_gives_its_frames_once(monkeypatch: pytest.MonkeyPatch) -> None:
     class Device:
         def __init__(self, index: int) -> None:

@@ -17,6 +17,8 @@ from edge_mtl.sources.video_containers import VideoFacts, codec_name, video_fact
 from tests.bundles import make_image
 from tests.video_files import cut, renamed_codec, retimed, trimmed, write_video
 
+CAPTURE = cv2.VideoCapture
+
 
 def ends(path: Path, *, every: int = 1) -> tuple[int, list[str]]:
     """How many frames a source gives, and what it says of its end."""
@@ -120,6 +122,31 @@ def test_times_always_increase_and_follow_the_rate_where_the_container_has_none(
     assert [clock.time_s(at) for at in given] == pytest.approx([0.0, 0.1, 0.101, 0.102, 0.103, 0.2, 0.4])
     clock = videos._Clock(10.0)
     assert [clock.time_s(float("nan")) for _ in range(3)] == pytest.approx([0.0, 0.1, 0.2])
+
+
+class _Raising:
+    """A capture that raises where OpenCV's reader of AVI asserts."""
+
+    def __init__(self, name: str) -> None:
+        self._real, self._left = CAPTURE(name), 3
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._real, name)
+
+    def retrieve(self) -> tuple[bool, object]:
+        self._left -= 1
+        if self._left == 0:
+            raise cv2.error("Assertion failed")
+        return self._real.retrieve()
+
+
+def test_what_opencv_raises_of_a_frame_is_that_frames_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.avi", 6, codec="MJPG")
+    source = open_source(path)
+    monkeypatch.setattr(videos.cv2, "VideoCapture", _Raising)
+    skipped: list[str] = []
+    assert len(list(source.frames(on_skip=skipped.append))) == 5
+    assert skipped == ["a-000002: the frame cannot be decoded"]
 
 
 def test_frames_that_an_edit_list_hides_are_not_missing(tmp_path: Path) -> None:
