@@ -391,7 +391,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
         (folder / "model.onnx").write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(BundleError, match="nothing was left behind"):
+    with pytest.raises(BundleError, match="Nothing was left behind"):
         write_bundle(
             tmp_path / "b", fill, name="b", tasks=study_specs(("depth",)), input=InputSpec(64, 96),
             canonical_intrinsics=(1, 1, 0, 0), provenance={}, accuracy={}, calibration={},
