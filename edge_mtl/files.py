@@ -248,11 +248,14 @@ def read_regular(path: Path, *, most: int) -> bytes:
         ValueError: no file can have that name.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe without a writer does not hold us up
-    with os.fdopen(descriptor, "rb") as stream:
-        facts = os.fstat(stream.fileno())
+    try:
+        facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             raise OSError(errno.EINVAL, "no file but a folder, a pipe or a device", str(path))
-        payload = stream.read(most + 1) if facts.st_size <= most else b""
+        with open(descriptor, "rb", closefd=False) as stream:
+            payload = stream.read(most + 1) if facts.st_size <= most else b""
+    finally:
+        os.close(descriptor)  # `os.fdopen` leaves that of a folder open
     if facts.st_size > most or len(payload) > most:
         raise OSError(errno.EFBIG, f"larger than {most} bytes", str(path))
     return payload

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from edge_mtl.files import atomic_directory, finite_json, write_atomic
+from edge_mtl.files import atomic_directory, finite_json, read_regular, write_atomic
 from edge_mtl.unfinished import TEMPORARY_PREFIX, new_folder
 
 
@@ -119,3 +119,17 @@ def test_json_that_could_not_be_written_again_is_refused() -> None:
     for payload in (b"[NaN]", b"[-Infinity]", b"[1e999]", b"[" * 65 + b"]" * 65, b'{"a":' * 200 + b"1" + b"}" * 200):
         with pytest.raises(ValueError, match=r"finite|nested deeper"):
             finite_json(payload)
+
+
+def test_a_file_is_read_up_to_a_size_and_what_is_none_leaves_nothing_open(tmp_path):
+    (tmp_path / "file").write_bytes(b"four")
+    (tmp_path / "link").symlink_to("file")
+    assert read_regular(tmp_path / "file", most=4) == read_regular(tmp_path / "link", most=5) == b"four"
+    os.mkfifo(tmp_path / "pipe")
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="larger than 3 bytes"):
+        read_regular(tmp_path / "file", most=3)
+    for path in (tmp_path, tmp_path / "pipe", os.devnull):
+        with pytest.raises(OSError, match="no file but a folder, a pipe or a device"):
+            read_regular(path, most=4)
+    assert len(os.listdir("/proc/self/fd")) == before
