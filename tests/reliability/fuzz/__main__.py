@@ -40,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--gate", choices=[name for name in GATES if name.startswith("fuzz-")], help="targets of one gate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="targets at the same time (1)")
+    parser.add_argument("--unguided", action="store_true", help="mutate without coverage: starts at once, finds less")
     parser.add_argument("--out", type=Path, default=Path("out/fuzz"))
     parser.add_argument("--repeat", type=Path, metavar="FILE", help="read one file, as kept in FOLDER/finds, again")
     parser.add_argument("--target", help="that reads FILE")
@@ -75,7 +76,14 @@ def _run(chosen: Chosen, runs: dict[str, GateRun], given: argparse.Namespace) ->
                     shown.update(row, completed=mutants, finds=finds)  # type: ignore[arg-type]
 
                 outcome = fuzz(
-                    module, target, given.out, seconds=seconds, mutants=given.mutants, seed=given.seed, progress=tell
+                    module,
+                    target,
+                    given.out,
+                    seconds=seconds,
+                    mutants=given.mutants,
+                    seed=given.seed,
+                    guided=not given.unguided,
+                    progress=tell,
                 )
                 shown.stop_task(row)  # type: ignore[arg-type]
                 return outcome
@@ -87,6 +95,9 @@ def _run(chosen: Chosen, runs: dict[str, GateRun], given: argparse.Namespace) ->
         for module, target in chosen.values():
             if target.gate == gate and controls(module, target, run):
                 break
+    if given.unguided:
+        for run in runs.values():
+            run.note("a run with --unguided starts from what guided runs kept, and is not guided by coverage itself")
     if not has_atheris():
         for run in runs.values():
             run.note("atheris is not here: mutations were not guided by coverage")
@@ -112,7 +123,7 @@ def controls(module: str, target: Target, run: GateRun) -> bool:
         for fault in FAULTS:
             place = Path(out) / fault
             limits = {"seconds": 120.0, "mutants": 1000, "watchdog_s": _CONTROL_WATCHDOG_S}
-            outcome = fuzz(module, target, place, fault=fault, first=True, **limits)
+            outcome = fuzz(module, target, place, fault=fault, first=True, guided=False, **limits)
             if outcome.unavailable:
                 return False
             word = {"abort": "SIGABRT"}.get(fault, fault)

@@ -35,6 +35,7 @@ MEMORY_BYTES = 6 << 30
 _SAVE_LOG_BYTES = 1 << 20
 _RECENT = 256
 _WARM_UP = 32
+_LEARNT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +184,14 @@ def _seeds(target: Target, folder: Path) -> list[bytes]:
 
 
 def _random(target: Target, seeds: Sequence[bytes], job: Job, reader: _Reader) -> None:
-    """Mutants of the seeds, and of mutants that lasted through the reader."""
+    """Mutants of the seeds, of what coverage found worth keeping in runs before, and of mutants before."""
     from tests.reliability.fuzz.mutations import mutate_bytes
 
     mutate = target.mutate or mutate_bytes
     rng = random.Random(job.seed)
     recent: list[bytes] = []
+    learnt = [path.read_bytes() for path in sorted(Path(job.corpus).iterdir())[:_LEARNT] if path.is_file()]
+    seeds = [*seeds, *learnt]
     for seed in seeds:
         reader.one(seed)
     while not reader.over():
