@@ -84,5 +84,5 @@ def in_one_file(choose: Callable[[str], Mutation]) -> Mutation:
 
 def _stays_inside(name: str) -> bool:
     pure = PurePosixPath(name)
-    within = bool(name) and not pure.is_absolute() and ".." not in pure.parts and pure.name not in ("", ".")
+    within = 0 < len(name.encode()) < 400 and not pure.is_absolute() and ".." not in pure.parts and pure.name not in ("", ".")
     return within and "\0" not in name and all(len(part.encode()) < 200 for part in pure.parts)

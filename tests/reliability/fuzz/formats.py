@@ -52,7 +52,7 @@ def damaged_image(data: bytes, other: bytes, rng: random.Random) -> bytes:
         return _jpeg(data, other, rng)
     if data.startswith(b"RIFF"):
         return _riff(data, other, rng)
-    if data[:2] in (b"II", b"MM"):
+    if data[:2] in (b"II", b"MM") and len(data) >= 8:
         return _tiff(data, rng)
     if data[:2] == b"BM":
         return _bmp(data, rng)

@@ -265,7 +265,7 @@ def _mutate(data: bytes, other: bytes, rng: random.Random) -> bytes:
         elif isinstance(value, list):
             content[name] = rng.choice((value[:-1], [*value, 0.5], [], value * 2, [0.0] * len(value)))
         elif isinstance(value, (int, float)):
-            near = (value + 1, value - 1, value * 2, value // 2, value / 3)
+            near = (value + 1, value - 1, value * 2, value // 2, value // 3)
             content[name] = rng.choice((*NUMBERS, *near, 1, 2, 3, 5, 64, 48, 16384, 16385, 40000))
         elif name in ("encoding", "format"):
             content[name] = rng.choice((*ENCODINGS, *TEXTS, "RGB8", "16UC1", "32FC1", "64FC1", "8SC1", "bayer_rggb8; png"))
