@@ -19,12 +19,12 @@ import numpy as np
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.metric_scale.bag_topics import SCAN, depth_of, paired, scan_of
 from edge_mtl.sources.bags import IMAGE, bag_source, is_bag
-from tests.bag_files import CAMERA_TOPIC, IMAGE_TOPIC, Beside, read_bag, without_definitions, write_bag
 from tests.bundles import make_image
 from tests.mcap_files import McapChannel, write_mcap
 from tests.reliability.fuzz.folders import in_one_file, packed_folder, unpack_into
 from tests.reliability.fuzz.mutations import mutate_bytes
 from tests.reliability.fuzz.target import Target
+from tests.reliability.fuzz.training import installed
 from tests.reliability.fuzz.values import INTEGERS, NUMBERS, TEXTS, Mutation, altered_record, damaged_text
 
 __all__ = ["TARGETS"]
@@ -71,7 +71,9 @@ def _scans(path: Path) -> None:
         scan_of(pair.message)
 
 
-def _besides() -> dict[str, Beside]:
+def _besides() -> dict[str, Any]:
+    from tests.bag_files import Beside
+
     def depth(types: Any, header: Any, index: int) -> Any:
         data = np.full(_SIDES, 1000 + index, np.uint16).reshape(-1).view(np.uint8)
         fields = {"height": _SIDES[0], "width": _SIDES[1], "encoding": "16UC1", "is_bigendian": 0, "step": 2 * _SIDES[1]}
@@ -86,6 +88,8 @@ def _besides() -> dict[str, Beside]:
 
 
 def _bag(folder: Path, storage: str) -> Path:
+    from tests.bag_files import write_bag
+
     return write_bag(
         folder,
         [make_image(number, height=_SIDES[0], width=_SIDES[1]) for number in range(3)],
@@ -97,12 +101,16 @@ def _bag(folder: Path, storage: str) -> Path:
 
 
 def _sqlite_seeds(folder: Path) -> Sequence[bytes]:
+    from tests.bag_files import without_definitions
+
     whole, old = _bag(folder / "whole", "sqlite3"), _bag(folder / "old", "sqlite3")
     return [packed_folder(whole), packed_folder(without_definitions(old, foreign=_SCAN, kind="my_msgs/msg/Odd"))]
 
 
 def _mcap_seeds(folder: Path) -> Sequence[bytes]:
     from rosbags.typesys import Stores, get_typestore
+
+    from tests.bag_files import CAMERA_TOPIC, IMAGE_TOPIC, read_bag
 
     bag = _bag(folder / "chunks", "mcap")
     seeds = [packed_folder(bag), packed_folder(_alone(bag, folder / "alone", "*.mcap"))]
@@ -261,4 +269,5 @@ def _finds(data: bytes, name: bytes) -> list[int]:
 TARGETS = tuple(
     Target(f"bags-{name}", "fuzz-media", _open, seeds, in_one_file(_of_name))
     for name, seeds in (("sqlite", _sqlite_seeds), ("mcap", _mcap_seeds), ("ros1", _ros1_seeds))
+    if installed("rosbags")
 )

@@ -26,7 +26,7 @@ import numpy as np
 from tests.reliability.fuzz.mutations import mutate_bytes
 from tests.reliability.fuzz.sandbox import Guard, captured
 from tests.reliability.fuzz.target import Target
-from tests.reliability.fuzz.training import training_modules
+from tests.reliability.fuzz.training import installed, training_modules
 from tests.reliability.fuzz.values import NUMBERS, TEXTS, Mutation
 
 __all__ = ["TARGETS"]
@@ -288,7 +288,11 @@ def _script_seeds(folder: Path) -> Sequence[bytes]:
     return [_line(words) for words in lines]
 
 
-TARGETS = (
-    Target("commands", "fuzz-commands", _open, _command_seeds, _mutation(_commands), native=True),
-    Target("commands-training", "fuzz-commands", _open_scripts, _script_seeds, _mutation(_scripts), native=True),
+TARGETS = tuple(
+    Target(name, "fuzz-commands", opened, seeds, _mutation(grammar), native=True)
+    for name, opened, seeds, grammar, needs in (
+        ("commands", _open, _command_seeds, _commands, ("rosbags",)),
+        ("commands-training", _open_scripts, _script_seeds, _scripts, ("rosbags", "torch", "timm")),
+    )
+    if installed(*needs)
 )

@@ -20,7 +20,7 @@ from tests.reliability.fuzz.folders import in_one_file, packed_folder, unpack_in
 from tests.reliability.fuzz.formats import damaged_file
 from tests.reliability.fuzz.target import Target
 from tests.reliability.fuzz.texts import mutate_json, mutate_toml
-from tests.reliability.fuzz.training import training_modules
+from tests.reliability.fuzz.training import installed, training_modules
 from tests.reliability.fuzz.values import Mutation, damaged_text
 
 __all__ = ["TARGETS"]
@@ -281,8 +281,8 @@ TARGETS = tuple(
         ("labelled", _labelled, _labelled_seeds, False),
         ("folder", _own, _own_seeds, False),
         ("nyuv2", _nyuv2, _nyuv2_seeds, False),
-        ("nyuv2-parquet", _parquet, _parquet_seeds, True),
-        ("nyuv2-official", _official, _official_seeds, True),
+        *((("nyuv2-parquet", _parquet, _parquet_seeds, True),) if installed("pyarrow") else ()),
+        *((("nyuv2-official", _official, _official_seeds, True),) if installed("h5py", "scipy") else ()),
         ("nyuv2-images", _images, _image_seeds, True),
         *((f"{name}", _published(name), _published_seeds(name), False) for name in ("coco", "ade20k", "imagenet")),
         ("rooms", _rooms, _room_seeds, False),
