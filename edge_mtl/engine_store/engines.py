@@ -265,12 +265,12 @@ class EngineStore:
         return folder / record.file
 
     def remove(self, record: EngineRecord) -> None:
-        """Delete an engine: the sidecar first, so that no description without a graph is left."""
+        """Delete an engine: its compiled code first, which nothing leads to afterwards, and the sidecar before the graph."""
+        self.compiled.remove(record)
         for folder in self.folders:
             for name in (f"{record.key}.json", record.file):
                 with suppress(FileNotFoundError, NotADirectoryError):
                     (folder / name).unlink()
-        self.compiled.remove(record)
         self.receipts.take_back(record.sha256)
 
     def require_space(self, engines: int) -> None:

@@ -582,3 +582,20 @@ def test_a_sidecar_with_a_number_that_is_not_finite_is_a_problem(store: EngineSt
     path.write_text(path.read_text().replace('"latency_ms": 10.0', f'"latency_ms": {word}'))
     (problem,) = store.problems()
     assert "finite" in problem
+
+
+def test_a_removal_that_is_cut_short_leaves_no_compiled_code_that_nothing_leads_to(
+    own_bundle: Bundle, store: EngineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, removed = record_of(own_bundle), []
+    store.save(record, PAYLOAD)
+    monkeypatch.setattr("edge_mtl.engine_store.compiled.CompiledStore.remove", lambda self, which: removed.append(which))
+
+    def die(path: Path, **_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", die)
+        with pytest.raises(KeyboardInterrupt):
+            store.remove(record)
+    assert removed == [record]
