@@ -131,6 +131,14 @@ class Bundle:
         """Whether `read` can give `relative`."""
         return relative in self.manifest.assembled or relative in self.manifest.files
 
+    def place(self) -> tuple[int, int]:
+        """What changes whenever another folder takes this one's name, also one that had it before; (0, 0) without a folder."""
+        try:
+            facts = self.path.stat()
+        except OSError:
+            return 0, 0
+        return facts.st_ino, facts.st_ctime_ns
+
     def superseded(self) -> bool:
         """Whether another bundle, or another revision of this one, lies in its folder by now."""
         try:

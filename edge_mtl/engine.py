@@ -123,6 +123,7 @@ class Engine:
                 self._bundle = bundles.find(bundle, public_key=public_key)
             else:
                 self._bundle = bundle if public_key is None else bundle.require_signed(public_key)
+            place = self._bundle.place()
             try:
                 canonical_camera(self._bundle.manifest)  # refused before a runtime is loaded
                 wanted = with_min_score(asked_of(self._bundle.manifest.tasks, tasks), min_score)
@@ -140,13 +141,14 @@ class Engine:
                 report = self._load(choice, wanted, threads, index, output_size, min_score, self_test)
                 break
             except BundleError as exc:
-                if not self._bundle.superseded():
+                given = isinstance(bundle, bundles.Bundle)
+                if not self._bundle.superseded() and (given or self._bundle.place() == place):
                     raise
-                if isinstance(bundle, bundles.Bundle):
+                if given:
                     raise BundleError(
-                        f"{bundle.path} was replaced by another revision since it was opened. Open the bundle again."
+                        f"{self._bundle.path} was replaced by another revision since it was opened. Open the bundle again."
                     ) from exc
-                # Another revision took its place while it was read: that one is meant now.
+                # Another revision took its place while it was read, perhaps for a moment: what lies there now is meant.
         self.info = self._describe(choice, report, time.perf_counter() - started_s, depth_scale)
         _LOG.log(logging.WARNING if choice.fell_back else logging.INFO, "%s: %s", self._bundle.path, choice.reason)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 __all__ = ["NO_MEMORY", "remedy", "shortage", "told"]
 
-NO_MEMORY = "End other programs, raise the limit of memory (ulimit -v, docker run --memory), or ask for less at a time."
+NO_MEMORY = "End other programs, raise the limit of memory (ulimit -v, or the container's), or ask for less at a time."
 
 _SPACE = "Free some space, or name a place on another disk; then run it again."
 _RIGHTS = "Name a place that can be written and read by this user, or change its permissions."
@@ -26,7 +26,7 @@ _REMEDIES: Mapping[int, str] = {
     errno.EMFILE: "Raise the limit of open files (ulimit -n 1024), then run it again.",
     errno.ENFILE: "End other programs: the system has too many files open. Then run it again.",
     errno.ENOMEM: NO_MEMORY,
-    errno.EAGAIN: "Raise the limit of processes and threads (ulimit -u, docker run --pids-limit), or give --threads 1.",
+    errno.EAGAIN: "Raise the limit of processes and threads (ulimit -u, or the container's), or give --threads 1.",
     errno.EEXIST: _PLACE,
     errno.EISDIR: _PLACE,
     errno.ENOTDIR: _PLACE,

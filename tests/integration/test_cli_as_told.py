@@ -15,6 +15,7 @@ from edge_mtl.builder.candidates import BUILDABLE
 from edge_mtl.cli import app
 from edge_mtl.cli.arguments import MAX_DROP, parse_budget
 from edge_mtl.cli.process import EXIT_FILES, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_USAGE
+from edge_mtl.cli.terminal import EXIT_PIPE
 from edge_mtl.evaluation.budget import DEFAULT_BUDGET, Budget
 from edge_mtl.tasks import KINDS
 from tests.bundles import make_image, write_image
@@ -182,7 +183,7 @@ def test_the_exit_codes_in_help_are_those_of_the_errors() -> None:
 
 
 def test_an_exit_code_that_is_named_is_one_that_there_is() -> None:
-    known = raised() | {0, 1, EXIT_USAGE, EXIT_INTERNAL, EXIT_FILES, EXIT_INTERRUPTED, EXIT_TERMINATED}
+    known = raised() | {0, 1, EXIT_USAGE, EXIT_INTERNAL, EXIT_FILES, EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_PIPE}
     for path in holding("xit code", [*DOCUMENTS, *SOURCES]):
         for text in texts(path):
             for code in re.findall(r"[Ee]xit code(?: is)? (\d+)", text):

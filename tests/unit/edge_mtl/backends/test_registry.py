@@ -121,9 +121,10 @@ def test_a_damaged_model_is_a_bundle_error(name, damage, model):
 
 @pytest.mark.parametrize("name", HERE)
 def test_a_graph_that_the_runtime_refuses_is_a_bundle_error(name):
-    answer = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
-    relu = helper.make_graph([helper.make_node("Relu", ["nothing"], ["x"])], "broken", [], [answer])
-    broken = helper.make_model(relu, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    given, answer = (helper.make_tensor_value_info(tensor, TensorProto.FLOAT, [1, 3, 4, 4]) for tensor in ("image", "x"))
+    softmax = helper.make_node("Softmax", ["image"], ["x"], axis=9)
+    graph = helper.make_graph([softmax], "broken", [given], [answer])
+    broken = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     with pytest.raises(BundleError, match=f"{name} .* cannot load this graph"):
         open_backend(name, broken.SerializeToString())
 

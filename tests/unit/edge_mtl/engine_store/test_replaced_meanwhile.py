@@ -18,7 +18,7 @@ from edge_mtl.backends import CompiledGraph
 from edge_mtl.builder import pipeline
 from edge_mtl.builder.pipeline import build_engine
 from edge_mtl.bundle import MANIFEST, Bundle, find
-from edge_mtl.engine_store import compiled
+from edge_mtl.engine_store import compiled, engines
 from edge_mtl.engine_store.engines import LOCK, EngineStore
 from edge_mtl.engine_store.locks import exclusive
 from edge_mtl.engine_store.revision import changing, commit, rollback
@@ -79,6 +79,18 @@ def test_an_engine_that_is_removed_after_it_was_picked_gives_way_to_full_precisi
         assert engine.info.precision == "fp32"
 
 
+def test_a_bundle_that_is_replaced_for_a_moment_while_its_engine_is_picked_is_opened_again(
+    built: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engines that were listed are the other bundle's, and by the time of the error the first one is back."""
+    other = make_bundle(tmp_path / "other", seed=5)
+    build_engine(other, precision="int8", backend="onnxruntime", threads=1, budget=None)
+    before(monkeypatch, EngineStore, "find", lambda: exchange(other.path, built.path))
+    before(monkeypatch, EngineStore, "rebuild_command", lambda: exchange(other.path, built.path))
+    with open_int8(built.path) as engine:
+        assert engine.info.precision == "int8"
+
+
 def test_a_damaged_engine_is_refused_and_not_looked_for_again(built: Bundle) -> None:
     (record,) = EngineStore(built).list()
     (built.path / "engines" / record.file).unlink()
@@ -90,19 +102,8 @@ def test_a_sidecar_that_goes_away_while_they_are_read_is_no_problem(built: Bundl
     store = EngineStore(built)
     (record,) = store.list()
     listed = store._entries()
-    monkeypatch.setattr(Path, "stat", _gone_first(Path.stat, built.path / "engines" / f"{record.key}.json"))
+    before(monkeypatch, engines, "read_regular", (built.path / "engines" / f"{record.key}.json").unlink)
     assert list(listed) == []
-
-
-def _gone_first(stat: Callable[..., Any], path: Path) -> Callable[..., Any]:
-    """The file is removed by another process right before its size is asked for."""
-
-    def call(self: Path, **options: Any) -> Any:
-        if self == path:
-            path.unlink(missing_ok=True)
-        return stat(self, **options)
-
-    return call
 
 
 @pytest.mark.parametrize("reads", ["entry", "read"])

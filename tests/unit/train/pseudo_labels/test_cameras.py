@@ -80,7 +80,7 @@ def test_a_lens_that_bends_lines_needs_rectified_images(calibration: Path) -> No
     [
         ("- 1\n- 2\n", "holds no camera_info"),
         ("width: 640\n", "holds no camera_info"),
-        (CALIBRATION.replace("501.0, 240.0, 0.0, 0.0, 1.0]", "501.0]"), "K should have 9 numbers"),
+        (CALIBRATION.replace("501.0, 240.0, 0.0, 0.0, 1.0]", "501.0]"), "K of a camera_info has 9 values; found 5"),
         (CALIBRATION.replace("500.0", "0.0").replace("501.0", "0.0"), "never calibrated"),
         (CALIBRATION.replace("500.0", "many"), "holds no camera_info"),
         ("a: [1\n", "cannot be read"),

@@ -72,7 +72,7 @@ def test_an_unreadable_file_of_objects_is_named(tmp_path: Path) -> None:
     request.open()
     (path,) = tmp_path.rglob("objects-1.npz")
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(BuildError, match=r"room 0 in .* cannot be read: .* Remove its shard"):
+    with pytest.raises(BuildError, match=r"shard-00000 cannot be read \(objects-1\.npz is damaged: .*\)\. Remove it"):
         request.open()[0]
 
 
