@@ -192,10 +192,11 @@ def plain(content: Any) -> Any:
 
 
 def finite_json(payload: bytes) -> Any:
-    """JSON whose numbers are finite and whose nesting is shallow, so that it can be written again.
+    """JSON whose numbers are finite, whose nesting is shallow and whose texts are Unicode, so that it can be written again.
 
     Raises:
-        ValueError, RecursionError: it is no JSON, has NaN, infinity or a number that is too large, or is nested too deep.
+        ValueError, RecursionError: it is no JSON, has NaN, infinity, a number that is too large or half a character, or is
+            nested too deep.
     """
     content = json.loads(payload, parse_constant=_not_finite, parse_float=_finite)
     level, depth = [content], 0
@@ -205,6 +206,10 @@ def finite_json(payload: bytes) -> Any:
             raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
         inside = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, (dict, list)))
         level = [value for values in inside for value in values]
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError as exc:
+        raise ValueError("text should be Unicode; found half of a surrogate pair") from exc
     return content
 
 

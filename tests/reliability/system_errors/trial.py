@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -64,6 +65,7 @@ class Site:
         before = snapshot(self.folder)
         import_beforehand(self.command, self.folder)
         first = self._undisturbed()
+        time.sleep(1.1)  # files that state when they were made, in seconds, are not what two runs make alike
         log = self.folder.parent / "strace.log"
         self.fresh()
         trace = ["-e", f"trace={','.join(CALLS)}"] if traced else []
