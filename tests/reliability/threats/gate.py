@@ -35,7 +35,7 @@ def run_tests(tests: Iterable[str], sabotage: str = "nothing", *, timeout_s: flo
             process.join()
         every = said.read_text(errors="replace").splitlines() if said.exists() else []
     lines = [line for line in every if line.startswith(("FAILED", "ERROR"))] or every or [""]
-    return process.exitcode if process.exitcode is not None else -1, lines[-1][:200]
+    return process.exitcode if process.exitcode is not None else -1, lines[-1].replace(f"{ROOT}/", "")[:200]
 
 
 def _run(tests: Sequence[str], sabotage: str, said: str) -> None:
