@@ -5,13 +5,18 @@ NumPy itself raises a dozen kinds on files that are none: of its parser, of zip 
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["ArrayFileError", "read_array"]
+__all__ = ["MOST_BYTES", "ArrayFileError", "read_array", "read_arrays"]
 
 Array = np.ndarray
+
+MOST_BYTES = 256 << 20
+"""Of all arrays of an archive together; those of bundles have a few megabytes."""
 
 
 class ArrayFileError(ValueError):
@@ -38,3 +43,21 @@ def read_array(path: Path, *, mapped: bool = False) -> Array:
         found.close()
         raise ArrayFileError("an archive of several arrays, where one is expected")
     return found if mapped else np.array(found)
+
+
+def read_arrays(payload: bytes, *, most_bytes: int = MOST_BYTES) -> dict[str, Array]:
+    """The arrays of a .npz that came with a bundle, by name: no objects, and no more bytes than a limit.
+
+    A few kilobytes of an archive can unpack to gigabytes, so its list of sizes is looked at first; what is read of a member is
+    no more than the list says.
+
+    Raises:
+        ValueError: they have more bytes than that, or an array is of objects.
+        Exception: damaged archives raise many kinds.
+    """
+    with zipfile.ZipFile(io.BytesIO(payload)) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > most_bytes:
+        raise ValueError(f"{len(payload)} bytes that unpack to {size}; at most {most_bytes} are expected")
+    with np.load(io.BytesIO(payload), allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}

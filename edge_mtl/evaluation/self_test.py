@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.array_archives import read_arrays
+from edge_mtl.array_files import read_arrays
 from edge_mtl.backends import Backend
 from edge_mtl.bundle import GOLDEN, Bundle
 from edge_mtl.errors import AccuracyError, BundleError

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.array_archives import read_arrays
+from edge_mtl.array_files import read_arrays
 from edge_mtl.errors import BundleError, CalibrationError
 from edge_mtl.quantization.recipes import CrossLayerEqualization
 from edge_mtl.quantization.statistics import Histogram, Observed, TensorStatistics

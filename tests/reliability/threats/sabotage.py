@@ -156,7 +156,7 @@ def _archives_unpack_to_anything() -> None:
     def unbounded(payload: bytes, *, most_bytes: int = 0) -> Any:
         return before(payload, most_bytes=1 << 62)
 
-    before = replace("edge_mtl.array_archives", "read_arrays", unbounded)
+    before = replace("edge_mtl.array_files", "read_arrays", unbounded)
 
 
 def _checkpoints_may_hold_code() -> None:
