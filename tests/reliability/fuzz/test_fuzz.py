@@ -34,7 +34,7 @@ def test_every_target_belongs_to_a_gate_and_every_gate_has_targets() -> None:
 @pytest.mark.parametrize("name", list(TARGETS))
 def test_mutants_are_read_or_refused(name: str, tmp_path: Path) -> None:
     module, target = TARGETS[name]
-    outcome = fuzz(module, target, tmp_path, seconds=2.0, mutants=2000, seed=random.randrange(1 << 30), guided=False)
+    outcome = fuzz(module, target, tmp_path, seconds=2.0, mutants=2000, seed=1, guided=False)
     if outcome.unavailable:
         pytest.skip(outcome.unavailable)
     traces = [path.with_suffix(".txt").read_text() for path in outcome.finds.values()]

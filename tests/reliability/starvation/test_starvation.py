@@ -10,7 +10,7 @@ import pytest
 
 from tests.reliability.starvation.conditions import KINDS, Condition, conditions, memory, memory_ceilings
 from tests.reliability.system_errors.test_system_errors import run_gate
-from tests.reliability.trials import COMMANDS, Command, run
+from tests.reliability.trials import COMMANDS, Command, environment, run
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -51,7 +51,7 @@ def test_a_condition_takes_away_what_it_says(name: str, program: str, said: str,
     (tmp_path / "home").mkdir()
     (tmp_path / "script.py").write_text(program)
     variables = {name: value for name, value in condition.variables.items() if value is not None}
-    options = {"env": os.environ | variables, "preexec_fn": condition.first}
+    options = {"env": environment(tmp_path) | variables, "preexec_fn": condition.first}
     assert run(Command("x", (), program="script"), tmp_path, prefix=condition.prefix, **options) == (0, f"{said}\n", "")
 
 

@@ -59,7 +59,7 @@ def judge(threat: Threat, sabotage: str) -> tuple[str, str]:
     """(violation, empty if a test fails; the test that failed)."""
     code, said = run_tests(threat.tests, sabotage)
     if code == _FAILED:
-        return "", said.removeprefix("FAILED ")
+        return "", said.removeprefix("FAILED ").partition(" - ")[0]  # the error follows where the terminal is wide enough
     if code == _PASSED:
         return f"{threat.name}: its tests pass with the defence taken away ({sabotage.rpartition(': ')[2]})", ""
     return f"{threat.name}: its tests cannot be run with the defence taken away (exit code {code}: {said})", ""

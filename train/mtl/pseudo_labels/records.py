@@ -55,6 +55,11 @@ class Run:
     started: str
     version: str
 
+    def __post_init__(self) -> None:
+        _require(str, self.bundle, self.digest, self.precision, self.backend, self.runtime, self.started, self.version)
+        _require(int, self.revision)
+        _require(Mapping, self.tasks, *self.tasks.values())
+
     @property
     def key(self) -> str:
         """Under which it is recorded."""
@@ -85,6 +90,11 @@ class Entry:
     sha256: str
     source: str
     classes: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require(str, self.run, self.file, self.sha256, self.source)
+        _require(Mapping, self.classes)
+        _require((int, float), self.kept, *self.classes.values())
 
 
 @contextlib.contextmanager
@@ -241,6 +251,13 @@ def _read(root: Path) -> Records:
     if unknown := {entry.run for found in files.values() for entry in found.values()} - set(runs):
         raise BuildError(f"{path} names a run {min(unknown)!r} that it does not describe: {_ADVICE}")
     return Records(root, runs, files)
+
+
+def _require(kind: type | tuple[type, ...], *values: object) -> None:
+    """Raise TypeError where one of `values`, as a file may hold them, is of another kind."""
+    for value in values:
+        if not isinstance(value, kind):
+            raise TypeError(f"a {type(value).__name__} where another kind is expected")
 
 
 def _digest(path: Path) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -129,6 +129,9 @@ def test_runs_label_alike_by_bundle_precision_and_what_decides_the_task() -> Non
         ({"runs": {}}, f"names a run '{RUN.key}' that it does not describe"),
         ({"files": {"lane": {"a": {"run": 3}}}}, "lacks what it should say"),
         ({"runs": []}, "lacks what it should say"),
+        ({"files": {"lane": {"a": asdict(entry("")) | {"run": [1]}}}}, "a list where another kind is expected"),
+        ({"files": {"lane": {"a": asdict(entry(RUN.key)) | {"classes": {"floor": "half"}}}}}, "a str where another kind"),
+        ({"runs": {RUN.key: asdict(RUN) | {"tasks": {"lane": 3}}}}, "an? int where another kind is expected"),
     ],
 )
 def test_damaged_records_are_refused_and_never_written_over(tmp_path: Path, change: dict[str, object], words: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from edge_mtl.tasks import VOID
 from mtl.datasets.nyuv2.layout import DatasetError
+from mtl.datasets.nyuv2.mat_files import read_numbers
 
 __all__ = ["NAMES", "NYU40_TO_NYU13", "read_class_mapping"]
 
@@ -31,26 +32,13 @@ def read_class_mapping(path: Path) -> np.ndarray:
     Raises:
         DatasetError: the file cannot be read, or does not hold 894 numbers from 1 to 40.
     """
-    forty = _read_mat(path) if path.suffix == ".mat" else _read_text(path)
-    if forty.shape != (NAMES,) or forty.min() < 1 or forty.max() > len(NYU40_TO_NYU13):
+    forty = read_numbers(path, "mapClass", where=_WHERE)[0] if path.suffix == ".mat" else _read_text(path)
+    if forty.shape != (NAMES,) or not (forty.min() >= 1 and forty.max() <= len(NYU40_TO_NYU13)):
         spread = f", from {forty.min():g} to {forty.max():g}" if forty.size else ""
         raise DatasetError(f"{path} should map {NAMES} names to classes 1 to 40, found {forty.size} numbers{spread}")
     table = np.full(NAMES + 1, VOID, np.uint8)
     table[1:] = np.array(NYU40_TO_NYU13, np.uint8)[forty.astype(np.int64) - 1] - 1
     return table
-
-
-def _read_mat(path: Path) -> np.ndarray:
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        content = loadmat(str(path), variable_names=["mapClass"])
-    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as exc:
-        raise DatasetError(f"{path} cannot be read ({exc}). {_WHERE}") from exc
-    if "mapClass" not in content:
-        raise DatasetError(f"{path} has no variable mapClass. {_WHERE}")
-    return np.asarray(content["mapClass"], np.float64).ravel()
 
 
 def _read_text(path: Path) -> np.ndarray:

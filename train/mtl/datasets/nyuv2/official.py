@@ -20,6 +20,7 @@ from edge_mtl.image.decoding import decode
 from edge_mtl.tasks import VOID
 from mtl.datasets.nyuv2.labels import NAMES, read_class_mapping
 from mtl.datasets.nyuv2.layout import PARTS, DatasetError, Part
+from mtl.datasets.nyuv2.mat_files import read_numbers
 from mtl.datasets.nyuv2.origin import SourceFrame
 from mtl.datasets.nyuv2.valid_region import (
     CAMERA,
@@ -168,20 +169,12 @@ def read_splits(path: Path, *, frames: int) -> dict[Part, list[int]]:
     Raises:
         DatasetError: the file cannot be read, lacks trainNdxs or testNdxs, or its numbers are not of `frames` frames.
     """
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
     where = "splits.mat comes with the official data set (indoor_seg_sup/splits.mat)"
-    try:
-        content = loadmat(str(path))
-    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as exc:
-        raise DatasetError(f"{path} cannot be read ({exc}); {where}") from exc
-    numbers: dict[Part, list[int]] = {}
-    names: dict[Part, str] = {"train": "trainNdxs", "val": "testNdxs"}
-    for part, name in names.items():
-        if name not in content:
-            raise DatasetError(f"{path} has no variable {name}; {where}")
-        numbers[part] = [int(one) - 1 for one in np.asarray(content[name]).ravel()]
+    found = read_numbers(path, "trainNdxs", "testNdxs", where=where)
+    if odd := [number for part in found for number in part.tolist() if not number.is_integer()]:
+        raise DatasetError(f"{path} should hold numbers of frames, found {odd[0]:g}. {where}")
+    train, test = ([int(number) - 1 for number in part] for part in found)
+    numbers: dict[Part, list[int]] = {"train": train, "val": test}
     everything = numbers["train"] + numbers["val"]
     if not numbers["train"] or not numbers["val"] or len(set(everything)) != len(everything):
         raise DatasetError(f"{path}: the two parts should be disjoint and not empty")

@@ -225,6 +225,15 @@ def test_the_split_is_counted_from_one_and_must_fit(official: Path, tmp_path: Pa
     savemat(tmp_path / "none.mat", {"trainNdxs": [1, 2]})
     with pytest.raises(DatasetError, match="no variable testNdxs"):
         read_splits(tmp_path / "none.mat", frames=4)
+    whole = (official / "splits.mat").read_bytes()
+    for size in (0, 1, 126, 127, 128, len(whole) // 2):
+        (tmp_path / "cut.mat").write_bytes(whole[:size])
+        with pytest.raises(DatasetError, match=r"cannot be read|has no variable"):
+            read_splits(tmp_path / "cut.mat", frames=5)
+    for odd in (1.5, np.nan, np.inf):
+        savemat(tmp_path / "odd.mat", {"trainNdxs": [odd, 2.0], "testNdxs": [3.0]})
+        with pytest.raises(DatasetError, match="should hold numbers of frames"):
+            read_splits(tmp_path / "odd.mat", frames=5)
 
 
 def wrong_files(official: Path, folder: Path) -> dict[str, tuple[list[str], str]]:
