@@ -64,14 +64,14 @@ test-training: $(VENV)/.ready
 # The wheels of ROS are of Linux on x86_64 only.
 HAS_ROS := $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
 
-# Two things at a time, of two processors. The node's tests and pip wait more than they work: they run beside tests that train.
-check: SLOW =
+# Of two processors: lint and pip fill what tests leave idle; the node's tests wait more than they work and run beside those that
+# train. Make's --output-sync shows each thing when it is done. Environments are made one after the other: both write egg-info.
+TOGETHER = $(MAKE) --output-sync=target SLOW=
 check: $(VENV)/.ready
-	@echo "next: lint and the documentation; what runs at the same time is shown when it is done"
-	$(MAKE) --jobs=2 --output-sync=target lint $(if $(HAS_ROS),$(ROS_VENV)/.ready)
-	$(MAKE) test-sdk SLOW=
-	@echo "next: the tests that train, and beside them those of the node and of the wheel; each is shown when it is done, minutes from now"
-	$(MAKE) --jobs=2 --output-sync=target WORKERS=0 SLOW= test-training $(if $(HAS_ROS),test-ros-then-wheel,test-wheel)
+	@echo "next: lint, the documentation, and the tests that train nothing; each is shown when it is done, minutes from now"
+	$(TOGETHER) --jobs=3 lint $(if $(HAS_ROS),$(ROS_VENV)/.ready) test-sdk
+	@echo "next: the tests that train, and beside them those of the node and of the wheel; each is shown when it is done"
+	$(TOGETHER) --jobs=2 WORKERS=0 test-training $(if $(HAS_ROS),test-ros-then-wheel,test-wheel)
 
 test-ros-then-wheel: test-ros
 	$(MAKE) test-wheel

@@ -6,7 +6,6 @@ Knows bundles and cameras; knows nothing about how a factor is found, which is i
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from edge_mtl.errors import DepthScaleError, FrameError
 from edge_mtl.files import finite_json, plain
 from edge_mtl.image.camera_check import camera_fault
 from edge_mtl.image.frames import Intrinsics
+from edge_mtl.numbers import is_number
 
 __all__ = [
     "PLAUSIBLE",
@@ -185,10 +185,9 @@ def read_depth_scale(value: DepthScaleInput | None) -> float | ScaleRecord:
 def check_factor(value: Any) -> float:
     """`value` if it is a plausible factor. Raises DepthScaleError."""
     low, high = PLAUSIBLE
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number and hasattr(value, "__float__") and not isinstance(value, (bool, str)):  # numbers of NumPy
-        value, number = float(value), True
-    if not number or not (math.isfinite(value) and low <= value <= high):
+    if not isinstance(value, (bool, int, str)) and hasattr(value, "__float__"):  # arrays and tensors of one number
+        value = float(value)
+    if not (is_number(value) and low <= value <= high):
         raise DepthScaleError(
             f"A depth scale should be a number from {low:g} to {high:g}, true distance over predicted; found {value!r}. "
             "Find it with: edge-mtl scale SOURCE"

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,14 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
         module: pytest.Module = TrainingTests.from_parent(parent, path=module_path)
         return module
     return None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_process_each() -> Iterator[None]:
+    """Benchmarks start one process for an engine's start-up and memory, not three; how several are combined is tested apart."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("edge_mtl.bench.benchmark._PROCESSES", 1)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -8,13 +8,13 @@ and `build-engine --max-drop` all ask here.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edge_mtl.errors import AccuracyError
 from edge_mtl.evaluation.scores import Limit, Score, drops, limits
+from edge_mtl.numbers import is_number
 from edge_mtl.tasks import KINDS, BudgetItem, Specs, load_installed
 
 __all__ = ["DEFAULT_BUDGET", "Budget", "Check", "Verdict", "judge"]
@@ -34,7 +34,7 @@ class Budget:
     def __post_init__(self) -> None:
         for name, value in self.given.items():
             item = _item(name)
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and 0.0 <= value <= item.most):
+            if not (is_number(value) and 0.0 <= value <= item.most):
                 raise ValueError(f"{name} should be a number from 0 to {item.most:g}; found {value!r}")
 
     @classmethod

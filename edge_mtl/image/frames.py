@@ -6,7 +6,6 @@ coordinates, as in OpenCV and ROS: resizing by s maps x to (x + 0.5) s - 0.5. Se
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from edge_mtl import opencv
 from edge_mtl.errors import FrameError
 from edge_mtl.image import OUTPUT_STRIDE
 from edge_mtl.image.bit_depth import OnRemark, to_8_bits
+from edge_mtl.numbers import is_number
 
 if TYPE_CHECKING:
     from edge_mtl.manifest import InputSpec
@@ -59,7 +59,7 @@ class Intrinsics:
     cy: float
 
     def __post_init__(self) -> None:
-        if not all(math.isfinite(value) for value in (self.fx, self.fy, self.cx, self.cy)):
+        if not all(map(is_number, self.as_tuple())):
             raise FrameError(f"intrinsics should be finite; found {self.as_tuple()}")
         if self.fx <= 0 or self.fy <= 0:
             raise FrameError(f"focal lengths should be positive pixels; found fx={self.fx}, fy={self.fy}")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-__all__ = ["BoxTruth", "is_number"]
+__all__ = ["BoxTruth"]
 
 Array = np.ndarray
 
@@ -29,11 +27,3 @@ class BoxTruth:
 
     def __len__(self) -> int:
         return len(self.classes)
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value of JSON is a finite number; a whole one that no float can hold is none."""
-    try:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:
-        return False

@@ -13,7 +13,8 @@ import numpy as np
 
 from edge_mtl.errors import BundleError
 from edge_mtl.image.frames import Letterbox
-from edge_mtl.tasks.box_objects import BoxTruth, is_number
+from edge_mtl.numbers import is_number
+from edge_mtl.tasks.box_objects import BoxTruth
 from edge_mtl.tasks.class_names import short
 from edge_mtl.tasks.kind import TruthFiles
 from edge_mtl.tasks.truth import EXPORT_AGAIN, read_json

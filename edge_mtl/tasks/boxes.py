@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from edge_mtl.numbers import is_number
 from edge_mtl.tasks.box_agreement import box_agreement
 from edge_mtl.tasks.box_metric import BoxMetric, resampled
-from edge_mtl.tasks.box_objects import BoxTruth, is_number
+from edge_mtl.tasks.box_objects import BoxTruth
 from edge_mtl.tasks.class_names import check_classes, named, short
 from edge_mtl.tasks.kind import (
     BudgetItem,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
+from edge_mtl.numbers import is_number
 from edge_mtl.remedies import told
 
 __all__ = ["BlockSensitivity", "Sensitivity", "load_sensitivity", "save_sensitivity"]
@@ -120,7 +120,7 @@ def _check_numbers(values: Any) -> None:
 
 
 def _check_number(value: Any, *, or_none: bool = False) -> None:
-    if not (or_none and value is None) and (isinstance(value, bool) or not math.isfinite(value)):
+    if not (or_none and value is None) and not is_number(value):
         raise ValueError(f"a number was expected; found {value!r}")
 
 

@@ -22,6 +22,7 @@ TARGETS = all_targets()
 FINDS = Path(__file__).parent / "finds"
 ANY = "depth-scale"
 """A target that is there without torch, a runtime or media."""
+PATIENCE_S = 1.0
 
 
 def test_every_target_belongs_to_a_gate_and_every_gate_has_targets() -> None:
@@ -34,7 +35,7 @@ def test_every_target_belongs_to_a_gate_and_every_gate_has_targets() -> None:
 @pytest.mark.parametrize("name", list(TARGETS))
 def test_mutants_are_read_or_refused(name: str, tmp_path: Path) -> None:
     module, target = TARGETS[name]
-    outcome = fuzz(module, target, tmp_path, seconds=2.0, mutants=2000, seed=1, guided=False)
+    outcome = fuzz(module, target, tmp_path, seconds=0.7, mutants=500, seed=1, guided=False)
     if outcome.unavailable:
         pytest.skip(outcome.unavailable)
     traces = [path.with_suffix(".txt").read_text() for path in outcome.finds.values()]
@@ -53,11 +54,13 @@ def test_what_was_found_before_is_refused(name: str) -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_that_is_put_in_is_found(fault: str, tmp_path: Path) -> None:
     module, target = TARGETS[ANY]
-    outcome = fuzz(module, target, tmp_path, seconds=60, mutants=500, watchdog_s=2.0, fault=fault, first=True, guided=False)
+    outcome = fuzz(
+        module, target, tmp_path, seconds=60, mutants=500, watchdog_s=PATIENCE_S, fault=fault, first=True, guided=False
+    )
     (found,) = outcome.finds
     assert found.startswith({"abort": "SIGABRT"}.get(fault, fault)), found
     (path,) = outcome.finds.values()
-    assert replay(module, target, [path], watchdog_s=2.0, fault=fault) == {path: found}
+    assert replay(module, target, [path], watchdog_s=PATIENCE_S, fault=fault) == {path: found}
     assert not replay(module, target, [path])
 
 

@@ -26,6 +26,7 @@ from tests.reliability.kills.controls import CONTROLS, seen_of
 from tests.reliability.kills.steps import missing
 from tests.reliability.kills.trials import Outcome, Trials
 from tests.reliability.record import GateRun
+from tests.reliability.trials import ROOT
 
 TRAINING = "train"
 _TOGETHER = 25
@@ -51,8 +52,9 @@ def main() -> int:
     training = any("torch" in commands.COMMANDS[name].needs for name in names)
     ros = "rclpy" in (need for name in names for need in commands.COMMANDS[name].needs) and importlib.util.find_spec("rclpy")
     more = (*(commands.PRELOADED_FOR_TRAINING if training else ()), *(node.PRELOADED if ros else ()))
-    sys.path.insert(0, str(node.PACKAGE))
+    sys.path[:0] = [str(node.PACKAGE), str(ROOT / "train")]
     context = forking(*commands.PRELOADED, *more)
+    run.note("a file of four bytes that Python's tempfile makes and removes in the system's folder may be left: it is not ours")
     no_steps = "--no-steps was given" if asked.no_steps else missing()
     if no_steps:
         run.note(f"steps that change files were not struck: {no_steps}")

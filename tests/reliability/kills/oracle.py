@@ -22,13 +22,19 @@ Tree = Mapping[str, str]
 
 
 def read_tree(folder: Path) -> Tree:
-    """What is in `folder`, but for locks and what lies in unfinished folders or is an unfinished file."""
+    """What is in `folder`, but for locks, unfinished files, what lies in unfinished folders, and probes of Python's own."""
     found = {}
     for path in _files(folder):
         relative = path.relative_to(folder)
-        if path.suffix != ".lock" and path.name != ".lock" and not _unfinished(relative):
+        if path.suffix != ".lock" and path.name != ".lock" and not _unfinished(relative) and not _is_probe(path, relative):
             found[relative.as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
+
+
+def _is_probe(path: Path, relative: Path) -> bool:
+    """Whether Python's `tempfile` made it: it writes and removes a file of four bytes where temporary files shall lie."""
+    named = len(relative.parts) == 2 and relative.parts[0] == "tmp" and re.fullmatch("[a-z0-9_]{8}", path.name)
+    return bool(named) and path.stat().st_size <= 4 and path.read_bytes() in (b"", b"blat")
 
 
 def leftovers(folder: Path) -> list[str]:

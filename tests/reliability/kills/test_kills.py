@@ -57,6 +57,8 @@ def test_what_is_half_is_called_torn(tmp_path: Path) -> None:
     (tmp_path / "whole.json").write_text('{"a": 1}')
     (tmp_path / "unknown.bin").write_bytes(b"x")
     (tmp_path / ".tmp-edge-mtl-1").write_bytes(b"x")
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp" / "a1b2_c3d").write_bytes(b"blat")
     tree = read_tree(tmp_path)
     assert sorted(line.partition(":")[0] for line in torn(tmp_path, tree, {}, set())) == ["half.json", "unknown.bin"]
     assert torn(tmp_path, tree, {name: {digest} for name, digest in tree.items()}, set()) == []

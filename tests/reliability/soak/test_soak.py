@@ -20,7 +20,7 @@ from tests.reliability.soak.state import State
 pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs /proc/self/smaps_rollup of Linux")
 
 SHORT_FRAMES = Rules(warm_up=500, growth_bytes=2 * MIB, per=100_000)
-SHORT_CYCLES = Rules(warm_up=20, growth_bytes=5 * MIB, per=40, least_bytes=5 * MIB)
+SHORT_CYCLES = Rules(warm_up=12, growth_bytes=5 * MIB, per=24, least_bytes=5 * MIB)
 
 
 def soak(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -31,13 +31,11 @@ def soak(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_nothing_grows_in_20_000_frames_and_100_bytes_a_frame_would_be_seen() -> None:
-    for kind, seen in (("none", False), ("bytes", True)):
-        done = soak("--leak", kind, "--frames", "20000")
-        assert done.returncode == 0, done.stderr
-        found = json.loads(done.stdout.splitlines()[-1])
-        assert any("memory" in line for line in found) == seen, found
-        assert seen or found == []
+def test_100_bytes_a_frame_are_seen_in_20_000_frames() -> None:
+    done = soak("--leak", "bytes", "--frames", "20000")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert any("memory" in line for line in found), found
 
 
 @pytest.mark.parametrize("kind", ["descriptors", "threads", "shared"])
@@ -51,11 +49,11 @@ def test_frames_in_all_ways_leave_nothing_behind() -> None:
 
 
 def test_engines_left_in_all_ways_leave_nothing_behind() -> None:
-    assert watch("none", "cycles", 60, SHORT_CYCLES) == []
+    assert watch("none", "cycles", 36, SHORT_CYCLES) == []
 
 
 def test_what_leaks_with_engines_is_named() -> None:
-    assert any("descriptors grow" in line for line in watch("descriptors", "cycles", 60, SHORT_CYCLES))
+    assert any("descriptors grow" in line for line in watch("descriptors", "cycles", 36, SHORT_CYCLES))
 
 
 def test_cycles_report_what_went_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,12 +86,12 @@ def test_a_warm_up_is_not_judged_and_one_alone_is_nothing_to_judge() -> None:
 
 def test_a_run_that_was_ended_goes_on_as_another_process(tmp_path: Path) -> None:
     state, out = tmp_path / "state", tmp_path / "record.json"
-    for frames in ("200", "500"):
+    for frames in ("120", "240"):
         done = soak("--frames", frames, "--state", str(state), "--out", str(out), "--no-controls")
         assert done.returncode == 1, "without its controls a run does not pass"
     record = json.loads(out.read_bytes())
     assert record["counts"]["processes"] == 2
-    assert 500 <= record["counts"]["frames of the tiny bundle"] < 520
+    assert 240 <= record["counts"]["frames of the tiny bundle"] < 260
     assert [each["process"].split(",")[0] for each in record["details"]] == ["process 1", "process 2"]
     with pytest.raises(SystemExit, match="name another --state"):
         State(state, "default")

@@ -328,7 +328,9 @@ def mutate_notes(data: bytes, other: bytes, rng: random.Random) -> bytes:
     except Exception:
         return mutate_onnx(data, other, rng)
     for entry in proto.metadata_props:
-        text = mutate_json(entry.value.encode(), entry.value.encode(), rng)
+        value: str | bytes = entry.value  # bytes where a mutant is no UTF-8
+        text = value.encode() if isinstance(value, str) else value
+        text = mutate_json(text, text, rng)
         entry.value = text.decode("utf-8", "replace")
     return bytes(proto.SerializeToString())
 

@@ -6,7 +6,6 @@ Whether a camera may be that of an image, `edge_mtl.image.camera_check` says.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from edge_mtl.errors import BuildError
 from edge_mtl.image.camera_check import camera_fault
 from edge_mtl.image.frames import Intrinsics as Pinhole
+from edge_mtl.numbers import is_number
 from mtl.datasets.folder.section import Section, shown
 from mtl.geometry import Intrinsics, canonical_intrinsics, crop_and_resize_intrinsics
 
@@ -126,7 +126,7 @@ def _checked(found: Intrinsics, stem: str, size: tuple[int, int]) -> Intrinsics:
 def _intrinsics(content: Any, where: str) -> Intrinsics:
     fits = isinstance(content, Mapping) and set(content) == set(_KEYS)
     values = [content[key] for key in _KEYS] if fits else []
-    numbers = all(isinstance(one, (int, float)) and not isinstance(one, bool) and math.isfinite(one) for one in values)
+    numbers = all(map(is_number, values))
     if not fits or not numbers or values[0] <= 0 or values[1] <= 0:
         raise BuildError(f"{where}: expected fx, fy, cx, cy in pixels, fx and fy above 0, found {shown(content)}")
     fx, fy, cx, cy = (float(one) for one in values)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_mtl.errors import BuildError
+from edge_mtl.numbers import is_number
 
 __all__ = ["Section", "shown"]
 
@@ -92,14 +93,14 @@ class Section:
     ) -> float:
         """A finite number above `above` and below `below`."""
         value = self.take(key, noun, default)
-        if not _is_number(value) or not above < value < below:
+        if not is_number(value) or not above < value < below:
             raise self.error(key, f"expected {noun}, found {shown(value)}")
         return float(value)
 
     def numbers(self, key: str, noun: str, count: int, default: Any = _REQUIRED) -> tuple[float, ...]:
         """A list of finite numbers."""
         value = self.take(key, noun, default)
-        if not isinstance(value, (list, tuple)) or len(value) != count or not all(_is_number(one) for one in value):
+        if not isinstance(value, (list, tuple)) or len(value) != count or not all(is_number(one) for one in value):
             raise self.error(key, f"expected {noun}, found {shown(value)}")
         return tuple(float(one) for one in value)
 
@@ -125,7 +126,3 @@ class Section:
                 near = difflib.get_close_matches(key, self._known, n=1)
                 guess = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(self._known)}"
                 raise self.error(key, f"is not a key of {self.name or 'this file'}: {guess}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
