@@ -69,7 +69,12 @@ class GateRun:
     @property
     def passed(self) -> bool:
         """No violation, something was counted, and every positive control was seen to fail."""
-        return not self.violations and bool(self.counts) and bool(self.controls) and all(each.seen for each in self.controls)
+        return (
+            not self.violations
+            and any(self.counts.values())
+            and bool(self.controls)
+            and all(each.seen for each in self.controls)
+        )
 
     def describe(self) -> dict[str, Any]:
         """Plain values for JSON."""
