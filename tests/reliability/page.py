@@ -34,9 +34,9 @@ def _tables(records: list[Mapping[str, Any]]) -> str:
     for gate in GATES.values():
         own = [record for record in records if record["gate"] == gate.name]
         counts = sum((Counter(record["counts"]) for record in own), Counter())
-        # As the latest run saw each. One may name a test that is not there; on the page only those that are there are named as such.
+        # As one run saw each. It may name a test that is not there; on the page only tests that are there are named as such.
         found = [(each["fault"], each["seen"].replace(".py::", ".py, ")) for record in own for each in record["controls"]]
-        controls = dict(reversed(found))
+        controls = dict(found)
         lines.append(
             f"| {gate.name} | {gate.promise} | `{gate.command}` | `{gate.quick}` | {len(own) or 'none yet'} | "
             f"{', '.join(f'{count:,} {name}' for name, count in sorted(counts.items())) or '-'} | "
