@@ -85,6 +85,8 @@ def parse_config(content: Mapping[str, Any], *, source: str = "configuration", c
         ConfigError: unknown key, wrong type, impossible value.
         BuildError: the data set does not say what its tasks are.
     """
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{source}: settings should be a table, found a {type(content).__name__}")
     settings = _build(RunSettings, _with_inherited(_in_todays_places(content)), "", source)
     if not checked:
         return settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mtl.config import ConfigError, apply_overrides, config_sha256, load_config, parse_config, split_arguments
@@ -141,3 +142,9 @@ def test_a_value_that_no_path_or_number_can_be_is_refused(tmp_path: Path, text: 
     (tmp_path / "a.toml").write_text(text)
     with pytest.raises(ConfigError, match=r"data\.root should be text|optimizer\.lr should be a number"):
         load_config(tmp_path / "a.toml")
+
+
+@pytest.mark.parametrize("content", [[], "text", 3, None])
+def test_settings_that_are_no_table_are_refused(content: Any) -> None:
+    with pytest.raises(ConfigError, match="runs/x: settings should be a table, found a"):
+        parse_config(content, source="runs/x")

@@ -87,6 +87,9 @@ def read_records(folder: Path) -> RunRecords:
         try:
             record = json.loads(line)
             kind, step = record["kind"], int(record.get("step", 0))
+            int(record.get("parameters", 0))
+            if not isinstance(kind, str) or (kind == "test" and not isinstance(record.get("weights", ""), str)):
+                raise TypeError("its kind and the weights of a test should be names")
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as exc:
             if number == len(lines) - 1:  # a process that was killed while it wrote
                 break

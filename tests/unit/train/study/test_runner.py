@@ -359,3 +359,19 @@ def test_the_comment_of_a_study_counts_its_runs(path: Path) -> None:
     study = load_study(path)
     count = sum(len(row.seeds or study.seeds) for row in study.rows if row.run)
     assert all(int(told) == count for told in re.findall(r"(\d+) runs", head))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"kind": {"a": 1}, "step": 1}',
+        '{"kind": "test", "step": 1, "weights": ["last"]}',
+        '{"kind": "start", "step": 0, "parameters": "many"}',
+        '{"kind": "validation", "step": [1]}',
+        "[]",
+    ],
+)
+def test_a_record_whose_kind_is_no_name_is_damaged(tmp_path: Path, line: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text(f'{line}\n{{"kind": "done", "step": 1}}\n')
+    with pytest.raises(StudyError, match="line 1 is damaged"):
+        read_records(tmp_path)
