@@ -41,14 +41,14 @@ def measure(command: Sequence[str], data: Path, *, cwd: Path, log: Path, add: bo
 
 
 def read_report(data: Path, *, cwd: Path) -> Report:
-    """What all processes of `measure` reached together, by file relative to `cwd`."""
+    """What all processes of `measure` reached together, by file relative to `cwd`; another checkout's files do not count."""
     before = Path.cwd()
     os.chdir(cwd)  # coverage.py names files relative to where it is
     try:
         found = coverage.Coverage(data_file=str(data.with_name("whole")), config_file=str(cwd / "pyproject.toml"))
         found.combine([str(path) for path in data.parent.glob(f"{data.name}.*")], keep=True)
         target = data.with_name("whole.json")
-        found.json_report(outfile=str(target))
+        found.json_report(outfile=str(target), include=[f"{cwd}/*"])
     finally:
         os.chdir(before)
     report: Report = json.loads(target.read_bytes())

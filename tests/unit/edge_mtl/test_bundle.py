@@ -3,6 +3,7 @@ import dataclasses
 import inspect
 import json
 import os
+import shutil
 import stat
 from datetime import datetime, timedelta, timezone
 
@@ -346,6 +347,17 @@ def test_the_newest_bundle_is_none_that_was_kept_or_is_not_finished(tmp_path, mo
     assert find().path.name == "only"
     named = make(tmp_path / "bundles" / "a.revision-1b")
     assert find() == Bundle.open(named.path.relative_to(tmp_path)), "a name like any other"
+
+
+def test_a_bundle_whose_manifest_is_gone_by_now_is_the_oldest_and_has_no_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    only = make(tmp_path / "bundles" / "only")
+    (tmp_path / "bundles" / "gone").mkdir()
+    (tmp_path / "bundles" / "gone" / "manifest.json").symlink_to("nowhere")
+    assert find().path.name == "only"
+    assert only.place() != (0, 0)
+    shutil.rmtree(only.path)
+    assert only.place() == (0, 0)
 
 
 @pytest.mark.parametrize("name", BUNDLED)

@@ -94,6 +94,25 @@ def test_a_record_that_does_not_describe_its_bytes_is_not_saved(own_bundle: Bund
     assert store.list() == ()
 
 
+def test_a_folder_that_goes_away_while_it_is_listed_has_no_engines(
+    own_bundle: Bundle, store: EngineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save(record_of(own_bundle), PAYLOAD)
+    is_dir = Path.is_dir
+
+    def then_gone(path: Path) -> bool:
+        was = is_dir(path)
+        shutil.rmtree(store.folder, ignore_errors=True)
+        return was
+
+    def scan(path: Path, pattern: str) -> None:
+        raise FileNotFoundError(path)  # as Python before 3.13 does
+
+    monkeypatch.setattr(Path, "is_dir", then_gone)
+    monkeypatch.setattr(Path, "glob", scan)
+    assert store.list() == ()
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "grow", "remove", "link"])
 def test_an_altered_engine_is_refused(own_bundle: Bundle, store: EngineStore, damage: str, tmp_path: Path) -> None:
     record = record_of(own_bundle)

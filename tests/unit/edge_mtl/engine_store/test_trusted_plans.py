@@ -84,6 +84,14 @@ def test_a_plan_is_kept_under_its_own_suffix_and_loaded_by_who_built_it(store: E
     assert [path.name for path in store.folder.iterdir() if path.suffix != ".lock"] in ([], [".lock"])
 
 
+def test_a_plan_that_cannot_be_noted_as_built_here_is_not_kept(store: EngineStore, graph: str) -> None:
+    store.receipts.folder.parent.mkdir(parents=True, exist_ok=True)
+    store.receipts.folder.write_text("a file in the way")
+    with pytest.raises(BuildError, match="could not be noted"):
+        store.save(plan_record(graph), PLAN)
+    assert store.list() == ()
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -124,7 +124,10 @@ def test_without_camera_info_depth_is_said_to_be_unscaled(tiny_bundle: Bundle, t
     assert any((tmp_path / "tour-maps").glob("*.mcap"))
 
 
-def test_what_cannot_be_done_is_one_line_and_leaves_nothing(tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the default is the folder "out" here
     bag = write_bag(tmp_path / "tour", [make_image(0)])
     seen = write_bag(tmp_path / "seen", [make_image(0)], focal=120.0)
     all_broken = write_bag(tmp_path / "broken", [make_image(0)], broken=0)

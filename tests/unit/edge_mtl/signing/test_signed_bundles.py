@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,12 @@ GOLDEN_FILE = "golden/000.npz"
 @pytest.fixture
 def signed(own_bundle: Bundle) -> Bundle:
     return sign_bundle(own_bundle.path, KEY)
+
+
+def test_a_bundle_that_was_replaced_since_it_was_opened_is_not_the_signed_one(signed: Bundle) -> None:
+    assert signed.require_signed(KEY.public) == signed
+    with pytest.raises(BundleError, match="was replaced since it was opened"):
+        replace(signed, digest="0" * 64).require_signed(KEY.public)
 
 
 def test_a_signed_bundle_opens_with_its_signers_key(signed: Bundle) -> None:
