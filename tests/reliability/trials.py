@@ -397,6 +397,15 @@ class Normal:
     seconds: float
 
 
+def alike(one: Mapping[str, str], other: Mapping[str, str]) -> frozenset[str]:
+    """Names whose content two undisturbed runs made alike, see `Normal.steady`.
+
+    A runtime's compiled code is never among them: OpenVINO writes one of several, and two runs may meet by chance.
+    """
+    same = (name for name, content in other.items() if content and one.get(name) == content)
+    return frozenset(name for name in same if not name.startswith("cache/edge_mtl/compiled/"))
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What a disturbed run left: exit code (negative: ended by a signal; None: hung), its streams, and the folder."""

@@ -12,7 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.reliability.starvation.conditions import Condition, as_user
-from tests.reliability.trials import COMMANDS, Command, Found, Normal, environment, faults, patience, prepare, run, snapshot
+from tests.reliability.trials import (
+    COMMANDS,
+    Command,
+    Found,
+    Normal,
+    alike,
+    environment,
+    faults,
+    patience,
+    prepare,
+    run,
+    snapshot,
+)
 
 __all__ = ["Site", "site"]
 
@@ -101,5 +113,4 @@ def site(name: str) -> Iterator[Site]:
         if first[0] or second[0]:
             raise RuntimeError(f"{name} failed undisturbed: {first[2]}{second[2]}")
         after = snapshot(folder)
-        steady = frozenset(found for found, content in after.items() if content and once.get(found) == content)
-        yield Site(command, template, folder, Normal(before, after, steady, seconds), second[1].strip())
+        yield Site(command, template, folder, Normal(before, after, alike(once, after), seconds), second[1].strip())

@@ -15,7 +15,19 @@ from pathlib import Path
 from edge_mtl.unfinished import TEMPORARY_PREFIX
 from tests.reliability.system_errors.forked import forked, import_beforehand
 from tests.reliability.system_errors.steps import CALLS, Step, met, read_steps
-from tests.reliability.trials import COMMANDS, ROOT, Command, Found, Normal, faults, patience, prepare, snapshot, wrong_bundle
+from tests.reliability.trials import (
+    COMMANDS,
+    ROOT,
+    Command,
+    Found,
+    Normal,
+    alike,
+    faults,
+    patience,
+    prepare,
+    snapshot,
+    wrong_bundle,
+)
 
 __all__ = ["PAGE", "Site", "shorten", "site"]
 
@@ -75,8 +87,7 @@ class Site:
         if traced:
             self.steps = read_steps(log, self.folder)
         after = second.content
-        steady = frozenset(name for name, content in after.items() if content and first.content.get(name) == content)
-        self.normal = Normal(before, after, steady, seconds)
+        self.normal = Normal(before, after, alike(first.content, after), seconds)
         self.room = self._needed()
 
     def _undisturbed(self) -> Found:
