@@ -71,16 +71,18 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def write_atomic(path: Path, payload: bytes) -> None:
+def write_atomic(path: Path, payload: bytes, *, by_way_of: Path | None = None) -> None:
     """Write `payload` to `path`: temporary file beside it, fsync, replace.
 
     The first time in a folder, files that killed processes left unfinished there are swept.
 
+    Args:
+        by_way_of: folder of the temporary file, on the same file system; by default that of `path`.
     Raises:
         OSError: the disk is full or the folder is not writable; `path` is as it was and no temporary file stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = unfinished_name(path.parent)
+    temporary = unfinished_name(by_way_of or path.parent)
     with naming(path):
         try:
             with os.fdopen(make_file(temporary), "wb") as stream:

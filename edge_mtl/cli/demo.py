@@ -16,7 +16,7 @@ from edge_mtl.cli.benchmark import measure_and_show
 from edge_mtl.cli.build_engine import build
 from edge_mtl.cli.renamed import old_flag, renamed_path
 from edge_mtl.cli.terminal import Terminal, one_line
-from edge_mtl.errors import EngineMismatch
+from edge_mtl.errors import BundleError, EngineMismatch
 from edge_mtl.files import write_atomic
 from edge_mtl.tasks import kind_of
 
@@ -67,14 +67,20 @@ def demo(
 
     terminal = Terminal(quiet=quiet)
     found = find(DEMO_BUNDLE if bundle is None and (DEMO_BUNDLE / MANIFEST).is_file() else bundle)
+    samples = rooms(found, _ROOMS)
+    real = photograph(found.manifest.tasks)
+    if real is not None:
+        samples.append(real)
+    elif not samples:  # before minutes of building
+        raise BundleError(
+            f"There is nothing to show: {found.path} has no labelled frames, and the photograph comes with scikit-image. "
+            "Install it with: pip install 'edge-mtl[demo]'"
+        )
     if _needs_building(found):
         build(terminal, found, "int8", budget=parse_budget(MAX_DROP))
     targets, config = TargetFilter((found.path,)), BenchmarkConfig(rounds=_ROUNDS, brief=True)
     report, _ = measure_and_show(terminal, (found,), targets, config)
-    samples = rooms(found, _ROOMS)
-    if (real := photograph(found.manifest.tasks)) is not None:
-        samples.append(real)
-    else:
+    if real is None:
         terminal.note("No photograph: it comes with scikit-image. Install it with: pip install 'edge-mtl[demo]'")
     with Engine(found, precision="int8") as engine:
         predictions = [(sample, engine.predict(sample.pixels, intrinsics=sample.intrinsics)) for sample in samples]

@@ -16,7 +16,7 @@ from edge_mtl.remedies import told
 from edge_mtl.signing.keys import ScryptCost, SecretKey
 from edge_mtl.signing.signatures import Signature
 from edge_mtl.signing.text_files import fits_comment
-from edge_mtl.unfinished import make_file, unfinished_name
+from edge_mtl.unfinished import make_file, sweep_temporaries, unfinished_name
 
 __all__ = ["KeyFiles", "key_files", "sign_bundle", "write_new_key"]
 
@@ -75,6 +75,11 @@ def write_new_key(files: KeyFiles, passphrase: str | None, *, cost: ScryptCost |
     return key
 
 
+def _beside(folder: Path) -> Path:
+    """Where an unfinished file of `folder` does no harm, as it would inside, where whatever is not listed is refused."""
+    return folder.parent if folder.stat().st_dev == folder.parent.stat().st_dev else folder
+
+
 def _write_first(path: Path, content: bytes, mode: int) -> None:
     """Write a file that is not there yet, whole or not at all. Raises OSError, also where it is there by now."""
     unfinished = unfinished_name(path.parent)
@@ -108,13 +113,14 @@ def sign_bundle(path: Path, key: SecretKey, *, comment: str | None = None) -> Bu
             raise BundleError(
                 f"{path} lists {SIGNATURE} in its manifest: a signature cannot be signed. Export the bundle again."
             )
+        sweep_temporaries(bundle.path)
         bundle.verify()
         payload = (bundle.path / MANIFEST).read_bytes()
         if sha256_bytes(payload) != bundle.digest:
             raise BundleError(f"{path / MANIFEST} was replaced meanwhile. Sign it again.")
         signature = Signature.make(payload, key, comment=_comment(bundle) if comment is None else comment)
         try:
-            write_atomic(bundle.path / SIGNATURE, signature.to_file())
+            write_atomic(bundle.path / SIGNATURE, signature.to_file(), by_way_of=_beside(bundle.path))
         except OSError as exc:
             raise BundleError(f"{path / SIGNATURE} cannot be written {told(exc)}") from exc
         return Bundle.open(bundle.path, public_key=key.public)

@@ -422,6 +422,14 @@ def test_the_image_tells_no_speed_of_a_machine_that_others_used(
     assert (" ms per frame" in subtitles[0]) is (stolen == 0)
 
 
+def test_a_demo_that_has_nothing_to_show_says_so_before_it_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = make_bundle(tmp_path / "own", evaluation=0)
+    monkeypatch.setattr(samples, "photograph", lambda tasks: None)
+    outcome = edge_mtl("demo", "--bundle", bundle.path, "--save", tmp_path / "demo.png")
+    assert_failed(outcome, 3, "nothing to show", "edge-mtl[demo]")
+    assert not (bundle.path / "engines").exists()
+
+
 def test_the_demo_builds_an_engine_when_there_is_none_and_manages_without_a_photograph(
     own_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

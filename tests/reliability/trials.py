@@ -171,7 +171,7 @@ COMMANDS: Mapping[str, Command] = {
         ),
         Command(
             "calibrate",
-            ("calibrate", "{folder}/images", "--bundle", "{folder}/bundle", "--count", "3", "--embedding", "pixels"),
+            ("calibrate", "{folder}/images", "--bundle", "{folder}/bundle", "--count", "3", "--embedding", "colour"),
             reads=(_MANIFEST, _GRAPH, "images/0.png"),
             once=True,
         ),

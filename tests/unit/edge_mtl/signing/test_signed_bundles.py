@@ -31,6 +31,26 @@ def signed(own_bundle: Bundle) -> Bundle:
     return sign_bundle(own_bundle.path, KEY)
 
 
+@pytest.mark.parametrize("call", ["write", "replace"])
+def test_a_signing_that_is_cut_short_leaves_a_bundle_that_verifies(
+    own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """What a killed process leaves lies beside the bundle, as nothing that is not listed may lie inside."""
+
+    def die(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(os, "unlink", lambda path: None)
+        killed.setattr(os, "fsync" if call == "write" else "replace", die)
+        with pytest.raises(KeyboardInterrupt):
+            sign_bundle(own_bundle.path, KEY)
+    assert len(list(own_bundle.path.parent.glob(".tmp-edge-mtl-*"))) == 1
+    own_bundle.verify()
+    (own_bundle.path / ".tmp-edge-mtl-0123456789abcdef").write_bytes(b"of a version that wrote it inside")
+    assert sign_bundle(own_bundle.path, KEY).signed is not None
+
+
 def test_a_bundle_that_was_replaced_since_it_was_opened_is_not_the_signed_one(signed: Bundle) -> None:
     assert signed.require_signed(KEY.public) == signed
     with pytest.raises(BundleError, match="was replaced since it was opened"):
