@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 
 from edge_mtl.errors import BundleError
-from edge_mtl.onnx_graph.wire import ATTRIBUTE, GRAPH, MODEL, NODE, TENSOR, VALUE, Refused, fields, text, varint
+from edge_mtl.onnx_graph.wire import ATTRIBUTE, GRAPH, MODEL, NODE, OPERATOR_SET, TENSOR, VALUE, Refused, fields, text, varint
 
 __all__ = ["MAX_ELEMENTS", "MAX_MODEL_BYTES", "OPERATORS", "check_graph"]
 
@@ -45,6 +45,12 @@ _DEFAULT_DOMAINS = ("", "ai.onnx")
 _LEAVE_OUT = ("Clip", "Pad", "Resize", "Slice")
 """Operators that may leave out an input before their last one, by an empty name: ONNX Runtime follows others to nowhere."""
 
+_POSITIVE = (b"blocksize", b"dilations", b"group", b"kernel_shape", b"strides")
+"""Attributes whose numbers are one or more: ONNX Runtime divides by a group of zero."""
+
+_MOST_VERSION, _LARGEST = 1000, 1 << 31
+"""Of operators' versions, which OpenVINO counts up to; of a number of `_POSITIVE`."""
+
 _CONTROL_FLOW = ("If", "Loop", "Scan")
 
 
@@ -70,10 +76,22 @@ def check_graph(model: bytes, *, name: str = "the graph") -> None:
 
 def _check_model(data: bytes) -> int:
     """Check a ModelProto; the number of nodes."""
-    graphs = [(start, end) for field, start, end in fields(data, 0, len(data), MODEL) if field == 7]
+    graphs = []
+    for field, start, end in fields(data, 0, len(data), MODEL):
+        if field == 7:
+            graphs.append((start, end))
+        elif field == 8:
+            _check_version(data, start, end)
     if len(graphs) > 1:
         raise Refused("it has several graphs, which readers merge")
     return sum(_check_graph(data, start, end) for start, end in graphs)
+
+
+def _check_version(data: bytes, start: int, end: int) -> None:
+    """Of an OperatorSetIdProto."""
+    for field, first, last in fields(data, start, end, OPERATOR_SET):
+        if field == 2 and not 0 < varint(data, first, last)[0] <= _MOST_VERSION:
+            raise Refused("it names a version of ONNX's operators that there is not")
 
 
 def _check_graph(data: bytes, start: int, end: int) -> int:
@@ -159,11 +177,19 @@ def _check_node(data: bytes, start: int, end: int) -> _Ends:
 
 
 def _check_attribute(data: bytes, start: int, end: int) -> None:
-    found = [(field, first, last) for field, first, last in fields(data, start, end, ATTRIBUTE) if field in (5, 10)]
-    if sum(field == 5 for field, _, _ in found) > 1:
+    name, numbers, tensors = b"", list[int](), 0
+    for field, first, last in fields(data, start, end, ATTRIBUTE):
+        if field == 1:
+            name = data[first:last]
+        elif field in (3, 8):
+            numbers += _numbers(data, first, last)
+        elif field in (5, 10):
+            tensors += field == 5
+            _check_tensor(data, first, last)
+    if tensors > 1:
         raise Refused("an attribute has several tensors, which readers merge")
-    for _, first, last in found:
-        _check_tensor(data, first, last)
+    if name in _POSITIVE and not all(0 < number < _LARGEST for number in numbers):
+        raise Refused(f"an operator's {name.decode()} should be one or more")
 
 
 def _check_tensor(data: bytes, start: int, end: int) -> bytes:

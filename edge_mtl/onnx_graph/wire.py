@@ -17,6 +17,7 @@ __all__ = [
     "GRAPH",
     "MODEL",
     "NODE",
+    "OPERATOR_SET",
     "TENSOR",
     "VALUE",
     "Message",
@@ -45,6 +46,7 @@ TENSOR: Message = (
     },
 )
 VALUE: Message = ("tensor's description", dict.fromkeys((1, 2, 3, 4), "bytes"))
+OPERATOR_SET: Message = ("operator set", {1: "bytes", 2: "varint"})
 ANNOTATION: Message = ("tensor's annotation", dict.fromkeys((1, 2), "bytes"))
 
 

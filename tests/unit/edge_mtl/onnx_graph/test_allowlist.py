@@ -137,6 +137,25 @@ def without_an_output(proto: onnx.ModelProto) -> None:
     proto.graph.node.append(helper.make_node("Relu", ["image"], [""]))
 
 
+def attribute(name: str, value: int | list[int]) -> Callable[[onnx.ModelProto], None]:
+    """Of the first convolution."""
+
+    def change(proto: onnx.ModelProto) -> None:
+        node = next(node for node in proto.graph.node if node.op_type == "Conv")
+        kept = [each for each in node.attribute if each.name != name]
+        del node.attribute[:]
+        node.attribute.extend([*kept, helper.make_attribute(name, value)])
+
+    return change
+
+
+def version(number: int) -> Callable[[onnx.ModelProto], None]:
+    def change(proto: onnx.ModelProto) -> None:
+        proto.opset_import[0].version = number
+
+    return change
+
+
 HOSTILE: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
     "a foreign domain": (foreign_domain, "com.example"),
     "a foreign operator": (foreign_operator, "ImageDecoder"),
@@ -162,6 +181,11 @@ HOSTILE: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
     "weights of a shape that no memory holds": (endless_shape, "the shape"),
     "weights without values": (without_values, "lacks values"),
     "weights with a negative side": (negative_side, "the shape"),
+    "no groups": (attribute("group", 0), "group should be one or more"),
+    "fewer groups than none": (attribute("group", -1), "group should be one or more"),
+    "steps of nothing": (attribute("strides", [1, 0]), "strides should be one or more"),
+    "a version that OpenVINO would count up to for ever": (version((1 << 31) - 1), "version"),
+    "a version below the first": (version(-1), "version"),
 }
 
 
