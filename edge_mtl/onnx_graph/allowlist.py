@@ -188,7 +188,7 @@ def _check_attribute(data: bytes, start: int, end: int) -> None:
             _check_tensor(data, first, last)
     if tensors > 1:
         raise Refused("an attribute has several tensors, which readers merge")
-    if name in _POSITIVE and not all(0 < number < _LARGEST for number in numbers):
+    if name in _POSITIVE and not (numbers and all(0 < number < _LARGEST for number in numbers)):
         raise Refused(f"an operator's {name.decode()} should be one or more")
 
 
