@@ -7,8 +7,10 @@ it, for as long as they hold it or any view of it; only when the last reference 
 from __future__ import annotations
 
 import math
+import os
 import sys
 import threading
+import weakref
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -27,6 +29,11 @@ class BufferPool:
         self._limit_bytes = limit_bytes
         self._kept_bytes = 0
         self._blocks: dict[int, list[tuple[np.ndarray, int]]] = {}
+        self._lock = threading.Lock()
+        _LIVE.add(self)
+
+    def renew_lock(self) -> None:
+        """In a forked child: a thread of the parent may have held it."""
         self._lock = threading.Lock()
 
     def take(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
@@ -50,6 +57,18 @@ class BufferPool:
                 self._kept_bytes += block.nbytes
             # A view of a view refers to the block itself, so the block's reference count tells of all of them.
             return np.ndarray(shape, kind, *entry)
+
+
+_LIVE: weakref.WeakSet[BufferPool] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    for pool in list(_LIVE):
+        pool.renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def _unshared_count() -> int:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_mtl.backends import available
-from edge_mtl.bundle import Bundle
+from edge_mtl.backends import available, open_backend
+from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.engine import Engine
 from edge_mtl.errors import EdgeMtlError, EngineClosed, FrameError
 from edge_mtl.evaluation.metrics import agreement
@@ -406,6 +406,19 @@ def test_a_forked_child_is_refused_and_ends_at_once(variant, tiny):
     assert_same(engine.predict(make_image(0)), expected)
     assert len(list(stream)) == 2
     engine.close()
+
+
+def test_what_a_child_inherits_is_no_memory_of_the_runtime(variant, tiny):
+    """Freeing it locks the runtime's allocator, which a thread of the parent may hold for ever."""
+    backend, placement = variant
+    graph = open_backend(backend, tiny[placement].read(OPTIMIZED_ONNX if placement == "host" else REFERENCE_ONNX), threads=1)
+    for answered in graph.run({name: np.zeros(spec.shape, spec.dtype) for name, spec in graph.inputs.items()}).values():
+        array = answered
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+        assert array.base is None
+        assert array.flags.owndata
+    graph.close()
 
 
 FORK_AND_EXIT = """

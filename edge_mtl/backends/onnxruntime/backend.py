@@ -19,6 +19,7 @@ from edge_mtl.backends.forks import never_free_in_children
 from edge_mtl.backends.int8_saturation import keep_exact, products_saturate
 from edge_mtl.backends.threads import default_threads
 from edge_mtl.errors import BackendUnavailable, BundleError, EngineClosed, InferenceError
+from edge_mtl.image.buffer_pool import BufferPool
 from edge_mtl.unfinished import scratch_folder
 
 __all__ = ["OnnxRuntimeBackend", "compile_graph", "first_line", "open_graph", "session_options", "tensor_spec"]
@@ -87,6 +88,7 @@ class OnnxRuntimeBackend:
         self.info = BackendInfo("onnxruntime", ort.__version__, "cpu", precision, workers, loading)
         self._session: Any = session
         self._names = list(self.outputs)
+        self._pool = BufferPool()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """See `Backend.run`."""
@@ -97,7 +99,13 @@ class OnnxRuntimeBackend:
             results = session.run(self._names, dict(feeds))
         except Exception as exc:
             raise InferenceError(f"onnxruntime {ort.__version__} failed: {first_line(exc)}") from exc
-        return dict(zip(self._names, results, strict=True))
+        return {name: self._copied(result) for name, result in zip(self._names, results, strict=True)}
+
+    def _copied(self, result: Array) -> Array:
+        """The runtime owns `result`: freeing it in a forked child waits for ever where a thread of the parent was running."""
+        copy = self._pool.take(result.shape, result.dtype)
+        np.copyto(copy, result)
+        return copy
 
     def close(self) -> None:
         """See `Backend.close`."""
