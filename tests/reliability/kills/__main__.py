@@ -55,6 +55,7 @@ def main() -> int:
     sys.path[:0] = [str(node.PACKAGE), str(ROOT / "train")]
     context = forking(*commands.PRELOADED, *more)
     run.note("a file of four bytes that Python's tempfile makes and removes in the system's folder may be left: it is not ours")
+    run.note("receipts of engines that a killed build did not finish stay: empty files in the cache, 4,096 at most")
     no_steps = "--no-steps was given" if asked.no_steps else missing()
     if no_steps:
         run.note(f"steps that change files were not struck: {no_steps}")

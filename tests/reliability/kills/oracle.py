@@ -22,13 +22,18 @@ Tree = Mapping[str, str]
 
 
 def read_tree(folder: Path) -> Tree:
-    """What is in `folder`, but for locks, unfinished files, what lies in unfinished folders, and probes of Python's own."""
+    """What is in `folder`, but for locks, what is unfinished, receipts, and probes of Python's own."""
     found = {}
     for path in _files(folder):
         relative = path.relative_to(folder)
-        if path.suffix != ".lock" and path.name != ".lock" and not _unfinished(relative) and not _is_probe(path, relative):
+        if not (path.name.endswith(".lock") or _unfinished(relative) or _is_probe(path, relative) or _is_receipt(path)):
             found[relative.as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
+
+
+def _is_receipt(path: Path) -> bool:
+    """Whether it is an empty file that says which plan was built here; those of killed builds stay, 4096 of them at most."""
+    return path.parent.name == "built" and path.stat().st_size == 0
 
 
 def _is_probe(path: Path, relative: Path) -> bool:
