@@ -372,6 +372,8 @@ def _inputs(command: Command, folder: Path, *, seed: int) -> None:
             metres = np.full((64, 96), 2000 + index + seed, np.uint16)
             cv2.imwrite(str(folder / "depth" / f"{index}.png"), metres)
     if "rooms" in command.needs and not (folder / "rooms").exists():
+        if str(ROOT / "train") not in sys.path:
+            sys.path.insert(0, str(ROOT / "train"))
         from tests.tiny_training import make_rooms
 
         make_rooms(folder / "rooms")
