@@ -55,8 +55,7 @@ TRAIN = [
     "onnxscript>=0.7",
     "torchjd[quadprog-projector,cagrad]>=0.18",  # gradient methods of loss weighting
     "h5py>=3.11",  # NYUv2: the official file,
-    "pyarrow>=16",  # the parquet copy,
-    "scipy>=1.13",  # and its split and class files
+    "pyarrow>=16",  # and the parquet copy
     "matplotlib>=3.9",  # the study's plots
     "tensorboard>=2.16",
 ]
@@ -123,6 +122,7 @@ EXTRAS = {
         'tensorrt-rtx>=1.2; sys_platform == "linux" and platform_machine == "x86_64"',  # its builder needs no GPU
         "scikit-image>=0.24",
         "torchmetrics>=1.4",
+        "scipy>=1.13",  # writes MATLAB's files; slopes with their intervals
         "build>=1.2",
         "setuptools>=77",  # builds the wheel for the tests
         "pytest>=8",

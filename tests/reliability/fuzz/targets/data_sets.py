@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -51,7 +52,7 @@ def _reader(look: Callable[[Path], Iterator[Callable[[], object]]]) -> Callable[
         def read(data: bytes) -> None:
             forget()
             root = unpack_into(data, folder / "set")
-            with contextlib.redirect_stderr(None):  # frames that are left out are named there
+            with contextlib.redirect_stderr(io.StringIO()):  # frames that are left out are named there
                 for step in look(root):
                     with contextlib.suppress(EdgeMtlError):
                         step()
