@@ -205,9 +205,10 @@ class Partner:
     def values(self, camera: str = "") -> dict[str, str]:
         """The newest diagnostics of the node, or of one of several cameras, as text by key, with "level" and "message"."""
         ending = f": camera {camera}" if camera else ": perception"
-        status = next((found for found in reversed(self.diagnostics) if found.name.endswith(ending)), None)
-        if status is None:
-            return {}
+        status = wait_until(
+            lambda: next((found for found in reversed(self.diagnostics) if found.name.endswith(ending)), None),
+            f"diagnostics{ending}",
+        )
         return {item.key: item.value for item in status.values} | {
             "level": str(int.from_bytes(status.level, "little")),
             "message": status.message,
