@@ -65,13 +65,13 @@ test-training: $(VENV)/.ready
 HAS_ROS := $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
 
 # Of two processors: lint and pip fill what tests leave idle; the node's tests wait more than they work and run beside those that
-# train. Make's --output-sync shows each thing when it is done. Environments are made one after the other: both write egg-info.
+# train, of which the slow ones are for `make test-training SLOW=`: on old processors they take too long. Make's --output-sync shows each thing when it is done. Environments are made one after the other: both write egg-info.
 TOGETHER = $(MAKE) --output-sync=target SLOW=
 check: $(VENV)/.ready
 	@echo "next: lint, the documentation, and the tests that train nothing; each is shown when it is done, minutes from now"
 	$(TOGETHER) --jobs=3 lint $(if $(HAS_ROS),$(ROS_VENV)/.ready) test-sdk
 	@echo "next: the tests that train, and beside them those of the node and of the wheel; each is shown when it is done"
-	$(TOGETHER) --jobs=2 WORKERS=0 test-training $(if $(HAS_ROS),test-ros-then-wheel,test-wheel)
+	$(TOGETHER) --jobs=2 SLOW="and not slow" test-training $(if $(HAS_ROS),test-ros-then-wheel,test-wheel)
 
 test-ros-then-wheel: test-ros
 	$(MAKE) test-wheel
