@@ -34,7 +34,7 @@ ROS_PYTHON := env -u AMENT_PREFIX_PATH -u LD_LIBRARY_PATH $(ROS_VENV)/bin/python
 help:
 	@echo "make demo    an INT8 engine from the demo bundle, an image in out/demo.png, a benchmark table"
 	@echo "make test    set up the development environment and run the tests but for the slow ones"
-	@echo "make check   ruff, mypy, the documentation, every test, make test-wheel, and make test-ros where its wheels exist"
+	@echo "make check   ruff, mypy, the documentation, every test but slow ones that train, make test-wheel, and make test-ros where its wheels exist"
 	@echo "make docs    the documentation site in site/; make docs-serve shows it at localhost:8000"
 	@echo "make test-ros  the ROS 2 node's tests on real rclpy, from wheels, in an environment of its own"
 	@echo "make test-wheel  the wheel, installed by pip into an empty environment, runs the demo"
@@ -65,13 +65,14 @@ test-training: $(VENV)/.ready
 HAS_ROS := $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
 
 # Of two processors: lint and pip fill what tests leave idle; the node's tests wait more than they work and run beside those that
-# train, of which the slow ones are for `make test-training SLOW=`: on old processors they take too long. Make's --output-sync shows each thing when it is done. Environments are made one after the other: both write egg-info.
-TOGETHER = $(MAKE) --output-sync=target SLOW=
+# train, of which the slow ones are for `make test-training SLOW=`: on old processors they take too long. Make's --output-sync
+# shows each thing when it is done. Environments are made one after the other: both write egg-info.
+TOGETHER = $(MAKE) --output-sync=target
 check: $(VENV)/.ready
 	@echo "next: lint, the documentation, and the tests that train nothing; each is shown when it is done, minutes from now"
-	$(TOGETHER) --jobs=3 lint $(if $(HAS_ROS),$(ROS_VENV)/.ready) test-sdk
+	$(TOGETHER) --jobs=3 SLOW= lint $(if $(HAS_ROS),$(ROS_VENV)/.ready) test-sdk
 	@echo "next: the tests that train, and beside them those of the node and of the wheel; each is shown when it is done"
-	$(TOGETHER) --jobs=2 SLOW="and not slow" test-training $(if $(HAS_ROS),test-ros-then-wheel,test-wheel)
+	$(TOGETHER) --jobs=2 test-training $(if $(HAS_ROS),test-ros-then-wheel,test-wheel)
 
 test-ros-then-wheel: test-ros
 	$(MAKE) test-wheel

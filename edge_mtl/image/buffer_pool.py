@@ -58,6 +58,12 @@ class BufferPool:
             # A view of a view refers to the block itself, so the block's reference count tells of all of them.
             return np.ndarray(shape, kind, *entry)
 
+    def copy(self, array: np.ndarray) -> np.ndarray:
+        """A contiguous copy of `array`, as `take` gives arrays: for what a runtime owns and will write to again, or free."""
+        copy = self.take(array.shape, array.dtype)
+        np.copyto(copy, array)
+        return copy
+
 
 _LIVE: weakref.WeakSet[BufferPool] = weakref.WeakSet()
 

@@ -177,7 +177,8 @@ def _check_node(data: bytes, start: int, end: int) -> _Ends:
 
 
 def _check_attribute(data: bytes, start: int, end: int) -> None:
-    name, numbers, tensors = b"", list[int](), 0
+    name, tensors = b"", 0
+    numbers: list[int] = []
     for field, first, last in fields(data, start, end, ATTRIBUTE):
         if field == 1:
             name = data[first:last]

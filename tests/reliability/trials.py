@@ -42,8 +42,10 @@ __all__ = [
     "Command",
     "Found",
     "Normal",
+    "alike",
     "environment",
     "faults",
+    "is_receipt",
     "patience",
     "prepare",
     "run",
@@ -572,12 +574,17 @@ _ANY = ("events.out.", ".lock", ".code")
 """Files of other programs that are appended to, locks, and code whose sidecar says what it must be."""
 
 
+def is_receipt(path: Path) -> bool:
+    """Whether it is an empty file whose name says which plan was built here; those of killed builds stay, 4096 at most."""
+    return path.parent.name == "built" and path.stat().st_size == 0
+
+
 def _whole(path: Path) -> bool:
     """Whether a file that differs from run to run can be read to its end."""
     if any(part in path.name for part in _ANY):
         return True
-    if path.parent.name == "built":  # a receipt of a plan: its name says everything
-        return path.stat().st_size == 0
+    if is_receipt(path):
+        return True
     check = _WHOLE.get(path.suffix)
     if check is None:
         return False

@@ -99,13 +99,8 @@ class OnnxRuntimeBackend:
             results = session.run(self._names, dict(feeds))
         except Exception as exc:
             raise InferenceError(f"onnxruntime {ort.__version__} failed: {first_line(exc)}") from exc
-        return {name: self._copied(result) for name, result in zip(self._names, results, strict=True)}
-
-    def _copied(self, result: Array) -> Array:
-        """The runtime owns `result`: freeing it in a forked child waits for ever where a thread of the parent was running."""
-        copy = self._pool.take(result.shape, result.dtype)
-        np.copyto(copy, result)
-        return copy
+        # The runtime owns them: freed in a forked child, they wait for ever where a thread of the parent was running.
+        return {name: self._pool.copy(result) for name, result in zip(self._names, results, strict=True)}
 
     def close(self) -> None:
         """See `Backend.close`."""

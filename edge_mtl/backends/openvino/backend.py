@@ -148,7 +148,8 @@ class OpenVinoBackend:
                 for name, array in arrays.items():
                     request.set_tensor(name, ov.Tensor(array, shared_memory=True))
                 request.infer()
-                return {name: self._copied(request.get_tensor(name).data, spec) for name, spec in self.outputs.items()}
+                # The runtime owns what it answers and will write to it again.
+                return {name: self._pool.copy(request.get_tensor(name).data) for name in self.outputs}
         except EngineClosed:
             raise
         except Exception as exc:
@@ -173,12 +174,6 @@ class OpenVinoBackend:
         yield request
         if self._compiled is not None:
             self._idle.append(request)
-
-    def _copied(self, result: Array, spec: TensorSpec) -> Array:
-        """The runtime owns `result` and will write to it again."""
-        copy = self._pool.take(spec.shape, spec.dtype)
-        np.copyto(copy, result)
-        return copy
 
 
 def _floats(precision: str) -> str:

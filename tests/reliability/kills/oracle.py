@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from edge_mtl.unfinished import TEMPORARY_PREFIX
+from tests.reliability.trials import is_receipt
 
 __all__ = ["Tree", "held_locks", "leftovers", "read_tree", "shape", "torn"]
 
@@ -26,14 +27,9 @@ def read_tree(folder: Path) -> Tree:
     found = {}
     for path in _files(folder):
         relative = path.relative_to(folder)
-        if not (path.name.endswith(".lock") or _unfinished(relative) or _is_probe(path, relative) or _is_receipt(path)):
+        if not (path.name.endswith(".lock") or _unfinished(relative) or _is_probe(path, relative) or is_receipt(path)):
             found[relative.as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
-
-
-def _is_receipt(path: Path) -> bool:
-    """Whether it is an empty file that says which plan was built here; those of killed builds stay, 4096 of them at most."""
-    return path.parent.name == "built" and path.stat().st_size == 0
 
 
 def _is_probe(path: Path, relative: Path) -> bool:
