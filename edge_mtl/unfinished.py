@@ -25,6 +25,7 @@ except ImportError:  # not Unix: what is old is taken for left behind
 __all__ = [
     "TEMPORARY_PREFIX",
     "held",
+    "left_behind",
     "make_file",
     "new_folder",
     "scratch_folder",
@@ -114,6 +115,11 @@ def temporary_folders(path: Path) -> list[Path]:
     found = path.parent.glob(f"{TEMPORARY_PREFIX}*") if path.parent.is_dir() else ()
     named = (entry for entry in found if entry.name.startswith(prefix) and "." not in entry.name[len(prefix) :])
     return sorted(entry for entry in named if _left_behind(entry))
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """What processes had begun in `folder` when they were killed."""
+    return [entry for entry in sorted(folder.glob(f"{TEMPORARY_PREFIX}*")) if _left_behind(entry)] if folder.is_dir() else []
 
 
 def sweep_folders(path: Path) -> None:

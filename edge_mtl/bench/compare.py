@@ -18,6 +18,7 @@ from typing import Any, Literal
 from edge_mtl.bench.conditions import disturbed
 from edge_mtl.bench.statistics import FEWEST_SAMPLES, Interval
 from edge_mtl.errors import BundleError, RegressionError
+from edge_mtl.numbers import is_number
 
 __all__ = ["THRESHOLD", "Change", "Comparison", "check_comparable", "compare", "judge", "read"]
 
@@ -178,11 +179,10 @@ def _ratios(content: Mapping[str, Any]) -> dict[str, Interval]:
     found = {}
     try:
         for row in content["rows"]:
-            low, high = row["ratio_sure"]
-            ratio = Interval(float(row["ratio"]), float(low), float(high))
-            if not all(math.isfinite(value) and value > 0 for value in (ratio.value, ratio.low, ratio.high)):
-                raise ValueError(f"{row['name']} has the ratio {row['ratio']}")
-            found[str(row["name"])] = ratio
+            values = (row["ratio"], *row["ratio_sure"])
+            if len(values) != 3 or not all(map(is_number, values)) or not 0 < values[1] <= values[0] <= values[2]:
+                raise ValueError(f"{row['name']} has the ratio {str(values)[:80]}")
+            found[str(row["name"])] = Interval(*map(float, values))
     except (KeyError, TypeError, ValueError) as exc:
         what = f"{exc} is missing" if isinstance(exc, KeyError) else str(exc)
         raise BundleError(f'Rows should have "name", "ratio" and "ratio_sure": {what}. {_EXPECTED}') from exc

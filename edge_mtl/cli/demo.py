@@ -117,8 +117,9 @@ def _tasks(bundle: Bundle) -> str:
 def _needs_building(bundle: Bundle) -> bool:
     from edge_mtl.engine_store.engines import EngineStore
 
+    store = EngineStore(bundle)
     try:
-        return EngineStore(bundle).select(precision="int8").record is None
+        return store.cut_short() or store.select(precision="int8").record is None
     except EngineMismatch:
         return True
 

@@ -28,7 +28,7 @@ from edge_mtl.engine_store.validity import why_stale
 from edge_mtl.errors import BackendUnavailable, BuildError, BundleError, EngineMismatch
 from edge_mtl.files import read_regular, sha256_bytes, write_atomic
 from edge_mtl.remedies import told
-from edge_mtl.unfinished import sweep_temporaries
+from edge_mtl.unfinished import left_behind, make_file, sweep_temporaries, unfinished_name
 
 __all__ = ["LOCK", "EngineSelection", "EngineStore", "cache_folder"]
 
@@ -298,6 +298,9 @@ class EngineStore:
     def building(self, *, waiting: Callable[[], None] | None = None) -> Iterator[bool]:
         """Hold the store for a build; yields whether another build had to be waited for. Leftovers are swept first.
 
+        A build that is killed leaves an unfinished file, whatever it was doing: `cut_short` sees it.
+
+
         Raises:
             BuildError: the folder cannot be made or locked, or another revision took the bundle's place meanwhile.
         """
@@ -312,9 +315,14 @@ class EngineStore:
             self._require_current()
             sweep_temporaries(folder)
             self._sweep_orphans(folder)
-            yield waited
+            with _begun(folder):
+                yield waited
         finally:
             lock.__exit__(None, None, None)
+
+    def cut_short(self) -> bool:
+        """Whether the last build here was killed: it may have stored some of its engines, and builds of others go on."""
+        return bool(left_behind(self.folder))
 
     def _require_current(self) -> None:
         """Engines go to the revision that they were built from. Raises BuildError where that is not in its place any more."""
@@ -367,6 +375,22 @@ class EngineStore:
 
 _AGAIN = "build the engine again."
 _REMEDY = f"Delete it and {_AGAIN}"
+
+
+@contextmanager
+def _begun(folder: Path) -> Iterator[None]:
+    """An unfinished file within the block. Raises BuildError where it cannot be made."""
+    mark = unfinished_name(folder)
+    try:
+        descriptor = make_file(mark)
+    except OSError as exc:
+        raise BuildError(f"Nothing can be written to {folder} ({exc.strerror or exc}). Free some space, then {_AGAIN}") from exc
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            mark.unlink()
+        os.close(descriptor)
 
 
 def _nearest(folder: Path) -> Path:

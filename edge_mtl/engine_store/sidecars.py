@@ -13,6 +13,7 @@ from edge_mtl.cuda.gpus import Gpu
 from edge_mtl.device import DeviceFingerprint
 from edge_mtl.errors import BackendUnavailable, BundleError
 from edge_mtl.files import finite_json, sha256_bytes
+from edge_mtl.numbers import is_number
 
 __all__ = ["EngineRecord", "engine_file", "engine_key"]
 
@@ -149,20 +150,27 @@ def _record(content: Any) -> EngineRecord:
         sha256=digest,
         size=size,
         options=dict(options),
-        build_seconds=float(content["build_seconds"]),
-        latency_ms=float(content["latency_ms"]),
-        baseline_latency_ms=float(content["baseline_latency_ms"]),
-        ratio=float(content["ratio"]),
+        build_seconds=_number(content, "build_seconds"),
+        latency_ms=_number(content, "latency_ms"),
+        baseline_latency_ms=_number(content, "baseline_latency_ms"),
+        ratio=_number(content, "ratio"),
         self_test=dict(content["self_test"]),
         agreement=dict(content["agreement"]),
         accuracy=dict(content["accuracy"]),
-        created=float(content["created"]),
+        created=_number(content, "created"),
         gpu=Gpu.from_dict(content["gpu"]) if content.get("gpu") is not None else None,
         contents=str(content.get("contents", "")),
     )
     if record.plan and _key_of(record) != key:
         raise ValueError("it was altered: the key does not fit the rest")
     return record
+
+
+def _number(content: Mapping[str, Any], name: str) -> float:
+    value = content[name]
+    if not is_number(value):
+        raise ValueError(f"{name} should be a number; found {str(value)[:40]!r}")
+    return float(value)
 
 
 def _key_of(record: EngineRecord) -> str:

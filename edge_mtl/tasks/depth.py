@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from edge_mtl.numbers import is_number
 from edge_mtl.tasks.depth_metric import DepthMetric, FullDepthMetric
 from edge_mtl.tasks.kind import BudgetItem, DenseKind, Measure, Result, TaskSpec, Topic, TruthFiles
 
@@ -91,7 +92,7 @@ class Depth(DenseKind[DepthSpec, DepthMap]):
         if entry.get("unit", "m") != "m" or entry.get("along", "z") != "z":
             raise ValueError(f"{name} should be in unit m along z; found {entry.get('unit')!r} along {entry.get('along')!r}")
         found = entry.get("range_m", [0.0, 10.0])
-        numbers = isinstance(found, list) and len(found) == 2 and all(isinstance(value, (int, float)) for value in found)
+        numbers = isinstance(found, list) and len(found) == 2 and all(is_number(value) for value in found)
         if not numbers or not 0.0 <= found[0] < found[1] < math.inf:
             raise ValueError(f"range_m of {name} should be two distances, the nearer first; found {str(found)[:80]}")
         return DepthSpec(name, self.name, (float(found[0]), float(found[1])))

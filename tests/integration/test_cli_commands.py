@@ -18,6 +18,7 @@ from edge_mtl import bundle as bundles
 from edge_mtl.bundle import Bundle, new_revision
 from edge_mtl.cli import demo
 from edge_mtl.engine import Engine
+from edge_mtl.errors import BuildError
 from edge_mtl.image import demo_figure
 from edge_mtl.sources import samples
 from edge_mtl.tasks import NYU13_CLASSES
@@ -446,6 +447,21 @@ def test_the_demo_builds_an_engine_when_there_is_none_and_manages_without_a_phot
     assert "edge-mtl[demo]" in outcome.err
     assert (tmp_path / "demo.png").is_file()
     assert list(own_bundle.path.glob("engines/*.onnx"))
+
+
+def test_the_demo_completes_a_build_that_was_killed(
+    own_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first engine may be stored, and the others not."""
+
+    def build(*arguments: Any, **options: Any) -> Any:
+        raise BuildError("it is built again")
+
+    assert edge_mtl("build-engine", own_bundle.path, "--int8", "--backend", "onnxruntime", *ANY).code == 0
+    monkeypatch.setattr(demo, "build", build)
+    assert edge_mtl("demo", "--bundle", own_bundle.path, "--save", tmp_path / "demo.png").code == 0
+    (own_bundle.path / "engines" / ".tmp-edge-mtl-0123456789abcdef").touch()
+    assert_failed(edge_mtl("demo", "--bundle", own_bundle.path, "--save", tmp_path / "demo.png"), 9, "it is built again")
 
 
 def test_benchmark_lists_every_engine_of_the_store(own_bundle: Bundle) -> None:

@@ -22,6 +22,7 @@ LARGE = ((288, 384), (240, 320), (192, 256), (256, 192), (121, 163), (64, 64))
 
 _CHECKED_EVERY = 97
 _BURST_EVERY = 2500
+_FIRST_BURSTS_EVERY, _FIRST_BURSTS = 100, 1500  # how many threads are in a runtime at once is chance: the most comes early
 _THREADS = 4
 
 
@@ -60,7 +61,8 @@ class Frames:
     def _step(self, number: int) -> int:
         """One call of the engine, or a few; how many frames that were."""
         image = self._images[number % len(self._images)]
-        if number % _BURST_EVERY == _BURST_EVERY - 1:
+        every = _FIRST_BURSTS_EVERY if number < _FIRST_BURSTS else _BURST_EVERY
+        if number % every == every // 2:
             return self._burst()
         if number % 100 == 99:
             return self._stream(number, 8)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
+from edge_mtl.numbers import is_number
 from mtl.study.records import RunRecords
 from mtl.tasks.columns import metric_keys, score
 
@@ -38,5 +38,4 @@ def finite_metrics(record: Mapping[str, Any] | None) -> Metrics | None:
     """The finite metrics of a record; None when it has none."""
     if record is None:
         return None
-    found = {name: float(record[name]) for name in metric_keys(record) if isinstance(record.get(name), (int, float))}
-    return {name: value for name, value in found.items() if math.isfinite(value)} or None
+    return {name: float(record[name]) for name in metric_keys(record) if is_number(record.get(name))} or None

@@ -137,6 +137,9 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         compare(report(), other)
     with pytest.raises(BundleError, match="ratio_sure"):
         compare(report(), {"baseline": BASELINE, "rows": [{"name": "a", "ratio": 1}]})
+    for ratio, sure in ((10**400, [1, 10**400]), (2.0, [2.5, 3.0]), (1e300, [1e-300, 1e-290]), (1.0, ["1", 2]), (1.0, [1.0])):
+        with pytest.raises(BundleError, match="has the ratio"):
+            compare(report(), {"baseline": BASELINE, "rows": [{"name": "a", "ratio": ratio, "ratio_sure": sure}]})
     with pytest.raises(ValueError, match="threshold"):
         compare(report(), report(), threshold=1.5)
     (tmp_path / "rows.json").write_text(json.dumps({"baseline": BASELINE, "rows": [{"name": "a", "ratios": [1.0]}]}))

@@ -8,6 +8,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -336,6 +337,19 @@ def test_leftovers_of_killed_builds_are_swept(own_bundle: Bundle, store: EngineS
     with store.building():
         pass
     assert sorted(path.name for path in store.folder.iterdir()) == sorted([".lock", record.file, f"{record.key}.json"])
+
+
+def test_a_build_that_was_killed_is_known_until_the_next_one(own_bundle: Bundle, store: EngineStore) -> None:
+    assert not store.cut_short()
+    child = os.fork()
+    if child == 0:
+        with store.building():
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert store.cut_short()
+    with store.building():
+        assert not EngineStore(own_bundle, runtimes=RUNTIMES).cut_short(), "this one is going on"
+    assert not store.cut_short()
 
 
 def test_the_store_is_held_by_one_build_at_a_time(own_bundle: Bundle, store: EngineStore) -> None:

@@ -113,6 +113,7 @@ WRONG: dict[str, tuple[Change, str]] = {
     "no accuracy": (lambda c: c.pop("accuracy"), "key 'accuracy' is missing"),
     "a device in words": (lambda c: c.update(device="this one"), "not a valid engine description"),
     "an endless number": (lambda c: c.update(size=float("inf")), "numbers should be finite; found Infinity"),
+    "a number in words": (lambda c: c.update(ratio="inf"), "ratio should be a number; found 'inf'"),
     "half a character": (lambda c: c.update(backend="\ud800"), "text should be Unicode"),
 }
 
