@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_mtl.bundle import REFERENCE_ONNX, Bundle
+from edge_mtl.documents import finite_json
 from edge_mtl.errors import DepthScaleError, FrameError
-from edge_mtl.files import finite_json, plain
+from edge_mtl.files import plain
 from edge_mtl.image.camera_check import camera_fault
 from edge_mtl.image.frames import Intrinsics
 from edge_mtl.numbers import is_number
@@ -112,7 +113,7 @@ class ScaleRecord:
             if (size := Path(path).stat().st_size) > _MAX_FILE_BYTES:
                 raise DepthScaleError(f"{path} is no depth scale: {size} bytes, at most {_MAX_FILE_BYTES} expected. {advice}")
             content = finite_json(Path(path).read_bytes())
-        except (OSError, ValueError, RecursionError) as exc:
+        except (OSError, ValueError) as exc:
             if isinstance(exc, DepthScaleError):
                 raise
             reason = exc.strerror if isinstance(exc, OSError) else f"it is not JSON: {exc}"

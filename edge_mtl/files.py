@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import errno
 import hashlib
-import json
 import math
 import os
 import shutil
@@ -23,7 +22,6 @@ from edge_mtl.unfinished import held, make_file, new_folder, sweep_folders, unfi
 __all__ = [
     "atomic_directory",
     "exchange",
-    "finite_json",
     "naming",
     "native_path",
     "plain",
@@ -191,41 +189,6 @@ def plain(content: Any) -> Any:
     if hasattr(content, "tolist"):
         return plain(content.tolist())
     return str(content)
-
-
-def finite_json(payload: bytes) -> Any:
-    """JSON whose numbers are finite, whose nesting is shallow and whose texts are Unicode, so that it can be written again.
-
-    Raises:
-        ValueError, RecursionError: it is no JSON, has NaN, infinity, a number that is too large or half a character, or is
-            nested too deep.
-    """
-    content = json.loads(payload, parse_constant=_not_finite, parse_float=_finite)
-    level, depth = [content], 0
-    while level:
-        depth += 1
-        if depth > _DEEPEST:
-            raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
-        inside = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, (dict, list)))
-        level = [value for values in inside for value in values]
-    try:
-        json.dumps(content, ensure_ascii=False).encode()
-    except UnicodeEncodeError as exc:
-        raise ValueError("text should be Unicode; found half of a surrogate pair") from exc
-    return content
-
-
-_DEEPEST = 64
-"""Levels of JSON; what is written here has less than ten."""
-
-
-def _not_finite(word: str) -> float:
-    raise ValueError(f"numbers should be finite; found {word[:40]}")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    return value if math.isfinite(value) else _not_finite(digits)
 
 
 def require_file_names(*paths: Path | None) -> None:

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge_mtl.documents import finite_json
 from edge_mtl.errors import BundleError
-from edge_mtl.files import finite_json
 from edge_mtl.tasks import Specs, describe_tasks, read_tasks
 
 __all__ = ["FORMAT_VERSION", "FileEntry", "InputSpec", "Manifest"]
@@ -98,7 +98,7 @@ class Manifest:
         """Parse and validate. Raises BundleError naming `source` and the offending key."""
         try:
             content = finite_json(payload)
-        except (ValueError, RecursionError) as exc:
+        except ValueError as exc:
             raise BundleError(f"{source} is not JSON ({exc}). Restore the bundle from where it came from.") from exc
         if not isinstance(content, dict):
             raise BundleError(f"{source} should hold a JSON object, found {type(content).__name__}.")

@@ -8,7 +8,6 @@ benchmarks/whole_frame.py. Runs that measured something else, frames of another 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from typing import Any, Literal
 
 from edge_mtl.bench.conditions import disturbed
 from edge_mtl.bench.statistics import FEWEST_SAMPLES, Interval
+from edge_mtl.documents import parse_json
 from edge_mtl.errors import BundleError, RegressionError
 from edge_mtl.numbers import is_number
 
@@ -110,10 +110,10 @@ def read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise BundleError(f"{path} is too large for a benchmark's JSON.")
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
     except OSError as exc:
         raise BundleError(f"{path} cannot be read ({exc.strerror or exc}). {_EXPECTED}") from exc
-    except (ValueError, RecursionError) as exc:
+    except ValueError as exc:
         raise BundleError(f"{path} is no JSON ({exc}). {_EXPECTED}") from exc
     if not isinstance(content, dict) or "baseline" not in content or not isinstance(content.get("rows"), list):
         raise BundleError(f'{path} has no "baseline" and "rows". {_EXPECTED}')

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edge_mtl.backends import CompiledGraph
+from edge_mtl.documents import parse_json
 from edge_mtl.engine_store.locks import exclusive
 from edge_mtl.engine_store.private_files import check_owner, read_checked
 from edge_mtl.engine_store.sidecars import EngineRecord
@@ -79,7 +80,7 @@ class CompiledStore:
             payload = read_checked(code, size=sidecar.size, sha256=sidecar.sha256, what="Compiled code", remedy=_REMEDY)
         except BundleError as exc:
             return None, str(exc)
-        except (OSError, ValueError, TypeError, RecursionError) as exc:
+        except (OSError, ValueError, TypeError) as exc:
             return None, f"{path} does not describe compiled code ({exc})"
         return CompiledGraph(payload, str(sidecar.origin)), ""
 
@@ -109,8 +110,8 @@ class CompiledStore:
 
 
 def _read(path: Path) -> _Sidecar:
-    """Raises ValueError, TypeError, RecursionError or OSError where it is not a description."""
-    sidecar = _Sidecar(**json.loads(read_regular(path, most=_MAX_SIDECAR_BYTES)))
+    """Raises ValueError, TypeError or OSError where it is not a description."""
+    sidecar = _Sidecar(**parse_json(read_regular(path, most=_MAX_SIDECAR_BYTES)))
     if sidecar.format_version != _FORMAT_VERSION:
         raise ValueError(f"format_version {sidecar.format_version}")
     return sidecar
@@ -120,5 +121,5 @@ def _named(path: Path) -> str:
     """Name of the code that the sidecar `path` describes, "" if it describes none."""
     try:
         return f"{path.stem}.{_read(path).sha256[:12]}.code"
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (OSError, ValueError, TypeError):
         return ""

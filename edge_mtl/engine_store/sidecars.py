@@ -11,8 +11,9 @@ from typing import Any
 from edge_mtl.backends import spec_of
 from edge_mtl.cuda.gpus import Gpu
 from edge_mtl.device import DeviceFingerprint
+from edge_mtl.documents import finite_json
 from edge_mtl.errors import BackendUnavailable, BundleError
-from edge_mtl.files import finite_json, sha256_bytes
+from edge_mtl.files import sha256_bytes
 from edge_mtl.numbers import is_number
 
 __all__ = ["EngineRecord", "engine_file", "engine_key"]
@@ -96,7 +97,7 @@ class EngineRecord:
             return _record(finite_json(payload))
         except BackendUnavailable as exc:
             raise BundleError(f"{source} describes an engine for a runtime that is not known here. {exc}") from exc
-        except (ValueError, TypeError, KeyError, RecursionError, OverflowError, AttributeError) as exc:
+        except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as exc:
             what = f"key {exc} is missing" if isinstance(exc, KeyError) else str(exc)
             raise BundleError(
                 f"{source} is not a valid engine description: {what}. Delete it and build the engine again."

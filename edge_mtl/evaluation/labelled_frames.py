@@ -6,7 +6,6 @@ frame's intrinsics before they are compared.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from edge_mtl.bundle import EVALUATION, Bundle
+from edge_mtl.documents import parse_json
 from edge_mtl.errors import BundleError
 from edge_mtl.evaluation.scores import Score, Scorer
 from edge_mtl.evaluation.self_test import golden_frames
@@ -134,9 +134,9 @@ class LabelledSet:
             return {}
         where = self.where / _INTRINSICS
         try:
-            content = json.loads(self.read(_INTRINSICS))
+            content = parse_json(self.read(_INTRINSICS))
             given = {str(name): Intrinsics(*map(float, numbers)).as_tuple() for name, numbers in content.items()}
-        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
+        except (ValueError, TypeError, AttributeError, OverflowError) as exc:
             raise BundleError(f"{where} should map names to fx, fy, cx, cy ({exc}). {_AGAIN}") from exc
         frames = _frame_names(self.images, self.where)
         found = {frames[name]: camera for name, camera in given.items() if name in frames}

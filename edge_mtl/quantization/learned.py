@@ -15,6 +15,7 @@ from typing import Any
 
 from edge_mtl.backends import qdq_styles, style_of
 from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
+from edge_mtl.documents import parse_json
 from edge_mtl.errors import BuildError
 from edge_mtl.onnx_graph.model import import_onnx, parse
 from edge_mtl.quantization.ranges import Range
@@ -60,8 +61,8 @@ def read_learned(model: Any) -> Learned | None:
     for entry in model.metadata_props:
         if entry.key == _KEY:
             try:
-                return _parsed(json.loads(entry.value))
-            except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as exc:
+                return _parsed(parse_json(entry.value))
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
                 raise BuildError(f"The learnt ranges of the graph cannot be read ({exc}). Export the bundle again.") from exc
     return None
 

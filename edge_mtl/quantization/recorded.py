@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from edge_mtl.array_files import read_arrays
+from edge_mtl.documents import parse_json
 from edge_mtl.errors import BundleError, CalibrationError
 from edge_mtl.quantization.recipes import CrossLayerEqualization
 from edge_mtl.quantization.statistics import Histogram, Observed, TensorStatistics
@@ -129,7 +130,7 @@ def read_recorded(payload: bytes, *, source: str) -> Recorded:
     """What `write_recorded` wrote. Raises BundleError naming `source` where it is damaged or of another version."""
     try:
         arrays = read_arrays(payload)
-        content = json.loads(arrays["content"].tobytes())
+        content = parse_json(arrays["content"].tobytes())
         if content["version"] != _VERSION:
             raise ValueError(f"version {content['version']!r}, expected {_VERSION}")
         passes = tuple(_pass(number, one, arrays) for number, one in enumerate(content["passes"]))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import cv2
 import numpy as np
 
+from edge_mtl.documents import parse_json
 from edge_mtl.errors import BundleError, FrameError
 from edge_mtl.image.decoding import decode
 from edge_mtl.image.frames import Letterbox
@@ -51,8 +51,8 @@ def read_json(name: str, files: TruthFiles) -> dict[str, Any] | None:
     if name not in files.names:
         return None
     try:
-        content = json.loads(files.read(name))
-    except (ValueError, RecursionError) as exc:  # also bytes that are no UTF-8
+        content = parse_json(files.read(name))
+    except ValueError as exc:  # also bytes that are no UTF-8
         raise BundleError(f"{files.where(name)} should hold JSON ({exc}). {EXPORT_AGAIN}") from exc
     if not isinstance(content, dict):
         raise BundleError(f"{files.where(name)} should hold an object; found {type(content).__name__}. {EXPORT_AGAIN}")

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_mtl.documents import parse_json
 from edge_mtl.errors import BundleError
 from edge_mtl.onnx_graph.allowlist import MAX_MODEL_BYTES
 
@@ -96,7 +97,7 @@ def assemble(parts: bytes, tensors: Mapping[str, Array], *, name: str) -> bytes:
                 raise ValueError(f"the piece at {piece.at} is out of order")
             chunks += [rest[taken : taken + between], piece.payload(tensors)]
             taken, end = taken + between, piece.at + size
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError, struct.error) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, struct.error) as exc:
         what = f"no tensor {exc}" if isinstance(exc, KeyError) else str(exc)
         raise BundleError(
             f"{name} does not fit the bundle's weights ({what[:150]}). "
@@ -140,7 +141,7 @@ def _decode(parts: bytes) -> tuple[memoryview, list[Piece]]:
     start = _LENGTH.size + length
     if start > len(parts):
         raise ValueError("its table is cut short")
-    header = json.loads(parts[_LENGTH.size : start])
+    header = parse_json(parts[_LENGTH.size : start])
     if header["format"] != _FORMAT:
         raise ValueError(f"format {header['format']!r}, this version reads {_FORMAT}")
     count = header["factors"]

@@ -5,13 +5,13 @@ Source: https://huggingface.co/docs/safetensors, "Format".
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from edge_mtl.documents import parse_json
 from edge_mtl.errors import BundleError
 
 __all__ = ["header_end", "read_tensors"]
@@ -42,10 +42,10 @@ def read_tensors(payload: bytes | memoryview, *, name: str) -> dict[str, Array]:
     end = header_end(payload)
     view = memoryview(payload).toreadonly()
     try:
-        header = json.loads(bytes(view[8:end]))
+        header = parse_json(bytes(view[8:end]))
         data = view[end:]
         return {key: _tensor(entry, data) for key, entry in header.items() if key != "__metadata__"}
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as exc:
         raise BundleError(
             f"{name} is not a safetensors file that this version reads ({type(exc).__name__}: {str(exc)[:100]}). "
             "Restore it from where the bundle came from, or export the bundle again."

@@ -20,6 +20,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from edge_mtl.bundle import WEIGHTS, Bundle
+from edge_mtl.documents import parse_json
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
 from edge_mtl.remedies import told
@@ -97,9 +98,9 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     payload = _read(path) if bundle is None else bundle.read(WEIGHTS)
     try:
         weights = {name: value for name, value in load_tensors(payload).items() if not name.startswith(_STATISTICS)}
-        header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
-        metadata = json.loads(header["__metadata__"]["edge_mtl"])
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as exc:
+        header = parse_json(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
+        metadata = parse_json(header["__metadata__"]["edge_mtl"])
+    except (SafetensorError, ValueError, KeyError, TypeError) as exc:
         raise CheckpointError(
             f"{path} is not a checkpoint of this package ({_first_line(exc)}). Give runs/<name>/best.safetensors, or take over "
             "one of others: python train/import_checkpoint.py FILE --out runs/NAME"

@@ -8,13 +8,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
+from edge_mtl.documents import parse_toml
 from edge_mtl.errors import BuildError, EdgeMtlError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.tasks import NYU_TASKS
@@ -25,11 +25,6 @@ from mtl.datasets.sources import data_set, data_tasks, disjoint_problem, stray_o
 from mtl.distill.settings_check import distill_problem
 from mtl.schedule import steps_per_pass
 from mtl.settings import LINEAR_WEIGHTINGS, RunSettings
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = [
     "ConfigError",
@@ -58,10 +53,10 @@ def load_config(path: Path, overrides: Mapping[str, str] | None = None) -> RunSe
         ConfigError: unreadable file, bad TOML, unknown key, wrong type, impossible value.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = parse_toml(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise ConfigError(f"{path} cannot be read ({exc.strerror}). Try train/configs/rooms-quick.toml") from exc
-    except (ValueError, RecursionError) as exc:  # also a path with a zero in it
+    except ValueError as exc:  # also a path with a zero in it
         raise ConfigError(f"{path} is not TOML: {exc}") from exc
     content = apply_overrides(content, overrides or {})
     settings = parse_config(content, source=str(path))
@@ -225,8 +220,8 @@ def config_sha256(settings: RunSettings) -> str:
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text
 
 

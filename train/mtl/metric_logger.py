@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_mtl.documents import parse_json
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
 
@@ -92,9 +93,9 @@ class MetricLogger:
 
 def _stays(line: bytes, step: int) -> bool:
     try:
-        record = json.loads(line)
+        record = parse_json(line)
         return line.endswith(b"\n") and int(record["step"]) <= step and record["kind"] not in _OF_THE_END
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return False
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edge_mtl.documents import parse_json
 from mtl.checkpoint import CheckpointError
 from mtl.config import as_written, describe, parse_config
 from mtl.settings import RunSettings
@@ -29,8 +30,8 @@ def check_same_settings(stored: str, done: int, settings: RunSettings, *, where:
         CheckpointError: naming the first setting that differs.
     """
     try:
-        before = _plain(parse_config(as_written(json.loads(stored)), source=where))
-    except (ValueError, TypeError, RecursionError) as exc:
+        before = _plain(parse_config(as_written(parse_json(stored)), source=where))
+    except (ValueError, TypeError) as exc:
         raise CheckpointError(f"{where} does not say how it was trained ({exc}). Train again") from exc
     now = _plain(settings)
     before["stages"], now["stages"] = _begun(before["stages"], done), _begun(now["stages"], done)

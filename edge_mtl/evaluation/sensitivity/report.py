@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_mtl.documents import parse_json
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
 from edge_mtl.numbers import is_number
@@ -129,8 +130,8 @@ def load_sensitivity(path: Path | None, key: str) -> Sensitivity | None:
     if path is None or not path.is_file():
         return None
     try:
-        found = Sensitivity.from_dict(json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        found = Sensitivity.from_dict(parse_json(path.read_bytes()))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
     return found if found.key == key else None
 

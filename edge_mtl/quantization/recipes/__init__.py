@@ -6,7 +6,6 @@ What a recipe leaves out is as in the package's own for CPUs, `cpu-int8.toml`.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,13 +13,9 @@ from typing import Any, Literal, get_args
 
 from edge_mtl.backends import qdq_styles, style_of
 from edge_mtl.backends.reference import CPU_STYLES
+from edge_mtl.documents import parse_toml
 from edge_mtl.errors import BuildError
 from edge_mtl.files import sha256_bytes
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = [
     "CPU_INT8",
@@ -179,8 +174,8 @@ def load_recipe(path: Path = CPU_INT8) -> Recipe:
 def read_recipe(payload: bytes, *, source: str) -> Recipe:
     """A recipe from the bytes of its file. Raises BuildError as `load_recipe`, naming `source`."""
     try:
-        content = tomllib.loads(payload.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as exc:
+        content = parse_toml(payload)
+    except ValueError as exc:
         raise BuildError(f"recipe {source} cannot be read: {exc}. See {CPU_INT8} for an example.") from exc
     try:
         return parse_recipe(content)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_mtl.documents import parse_toml
 from tests.reliability.coverage.mutants import Mutant
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["SURVIVORS", "Explanation", "judge", "read_explanations"]
 
@@ -53,7 +48,7 @@ class Explanation:
 def read_explanations(path: Path = SURVIVORS) -> tuple[Explanation, ...]:
     """All entries. Raises ValueError where one lacks something, is there twice or gives no reason."""
     found = []
-    for entry in tomllib.loads(path.read_text(encoding="utf-8")).get("survivor", []):
+    for entry in parse_toml(path.read_text(encoding="utf-8")).get("survivor", []):
         if set(entry) != set(Explanation.__slots__) or not all(isinstance(value, str) for value in entry.values()):
             raise ValueError(f"{path.name}: an entry should have {', '.join(Explanation.__slots__)}; found {sorted(entry)}")
         one = Explanation(**{**entry, "change": entry["change"].strip()})

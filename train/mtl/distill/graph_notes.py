@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge_mtl.documents import parse_json
 from edge_mtl.errors import BuildError
 from edge_mtl.onnx_graph.model import parse
 from edge_mtl.tasks import LabelsSpec, describe_tasks, read_tasks
@@ -90,7 +91,7 @@ def read_notes(model: bytes, *, name: str) -> TeacherNotes:
             "Add it with mtl.distill.graph_notes.with_notes, or make a teacher with train/make_teacher.py"
         )
     try:
-        content = json.loads(text)
+        content = parse_json(text)
         if content["format"] != _FORMAT:
             raise ValueError(f"their format is {content['format']}, this edge_mtl reads {_FORMAT}")
         answers, features = content.get("answers", {}), content.get("features", [])
@@ -104,7 +105,7 @@ def read_notes(model: bytes, *, name: str) -> TeacherNotes:
             {int(one["stride"]): str(one["output"]) for one in features},
             dict(content.get("about", {})),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as exc:
         raise BuildError(
             f"{name}: its notes {KEY!r} are not as expected ({exc!s}). Write them again with mtl.distill.graph_notes.with_notes"
         ) from exc

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from edge_mtl.documents import parse_json
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
 from edge_mtl.tasks import TaskSpec
@@ -169,9 +170,9 @@ def _filled(
 def _done(path: Path, key: str) -> int:
     """How many frames a folder holds of what `key` stands for."""
     try:
-        state: Any = json.loads(path.read_bytes())
+        state: Any = parse_json(path.read_bytes())
         return int(state["done"]) if state["key"] == key else 0
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return 0
 
 

@@ -20,6 +20,7 @@ from rich.console import Console
 from edge_mtl.backends import open_backend
 from edge_mtl.backends.reference import REFERENCE_RUNTIME
 from edge_mtl.bundle import EVALUATION, GOLDEN, OPTIMIZED_ONNX, RECORDED, REFERENCE_ONNX, WEIGHTS, Bundle
+from edge_mtl.documents import parse_json
 from edge_mtl.engine_store.revision import changing, commit
 from edge_mtl.errors import BuildError, BundleError
 from edge_mtl.evaluation.metrics import TaskMetrics
@@ -227,8 +228,8 @@ def _write_labelled(
     with tempfile.TemporaryDirectory() as place:
         own = Path(place)
         write_evaluation(own, test, {spec.name: spec}, labelled_spread(test, (spec.name,), count, len(test)), size, quality)
-        cameras = json.loads((own / "intrinsics.json").read_text())
-        merged = json.loads(bundle.read(f"{EVALUATION}/intrinsics.json")) if bundle.has(f"{EVALUATION}/intrinsics.json") else {}
+        cameras = parse_json((own / "intrinsics.json").read_text())
+        merged = parse_json(bundle.read(f"{EVALUATION}/intrinsics.json")) if bundle.has(f"{EVALUATION}/intrinsics.json") else {}
         first = 1 + max((int(stem) for stem in stems if stem.isdigit()), default=-1)
         for stem, camera in cameras.items():
             new = f"{first + int(stem):03d}"

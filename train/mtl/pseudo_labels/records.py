@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from edge_mtl.documents import parse_json
 from edge_mtl.engine_store.locks import exclusive
 from edge_mtl.errors import BuildError
 from edge_mtl.files import sha256_bytes, sha256_file, write_atomic
@@ -221,13 +222,13 @@ class Records:
     def _replay(self, line: str) -> None:
         """Take over one line of the journal: a label only where its file is there as it was written down."""
         try:
-            content = json.loads(line)
+            content = parse_json(line)
             if "run" in content:
                 run = Run(**content["run"])
                 self.runs[run.key] = run
                 return
             task, stem, entry = str(content["task"]), str(content["stem"]), Entry(**content["entry"])
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError):
             return  # cut off when the process was killed: its file was not begun
         if entry.run in self.runs and _digest(self.root / entry.file) == entry.sha256:
             self.entries.setdefault(task, {})[stem] = entry
@@ -236,10 +237,10 @@ class Records:
 def _read(root: Path) -> Records:
     path = root / RECORDS
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
     except FileNotFoundError:
         return Records(root, {}, {})
-    except (OSError, ValueError, RecursionError) as exc:
+    except (OSError, ValueError) as exc:
         raise BuildError(f"{path} cannot be read ({exc}): {_ADVICE}") from exc
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise BuildError(f"{path} should be of the format {_FORMAT!r}: {_ADVICE}")

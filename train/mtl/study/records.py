@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge_mtl.documents import parse_json
 from edge_mtl.files import write_atomic
 from edge_mtl.remedies import told
 from mtl.study.toml_tables import StudyError
@@ -85,12 +86,12 @@ def read_records(folder: Path) -> RunRecords:
     records: list[dict[str, Any]] = []
     for number, line in enumerate(lines):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
             kind, step = record["kind"], int(record.get("step", 0))
             int(record.get("parameters", 0))
             if not isinstance(kind, str) or (kind == "test" and not isinstance(record.get("weights", ""), str)):
                 raise TypeError("its kind and the weights of a test should be names")
-        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as exc:
+        except (ValueError, TypeError, KeyError, OverflowError) as exc:
             if number == len(lines) - 1:  # a process that was killed while it wrote
                 break
             raise StudyError(f"{path}: line {number + 1} is damaged ({exc}). Train the run again") from exc
@@ -127,9 +128,9 @@ def _sorted(records: list[dict[str, Any]]) -> RunRecords:
 def read_outcome(folder: Path) -> Outcome | None:
     """How the run's last process ended; None when none has ended, or none is known of."""
     try:
-        content = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
+        content = parse_json((folder / OUTCOME).read_text(encoding="utf-8"))
         return Outcome(**content)
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (OSError, ValueError, TypeError):
         return None
 
 

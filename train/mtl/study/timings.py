@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_mtl.documents import parse_json
 from edge_mtl.files import write_atomic
 from edge_mtl.remedies import told
 from mtl.study.toml_tables import StudyError
@@ -94,13 +95,13 @@ class Latencies:
 def read_latencies(path: Path) -> Latencies | None:
     """What was measured before; None when nothing was, or the file is of another format."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         rows = tuple(
             RowLatency(row["name"], tuple(_engine(one) for one in row["engines"]), float(row.get("gmacs", 0.0)))
             for row in content["rows"]
         )
         return Latencies(**{**content, "runtimes": tuple(content["runtimes"]), "rows": rows}) if rows else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
 
 

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edge_mtl.documents import parse_toml
 from edge_mtl.errors import EdgeMtlError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["StudyError", "TableReader", "flat", "merged", "read_toml", "toml_value"]
 
@@ -27,10 +22,10 @@ class StudyError(EdgeMtlError):
 def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file. Raises StudyError: unreadable, or no TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise StudyError(f"{path} cannot be read ({exc.strerror}). Studies are in train/studies") from exc
-    except (ValueError, RecursionError) as exc:  # also a path with a zero in it
+    except ValueError as exc:  # also a path with a zero in it
         raise StudyError(f"{path} is not TOML: {exc}") from exc
 
 

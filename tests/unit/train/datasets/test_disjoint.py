@@ -6,13 +6,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import tomllib
 from mtl.config import ConfigError, parse_config
 from mtl.datasets.disjoint import DisjointFrames
 from mtl.datasets.frame import Frame
 from mtl.datasets.sources import train_frames
 from mtl.settings import DataSettings, Stage
 
+from edge_mtl.documents import parse_toml
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import NYU_TASKS, Specs
 
@@ -74,4 +74,4 @@ def test_settings_deal_out_training_frames_alone(tmp_path: object) -> None:
 )
 def test_settings_that_cannot_be_dealt_out_are_refused_before_anything_is_made(text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        parse_config(tomllib.loads(text))
+        parse_config(parse_toml(text))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tomllib
 import torch
 from mtl.checkpoint import load_weights
 from mtl.config import parse_config
@@ -16,6 +15,7 @@ from mtl.models.export import export_deploy
 from mtl.tasks.head import HeadOptions
 
 from edge_mtl.bundle import find
+from edge_mtl.documents import parse_toml
 from edge_mtl.errors import BuildError
 from tests.networks import as_if_trained
 
@@ -197,7 +197,7 @@ def test_without_shared_features_the_task_parts_ask_for_the_image() -> None:
 def test_every_backbone_begins_with_that_of_a_bundle(sharing: str) -> None:
     """The bundle shares one backbone; however little is shared here, all of them are it."""
     text = f'model = {{ backbone = "pvt_v2_b0", width = 32, sharing = "{sharing}", pretrained = "{DEMO}" }}'
-    model = model_from(parse_config(tomllib.loads(text)))
+    model = model_from(parse_config(parse_toml(text)))
     weights, _ = load_weights(DEMO)
     own = {name: value for name, value in model.state_dict().items() if ".net." in name}
     names = [name[name.index("backbone.net.") :] for name in own]
@@ -208,4 +208,4 @@ def test_every_backbone_begins_with_that_of_a_bundle(sharing: str) -> None:
 def test_a_bundle_of_another_backbone_is_refused() -> None:
     text = f'model = {{ backbone = "pvt_v2_b1", width = 32, pretrained = "{DEMO}" }}'
     with pytest.raises(BuildError, match=r"not of pvt_v2_b1: .* should be"):
-        model_from(parse_config(tomllib.loads(text)))
+        model_from(parse_config(parse_toml(text)))

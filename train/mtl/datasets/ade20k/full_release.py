@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from edge_mtl.documents import parse_json
 from mtl.datasets.ade20k.classes import NUMBERS
 
 __all__ = ["other_numbers"]
@@ -29,9 +29,9 @@ def other_numbers(path: Path) -> tuple[str, ...]:
     except UnicodeDecodeError:
         text = payload.decode("iso-8859-1")
     try:
-        objects = json.loads(text)["annotation"]["object"]
+        objects = parse_json(text)["annotation"]["object"]
         named = {one["name_ndx"]: str(one["name"]) for one in objects if isinstance(one, Mapping)}
-    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+    except (ValueError, KeyError, TypeError) as exc:
         return (f"{path} is not a description of the full release ({type(exc).__name__}: {exc}): expected annotation.object",)
     return tuple(
         f"{path}: the number {number} is {name!r}, the benchmark's {_NAME_OF[number]!r} was expected"

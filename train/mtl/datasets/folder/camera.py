@@ -5,12 +5,12 @@ Whether a camera may be that of an image, `edge_mtl.image.camera_check` says.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_mtl.documents import parse_json
 from edge_mtl.errors import BuildError
 from edge_mtl.image.camera_check import camera_fault
 from edge_mtl.image.frames import Intrinsics as Pinhole
@@ -52,12 +52,12 @@ class CameraFiles:
         """Read the file. Raises BuildError naming it."""
         path = root / self.folder / f"{stem}.json"
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parse_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise BuildError(
                 f"{path} is missing: expected fx, fy, cx, cy of the frame {stem}. Write it, or state one [camera]"
             ) from None
-        except (OSError, ValueError, RecursionError) as exc:
+        except (OSError, ValueError) as exc:
             raise BuildError(f"{path} cannot be read ({exc}): expected JSON with fx, fy, cx, cy. Write it again") from exc
         stated = isinstance(content, Mapping) and not set(_SIZE_KEYS).isdisjoint(content)
         sides = tuple(content.get(key) for key in reversed(_SIZE_KEYS)) if stated else ()

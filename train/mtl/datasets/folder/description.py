@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_mtl.documents import parse_toml
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import KINDS, VOID, Specs, TaskSpec, ordered
 from edge_mtl.tasks.boxes import BoxesKind
@@ -22,11 +22,6 @@ from mtl.datasets.folder.section import Section, shown
 from mtl.datasets.folder.splits import Splits, read_splits
 from mtl.datasets.folder.truth_files import UNDECLARED, DepthFiles, JsonFiles, MaskFiles, NormalFiles, TruthFiles
 from mtl.datasets.normal_axes import NormalAxes
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["DESCRIPTION", "FolderDescription", "read_description"]
 
@@ -67,12 +62,12 @@ def read_description(root: Path) -> FolderDescription:
     """
     path = root / DESCRIPTION
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = parse_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BuildError(f"{path} is not there: expected a folder of images described by it. {_GUIDE}") from None
     except OSError as exc:
         raise BuildError(f"{path} cannot be read ({exc.strerror or exc}). {_GUIDE}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
+    except ValueError as exc:
         raise BuildError(f"{path} is not TOML: {exc}. {_GUIDE}") from exc
     top = Section(content, path)
     title = top.text("title", "what the data set is called, text", root.resolve().name or "folder")

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from edge_mtl.documents import parse_json
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
 from edge_mtl.remedies import told
@@ -132,10 +133,10 @@ def read_description(root: Path) -> Description | None:
     """
     path = root / DESCRIPTION
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as exc:
+    except (OSError, ValueError) as exc:
         raise DatasetError(f"{path} cannot be read ({exc}). Remove it: it is made again") from exc
     if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
         raise DatasetError(f"{path} is not of the format {_FORMAT!r}. Remove it if it is not yours: it is made again")

@@ -20,6 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from edge_mtl.documents import parse_json
 from edge_mtl.engine_store.engines import cache_folder
 from edge_mtl.files import sha256_bytes, write_atomic
 
@@ -144,7 +145,7 @@ def _read(file: Path, stamp: str) -> Table | None:
     try:
         with np.load(file, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
-        meta = json.loads(arrays.pop(_META).tobytes())
+        meta = parse_json(arrays.pop(_META).tobytes())
     except Exception:  # damaged archives raise many kinds
         return None
     return Table(arrays, meta["meta"]) if isinstance(meta, dict) and meta.get("stamp") == stamp else None
