@@ -16,7 +16,7 @@ from edge_mtl.cli.benchmark import measure_and_show
 from edge_mtl.cli.build_engine import build
 from edge_mtl.cli.renamed import old_flag, renamed_path
 from edge_mtl.cli.terminal import Terminal, one_line
-from edge_mtl.errors import BundleError, EngineMismatch
+from edge_mtl.errors import BundleError
 from edge_mtl.files import write_atomic
 from edge_mtl.tasks import kind_of
 
@@ -61,6 +61,7 @@ def demo(
     from edge_mtl.bench.collect_targets import TargetFilter
     from edge_mtl.bundle import DEMO_BUNDLE, MANIFEST, find
     from edge_mtl.engine import Engine
+    from edge_mtl.engine_store.engines import EngineStore
     from edge_mtl.image.demo_figure import draw, notes
     from edge_mtl.image.encoding import encode_image
     from edge_mtl.sources.samples import photograph, rooms
@@ -76,7 +77,7 @@ def demo(
             f"There is nothing to show: {found.path} has no labelled frames, and the photograph comes with scikit-image. "
             "Install it with: pip install 'edge-mtl[demo]'"
         )
-    if _needs_building(found):
+    if not EngineStore(found).is_built(precision="int8"):
         build(terminal, found, "int8", budget=parse_budget(MAX_DROP))
     targets, config = TargetFilter((found.path,)), BenchmarkConfig(rounds=_ROUNDS, brief=True)
     report, _ = measure_and_show(terminal, (found,), targets, config)
@@ -112,16 +113,6 @@ def _check_place(out: Path) -> None:
 
 def _tasks(bundle: Bundle) -> str:
     return ", ".join(kind_of(spec).words(spec) for spec in bundle.manifest.tasks.values())
-
-
-def _needs_building(bundle: Bundle) -> bool:
-    from edge_mtl.engine_store.engines import EngineStore
-
-    store = EngineStore(bundle)
-    try:
-        return store.cut_short() or store.select(precision="int8").record is None
-    except EngineMismatch:
-        return True
 
 
 def _engine_facts(info: EngineInfo, report: BenchmarkReport) -> list[str]:

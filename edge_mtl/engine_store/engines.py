@@ -298,7 +298,8 @@ class EngineStore:
     def building(self, *, waiting: Callable[[], None] | None = None) -> Iterator[bool]:
         """Hold the store for a build; yields whether another build had to be waited for. Leftovers are swept first.
 
-        A build that is killed leaves an unfinished file, whatever it was doing: `cut_short` sees it.
+        A build that is killed leaves an unfinished file, whatever it was doing, by which `is_built` knows that something of
+        what it would have stored may be missing.
 
 
         Raises:
@@ -320,9 +321,16 @@ class EngineStore:
         finally:
             lock.__exit__(None, None, None)
 
-    def cut_short(self) -> bool:
-        """Whether the last build here was killed: it may have stored some of its engines, and builds of others go on."""
-        return bool(left_behind(self.folder))
+    def is_built(self, *, precision: str = AUTO, backend: str = AUTO) -> bool:
+        """Whether an engine of what is asked for can be used here, and the last build was not killed before its end.
+
+        Raises:
+            BackendUnavailable: `backend` is named and not here, or unknown.
+        """
+        try:
+            return self.select(precision=precision, backend=backend).record is not None and not left_behind(self.folder)
+        except EngineMismatch:
+            return False
 
     def _require_current(self) -> None:
         """Engines go to the revision that they were built from. Raises BuildError where that is not in its place any more."""

@@ -159,7 +159,4 @@ def close_engine(engine: Engine, *, on_error: Callable[[str], Any]) -> None:
 
 def _has_engine(bundle: Bundle, settings: Settings) -> bool:
     precision = settings.build if settings.precision == AUTO else settings.precision
-    try:
-        return EngineStore(bundle).select(precision=precision, backend=settings.backend).record is not None
-    except EngineMismatch:
-        return False
+    return EngineStore(bundle).is_built(precision=precision, backend=settings.backend)

@@ -340,16 +340,18 @@ def test_leftovers_of_killed_builds_are_swept(own_bundle: Bundle, store: EngineS
 
 
 def test_a_build_that_was_killed_is_known_until_the_next_one(own_bundle: Bundle, store: EngineStore) -> None:
-    assert not store.cut_short()
+    store.save(record_of(own_bundle), PAYLOAD)
+    assert store.is_built()
     child = os.fork()
     if child == 0:
         with store.building():
             os.kill(os.getpid(), signal.SIGKILL)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
-    assert store.cut_short()
+    assert not store.is_built()
     with store.building():
-        assert not EngineStore(own_bundle, runtimes=RUNTIMES).cut_short(), "this one is going on"
-    assert not store.cut_short()
+        assert EngineStore(own_bundle, runtimes=RUNTIMES).is_built(), "another build is going on"
+    assert store.is_built()
+    assert not store.is_built(precision="fp16")
 
 
 def test_the_store_is_held_by_one_build_at_a_time(own_bundle: Bundle, store: EngineStore) -> None:

@@ -75,7 +75,7 @@ def _convert(
         used, evidence = _origin_axes(origin, axes)
         source = {**origin.source, "normal_axes": str(used)}
         before = Description(origin.size, origin.intrinsics, str(NormalAxes()), evidence, source, counts, {}, False)
-    used = NormalAxes.parse(before.source["normal_axes"])
+    used = NormalAxes.parse(str(before.source.get("normal_axes", "")))
     done = {part: set(before.done.get(part, [])) for part in PARTS}
     kept = sum(len(numbers) for numbers in done.values())
 
@@ -111,9 +111,10 @@ def _continue(origin: Origin, out: Path, counts: dict[Part, int]) -> Description
         return None
     same = {**before.source, "normal_axes": None} == {**origin.source, "normal_axes": None} and before.size == origin.size
     if not same or dict(before.counts) != counts:
+        frames = " + ".join(str(before.counts.get(part)) for part in PARTS)
         raise DatasetError(
-            f"{out} holds another conversion ({before.source.get('kind')}, {before.counts['train']} + {before.counts['val']} "
-            f"frames at {before.size[0]}x{before.size[1]}). Choose another --out, or remove it"
+            f"{out} holds another conversion ({before.source.get('kind')}, {frames} frames at "
+            f"{before.size[0]}x{before.size[1]}). Choose another --out, or remove it"
         )
     return before
 

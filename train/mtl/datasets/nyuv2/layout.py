@@ -143,9 +143,24 @@ def read_description(root: Path) -> Description | None:
     try:
         height, width = content.pop("size")
         fx, fy, cx, cy = content.pop("intrinsics")
-        return Description(size=(int(height), int(width)), intrinsics=(float(fx), float(fy), float(cx), float(cy)), **content)
+        found = Description(size=(int(height), int(width)), intrinsics=(float(fx), float(fy), float(cx), float(cy)), **content)
+        _require_kinds(found)
+        return found
     except (KeyError, TypeError, ValueError, OverflowError) as exc:
         raise DatasetError(f"{path} lacks what it should say ({exc}). Remove it: it is made again") from exc
+
+
+def _require_kinds(found: Description) -> None:
+    """Raises ValueError where a value is of another kind than `Description` says."""
+    wrong = [name for name, kind in _KINDS.items() if not isinstance(getattr(found, name), kind)]
+    if not wrong:
+        numbers = [*found.counts.values(), *(number for listed in found.done.values() for number in listed)]
+        wrong = ["counts or done"] * any(type(number) is not int for number in numbers)
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)} of another kind")
+
+
+_KINDS = {"axes": str, "evidence": dict, "source": dict, "counts": dict, "done": dict, "complete": bool}
 
 
 def write_description(root: Path, description: Description) -> None:

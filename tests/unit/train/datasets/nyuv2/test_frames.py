@@ -358,3 +358,15 @@ def test_the_check_names_arrays_that_are_no_maps(own_folder: Path) -> None:
     problems = [problem for check in inspect(own_folder).checks for problem in check.problems]
     assert any("0.npy: expected H x W, found 5" in problem for problem in problems)
     assert any("arrays differ in size" in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("evidence", 0.5), ("source", []), ("axes", None), ("counts", {"train": "7"}), ("done", {"train": 7}), ("complete", 1)],
+)
+def test_a_description_of_other_kinds_is_refused_by_name(own_folder: Path, key: str, value: object) -> None:
+    NyuRequest(str(own_folder), "train").open()  # leaves its dataset.json
+    described = own_folder / "dataset.json"
+    described.write_text(json.dumps(json.loads(described.read_text()) | {key: value}))
+    with pytest.raises(DatasetError, match=r"dataset\.json lacks what it should say \(.+\). Remove it: it is made again"):
+        NyuRequest(str(own_folder), "train", tasks=("segmentation", "depth", "normals", "objects")).open()
