@@ -28,11 +28,11 @@ from mtl.checkpoint import load_weights
 from mtl.config import apply_overrides, as_written, parse_config
 from mtl.qat.settings import for_qat
 from mtl.run import Run
-from rich.console import Console
 
 from benchmarks.conditions import Conditions
 from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.calibration.frames import load_calibration
+from edge_mtl.console import Console
 from edge_mtl.evaluation.verify import EvaluatedGraph, Verification, verify_graphs
 from edge_mtl.files import write_atomic
 from edge_mtl.quantization.learned import int8_graph

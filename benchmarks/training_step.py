@@ -34,8 +34,8 @@ from mtl.machine import prepared
 from mtl.models.configured import model_from
 from mtl.settings import RunSettings
 from mtl.weighting import make_weighting
-from rich.console import Console
 
+from edge_mtl.console import Console
 from edge_mtl.files import write_atomic
 
 

@@ -121,7 +121,7 @@ def fingerprint(*, root: Path = Path("/")) -> DeviceFingerprint:
     entries = _cpuinfo(_text(root / "proc/cpuinfo"))
     flags = set((entries.get("flags") or entries.get("features") or "").split())
     flags -= set(os.environ.get(DISABLED_FEATURES, "").replace(",", " ").split())
-    known = _ARM_FLAGS if "arm" in architecture or "aarch64" in architecture or "features" in entries else _X86_FLAGS
+    known = _ARM_FLAGS if "features" in entries else _X86_FLAGS
     return DeviceFingerprint(
         architecture=architecture,
         cpu_model=entries.get("model name") or _arm_model(entries) or platform.processor(),

@@ -140,11 +140,16 @@ def atomic_directory(path: Path, *, replace: bool = False, keep: Path | None = N
             raise
         _sync_directory(path.parent)
         if temporary.exists() and keep is not None:
-            if keep.exists():
-                with new_folder(path) as aside:
-                    os.replace(keep, aside / keep.name)
-                    shutil.rmtree(aside, ignore_errors=True)
-            os.replace(temporary, keep)
+            try:
+                if keep.exists():
+                    with new_folder(path) as aside:
+                        os.replace(keep, aside / keep.name)
+                        shutil.rmtree(aside, ignore_errors=True)
+                os.replace(temporary, keep)
+            except OSError:
+                exchange(temporary, path)
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
             _sync_directory(path.parent)
         shutil.rmtree(temporary, ignore_errors=True)
     if keep is None:

@@ -15,10 +15,13 @@ from typing import Literal
 from edge_mtl.errors import BackendUnavailable, EdgeMtlError, SystemFault
 from edge_mtl.remedies import NO_MEMORY, remedy, shortage
 
-__all__ = ["FAILURES", "LEFT_OVER", "import_package", "look_for", "package_error", "reinstall"]
+__all__ = ["FAILURES", "LEFT_OVER", "UNEXPLAINED", "import_package", "look_for", "package_error", "reinstall"]
 
-FAILURES = (EdgeMtlError, ImportError, AttributeError, OSError, MemoryError)
+FAILURES = (EdgeMtlError, ImportError, AttributeError, OSError, MemoryError, SystemError)
 """What `package_error` takes."""
+
+UNEXPLAINED = f"a library of C failed and did not say why ({{}}), as where there is too little memory. {NO_MEMORY}"
+"""Of a SystemError: what Python raises where such a library breaks its rules, which few are tested against."""
 
 _OWN = ("edge_mtl", "mtl")
 
@@ -50,7 +53,9 @@ def import_package(module: str, *names: str, use: str, install: str) -> ModuleTy
     return found
 
 
-def package_error(error: EdgeMtlError | ImportError | AttributeError | OSError | MemoryError, *, install: str) -> EdgeMtlError:
+def package_error(
+    error: EdgeMtlError | ImportError | AttributeError | OSError | MemoryError | SystemError, *, install: str
+) -> EdgeMtlError:
     """`error` itself, or for an import that failed the error with the command that repairs it; one of the system, with advice.
 
     What a package makes of another that is an empty folder is often an AttributeError.
@@ -67,6 +72,8 @@ def package_error(error: EdgeMtlError | ImportError | AttributeError | OSError |
         return SystemFault(f"{error.strerror or error}{where}. {remedy(error)}")
     if isinstance(error, MemoryError):
         return SystemFault(f"there is too little memory. {NO_MEMORY}")
+    if isinstance(error, SystemError):
+        return SystemFault(UNEXPLAINED.format(error))
     name = error.name if isinstance(error, ImportError) else getattr(error.obj, "__name__", "")
     top = (name or "").partition(".")[0]
     if not top or top in _OWN or (isinstance(error, AttributeError) and look_for(top) != "left over"):

@@ -26,7 +26,8 @@ from mtl.models.configured import model_from
 from mtl.parallel import ALONE, Parallel, launched
 from mtl.settings import RunSettings
 from mtl.weighting import make_weighting
-from rich.console import Console
+
+from edge_mtl.console import Console
 
 __all__ = ["forking", "made_up_batch", "make_rooms", "quiet", "tiny_settings", "tiny_training", "together"]
 

@@ -16,10 +16,10 @@ import sys
 from pathlib import Path
 
 from mtl.config import apply_overrides, parse_config, split_arguments
-from rich.console import Console
+from mtl.surroundings import require_surroundings
 
-from edge_mtl import opencv
 from edge_mtl.bundle import Bundle
+from edge_mtl.console import Console
 from edge_mtl.packages import FAILURES, package_error
 from edge_mtl.standard_streams import open_standard_streams
 
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 120)
     command = shlex.join(["python", "train/add_head.py", *(sys.argv[1:] if arguments is None else arguments)])
     try:
-        opencv.require()
+        require_surroundings()
         size = Bundle.open(asked.bundle).manifest.input
         stage = f"[{{height={size.height}, width={size.width}, steps={asked.steps}, batch={asked.batch}}}]"
         rooms = {"data.height": str(size.height), "data.width": str(size.width)}

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtl.arguments import size_argument
-from rich.console import Console
+from mtl.surroundings import require_surroundings
 from rich.progress import Progress
 
-from edge_mtl import opencv
 from edge_mtl.bench.conditions import Conditions
+from edge_mtl.console import Console
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
 from edge_mtl.packages import FAILURES, package_error
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(_with_save(sys.argv[1:] if arguments is None else arguments))
     console = Console(width=None if sys.stdout.isatty() else 160, stderr=asked.json)
     try:
-        opencv.require()
+        require_surroundings()
         from mtl.evaluation_targets import FrameChoice
 
         conditions = Conditions(["python", *sys.argv])

@@ -10,9 +10,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from rich.console import Console
+from mtl.surroundings import require_surroundings
 
-from edge_mtl import opencv
+from edge_mtl.console import Console
 from edge_mtl.packages import FAILURES, package_error
 from edge_mtl.standard_streams import open_standard_streams
 
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked, rest = parser.parse_known_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
-        opencv.require()
+        require_surroundings()
         from mtl.bundling import export_bundle
         from mtl.config import split_arguments
 

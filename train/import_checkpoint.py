@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from mtl.arguments import size_argument
-from rich.console import Console
+from mtl.surroundings import require_surroundings
 
-from edge_mtl import opencv
+from edge_mtl.console import Console
 from edge_mtl.packages import FAILURES, package_error
 from edge_mtl.standard_streams import open_standard_streams
 from edge_mtl.tasks import NYU_TASKS
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
-        opencv.require()
+        require_surroundings()
         from mtl.checkpoint import CheckpointError
         from mtl.importing import import_weights, read_weights, turn_normals, write_run
 

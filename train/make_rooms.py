@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtl.arguments import size_argument
+from mtl.surroundings import require_surroundings
 
-from edge_mtl import opencv
 from edge_mtl.errors import BackendUnavailable, EdgeMtlError
 from edge_mtl.files import atomic_directory, write_atomic
 from edge_mtl.packages import package_error
@@ -29,7 +29,7 @@ _JPEG_QUALITY = 95
 def main(arguments: list[str] | None = None) -> int:
     open_standard_streams()
     try:
-        opencv.require()
+        require_surroundings()
     except BackendUnavailable as error:
         print(f"make_rooms: {error}", file=sys.stderr)
         return error.exit_code

@@ -18,9 +18,9 @@ from typing import Any
 
 from mtl.arguments import size_argument
 from mtl.config import load_config, split_arguments
-from rich.console import Console
+from mtl.surroundings import require_surroundings
 
-from edge_mtl import opencv
+from edge_mtl.console import Console
 from edge_mtl.errors import BuildError
 from edge_mtl.packages import FAILURES, package_error
 from edge_mtl.standard_streams import open_standard_streams
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked, rest = _parser().parse_known_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
-        opencv.require()
+        require_surroundings()
         _make(asked, split_arguments(rest), console)
     except FAILURES as exc:
         error = package_error(exc, install="edge-mtl[train]")

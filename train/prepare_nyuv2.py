@@ -30,11 +30,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtl.arguments import size_argument
-from rich.console import Console
+from mtl.surroundings import require_surroundings
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from edge_mtl import opencv
+from edge_mtl.console import Console
 from edge_mtl.errors import BuildError
 from edge_mtl.packages import FAILURES, package_error
 from edge_mtl.standard_streams import open_standard_streams
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
-        opencv.require()
+        require_surroundings()
         from mtl.datasets.nyuv2.axes import NormalAxes
 
         axes = NormalAxes.parse(asked.axes) if asked.axes else None

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtl.arguments import size_argument
-from rich.console import Console
+from mtl.surroundings import require_surroundings
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from edge_mtl import opencv
+from edge_mtl.console import Console
 from edge_mtl.packages import FAILURES, package_error
 from edge_mtl.standard_streams import open_standard_streams
 
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 140, stderr=asked.json)
     try:
-        opencv.require()
+        require_surroundings()
         if asked.remove:
             return _remove(asked, console)
         return _label(asked, console)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtl.config import split_arguments
-from rich.console import Console
+from mtl.surroundings import require_surroundings
 
-from edge_mtl import opencv
+from edge_mtl.console import Console
 from edge_mtl.device import fingerprint
 from edge_mtl.packages import FAILURES, package_error
 from edge_mtl.standard_streams import open_standard_streams
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked, rest = parser.parse_known_args(given)
     console = Console(width=None if sys.stdout.isatty() else 160)
     try:
-        opencv.require()
+        require_surroundings()
         return _study(asked, split_arguments(rest), console)
     except FAILURES as exc:
         error = package_error(exc, install="edge-mtl[train]")

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from mtl.config import ConfigError, load_config, split_arguments
 from mtl.qat.settings import for_qat
-from rich.console import Console
+from mtl.surroundings import require_surroundings
 
-from edge_mtl import opencv
+from edge_mtl.console import Console
 from edge_mtl.packages import FAILURES, package_error
 from edge_mtl.standard_streams import open_standard_streams
 
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     typed = sys.argv[1:] if arguments is None else arguments
     command = shlex.join(["python", "train/train.py", *(word for word in typed if word != "--resume")])
     try:
-        opencv.require()
+        require_surroundings()
         overrides = split_arguments([*(f"--{item}" for item in asked.set), *rest])
         settings = load_config(asked.config, overrides)
         if asked.qat or settings.qat.enabled:

@@ -19,12 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from mtl.surroundings import require_surroundings
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from edge_mtl import opencv
+from edge_mtl.console import Console
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
 from edge_mtl.packages import FAILURES, package_error
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.frames < 1:
         parser.error(f"--frames should be 1 or more, found {asked.frames}")
     try:
-        opencv.require()
+        require_surroundings()
         report = _inspect(asked.folder, _published(asked.folder, asked.kind), asked.images)
         if asked.sheet is not None:
             _write_sheet(asked.folder, _published(asked.folder, asked.kind), asked.sheet, asked.frames)

@@ -43,6 +43,7 @@ THUMBNAIL = (16, 12)
 """Width and height."""
 
 BLURRED = "blurred"
+_UNREADABLE = "unreadable: "
 
 _CHUNK = 64
 _BLACK_LEVEL = 24.0
@@ -69,6 +70,11 @@ class Look:
     thumb: Array
     contrast: float
     embedding: Array
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether the frame could not be decoded, as where the disk failed for once."""
+        return self.flaw.startswith(_UNREADABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,7 @@ def look(name: str, image: Array, size: InputSpec, embedder: Embedder) -> Look:
 def unreadable(name: str, reason: str, embedder: Embedder) -> Look:
     """Stands for a frame that could not be decoded."""
     empty = np.zeros(THUMBNAIL[0] * THUMBNAIL[1], np.float32)
-    return Look(name, f"unreadable: {reason}", empty, 0.0, np.zeros(embedder.size, np.float32))
+    return Look(name, f"{_UNREADABLE}{reason}", empty, 0.0, np.zeros(embedder.size, np.float32))
 
 
 def thumbnail(image: Array) -> tuple[Array, float]:
@@ -152,11 +158,14 @@ class LookCache:
 
     Args:
         folder: of this source and embedder only; made when first needed.
+    Attributes:
+        failure: why nothing more is kept; None while everything is.
     """
 
     def __init__(self, folder: Path, embedding_size: int) -> None:
         self._folder, self._size = folder, embedding_size
         self._pending: list[Look] = []
+        self.failure: OSError | None = None
         self._chunks = 0
         sweep_temporaries(folder)
 
@@ -171,14 +180,15 @@ class LookCache:
         return looks
 
     def add(self, entry: Look) -> None:
-        """Keep one more. Raises OSError when the disk is full."""
+        """Keep one more, as long as that works."""
         self._pending.append(entry)
         if len(self._pending) == _CHUNK:
             self.flush()
 
     def flush(self) -> None:
         """Write what is pending."""
-        if not self._pending:
+        if not self._pending or self.failure is not None:
+            self._pending.clear()
             return
         stream = io.BytesIO()
         np.savez(
@@ -189,7 +199,10 @@ class LookCache:
             contrasts=np.array([entry.contrast for entry in self._pending]),
             embeddings=np.stack([entry.embedding for entry in self._pending]),
         )
-        write_atomic(self._path(self._chunks), stream.getvalue())
+        try:
+            write_atomic(self._path(self._chunks), stream.getvalue())
+        except OSError as exc:
+            self.failure = exc
         self._pending.clear()
         self._chunks += 1
 

@@ -8,6 +8,7 @@ many frames can cover more than twice as closely.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from edge_mtl.engine_store.engines import cache_folder
 from edge_mtl.errors import BuildError, CalibrationError, FrameError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.image.frames import check_frame, letterbox_image
+from edge_mtl.remedies import told
 from edge_mtl.sources.frame_source import FrameSource
 from edge_mtl.sources.images import decode_image
 
@@ -220,24 +222,28 @@ def _looks(source: FrameSource, bundle: Bundle, embedder: Embedder, cache: Path,
     size = bundle.manifest.input
     key = sha256_bytes(f"{source.identity} {embedder.identity} {size.height}x{size.width}".encode())[:32]
     store = LookCache(cache / key, embedder.size)
-    try:
-        looks = store.load()
-        known = len(looks)
-        for number, still in enumerate(source.stills()):
-            if number >= known:
-                try:
-                    entry = look(still.name, check_frame(still.load().pixels), size, embedder)
-                except FrameError as exc:
-                    entry = unreadable(still.name, str(exc), embedder)
+    looks = store.load()
+    known = len(looks)
+    for number, still in enumerate(source.stills()):
+        if number >= known or looks[number].unreadable:  # a disk may fail once, and not the next time
+            try:
+                entry = look(still.name, check_frame(still.load().pixels), size, embedder)
+            except FrameError as exc:
+                entry = unreadable(still.name, str(exc), embedder)
+            if number < known:
+                looks[number] = entry
+            else:
                 looks.append(entry)
                 store.add(entry)
-            progress("look", number + 1, source.count or 0)
-        if len(looks) > known:
-            store.flush()
-    except OSError as exc:
-        raise BuildError(
-            f"Looks at frames could not be kept in {cache} ({exc.strerror or exc}). Free some space, then run it again."
-        ) from exc
+        progress("look", number + 1, source.count or 0)
+    if len(looks) > known:
+        store.flush()
+    if store.failure is not None:
+        warnings.warn(
+            f"what was seen of the frames could not be kept in {cache} {told(store.failure)} "
+            "It only saves time where a calibration is interrupted, and this one is not.",
+            stacklevel=2,
+        )
     if not looks:
         raise CalibrationError(f"{source.name} holds no frames.")
     return looks

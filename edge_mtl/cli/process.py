@@ -15,8 +15,10 @@ import typer
 
 from edge_mtl.cli.application import app
 from edge_mtl.cli.arguments import UsageError
-from edge_mtl.cli.terminal import DEBUG_VARIABLE, EXIT_PIPE, debugging, one_line, own_streams
+from edge_mtl.cli.terminal import DEBUG_VARIABLE, debugging, one_line, own_streams
+from edge_mtl.console import EXIT_PIPE
 from edge_mtl.errors import EdgeMtlError
+from edge_mtl.packages import UNEXPLAINED
 from edge_mtl.remedies import NO_MEMORY, remedy
 from edge_mtl.standard_streams import open_standard_streams
 
@@ -47,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail(f"{exc.strerror or exc}{where}. Nothing half-written was left. {remedy(exc)}", EXIT_FILES)
         except MemoryError:
             return _fail(f"there is too little memory. Nothing half-written was left. {NO_MEMORY}", EXIT_FILES)
+        except SystemError as exc:
+            return _fail(f"{UNEXPLAINED.format(exc)} Nothing half-written was left.", EXIT_FILES)
         except (KeyboardInterrupt, typer.Abort):
             return _fail("interrupted.", EXIT_INTERRUPTED)
         except Exception as exc:

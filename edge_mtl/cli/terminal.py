@@ -15,19 +15,19 @@ from typing import Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
+from edge_mtl.console import EXIT_PIPE, Console
 from edge_mtl.errors import SourceEndedEarly
 from edge_mtl.files import plain
 
-__all__ = ["DEBUG_VARIABLE", "EXIT_PIPE", "Step", "Terminal", "debugging", "one_line", "own_streams", "table"]
+__all__ = ["DEBUG_VARIABLE", "Step", "Terminal", "debugging", "one_line", "own_streams", "table"]
 
 DEBUG_VARIABLE = "EDGE_MTL_DEBUG"
-EXIT_PIPE = 141
 _WIDTH = 120
 """Columns of tables that go to a file or a pipe."""
 
@@ -49,8 +49,8 @@ class Terminal:
 
     def __init__(self, *, json_output: bool = False, quiet: bool = False) -> None:
         self.json_output, self._quiet = json_output, quiet
-        self._out = _Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
-        self._err = _Console(stderr=True, highlight=False)
+        self._out = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+        self._err = Console(stderr=True, highlight=False)
         self._early_end: SourceEndedEarly | None = None
 
     def record(self, content: Any) -> None:
@@ -111,13 +111,6 @@ class Terminal:
         with Progress(*columns, console=self._err, transient=True) as progress:
             task = progress.add_task("", total=None)
             yield lambda text, done, total: progress.update(task, description=text, completed=done, total=total or None)
-
-
-class _Console(Console):
-    """A console whose reader may leave, as with `| head`: the command ends as one that the signal ended, without a word."""
-
-    def on_broken_pipe(self) -> None:
-        raise SystemExit(EXIT_PIPE)
 
 
 class PlainTable(Table):

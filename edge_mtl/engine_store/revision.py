@@ -120,7 +120,11 @@ def rollback(path: Path, *, to: int | None = None) -> Bundle:
         try:
             with _engines_held(current.path):
                 exchange(old, current.path)
-                os.replace(old, kept_revision(current.path, current.manifest.revision))
+                try:
+                    os.replace(old, kept_revision(current.path, current.manifest.revision))
+                except OSError:
+                    exchange(old, current.path)
+                    raise
         except OSError as exc:
             raise BundleError(f"{path} cannot be rolled back {told(exc)}") from exc
         return Bundle.open(current.path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.errors import FrameError
+from edge_mtl.errors import FrameError, SystemFault
 from edge_mtl.files import native_path
 from edge_mtl.packages import import_package
 from edge_mtl.prediction import Prediction
@@ -59,6 +60,7 @@ def annotated_bag(
     Raises:
         BackendUnavailable: rosbags is missing or broken.
         FrameError, FileExistsError: see `check_recording`.
+        SystemFault: the system refuses to write as much, where SQLite stores it and does not say why.
     """
     check_recording(bag, target)
     why = {"use": "Writing bags needs the package rosbags", "install": "edge-mtl[bags]"}
@@ -70,8 +72,17 @@ def annotated_bag(
     name = os.fsencode(target.name).decode(errors="replace")  # of a file in the bag, too, and so part of its metadata
     with new_folder(target) as temporary, ExitStack() as stack:
         stack.callback(shutil.rmtree, temporary, ignore_errors=True)
-        with native_path(temporary / name) as place, rosbag2.Writer(Path(place), version=9, storage_plugin=plugin) as writer:
-            yield AnnotatedBag(writer, typesys, tasks, on_remark=on_remark)
+        try:
+            with (
+                native_path(temporary / name) as place,
+                rosbag2.Writer(Path(place), version=9, storage_plugin=plugin) as writer,
+            ):
+                yield AnnotatedBag(writer, typesys, tasks, on_remark=on_remark)
+        except sqlite3.Error as exc:
+            raise SystemFault(
+                f"{target} cannot be written ({exc}). Free some space, raise the limit of a file's size (ulimit -f unlimited), "
+                "or name a place on another disk with --out; then run it again."
+            ) from exc
         os.rename(temporary / name, target)
 
 

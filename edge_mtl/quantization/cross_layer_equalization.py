@@ -129,10 +129,17 @@ def _readers(tensor: str, marks: Array, index: GraphIndex) -> list[tuple[Any, Ar
             elif node.op_type == "Reshape" and math.prod(shape := index.shapes.get(node.output[0], (0,))) == marked.size:
                 todo.append((node.output[0], marked.reshape(shape)))
             elif node.op_type == "Transpose":
-                todo.append((node.output[0], marked.transpose(list(attribute(node, "perm", [])) or None)))
+                order = list(attribute(node, "perm", [])) or [*range(marked.ndim)][::-1]
+                if sorted(order) != [*range(marked.ndim)]:
+                    return []
+                todo.append((node.output[0], marked.transpose(order)))
             elif node.input[0] == name and is_layer(node, index, _KINDS):
-                features = np.moveaxis(marked, channel_axis(node), 0).reshape(marked.shape[channel_axis(node)], -1)
-                if not (features == features[:, :1]).all():
+                axis = channel_axis(node)
+                if not -marked.ndim <= axis < marked.ndim:
+                    return []
+                features = np.moveaxis(marked, axis, 0).reshape(marked.shape[axis], -1)
+                counted = index.weights[node.input[1]].dims[_input_axis(node)]
+                if counted != len(features) or not (features == features[:, :1]).all():
                     return []
                 if node.op_type == "Conv" and attribute(node, "group", 1) != 1 and not _is_depthwise(node):
                     return []

@@ -397,6 +397,14 @@ def test_too_little_memory_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_failed(edge_mtl("doctor"), 74, "too little memory", "ulimit -v")
 
 
+def test_a_library_that_fails_without_a_word_is_taken_for_a_shortage(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unexplained() -> None:
+        raise SystemError("error return without exception set")
+
+    monkeypatch.setattr(diagnosis, "diagnose", unexplained)
+    assert_failed(edge_mtl("doctor"), 74, "did not say why (error return without exception set)", "ulimit -v")
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_command_without_standard_streams_works(closed: str, tiny_bundle: Bundle, room: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from rich.console import Console
 from rich.progress import Progress
 
+from edge_mtl.console import Console
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.evaluation.metrics import TaskMetrics
 from edge_mtl.tasks import Specs, remarks

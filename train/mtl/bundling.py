@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from torch import Tensor
 
 from edge_mtl.bundle import (
@@ -25,6 +24,7 @@ from edge_mtl.bundle import (
     Bundle,
     write_bundle,
 )
+from edge_mtl.console import Console
 from edge_mtl.engine_store.revision import changing
 from edge_mtl.errors import BundleError
 from edge_mtl.manifest import InputSpec

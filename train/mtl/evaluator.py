@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from rich.console import Console
-
+from edge_mtl.console import Console
 from edge_mtl.tasks import describe_tasks, remarks
 from mtl.checkpoint import load_statistics, load_weights, save_weights
 from mtl.config import describe

@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from edge_mtl.console import Console
 from mtl.loop import StepReport
 from mtl.tasks.columns import columns_for
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from rich.console import Console
 
+from edge_mtl.console import Console
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.files import write_atomic
 from edge_mtl.unfinished import sweep_temporaries

@@ -40,6 +40,9 @@ DEPLOYED = ("indoor-lite0", "indoor-b0")
 FRAMES = ((480, 640), (333, 217))
 """(height, width): the camera's, and one with bars whose sides divide by nothing."""
 _TINY = ("host", "graph")
+LETTERBOX_SHARE, LETTERBOX_LEVELS = 0.15, 1
+"""Of the values of a resized frame at most so many may differ, by so much: OpenCV's wheels for ARM round a tenth otherwise. So
+that answers show the arithmetic of the networks alone, both sides answer the frames that x86-64 resized."""
 
 
 def prepare(folder: Path) -> None:
@@ -52,38 +55,47 @@ def prepare(folder: Path) -> None:
             store = EngineStore(bundle)
             record = build_engine(bundle, backend="onnxruntime", store=store).record
             (folder / f"{name}.int8.onnx").write_bytes(store.load(record))
-    np.savez(folder / "frames.npz", *(make_image(5 + i, height=h, width=w) for i, (h, w) in enumerate(FRAMES)))
+    frames = {str(i): make_image(5 + i, height=h, width=w) for i, (h, w) in enumerate(FRAMES)}
+    for name, bundle in _bundles(folder).items():
+        frames |= {f"{name}/{i}": letterbox_image(frames[str(i)], bundle.manifest.input) for i in range(len(FRAMES))}
+    np.savez(folder / "frames.npz", **frames)  # type: ignore[arg-type]
 
 
 def answers(folder: Path) -> dict[str, Array]:
     """What this machine answers to what lies in `folder`, and how it prepares the frames."""
     with np.load(folder / "frames.npz") as content:
-        frames = [content[name] for name in content.files]
+        frames = {name: content[name] for name in content.files}
     found: dict[str, Array] = {}
     for name in DEPLOYED:
         size = Bundle.open(bundled(name)).manifest.input
-        found |= {f"letterbox {name}/{index}": letterbox_image(frame, size) for index, frame in enumerate(frames)}
-    for case, predicted in _predicted(folder, frames):
+        found |= {f"letterbox {name}/{i}": letterbox_image(frames[str(i)], size) for i in range(len(FRAMES))}
+    resized = {name: [frames[f"{name}/{i}"] for i in range(len(FRAMES))] for name in _bundles(folder)}
+    for case, predicted in _predicted(folder, resized):
         for index, maps in enumerate(predicted):
             found |= {f"{case}/{index}/{task}": values for task, values in maps.items()}
     return found
 
 
-def _predicted(folder: Path, frames: list[Array]) -> Iterator[tuple[str, list[Maps]]]:
-    """Case by case, the maps of every frame."""
-    bundles = {f"tiny-{placement}": Bundle.open(folder / f"tiny-{placement}") for placement in _TINY}
-    bundles |= {name: Bundle.open(bundled(name)) for name in DEPLOYED}
+def _bundles(folder: Path) -> dict[str, Bundle]:
+    """Those that answer, by name."""
+    tiny = {f"tiny-{placement}": Bundle.open(folder / f"tiny-{placement}") for placement in _TINY}
+    return tiny | {name: Bundle.open(bundled(name)) for name in DEPLOYED}
+
+
+def _predicted(folder: Path, frames: Mapping[str, list[Array]]) -> Iterator[tuple[str, list[Maps]]]:
+    """Case by case, the maps of every frame of a bundle."""
+    bundles = _bundles(folder)
     runtimes = [name for name in ("onnxruntime", "openvino") if available()[name].usable]
     for name, bundle in bundles.items():
         for runtime in runtimes:
             with Engine(bundle, backend=runtime, precision="fp32", threads=2, output_size="network") as engine:
-                predictions = [engine.predict(frame) for frame in frames]
+                predictions = [engine.predict(frame) for frame in frames[name]]
             yield f"{name} fp32 {runtime}", [_maps(each.segmentation, each.depth, each.normals) for each in predictions]
     for name in DEPLOYED:
         model = (folder / f"{name}.int8.onnx").read_bytes()
         with closing(OnnxRuntimeBackend(model, threads=2, precision="int8")) as backend:
             pipeline = InferencePipeline(backend, bundles[name].manifest)
-            results = [pipeline(frame).results for frame in frames]
+            results = [pipeline(frame).results for frame in frames[name]]
         yield (
             f"{name} int8 onnxruntime",
             [_maps(each["segmentation"].labels, each["depth"].depth_m, each["normals"].normals) for each in results],  # type: ignore[attr-defined]
@@ -97,16 +109,20 @@ def _maps(labels: Array, depth_m: Array, normals: Array) -> Maps:
 def compare(reference: Maps, found: Maps) -> tuple[list[str], list[str]]:
     """What of `found` is no answer of `reference`, and how far the cases are apart, a line each.
 
-    The letterbox must be the same to the bit. FP32 must be within the self-test's tolerance. INT8 must be, too, and must not be
-    further from FP32 of the reference than its own INT8 by more than rounding, as builds judge a runtime.
+    Of the letterbox at most 15 % of the values may differ, by one grey level. FP32 must be within the self-test's tolerance.
+    INT8 must be, too, and no further from FP32 of the reference than its own INT8 by more than rounding, as builds judge.
     """
     wrong, told = [], []
     for key in sorted(reference.keys() - found.keys()):
         wrong.append(f"{key}: no answer")
     for key in sorted(name for name in reference if name.startswith("letterbox") and name in found):
-        if not np.array_equal(reference[key], found[key]):
-            far = np.abs(reference[key].astype(int) - found[key].astype(int))
-            wrong.append(f"{key}: {np.count_nonzero(far)} of {far.size} values differ, by {far.max()} at most")
+        far = np.abs(reference[key].astype(int) - found[key].astype(int))
+        share = np.count_nonzero(far) / far.size
+        said = f"{key}: {share:.1%} of the values differ, by {far.max()} at most"
+        if share > LETTERBOX_SHARE or far.max() > LETTERBOX_LEVELS:
+            wrong.append(said)
+        elif share:
+            told.append(said)
     for case in sorted({key.rsplit("/", 1)[0] for key in reference if key.count("/") == 2}):
         meant, is_found = _results(reference, case), _results(found, case)
         if meant is None or is_found is None:

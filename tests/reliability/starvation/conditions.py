@@ -43,6 +43,7 @@ class Condition:
         user: whose process it is, by number.
         silent: standard error leads nowhere, so that nothing can be said of errors.
         kills: the system may kill it, as where a container has too little memory.
+        elsewhere: the machine looks like another one, so that its engines are stale afterwards, and results name another.
         missing: why it cannot be tried here; "" where it can.
     """
 
@@ -56,6 +57,7 @@ class Condition:
     user: int | None = None
     silent: bool = False
     kills: bool = False
+    elsewhere: bool = False
     missing: str = ""
 
 
@@ -150,7 +152,7 @@ def _user() -> Iterator[Condition]:
     yield Condition(
         "no HOME, no passwd entry", "user", (*_ALL, "train"), variables=bare, user=NOBODY_HERE, works=True, missing=root
     )
-    lost = {"HOME": "/nonexistent", "XDG_CACHE_HOME": None}
+    lost = {"HOME": "{folder}/home/nowhere", "XDG_CACHE_HOME": None}
     yield Condition("HOME is missing", "user", _FEW, variables=lost, works=True)
     locked = {"HOME": "/proc", "XDG_CACHE_HOME": None}
     yield Condition("HOME cannot be written to", "user", _FEW, variables=locked, works=True)
@@ -169,7 +171,7 @@ def _systems() -> Iterator[Condition]:
         "no /proc": "umount -l /proc",
         "no /sys": "umount -l /sys",
     }.items():
-        yield Condition(name, "systems", few, prefix=_in_shell(how), works=True, missing=unshare)
+        yield Condition(name, "systems", few, prefix=_in_shell(how), works=True, elsewhere=name == "no /proc", missing=unshare)
 
 
 def _clock() -> Iterator[Condition]:

@@ -156,3 +156,6 @@ def test_what_the_system_refuses_is_an_error_of_the_system() -> None:
     found = package_error(caught.value, install="edge-mtl[train]")
     assert isinstance(found, SystemFault)
     assert str(found).startswith("File name too long (/tmp/xxx")
+    unexplained = package_error(SystemError("error return without exception set"), install="edge-mtl[train]")
+    assert isinstance(unexplained, SystemFault)
+    assert "too little memory" in str(unexplained)

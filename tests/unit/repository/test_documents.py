@@ -52,12 +52,12 @@ def test_a_test_that_is_named_is_there() -> None:
     named = [
         (path, file, name)
         for path in holding("tests/", DOCUMENTS)
-        for file, name in re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?", path.read_text(encoding="utf-8"))
+        for file, name in re.findall(r"(tests/[\w/]+\.py)(?:::(?:[A-Z]\w+::)?(\w+))?", path.read_text(encoding="utf-8"))
     ]
     assert any(name for _, _, name in named)
     for path, file, name in named:
         assert (ROOT / file).is_file(), f"{path}: {file}"
-        defined = re.findall(r"^def (test_\w+)", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+        defined = re.findall(r"^ *def (test_\w+)", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
         assert not name or name in defined, f"{path}: {file}::{name}"
 
 

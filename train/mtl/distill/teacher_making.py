@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edge_mtl.console import Console
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
 from edge_mtl.tasks import LabelsSpec

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from edge_mtl.bundle import Bundle
+from edge_mtl.console import Console
 from edge_mtl.errors import BuildError
 from edge_mtl.quantization.learned import QAT_MODEL
 from edge_mtl.tasks import TaskSpec, ordered

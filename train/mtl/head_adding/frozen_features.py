@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from edge_mtl.console import Console
 from edge_mtl.documents import parse_json
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from edge_mtl.backends import open_backend
 from edge_mtl.backends.reference import REFERENCE_RUNTIME
 from edge_mtl.bundle import EVALUATION, GOLDEN, OPTIMIZED_ONNX, RECORDED, REFERENCE_ONNX, WEIGHTS, Bundle
+from edge_mtl.console import Console
 from edge_mtl.documents import parse_json
 from edge_mtl.engine_store.revision import changing, commit
 from edge_mtl.errors import BuildError, BundleError

@@ -6,9 +6,9 @@ import math
 import time
 
 import numpy as np
-from rich.console import Console
 from torch import Tensor, nn
 
+from edge_mtl.console import Console
 from edge_mtl.tasks import TaskSpec
 from mtl.ema import Ema
 from mtl.head_adding.frozen_features import KeptViews

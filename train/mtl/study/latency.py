@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -29,6 +28,7 @@ from edge_mtl.backends.selection import AUTO, check_any, on_kind
 from edge_mtl.bench.interleaved import run_interleaved
 from edge_mtl.bench.statistics import distribution, ratio_interval
 from edge_mtl.builder.candidates import Candidate, candidates, target_of
+from edge_mtl.console import Console
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import BuildError
 from edge_mtl.files import sha256_bytes

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from edge_mtl.console import Console
 from edge_mtl.device import fingerprint
 from edge_mtl.remedies import told
 from mtl.resume import check_same_settings

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +18,7 @@ from edge_mtl.calibration.frames import load_calibration
 from edge_mtl.calibration.leakage import held_out
 from edge_mtl.calibration.sampling import Chosen, choose_frames, encode_frames, farthest_first
 from edge_mtl.calibration.source import given_frames, open_calibration_source
-from edge_mtl.errors import BuildError, CalibrationError, FrameError
+from edge_mtl.errors import CalibrationError, FrameError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.manifest import InputSpec
 from edge_mtl.sources.folders import dataset_source
@@ -195,19 +193,25 @@ class TestCache:
         chunk.write_bytes(chunk.read_bytes()[:100])
         assert choose(frames, count=3).names == first.names
 
+    def test_a_frame_that_could_not_be_read_is_looked_at_again(self, choose: Any) -> None:
+        frames: list[np.ndarray | None] = [scene(number) for number in range(9)]
+        assert len(choose([*frames[:4], None, *frames[5:]], count=9).frames) == 8
+        again = choose(frames, count=9)
+        assert (len(again.frames), again.dropped) == (9, ())
+
     def test_other_content_is_not_taken_from_the_cache(self, choose: Any) -> None:
         choose([scene(number) for number in range(6)], count=3)
         other = choose([scene(number + 20) for number in range(6)], count=6)
         assert len(other.frames) == 6
         assert np.abs(other.frames[0].astype(int) - cv2.resize(scene(20), (WIDTH, HEIGHT))).mean() < 15
 
-    def test_a_full_disk_is_a_typed_error(self, choose: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        def full(*arguments: object) -> None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        monkeypatch.setattr("edge_mtl.files.os.replace", full)
-        with pytest.raises(BuildError, match=r"No space left on device.*Free some space"):
-            choose([scene(number) for number in range(6)], count=3)
+    def test_frames_are_chosen_where_nothing_can_be_kept_of_them(self, choose: Any, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        frames = [scene(number) for number in range(6)]
+        expected = choose(frames, count=3)
+        with pytest.warns(UserWarning, match=r"could not be kept in .*file/looks \(.+\).*only saves time"):
+            found = choose(frames, count=3, cache=tmp_path / "file" / "looks")
+        assert found.names == expected.names
 
 
 def test_spare_frames_are_no_calibration_frames(tiny_bundle: Bundle, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,27 @@ def test_a_rollback_that_the_file_system_refuses_changes_nothing(quick_bundle: B
         rollback(newer.path)
     assert Bundle.open(newer.path) == newer
     assert list(history(newer.path)) == [1]
+
+
+@pytest.mark.parametrize("make", [lambda bundle: next_revision(bundle), lambda bundle: rollback(bundle.path)])
+def test_where_the_one_that_gives_way_cannot_be_kept_it_stays(
+    make: Callable[[Bundle], Bundle], quick_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folders are exchanged by then."""
+    newer, real = next_revision(quick_bundle), os.replace
+
+    def refuse(one: Path, other: Path) -> None:
+        if Path(other).name == "own.revision-2":
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+        real(one, other)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(BundleError, match=r"Disk quota exceeded"):
+        make(newer)
+    assert Bundle.open(newer.path) == newer
+    assert list(history(newer.path)) == [1]
+    assert Bundle.open(history(newer.path)[1]).manifest.revision == 1
+    assert [path.name for path in newer.path.parent.iterdir() if path.name.startswith(TEMPORARY_PREFIX)] == []
 
 
 def test_only_whole_bundles_with_a_number_of_ours_are_kept_revisions(quick_bundle: Bundle) -> None:

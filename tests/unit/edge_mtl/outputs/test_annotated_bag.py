@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from edge_mtl.ros import camera_of
 from edge_mtl.unfinished import TEMPORARY_PREFIX
 from tests.bag_files import CAMERA_TOPIC, IMAGE_TOPIC, read_bag, without_definitions, write_bag
 from tests.bundles import make_image
-from tests.command_line import edge_mtl
+from tests.command_line import assert_failed, edge_mtl
 from tests.mapless_bundles import mapless_bundle
 
 
@@ -293,3 +294,16 @@ def test_why_a_camera_info_is_not_taken_is_said(tiny_bundle: Bundle, tmp_path: P
 def recorded_camera(bag: Path) -> Any:
     store = get_typestore(Stores.ROS2_HUMBLE)
     return store.deserialize_cdr(read_bag(bag)[CAMERA_TOPIC][0].raw, "sensor_msgs/msg/CameraInfo")
+
+
+def test_a_bag_that_grows_beyond_what_the_system_allows_is_an_error_of_the_system(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """SQLite says "disk I/O error" of whatever a system refuses."""
+    bag = write_bag(tmp_path / "tour", [make_image(index) for index in range(3)], storage="sqlite3", focal=120.0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        outcome = edge_mtl("predict", bag, "--bundle", tiny_bundle.path, "--files", "bag", "--threads", "1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert_failed(outcome, 74, "tour-maps cannot be written (disk I/O error)", "ulimit -f")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tour"]

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from edge_mtl.console import Console
 from edge_mtl.documents import parse_json
 from edge_mtl.engine_store.engines import cache_folder
 from edge_mtl.files import sha256_bytes, write_atomic

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import cv2
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from edge_mtl.console import Console
 from edge_mtl.unfinished import sweep_temporaries
 
 from .render import DEFAULT_OPTIONS, RENDERER_VERSION, RenderOptions, RoomSample
