@@ -33,7 +33,6 @@ from edge_mtl.engine_store.engines import cache_folder
 from edge_mtl.errors import BuildError, CalibrationError, FrameError
 from edge_mtl.files import sha256_bytes
 from edge_mtl.image.frames import check_frame, letterbox_image
-from edge_mtl.remedies import told
 from edge_mtl.sources.frame_source import FrameSource
 from edge_mtl.sources.images import decode_image
 
@@ -240,8 +239,8 @@ def _looks(source: FrameSource, bundle: Bundle, embedder: Embedder, cache: Path,
         store.flush()
     if store.failure is not None:
         warnings.warn(
-            f"what was seen of the frames could not be kept in {cache} {told(store.failure)} "
-            "It only saves time where a calibration is interrupted, and this one is not.",
+            f"what was seen of the frames could not be kept in {cache} ({store.failure.strerror or store.failure}). That only saves "
+            "time where a calibration is interrupted; this one goes on.",
             stacklevel=2,
         )
     if not looks:

@@ -18,21 +18,35 @@ MAX_NODES = 20_000
 MAX_ELEMENTS = 1 << 31
 """Of one tensor, as it is described."""
 
-_STANDARD = """
-    Abs Add And ArgMax AveragePool BatchNormalization Cast Ceil Clip Concat Constant Conv ConvInteger ConvTranspose
-    DepthToSpace DequantizeLinear Div DynamicQuantizeLinear Elu Equal Erf Exp Expand Flatten Floor Gather Gelu Gemm
-    GlobalAveragePool GlobalMaxPool Greater GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization
-    LayerNormalization LeakyRelu Less Log LogSoftmax MatMul MatMulInteger Max MaxPool Min Mul Neg Not Or PRelu Pad Pow
-    QLinearConv QLinearMatMul QuantizeLinear Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape
-    Resize Round Shape Sigmoid Slice Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze
-    Where
-"""
+_ANY = 1 << 20
+_STANDARD = {
+    (0, 0): "Constant",
+    (1, 1): """
+        Abs ArgMax AveragePool Cast Ceil DepthToSpace DynamicQuantizeLinear Elu Erf Exp Flatten Floor Gelu GlobalAveragePool
+        GlobalMaxPool HardSigmoid HardSwish Identity LeakyRelu Log LogSoftmax MaxPool Neg Not Reciprocal Relu Round Shape
+        Sigmoid Softmax Softplus SpaceToDepth Sqrt Tanh Transpose
+    """,
+    (1, 2): "ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum Split Squeeze",
+    (1, 3): "Clip",
+    (1, 4): "Resize",
+    (1, _ANY): "Concat Max Min Sum",
+    (2, 2): "Add And Div Equal Expand Gather Greater Less MatMul Mul Or PRelu Pow Reshape Sub Unsqueeze",
+    (2, 3): "Conv ConvTranspose DequantizeLinear Gemm LayerNormalization QuantizeLinear",
+    (2, 4): "ConvInteger MatMulInteger Pad",
+    (3, 3): "GroupNormalization InstanceNormalization Where",
+    (3, 5): "Slice",
+    (5, 5): "BatchNormalization",
+    (8, 8): "QLinearMatMul",
+    (8, 9): "QLinearConv",
+}
+"""Operators by the fewest and the most inputs that they have in any version from 13 on. OpenVINO died of a Pad of one."""
+_INPUTS = {operator: counts for counts, operators in _STANDARD.items() for operator in operators.split()}
 _QUANTIZED = """
     QGemm QLinearAdd QLinearAveragePool QLinearConcat QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul
     QLinearReduceMean QLinearSigmoid QLinearSoftmax
 """
 OPERATORS: Mapping[str, frozenset[str]] = {
-    "": frozenset(_STANDARD.split()),
+    "": frozenset(_INPUTS),
     "com.microsoft": frozenset(_QUANTIZED.split()),
 }
 """By domain: arithmetic on tensors of fixed shape, the second domain for quantized engines of ONNX Runtime.
@@ -169,6 +183,9 @@ def _check_node(data: bytes, start: int, end: int) -> _Ends:
         if operators[0] in _CONTROL_FLOW:
             raise Refused(f"it has control flow ({operators[0]})")
         raise Refused(f"operator {operators[0]!r} is not among those a network of this package is made of")
+    least, most = _INPUTS[operators[0]] if domain == "" else (1, _ANY)
+    if not least <= len(ends[0]) <= most:
+        raise Refused(f"an operator {operators[0]} has {len(ends[0])} inputs")
     if b"" in ends[0] and operators[0] not in _LEAVE_OUT:
         raise Refused(f"an operator {operators[0]} leaves out an input")
     if b"" in ends[1] or not ends[1]:

@@ -137,6 +137,11 @@ def without_an_output(proto: onnx.ModelProto) -> None:
     proto.graph.node.append(helper.make_node("Relu", ["image"], [""]))
 
 
+def inputs(count: int) -> Callable[[onnx.ModelProto], None]:
+    """Of a Pad; with one, OpenVINO dies."""
+    return lambda proto: proto.graph.node.append(helper.make_node("Pad", ["image"] * count, ["padded"]))
+
+
 def attribute(name: str, value: int | list[int]) -> Callable[[onnx.ModelProto], None]:
     """Of the first convolution."""
 
@@ -173,6 +178,8 @@ HOSTILE: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
     "too many operators": (many, "operators"),
     "two weights of one name": (weights_twice, "the same name"),
     "an input that is left out": (without_an_input, "leaves out an input"),
+    "an operator without its second input": (inputs(1), "Pad has 1 inputs"),
+    "an operator with more inputs than it has": (inputs(5), "Pad has 5 inputs"),
     "an output that is left out": (without_an_output, "leaves out an output"),
     "a circle": (circle, "none before it makes"),
     "a tensor that is made twice": (made_twice, "made twice"),
@@ -228,6 +235,18 @@ def test_graphs_of_this_package_pass() -> None:
     for bundle in map(Bundle.open, map(bundled, BUNDLED)):
         for name in (REFERENCE_ONNX, OPTIMIZED_ONNX):
             check_graph(bundle.read(name), name=name)
+
+
+def test_inputs_are_counted_as_onnx_does_in_every_version_from_13_on() -> None:
+    for operator in OPERATORS[""]:
+        known = [
+            onnx.defs.get_schema(operator, version, "")
+            for version in range(13, onnx.defs.onnx_opset_version() + 1)
+            if onnx.defs.has(operator, version, "")
+        ]
+        least, most = allowlist._INPUTS[operator]
+        assert least == min(schema.min_input for schema in known), operator
+        assert min(most, 1 << 20) == min(max(schema.max_input for schema in known), 1 << 20), operator
 
 
 def test_what_is_no_graph_is_refused() -> None:
