@@ -239,8 +239,8 @@ def _looks(source: FrameSource, bundle: Bundle, embedder: Embedder, cache: Path,
         store.flush()
     if store.failure is not None:
         warnings.warn(
-            f"what was seen of the frames could not be kept in {cache} ({store.failure.strerror or store.failure}). That only saves "
-            "time where a calibration is interrupted; this one goes on.",
+            f"what was seen of the frames could not be kept in {cache} ({store.failure.strerror or store.failure}). "
+            "That only saves time where a calibration is interrupted; this one goes on.",
             stacklevel=2,
         )
     if not looks:
