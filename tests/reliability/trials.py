@@ -60,7 +60,7 @@ DOCUMENTED = (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 74, 130, 1
 
 _HEX = re.compile(r"[0-9a-f]{8,}|\b[0-9]{9,}\b")
 _ADVICE = re.compile(
-    r"\b(Add|Ask|Continue|Download|End|Mend|Raise|Build|Check|Choose|Continue|Copy|Delete|Free|Give|Install|Let|Lower|Make|Name|Reduce|Remove|Rename|Restore|Run|Set|Start"
+    r"\b(Add|Ask|Change|Continue|Download|End|Mend|Raise|Build|Check|Choose|Continue|Copy|Delete|Free|Give|Install|Let|Lower|Make|Name|Reduce|Remove|Rename|Restore|Run|Set|Start"
     r"|Stop|Take|Train|Try|Update|Use|Wait|Write|name another|run again|build the engine again|try again|run it again)\b"
 )
 _ERROR = re.compile(r"^(error|train|export|make_rooms|script): ")
