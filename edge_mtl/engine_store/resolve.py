@@ -25,6 +25,7 @@ from edge_mtl.backends import (
 from edge_mtl.backends.selection import AUTO, check_any, check_known, on_kind, parse_device, resolve_gpu
 from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.engine_store.engines import EngineSelection, EngineStore
+from edge_mtl.engine_store.sidecars import EngineRecord
 from edge_mtl.errors import BackendUnavailable, BundleError, EngineMismatch
 from edge_mtl.manifest import Manifest
 from edge_mtl.onnx_graph.cut import cut_to, output_names
@@ -167,6 +168,7 @@ def _resolved(
     store = EngineStore(
         bundle, runtimes={name: found[name].version for name in usable}, gpu=resolve_gpu(parse_device(where)[1])
     )
+    failed: EngineRecord | None = None
     while True:
         selection = _selection(bundle, store, backend, precision, threads, build_missing, where)
         record = selection.record
@@ -177,9 +179,9 @@ def _resolved(
             model = store.load(record, trust_engine=trust_engine)
             break
         except BundleError:
-            if record in store.list():
+            if record == failed and record in store.list():
                 raise
-            # Another process replaced or removed it since it was picked: pick again.
+            failed = record  # another process replaced or removed it since it was picked, or put it back by now: pick again
     fell_back = any(
         other.ratio > record.ratio and other.backend not in usable for other in store.find(precision=precision, backend=backend)
     )

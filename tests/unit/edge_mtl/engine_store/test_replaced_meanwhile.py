@@ -70,6 +70,29 @@ def test_an_engine_that_is_replaced_after_it_was_picked_is_picked_again(built: B
         assert engine.info.engine_key == new[0].key
 
 
+def test_an_engine_that_is_replaced_and_put_back_while_it_is_read_is_read_again(
+    built: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, store, load = other_bytes(built), EngineStore(built), EngineStore.load
+    (record,) = store.list()
+    old, left = (record, store.load(record)), [1]
+
+    def replaced_meanwhile(self: EngineStore, one: EngineRecord, **options: Any) -> bytes:
+        if not left:
+            return load(self, one, **options)
+        left.pop()
+        store.save(*new)
+        try:
+            return load(self, one, **options)
+        finally:
+            store.save(*old)
+
+    monkeypatch.setattr(EngineStore, "load", replaced_meanwhile)
+    with open_int8(built.path) as engine:
+        assert engine.info.engine_key == record.key
+    assert left == []
+
+
 def test_an_engine_that_is_removed_after_it_was_picked_gives_way_to_full_precision(
     built: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
