@@ -50,14 +50,14 @@ def junctions(index: GraphIndex) -> list[Junction]:
     found = []
     for node in index.nodes:
         if node.op_type == "Conv" and is_layer(node, index, _KINDS):
-            axis, channels = 1, int(index.weights[node.input[1]].dims[0])
+            axis, channels = 1, _first_side(node, index)
         elif node.op_type == "LayerNormalization" and _is_affine(node, index):
-            axis, channels = -1, int(index.weights[node.input[1]].dims[0])
+            axis, channels = -1, _first_side(node, index)
         else:
             continue
         tensor = node.output[0]
         shape = index.shapes.get(tensor, ())
-        if not shape or not all(shape) or shape[axis] != channels or tensor in index.outputs:
+        if not all(shape) or shape[axis:][:1] != (channels,) or tensor in index.outputs:
             continue
         side = [channels if dimension == axis % len(shape) else 1 for dimension in range(len(shape))]
         marks = np.broadcast_to(np.arange(channels, dtype=np.int32).reshape(side), shape)
@@ -65,6 +65,11 @@ def junctions(index: GraphIndex) -> list[Junction]:
         if readers:
             found.append(Junction(tensor, axis, node, tuple(readers)))
     return found
+
+
+def _first_side(node: Any, index: GraphIndex) -> int:
+    """Of a layer's weights; 0 where they have none."""
+    return int(next(iter(index.weights[node.input[1]].dims), 0))
 
 
 def choose_scales(index: GraphIndex, reach: Mapping[str, Array], *, strength: float) -> dict[str, Array]:
@@ -138,8 +143,8 @@ def _readers(tensor: str, marks: Array, index: GraphIndex) -> list[tuple[Any, Ar
                 if not -marked.ndim <= axis < marked.ndim:
                     return []
                 features = np.moveaxis(marked, axis, 0).reshape(marked.shape[axis], -1)
-                counted = index.weights[node.input[1]].dims[_input_axis(node)]
-                if counted != len(features) or not (features == features[:, :1]).all():
+                sides = index.weights[node.input[1]].dims
+                if list(sides[_input_axis(node) :][:1]) != [len(features)] or not (features == features[:, :1]).all():
                     return []
                 if node.op_type == "Conv" and attribute(node, "group", 1) != 1 and not _is_depthwise(node):
                     return []
