@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import inspect
 import json
 import os
@@ -379,6 +380,28 @@ def test_a_lock_that_stays_taken_is_given_up(tmp_path: Path) -> None:
         exclusive(tmp_path / "lock", timeout_s=0.1),
     ):
         pass
+
+
+def test_a_build_that_cannot_be_marked_says_so_and_frees_the_store(store: EngineStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engines, "make_file", full)
+        with (
+            pytest.raises(
+                BuildError, match=r"Nothing can be written to .*\(No space left on device\)\. Free some space, then build"
+            ),
+            store.building(),
+        ):
+            pass
+    with store.building() as waited:
+        assert waited is False
+
+
+def test_an_engine_that_is_stale_is_not_built(own_bundle: Bundle, store: EngineStore) -> None:
+    store.save(dataclasses.replace(record_of(own_bundle), runtime_version="0.0"), PAYLOAD)
+    assert not store.is_built()
 
 
 def test_an_error_inside_a_build_passes_through_and_frees_the_store(store: EngineStore) -> None:
