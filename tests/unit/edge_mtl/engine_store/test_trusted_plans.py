@@ -144,6 +144,9 @@ VERSIONS = {"versionCompatible": True}
         (NOT_PORTABLE, "10.3.0", dataclasses.replace(ORIN, driver="12.5"), "one for CUDA 12.5"),
         (SAME, "10.3.0", dataclasses.replace(ORIN, name="Orin NX"), None),
         (SAME, "10.3.0", CARD, "RTX 3080"),
+        (VERSIONS, "10.3.0+jetpack", ORIN, None),
+        (NOT_PORTABLE, "10.3.0", dataclasses.replace(ORIN, name="AGX"), "this device has AGX"),
+        (NOT_PORTABLE, "10.3.0", dataclasses.replace(ORIN, compute_capability="8.9"), "this device has Orin"),
     ],
 )  # fmt: skip
 def test_which_plans_fit_which_machine(
@@ -214,7 +217,9 @@ def test_a_plan_that_somebody_else_built_runs_only_where_its_user_says_so(
     store.save(record, PLAN)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "of-another-user"))
     other = EngineStore(Bundle.open(own_bundle.path), runtimes=RUNTIMES, gpu=ORIN)
-    with pytest.raises(EngineMismatch, match=r"not built by this user.*trust_engine=True"):
+    with pytest.raises(
+        EngineMismatch, match=r"is a plan, which is a program, and was not built by this user.*trust_engine=True"
+    ):
         other.load(record)
     assert other.load(record, trust_engine=True) == PLAN
 
