@@ -12,7 +12,7 @@ from tests.reliability.coverage.modules import MODULES, ROOT
 from tests.reliability.coverage.mutants import Mutant, mutants_of
 from tests.reliability.coverage.results import Results
 from tests.reliability.coverage.survivors import Explanation, judge, read_explanations
-from tests.reliability.coverage.trials import Reached, Trial
+from tests.reliability.coverage.trials import Reached, Trial, try_mutants
 
 CODE = """\
 from __future__ import annotations
@@ -38,6 +38,12 @@ def test_a_mutant_that_no_test_notices_is_reported_where_nothing_explains_it() -
     assert (
         "or revision < 1: + if not isinstance(revision, int) and revision < 1:: survived, and survivors.toml does not" in said
     )
+
+
+def test_a_mutant_that_no_test_reaches_has_survived() -> None:
+    mutants = [Mutant("a.py", 3, "f", f"- x\n+ {letter}", letter) for letter in "yz"]
+    tried = list(try_mutants([(one, []) for one in mutants], jobs=1, timeout_s=1.0))
+    assert tried == [(one, Trial("survived", "", 0)) for one in mutants]
 
 
 def test_an_explanation_of_a_mutant_that_a_test_kills_is_reported() -> None:

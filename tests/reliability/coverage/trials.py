@@ -108,13 +108,19 @@ def reached_by(tests: Sequence[str], files: Iterable[str], *, left_out: Sequence
 def try_mutants(
     mutants: Iterable[tuple[Mutant, Sequence[str]]], *, jobs: int, timeout_s: float
 ) -> Iterator[tuple[Mutant, Trial]]:
-    """Try mutants, each with the tests that may notice it, as many at a time as `jobs`; yields them as they are done."""
+    """Try mutants, each with the tests that may notice it, as many at a time as `jobs`; yields them as they are done.
+
+    One that no test reaches has survived.
+    """
     _import_shared()
     waiting = iter(mutants)
     running: dict[Any, tuple[Mutant, int, Any, float]] = {}
     while True:
         while len(running) < jobs and (entry := next(waiting, None)) is not None:
             mutant, tests = entry
+            if not tests:  # pytest would run all that there are
+                yield mutant, Trial("survived", "", 0)
+                continue
             receiver, sender = _FORK.Pipe(duplex=False)
             process = _FORK.Process(target=_in_fork, args=(sender, lambda m=mutant, t=tests: _notice(m, list(t))))
             process.start()

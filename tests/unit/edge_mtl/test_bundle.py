@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import stat
+import warnings
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -14,14 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_mtl import bundle as bundles
-from edge_mtl.bundle import BUNDLED, Bundle, bundled, find, new_revision, write_bundle
-from edge_mtl.errors import BundleError
+from edge_mtl.bundle import BUNDLED, SIGNATURE, Bundle, bundled, find, new_revision, write_bundle
+from edge_mtl.errors import BundleError, SignatureError
 from edge_mtl.manifest import InputSpec, Manifest
+from edge_mtl.signing.bundles import sign_bundle
+from edge_mtl.signing.keys import SecretKey
 from edge_mtl.tasks import TASK_NAMES
 from tests.bundles import safetensors, study_specs
 
+KEY = SecretKey(b"testkey1", bytes(range(32)))
 
-def make(path, *, tasks=TASK_NAMES, replace=False, content=b"graph"):
+
+def make(path, *, tasks=TASK_NAMES, content=b"graph", **options):
     def fill(folder):
         (folder / "model.onnx").write_bytes(content)
         (folder / "golden").mkdir()
@@ -37,7 +42,7 @@ def make(path, *, tasks=TASK_NAMES, replace=False, content=b"graph"):
         provenance={"dataset": "none"},
         accuracy={"fp32": {"miou": 0.5}},
         calibration={"count": 0},
-        replace=replace,
+        **options,
     )
 
 
@@ -357,6 +362,36 @@ def test_a_bundle_that_is_gone_by_now_is_older_than_any_other_and_has_no_place(t
     assert only.place() == (0, 0)
 
 
+def test_what_is_gone_is_older_than_a_bundle_of_the_first_second_of_1970(bundle):
+    """As archives have them that are made without times."""
+    os.utime(bundle.path / "manifest.json", (0.5, 0.5))
+    assert bundles._changed_s(bundle.path / "manifest.json") > bundles._changed_s(bundle.path / "gone")
+
+
+@pytest.mark.parametrize("digest", ["0" * 64, "f" * 64])
+def test_a_bundle_that_was_replaced_is_superseded_and_is_not_the_signed_one(bundle, digest):
+    signed = sign_bundle(bundle.path, KEY)
+    assert signed.require_signed(KEY.public) == signed
+    assert not signed.superseded()
+    before = dataclasses.replace(signed, digest=digest)
+    assert before.superseded()
+    with pytest.raises(BundleError, match=r"tiny was replaced since it was opened\. Open it again"):
+        before.require_signed(KEY.public)
+
+
+def test_a_bundle_that_is_gone_is_superseded_by_none(bundle):
+    shutil.rmtree(bundle.path)
+    assert not bundle.superseded()
+
+
+def test_a_signature_that_is_not_there_or_cannot_be_read_is_named(bundle):
+    with pytest.raises(SignatureError, match=r"tiny is not signed: it has no manifest\.json\.minisig\. .*edge-mtl sign .*tiny"):
+        Bundle.open(bundle.path, public_key=KEY.public)
+    (bundle.path / SIGNATURE).mkdir()
+    with pytest.raises(SignatureError, match=r"minisig cannot be read \(no file but a folder, a pipe or a device\)\. Restore"):
+        Bundle.open(bundle.path, public_key=KEY.public)
+
+
 @pytest.mark.parametrize("name", BUNDLED)
 def test_a_name_is_that_of_a_bundle_of_the_package_where_no_such_folder_is_here(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -445,6 +480,16 @@ def test_a_new_revision_keeps_what_it_is_not_told_to_change(bundle):
     ).manifest
     assert (emptied.accuracy, emptied.calibration, emptied.card, emptied.measurements, emptied.provenance) == ({},) * 5
     assert [path.name for path in sorted(bundle.path.parent.iterdir())] == ["tiny", *(f"tiny.revision-{n}" for n in (1, 2, 9))]
+
+
+def test_a_new_revision_of_a_signed_bundle_warns_its_caller_that_it_is_not_signed(bundle):
+    sign_bundle(bundle.path, KEY)
+    with pytest.warns(UserWarning, match=r"is now revision 2, which is not signed.* stays with revision 1\. Sign") as caught:
+        second = new_revision(bundle)
+    assert [warning.filename for warning in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert new_revision(second).manifest.revision == 3
 
 
 def test_a_new_revision_has_the_files_of_folders_in_folders(bundle):

@@ -59,6 +59,17 @@ def test_what_is_optional_is_empty_where_it_is_missing() -> None:
     assert (manifest.calibration, manifest.measurements, manifest.created, manifest.parent) == ({}, {}, "", 0)
 
 
+def test_an_input_is_rgb_and_not_normalised_where_nothing_else_is_said() -> None:
+    assert InputSpec(64, 96) == InputSpec(64, 96, channels="rgb", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def test_the_order_in_which_entries_were_made_changes_no_byte() -> None:
+    """And so no digest: it is the identity of a revision."""
+    manifest = read(content_of() | {"calibration": {"count": 2, "source": "a"}})
+    turned = read(content_of() | {"calibration": {"source": "a", "count": 2}})
+    assert turned.to_json() == manifest.to_json()
+
+
 @pytest.mark.parametrize("key", ["tasks", "input", "files", "name", "revision", "canonical_intrinsics"])
 def test_what_is_required_is_named_where_it_is_missing(key: str) -> None:
     content = content_of()
@@ -150,6 +161,7 @@ WRONG: dict[str, tuple[Change, str]] = {
     "no height": (lambda c: c["input"].update(height=None), "NoneType"),
     "more than numbers can be": (lambda c: c["input"].update(std=[10**400, 1, 1]), "too large"),
     "a file that is a number": (lambda c: c["files"].update(a=5), "int"),
+    "colours of another kind": (lambda c: c["input"].update(channels="yuv"), "input channels should be 'rgb'; found 'yuv'"),
     "colours the other way": (lambda c: c["input"].update(channels="bgr"), "input channels should be 'rgb'; found 'bgr'"),
 }
 

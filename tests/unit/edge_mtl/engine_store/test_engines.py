@@ -10,6 +10,7 @@ import os
 import pwd
 import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -17,15 +18,17 @@ from pathlib import Path
 
 import pytest
 
+from edge_mtl.backends import BackendSpec, register, unregister
 from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle, new_revision
 from edge_mtl.device import DeviceFingerprint, fingerprint
 from edge_mtl.engine import Engine
 from edge_mtl.engine_store import engines
-from edge_mtl.engine_store.engines import EngineStore, cache_folder
+from edge_mtl.engine_store.engines import EngineSelection, EngineStore, cache_folder
 from edge_mtl.engine_store.locks import exclusive
 from edge_mtl.engine_store.sidecars import EngineRecord, engine_file, engine_key
 from edge_mtl.errors import BackendUnavailable, BuildError, BundleError, EngineMismatch
 from edge_mtl.files import sha256_bytes
+from edge_mtl.signing.signatures import Signed
 from tests.bundles import make_image
 from tests.command_line import edge_mtl
 
@@ -178,11 +181,12 @@ def test_a_sidecar_with_a_wrong_value_is_refused(own_bundle: Bundle, key: str, v
         EngineRecord.from_json(json.dumps(content).encode(), source="sidecar")
 
 
-def test_a_sidecar_under_another_name_is_refused(own_bundle: Bundle, store: EngineStore) -> None:
+@pytest.mark.parametrize("digit", ["0", "f"])
+def test_a_sidecar_under_another_name_is_refused(own_bundle: Bundle, store: EngineStore, digit: str) -> None:
     record = record_of(own_bundle)
     store.save(record, PAYLOAD)
     sidecar = store.folder / f"{record.key}.json"
-    sidecar.rename(store.folder / f"{'0' * 32}.json")
+    sidecar.rename(store.folder / f"{digit * 32}.json")
     assert store.list() == ()
     assert "describes engine" in store.problems()[0]
 
@@ -204,9 +208,11 @@ def test_a_stale_engine_is_explained_with_the_command(
         with pytest.raises(EngineMismatch, match=reason) as caught:
             attempt()
         assert f"edge-mtl build-engine {own_bundle.path} --int8" in str(caught.value)
+    assert not store.is_built()
     fresh = record_of(own_bundle)
     store.save(fresh, PAYLOAD)
     assert store.best() == fresh
+    assert store.is_built()
 
 
 def test_the_fastest_engine_that_passed_its_self_test_is_chosen(own_bundle: Bundle, store: EngineStore) -> None:
@@ -279,25 +285,59 @@ def homeless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("homeless")
-def test_without_a_home_frames_are_predicted_and_an_engine_can_be_made_in_a_bundle_of_ones_own(
-    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_without_a_home_frames_are_predicted_and_the_doctor_says_so(tiny_bundle: Bundle) -> None:
+    with Engine(tiny_bundle, precision="fp32", threads=1) as engine:
+        engine.predict(make_image(0))
+    assert edge_mtl("doctor").code == 0
+    assert "NOT writable: set XDG_CACHE_HOME" in " ".join(edge_mtl("doctor").out.split())
+
+
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_an_engine_can_be_made_in_a_bundle_of_ones_own_only(
+    own_bundle: Bundle, store: EngineStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    own_bundle = Bundle.open(shutil.copytree(tiny_bundle.path, tmp_path / "with graphs"))
-    store = EngineStore(own_bundle, runtimes=RUNTIMES)
     with pytest.raises(RuntimeError, match="home"):
         Path.home()
     assert cache_folder() == tmp_path / "file" / "home" / ".cache" / "edge_mtl"
-    with Engine(own_bundle, precision="fp32", threads=1) as engine:
-        engine.predict(make_image(0))
     record = record_of(own_bundle)
     store.save(record, PAYLOAD)
     assert store.load(record) == PAYLOAD
-    assert edge_mtl("doctor").code == 0
-    assert "NOT writable: set XDG_CACHE_HOME" in " ".join(edge_mtl("doctor").out.split())
     access = os.access
     monkeypatch.setattr(engines.os, "access", lambda path, mode: access(path, mode) and not mode & os.W_OK)
-    with pytest.raises(BuildError, match="Set XDG_CACHE_HOME to a folder that can be written, or build in a copy"):
+    said = r"cannot be made \(Not a directory\)\. Set XDG_CACHE_HOME to a folder that can be written, or build in a copy"
+    with pytest.raises(BuildError, match=said):
         store.save(record, PAYLOAD)
+
+
+@pytest.mark.parametrize("receipts", ["a file", "a folder that others may write"])
+def test_an_engine_whose_receipt_cannot_be_given_is_kept(own_bundle: Bundle, store: EngineStore, receipts: str) -> None:
+    folder = store.receipts.folder
+    folder.parent.mkdir(parents=True)
+    if receipts == "a file":
+        folder.write_text("in the way")
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    record = record_of(own_bundle)
+    store.save(record, PAYLOAD)
+    assert store.load(record) == PAYLOAD
+
+
+def test_an_engine_that_somebody_else_built_for_a_signed_bundle_runs_only_where_its_user_says_so(
+    own_bundle: Bundle, store: EngineStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    record = record_of(own_bundle)
+    store.save(record, PAYLOAD)
+    signed = EngineStore(dataclasses.replace(own_bundle, signed=Signed("a key", "a comment")), runtimes=RUNTIMES)
+    assert signed.load(record) == PAYLOAD
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "of-another-user"))
+    with pytest.raises(
+        EngineMismatch,
+        match=r"onnx is not covered by the bundle's signature, and it was not built by this user.*trust_engine=True",
+    ):
+        signed.load(record)
+    assert signed.load(record, trust_engine=True) == PAYLOAD
+    assert store.load(record) == PAYLOAD, "nobody asked for a signature"
 
 
 def test_a_folder_that_others_may_write_is_not_trusted(own_bundle: Bundle, store: EngineStore) -> None:
@@ -460,6 +500,18 @@ def test_an_engine_in_the_cache_is_found_beside_those_in_the_bundle(
     )
 
 
+def test_engines_in_the_cache_after_one_that_is_in_the_bundle_too_are_found(
+    own_bundle: Bundle, store: EngineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, cached = sorted((record_of(own_bundle, options={"threads": number}) for number in (1, 2)), key=lambda one: one.key)
+    store.save(both, PAYLOAD)
+    with monkeypatch.context() as patch:
+        patch.setattr(EngineStore, "folder", property(lambda self: self.folders[1]))
+        store.save(both, PAYLOAD)
+        store.save(cached, PAYLOAD)
+    assert store.list() == (both, cached)
+
+
 def test_engines_are_listed_fastest_first_then_by_key(own_bundle: Bundle, store: EngineStore) -> None:
     records = [
         record_of(own_bundle, options={"threads": number}, ratio=ratio) for number, ratio in enumerate((2.0, 3.0, 2.0, 2.0))
@@ -525,18 +577,19 @@ def test_an_engine_that_cannot_be_written_is_an_error_and_the_old_one_stays_whol
 
 def test_bytes_of_another_digest_or_size_are_not_saved(own_bundle: Bundle, store: EngineStore) -> None:
     record = record_of(own_bundle)
-    for wrong in (dataclasses.replace(record, size=1), dataclasses.replace(record, sha256="0" * 64)):
+    for wrong in ({"size": 1}, {"size": len(PAYLOAD) + 1}, {"sha256": "0" * 64}, {"sha256": "f" * 64}):
         with pytest.raises(BuildError, match="does not describe these bytes"):
-            store.save(wrong, PAYLOAD)
+            store.save(dataclasses.replace(record, **wrong), PAYLOAD)
     assert not store.folder.exists(), "nothing was made"
 
 
-@pytest.mark.parametrize("where", ["the bundle", "the cache"])
+@pytest.mark.parametrize("where", ["the bundle", "a cache before it", "z cache after it"])
 def test_the_store_says_before_a_build_that_there_is_no_room_for_it(
     own_bundle: Bundle, store: EngineStore, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """Of the larger graph, 4000 bytes: once for the engine, 1.25 times for compiled code, and 1 MiB on top."""
-    if where == "the cache":
+    if where != "the bundle":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(own_bundle.path.with_name(where)))
         monkeypatch.setattr(EngineStore, "folder", property(lambda self: self.folders[1]))
     needed = int(3 * (2.25 * 4000 + (1 << 20)))
     usage = shutil.disk_usage(own_bundle.path)
@@ -555,22 +608,37 @@ def test_the_store_says_before_a_build_that_there_is_no_room_for_it(
     assert f"Building may need 3.2 MB in {store.folder}; 3.2 MB are free there. Free some space, or" in said
     inside = "copy the bundle to a disk with room and use it there: EDGE_MTL_BUNDLE names it"
     assert (inside in said) == (where == "the bundle")
-    assert ("let XDG_CACHE_HOME name a folder on a disk with room" in said) == (where == "the cache")
+    assert ("let XDG_CACHE_HOME name a folder on a disk with room" in said) == (where != "the bundle")
     assert said.endswith("then build the engine again.")
     assert set(asked) == {next(place for place in (store.folder, *store.folder.parents) if place.is_dir())}
 
 
+@pytest.mark.parametrize("elsewhere", ["the cache", "the bundle"])
 def test_compiled_code_on_another_disk_takes_no_room_of_this_one(
-    own_bundle: Bundle, store: EngineStore, monkeypatch: pytest.MonkeyPatch
+    own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, elsewhere: str
 ) -> None:
+    """Either may have the larger number."""
     if not os.path.isdir("/dev/shm") or os.stat("/dev/shm").st_dev == own_bundle.path.stat().st_dev:
         pytest.skip("needs a second file system at /dev/shm")
-    usage = shutil.disk_usage(own_bundle.path)
-    monkeypatch.setattr(engines.shutil, "disk_usage", lambda folder: usage._replace(free=4000 + (1 << 20)))
-    with pytest.raises(BuildError, match="Building may need"):
+    usage, room = shutil.disk_usage(own_bundle.path), [0]
+    monkeypatch.setattr(engines.shutil, "disk_usage", lambda folder: usage._replace(free=room[0]))
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        there = Path(folder)
+        if elsewhere == "the bundle":
+            shutil.copytree(own_bundle.path, there / "own")
+        else:
+            monkeypatch.setenv("XDG_CACHE_HOME", str(there))
+        path = there / "own" if elsewhere == "the bundle" else own_bundle.path
+        store = EngineStore(dataclasses.replace(own_bundle, path=path))
+        room[0] = 4000 + (1 << 20)
         store.require_space(1)
-    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/shm/edge-mtl-no-such-folder")
-    store.require_space(1)
+        room[0] -= 1
+        with pytest.raises(BuildError, match="Building may need"):
+            store.require_space(1)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(path.parent))
+        room[0] = 4000 + (1 << 20)
+        with pytest.raises(BuildError, match="Building may need"):
+            store.require_space(1)
 
 
 def test_a_store_that_cannot_be_locked_is_an_error(store: EngineStore) -> None:
@@ -578,6 +646,18 @@ def test_a_store_that_cannot_be_locked_is_an_error(store: EngineStore) -> None:
     (store.folder / ".lock").mkdir()
     with pytest.raises(BuildError, match=r"engines/\.lock cannot be locked \("), store.building():
         raise AssertionError("it was held all the same")
+
+
+def test_a_build_in_a_folder_that_takes_no_files_is_refused_before_it_begins(
+    store: EngineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(engines, "make_file", full)
+    said = r"Nothing can be written to .*/engines \(No space left on device\)\. Free some space, then build the engine again"
+    with pytest.raises(BuildError, match=said), store.building():
+        raise AssertionError("it began all the same")
 
 
 def test_what_a_build_leaves_and_what_it_says(own_bundle: Bundle, store: EngineStore) -> None:
@@ -590,6 +670,7 @@ def test_what_a_build_leaves_and_what_it_says(own_bundle: Bundle, store: EngineS
     assert selection.reason == "int8+bf16 on onnxruntime is the fastest engine built here (10.0 ms a frame)"
     with pytest.raises(AttributeError):
         selection.reason = "another"
+    assert not hasattr(selection, "__dict__")
 
 
 def test_a_faster_engine_whose_runtime_is_gone_is_named_only_where_it_is_faster(own_bundle: Bundle, store: EngineStore) -> None:
@@ -600,8 +681,45 @@ def test_a_faster_engine_whose_runtime_is_gone_is_named_only_where_it_is_faster(
     without = EngineStore(own_bundle, runtimes={"onnxruntime": "1.0"})
     assert without.select().record == here
     assert "a faster one needs" not in without.select().reason
+    store.save(dataclasses.replace(gone, ratio=1.9), PAYLOAD)
+    assert "a faster one needs" not in without.select().reason
     store.save(dataclasses.replace(gone, ratio=2.1), PAYLOAD)
     assert without.select().reason.endswith("; a faster one needs openvino, which is not installed")
+
+
+def test_of_runtimes_that_are_gone_and_of_engines_that_are_stale_the_fastest_is_named(
+    own_bundle: Bundle, store: EngineStore
+) -> None:
+    here = record_of(own_bundle, ratio=1.0)
+    gone = [
+        record_of(own_bundle, backend=backend, runtime_version="2.0", ratio=ratio)
+        for backend, ratio in (("openvino", 3.0), ("onnxruntime-cuda", 2.0))
+    ]
+    for record in (here, *gone):
+        store.save(record, PAYLOAD)
+    without = EngineStore(own_bundle, runtimes={"onnxruntime": "1.0"})
+    assert without.select().reason.endswith("; a faster one needs openvino, which is not installed")
+    store.remove(here)
+    assert without.select() == EngineSelection(None, "the engines built here need openvino, which is not installed")
+    for version, ratio in (("0.8", 1.0), ("0.9", 2.0)):
+        store.save(record_of(own_bundle, runtime_version=version, ratio=ratio), PAYLOAD)
+    with pytest.raises(EngineMismatch, match=r"built with onnxruntime 0\.9"):
+        without.select()
+
+
+@pytest.mark.parametrize("precision", ["INT8", "int", "none"])
+def test_a_precision_that_there_is_not_covers_no_engine(own_bundle: Bundle, store: EngineStore, precision: str) -> None:
+    store.save(record_of(own_bundle), PAYLOAD)
+    assert store.find(precision=precision) == ()
+
+
+def test_the_runtime_of_a_plug_in_that_cannot_be_used_is_not_looked_for(store: EngineStore) -> None:
+    register(BackendSpec("abacus", "Abacus", "", {}, "", unbuilt=(), problem="The plug-in does not load."))
+    try:
+        with pytest.raises(BackendUnavailable, match="abacus is not installed here"):
+            store.select(backend="abacus")
+    finally:
+        unregister("abacus")
 
 
 def test_an_unknown_backend_is_not_looked_for(store: EngineStore) -> None:
@@ -627,6 +745,7 @@ def test_the_gpu_is_looked_up_once_and_only_for_engines_of_one(own_bundle: Bundl
         (EngineStore.select, ["precision", "backend"]),
         (EngineStore.load, ["trust_engine"]),
         (EngineStore.building, ["waiting"]),
+        (EngineStore.is_built, ["precision", "backend"]),
     ],
 )
 def test_options_are_given_by_name(call: Callable[..., object], names: list[str]) -> None:

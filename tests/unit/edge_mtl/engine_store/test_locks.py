@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -93,6 +94,30 @@ def test_a_link_is_no_lock_and_a_folder_that_is_missing_none_either(tmp_path: Pa
         with pytest.raises(OSError, match=path.name), exclusive(path):
             pass
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_who_finds_that_the_lock_was_removed_meanwhile_takes_the_new_one_and_has_waited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, make = [], locks._open
+
+    def then_removed(path: Path) -> int:
+        opened.append(make(path))
+        if len(opened) == 1:
+            path.unlink()
+        return opened[-1]
+
+    monkeypatch.setattr(locks, "_open", then_removed)
+    with exclusive(tmp_path / "lock") as waited:
+        assert waited
+        with pytest.raises(BuildError), exclusive(tmp_path / "lock", timeout_s=0.0):
+            pass
+
+
+def test_a_system_that_cannot_refuse_links_has_locks_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(locks.os, "O_NOFOLLOW")
+    with exclusive(tmp_path / "lock"):
+        assert stat.S_ISREG((tmp_path / "lock").stat().st_mode)
 
 
 def test_a_program_that_is_started_within_does_not_keep_the_lock(tmp_path: Path) -> None:

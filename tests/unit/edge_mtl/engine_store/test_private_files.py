@@ -141,6 +141,33 @@ def test_bytes_that_come_while_it_is_read_are_noticed(tmp_path: Path, monkeypatc
         read(path)
 
 
+@pytest.mark.parametrize("then", [CONTENT + b"!", CONTENT[:-1]])
+def test_a_file_that_comes_to_another_size_while_it_is_read_is_refused_whatever_digest_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: bytes
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    look = os.fstat
+
+    def look_then_change(descriptor: int) -> os.stat_result:
+        facts = look(descriptor)
+        path.write_bytes(then)
+        return facts
+
+    monkeypatch.setattr(private_files.os, "fstat", look_then_change)
+    with pytest.raises(BundleError, match="was altered"):
+        read(path, sha256=hashlib.sha256(then).hexdigest())
+
+
+def test_a_system_without_flags_for_links_and_pipes_reads_files_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(CONTENT)
+    for flag in ("O_NOFOLLOW", "O_NONBLOCK"):
+        monkeypatch.delattr(private_files.os, flag)
+    assert read(tmp_path / "file") == CONTENT
+
+
 def test_a_program_that_is_started_meanwhile_does_not_get_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_bytes(CONTENT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -130,9 +131,10 @@ def test_what_is_wrong_is_said(case: str) -> None:
         read(content)
 
 
-def test_a_long_key_is_shortened() -> None:
+@pytest.mark.parametrize("entry", ["key", "ratio"])
+def test_a_long_key_or_number_is_shortened(entry: str) -> None:
     with pytest.raises(BundleError) as caught:
-        read(content_of(record_of()) | {"key": "z" * 50})
+        read(content_of(record_of()) | {entry: "z" * 50})
     assert f"found {'z' * 40!r}. Delete it" in str(caught.value)
 
 
@@ -169,6 +171,8 @@ def test_a_number_that_is_none_is_in_no_key_and_no_sidecar() -> None:
             graph_sha256="c" * 64,
             options={"share": float("nan")},
         )
+    with pytest.raises(ValueError, match="JSON"):
+        replace(record_of(), latency_ms=float("nan")).to_json()
 
 
 def test_the_order_of_options_does_not_matter() -> None:

@@ -144,6 +144,9 @@ VERSIONS = {"versionCompatible": True}
         (NOT_PORTABLE, "10.3.0", dataclasses.replace(ORIN, driver="12.5"), "one for CUDA 12.5"),
         (SAME, "10.3.0", dataclasses.replace(ORIN, name="Orin NX"), None),
         (SAME, "10.3.0", CARD, "RTX 3080"),
+        (VERSIONS, "10.3.0+jetpack", ORIN, None),
+        (NOT_PORTABLE, "10.3.0", dataclasses.replace(ORIN, name="AGX"), "this device has AGX"),
+        (NOT_PORTABLE, "10.3.0", dataclasses.replace(ORIN, compute_capability="8.9"), "this device has Orin"),
     ],
 )  # fmt: skip
 def test_which_plans_fit_which_machine(
@@ -214,7 +217,9 @@ def test_a_plan_that_somebody_else_built_runs_only_where_its_user_says_so(
     store.save(record, PLAN)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "of-another-user"))
     other = EngineStore(Bundle.open(own_bundle.path), runtimes=RUNTIMES, gpu=ORIN)
-    with pytest.raises(EngineMismatch, match=r"not built by this user.*trust_engine=True"):
+    with pytest.raises(
+        EngineMismatch, match=r"is a plan, which is a program, and was not built by this user.*trust_engine=True"
+    ):
         other.load(record)
     assert other.load(record, trust_engine=True) == PLAN
 
@@ -358,7 +363,7 @@ def test_an_engine_is_removed_by_the_start_of_its_key(own_bundle: Bundle, store:
 def test_receipts_that_cannot_be_noted_are_an_error_and_those_that_cannot_be_forgotten_are_none(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     receipts = TrustedPlans(tmp_path / "file" / "built")
-    with pytest.raises(BuildError, match=r"could not be noted in .*file/built \(.*Set XDG_CACHE_HOME to a folder"):
+    with pytest.raises(BuildError, match=r"could not be noted in .*file/built \(Not a directory\)\. Set XDG_CACHE_HOME"):
         receipts.give(GRAPH)
     assert not receipts.has(GRAPH)
     receipts.take_back(GRAPH)
@@ -399,6 +404,32 @@ def test_of_very_many_receipts_the_oldest_go(tmp_path: Path, monkeypatch: pytest
         os.utime(receipts.folder / (letter * 64), (number, number))
     receipts.give("c" * 64)
     assert sorted(path.name[0] for path in receipts.folder.iterdir()) == ["a", "c", "e"]
+
+
+def test_receipts_that_another_process_sweeps_at_the_same_time_keep_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trusted_plans, "_MOST", 1)
+    receipts, unlink = TrustedPlans(tmp_path / "built"), Path.unlink
+    receipts.folder.mkdir(mode=0o700)
+    for number, letter in enumerate("abc"):
+        (receipts.folder / (letter * 64)).touch()
+        os.utime(receipts.folder / (letter * 64), (number, number))
+
+    def after_the_other(path: Path, *, missing_ok: bool = False) -> None:
+        os.unlink(path)
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", after_the_other)
+    receipts.give("d" * 64)
+    assert [path.name[0] for path in receipts.folder.iterdir()] == ["d"]
+
+
+def test_receipts_are_of_one_folder(tmp_path: Path) -> None:
+    receipts = TrustedPlans(tmp_path)
+    with pytest.raises(AttributeError):
+        receipts.folder = tmp_path / "another"  # type: ignore[misc]
+    assert not hasattr(receipts, "__dict__")
 
 
 def test_the_cache_of_receipts_is_private(store: EngineStore, graph: str) -> None:
