@@ -97,7 +97,7 @@ class EngineRecord:
             return _record(finite_json(payload))
         except BackendUnavailable as exc:
             raise BundleError(f"{source} describes an engine for a runtime that is not known here. {exc}") from exc
-        except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as exc:
+        except (ValueError, TypeError, KeyError, AttributeError) as exc:
             what = f"key {exc} is missing" if isinstance(exc, KeyError) else str(exc)
             raise BundleError(
                 f"{source} is not a valid engine description: {what}. Delete it and build the engine again."
