@@ -44,7 +44,8 @@ def play(stage: Stage, scenario: Scenario, seed: int) -> list[str]:
             compiled = Path(stage.folder).parent / "cache"
             if compiled.is_dir():
                 shutil.copytree(compiled, cache)
-            return scenario(stage.copy(Path(folder) / "stage"), seed)
+            problems = scenario(stage.copy(Path(folder) / "stage"), seed)
+            return [problem.replace(f"{folder}{os.sep}", "") for problem in problems]
 
 
 def main() -> int:
