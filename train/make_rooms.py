@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mtl.arguments import size_argument
 from mtl.surroundings import require_surroundings
 
-from edge_mtl.errors import BackendUnavailable, EdgeMtlError
+from edge_mtl.errors import BuildError, EdgeMtlError
 from edge_mtl.files import atomic_directory, write_atomic
 from edge_mtl.packages import package_error
 from edge_mtl.standard_streams import open_standard_streams
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     open_standard_streams()
     try:
         require_surroundings()
-    except BackendUnavailable as error:
+    except EdgeMtlError as error:
         print(f"make_rooms: {error}", file=sys.stderr)
         return error.exit_code
     from mtl.datasets.rooms import SPLIT_FIRST_SEED, RenderOptions, RoomsDataset
@@ -40,12 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
 
     parser = _parser(list(SPLIT_FIRST_SEED))
     asked = parser.parse_args(arguments)
-    if asked.labelled is not None and asked.labelled.exists():
-        print(f"make_rooms: {asked.labelled} exists already. Name a new folder: --labelled DIR", file=sys.stderr)
-        return 1
     height, width = asked.size
     options = RenderOptions(invalid_depth=asked.invalid_depth, void_labels=asked.void_labels)
     try:
+        if asked.labelled is not None and asked.labelled.exists():
+            raise BuildError(f"{asked.labelled} exists already. Name a new folder: --labelled DIR")
         rooms = RoomsDataset(
             asked.root,
             asked.split,
@@ -68,9 +67,12 @@ def main(arguments: list[str] | None = None) -> int:
         fault = package_error(error, install="edge-mtl[train]")
         print(f"make_rooms: {fault}", file=sys.stderr)
         return fault.exit_code
-    except (ValueError, RuntimeError) as error:
-        print(f"make_rooms: {type(error).__name__}: {error}", file=sys.stderr)
-        return 1
+    except RuntimeError as error:
+        print(f"make_rooms: {error}", file=sys.stderr)
+        return BuildError.exit_code
+    except ValueError as error:  # of what was asked for
+        print(f"make_rooms: {error}. See: python train/make_rooms.py --help", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("make_rooms: stopped; finished shards are kept, run again to go on", file=sys.stderr)
         return 130

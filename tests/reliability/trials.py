@@ -276,6 +276,7 @@ COMMANDS: Mapping[str, Command] = {
                 *("--preview", "{folder}/out/rooms.png", "--labelled", "{folder}/labelled"),
             ),
             program="make_rooms",
+            once=True,
         ),
         Command(
             "train-export",

@@ -345,13 +345,15 @@ class TestScript:
             np.testing.assert_allclose(frame.targets["objects"].xyxy, room.truths["objects"].xyxy, atol=1e-3)
             assert frame.targets["scene"] == room.truths["scene"]
         arguments[1] = str(tmp_path / "other")
-        assert make_rooms.main([*arguments, "--labelled", str(folder)]) == 1
+        assert make_rooms.main([*arguments, "--labelled", str(folder)]) == BuildError.exit_code
         assert not (tmp_path / "other").exists(), "refused before anything is rendered"
         assert "exists already" in capsys.readouterr().err
 
     def test_an_error_is_one_line(self, tmp_path, capsys):
-        assert make_rooms.main(["--root", str(tmp_path), "--count", "0"]) == 1
-        assert capsys.readouterr().err.splitlines() == ["make_rooms: ValueError: count is from 1 to 1000000000, not 0"]
+        assert make_rooms.main(["--root", str(tmp_path), "--count", "0"]) == 2
+        assert capsys.readouterr().err.splitlines() == [
+            "make_rooms: count is from 1 to 1000000000, not 0. See: python train/make_rooms.py --help"
+        ]
 
     def test_a_bad_size_is_explained(self, capsys):
         with pytest.raises(SystemExit):
