@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"make_rooms: {error}", file=sys.stderr)
         return BuildError.exit_code
     except ValueError as error:  # of what was asked for
-        print(f"make_rooms: {error}. See: python train/make_rooms.py --help", file=sys.stderr)
+        print(f"make_rooms: {error}. Name another value.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("make_rooms: stopped; finished shards are kept, run again to go on", file=sys.stderr)
