@@ -138,7 +138,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as exc:
-        raise CheckpointError(f"{path} cannot be read ({exc.strerror}). Checkpoints are in runs/<name>/") from exc
+        raise CheckpointError(f"{path} cannot be read {told(exc)} Checkpoints are in runs/<name>/") from exc
 
 
 def _first_line(exc: Exception) -> str:
