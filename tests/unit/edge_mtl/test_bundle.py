@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import importlib.util
 import inspect
 import json
 import os
@@ -24,6 +25,9 @@ from edge_mtl.tasks import TASK_NAMES
 from tests.bundles import safetensors, study_specs
 
 KEY = SecretKey(b"testkey1", bytes(range(32)))
+signs = pytest.mark.skipif(
+    importlib.util.find_spec("cryptography") is None, reason='needs the extra sign: pip install "edge-mtl[sign]"'
+)
 
 
 def make(path, *, tasks=TASK_NAMES, content=b"graph", **options):
@@ -368,6 +372,7 @@ def test_what_is_gone_is_older_than_a_bundle_of_the_first_second_of_1970(bundle)
     assert bundles._changed_s(bundle.path / "manifest.json") > bundles._changed_s(bundle.path / "gone")
 
 
+@signs
 @pytest.mark.parametrize("digest", ["0" * 64, "f" * 64])
 def test_a_bundle_that_was_replaced_is_superseded_and_is_not_the_signed_one(bundle, digest):
     signed = sign_bundle(bundle.path, KEY)
@@ -384,6 +389,7 @@ def test_a_bundle_that_is_gone_is_superseded_by_none(bundle):
     assert not bundle.superseded()
 
 
+@signs
 def test_a_signature_that_is_not_there_or_cannot_be_read_is_named(bundle):
     with pytest.raises(SignatureError, match=r"tiny is not signed: it has no manifest\.json\.minisig\. .*edge-mtl sign .*tiny"):
         Bundle.open(bundle.path, public_key=KEY.public)
@@ -482,6 +488,7 @@ def test_a_new_revision_keeps_what_it_is_not_told_to_change(bundle):
     assert [path.name for path in sorted(bundle.path.parent.iterdir())] == ["tiny", *(f"tiny.revision-{n}" for n in (1, 2, 9))]
 
 
+@signs
 def test_a_new_revision_of_a_signed_bundle_warns_its_caller_that_it_is_not_signed(bundle):
     sign_bundle(bundle.path, KEY)
     with pytest.warns(UserWarning, match=r"is now revision 2, which is not signed.* stays with revision 1\. Sign") as caught:
