@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mtl.arguments import size_argument
 from mtl.surroundings import require_surroundings
 
+from edge_mtl.console import say
 from edge_mtl.errors import BuildError, EdgeMtlError
 from edge_mtl.files import atomic_directory, write_atomic
 from edge_mtl.packages import package_error
@@ -76,11 +77,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("make_rooms: stopped; finished shards are kept, run again to go on", file=sys.stderr)
         return 130
-    print(f"{len(rooms)} rooms in {rooms.folder}")
+    say(f"{len(rooms)} rooms in {rooms.folder}")
     if asked.preview is not None:
-        print(f"contact sheet: {asked.preview}")
+        say(f"contact sheet: {asked.preview}")
     if asked.labelled is not None:
-        print(f"images with truths: {asked.labelled}")
+        say(f"images with truths: {asked.labelled}")
     return 0
 
 

@@ -24,7 +24,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from edge_mtl.console import Console
+from edge_mtl.console import Console, say
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
 from edge_mtl.packages import FAILURES, package_error
@@ -72,11 +72,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     if asked.json:
-        print(json.dumps(report.as_dict(), indent=1))
+        say(json.dumps(report.as_dict(), indent=1))
     else:
         show(report, Console(width=None if sys.stdout.isatty() else 140))
         if asked.sheet is not None:
-            print(f"sheet: {asked.sheet}")
+            say(f"sheet: {asked.sheet}")
     return 0 if report.fine else 1
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -23,3 +25,12 @@ def test_whoever_prints_to_a_reader_that_left_ends_as_if_by_the_signal() -> None
         with contextlib.suppress(BrokenPipeError):
             stream.close()
     assert caught.value.code == EXIT_PIPE
+
+
+def test_plain_lines_end_the_same_way_without_a_word() -> None:
+    words = [sys.executable, "-c", "import sys; sys.stdin.read(); from edge_mtl.console import say; say('nobody reads this')"]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.communicate()[1] == b""
+    assert process.returncode == EXIT_PIPE
