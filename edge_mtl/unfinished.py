@@ -112,14 +112,13 @@ def held(folder: Path) -> Iterator[None]:
 def temporary_folders(path: Path) -> list[Path]:
     """Unfinished folders beside `path` whose process was killed before they became `path`."""
     prefix = f"{TEMPORARY_PREFIX}{path.name}."
-    found = path.parent.glob(f"{TEMPORARY_PREFIX}*") if path.parent.is_dir() else ()
-    named = (entry for entry in found if entry.name.startswith(prefix) and "." not in entry.name[len(prefix) :])
-    return sorted(entry for entry in named if _left_behind(entry))
+    named = (each for each in _unfinished(path.parent) if each.name.startswith(prefix) and "." not in each.name[len(prefix) :])
+    return [entry for entry in named if _left_behind(entry)]
 
 
 def left_behind(folder: Path) -> list[Path]:
     """What processes had begun in `folder` when they were killed."""
-    return [entry for entry in sorted(folder.glob(f"{TEMPORARY_PREFIX}*")) if _left_behind(entry)] if folder.is_dir() else []
+    return [entry for entry in _unfinished(folder) if _left_behind(entry)]
 
 
 def sweep_folders(path: Path) -> None:
@@ -130,7 +129,12 @@ def sweep_folders(path: Path) -> None:
 
 def sweep_temporaries(folder: Path) -> list[Path]:
     """Remove unfinished files and folders that killed processes left in `folder`; returns what was removed."""
-    return [entry for entry in sorted(folder.glob(f"{TEMPORARY_PREFIX}*")) if _swept(entry)] if folder.is_dir() else []
+    return [entry for entry in _unfinished(folder) if _swept(entry)]
+
+
+def _unfinished(folder: Path) -> list[Path]:
+    """Unfinished files and folders in `folder`, also those that a process holds."""
+    return sorted(folder.glob(f"{TEMPORARY_PREFIX}*")) if folder.is_dir() else []
 
 
 @lru_cache(maxsize=256)

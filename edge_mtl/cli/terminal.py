@@ -21,7 +21,7 @@ from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
-from edge_mtl.console import EXIT_PIPE, Console
+from edge_mtl.console import Console, say
 from edge_mtl.errors import SourceEndedEarly
 from edge_mtl.files import plain
 
@@ -59,11 +59,7 @@ class Terminal:
         Raises:
             SystemExit: whoever read standard output has left, as with `| head`.
         """
-        try:
-            sys.stdout.write(json.dumps(plain(content), allow_nan=False) + "\n")
-            sys.stdout.flush()
-        except BrokenPipeError as exc:
-            raise SystemExit(EXIT_PIPE) from exc
+        say(json.dumps(plain(content), allow_nan=False))
 
     def show(self, *parts: Any) -> None:
         """Text or tables on standard output; nothing with --json."""
