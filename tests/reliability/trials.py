@@ -16,7 +16,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from rosbags.highlevel import AnyReader, AnyReaderError
 from edge_mtl.bundle import Bundle
 from edge_mtl.console import EXIT_PIPE
 from edge_mtl.engine_store.engines import EngineStore
-from edge_mtl.errors import EdgeMtlError
+from edge_mtl.errors import BuildError, EdgeMtlError
 from edge_mtl.files import sha256_file
 from edge_mtl.unfinished import TEMPORARY_PREFIX
 from edge_mtl.weights.safetensors import read_tensors
@@ -125,6 +125,8 @@ class Command:
         again: whether it ran before, on other images, so that its results replace older ones.
         reads: inputs whose reading may fail.
         once: it does something else when it runs a second time, so that no second run is compared.
+        refuses: exit codes of a second run that finds what the first one made.
+        more: words that a second run has besides.
     """
 
     name: str
@@ -135,6 +137,13 @@ class Command:
     again: bool = False
     reads: tuple[str, ...] = ()
     once: bool = False
+    refuses: tuple[int, ...] = ()
+    more: tuple[str, ...] = ()
+
+    @property
+    def second(self) -> Command:
+        """What is run once more afterwards."""
+        return replace(self, words=(*self.words, *self.more))
 
     @property
     def trains(self) -> bool:
@@ -267,7 +276,7 @@ COMMANDS: Mapping[str, Command] = {
         Command("inspect", ("inspect", "{folder}/bundle", "--json"), reads=(_MANIFEST, _WEIGHTS)),
         Command("doctor", ("doctor", "--json")),
         Command("script", ("{folder}/bundle",), program="script", reads=(_MANIFEST, _GRAPH, _WEIGHTS)),
-        Command("train", (*_TRAIN, "--no-export"), program="train", needs=("rooms",), once=True),
+        Command("train", (*_TRAIN, "--no-export"), program="train", needs=("rooms",), more=("--resume",)),
         Command("resume", (*_TRAIN, "--no-export", "--resume"), program="train", needs=("rooms", "begun")),
         Command(
             "make-rooms",
@@ -276,7 +285,7 @@ COMMANDS: Mapping[str, Command] = {
                 *("--preview", "{folder}/out/rooms.png", "--labelled", "{folder}/labelled"),
             ),
             program="make_rooms",
-            once=True,
+            refuses=(BuildError.exit_code,),
         ),
         Command(
             "train-export",

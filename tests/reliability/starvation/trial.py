@@ -91,8 +91,10 @@ class Site:
 
     def works_again(self) -> list[str]:
         """What is wrong with a run after it, undisturbed, in what it left."""
-        code, _, err = run(self.command, self.folder, timeout_s=patience(self.normal.seconds))
-        return [] if code == 0 or self.command.once else [f"the next run fails: {code} {err.strip()[-200:]}"]
+        code, _, err = run(self.command.second, self.folder, timeout_s=patience(self.normal.seconds))
+        if self.command.once or code in (0, *self.command.refuses):
+            return []
+        return [f"the next run fails: {code} {err.strip()[-200:]}"]
 
 
 def _may_leave(condition: Condition, found: Found, name: str) -> bool:

@@ -145,8 +145,8 @@ class Site:
             said = faults(self.command, self.normal, found, self.folder, may_leave=may_leave)
         if not again:
             return said
-        after, _ = forked(self.command, self.folder, timeout_s=self.timeout_s, before=shorten)
-        if self.command.once:
+        after, _ = forked(self.command.second, self.folder, timeout_s=self.timeout_s, before=shorten)
+        if self.command.once or after.code in self.command.refuses:
             said += [f"afterwards: {text}" for text in wrong_bundle(self.folder / "bundle")]
             said += [f"afterwards left: {name}" for name in after.content if TEMPORARY_PREFIX in name and not may_leave(name)]
         elif after.code != 0:
