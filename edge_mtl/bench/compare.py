@@ -258,4 +258,4 @@ def _entry(content: Mapping[str, Any], outer: str, inner: str) -> object:
     return inside.get(inner) if isinstance(inside, dict) else None
 
 
-_EXPECTED = "Expected what edge-mtl benchmark --out FILE wrote, or benchmarks/peers.py or benchmarks/whole_frame.py."
+_EXPECTED = "Expected what edge-mtl benchmark --save FILE wrote, or benchmarks/peers.py or benchmarks/whole_frame.py."
