@@ -15,7 +15,7 @@ from edge_mtl.builder.candidates import BUILDABLE
 from edge_mtl.cli import app
 from edge_mtl.cli.arguments import MAX_DROP, parse_budget
 from edge_mtl.cli.process import EXIT_FILES, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_USAGE
-from edge_mtl.cli.terminal import EXIT_PIPE
+from edge_mtl.console import EXIT_PIPE
 from edge_mtl.evaluation.budget import DEFAULT_BUDGET, Budget
 from edge_mtl.tasks import KINDS
 from tests.bundles import make_image, write_image
