@@ -21,9 +21,11 @@ make_timm_importable()
 
 import timm  # noqa: E402  (its import needs the line above)
 
+from mtl.models.pvt_variants import PVT_VARIANTS  # noqa: E402  (it makes timm know them)
+
 __all__ = ["PVT_V2_NAMES", "STAGES", "Backbone", "Stages", "build_backbone"]
 
-PVT_V2_NAMES: tuple[str, ...] = (*(f"pvt_v2_b{size}" for size in range(6)), "pvt_v2_b2_li")
+PVT_V2_NAMES: tuple[str, ...] = (*(f"pvt_v2_b{size}" for size in range(6)), "pvt_v2_b2_li", *PVT_VARIANTS)
 """The backbones that the deploy rewrite knows; any other timm model with `features_only` trains and exports plainly."""
 
 STAGES = 4

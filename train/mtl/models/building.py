@@ -83,8 +83,9 @@ def build_model(
     def head(whole: Backbone, names: Sequence[str]) -> EdgeDecoder | AsppDecoder:
         outputs = {task: head_of(chosen[task]).channels(chosen[task]) for task in names}
         if decoder == "edge":
-            if whole.strides != (4, 8, 16, 32):
-                raise BuildError(f"{backbone} has strides {whole.strides}: the edge decoder needs (4, 8, 16, 32). Use aspp")
+            asked = EdgeDecoder.strides(edge)
+            if whole.strides[-len(asked) :] != asked:
+                raise BuildError(f"{backbone} has strides {whole.strides}: the edge decoder needs {asked}. Use aspp")
             return EdgeDecoder(whole.channels, outputs, width=width, options=edge)
         last = whole.strides[-1]
         largest = (-(-size[0] // last), -(-size[1] // last)) if decoder == "aspp_folded" else None

@@ -126,6 +126,11 @@ class EdgeDecoder(nn.Module):
         )
         self.apply(initialise)
 
+    @staticmethod
+    def strides(options: EdgeOptions | None = None) -> tuple[int, ...]:
+        """Of the feature maps that it needs, the last ones of a backbone: those of stride 4 where it is `fine` only."""
+        return (4, 8, 16, 32) if options is not None and options.fine else (8, 16, 32)
+
     def forward(self, features: Sequence[Tensor], size: tuple[int, int], *, stride: int = 4) -> dict[str, Tensor]:
         """The maps that it `reads` -> raw (B, C, H/4, W/4) per task, whatever the image's size (H, W); stride 4 only."""
         maps = self._neck(features)
