@@ -14,10 +14,10 @@ def as_if_trained(model: MultiTaskModel) -> MultiTaskModel:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for layer in model.modules():
-            if isinstance(layer, nn.BatchNorm2d):
+            if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
                 layer.running_mean.normal_(0.0, 0.3, generator=generator)
                 layer.running_var.uniform_(0.5, 2.0, generator=generator)
-            if isinstance(layer, nn.BatchNorm2d | nn.LayerNorm):
+            if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.LayerNorm):
                 layer.weight.uniform_(0.5, 1.5, generator=generator)
                 layer.bias.normal_(0.0, 0.2, generator=generator)
             if isinstance(layer, nn.Linear):

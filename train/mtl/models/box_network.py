@@ -60,7 +60,7 @@ class BoxNetwork(HeadNetwork):
                 f"{task} has boxes at strides {', '.join(map(str, levels))}, and the backbone has stages at "
                 f"{', '.join(map(str, strides))}: each level should be one of them and twice the one before. Change levels"
             )
-        stages = [list(strides).index(level) for level in levels]
+        stages = [len(strides) - 1 - list(reversed(strides)).index(level) for level in levels]  # the deepest of equal strides
         super().__init__(task, stages)
         self.levels = tuple(levels)
         self.laterals = nn.ModuleDict(

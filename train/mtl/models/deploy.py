@@ -18,9 +18,11 @@ from mtl.models.aspp import AsppDecoder
 from mtl.models.backbone import PVT_V2_NAMES, Backbone, Stages, check_divisible
 from mtl.models.deploy_decoder import DeployAspp, DeployEdge, DeployHead
 from mtl.models.deploy_pvt import DeployPvt
+from mtl.models.deploy_pvt_bn import DeployBatchNormPvt
 from mtl.models.edge import EdgeDecoder
 from mtl.models.head_network import HeadNetwork
 from mtl.models.model import MultiTaskModel, finish_maps
+from mtl.models.pvt_variants import TokenBatchNorm
 from mtl.models.sharing import TaskPart, TaskParts
 from mtl.nested import tensors
 
@@ -95,7 +97,11 @@ def deploy_stages(stages: Backbone | Stages, height: int, width: int, std: tuple
     if stages.name not in PVT_V2_NAMES or (isinstance(stages, Stages) and stages.first == stages.last):
         return stages
     first, last = (stages.first, stages.last) if isinstance(stages, Stages) else (0, len(stages.strides))
-    pvt = DeployPvt(stages.net, height, width, first=first, last=last)
+    pvt: DeployPvt | DeployBatchNormPvt
+    if any(isinstance(module, TokenBatchNorm) for module in stages.net.modules()):
+        pvt = DeployBatchNormPvt(stages.net, first=first, last=last)
+    else:
+        pvt = DeployPvt(stages.net, height, width, strides=stages.strides, first=first, last=last)
     if first == 0:
         pvt.scale_image(input_scale(std))
     return pvt

@@ -146,14 +146,17 @@ class DeployPvt(nn.Module):
     Args:
         net: the feature extractor, in evaluation; its layers are shared, so give a copy if it is still needed.
         height, width: of the image, multiples of 32.
+        strides: of all its stages.
         first, last: which stages, from 0, the last one excluded; at least one.
     """
 
-    def __init__(self, net: nn.Module, height: int, width: int, *, first: int = 0, last: int = 4) -> None:
+    def __init__(
+        self, net: nn.Module, height: int, width: int, *, strides: Sequence[int] = (4, 8, 16, 32), first: int = 0, last: int = 4
+    ) -> None:
         super().__init__()
         stages = [getattr(net, f"stages_{index}") for index in range(first, last)]
         self.embeddings = nn.ModuleList(net.patch_embed if stage.downsample is None else stage.downsample for stage in stages)
-        self.sizes = [(height // stride, width // stride) for stride in (4, 8, 16, 32)[first:last]]
+        self.sizes = [(height // stride, width // stride) for stride in strides[first:last]]
         self.blocks = nn.ModuleList(
             nn.Sequential(*(DeployBlock(block, *size) for block in stage.blocks))
             for stage, size in zip(stages, self.sizes, strict=True)
@@ -165,7 +168,7 @@ class DeployPvt(nn.Module):
         self.embeddings[0].proj = scale_input(self.embeddings[0].proj, scale)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """The image (1, 3, H, W), or the map of the stage before -> a map (1, C, H / s, W / s) per stage, s = 4, 8, 16, 32."""
+        """The image (1, 3, H, W), or the map of the stage before -> a map (1, C, H / s, W / s) per stage."""
         features = []
         for embedding, blocks, norm, size in zip(self.embeddings, self.blocks, self.norms, self.sizes, strict=True):
             tokens = blocks(embedding.norm(_tokens_of(embedding.proj(x))))

@@ -36,7 +36,7 @@ def fold_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
 
 def as_point_conv(linear: nn.Linear) -> nn.Conv2d:
     """A 1x1 convolution with the weights of a linear layer."""
-    conv = nn.Conv2d(linear.in_features, linear.out_features, 1)
+    conv = nn.Conv2d(linear.in_features, linear.out_features, 1, bias=linear.bias is not None)
     return _filled(conv, linear.weight[:, :, None, None], linear.bias)
 
 
