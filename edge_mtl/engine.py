@@ -12,21 +12,23 @@ import logging
 import os
 import threading
 import time
-from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from edge_mtl import bundle as bundles
 from edge_mtl.backends import Backend, spec_of
 from edge_mtl.backends.selection import AUTO, parse_device
+from edge_mtl.backends.threads import default_threads
 from edge_mtl.depth_scale import DepthScaleInput, ScaleRecord, depth_scale_of
 from edge_mtl.engine_store.resolve import ResolvedEngine, resolve_engine
-from edge_mtl.errors import BundleError, EngineClosed
+from edge_mtl.errors import BackendUnavailable, BundleError, EngineClosed
+from edge_mtl.frame_order import in_order
 from edge_mtl.image.frames import Channels, Intrinsics
 from edge_mtl.inference_pipeline import InferencePipeline, Prepared
 from edge_mtl.io_spec import EngineInfo, canonical_camera
@@ -38,13 +40,12 @@ from edge_mtl.tasks.asked import Finish, MinScore, asked_of, with_min_score
 
 if TYPE_CHECKING:
     from edge_mtl.evaluation.self_test import SelfTestReport
-    from edge_mtl.tasks.stability import Look, TemporalFilter
+    from edge_mtl.tasks.stability import TemporalFilter
 
 __all__ = ["Engine", "EngineInfo", "SelfTest"]
 
 Array = np.ndarray
 SelfTest = Literal["load", "build", "off"]
-_END: Any = object()
 _LOG = logging.getLogger("edge_mtl")
 
 
@@ -63,6 +64,7 @@ class Engine:
         precision: str = AUTO,
         device: str = AUTO,
         threads: int | None = None,
+        parallel_frames: int = 1,
         output_size: OutputSize = "frame",
         self_test: SelfTest = "load",
         build_missing: bool = False,
@@ -82,7 +84,9 @@ class Engine:
             precision: "fp32", "bf16", "fp16", "int8", "int8+bf16", "int8+fp16" or "auto"; likewise. "fp32" and "tf32",
                 which is FP32 with rounded products for ONNX Runtime on a GPU, need no built engine.
             device: "cpu", "cuda", "cuda:1" (the second GPU) or "auto"; likewise.
-            threads: worker threads of the runtime; by default one per physical core.
+            threads: worker threads of the runtime; by default one per physical core, divided by `parallel_frames`.
+            parallel_frames: how many frames `stream`, or several threads that call `predict`, have computed at once, each by
+                `threads` threads of its own. For recordings: one frame takes longer, more are done in a second. Not on a GPU.
             output_size: "frame" for maps of the frame's size, "network" for the network's, which is faster, with unknown bars
                 where the frame has another shape; "content" for those without the bars.
             self_test: compare with the bundle's golden answers: "load" one frame, which is also the warm-up; "build" every
@@ -107,13 +111,17 @@ class Engine:
             BundleError, EngineMismatch: the bundle or the engine cannot be used; the message says what to run.
             BackendUnavailable: the runtime is not here.
             AccuracyError: the self-test disagrees with the reference.
-            ValueError: `output_size` or `self_test` is none of those above, or `threads` is below 1.
+            ValueError: `output_size` or `self_test` is none of those above, or `threads` or `parallel_frames` is below 1.
             CalibrationError, BuildError: with `build_missing`, an engine cannot be built.
         """
         started_s = time.perf_counter()
         kind, index = parse_device(device)
         _check_option("output_size", output_size, get_args(OutputSize))
         _check_option("self_test", self_test, get_args(SelfTest))
+        if parallel_frames < 1:
+            raise ValueError(f"parallel_frames should be at least 1; found {parallel_frames}")
+        if parallel_frames > 1 and threads is None:
+            threads = max(1, default_threads() // parallel_frames)
         self._pid = os.getpid()
         self._lock = threading.RLock()  # a signal handler may close the engine while this thread holds the lock
         self._running = 0
@@ -138,7 +146,7 @@ class Engine:
                     kind=kind,
                     device=index,
                 ).cut_to(wanted, self._bundle.manifest)
-                report = self._load(choice, wanted, threads, index, output_size, min_score, self_test)
+                report = self._load(choice, wanted, threads, parallel_frames, index, output_size, min_score, self_test)
                 break
             except BundleError as exc:
                 given = isinstance(bundle, bundles.Bundle)
@@ -149,7 +157,7 @@ class Engine:
                         f"{self._bundle.path} was replaced by another revision since it was opened. Open the bundle again."
                     ) from exc
                 # Another revision took its place while it was read, perhaps for a moment: what lies there now is meant.
-        self.info = self._describe(choice, report, time.perf_counter() - started_s, depth_scale)
+        self.info = self._describe(choice, report, time.perf_counter() - started_s, depth_scale, parallel_frames)
         _LOG.log(logging.WARNING if choice.fell_back else logging.INFO, "%s: %s", self._bundle.path, choice.reason)
 
     def predict(
@@ -203,46 +211,45 @@ class Engine:
     ) -> Iterator[Prediction]:
         """Predict frames in order, preparing the next while one runs; on a GPU two run, copies beside work.
 
-        Made for files and recordings: a prediction is handed over once the next frame was read, so with a live camera
-        `predict` answers sooner. An error, also one raised by `frames`, comes after the predictions before it.
+        On a CPU an engine keeps its cores busy with one frame, and overlapping gains little; with `parallel_frames` as many
+        run at once (docs/measured.md has what each gives). Made for files and recordings: a prediction is handed over once
+        the next frame was read, so with a live camera `predict` answers sooner. An error, also one raised by `frames`, comes
+        after the predictions before it.
 
         Args:
-            frames: as for `predict`; read in the caller's thread, one ahead, on a GPU two. Each is done with before the next
-                is asked for, so that a source may use one array for all.
+            frames: as for `predict`; read in the caller's thread, one ahead, on a GPU two, with `parallel_frames` as many. Each
+                is done with before the next is asked for, so that a source may use one array for all.
             channels, intrinsics, tasks, finish: of all frames.
             stability: smooths the maps where the image stands still, see `edge_mtl.tasks.stability`; a fresh one per stream.
         """
         wanted = self._wanted(tasks, finish)
-        iterator = iter(frames)
         worker = ThreadPoolExecutor(self._workers, thread_name_prefix="edge_mtl-infer")
-        running: deque[tuple[Look | None, Prepared, Future[tuple[Mapping[str, Array], float]]]] = deque()
+
+        def answer(prepared: Prepared) -> Callable[[], Prediction]:
+            """In a worker: infer, and finish, too, where others infer meanwhile; else the caller's thread finishes."""
+            with self._in_use():
+                outputs, infer_s = self._infer(prepared)
+                finished = partial(self._finish, prepared, outputs, infer_s, wanted, finish, self._scale[0])
+                if self.info.parallel_frames == 1:
+                    return finished
+                prediction = finished()
+                return lambda: prediction
+
+        def begin(frame: Array) -> Callable[[], Prediction]:
+            prepared = self._prepare(frame, channels, intrinsics, self._scale[1])
+            look = None if stability is None else stability.look(frame)  # the source may write over its array
+            future = worker.submit(answer, prepared)
+
+            def collect() -> Prediction:
+                finished = future.result()
+                with self._in_use():
+                    prediction = finished()
+                return prediction if stability is None or look is None else stability.smooth(look, prediction)
+
+            return collect
+
         try:
-            while True:
-                self._refuse_in_child()  # before waiting for a worker that does not exist there
-                failure: Exception | None = None
-                ended = False
-                try:
-                    with self._in_use():
-                        pass  # a closed engine takes no further frame
-                    frame = next(iterator, _END)
-                    if frame is _END:
-                        ended = True
-                    else:
-                        prepared = self._prepare(frame, channels, intrinsics, self._scale[1])
-                        look = None if stability is None else stability.look(frame)  # the source may write over its array
-                        running.append((look, prepared, worker.submit(self._infer_in_use, prepared)))
-                except Exception as exc:
-                    failure = exc
-                while running and (ended or failure is not None or len(running) > self._workers):
-                    look, done, future = running.popleft()
-                    outputs, infer_s = future.result()
-                    with self._in_use():
-                        prediction = self._finish(done, outputs, infer_s, wanted, finish, self._scale[0])
-                    yield prediction if stability is None or look is None else stability.smooth(look, prediction)
-                if failure is not None:
-                    raise failure
-                if ended:
-                    return
+            yield from in_order(frames, begin, ahead=self._workers, alive=self._refuse_in_child, ready=self._refuse_closed)
         finally:
             if os.getpid() == self._pid:  # the worker does not exist in a forked child
                 worker.shutdown(wait=True, cancel_futures=True)
@@ -307,9 +314,9 @@ class Engine:
         outputs = self._pipeline.infer(prepared)
         return outputs, time.perf_counter() - started_s
 
-    def _infer_in_use(self, prepared: Prepared) -> tuple[Mapping[str, Array], float]:
+    def _refuse_closed(self) -> None:
         with self._in_use():
-            return self._infer(prepared)
+            pass
 
     def _wanted(self, tasks: Collection[str] | None, finish: Finish) -> Specs:
         """The tasks of a call. Raises TaskError, and ValueError for a `finish` that is not one."""
@@ -351,14 +358,21 @@ class Engine:
         choice: ResolvedEngine,
         wanted: Specs,
         threads: int | None,
+        parallel_frames: int,
         device: int,
         output_size: OutputSize,
         min_score: MinScore | None,
         self_test: SelfTest,
     ) -> SelfTestReport | None:
         """Let the runtime open the graph, and test it; it is freed where that fails."""
-        self._backend: Backend = choice.open(threads=threads, device=device)
-        self._workers = 2 if spec_of(choice.backend).device == "cuda" else 1
+        on_gpu = spec_of(choice.backend).device == "cuda"
+        if on_gpu and parallel_frames > 1:
+            raise BackendUnavailable(
+                f"parallel_frames={parallel_frames} is for processors; {choice.backend} runs on a GPU, where stream() has two "
+                'frames at once by itself. Leave it out, or take device="cpu".'
+            )
+        self._backend: Backend = choice.open(threads=threads, device=device, parallel=parallel_frames)
+        self._workers = 2 if on_gpu else parallel_frames
         try:
             self._pipeline = InferencePipeline(
                 self._backend,
@@ -387,7 +401,12 @@ class Engine:
         )
 
     def _describe(
-        self, choice: ResolvedEngine, report: SelfTestReport | None, load_s: float, scale: DepthScaleInput | None
+        self,
+        choice: ResolvedEngine,
+        report: SelfTestReport | None,
+        load_s: float,
+        scale: DepthScaleInput | None,
+        parallel_frames: int,
     ) -> EngineInfo:
         used, manifest = self._backend.info, self._bundle.manifest
         return EngineInfo(
@@ -400,6 +419,7 @@ class Engine:
             runtime_version=used.version,
             device=used.device,
             threads=used.threads,
+            parallel_frames=parallel_frames,
             precision=used.precision,
             placement=self._pipeline.placement,
             engine_key=choice.key,

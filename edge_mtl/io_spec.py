@@ -30,6 +30,7 @@ class EngineInfo:
         tasks: what it predicts: those of the bundle, or those it was opened for.
         input_size: (height, width) of the network's input.
         backend, runtime_version, device, threads: what computes.
+        parallel_frames: how many frames are computed at once, each by `threads`.
         precision: "fp32", "bf16", "int8", "int8+bf16", ...
         placement: "host" or "graph": where pre- and post-processing happen.
         engine_key: of the built engine; None for the bundle's own graph.
@@ -65,6 +66,7 @@ class EngineInfo:
     depth_scale_from: str = ""
     digest: str = ""
     shortfall: str = ""
+    parallel_frames: int = 1
 
 
 def placement(backend: Backend, manifest: Manifest, tasks: Specs | None = None) -> Placement:

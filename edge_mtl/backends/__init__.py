@@ -54,6 +54,7 @@ def open_backend(
     precision: str = "fp32",
     compiled: CompiledGraph | None = None,
     device: int = 0,
+    parallel: int = 1,
 ) -> Backend:
     """Load a graph, or a plan made of one, with the runtime `name`.
 
@@ -66,12 +67,13 @@ def open_backend(
         compiled: what `compile_graph` made of this model in this precision on this machine: loads faster. Where it does
             not fit the runtime, the model is compiled again and `Backend.info.loading` says why.
         device: index of the GPU, for runtimes on one.
+        parallel: how many calls of `run` should compute at once, each by `threads`; more than that wait for one another.
     Raises:
         BackendUnavailable: unknown, not installed, broken, or it cannot compute in `precision` or on `device` here.
         BundleError: the graph is refused, by the allowlist or by the runtime.
         ValueError: `threads` is below 1.
     """
-    return _open(name, model, OpenOptions(precision, threads, device, compiled))
+    return _open(name, model, OpenOptions(precision, threads, device, compiled, parallel=parallel))
 
 
 def open_unguarded(name: str, model: bytes, *, threads: int) -> Backend:

@@ -59,6 +59,7 @@ class OpenOptions:
     Attributes:
         guarded: refuse a graph whose sums of byte products this runtime would compute wrongly here; only the test that
             shows whether it does opens one all the same.
+        parallel: how many calls of `run` should compute at once, each by `threads`.
     """
 
     precision: str = "fp32"
@@ -66,6 +67,7 @@ class OpenOptions:
     device: int = 0
     compiled: CompiledGraph | None = None
     guarded: bool = True
+    parallel: int = 1
 
 
 class Backend(Protocol):

@@ -62,10 +62,16 @@ class ResolvedEngine:
     uncompiled: str = ""
     tested: Mapping[str, Any] = field(default_factory=dict)
 
-    def open(self, *, threads: int | None = None, device: int = 0) -> Backend:
+    def open(self, *, threads: int | None = None, device: int = 0, parallel: int = 1) -> Backend:
         """Make it ready to run; `device` is the index of the GPU. Raises as `edge_mtl.backends.open_backend` does."""
         return open_backend(
-            self.backend, self.model, threads=threads, precision=self.precision, compiled=self.compiled, device=device
+            self.backend,
+            self.model,
+            threads=threads,
+            precision=self.precision,
+            compiled=self.compiled,
+            device=device,
+            parallel=parallel,
         )
 
     def cut_to(self, tasks: Specs, manifest: Manifest) -> ResolvedEngine:

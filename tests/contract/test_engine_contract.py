@@ -61,6 +61,13 @@ def engine(variant, tiny):
         yield opened
 
 
+@pytest.fixture(scope="module", params=[1, 3], ids=["one at a time", "three at once"])
+def streaming(request, variant, tiny):
+    backend, placement = variant
+    with Engine(tiny[placement], backend=backend, threads=1, parallel_frames=request.param, self_test="off") as opened:
+        yield opened
+
+
 def open_engine(bundles, variant, **options) -> Engine:
     return Engine(bundles[variant[1]], backend=variant[0], threads=1, **options)
 
@@ -248,16 +255,16 @@ def test_depth_and_normals_agree_whatever_the_camera(variant, transparent):
     assert list(assumed.intrinsics) == pytest.approx(list(letterbox(size, (64, 96)).to_frame(CANONICAL)))
 
 
-def test_a_stream_gives_what_predict_gives(engine):
+def test_a_stream_gives_what_predict_gives(streaming, engine):
     frames = [make_image(seed, height=54 + seed, width=96) for seed in range(7)]
     expected = [engine.predict(frame) for frame in frames]
-    for found, wanted in zip(engine.stream(iter(frames)), expected, strict=True):
+    for found, wanted in zip(streaming.stream(iter(frames)), expected, strict=True):
         assert_same(found, wanted)
-    assert list(engine.stream([])) == []
+    assert list(streaming.stream([])) == []
 
 
 @pytest.mark.parametrize("size", [(64, 96), (54, 96), (128, 192)], ids="{0[0]}x{0[1]}".format)
-def test_a_stream_is_done_with_a_frame_before_it_asks_for_the_next(engine, size):
+def test_a_stream_is_done_with_a_frame_before_it_asks_for_the_next(streaming, engine, size):
     """A camera's driver writes every frame into one array."""
     frames = [make_image(seed, height=size[0], width=size[1]) for seed in range(5)]
     array = np.empty((*size, 3), np.uint8)
@@ -268,12 +275,12 @@ def test_a_stream_is_done_with_a_frame_before_it_asks_for_the_next(engine, size)
             yield array
 
     plain = engine.stream(frames, stability=TemporalFilter(votes=2))
-    reused = engine.stream(overwritten(), stability=TemporalFilter(votes=2))
+    reused = streaming.stream(overwritten(), stability=TemporalFilter(votes=2))
     for found, wanted in zip(reused, plain, strict=True):
         assert_same(found, wanted)
 
 
-def test_a_stream_reads_one_frame_ahead(engine):
+def test_a_stream_reads_as_many_frames_ahead_as_run_at_once(streaming):
     read = []
 
     def frames():
@@ -281,11 +288,11 @@ def test_a_stream_reads_one_frame_ahead(engine):
             read.append(seed)
             yield make_image(seed)
 
-    for number, _ in enumerate(engine.stream(frames())):
-        assert len(read) <= number + 2
+    for number, _ in enumerate(streaming.stream(frames())):
+        assert len(read) <= number + 1 + streaming.info.parallel_frames
 
 
-def test_an_error_in_a_stream_comes_after_the_predictions_before_it(engine):
+def test_an_error_in_a_stream_comes_after_the_predictions_before_it(streaming):
     def frames():
         yield make_image(0)
         yield make_image(1)
@@ -293,34 +300,47 @@ def test_an_error_in_a_stream_comes_after_the_predictions_before_it(engine):
 
     done = []
     with pytest.raises(OSError, match="camera"):
-        done.extend(engine.stream(frames()))
-    stream, done = engine.stream([make_image(0), make_image(1)[..., 0], make_image(2)]), []
+        done.extend(streaming.stream(frames()))
+    stream, done = streaming.stream([make_image(0), make_image(1)[..., 0], make_image(2)]), []
     with pytest.raises(FrameError):
         for prediction in stream:
             done.append(prediction)
     assert len(done) == 1
-    assert_same(done[0], engine.predict(make_image(0)))
+    assert_same(done[0], streaming.predict(make_image(0)))
     with pytest.raises(FrameError):
-        list(engine.stream([None]))
+        list(streaming.stream([None]))
 
 
-def test_a_stream_that_is_left_early_leaves_nothing_behind(engine):
+def test_a_stream_that_is_left_early_leaves_nothing_behind(streaming):
     before = threading.active_count()
     for _ in range(3):
-        stream = engine.stream(make_image(seed) for seed in range(100))
+        stream = streaming.stream(make_image(seed) for seed in range(100))
         next(stream)
         stream.close()
     assert threading.active_count() == before
-    assert engine.predict(make_image(0)).depth is not None
+    assert streaming.predict(make_image(0)).depth is not None
 
 
-def test_closing_during_a_stream_ends_it(variant, tiny):
-    engine = open_engine(tiny, variant, self_test="off")
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_closing_during_a_stream_ends_it(variant, tiny, parallel):
+    engine = open_engine(tiny, variant, self_test="off", parallel_frames=parallel)
     with pytest.raises(EngineClosed):
         for number, _ in enumerate(engine.stream(make_image(seed) for seed in range(50))):
             if number == 2:
                 engine.close()
             assert number < 4
+
+
+def test_frames_at_once_need_a_number_of_them(variant, tiny):
+    with pytest.raises(ValueError, match=r"parallel_frames should be at least 1; found 0"):
+        open_engine(tiny, variant, parallel_frames=0)
+
+
+def test_frames_at_once_share_the_cores(variant, tiny):
+    backend, placement = variant
+    with Engine(tiny[placement], backend=backend, parallel_frames=64, self_test="off") as engine:
+        assert (engine.info.threads, engine.info.parallel_frames) == (1, 64)
+        assert len(list(engine.stream([make_image(0)]))) == 1
 
 
 def test_threads_get_the_same_results_as_one(engine):

@@ -33,7 +33,13 @@ _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(float16
 
 def open_graph(model: bytes, options: OpenOptions) -> Backend:
     """See `edge_mtl.backends.open_backend`."""
-    return OnnxRuntimeBackend(model, threads=options.threads, precision=options.precision, compiled=options.compiled)
+    return OnnxRuntimeBackend(
+        model,
+        threads=options.threads,
+        precision=options.precision,
+        compiled=options.compiled,
+        parallel=options.parallel,
+    )
 
 
 def compile_graph(model: bytes, *, precision: str) -> CompiledGraph | None:
@@ -59,21 +65,24 @@ class OnnxRuntimeBackend:
         precision: str = "fp32",
         compiled: CompiledGraph | None = None,
         optimize: bool = True,
+        parallel: int = 1,
     ) -> None:
         """Load `model`, or what was made of it before.
 
         Args:
             compiled: from `compile_graph`.
             optimize: False runs the graph as it is written: what its Q and DQ nodes say, layer by layer in floating point.
+            parallel: runs at once: each in the thread that calls it, with `threads` - 1 others for each, which all share.
         Raises:
             BackendUnavailable: the precision or the provider is not there; never a silent change of either.
             BundleError: ONNX Runtime refuses the graph.
         """
         _check_precision(precision)
         workers = default_threads() if threads is None else threads
-        session, loading = (None, "the graph") if compiled is None else _import(compiled, workers)
+        pool = 1 + parallel * (workers - 1)
+        session, loading = (None, "the graph") if compiled is None else _import(compiled, pool)
         if session is None:
-            options = session_options(workers, model)
+            options = session_options(pool, model)
             if not optimize:
                 options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             session = _load(model, options)

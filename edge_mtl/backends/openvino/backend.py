@@ -84,7 +84,13 @@ def open_graph(model: bytes, options: OpenOptions) -> Backend:
             f"openvino {_VERSION} adds products of bytes in 16 bits on this processor, where the 8-bit weights of this graph "
             'saturate. Take weights of 7 bits (weights.reduce_range = "auto" or "always" in the recipe) or backend onnxruntime.'
         )
-    return OpenVinoBackend(model, threads=options.threads, precision=options.precision, compiled=options.compiled)
+    return OpenVinoBackend(
+        model,
+        threads=options.threads,
+        precision=options.precision,
+        compiled=options.compiled,
+        parallel=options.parallel,
+    )
 
 
 def compile_graph(model: bytes, *, precision: str) -> CompiledGraph | None:
@@ -108,21 +114,23 @@ class OpenVinoBackend:
         threads: int | None = None,
         precision: str = "fp32",
         compiled: CompiledGraph | None = None,
+        parallel: int = 1,
     ) -> None:
         """Compile `model`, or load what was compiled of it before.
 
         Args:
             precision: of floating-point layers; those with Q/DQ nodes run in INT8 whatever it says.
             compiled: from `compile_graph`.
+            parallel: requests that run at once, each by `threads`: OpenVINO's streams.
         Raises:
             BackendUnavailable: this CPU does not compute in `precision`; never a silent change of it.
             BundleError: OpenVINO refuses the graph.
         """
         workers = default_threads() if threads is None else threads
         floats = _floats(precision)
-        graph, loading = (None, "the graph") if compiled is None else _import(compiled, floats, workers)
+        graph, loading = (None, "the graph") if compiled is None else _import(compiled, floats, workers, parallel)
         if graph is None:
-            graph = _compile(model, floats, workers)
+            graph = _compile(model, floats, workers, parallel)
         try:
             self.inputs: Mapping[str, TensorSpec] = {port.get_any_name(): _spec(port) for port in graph.inputs}
             self.outputs: Mapping[str, TensorSpec] = {port.get_any_name(): _spec(port) for port in graph.outputs}
@@ -190,20 +198,20 @@ def _floats(precision: str) -> str:
     return floats
 
 
-def _compile(model: bytes, floats: str, threads: int) -> Any:
+def _compile(model: bytes, floats: str, threads: int, parallel: int = 1) -> Any:
     core = _core()
     try:
-        return core.compile_model(core.read_model(model, b""), _DEVICE, _options(floats, threads))
+        return core.compile_model(core.read_model(model, b""), _DEVICE, _options(floats, threads, parallel))
     except Exception as exc:
         raise BundleError(f"openvino {_VERSION} cannot load this graph: {_last_line(exc)}") from exc
 
 
-def _import(compiled: CompiledGraph, floats: str, threads: int) -> tuple[Any, str]:
+def _import(compiled: CompiledGraph, floats: str, threads: int, parallel: int) -> tuple[Any, str]:
     """The graph in `compiled`, None if it does not fit, and how `BackendInfo.loading` calls that."""
     if compiled.origin != _origin(floats):
         return None, f"the graph: the compiled code is of {compiled.origin}, this is {_origin(floats)}"
     try:
-        return _core().import_model(compiled.payload, _DEVICE, _options(floats, threads)), "compiled code"
+        return _core().import_model(compiled.payload, _DEVICE, _options(floats, threads, parallel)), "compiled code"
     except Exception as exc:
         return None, f"the graph: openvino {_VERSION} refuses the compiled code ({_last_line(exc)})"
 
@@ -212,8 +220,9 @@ def _origin(floats: str) -> str:
     return f"openvino {ov.__version__}, {floats} {_OPTIONS}"
 
 
-def _options(floats: str, threads: int) -> dict[str, Any]:
-    return {**_OPTIONS, "INFERENCE_PRECISION_HINT": floats, "INFERENCE_NUM_THREADS": threads}
+def _options(floats: str, threads: int, parallel: int = 1) -> dict[str, Any]:
+    workers = {"NUM_STREAMS": parallel, "INFERENCE_NUM_THREADS": parallel * threads}
+    return {**_OPTIONS, "INFERENCE_PRECISION_HINT": floats, **workers}
 
 
 def _spec(port: Any) -> TensorSpec:
