@@ -22,10 +22,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -34,12 +31,12 @@ from typing import Any
 
 import cv2
 from arguments import size
+from built_copy import built_copy
 from conditions import Conditions
 
 from edge_mtl import Engine
 from edge_mtl.bench.latency import LatencyReport, measure_interleaved
-from edge_mtl.builder.pipeline import build_engine
-from edge_mtl.bundle import ENGINES, Bundle
+from edge_mtl.bundle import Bundle
 from edge_mtl.errors import EdgeMtlError
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.files import write_atomic
@@ -62,13 +59,8 @@ def measure(
     """Build the engine in a temporary copy of the bundle, unless it is FP32, and time all rows; also what ran."""
     frame = cv2.resize(next(evaluation_frames(bundle)).frame, frame_size[::-1], interpolation=cv2.INTER_LINEAR)
     with contextlib.ExitStack() as stack:
-        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        os.environ["XDG_CACHE_HOME"] = str(temporary / "cache")
-        folder = temporary / bundle.path.name
-        shutil.copytree(bundle.path, folder, ignore=shutil.ignore_patterns(ENGINES))
-        copy = Bundle.open(folder)
-        if precision != "fp32":
-            build_engine(copy, precision=precision, backend=backend, threads=threads, budget=None)
+        precisions = () if precision == "fp32" else (precision,)
+        copy = built_copy(stack, bundle, precisions, threads=threads, backend=backend)
         whole = stack.enter_context(Engine(copy, backend=backend, precision=precision, threads=threads))
         info = whole.info
         calls: dict[str, Callable[[], object]] = {

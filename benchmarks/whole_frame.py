@@ -13,10 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import shutil
 import sys
-import tempfile
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -24,14 +21,14 @@ from typing import Any
 
 import cv2
 from arguments import size
+from built_copy import built_copy
 from conditions import Conditions
 
 from edge_mtl.backends import open_backend
 from edge_mtl.bench.latency import LatencyReport, measure_interleaved
-from edge_mtl.builder.pipeline import build_engine
-from edge_mtl.bundle import ENGINES, OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
+from edge_mtl.bundle import OPTIMIZED_ONNX, REFERENCE_ONNX, Bundle
 from edge_mtl.engine_store.engines import EngineStore
-from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError, EdgeMtlError
+from edge_mtl.errors import EdgeMtlError
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.files import write_atomic
 from edge_mtl.inference_pipeline import InferencePipeline
@@ -48,16 +45,7 @@ def measure(
     if frame_size is not None:
         frame = cv2.resize(frame, frame_size[::-1], interpolation=cv2.INTER_LINEAR)
     with contextlib.ExitStack() as stack:
-        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        os.environ["XDG_CACHE_HOME"] = str(temporary / "cache")
-        folder = temporary / bundle.path.name
-        shutil.copytree(bundle.path, folder, ignore=shutil.ignore_patterns(ENGINES))
-        store = EngineStore(Bundle.open(folder))
-        for precision in PRECISIONS:
-            try:
-                build_engine(Bundle.open(folder), precision=precision, threads=threads, store=store, budget=None)
-            except (BackendUnavailable, BuildError, AccuracyError) as error:  # not here, or not right enough to be used
-                print(f"{precision}: {error}", file=sys.stderr)
+        store = EngineStore(built_copy(stack, bundle, PRECISIONS, threads=threads))
         calls: dict[str, Any] = {}
 
         def add(name: str, backend: str, model: bytes, precision: str, compiled: Any = None) -> None:

@@ -76,6 +76,26 @@ def test_whole_frames_are_compared_with_the_plain_graph(tiny_bundle: Bundle, tmp
     assert not (tiny_bundle.path / "engines").exists()
 
 
+def test_the_parts_of_a_frame_add_up_and_recordings_are_timed_each_way(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    out = tmp_path / "parts.json"
+    options = ("--threads", 1, "--rounds", 6, "--frame", "48x80", "--recording", 3)
+    shown = run("frame_parts.py", tiny_bundle.path, *options, "--out", out)
+    content = json.loads(out.read_text())
+    check_conditions(content)
+    assert content["frame"] == [48, 80]
+    assert {"fp32 on onnxruntime", "int8 on onnxruntime"} <= {row["engine"] for row in content["rows"]}
+    for row in content["rows"]:
+        assert row["engine"] in shown
+        overhead = row["overhead_ms"] or 0.0
+        assert row["outside_ms"] == pytest.approx(row["prepare_ms"] + overhead + row["finish_ms"])
+        assert set(row["finish_by_task_ms"]) == set(tiny_bundle.tasks)
+        assert row["recording"]["frames_at_once"] == 1
+        for way in ("predict", "stream", "stream, frames at once"):
+            low, high = row["recording"][way]["sure"]
+            assert 0 < low <= row["recording"][way]["times_faster"] <= high
+    assert not (tiny_bundle.path / "engines").exists()
+
+
 def test_frames_of_one_task_are_compared_with_whole_ones_and_say_what_each_task_costs(
     tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
