@@ -37,6 +37,7 @@ from edge_mtl.signing.keys import KeyInput
 from edge_mtl.tasks import Specs
 from edge_mtl.tasks.areas import OutputSize
 from edge_mtl.tasks.asked import Finish, MinScore, asked_of, with_min_score
+from edge_mtl.tasks.sharing_out import SecondThread
 
 if TYPE_CHECKING:
     from edge_mtl.evaluation.self_test import SelfTestReport
@@ -265,7 +266,7 @@ class Engine:
         with self._lock:
             self._closed = True
             if self._running == 0:
-                self._backend.close()
+                self._free()
 
     def __enter__(self) -> Engine:
         return self
@@ -291,7 +292,12 @@ class Engine:
             with self._lock:
                 self._running -= 1
                 if self._closed and self._running == 0:
-                    self._backend.close()
+                    self._free()
+
+    def _free(self) -> None:
+        self._backend.close()
+        if self._second is not None:
+            self._second.close()
 
     def _refuse_in_child(self) -> None:
         if os.getpid() != self._pid:
@@ -373,6 +379,7 @@ class Engine:
             )
         self._backend: Backend = choice.open(threads=threads, device=device, parallel=parallel_frames)
         self._workers = 2 if on_gpu else parallel_frames
+        self._second = SecondThread() if parallel_frames == 1 and default_threads() > 1 else None
         try:
             self._pipeline = InferencePipeline(
                 self._backend,
@@ -381,6 +388,7 @@ class Engine:
                 tasks=tuple(wanted),
                 depth_scale=self._scale[0],
                 min_score=min_score,
+                second=self._second,
             )
             return self._run_self_test(self_test, choice)
         except BaseException:

@@ -22,6 +22,7 @@ from edge_mtl.tasks import Specs, graph_outputs
 from edge_mtl.tasks.areas import MapArea, OutputSize, camera_change
 from edge_mtl.tasks.asked import MinScore, asked_of, with_min_score
 from edge_mtl.tasks.finishing import Answer, finish
+from edge_mtl.tasks.sharing_out import SecondThread
 
 __all__ = ["InferencePipeline", "Prepared"]
 
@@ -62,6 +63,7 @@ class InferencePipeline:
         tasks: those that are wanted, all by default; the graph may have been cut to them.
         depth_scale: multiplies all distances; of Engine only: what judges a graph judges its own answers.
         min_score: see `with_min_score`; likewise.
+        second: a thread that helps to finish large maps; it is closed by whoever made it.
     Attributes:
         tasks: the same as specifications, in the bundle's order.
         computed: the tasks whose outputs the graph has: these, or all of the bundle.
@@ -80,8 +82,10 @@ class InferencePipeline:
         tasks: Collection[str] | None = None,
         depth_scale: float = 1.0,
         min_score: MinScore | None = None,
+        second: SecondThread | None = None,
     ) -> None:
         self._backend, self._output_size, self._depth_scale = backend, output_size, depth_scale
+        self._second = second
         self.tasks = with_min_score(asked_of(manifest.tasks, tasks), min_score)
         self._network = (manifest.input.height, manifest.input.width)
         self.placement = placement(backend, manifest, self.tasks)
@@ -159,4 +163,5 @@ class InferencePipeline:
             change=change,
             pool=self._pool,
             lazily=lazily,
+            second=self._second,
         )

@@ -17,6 +17,7 @@ from edge_mtl.image.memory import out_of_memory, require_memory
 from edge_mtl.tasks import DenseKind, Placement, Result, Specs, TaskSpec, kind_of
 from edge_mtl.tasks.areas import CameraChange, MapArea, OutputSize
 from edge_mtl.tasks.asked import LazyResults
+from edge_mtl.tasks.sharing_out import SecondThread
 
 __all__ = ["Answer", "finish", "host_outputs"]
 
@@ -56,6 +57,7 @@ def finish(
     change: CameraChange | None,
     pool: BufferPool,
     lazily: bool = False,
+    second: SecondThread | None = None,
 ) -> Answer:
     """Turn the outputs of a graph of either placement into results.
 
@@ -68,6 +70,7 @@ def finish(
         change: from `camera_change`.
         pool: where results and working memory come from.
         lazily: each result is finished when it is first read: `LazyResults`, which hold the outputs until then.
+        second: a thread that helps with large maps.
     Raises:
         FrameError: a map does not fit into the memory that is left; lazily, when it is read.
         InferenceError: an output is missing.
@@ -79,10 +82,15 @@ def finish(
     area = MapArea.of(box, output_size, placement)
     if lazily:
         return Answer(_lazy_results(specs, outputs, size, area, change, pool), map_size=area.whole)
+
+    def work(spec: TaskSpec) -> tuple[Any, int]:
+        return _finished(spec, outputs, area, change, pool)
+
+    done = map(work, specs.values()) if second is None else second.map(work, specs.values(), pixels=math.prod(area.whole))
     results: dict[str, Result] = {}
     bad = 0
-    for name, spec in specs.items():
-        results[name], flaws = _finished(spec, outputs, area, change, pool)
+    for name, (result, flaws) in zip(specs, done, strict=True):
+        results[name] = result
         bad += flaws
     return Answer(results, bad, area.whole)
 
