@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import onnx
 import pytest
 import torch
-from mtl.models import build_model
+from mtl.models import build_model, export
 from mtl.models.backbone import build_backbone
 from mtl.models.box_network import BoxNetwork
 from mtl.models.deploy import deploy
@@ -15,8 +18,29 @@ from mtl.models.pvt_variants import PVT_VARIANTS, TokenBatchNorm
 from torch import nn
 
 from edge_mtl.errors import BuildError
+from tests.networks import as_if_trained
 
 pytestmark = pytest.mark.training
+
+
+def node_types(path: Path) -> set[str]:
+    return {node.op_type for node in onnx.load(path).graph.node}
+
+
+PARAMETERS = {"pvt_v2_b0_bn": 3_500_657, "pvt_v2_b0_li": 3_227_761, "pvt_v2_b0_s8": 3_409_265, "pvt_v2_b0_bn_s8": 3_409_265}
+
+
+@pytest.mark.parametrize("name", PVT_VARIANTS)
+def test_a_variant_has_as_many_parameters_as_it_should(name: str) -> None:
+    assert sum(value.numel() for value in build_model(name).parameters()) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", ["pvt_v2_b0_bn", "pvt_v2_b0_bn_s8"])
+def test_both_graphs_of_batch_norm_answer_alike_and_hold_allowed_operators_only(name: str, tmp_path: Path) -> None:
+    model = as_if_trained(build_model(name, tasks=("depth",), width=16))
+    export.export_plain(model, tmp_path / "plain.onnx", height=64, width=96)
+    export.export_deploy(model, tmp_path / "deploy.onnx", height=64, width=96)
+    assert node_types(tmp_path / "deploy.onnx").isdisjoint({"LayerNormalization", "BatchNormalization", "Gemm"})
 
 
 @pytest.mark.parametrize("name", PVT_VARIANTS)
