@@ -1,8 +1,8 @@
-"""PVT v2 b0 made cheaper in three ways, each a model of timm by name: `pvt_v2_b0_bn`, `pvt_v2_b0_li`, `pvt_v2_b0_s8`, and both
-of `pvt_v2_b0_bn_s8`.
+"""PVT v2 b0 made cheaper in some ways, each a model of timm by name: `pvt_v2_b0_bn`, `_li`, `_s8`, `_bn_s8` and `_bn_relu`.
 
 - `bn`: batch norm in place of layer norm, everywhere. In inference it is a factor and an offset per channel, which the next
   linear layer takes in.
+- `relu`: ReLU in place of GELU, which is computed in floating point between layers of integers.
 - `li`: linear attention: keys are 7 x 7 means of the map (the authors' `b2_li`, at the width of b0).
 - `s8`: the stem goes to stride 8 at once, so that the first stage sees a quarter of the pixels; the second one keeps the size.
   Strides are 8, 8, 16, 32, and what reads strides 8, 16 and 32 needs no change.
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 __all__ = ["PVT_VARIANTS", "TokenBatchNorm"]
 
-PVT_VARIANTS: tuple[str, ...] = ("pvt_v2_b0_bn", "pvt_v2_b0_li", "pvt_v2_b0_s8", "pvt_v2_b0_bn_s8")
+PVT_VARIANTS: tuple[str, ...] = ("pvt_v2_b0_bn", "pvt_v2_b0_li", "pvt_v2_b0_s8", "pvt_v2_b0_bn_s8", "pvt_v2_b0_bn_relu")
 
 _B0: dict[str, Any] = {
     "depths": (2, 2, 2, 2),
@@ -44,15 +44,16 @@ class TokenBatchNorm(nn.BatchNorm1d):
 
 
 class PvtVariant(PyramidVisionTransformerV2):
-    """timm's PVT v2 with another norm, another first stride, or both.
+    """timm's PVT v2 with another norm, another first stride, another activation.
 
     Args:
         batch_norm: `TokenBatchNorm` in place of every layer norm.
         coarse_stem: strides of 8, 8, 16, 32 in place of 4, 8, 16, 32.
+        relu: in place of GELU.
         options: of `PyramidVisionTransformerV2`.
     """
 
-    def __init__(self, *, batch_norm: bool = False, coarse_stem: bool = False, **options: Any) -> None:
+    def __init__(self, *, batch_norm: bool = False, coarse_stem: bool = False, relu: bool = False, **options: Any) -> None:
         if coarse_stem:
             options["sr_ratios"] = (4, 4, 2, 1)
         super().__init__(**options)
@@ -63,10 +64,11 @@ class PvtVariant(PyramidVisionTransformerV2):
             for embedding in (self.patch_embed, self.stages[1].downsample):
                 embedding.apply(self._init_weights)
             self.feature_info[0]["reduction"] = _STEM_STRIDE
-        if batch_norm:
-            for name, module in list(self.named_modules()):
-                if isinstance(module, nn.LayerNorm):
-                    self.set_submodule(name, TokenBatchNorm(module.normalized_shape[0]))
+        for name, module in list(self.named_modules()):
+            if batch_norm and isinstance(module, nn.LayerNorm):
+                self.set_submodule(name, TokenBatchNorm(module.normalized_shape[0]))
+            if relu and isinstance(module, nn.GELU):
+                self.set_submodule(name, nn.ReLU())
 
 
 def _create(name: str, pretrained: bool, options: dict[str, Any]) -> PvtVariant:
@@ -97,3 +99,9 @@ def pvt_v2_b0_s8(pretrained: bool = False, **options: Any) -> PvtVariant:
 def pvt_v2_b0_bn_s8(pretrained: bool = False, **options: Any) -> PvtVariant:
     """With batch norm and a stem of stride 8."""
     return _create("pvt_v2_b0_bn_s8", pretrained, {"batch_norm": True, "coarse_stem": True} | options)
+
+
+@register_model
+def pvt_v2_b0_bn_relu(pretrained: bool = False, **options: Any) -> PvtVariant:
+    """With batch norm and ReLU."""
+    return _create("pvt_v2_b0_bn_relu", pretrained, {"batch_norm": True, "relu": True} | options)

@@ -27,7 +27,13 @@ def node_types(path: Path) -> set[str]:
     return {node.op_type for node in onnx.load(path).graph.node}
 
 
-PARAMETERS = {"pvt_v2_b0_bn": 3_500_657, "pvt_v2_b0_li": 3_227_761, "pvt_v2_b0_s8": 3_409_265, "pvt_v2_b0_bn_s8": 3_409_265}
+PARAMETERS = {
+    "pvt_v2_b0_bn": 3_500_657,
+    "pvt_v2_b0_li": 3_227_761,
+    "pvt_v2_b0_s8": 3_409_265,
+    "pvt_v2_b0_bn_s8": 3_409_265,
+    "pvt_v2_b0_bn_relu": 3_500_657,
+}
 
 
 @pytest.mark.parametrize("name", PVT_VARIANTS)
@@ -35,7 +41,7 @@ def test_a_variant_has_as_many_parameters_as_it_should(name: str) -> None:
     assert sum(value.numel() for value in build_model(name).parameters()) == PARAMETERS[name]
 
 
-@pytest.mark.parametrize("name", ["pvt_v2_b0_bn", "pvt_v2_b0_bn_s8"])
+@pytest.mark.parametrize("name", ["pvt_v2_b0_bn", "pvt_v2_b0_bn_s8", "pvt_v2_b0_bn_relu"])
 def test_both_graphs_of_batch_norm_answer_alike_and_hold_allowed_operators_only(name: str, tmp_path: Path) -> None:
     model = as_if_trained(build_model(name, tasks=("depth",), width=16))
     export.export_plain(model, tmp_path / "plain.onnx", height=64, width=96)
@@ -51,6 +57,7 @@ def test_a_variant_has_what_its_name_says(name: str) -> None:
     assert any(isinstance(one, TokenBatchNorm) for one in modules) == ("bn" in parts)
     assert any(isinstance(one, nn.LayerNorm) for one in modules) == ("bn" not in parts)
     assert any(isinstance(one, nn.AdaptiveAvgPool2d) for one in modules) == ("li" in parts)
+    assert any(isinstance(one, nn.GELU) for one in modules) == ("relu" not in parts)
     assert backbone.strides == ((8, 8, 16, 32) if "s8" in parts else (4, 8, 16, 32))
     maps = backbone(torch.rand(1, 3, 64, 96))
     assert [tuple(one.shape[2:]) for one in maps] == [(64 // stride, 96 // stride) for stride in backbone.strides]
