@@ -14,7 +14,6 @@ from mtl.models.deploy_decoder import without_dead_taps
 from mtl.models.fold import fold_norm, scale_input
 from mtl.models.model import finish_maps
 from mtl.models.pooling import adaptive_pooling_matrix
-from mtl.models.pvt_variants import PVT_VARIANTS
 from torch import nn
 from torch.nn import functional as F
 
@@ -44,7 +43,7 @@ def test_the_rewrite_gives_the_same_maps(decoder: str, tasks: tuple[str, ...]) -
     assert worst_error(model, deploy(model, height=HEIGHT, width=WIDTH)) <= 1e-5
 
 
-@pytest.mark.parametrize("backbone", ["pvt_v2_b2", "pvt_v2_b2_li", "resnet18", *PVT_VARIANTS])
+@pytest.mark.parametrize("backbone", ["pvt_v2_b2", "pvt_v2_b2_li", "resnet18", "pvt_v2_b0_li", "pvt_v2_b0_s8"])
 def test_the_rewrite_gives_the_same_maps_on_other_backbones(backbone: str) -> None:
     model = as_if_trained(build_model(backbone, tasks=("depth", "normals"), std=(0.2, 0.3, 0.25)))
     assert worst_error(model, deploy(model, height=HEIGHT, width=WIDTH)) <= 1e-5
