@@ -5,6 +5,7 @@ Knows ExecuTorch, torchao and torch, and imports them when asked; knows nothing 
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ class ExecuTorchRuntime:
         self._method: Any = self._program.load_method("forward")
         self.inputs: Mapping[str, TensorSpec] = signature.inputs
         self.outputs: Mapping[str, TensorSpec] = signature.outputs
-        self.info = BackendInfo("ExecuTorch", version("executorch"), "cpu", precision, threads)
+        self.info = BackendInfo("ExecuTorch", importlib.metadata.version("executorch"), "cpu", precision, threads)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """See `Backend.run`."""

@@ -5,6 +5,7 @@ Knows these packages and torch, and imports them when asked; knows nothing about
 
 from __future__ import annotations
 
+import importlib.metadata
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,11 +23,8 @@ Array = np.ndarray
 _INPUT, _OUTPUT = "args_0", "output_{}"
 
 
-def litert_version(*, tools: bool) -> str:
-    """Of the runtime, or of its converter and quantizer. Raises BackendUnavailable without them."""
-    if not tools:
-        expect("ai_edge_litert:ai-edge-litert")
-        return version("ai-edge-litert")
+def litert_version() -> str:
+    """Of the converter and the quantizer. Raises BackendUnavailable without them."""
     expect("litert_torch:litert-torch", "ai_edge_quantizer:ai-edge-quantizer")
     return version("litert-torch", "ai-edge-quantizer")
 
@@ -87,7 +85,7 @@ class LiteRtRuntime:
         self._call: Any = self._interpreter.get_signature_runner()
         self.inputs: Mapping[str, TensorSpec] = signature.inputs
         self.outputs: Mapping[str, TensorSpec] = signature.outputs
-        self.info = BackendInfo("LiteRT", litert_version(tools=False), "cpu", precision, threads)
+        self.info = BackendInfo("LiteRT", importlib.metadata.version("ai-edge-litert"), "cpu", precision, threads)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """See `Backend.run`."""

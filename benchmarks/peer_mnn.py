@@ -32,15 +32,22 @@ def mnn_version() -> str:
     return version("MNN")
 
 
-def converted(graph: bytes) -> bytes:
-    """An ONNX graph as MNN's file; to be called by `apart`. Raises BuildError."""
+def converted(graph: bytes, weight_bits: int | None = None) -> bytes:
+    """An ONNX graph as MNN's file; to be called by `apart`.
+
+    Args:
+        weight_bits: of the weights, for `MnnRuntime` with `dynamic`; floats where none are given.
+    Raises:
+        BuildError: the tool makes no file.
+    """
     expect("MNN")
     import _tools as tools
 
     with tempfile.TemporaryDirectory() as folder:
         source, made = Path(folder) / "graph.onnx", Path(folder) / "graph.mnn"
         source.write_bytes(graph)
-        tools.mnnconvert(["mnnconvert", "-f", "ONNX", "--modelFile", str(source), "--MNNModel", str(made), "--bizCode", "x"])
+        command = ["mnnconvert", "-f", "ONNX", "--modelFile", str(source), "--MNNModel", str(made), "--bizCode", "x"]
+        tools.mnnconvert([*command, *(() if weight_bits is None else ("--weightQuantBits", str(weight_bits)))])
         return _read(made, "mnnconvert")
 
 
@@ -79,11 +86,21 @@ class MnnRuntime:
 
     Args:
         precision: "low" lets MNN compute in what is shorter than FP32.
+        dynamic: activations are rounded to 8 bits frame by frame where weights have as many; this needs no calibration.
     Raises:
         BackendUnavailable: MNN is not installed.
     """
 
-    def __init__(self, model: bytes, signature: Signature, *, threads: int, precision: Precision, name: str) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        signature: Signature,
+        *,
+        threads: int,
+        name: str,
+        precision: Precision = "high",
+        dynamic: bool = False,
+    ) -> None:
         expect("MNN")
         import MNN
 
@@ -92,7 +109,8 @@ class MnnRuntime:
             path = Path(folder) / "graph.mnn"
             path.write_bytes(model)
             self._interpreter: Any = MNN.Interpreter(str(path))
-        self._session = self._interpreter.createSession({"backend": "CPU", "numThread": threads, "precision": precision})
+        settings = {"backend": "CPU", "numThread": threads, "precision": precision, "memory": "low" if dynamic else "normal"}
+        self._session = self._interpreter.createSession(settings)
         self._input = self._interpreter.getSessionInput(self._session, signature.feed)
         self._outputs = {name: self._interpreter.getSessionOutput(self._session, name) for name in signature.outputs}
         self.inputs: Mapping[str, TensorSpec] = signature.inputs

@@ -6,7 +6,7 @@ What they are converted and quantized to is kept in a work folder. Their package
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import peer_executorch
 import peer_litert
 import peer_mnn
 import peer_ncnn
-from peer_graphs import apart, planes, signature
+from peer_graphs import Signature, apart, planes, signature
 from work_folder import WorkFolder
 
 from edge_mtl.backends import Backend
@@ -44,6 +44,7 @@ def mobile(
         "MNN fp32, optimized export": partial(rows.mnn, "high"),
         "MNN low precision, optimized export": partial(rows.mnn, "low"),
     }
+    opened |= {"MNN INT8 (dynamic), optimized export": rows.mnn_dynamic}
     opened |= {f"MNN INT8 ({method}), optimized export": partial(rows.mnn_int8, method) for method in _MNN_METHODS}
     opened |= {f"ncnn {floats}, optimized export": partial(rows.ncnn, floats) for floats in _FLOATS}
     return opened | {
@@ -63,14 +64,20 @@ class _Rows:
     ) -> None:
         self._bundle, self._source, self._calibration = bundle, source, calibration
         self._threads, self._work = threads, work
-        self._signature = signature(bundle)
-        self._names = tuple(self._signature.outputs)
+
+    @cached_property
+    def _signature(self) -> Signature:
+        return signature(self._bundle)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(self._signature.outputs)
 
     def mnn(self, precision: peer_mnn.Precision, *, plain: bool = False) -> Backend:
         model = self._mnn(plain=plain).read_bytes()
         form = signature(self._bundle, place="graph") if plain else self._signature
         options: dict[str, Any] = {"threads": self._threads}
-        high = peer_mnn.MnnRuntime(model, form, precision="high", name="fp32", **options)
+        high = peer_mnn.MnnRuntime(model, form, name="fp32", **options)
         if precision == "high":
             return high
         low = peer_mnn.MnnRuntime(model, form, precision="low", name="low", **options)
@@ -79,16 +86,20 @@ class _Rows:
         high.close()
         return low
 
+    def mnn_dynamic(self) -> Backend:
+        model = self._mnn(weight_bits=8).read_bytes()
+        return peer_mnn.MnnRuntime(model, self._signature, threads=self._threads, name="int8", dynamic=True)
+
     def mnn_int8(self, method: str) -> Backend:
         frames = self._calibration()
-        model = self._mnn(plain=False).read_bytes()
+        model = self._mnn().read_bytes()
 
         def make() -> bytes:
             return apart(peer_mnn.quantized, model, frames.images(), method)
 
         decided_by = self._decided_by(OPTIMIZED_ONNX, peer_mnn.mnn_version(), calibration=frames.digest, method=method)
         kept = self._work.kept("int8.mnn", decided_by, make)
-        return peer_mnn.MnnRuntime(kept.read_bytes(), self._signature, threads=self._threads, precision="high", name="int8")
+        return peer_mnn.MnnRuntime(kept.read_bytes(), self._signature, threads=self._threads, name="int8")
 
     def ncnn(self, floats: peer_ncnn.Floats) -> Backend:
         make = partial(apart, peer_ncnn.converted, self._source, self._names)
@@ -96,9 +107,9 @@ class _Rows:
         return peer_ncnn.NcnnRuntime(kept.read_bytes(), self._signature, threads=self._threads, floats=floats)
 
     def litert(self, *, integers: bool) -> Backend:
-        tools = peer_litert.litert_version(tools=True)
+        tools = peer_litert.litert_version()
         convert = partial(apart, peer_litert.converted, self._source, self._names)
-        kept = self._work.kept("float.tflite", self._decided_by(OPTIMIZED_ONNX, tools), convert)
+        kept = self._work.kept("converted.tflite", self._decided_by(OPTIMIZED_ONNX, tools), convert)
         if integers:
             frames, model = self._calibration(), kept.read_bytes()
             decided_by = self._decided_by(OPTIMIZED_ONNX, tools, calibration=frames.digest)
@@ -118,10 +129,11 @@ class _Rows:
         precision = "int8" if integers else "fp32"
         return peer_executorch.ExecuTorchRuntime(kept.read_bytes(), self._signature, threads=self._threads, precision=precision)
 
-    def _mnn(self, *, plain: bool) -> Path:
-        name = REFERENCE_ONNX if plain else OPTIMIZED_ONNX
-        make = partial(apart, peer_mnn.converted, self._bundle.read(name))
-        return self._work.kept("float.mnn", self._decided_by(name, peer_mnn.mnn_version()), make)
+    def _mnn(self, *, plain: bool = False, weight_bits: int | None = None) -> Path:
+        graph = REFERENCE_ONNX if plain else OPTIMIZED_ONNX
+        make = partial(apart, peer_mnn.converted, self._bundle.read(graph), weight_bits)
+        bits = {} if weight_bits is None else {"weight_bits": str(weight_bits)}
+        return self._work.kept("converted.mnn", self._decided_by(graph, peer_mnn.mnn_version(), **bits), make)
 
     def _decided_by(self, graph: str, tools: str, **more: str) -> dict[str, str]:
         return {"model": self._bundle.entry(graph).sha256, "tools": tools, **more}

@@ -114,7 +114,7 @@ def test_a_converter_answers_from_a_process_of_its_own(script: Script, capfd: py
     [
         ("peer_mnn", lambda peer: peer.converted(b""), "MNN"),
         ("peer_ncnn", lambda peer: peer.converted(Path(), ()), "pnnx"),
-        ("peer_litert", lambda peer: peer.litert_version(tools=False), "ai-edge-litert"),
+        ("peer_litert", lambda peer: peer.litert_version(), "litert-torch"),
         ("peer_litert", lambda peer: peer.quantized(b"", ()), "ai-edge-quantizer"),
         ("peer_executorch", lambda peer: peer.executorch_version(), "executorch"),
     ],
@@ -143,12 +143,14 @@ def test_mnn_answers_as_the_graph_does(script: Script, tiny_bundle: Bundle) -> N
     reference.close()
     signature = graphs.signature(tiny_bundle)
     made = graphs.apart(peer.converted, model)
-    rival = peer.MnnRuntime(made, signature, threads=2, precision="high", name="fp32")
-    low = peer.MnnRuntime(made, signature, threads=2, precision="high", name="low")
+    rival = peer.MnnRuntime(made, signature, threads=2, name="fp32")
+    low = peer.MnnRuntime(made, signature, threads=2, name="low")
     with pytest.raises(BackendUnavailable, match="to the last bit"):
         peer.refuse_unless_shorter(low, rival, {"image": planes_of(FRAMES[0])})
     assert InferencePipeline(rival, tiny_bundle.manifest).placement == "host"
     check(rival, expected, within=1e-4)
+    integers = graphs.apart(peer.converted, model, 8)
+    check(peer.MnnRuntime(integers, signature, threads=2, name="int8", dynamic=True), expected, within=0.3)
 
 
 @needs("MNN")
