@@ -1,13 +1,14 @@
 """The same weights and frames through everything that runs them on this CPU, in one interleaved run, accuracy beside speed.
 
-    python benchmarks/peers.py edge_mtl/bundles/rooms-b0 --checkpoint runs/rooms-b0-tuned/best.safetensors \\
-        --work out/peers-b0 --out NAME
+    python benchmarks/peers.py edge_mtl/bundles/rooms-b0 --work out/peers-b0 --out NAME
 
-Peers: PyTorch eager and torch.compile (the checkpoint that the bundle was exported from; without it they are left out), plain
-ONNX Runtime and plain OpenVINO (model.onnx), NNCF INT8 of model.onnx (if the package nncf is installed). Ours: the graph of
-every engine that `edge-mtl build-engine` makes here. Times are whole frames, image to maps; accuracy is that of the bundle's
-evaluation frames. What takes long to make (our INT8, NNCF's, what torch.compile makes) is kept in --work: that can be done
-before, with --prepare, and a run that was stopped continues. Writes NAME.json and NAME.md.
+Peers: PyTorch eager and torch.compile (the bundle's weights, or --checkpoint), plain ONNX Runtime and plain OpenVINO
+(model.onnx), NNCF INT8 of model.onnx, and of our optimized graph MNN, ncnn, LiteRT and ExecuTorch in floats and INT8; what is
+not installed is left out, with the command that installs it. Peers are calibrated with the bundle's frames; where it has
+statistics in their place, with the images of --calibration. Ours: the graph of every engine that `edge-mtl build-engine`
+makes here. Times are whole frames, image to maps; accuracy is that of the bundle's evaluation frames. What takes long to make
+(our INT8, what peers convert and quantize, what torch.compile makes) is kept in --work: that can be done before, with
+--prepare, and a run that was stopped continues. Writes NAME.json and NAME.md.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from edge_mtl.bench.interleaved import run_interleaved
 from edge_mtl.bench.statistics import distribution
 from edge_mtl.bundle import REFERENCE_ONNX, Bundle
 from edge_mtl.cli.terminal import Terminal
-from edge_mtl.errors import BuildError, EdgeMtlError
+from edge_mtl.errors import AccuracyError, BuildError, EdgeMtlError
 from edge_mtl.evaluation.budget import DEFAULT_BUDGET, judge
 from edge_mtl.evaluation.labelled_frames import Score, evaluate, evaluation_frames
 from edge_mtl.evaluation.metrics import agreement
@@ -82,6 +83,7 @@ def measure(
     with contextlib.ExitStack() as stack:
         rows: list[Row] = []
         paths: dict[str, InferencePipeline] = {}
+        runtimes: dict[str, str] = {}
         for number, row in enumerate(candidates):
             step(f"opening {row.name}", number, len(candidates))
             try:
@@ -90,13 +92,15 @@ def measure(
                 path = InferencePipeline(backend, bundle.manifest)
                 path(frame)  # torch.compile compiles now
             except Exception as error:  # a rival that does not run here is a row of the report, not the end of it
-                if row.ours or row.name == BASELINE:
+                refused = isinstance(error, AccuracyError)  # nor is an engine of ours that build-engine refuses, too
+                if (row.ours and not refused) or row.name == BASELINE:
                     raise
                 left_out.append(f"{row.name}: {(str(error).strip().splitlines() or [type(error).__name__])[0]}")
                 continue
             rows.append(row)
             paths[row.name] = path
-        _check_same_weights(bundle.manifest.tasks, paths, frame, checkpoint)
+            runtimes[row.name] = f"{backend.info.name} {backend.info.version}"
+        _check_same_weights(bundle.manifest.tasks, paths, frame, checkpoint or bundle.path)
         if depth.prepare:
             return [], {}
         scores = evaluate(
@@ -109,7 +113,7 @@ def measure(
             progress=lambda done, total: step("timing whole frames, interleaved", done, total),
         )
         times = {name: turn.seconds for name, turn in turns.items()}
-    return [_described(row, times, scores) for row in rows], times
+    return [{**_described(row, times, scores), "runtime": runtimes[row.name]} for row in rows], times
 
 
 def _frame(path: InferencePipeline, frame: Any) -> None:
@@ -137,14 +141,14 @@ def _described(row: Row, times: Mapping[str, Sequence[float]], scores: Mapping[s
     }
 
 
-def _check_same_weights(tasks: Specs, paths: Mapping[str, InferencePipeline], frame: Any, checkpoint: Path | None) -> None:
+def _check_same_weights(tasks: Specs, paths: Mapping[str, InferencePipeline], frame: Any, source: Path) -> None:
     if EAGER not in paths:
         return
     expected = paths[BASELINE](frame)
     same = agreement(tasks, paths[EAGER](frame).results, expected.results).get("argmax_agreement")
     if same is not None and same < _SAME_WEIGHTS:
         raise BuildError(
-            f"{checkpoint} is not what {REFERENCE_ONNX} was exported from: {same:.1%} of the labels are equal. "
+            f"{source} is not what {REFERENCE_ONNX} was exported from: {same:.1%} of the labels are equal. "
             "Name the checkpoint in the bundle's provenance (edge-mtl inspect), or export it again."
         )
 
@@ -154,8 +158,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument(
-        "--checkpoint", type=Path, help="what the bundle was exported from (default: runs/RUN/best.safetensors)"
+        "--checkpoint", type=Path, help="what the bundle was exported from (default: runs/RUN/best.safetensors, or the bundle)"
     )
+    parser.add_argument("--calibration", type=Path, help="images that peers are calibrated with (default: the bundle's)")
     parser.add_argument("--precisions", default=",".join(PRECISIONS), help="of our engines")
     parser.add_argument("--without", default="", help="peers to leave out, by the beginning of their names, with commas")
     parser.add_argument("--threads", type=int, default=2)
@@ -179,7 +184,9 @@ def main() -> int:
             bundle = Bundle.open(asked.bundle)
             usual = Path("runs") / str(bundle.manifest.provenance.get("run", "")) / "best.safetensors"
             checkpoint = asked.checkpoint or (usual if usual.is_file() else None)
-            candidates = _asked_for(peers(bundle, checkpoint, threads=asked.threads, work=work), asked.without, left_out)
+            candidates = _asked_for(
+                peers(bundle, checkpoint, asked.calibration, threads=asked.threads, work=work), asked.without, left_out
+            )
             precisions = asked.precisions.split(",")
             engines = ours(bundle, precisions=precisions, threads=asked.threads, work=work, step=step, left_out=left_out)
             depth = BenchmarkConfig(asked.rounds, asked.duration, asked.prepare)

@@ -38,6 +38,9 @@ def markdown(content: Mapping[str, Any]) -> str:
         "",
         f"Times faster: than {content['baseline']}, the median over rounds. The budget against it: {content['budget']}.",
     ]
+    runtimes = dict.fromkeys(row["runtime"] for row in content["rows"] if row.get("runtime"))
+    if runtimes:
+        lines += ["", f"Runtimes: {', '.join(runtimes)}."]
     outside = [f"- {row['name']}: {'; '.join(row['failures'])}" for row in content["rows"] if not row["within_budget"]]
     if outside:
         lines += ["", "Outside the budget, and so not compared below:", "", *outside]

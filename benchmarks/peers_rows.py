@@ -1,10 +1,11 @@
 """Who is in the peers table and how each is opened; what takes long to make is kept in a work folder.
 
-Knows runtimes and engines; measures nothing. PyTorch and NNCF are imported where their rows are opened.
+Knows runtimes and engines; measures nothing. PyTorch, NNCF and the others are imported where their rows are opened.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from typing import Any
 
 from kept_code import compiled
 from peer_runtimes import NncfRuntime, TorchRuntime, load_network, nncf_version, quantized_by_nncf
+from peers_mobile import mobile
 from work_folder import WorkFolder
 
 from edge_mtl.backends import Backend, available, open_backend, spec_of
 from edge_mtl.builder.candidate_graphs import candidate_graphs
 from edge_mtl.builder.candidates import Candidate, candidates, with_weight_bits
 from edge_mtl.bundle import REFERENCE_ONNX, Bundle
-from edge_mtl.calibration.frames import load_calibration
+from edge_mtl.calibration.frames import CalibrationSet, load_calibration
 from edge_mtl.device import fingerprint
 from edge_mtl.errors import BackendUnavailable, BuildError
 from edge_mtl.evaluation.self_test import run_self_test
@@ -49,34 +51,42 @@ class Row:
     graph: Path | None = None
 
 
-def peers(bundle: Bundle, checkpoint: Path | None, *, threads: int, work: WorkFolder) -> list[Row]:
-    """Everybody else; what is not here says so when it is opened."""
-    plain = bundle.read(REFERENCE_ONNX)
+def peers(bundle: Bundle, checkpoint: Path | None, frames: Path | None, *, threads: int, work: WorkFolder) -> list[Row]:
+    """Everybody else; what is not here says so when it is opened.
+
+    Args:
+        checkpoint: what torch reads the network from; the bundle, where none is given.
+        frames: images that peers are calibrated with; the bundle's, where none are given.
+    """
+    plain, source = bundle.read(REFERENCE_ONNX), checkpoint or bundle.path
+    count = int8_recipe(bundle).calibration.frames
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(work.path.resolve() / "inductor")  # what torch.compile made
 
     def torch_row(floats: Any, compiled: bool) -> Backend:
-        if checkpoint is None:
-            raise BackendUnavailable("no checkpoint of this bundle is here: name it with --checkpoint")
-        network, size = load_network(checkpoint)
+        network, size = load_network(source)
         return TorchRuntime(network, size, threads=threads, floats=floats, compiled=compiled)
 
+    @functools.cache
+    def calibration() -> CalibrationSet:
+        return load_calibration(bundle, frames, count=count, unreadable_share=0.0)
+
     def nncf_row(floats: Any) -> Backend:
-        count = int8_recipe(bundle).calibration.frames
         decided_by = {
             "model": bundle.entry(REFERENCE_ONNX).sha256,
             "nncf": nncf_version(),
-            "frames": count,
+            "calibration": calibration().digest,
             "smoothing": False,
         }
 
         def make() -> bytes:
-            return quantized_by_nncf(plain, load_calibration(bundle, count=count, unreadable_share=0.0).images())
+            return quantized_by_nncf(plain, calibration().images())
 
         return NncfRuntime(work.kept("nncf.zip", decided_by, make).read_bytes(), threads=threads, floats=floats)
 
     def plain_row(backend: str, precision: str) -> Backend:
         return open_backend(backend, plain, threads=threads, precision=precision)
 
+    others = mobile(bundle, source, calibration, threads=threads, work=work)
     return [
         Row(BASELINE, False, partial(plain_row, "onnxruntime", "fp32")),
         Row(EAGER, False, partial(torch_row, "fp32", False)),
@@ -87,6 +97,7 @@ def peers(bundle: Bundle, checkpoint: Path | None, *, threads: int, work: WorkFo
         Row("OpenVINO bf16, plain export", False, partial(plain_row, "openvino", "bf16")),
         Row("NNCF INT8, plain export", False, partial(nncf_row, "fp32")),
         Row("NNCF INT8 + bf16, plain export", False, partial(nncf_row, "bf16")),
+        *(Row(name, False, opening) for name, opening in others.items()),
     ]
 
 

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_mtl.backends import available, open_backend
 from edge_mtl.bundle import REFERENCE_ONNX, Bundle
-from edge_mtl.errors import BackendUnavailable
+from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError
 from edge_mtl.tasks import NYU_TASKS, TASK_NAMES
 from tests.bundles import answer_of, host_model, make_image
 from tests.unit.benchmarks.conftest import BENCHMARKS
@@ -58,7 +58,8 @@ def test_peers_are_timed_and_scored_in_one_table(tiny_bundle: Bundle, tmp_path: 
         assert one["depth_rel"] >= 0
         assert one["normal_mean_deg"] >= 0
     left_out = " ".join(content["left_out"])
-    assert "torch.compile fp32: no checkpoint" in left_out
+    assert "torch.compile fp32: " in left_out, "this bundle's weights are no network of torch"
+    assert "ncnn INT8, optimized export: " in left_out
     assert "NNCF INT8, plain export: not asked for" in left_out
     page = (tmp_path / "peers-1.0.md").read_text()
     assert page in done.stdout
@@ -113,6 +114,23 @@ def test_torch_of_other_weights_is_refused(script) -> None:
     peers._check_same_weights(NYU_TASKS, paths, None, Path("a"))
     with pytest.raises(peers.BuildError, match=r"not what model\.onnx was exported from"):
         peers._check_same_weights(NYU_TASKS, {**paths, "PyTorch eager fp32": answers(other)}, None, Path("a"))
+
+
+def test_an_engine_of_ours_that_fails_its_test_is_left_out_and_one_that_breaks_is_not(script, tiny_bundle: Bundle) -> None:
+    peers, left_out = script("peers"), []
+    plain = peers.Row(peers.BASELINE, False, lambda: open_backend("onnxruntime", tiny_bundle.read(REFERENCE_ONNX), threads=1))
+
+    def measured(error: Exception) -> None:
+        def opened() -> Any:
+            raise error
+
+        rows, depth = [plain, peers.Row("edge_mtl bf16", True, opened)], peers.BenchmarkConfig(3, 1.0, prepare=True)
+        peers.measure(tiny_bundle, rows, left_out, depth=depth, checkpoint=None, step=lambda what, done, total: None)
+
+    measured(AccuracyError("it disagrees\nmore"))
+    assert left_out == ["edge_mtl bf16: it disagrees"]
+    with pytest.raises(BuildError, match="broken"):
+        measured(BuildError("broken"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("nncf") is None, reason="needs nncf")
