@@ -23,6 +23,7 @@ from mtl.config import apply_overrides, parse_config
 from mtl.datasets.frame import Batch
 from mtl.datasets.rooms import RoomsDataset
 from mtl.evaluate import judge
+from mtl.geometry import canonical_intrinsics
 from mtl.loop import StepReport, Training
 from mtl.onnx_predictor import OnnxGraph
 from mtl.run import Run
@@ -331,6 +332,32 @@ def test_an_export_over_an_existing_folder_is_refused(tmp_path: Path, capsys: py
     (tmp_path / "bundle").mkdir()
     assert export_script.main([str(tmp_path / "best.safetensors"), "--out", str(tmp_path / "bundle")]) == 3
     assert "exists already" in capsys.readouterr().err
+
+
+def test_a_network_can_be_exported_for_smaller_images(finished: RunSettings, tmp_path: Path) -> None:
+    best, small = folder_of(finished) / "best.safetensors", (32, 64)
+    counts = ["--export.calibration", "2", "--export.evaluation", "2", "--export.golden", "1"]
+    assert export_script.main([str(best), "--out", str(tmp_path / "small"), "--size", "32x64", *counts]) == 0
+    bundle = Bundle.open(tmp_path / "small")
+    trained = finished.stages[-1]
+    assert (bundle.manifest.input.height, bundle.manifest.input.width) == small != (trained.height, trained.width)
+    assert list(bundle.manifest.canonical_intrinsics) == pytest.approx(list(canonical_intrinsics(*small)))
+    with Engine(bundle) as engine:
+        assert engine.predict(np.zeros((48, 96, 3), np.uint8)).depth.shape == (48, 96)
+    weights, metadata = load_weights(tmp_path / "small")
+    assert metadata["size"] == list(small)
+    whole, _ = load_weights(best)
+    assert all(torch.equal(weights[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize("size", ["33x64", "0x64"])
+def test_a_size_that_no_network_takes_is_refused_at_export(
+    size: str, finished: RunSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(folder_of(finished) / "best.safetensors"), "--out", str(tmp_path / "b"), "--size", size]
+    assert export_script.main(arguments) != 0
+    assert "multiples of 32" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_was_trained_cannot_be_changed_at_export(

@@ -50,6 +50,7 @@ from mtl.datasets.mixture import calibration_shares, deployed_source
 from mtl.datasets.sources import data_set, held_out_frames, stand_in_frames, train_frames
 from mtl.evaluate import model_predictor
 from mtl.geometry import Intrinsics, canonical_intrinsics
+from mtl.models.backbone import check_divisible
 from mtl.models.configured import model_from, tasks_of
 from mtl.onnx_predictor import OnnxGraph
 from mtl.settings import ExportSettings, RunSettings
@@ -58,13 +59,20 @@ from mtl.tasks import bundled_tasks, chosen_tasks, head_of
 __all__ = ["Trained", "export_bundle", "load_trained"]
 
 
-def load_trained(path: Path, *, overrides: Mapping[str, str] | None = None, tasks: Sequence[str] = ()) -> Trained:
+def load_trained(
+    path: Path,
+    *,
+    overrides: Mapping[str, str] | None = None,
+    tasks: Sequence[str] = (),
+    size: tuple[int, int] | None = None,
+) -> Trained:
     """Rebuild the model of a checkpoint; `overrides` change its settings of data and export only.
 
     Args:
         tasks: those that it shall answer, the others are left out; all where none is named.
+        size: (H, W) of its input in place of that it was trained for last.
     Raises:
-        BuildError: the checkpoint has no such task.
+        BuildError: the checkpoint has no such task, or the network cannot take images of this size.
         CheckpointError: missing, corrupt, or not a model of this package.
         ConfigError: overrides that do not exist, or that would change what was trained.
     """
@@ -89,6 +97,14 @@ def load_trained(path: Path, *, overrides: Mapping[str, str] | None = None, task
     if tasks:
         specs = chosen_tasks(specs, tasks)
         settings = replace(settings, model=replace(settings.model, tasks=tuple(specs)))
+    if size is not None and size != (height, width):
+        check_divisible(size, by=32)
+        if settings.qat.enabled:
+            raise ConfigError(f"{path} was fine-tuned for integers at {height}x{width}: export it at that size")
+        if settings.model.decoder == "aspp_folded" and not (size[0] <= height and size[1] <= width):
+            raise ConfigError(
+                f"{path} lacks the weights that see beyond {height}x{width} (aspp_folded): export it at that size or less"
+            )
     if tasks and settings.qat.enabled:
         raise ConfigError(f"{path} was fine-tuned for integers, with all its tasks in one graph: export it whole")
     if settings.qat.enabled:
@@ -107,7 +123,7 @@ def load_trained(path: Path, *, overrides: Mapping[str, str] | None = None, task
         model.load_state_dict(weights)
     except RuntimeError as exc:
         raise CheckpointError(f"{path} does not fit its own description ({str(exc).splitlines()[0]})") from exc
-    return Trained(model.eval(), settings, (height, width), metadata, fine_tuned)
+    return Trained(model.eval(), settings, size or (height, width), metadata, fine_tuned)
 
 
 def _statistics(path: Path, source: str) -> Mapping[str, Tensor]:
@@ -131,6 +147,7 @@ def export_bundle(
     name: str | None = None,
     overrides: Mapping[str, str] | None = None,
     tasks: Sequence[str] = (),
+    size: tuple[int, int] | None = None,
 ) -> Bundle:
     """Write the bundle `out`, whole or not at all, and measure it on the held-out test frames.
 
@@ -140,6 +157,7 @@ def export_bundle(
         name: of the bundle; the folder's name by default.
         overrides: of the settings data.* and export.*.
         tasks: those that the bundle answers; all where none is named.
+        size: (H, W) of the network's input; that it was trained for last where none is given.
     Raises:
         CheckpointError, BuildError, BundleError: as their parts say; nothing is left behind.
         ConfigError: overrides that do not fit, or a network that no bundle can describe.
@@ -149,7 +167,7 @@ def export_bundle(
     if temporary_folders(out):
         with suppress(BundleError), changing(out):  # a revision that a killed calibration was about to keep is kept
             pass
-    trained = load_trained(checkpoint, overrides=overrides, tasks=tasks)
+    trained = load_trained(checkpoint, overrides=overrides, tasks=tasks, size=size)
     settings, size = trained.settings, trained.size
     test = held_out_frames(settings.data, "test").open(workers=settings.data.workers, progress=True)
     train = train_frames(settings.data, settings.stages[-1]).open(workers=settings.data.workers, progress=True)

@@ -204,5 +204,5 @@ def _first_line(error: BaseException) -> str:
 def check_divisible(image: Tensor | Sequence[int], *, by: int) -> None:
     """Raise BuildError unless height and width (the last two sizes) are multiples of `by`."""
     height, width = (image.shape if isinstance(image, torch.Tensor) else image)[-2:]
-    if height % by or width % by:
+    if height % by or width % by or min(height, width) < by:
         raise BuildError(f"input is {height} x {width}: expected multiples of {by}. Letterbox the frame to such a size")
