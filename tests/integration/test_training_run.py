@@ -341,7 +341,8 @@ def test_a_network_can_be_exported_for_smaller_images(finished: RunSettings, tmp
     bundle = Bundle.open(tmp_path / "small")
     trained = finished.stages[-1]
     assert (bundle.manifest.input.height, bundle.manifest.input.width) == small != (trained.height, trained.width)
-    assert list(bundle.manifest.canonical_intrinsics) == pytest.approx(list(canonical_intrinsics(*small)))
+    focal, centre = canonical_intrinsics(trained.height, trained.width)[0], [31.5, 15.5]
+    assert list(bundle.manifest.canonical_intrinsics) == pytest.approx([focal, focal, *centre])
     with Engine(bundle) as engine:
         assert engine.predict(np.zeros((48, 96, 3), np.uint8)).depth.shape == (48, 96)
     weights, metadata = load_weights(tmp_path / "small")

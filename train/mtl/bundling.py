@@ -267,7 +267,18 @@ def _model_description(trained: Trained) -> dict[str, Any]:
 
 
 def _camera(settings: RunSettings, size: tuple[int, int], frames: FrameSource) -> Intrinsics:
-    """The camera that the network answers for: the canonical one, or that of all frames of a data set with one camera."""
+    """The camera that the network answers for, in pixels of its input.
+
+    At another size than that of the training its focal length stays what it was: the network knows how large things are in
+    pixels. NYUv2's depth at 192x256 by one that learnt at 288x384: error 0.17 so, 0.42 with a focal length that shrinks, too.
+    """
+    last = settings.stages[-1]
+    learnt, here = (_camera_at(settings, one, frames) for one in ((last.height, last.width), size))
+    return (*learnt[:2], *here[2:])
+
+
+def _camera_at(settings: RunSettings, size: tuple[int, int], frames: FrameSource) -> Intrinsics:
+    """The canonical camera, or that of all frames of a data set with one camera."""
     if settings.data.canonical:
         return canonical_intrinsics(*size)
     if not data_set(settings.data).one_camera(settings.data):
