@@ -345,6 +345,11 @@ def test_a_network_can_be_exported_for_smaller_images(finished: RunSettings, tmp
     assert list(bundle.manifest.canonical_intrinsics) == pytest.approx([focal, focal, *centre])
     with Engine(bundle) as engine:
         assert engine.predict(np.zeros((48, 96, 3), np.uint8)).depth.shape == (48, 96)
+    save, data = tmp_path / "figures.json", finished.data
+    frames = ["--root", str(data.root), "--count", str(data.test), "--size", f"{data.height}x{data.width}"]
+    assert evaluate_script.main([str(bundle.path), *frames, "--save", str(save)]) == 0
+    measured = json.loads(save.read_text())["metrics"]["fp32"]["depth_rel"]
+    assert measured == pytest.approx(bundle.manifest.accuracy["fp32"]["depth_rel"], rel=1e-3)
     weights, metadata = load_weights(tmp_path / "small")
     assert metadata["size"] == list(small)
     whole, _ = load_weights(best)

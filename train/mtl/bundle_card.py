@@ -26,6 +26,7 @@ from mtl.datasets.frame import FrameSource
 from mtl.datasets.mixture import MixtureFrames, deployed_source
 from mtl.datasets.sources import data_set
 from mtl.evaluate import Predictor, judge
+from mtl.geometry import Intrinsics
 from mtl.models import MultiTaskModel
 from mtl.progress import metrics_table
 from mtl.revision import commit
@@ -54,13 +55,22 @@ class Trained:
     fine_tuned: QatNetwork | None = None
 
 
-def measure(predict: Predictor, test: FrameSource, trained: Trained, console: Console, *, name: str = "fp32") -> dict[str, Any]:
+def measure(
+    predict: Predictor,
+    test: FrameSource,
+    trained: Trained,
+    console: Console,
+    *,
+    name: str = "fp32",
+    answers_for: Intrinsics | None = None,
+) -> dict[str, Any]:
     """The accuracy card: measures of all tasks and their details, such as the intersection over union of every class.
 
     Of a mixture every task is measured on one source, see `measured_on`: figures of several are figures of nothing.
 
     Args:
         name: of the graph, for the table.
+        answers_for: as of `mtl.evaluate.judge`.
     """
     metrics = TaskMetrics(trained.model.specs)
     sources = measured_on(test, trained)
@@ -68,7 +78,8 @@ def measure(predict: Predictor, test: FrameSource, trained: Trained, console: Co
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("held-out frames", total=count)
         for frames, specs in sources.values():
-            for judged in judge(predict, frames, specs, size=trained.size, canonical=trained.settings.data.canonical):
+            canonical = trained.settings.data.canonical
+            for judged in judge(predict, frames, specs, size=trained.size, canonical=canonical, answers_for=answers_for):
                 metrics.update(judged.predicted, judged.truths)
                 bar.advance(task)
     values = metrics.compute()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,9 @@ def export_bundle(
     if by_source:
         calibration["by_source"] = by_source
 
+    camera = _camera(settings, size, test)
+    measuring = partial(measure, answers_for=camera)
+
     def fill(folder: Path) -> None:
         # imported here: the exporter is heavy, and reading a checkpoint does not need it
         from mtl.models.export import export_deploy, export_plain
@@ -201,9 +205,9 @@ def export_bundle(
             (folder / QAT_MODEL).write_bytes(trained.fine_tuned.graph())
         graph = OnnxGraph((folder / OPTIMIZED_ONNX).read_bytes(), trained.model.specs)
         calibration.update(_write_frames(folder, trained, images, graph, train=train, test=test, chosen=chosen))
-        accuracy["fp32"] = measure(graph, test, trained, console)
+        accuracy["fp32"] = measuring(graph, test, trained, console)
         if trained.fine_tuned is not None:
-            accuracy["int8"] = measure(model_predictor(trained.fine_tuned), test, trained, console, name="int8, simulated")
+            accuracy["int8"] = measuring(model_predictor(trained.fine_tuned), test, trained, console, name="int8, simulated")
 
     bundle = write_bundle(
         out,
@@ -211,7 +215,7 @@ def export_bundle(
         name=name or out.name,
         tasks=trained.model.specs,
         input=InputSpec(size[0], size[1], "rgb", trained.model.mean, trained.model.std),
-        canonical_intrinsics=_camera(settings, size, test),
+        canonical_intrinsics=camera,
         provenance={**provenance(trained, describe_held_out(test, trained), command), **images.provenance()},
         accuracy=accuracy,
         calibration=calibration,
