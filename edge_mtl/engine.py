@@ -230,7 +230,8 @@ class Engine:
             """In a worker: infer, and finish, too, where others infer meanwhile; else the caller's thread finishes."""
             with self._in_use():
                 outputs, infer_s = self._infer(prepared)
-                finished = partial(self._finish, prepared, outputs, infer_s, wanted, finish, self._scale[0])
+                # Alone: the next frame is inferred meanwhile, and needs the other cores.
+                finished = partial(self._finish, prepared, outputs, infer_s, wanted, finish, self._scale[0], alone=True)
                 if self.info.parallel_frames == 1:
                     return finished
                 prediction = finished()
@@ -337,9 +338,13 @@ class Engine:
         wanted: Specs,
         finish: Finish,
         depth_scale: float,
+        *,
+        alone: bool = False,
     ) -> Prediction:
         started_s = time.perf_counter()
-        answer = self._pipeline.finish(prepared, outputs, tasks=wanted, lazily=finish == "lazily", depth_scale=depth_scale)
+        answer = self._pipeline.finish(
+            prepared, outputs, tasks=wanted, lazily=finish == "lazily", depth_scale=depth_scale, alone=alone
+        )
         ended_s = time.perf_counter()
         timing = Timing(
             prepare=prepared.prepare_s,

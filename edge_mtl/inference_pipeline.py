@@ -147,8 +147,9 @@ class InferencePipeline:
         tasks: Specs | None = None,
         lazily: bool = False,
         depth_scale: float | None = None,
+        alone: bool = False,
     ) -> Answer:
-        """From outputs to results of `tasks`, all by default; `lazily` each when it is first read.
+        """From outputs to results of `tasks`, all by default; `lazily` each when it is first read; `alone` by this thread only.
 
         `depth_scale` multiplies the distances of this frame in place of the pipeline's.
         """
@@ -163,5 +164,5 @@ class InferencePipeline:
             change=change,
             pool=self._pool,
             lazily=lazily,
-            second=self._second,
+            second=None if alone else self._second,
         )
