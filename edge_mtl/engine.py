@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -212,10 +211,10 @@ class Engine:
     ) -> Iterator[Prediction]:
         """Predict frames in order, preparing the next while one runs; on a GPU two run, copies beside work.
 
-        On a CPU an engine keeps its cores busy with one frame, and overlapping gains little; with `parallel_frames` as many
-        run at once (docs/measured.md has what each gives). Made for files and recordings: a prediction is handed over once
-        the next frame was read, so with a live camera `predict` answers sooner. An error, also one raised by `frames`, comes
-        after the predictions before it.
+        On a CPU an engine keeps its cores busy with one frame, so that this gains about what preparing takes; with
+        `parallel_frames` as many run at once (docs/measured.md has what each gives). Made for files and recordings: a
+        prediction is handed over once the next frame was read, so with a live camera `predict` answers sooner. An error, also
+        one raised by `frames`, comes after the predictions before it.
 
         Args:
             frames: as for `predict`; read in the caller's thread, one ahead, on a GPU two, with `parallel_frames` as many. Each
@@ -226,16 +225,10 @@ class Engine:
         wanted = self._wanted(tasks, finish)
         worker = ThreadPoolExecutor(self._workers, thread_name_prefix="edge_mtl-infer")
 
-        def answer(prepared: Prepared) -> Callable[[], Prediction]:
-            """In a worker: infer, and finish, too, where others infer meanwhile; else the caller's thread finishes."""
+        def answer(prepared: Prepared) -> Prediction:
             with self._in_use():
                 outputs, infer_s = self._infer(prepared)
-                # Alone: the next frame is inferred meanwhile, and needs the other cores.
-                finished = partial(self._finish, prepared, outputs, infer_s, wanted, finish, self._scale[0], alone=True)
-                if self.info.parallel_frames == 1:
-                    return finished
-                prediction = finished()
-                return lambda: prediction
+                return self._finish(prepared, outputs, infer_s, wanted, finish, self._scale[0])
 
         def begin(frame: Array) -> Callable[[], Prediction]:
             prepared = self._prepare(frame, channels, intrinsics, self._scale[1])
@@ -243,9 +236,8 @@ class Engine:
             future = worker.submit(answer, prepared)
 
             def collect() -> Prediction:
-                finished = future.result()
-                with self._in_use():
-                    prediction = finished()
+                prediction = future.result()
+                self._refuse_closed()
                 return prediction if stability is None or look is None else stability.smooth(look, prediction)
 
             return collect
@@ -338,13 +330,9 @@ class Engine:
         wanted: Specs,
         finish: Finish,
         depth_scale: float,
-        *,
-        alone: bool = False,
     ) -> Prediction:
         started_s = time.perf_counter()
-        answer = self._pipeline.finish(
-            prepared, outputs, tasks=wanted, lazily=finish == "lazily", depth_scale=depth_scale, alone=alone
-        )
+        answer = self._pipeline.finish(prepared, outputs, tasks=wanted, lazily=finish == "lazily", depth_scale=depth_scale)
         ended_s = time.perf_counter()
         timing = Timing(
             prepare=prepared.prepare_s,

@@ -147,9 +147,8 @@ class InferencePipeline:
         tasks: Specs | None = None,
         lazily: bool = False,
         depth_scale: float | None = None,
-        alone: bool = False,
     ) -> Answer:
-        """From outputs to results of `tasks`, all by default; `lazily` each when it is first read; `alone` by this thread only.
+        """From outputs to results of `tasks`, all by default; `lazily` each when it is first read.
 
         `depth_scale` multiplies the distances of this frame in place of the pipeline's.
         """
@@ -164,5 +163,5 @@ class InferencePipeline:
             change=change,
             pool=self._pool,
             lazily=lazily,
-            second=None if alone else self._second,
+            second=self._second,
         )

@@ -74,13 +74,6 @@ def test_where_no_thread_can_be_started_one_does_it_all(monkeypatch: pytest.Monk
     second.close()
 
 
-def test_a_stream_leaves_the_other_cores_to_the_next_frame(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_mtl.engine.default_threads", lambda: 2)
-    monkeypatch.setattr(SecondThread, "map", lambda *_, **__: pytest.fail("shared"))
-    with Engine(tiny_bundle, threads=1, self_test="off") as engine:
-        assert len(list(engine.stream([make_image(seed, height=480, width=640) for seed in range(2)]))) == 2
-
-
 def test_an_engine_answers_the_same_by_one_thread_and_by_two(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = make_image(3, height=480, width=640)
     monkeypatch.setattr("edge_mtl.engine.default_threads", lambda: 2)
