@@ -211,7 +211,7 @@ class Engine:
     ) -> Iterator[Prediction]:
         """Predict frames in order, preparing the next while one runs; on a GPU two run, copies beside work.
 
-        On a CPU an engine keeps its cores busy with one frame, so that this gains about what preparing takes; with
+        On a CPU one frame keeps all cores of the engine busy, so that on few of them this is no faster than `predict`; with
         `parallel_frames` as many run at once (docs/measured.md has what each gives). Made for files and recordings: a
         prediction is handed over once the next frame was read, so with a live camera `predict` answers sooner. An error, also
         one raised by `frames`, comes after the predictions before it.
