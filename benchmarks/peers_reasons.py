@@ -43,7 +43,7 @@ _CHANGES: Mapping[str, str] = {
     "runtime that takes it so, would remove it",
     "rounding and conversion": "boundaries between integers and floats; fewer islands of floats would remove them",
     OUTSIDE: "preparing the image, finishing the maps, and what the runtime does between layers; a smaller image, or, of "
-    "recordings, the next frame prepared meanwhile, as Engine.stream does",
+    "recordings, several frames at once, as Engine(parallel_frames=2).stream does",
     "sums and the rest": "sums of skip connections, bound by memory",
 }
 
