@@ -52,8 +52,11 @@ class SecondThread:
                 waiting.clear()
                 raise
             finally:
-                wait([other])
-            other.result()
+                helped = not other.cancel()  # it has not begun where another frame keeps the thread busy
+                if helped:
+                    wait([other])
+            if helped:
+                other.result()
         return [found[index] for index in range(len(found))]
 
     def close(self) -> None:

@@ -62,6 +62,28 @@ def test_an_error_of_either_thread_is_raised_when_both_have_stopped(failing: int
     second.close()
 
 
+def test_a_frame_does_not_wait_for_another_one_that_keeps_the_thread_busy() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    second = SecondThread()
+
+    def slow(item: int) -> int:
+        if item == 1:
+            begun.set()
+            assert go_on.wait(10)
+        return item
+
+    other = threading.Thread(target=lambda: second.map(slow, range(2), pixels=LARGE))
+    other.start()
+    assert begun.wait(10)
+    assert second.map(lambda item: item, range(5), pixels=LARGE) == list(
+        range(5)
+    )  # while the thread is still with the other frame
+    assert other.is_alive()
+    go_on.set()
+    other.join(10)
+    second.close()
+
+
 def test_where_no_thread_can_be_started_one_does_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
