@@ -152,7 +152,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
         ({"tasks": ("edges",)}, "edges"),
         ({"decoder": "unet"}, "unknown decoder 'unet'"),
         ({"pretrained": Path("/nowhere/weights.pth")}, "no pretrained weights at /nowhere"),
-        ({"backbone": "resnet18", "output_stride": 8}, "needs \\(4, 8, 16, 32\\)"),
+        ({"backbone": "resnet18", "output_stride": 8}, "needs \\(8, 16, 32\\)"),
     ],
 )
 def test_a_wrong_choice_says_what_was_expected(arguments: dict, message: str) -> None:

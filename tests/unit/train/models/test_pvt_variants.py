@@ -18,7 +18,6 @@ from mtl.models.pvt_variants import PVT_VARIANTS, TokenBatchNorm
 from torch import nn
 
 from edge_mtl.errors import BuildError
-from tests.networks import as_if_trained
 
 pytestmark = pytest.mark.training
 
@@ -26,10 +25,16 @@ pytestmark = pytest.mark.training
 def trained(name: str) -> MultiTaskModel:
     """With statistics of real inputs in its norms: with any others so deep a network amplifies rounding without end."""
     torch.manual_seed(0)
-    model = as_if_trained(build_model(name, tasks=("depth", "normals"), width=16, std=(0.2, 0.3, 0.25))).train()
-    for layer in model.modules():
+    model = build_model(name, tasks=("depth", "normals"), width=16, std=(0.2, 0.3, 0.25)).train()
+    for layer_name, layer in model.named_modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             layer.momentum = 1.0
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.normal_(layer.bias, std=0.2)
+        if isinstance(layer, nn.Linear) and layer.bias is not None:
+            nn.init.normal_(layer.bias, std=0.3)
+        if layer_name.endswith("output"):
+            nn.init.normal_(layer.weight, std=0.3)
     with torch.no_grad():
         model(torch.randn(4, 3, 64, 96))
     return model.eval()
