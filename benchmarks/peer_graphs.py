@@ -27,7 +27,7 @@ from edge_mtl.errors import BackendUnavailable, BuildError
 from edge_mtl.onnx_graph.cut import output_names
 from edge_mtl.tasks import Placement, graph_outputs
 
-__all__ = ["Signature", "apart", "expect", "load_optimized", "planes", "signature", "version"]
+__all__ = ["Signature", "apart", "expect", "load_optimized", "planes", "signature", "trained_network", "version"]
 
 Array = np.ndarray
 _TYPES: Mapping[Placement, type[np.generic]] = {"host": np.float32, "graph": np.uint8}
@@ -58,6 +58,21 @@ def signature(bundle: Bundle, *, place: Placement = "host") -> Signature:
     )
 
 
+def trained_network(source: Path) -> Any:
+    """What `mtl.bundling.load_trained` makes of a bundle's folder or a checkpoint; `mtl` can be imported from then on.
+
+    Raises:
+        BackendUnavailable: torch or what training needs is not installed.
+        CheckpointError: no such file, or none of this package.
+    """
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
+    try:
+        from mtl.bundling import load_trained
+    except ImportError as exc:
+        raise BackendUnavailable(f'PyTorch is not installed ({exc}): pip install "edge-mtl[train]"') from exc
+    return load_trained(source)
+
+
 def load_optimized(source: Path, names: Sequence[str]) -> tuple[Any, Any]:
     """The rewritten network in torch, its outputs a tuple in the order of `names`, and an example of its input.
 
@@ -68,14 +83,10 @@ def load_optimized(source: Path, names: Sequence[str]) -> tuple[Any, Any]:
         BuildError: its outputs are not `names`.
         CheckpointError: no such file, or none of this package.
     """
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
-    try:
-        from mtl.bundling import load_trained
-        from mtl.models.deploy import deploy
-        from mtl.models.placement import HostPlacement
-    except ImportError as exc:
-        raise BackendUnavailable(f'PyTorch is not installed ({exc}): pip install "edge-mtl[train]"') from exc
-    trained = load_trained(source)
+    trained = trained_network(source)
+    from mtl.models.deploy import deploy
+    from mtl.models.placement import HostPlacement
+
     height, width = trained.size
     network = HostPlacement(deploy(trained.model, height=height, width=width)).eval()
     if tuple(network.output_names) != tuple(names):

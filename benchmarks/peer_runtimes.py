@@ -11,7 +11,6 @@ import importlib.metadata
 import importlib.util
 import io
 import os
-import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from peer_graphs import trained_network
 
 from edge_mtl.backends import BackendInfo, TensorSpec
 from edge_mtl.errors import BackendUnavailable
@@ -38,13 +38,9 @@ def load_network(checkpoint: Path) -> tuple[Any, tuple[int, int]]:
         BackendUnavailable: torch or what training needs is not installed.
         CheckpointError: no such file, or none of this package.
     """
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
-    try:
-        from mtl.bundling import load_trained
-        from mtl.models.placement import GraphPlacement, PlainModel
-    except ImportError as exc:
-        raise BackendUnavailable(f'PyTorch is not installed ({exc}): pip install "edge-mtl[train]"') from exc
-    trained = load_trained(checkpoint)
+    trained = trained_network(checkpoint)
+    from mtl.models.placement import GraphPlacement, PlainModel
+
     network = GraphPlacement(PlainModel(trained.model.float().eval().requires_grad_(False)))
     return network.eval(), trained.size
 

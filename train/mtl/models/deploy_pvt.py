@@ -27,7 +27,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mtl.models.fold import as_point_conv, linear_from, scale_input
+from mtl.models.fold import as_point_conv, linear_from, scale_input, scaled_bias
 from mtl.models.pooling import adaptive_pooling_matrix
 
 __all__ = ["DeployPvt"]
@@ -85,7 +85,7 @@ class DeployAttention(nn.Module):
         else:
             self.reduced = nn.Identity()
         scale = attention.scale
-        self.query = linear_from(attention.q.weight.double() * scale, _scaled(attention.q.bias, scale))
+        self.query = linear_from(attention.q.weight.double() * scale, scaled_bias(attention.q.bias, scale))
         key_weight, value_weight = attention.kv.weight.double().split(channels)
         self.key = linear_from(key_weight, None)
         projection, out_bias = attention.proj.weight.double(), attention.proj.bias.double()
@@ -185,7 +185,3 @@ def _tokens_of(x: Tensor) -> Tensor:
 def _map_of(tokens: Tensor, size: tuple[int, int]) -> Tensor:
     """(H W, C) -> (1, C, H, W)."""
     return tokens.reshape(1, *size, tokens.shape[1]).permute(0, 3, 1, 2)
-
-
-def _scaled(bias: Tensor | None, scale: float) -> Tensor | None:
-    return None if bias is None else bias.double() * scale

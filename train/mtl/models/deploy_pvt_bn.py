@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl.models.deploy_pvt import DeployMlp
-from mtl.models.fold import as_point_conv, conv_from, fold_norm, linear_from, norm_affine, scale_input
+from mtl.models.fold import as_point_conv, conv_from, fold_norm, linear_from, norm_affine, scale_input, scaled_bias
 
 __all__ = ["DeployBatchNormPvt"]
 
@@ -35,10 +35,12 @@ class MapAttention(nn.Module):
         super().__init__()
         self.heads, self.head_width = attention.num_heads, attention.head_dim
         factor, offset = norm_affine(norm)
-        self.query = _point_conv(attention.q.weight.double() * attention.scale, _times(attention.q.bias, attention.scale), norm)
+        scale = attention.scale
+        self.query = _point_conv(attention.q.weight.double() * scale, scaled_bias(attention.q.bias, scale), norm)
         self.reduce: nn.Module = nn.Identity()
         key_weight, value_weight = attention.kv.weight.double().split(attention.dim)
-        value_bias = 0.0 if attention.kv.bias is None else attention.kv.bias.double()[attention.dim :]
+        kv_bias = attention.kv.bias
+        value_bias = torch.zeros_like(offset) if kv_bias is None else kv_bias.double()[attention.dim :]
         if attention.sr is not None:
             weight = attention.sr.weight.double()
             bias = attention.sr.bias.double() + (weight * offset[None, :, None, None]).sum(dim=(1, 2, 3))
@@ -50,7 +52,7 @@ class MapAttention(nn.Module):
         self.key = _as_conv(key_weight, None)
         self.value = _as_conv(value_weight, None)
         projection, bias = attention.proj.weight.double(), attention.proj.bias.double()
-        self.project = _as_conv(projection, bias + projection @ torch.as_tensor(value_bias).expand(attention.dim).double())
+        self.project = _as_conv(projection, bias + projection @ value_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(1, C, H, W) -> (1, C, H, W)."""
@@ -129,7 +131,3 @@ def _point_conv(weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm1d) -> nn
 
 def _as_conv(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
     return as_point_conv(linear_from(weight, bias))
-
-
-def _times(bias: Tensor | None, factor: float) -> Tensor | None:
-    return None if bias is None else bias.double() * factor

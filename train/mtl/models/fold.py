@@ -13,7 +13,16 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["as_point_conv", "conv_from", "fold_norm", "linear_from", "norm_affine", "scale_input", "without_dead_taps"]
+__all__ = [
+    "as_point_conv",
+    "conv_from",
+    "fold_norm",
+    "linear_from",
+    "norm_affine",
+    "scale_input",
+    "scaled_bias",
+    "without_dead_taps",
+]
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
@@ -81,6 +90,11 @@ def linear_from(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """A linear layer y = weight x + bias with weight (outputs, inputs)."""
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     return _filled(linear, weight, bias)
+
+
+def scaled_bias(bias: Tensor | None, scale: float) -> Tensor | None:
+    """A bias times a number, float64; none stays none."""
+    return None if bias is None else bias.double() * scale
 
 
 def _filled(layer: Layer, weight: Tensor, bias: Tensor | None) -> Layer:
