@@ -331,6 +331,18 @@ def test_closing_during_a_stream_ends_it(variant, tiny, parallel):
             assert number < 4
 
 
+def test_frames_at_once_are_with_the_runtime_at_once(streaming, monkeypatch):
+    at_once = threading.Barrier(streaming.info.parallel_frames)
+    run = streaming._backend.run
+
+    def together(feeds):
+        at_once.wait(20)
+        return run(feeds)
+
+    monkeypatch.setattr(streaming._backend, "run", together)
+    assert len(list(streaming.stream([make_image(seed) for seed in range(6)]))) == 6
+
+
 def test_frames_at_once_need_a_number_of_them(variant, tiny):
     with pytest.raises(ValueError, match=r"parallel_frames should be at least 1; found 0"):
         open_engine(tiny, variant, parallel_frames=0)
