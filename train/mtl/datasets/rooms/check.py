@@ -12,9 +12,11 @@ import numpy as np
 
 from edge_mtl.errors import BuildError
 from mtl.datasets.report import Check, Progress, Report
+from mtl.datasets.worlds.cache import Split
+from mtl.datasets.worlds.objects import SeenObjects
 
-from .dataset import Split, cache_folder, size_folders
-from .instances import OBJECT_CLASSES, SCENE_CLASSES, RoomObjects
+from .dataset import cache_folder, size_folders
+from .instances import OBJECT_CLASSES, SCENE_CLASSES
 from .labels import CLASS_NAMES, VOID, Label
 from .render import RenderOptions, RoomSample, cast_room
 from .shards import count_frames, has_objects, read_frame
@@ -131,10 +133,10 @@ class _Look:
         self._objects.add(split, np.bincount(room.objects.classes, minlength=len(OBJECT_CLASSES)))
         self._scenes.add(split, np.bincount([room.scene], minlength=len(SCENE_CLASSES)))
 
-    def _compare(self, room: RoomSample, stored: RoomObjects, options: RenderOptions, where: str) -> None:
+    def _compare(self, room: RoomSample, stored: SeenObjects, options: RenderOptions, where: str) -> None:
         """Objects are those that the seed gives."""
         objects, scene = cast_room(room.seed, *self._size, options=options)
-        pairs = ((getattr(objects, field.name), getattr(stored, field.name)) for field in fields(RoomObjects))
+        pairs = ((getattr(objects, field.name), getattr(stored, field.name)) for field in fields(SeenObjects))
         if scene != room.scene or not all(np.array_equal(one, other) for one, other in pairs):
             self._boxes.append(f"{where}: its objects are not those that the seed {room.seed} gives. Remove the shard")
 
@@ -177,7 +179,7 @@ class _Tally:
         return {"of": of, "classes": classes}
 
 
-def _wrong(objects: RoomObjects, label: np.ndarray) -> list[str]:
+def _wrong(objects: SeenObjects, label: np.ndarray) -> list[str]:
     """What cannot be of the objects of a frame."""
     height, width = label.shape
     found = []
