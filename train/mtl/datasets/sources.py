@@ -132,6 +132,7 @@ def _register_own() -> None:
     from mtl.datasets.imagenet.source import ImageNet
     from mtl.datasets.nyuv2.source import Nyuv2
     from mtl.datasets.rooms.source import Rooms
+    from mtl.datasets.streets.source import Streets
 
-    for kind in (Rooms, Nyuv2, Folder, Coco, Ade20k, ImageNet):
+    for kind in (Rooms, Streets, Nyuv2, Folder, Coco, Ade20k, ImageNet):
         _DATA_SETS.setdefault(kind.name, kind())
