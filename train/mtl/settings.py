@@ -96,8 +96,8 @@ class DataSettings:
     """Where frames come from.
 
     Attributes:
-        kind: "rooms" and "streets" (rendered), "nyuv2" (a folder in LibMTL's layout, see `mtl.datasets.nyuv2`), "folder" (one's own images,
-            see `mtl.datasets.folder`), "coco", "ade20k", "imagenet" (as published), or another data set of
+        kind: "rooms" and "streets" (rendered), "nyuv2" (a folder in LibMTL's layout, see `mtl.datasets.nyuv2`), "folder"
+            (one's own images, see `mtl.datasets.folder`), "coco", "ade20k", "imagenet" (as published), or another data set of
             `mtl.datasets.sources`.
         root: folder of rendered rooms, one sub-folder per size, missing frames are rendered into it; or the data set's folder.
             Left at data/rooms, NYUv2 is looked for in data/nyuv2.

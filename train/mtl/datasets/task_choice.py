@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["chosen", "problem_of", "with_more"]
 
 
-def chosen(names: Sequence[str], known: Specs, *, default: Sequence[str]) -> Specs:
+def chosen(names: Sequence[str], known: Specs, *, default: Collection[str]) -> Specs:
     """Those of the `known` tasks, in their order; the `default` ones where none is named. Raises BuildError for others."""
     wrong = [name for name in names if name not in known or names.count(name) > 1]
     if wrong:
@@ -23,7 +23,7 @@ def chosen(names: Sequence[str], known: Specs, *, default: Sequence[str]) -> Spe
     return {name: spec for name, spec in known.items() if name in (names or default)}
 
 
-def problem_of(names: Sequence[str], known: Specs, *, default: Sequence[str]) -> str | None:
+def problem_of(names: Sequence[str], known: Specs, *, default: Collection[str]) -> str | None:
     """What `chosen` says against them; None where it takes them."""
     try:
         chosen(names, known, default=default)
@@ -32,7 +32,7 @@ def problem_of(names: Sequence[str], known: Specs, *, default: Sequence[str]) ->
     return None
 
 
-def with_more(data: DataSettings, wanted: Sequence[str], known: Specs, *, default: Sequence[str]) -> DataSettings:
+def with_more(data: DataSettings, wanted: Sequence[str], known: Specs, *, default: Collection[str]) -> DataSettings:
     """The settings with those of the `known` tasks in `data.tasks` that are `wanted` too; themselves where there are none."""
     named = data.tasks or tuple(default)
     more = [task for task in known if task in wanted and task not in named]

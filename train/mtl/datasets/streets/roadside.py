@@ -7,14 +7,16 @@ from typing import Literal
 import numpy as np
 
 from mtl.datasets.worlds.materials import Colour, Rng
-from mtl.datasets.worlds.shapes import Shape, block, box, cylinder, ellipsoid, leaning, turned
+from mtl.datasets.worlds.shapes import Shape, block, box, cylinder, ellipsoid, leaning
 
 from . import street_materials as mat
 from .classes import Label
 from .vehicles import disc
 
-__all__ = ["LAMP_HEIGHT_M", "barrier", "building", "fence", "gantry", "hedge", "house", "lamp_post", "pole", "sign", "traffic_light",
-           "tree"]  # fmt: skip
+__all__ = [
+    "LAMP_HEIGHT_M", "Sign", "barrier", "building", "bush", "fence", "gantry", "hedge", "house", "lamp_post", "pole", "sign",
+    "traffic_light", "tree",
+]  # fmt: skip
 
 LAMP_HEIGHT_M = 7.0
 _RED: Colour = (0.95, 0.06, 0.03)
@@ -78,7 +80,8 @@ def gantry(rng: Rng, width_m: float, *, dark: bool) -> tuple[list[Shape], list[t
         cylinder(Label.POLE, grey, width_m / 2, 0, (0, 7.2), 0.16),
         box(Label.POLE, grey, (-width_m / 2, width_m / 2), (-0.12, 0.12), (6.7, 7.2)),
     ]
-    signs, kind = [], str(rng.choice(["guide", "motorway"]))
+    signs: list[tuple[Shape, ...]] = []
+    kind = str(rng.choice(["guide", "motorway"]))
     for x in np.linspace(-width_m * 0.3, width_m * 0.3, int(rng.integers(1, 4))).tolist():
         half = (float(rng.uniform(1.1, 1.9)), 0.03, float(rng.uniform(0.7, 1.2)))
         face = mat.sign_face(rng, kind=kind, dark=dark)
@@ -208,17 +211,3 @@ def house(rng: Rng, *, dark: bool) -> tuple[Shape, ...]:
         side = float(rng.choice([-1.0, 1.0])) * (w + 1.6)
         shapes.append(box(label, face, (side - 1.6, side + 1.6), (-d * 0.6, d * 0.6), (0, 2.5)))
     return tuple(shapes)
-
-
-def facing(shapes: tuple[Shape, ...], yaw: float) -> tuple[Shape, ...]:
-    """Shapes turned about z: what has to face another way than its piece."""
-    turn = turned(yaw)
-    found = []
-    for shape in shapes:
-        centre = turn @ np.asarray(shape.centre_m, np.float32)
-        tilt = turn if shape.tilt is None else turn @ shape.tilt
-        moved = Shape(
-            shape.kind, shape.label, shape.material, tuple(map(float, centre)), shape.half_m, tilt, shape.casts_shadow
-        )
-        found.append(moved)
-    return tuple(found)

@@ -1,4 +1,4 @@
-"""Rendered streets as a data set: objects, drivable area, lanes and depth; on demand classes of pixels, normals, kinds of frames."""
+"""Rendered streets as a data set: objects, drivable area, lanes, depth; on demand pixel classes, normals, kinds of frames."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
+from typing import Any
 
 from edge_mtl.tasks import KINDS, Specs, TaskSpec
 
@@ -24,7 +25,7 @@ _LANE_COLOURS = ([0, 0, 0], [255, 230, 60], [255, 140, 40], [120, 220, 120])
 
 
 def _specs() -> dict[str, TaskSpec]:
-    described = {
+    described: dict[str, tuple[str, dict[str, Any]]] = {
         OBJECTS: ("boxes", {"classes": list(OBJECT_CLASSES)}),
         DRIVABLE: ("labels", {"classes": list(DRIVABLE_CLASSES), "colours": [*_DRIVABLE_COLOURS],
                               "ignore_in_mean": ["background"]}),

@@ -6,15 +6,16 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from edge_mtl.unfinished import sweep_temporaries
 
 from .rendering_jobs import Job, run_jobs
 
-__all__ = ["SPLIT_FIRST_SEED", "Split", "made_shards", "options_folder"]
+__all__ = ["SPLITS", "SPLIT_FIRST_SEED", "Split", "made_shards", "options_folder"]
 
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 SPLIT_FIRST_SEED: dict[Split, int] = {"train": 0, "val": 1_000_000_000, "test": 2_000_000_000}
 
 MOST_FRAMES = 1_000_000_000

@@ -49,6 +49,12 @@ class Shape:
         cx, cy, cz = self.centre_m
         return replace(self, centre_m=(cx + x, cy + y, cz + z))
 
+    def enlarged(self, factor: float) -> Shape:
+        """The same shape as part of a piece that is larger by a factor."""
+        x, y, z = self.centre_m
+        a, b, c = self.half_m
+        return replace(self, centre_m=(factor * x, factor * y, factor * z), half_m=(factor * a, factor * b, factor * c))
+
     def corners_m(self) -> np.ndarray:
         """(8, 3) float32 corners of the bounding box along the shape's own axes."""
         corners = _UNIT_CORNERS * np.asarray(self.half_m, np.float32)

@@ -100,7 +100,8 @@ def packed(frames: Sequence[Mapping[str, Array]], facts: Mapping[str, Array]) ->
     arrays: dict[str, Any] = {name: np.concatenate([one[name] for one in frames]) for name in frames[0]}
     counts = [len(next(iter(one.values()))) for one in frames]
     stream = io.BytesIO()
-    np.savez(stream, **arrays, offsets=np.cumsum([0, *counts], dtype=np.int64), **facts)
+    arrays |= {"offsets": np.cumsum([0, *counts], dtype=np.int64), **facts}
+    np.savez(stream, **arrays)
     return stream.getvalue()
 
 
