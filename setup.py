@@ -69,6 +69,7 @@ ROS_TEST = [  # ROS 2 Jazzy as wheels, for tests without an installation of ROS
     *HEADLESS,
     "ros-jazzy-rclpy[fastrtps]==7.1.6",
     "ros-jazzy-sensor-msgs==5.3.6",
+    "ros-jazzy-nav-msgs==5.3.6",
     "ros-jazzy-std-msgs==5.3.6",
     "ros-jazzy-diagnostic-msgs==5.3.6",
     "ros-jazzy-lifecycle-msgs==2.0.3",

@@ -12,7 +12,17 @@ from edge_mtl.tasks.kind import ClassTopic, Topic, Transport, VisionTopic
 
 __all__ = ["OF_THE_FRAME", "TaskTopic", "class_topics", "task_topics", "vision_topics"]
 
-OF_THE_FRAME = ("camera_info", "image", "image/compressed", "points", "obstacles", "ground", "scan")
+OF_THE_FRAME = (
+    "camera_info",
+    "image",
+    "image/compressed",
+    "points",
+    "obstacles",
+    "ground",
+    "scan",
+    "drivable_grid",
+    "drivable_costs",
+)
 """Topics of no single task, whose names no task may take."""
 
 

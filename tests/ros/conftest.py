@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -53,13 +53,31 @@ def with_vision(ros_environment: dict[str, str], tmp_path_factory: pytest.TempPa
         return
     if not all(map(shutil.which, ("gcc", "g++"))) or not (Path(sys.prefix) / "share" / "std_msgs").is_dir():
         pytest.skip("needs vision_msgs, or the wheels of ROS, gcc and g++ to make its messages")
-    folder = tmp_path_factory.mktemp("vision")
-    command = [sys.executable, "-m", "tests.ros.vision_messages", str(folder)]
+    with _made("vision_msgs", tmp_path_factory.mktemp("vision")) as folder:
+        yield ros_environment | {"PYTHONPATH": os.pathsep.join([str(folder), ros_environment["PYTHONPATH"]])}
+
+
+@pytest.fixture(scope="session")
+def with_tf2(ros_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of a node, and this process, with tf2_msgs."""
+    if importlib.util.find_spec("tf2_msgs") is not None:
+        yield ros_environment
+        return
+    if not all(map(shutil.which, ("gcc", "g++"))) or not (Path(sys.prefix) / "share" / "std_msgs").is_dir():
+        pytest.skip("needs tf2_msgs, or the wheels of ROS, gcc and g++ to make its messages")
+    with _made("tf2_msgs", tmp_path_factory.mktemp("tf2")) as folder:
+        yield ros_environment | {"PYTHONPATH": os.pathsep.join([str(folder), ros_environment["PYTHONPATH"]])}
+
+
+@contextmanager
+def _made(name: str, folder: Path) -> Iterator[Path]:
+    """A package of messages in a folder on the path."""
+    command = [sys.executable, "-m", "tests.ros.vision_messages", str(folder), name]
     made = subprocess.run(command, cwd=PACKAGE.parents[2], capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stdout + made.stderr
     sys.path.insert(0, str(folder))
     try:
-        yield ros_environment | {"PYTHONPATH": os.pathsep.join([str(folder), ros_environment["PYTHONPATH"]])}
+        yield folder
     finally:
         sys.path.remove(str(folder))
 

@@ -29,6 +29,8 @@ EXAMPLES: dict[str, tuple[Any, ...]] = {
     "floor_classes": ("floor", "floor, rug"),
     "ceiling_classes": ("ceiling", ""),
     "scan_frame": ("", "base_level"),
+    "drivable_classes": ("direct:0, alternative:50", "floor:0", ""),
+    "drivable_frame": ("", "base_footprint"),
 }
 """Values of the parameters that have neither choices nor two ends that are worth trying."""
 BESIDE: dict[str, dict[str, Any]] = {

@@ -1,8 +1,10 @@
-"""vision_msgs, which has no wheel: the messages that the node sends, made by the generators that rclpy's wheels bring.
+"""vision_msgs and tf2_msgs, which have no wheels: the messages that the node sends, made by the generators that rclpy's wheels
+bring.
 
-    python -m tests.ros.vision_messages FOLDER
+    python -m tests.ros.vision_messages FOLDER [PACKAGE]
 
-Their fields are those of ros-perception/vision_msgs 4. FOLDER then holds a package to be put on the path. Needs gcc and g++.
+Their fields are those of ros-perception/vision_msgs 4 and ros2/geometry2. FOLDER then holds a package to be put on the path.
+Needs gcc and g++.
 """
 
 from __future__ import annotations
@@ -17,12 +19,15 @@ import numpy as np
 
 from edge_mtl.ros.vision import VISION_DEFINITIONS
 
-NAME = "vision_msgs"
+VISION, TF = "vision_msgs", "tf2_msgs"
 FIELDS = {
-    "VisionClass": ("uint16 class_id", "string class_name"),
-    "LabelInfo": ("std_msgs/Header header", "vision_msgs/VisionClass[] class_map", "float32 threshold"),
-    "VisionInfo": ("std_msgs/Header header", "string method", "string database_location", "int32 database_version"),
-    **VISION_DEFINITIONS,
+    VISION: {
+        "VisionClass": ("uint16 class_id", "string class_name"),
+        "LabelInfo": ("std_msgs/Header header", "vision_msgs/VisionClass[] class_map", "float32 threshold"),
+        "VisionInfo": ("std_msgs/Header header", "string method", "string database_location", "int32 database_version"),
+        **VISION_DEFINITIONS,
+    },
+    TF: {"TFMessage": ("geometry_msgs/TransformStamped[] transforms",)},
 }
 NEEDED = ("std_msgs", "builtin_interfaces", "geometry_msgs")
 """The packages whose messages are in these."""
@@ -41,7 +46,7 @@ LIBRARIES = (
 )
 
 
-def write_sources(folder: Path) -> Path:
+def write_sources(folder: Path, name: str) -> Path:
     """The package with its generated C, C++ and Python; where that is."""
     from rosidl_adapter.msg import convert_msg_to_idl
     from rosidl_generator_c.cli import GenerateC
@@ -51,14 +56,14 @@ def write_sources(folder: Path) -> Path:
     from rosidl_typesupport_fastrtps_c.cli import GenerateFastRTPSCTypesupport
     from rosidl_typesupport_introspection_c.cli import GenerateIntrospectionCTypesupport
 
-    source, package = folder / "source", folder / NAME
+    source, package = folder / "source", folder / name
     (source / "msg").mkdir(parents=True)
     package.mkdir()
-    for message, fields in FIELDS.items():
+    for message, fields in FIELDS[name].items():
         file = Path("msg", f"{message}.msg")
         (source / file).write_text("\n".join((*fields, "")))
-        convert_msg_to_idl(source, NAME, file, source / "msg")
-    given = (NAME, [f"{source}:msg/{message}.idl" for message in FIELDS])
+        convert_msg_to_idl(source, name, file, source / "msg")
+    given = (name, [f"{source}:msg/{message}.idl" for message in FIELDS[name]])
     given += ([str(PREFIX / "share" / needed) for needed in NEEDED],)
     what = (*given, package)
     hashes = HashTypeDescription("hash").generate_type_hashes(*what)
@@ -66,7 +71,7 @@ def write_sources(folder: Path) -> Path:
     GeneratePython("py", typesupport_implementations=[DISPATCH]).generate(*what)
     GenerateCTypesupport("dispatch", typesupport_implementations=[FAST, INTROSPECTION]).generate(*what)
     GenerateFastRTPSCTypesupport("fast").generate(*what)
-    GenerateIntrospectionCTypesupport("introspection").generate(*given, folder / INTROSPECTION / NAME)  # names as those of "c"
+    GenerateIntrospectionCTypesupport("introspection").generate(*given, folder / INTROSPECTION / name)  # names as those of "c"
     (package / "__init__.py").touch()
     return package
 
@@ -85,11 +90,11 @@ def compile_sources(folder: Path, package: Path) -> None:
         *_compiled(folder / "fast", "g++", "-std=c++17", *flags, str(every)),
     ]
     libraries = (f"-L{PREFIX / 'lib'}", f"-Wl,-rpath,{PREFIX / 'lib'}", *(f"-l{library}" for library in LIBRARIES))
-    fast, described = (package / f"lib{NAME}__{name}.so" for name in (FAST, INTROSPECTION))
+    fast, described = (package / f"lib{package.name}__{name}.so" for name in (FAST, INTROSPECTION))
     shared = ("g++", "-shared", "-Wl,--no-as-needed", "-Wl,-rpath,$ORIGIN")
     subprocess.run([*shared, f"-Wl,-soname,{fast.name}", "-o", str(fast), *objects, *libraries], check=True)
     subprocess.run([*shared, f"-Wl,-soname,{described.name}", "-o", str(described), str(fast)], check=True)
-    module = package / f"{NAME}_s__{DISPATCH}{sysconfig.get_config_var('EXT_SUFFIX')}"
+    module = package / f"{package.name}_s__{DISPATCH}{sysconfig.get_config_var('EXT_SUFFIX')}"
     (started,) = _compiled(folder / "module", "gcc", *flags, str(extension))
     subprocess.run([*shared, "-o", str(module), started, str(fast), str(described), *libraries], check=True)
 
@@ -103,4 +108,4 @@ def _compiled(folder: Path, *command: str) -> list[str]:
 
 if __name__ == "__main__":
     os.environ["AMENT_PREFIX_PATH"] = str(PREFIX)  # where the generators look for their templates
-    compile_sources(Path(sys.argv[1]), write_sources(Path(sys.argv[1])))
+    compile_sources(Path(sys.argv[1]), write_sources(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else VISION))

@@ -117,6 +117,7 @@ class Channel:
             failure=stream.failure,
             asked=stream.asked,
             floor="" if outputs is None else outputs.floor,
+            ground="" if outputs is None else outputs.ground,
             factor=None if stream.scale is None else (stream.scale.factor, stream.scale.place),
         )
 

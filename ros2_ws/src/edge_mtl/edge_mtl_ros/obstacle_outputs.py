@@ -7,29 +7,26 @@ from __future__ import annotations
 
 import array
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import TransformStamped
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
 from sensor_msgs.msg import LaserScan, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from edge_mtl.image.frames import Intrinsics
-from edge_mtl.ros.transforms import level_frame_of, quaternion_of
+from edge_mtl.ros.transforms import level_frame_of
 from edge_mtl.tasks.floor_tracking import FloorTracker
 from edge_mtl.tasks.obstacles import Surroundings, planar_scan, surroundings
 from edge_mtl.tasks.points import CloudMaps
 from edge_mtl_ros.settings import Settings
+from edge_mtl_ros.transforms import TransformSender
 
 __all__ = ["OBSTACLE_TOPICS", "ObstacleOutputs"]
 
 Array = np.ndarray
 OBSTACLE_TOPICS = {"obstacles": PointCloud2, "ground": PointCloud2, "scan": LaserScan}
 """By name; all of them need the camera."""
-_TF_DEPTH = 100
 
 
 class ObstacleOutputs:
@@ -46,10 +43,7 @@ class ObstacleOutputs:
         self._node, self._settings = node, settings
         self._tracker, self._frame = FloorTracker(), ""
         self._scanned_s: float | None = None
-        self._tf_message = _tf_message_type()
-        self._tf = (
-            None if self._tf_message is None else node.create_publisher(self._tf_message, "/tf", QoSProfile(depth=_TF_DEPTH))
-        )
+        self._sender = TransformSender(node)
         self._warned = False
         self.floor = ""
 
@@ -98,13 +92,11 @@ class ObstacleOutputs:
 
     def destroy(self) -> None:
         """Remove the publisher of /tf."""
-        if self._tf is not None:
-            self._node.destroy_publisher(self._tf)
-            self._tf = None
+        self._sender.destroy()
 
     def _can_scan(self, settings: Settings) -> bool:
         """Whether the scan has a frame: one that is named, or one whose transform can be sent."""
-        if settings.scan_frame or self._tf is not None:
+        if settings.scan_frame or self._sender.available:
             return True
         if not self._warned:
             self._warned = True
@@ -114,13 +106,11 @@ class ObstacleOutputs:
         return False
 
     def _scan_header(self, header: Header, seen: Surroundings, named: str) -> Header:
-        if named or self._tf is None or self._tf_message is None:
+        if named:
             return Header(stamp=header.stamp, frame_id=named)
-        transform = TransformStamped(header=header, child_frame_id=level_frame_of(header.frame_id))
-        rotation = transform.transform.rotation
-        rotation.x, rotation.y, rotation.z, rotation.w = quaternion_of(seen.axes.T)
-        self._tf.publish(self._tf_message(transforms=[transform]))
-        return Header(stamp=header.stamp, frame_id=transform.child_frame_id)
+        child = level_frame_of(header.frame_id)
+        self._sender.send(header, child, seen.axes.T)
+        return Header(stamp=header.stamp, frame_id=child)
 
 
 def _cloud(points: Array, header: Header) -> PointCloud2:
@@ -131,11 +121,3 @@ def _cloud(points: Array, header: Header) -> PointCloud2:
     message.point_step, message.row_step = 12, 12 * len(points)
     message.data = array.array("B", np.ascontiguousarray(points, "<f4").tobytes())
     return message
-
-
-def _tf_message_type() -> Any:
-    """tf2_msgs/TFMessage where that package is installed, else None."""
-    try:
-        return import_module("tf2_msgs.msg").TFMessage
-    except (ImportError, AttributeError):
-        return None

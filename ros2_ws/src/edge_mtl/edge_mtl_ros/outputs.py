@@ -26,6 +26,7 @@ from edge_mtl.tasks import Result, kind_of
 from edge_mtl.tasks.kind import Once, Transport
 from edge_mtl.tasks.points import cloud_maps
 from edge_mtl_ros.class_names import ClassMessages
+from edge_mtl_ros.drivable_outputs import DrivableOutputs
 from edge_mtl_ros.events import publisher_events
 from edge_mtl_ros.messages import CloudMessage, ImageMessage
 from edge_mtl_ros.obstacle_outputs import OBSTACLE_TOPICS, ObstacleOutputs
@@ -103,7 +104,9 @@ class Outputs:
             made_of = (maps.depth, maps.labels, maps.normals)
             self._of_obstacles = frozenset(result.spec.name for result in made_of if result is not None)
             self._of_places = frozenset({maps.depth.spec.name})
-        self._obstacles = ObstacleOutputs(node, settings)
+        self._obstacles, self._settings = ObstacleOutputs(node, settings), settings
+        self._drivable = DrivableOutputs(node, results, settings)
+        types |= self._drivable.types
         self._publishers = {name: self._publisher(name, kind) for name, kind in types.items()}
         self._images = {name: ImageMessage() for name, kind in types.items() if kind is Image}
         self._cloud = CloudMessage(normals=points_normals)
@@ -125,14 +128,21 @@ class Outputs:
         """How the floor of the last frame was found, for diagnostics; empty while nobody listens to what needs it."""
         return self._obstacles.floor
 
+    @property
+    def ground(self) -> str:
+        """The same of the grid of the drivable area."""
+        return self._drivable.ground
+
     def fit(self, results: Mapping[str, Result], *, points_labels: str, encodings: tuple[str, ...]) -> bool:
         """Whether these are the outputs of such results, too."""
         specs = {name: result.spec for name, result in results.items()}
-        return (specs, points_labels, encodings) == (self._specs, self._points_labels, self._encodings)
+        same = self._settings().drivable_classes == self._drivable.classes
+        return same and (specs, points_labels, encodings) == (self._specs, self._points_labels, self._encodings)
 
     def wanted(self, *, points: bool, vectors: bool) -> frozenset[str]:
         """The topics of frames that somebody listens to and that may be made now."""
         asked = {"camera_info", "image", "image/compressed", *OBSTACLE_TOPICS, *self._per_frame, *self._vision.types}
+        asked |= self._drivable.types.keys()
         if points:
             asked.add("points")
         if not vectors:
@@ -158,7 +168,7 @@ class Outputs:
 
         Points need the camera for more than its scale.
         """
-        points = frozenset({"points", *OBSTACLE_TOPICS}) & self._publishers.keys()
+        points = frozenset({"points", *OBSTACLE_TOPICS, "drivable_grid", "drivable_costs"}) & self._publishers.keys()
         return {"none": frozenset[str](), "points": points, "all": points | self._metric}[withhold]
 
     def tasks(self, wanted: frozenset[str]) -> tuple[str, ...]:
@@ -171,6 +181,8 @@ class Outputs:
             names |= self._of_the_cloud
         if wanted.intersection(OBSTACLE_TOPICS):
             names |= self._of_obstacles
+        if wanted.intersection(self._drivable.types):
+            names |= self._drivable.tasks
         return tuple(name for name in self._specs if name in names)
 
     def publish(self, wanted: frozenset[str], answer: Answer) -> frozenset[str]:
@@ -209,6 +221,8 @@ class Outputs:
             sent.add("points")
         if wanted.intersection(OBSTACLE_TOPICS) and prediction is not None:
             sent |= self._send_obstacles(wanted, answer, prediction)
+        if wanted.intersection(self._drivable.types) and prediction is not None:
+            sent |= self._send_drivable(wanted, answer, prediction)
         return frozenset(sent)
 
     def send_latched(self) -> None:
@@ -234,6 +248,7 @@ class Outputs:
         for publisher in publishers.values():
             self._node.destroy_lifecycle_publisher(publisher)
         self._obstacles.destroy()
+        self._drivable.destroy()
 
     def _publisher(self, name: str, kind: type) -> Any:
         latched = name in self._latched or name in self._classes.types
@@ -297,6 +312,13 @@ class Outputs:
         camera = None if answer.camera.intrinsics is None else prediction.intrinsics
         sent = set[str]()
         for name, message in self._obstacles.messages(wanted, maps, header=answer.header, camera=camera):
+            self._publishers[name].publish(message)
+            sent.add(name)
+        return sent
+
+    def _send_drivable(self, wanted: frozenset[str], answer: Answer, prediction: Prediction) -> set[str]:
+        camera, sent = None if answer.camera.intrinsics is None else prediction.intrinsics, set[str]()
+        for name, message in self._drivable.messages(wanted, prediction.results, header=answer.header, camera=camera):
             self._publishers[name].publish(message)
             sent.add(name)
         return sent

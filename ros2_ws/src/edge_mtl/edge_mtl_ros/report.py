@@ -77,6 +77,7 @@ class CameraSnapshot:
         failure: what went wrong with its last frame in the node itself; empty else.
         asked: the tasks that the last frame was asked for.
         floor: how the floor of the last frame was found; empty while nothing needs it.
+        ground: how it is known where the grid of the drivable area lies; empty while nobody listens to it.
         factor: what its distances are multiplied by in place of the engine's factor, and the file that says so; None for that.
     """
 
@@ -103,6 +104,7 @@ class CameraSnapshot:
     failure: str = ""
     asked: tuple[str, ...] = ()
     floor: str = ""
+    ground: str = ""
     factor: tuple[float, str] | None = None
 
 
@@ -249,7 +251,7 @@ def _silent(now: Snapshot, camera: CameraSnapshot, silence: Silence) -> str:
 
 def _values(now: Snapshot, camera: CameraSnapshot) -> dict[str, str]:
     """Of the node with its only camera."""
-    asked = {"tasks_asked": ", ".join(camera.asked), "floor": camera.floor}
+    asked = {"tasks_asked": ", ".join(camera.asked), "floor": camera.floor, "ground": camera.ground}
     return {
         "state": now.state,
         **_values_of_frames(camera),
@@ -281,6 +283,7 @@ def _values_of_camera(now: Snapshot, camera: CameraSnapshot) -> dict[str, str]:
         "time_jumps": str(camera.time_jumps),
         "tasks_asked": ", ".join(camera.asked),
         "floor": camera.floor,
+        "ground": camera.ground,
         "depth_factor": "" if factor is None else _factor(*factor),
     }
 

@@ -7,92 +7,21 @@ of ROS. A change is judged as a whole: either all of it is accepted or none. Of 
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from edge_mtl.backends import BACKENDS, PRECISIONS
 from edge_mtl.backends.selection import AUTO
-from edge_mtl.depth_scale import check_factor
-from edge_mtl.errors import DepthScaleError
 from edge_mtl.ros.topics import OF_THE_FRAME, class_topics, task_topics
 from edge_mtl.tasks import NYU_TASKS
+from edge_mtl.tasks.drivable_grid import GridOptions
 from edge_mtl.tasks.floor_tracking import FloorOptions
 from edge_mtl.tasks.obstacles import ObstacleLimits
+from edge_mtl_ros.parameter import Effect, Parameter, Value, converted, costs_of, fault_of, parameter, scale_fault
 
 __all__ = ["LOADED", "OF_A_CAMERA", "PARAMETERS", "Parameter", "Settings", "Value"]
-
-Value = bool | int | float | str | tuple[str, ...]
-Effect = Literal["at once", "reload", "start"]
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One parameter.
-
-    Attributes:
-        default: its value where none is given; also decides the type. A whole number is taken for a fraction.
-        description: for people; says when a change takes effect.
-        limits: smallest and largest value of a number.
-        choices: the allowed values of a text.
-        effect: when a change counts: "at once", from the next "reload" or configure on, or it is given at the "start" only.
-        check: says what is wrong with a value of any type, in place of the other rules; empty if nothing is.
-        of_camera: each of several cameras may have a value of its own, which is given at the start only if not "at once".
-    """
-
-    name: str
-    default: Value
-    description: str
-    limits: tuple[float, float] | None = None
-    choices: tuple[str, ...] = ()
-    effect: Effect = "at once"
-    check: Callable[[Any], str] | None = None
-    of_camera: bool = False
-
-    @property
-    def read_only(self) -> bool:
-        """Whether it cannot change while the node runs."""
-        return self.effect == "start"
-
-    @property
-    def any_type(self) -> bool:
-        """Whether ROS must accept values of more than one type: YAML and the command line take 100 for an integer."""
-        return self.check is not None or isinstance(self.default, float)
-
-
-def _parameter(
-    default: _T,
-    description: str,
-    *,
-    limits: tuple[float, float] | None = None,
-    choices: tuple[str, ...] = (),
-    effect: Effect = "at once",
-    check: Callable[[Any], str] | None = None,
-    of_camera: bool = False,
-) -> _T:
-    """A field of `Settings`, typed as its value like `dataclasses.field`; see `Parameter`."""
-    facts: dict[str, Any] = {"description": description, "limits": limits, "choices": choices, "effect": effect}
-    return field(default=default, metadata=facts | {"check": check, "of_camera": of_camera})
-
-
-def _scale_fault(value: Any) -> str:
-    """What is wrong with a scale of depth: a factor, its text, the name of a file that ends in .json, or empty."""
-    if isinstance(value, str):
-        if not value or value.endswith(".json"):
-            return ""
-        try:
-            value = float(value)
-        except ValueError:
-            return f"depth_scale should be a number, or a file of edge-mtl scale that ends in .json; found {value!r}"
-    try:
-        check_factor(value)
-    except DepthScaleError as exc:
-        return f"depth_scale: {exc}"
-    return ""
-
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _TOPICS = (
@@ -122,130 +51,156 @@ def _cameras_fault(value: Any) -> str:
     return ""
 
 
+def _costs_fault(value: Any) -> str:
+    """What is wrong with classes and their costs; empty if nothing is."""
+    if not isinstance(value, str):
+        return f"drivable_classes should be str; found {value!r}"
+    try:
+        costs_of(value)
+    except ValueError as exc:
+        return str(exc)
+    return ""
+
+
+_MOST_CELLS = 1000
+"""Of a grid, ahead."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """A valid set of parameters, each declared here and nowhere else. The values of a `Literal` are its choices."""
 
-    autostart: bool = _parameter(
+    autostart: bool = parameter(
         True, "Configure and activate at start; false leaves it to a lifecycle manager.", effect="start"
     )
-    cameras: tuple[str, ...] = _parameter(
+    cameras: tuple[str, ...] = parameter(
         (),
         "Names of several cameras; each has NAME/image, NAME/camera_info and ~/NAME/depth etc. Empty: one, without a name.",
         check=_cameras_fault,
         effect="start",
     )
-    bundle: str = _parameter("", "Folder or name of the bundle; empty: the demo bundle.", effect="reload")
-    public_key: str = _parameter(
+    bundle: str = parameter("", "Folder or name of the bundle; empty: the demo bundle.", effect="reload")
+    public_key: str = parameter(
         "", "Signer of the bundle, a file or its Base64 text: no other bundle is loaded; empty: any is.", effect="reload"
     )
-    backend: str = _parameter(
+    backend: str = parameter(
         AUTO, "Runtime of the network; auto: the fastest that is here.", choices=(AUTO, *BACKENDS), effect="reload"
     )
-    precision: str = _parameter(
+    precision: str = parameter(
         AUTO,
         "auto: the fastest engine that was built, else fp32; or the precision of an engine.",
         choices=(AUTO, *PRECISIONS),
         effect="reload",
     )
-    threads: int = _parameter(0, "Threads of the runtime; 0: one per physical core.", limits=(0, 1024), effect="reload")
-    tasks: str = _parameter("", "Tasks of the bundle to predict, with commas between; empty: all of them.", effect="reload")
-    build: Literal["", "int8", "fp16", "bf16", "fp32"] = _parameter(
+    threads: int = parameter(0, "Threads of the runtime; 0: one per physical core.", limits=(0, 1024), effect="reload")
+    tasks: str = parameter("", "Tasks of the bundle to predict, with commas between; empty: all of them.", effect="reload")
+    build: Literal["", "int8", "fp16", "bf16", "fp32"] = parameter(
         "", "Build an engine of this precision first if there is none.", effect="reload"
     )
-    self_test: Literal["load", "all"] = _parameter(
+    self_test: Literal["load", "all"] = parameter(
         "load", "Golden frames to compare at load: one (load) or all.", effect="reload"
     )
-    output_size: Literal["frame", "network"] = _parameter(
-        "frame", "Maps of the frame's size or the network's.", effect="reload"
-    )
-    depth_scale: str | float = _parameter(
+    output_size: Literal["frame", "network"] = parameter("frame", "Maps of the frame's size or the network's.", effect="reload")
+    depth_scale: str | float = parameter(
         "",
         "Multiplies depth: a number, or a file of edge-mtl scale; empty: 1.",
-        check=_scale_fault,
+        check=scale_fault,
         effect="reload",
         of_camera=True,
     )
-    min_score: float = _parameter(
+    min_score: float = parameter(
         0.0, "Boxes with a lower score are not sent; 0: those below the bundle's own.", limits=(0.0, 0.999), effect="reload"
     )
-    depth_encoding: Literal["32FC1", "16UC1"] = _parameter(
+    depth_encoding: Literal["32FC1", "16UC1"] = parameter(
         "32FC1", "Of maps of depth: 32FC1, metres, or 16UC1, millimetres with 0 unknown.", effect="reload"
     )
-    image_transport: Literal["raw", "compressed"] = _parameter(
+    image_transport: Literal["raw", "compressed"] = parameter(
         "raw", "raw: `image`; compressed: `image/compressed`.", effect="start", of_camera=True
     )
-    image_bits: int = _parameter(
+    image_bits: int = parameter(
         16,
         "Bits that the camera fills of images with 16 bits a channel: 10, 12 or 14 where the others are empty.",
         limits=(8, 16),
         of_camera=True,
     )
-    rectified: bool = _parameter(
+    rectified: bool = parameter(
         False, "The images are rectified: take the camera from P of camera_info, not from K.", of_camera=True
     )
-    undistort: bool = _parameter(
+    undistort: bool = parameter(
         False, "Undo the lens that camera_info describes before predicting; maps are of that image.", of_camera=True
     )
-    withhold_unscaled: Literal["points", "all", "none"] = _parameter(
+    withhold_unscaled: Literal["points", "all", "none"] = parameter(
         "points",
         "Not published until a camera scales the depth: what is made of points, all that is in metres, or nothing (none).",
     )
-    max_age_s: float = _parameter(
+    max_age_s: float = parameter(
         0.0, "Drop a frame that waited longer than this; 0: never.", limits=(0.0, 60.0), of_camera=True
     )
-    stale_after_s: float = _parameter(
+    stale_after_s: float = parameter(
         0.4, "Diagnostics warn when no image came, or nothing went out, for this long.", limits=(0.1, 60.0), of_camera=True
     )
-    blind_after_s: float = _parameter(
+    blind_after_s: float = parameter(
         5.0,
         "Diagnostics warn when images repeat one another, or have no contrast, for this long; 0: never.",
         limits=(0.0, 600.0),
         of_camera=True,
     )
-    hung_after_s: float = _parameter(
+    hung_after_s: float = parameter(
         2.0, "Diagnostics report an error when one frame takes longer than this.", limits=(0.1, 600.0)
     )
-    latency_budget_ms: float = _parameter(
+    latency_budget_ms: float = parameter(
         0.0, "Longest time from arrival to publishing before work is left out; 0: no budget.", limits=(0.0, 60_000.0)
     )
-    points: bool = _parameter(False, "Publish ~/points, an organised cloud aligned with the mask.")
-    points_labels: str = _parameter(
+    points: bool = parameter(False, "Publish ~/points, an organised cloud aligned with the mask.")
+    points_labels: str = parameter(
         "", "Task whose classes label the points; empty: segmentation, else the first of labels.", effect="reload"
     )
-    points_rate_hz: float = _parameter(5.0, "At most this many clouds a second; 0: one per frame.", limits=(0.0, 240.0))
-    points_normals: bool = _parameter(False, "Clouds carry normals.", effect="start")
-    stability: bool = _parameter(False, "Smooth the maps over time where the image does not change.")
-    min_obstacle_height_m: float = _parameter(0.1, "Obstacles begin at this height above the floor.", limits=(0.01, 2.0))
-    max_obstacle_height_m: float = _parameter(2.0, "Obstacles end at this height above the floor.", limits=(0.05, 10.0))
-    obstacle_range_m: float = _parameter(
+    points_rate_hz: float = parameter(5.0, "At most this many clouds a second; 0: one per frame.", limits=(0.0, 240.0))
+    points_normals: bool = parameter(False, "Clouds carry normals.", effect="start")
+    stability: bool = parameter(False, "Smooth the maps over time where the image does not change.")
+    min_obstacle_height_m: float = parameter(0.1, "Obstacles begin at this height above the floor.", limits=(0.01, 2.0))
+    max_obstacle_height_m: float = parameter(2.0, "Obstacles end at this height above the floor.", limits=(0.05, 10.0))
+    obstacle_range_m: float = parameter(
         3.0, "Obstacles, ground and scan reach as far as this, along the floor.", limits=(0.2, 50.0)
     )
-    obstacle_stride: int = _parameter(
+    obstacle_stride: int = parameter(
         4, "Every so many pixels in both directions become a point of ~/obstacles.", limits=(1, 64)
     )
-    floor_tolerance: float = _parameter(
+    floor_tolerance: float = parameter(
         0.2,
         "Where class and normal say floor, an obstacle begins at this share of the camera's height at the lowest.",
         limits=(0.0, 0.5),
     )
-    floor_classes: str = _parameter("floor", "Classes that are floor, in any case, with commas between.")
-    ceiling_classes: str = _parameter("ceiling", "Classes that are ceiling, in any case, with commas between.")
-    floor_from: Literal["seen", "mount"] = _parameter(
+    floor_classes: str = parameter("floor", "Classes that are floor, in any case, with commas between.")
+    ceiling_classes: str = parameter("ceiling", "Classes that are ceiling, in any case, with commas between.")
+    floor_from: Literal["seen", "mount"] = parameter(
         "seen", "seen: the floor is looked for in each image; mount: its angle is that of camera_pitch_deg.", of_camera=True
     )
-    floor_keep_s: float = _parameter(5.0, "How long a floor that was seen counts where none is seen.", limits=(0.0, 3600.0))
-    camera_height_m: float = _parameter(
+    floor_keep_s: float = parameter(5.0, "How long a floor that was seen counts where none is seen.", limits=(0.0, 3600.0))
+    camera_height_m: float = parameter(
         0.0,
         "Of the camera above the floor: scales the distances of obstacles, ground and scan; 0: not known.",
         limits=(0.0, 10.0),
         of_camera=True,
     )
-    camera_pitch_deg: float = _parameter(
+    camera_pitch_deg: float = parameter(
         0.0, "How far the camera looks downwards, for floor_from: mount.", limits=(-60.0, 60.0), of_camera=True
     )
-    scan_frame: str = _parameter(
+    scan_frame: str = parameter(
         "", "A level frame at the camera for ~/scan; empty: one of its own, whose transform is sent.", of_camera=True
+    )
+    drivable_classes: str = parameter(
+        "direct:0, alternative:50",
+        "Classes that may be driven on, each with its cost from 0 to 99, for ~/drivable_grid; all others are blocked.",
+        check=_costs_fault,
+        effect="reload",
+    )
+    drivable_range_m: float = parameter(20.0, "~/drivable_grid reaches as far as this, along the ground.", limits=(1.0, 100.0))
+    drivable_resolution_m: float = parameter(0.1, "Side of a cell of ~/drivable_grid.", limits=(0.02, 2.0))
+    drivable_frame: str = parameter(
+        "",
+        "A frame on the ground that the camera is fixed to, as base_footprint, for ~/drivable_grid; empty: one of its own.",
+        of_camera=True,
     )
 
     @property
@@ -275,6 +230,16 @@ class Settings:
         )
 
     @property
+    def grid_options(self) -> GridOptions:
+        """What the grid of the drivable area shows."""
+        return GridOptions(
+            costs=costs_of(self.drivable_classes),
+            range_m=self.drivable_range_m,
+            resolution_m=self.drivable_resolution_m,
+            tolerance=self.floor_tolerance,
+        )
+
+    @property
     def floor_options(self) -> FloorOptions:
         """How the floor is found."""
         return FloorOptions(
@@ -292,8 +257,8 @@ class Settings:
         Raises:
             ValueError: what is wrong, all of it.
         """
-        chosen = {each.name: _converted(each, values.get(each.name, each.default)) for each in PARAMETERS}
-        wrong = [text for parameter in PARAMETERS if (text := _fault(parameter, chosen[parameter.name]))]
+        chosen = {each.name: converted(each, values.get(each.name, each.default)) for each in PARAMETERS}
+        wrong = [text for parameter in PARAMETERS if (text := fault_of(parameter, chosen[parameter.name]))]
         several = bool(chosen["cameras"])  # then what fits together is a question of each camera
         if not wrong and chosen["precision"] != AUTO and chosen["build"]:
             family = str(chosen["precision"]).partition("+")[0]
@@ -302,6 +267,11 @@ class Settings:
         if not wrong and chosen["min_obstacle_height_m"] >= chosen["max_obstacle_height_m"]:
             wrong.append(
                 f"max_obstacle_height_m should be above min_obstacle_height_m; found {chosen['max_obstacle_height_m']:g}"
+            )
+        if not wrong and chosen["drivable_range_m"] > _MOST_CELLS * chosen["drivable_resolution_m"]:
+            wrong.append(
+                f"drivable_range_m should be at most {_MOST_CELLS} cells of drivable_resolution_m; "
+                f"found {chosen['drivable_range_m']:g} and {chosen['drivable_resolution_m']:g}"
             )
         if not wrong and not several and chosen["floor_from"] == "mount" and chosen["camera_height_m"] <= 0:
             wrong.append("floor_from: mount needs camera_height_m, the height of the camera above the floor in metres")
@@ -365,27 +335,3 @@ LOADED: tuple[str, ...] = tuple(parameter.name for parameter in PARAMETERS if pa
 
 OF_A_CAMERA: tuple[str, ...] = tuple(parameter.name for parameter in PARAMETERS if parameter.of_camera)
 """Those of which each of several cameras may have a value of its own."""
-
-
-def _converted(parameter: Parameter, value: Any) -> Any:
-    """A whole number as the fraction that the parameter is, a list as a tuple, empty where nothing is named; else as it is."""
-    if isinstance(parameter.default, tuple):  # an empty list has no type in ROS: it comes as nothing, or as one empty text
-        names = () if value is None else tuple(value) if isinstance(value, (list, tuple)) else value
-        return () if names == ("",) else names
-    return float(value) if isinstance(parameter.default, float) and type(value) is int else value
-
-
-def _fault(parameter: Parameter, value: Any) -> str:
-    """What is wrong with a value; empty if nothing is."""
-    if parameter.check is not None:
-        return parameter.check(value)
-    kind = type(parameter.default)
-    if type(value) is not kind:
-        return f"{parameter.name} should be {kind.__name__}; found {value!r}"
-    if parameter.choices and value not in parameter.choices:
-        return f"{parameter.name} should be one of {', '.join(map(repr, parameter.choices))}; found {value!r}"
-    if parameter.limits is not None and isinstance(value, (int, float)):
-        low, high = parameter.limits
-        if not (math.isfinite(value) and low <= value <= high):
-            return f"{parameter.name} should lie in {low:g}..{high:g}; found {value!r}"
-    return ""
