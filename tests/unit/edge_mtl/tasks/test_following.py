@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -200,25 +201,43 @@ def test_a_vehicle_that_hides_the_lane_is_in_front() -> None:
     assert found(results, camera).state == "unknown", "beside"
 
 
+def imperfect(results: Results, seed: int) -> None:
+    """Depth is off by a tenth here and there, boxes by a few pixels, and labels are as coarse as a network's."""
+    random = np.random.default_rng(seed)
+    for name in (DRIVABLE, LANE):
+        labels = results[name].labels  # type: ignore[attr-defined]
+        labels[:] = labels[1::4, 1::4].repeat(4, 0).repeat(4, 1)
+    depth = results[DEPTH].depth_m  # type: ignore[attr-defined]
+    coarse = random.standard_normal((depth.shape[0] // 16, depth.shape[1] // 16))
+    depth *= 1 + 0.1 * coarse.repeat(16, 0).repeat(16, 1)
+    boxes = results[OBJECTS]
+    assert isinstance(boxes, Boxes)
+    boxes.xyxy[:] += random.normal(0, 1.0, boxes.xyxy.shape)
+
+
 @pytest.mark.parametrize("seed", [STRAIGHT, BEND, LEFT_HAND])
 def test_answers_as_imperfect_as_a_networks_still_have_the_leader(seed: int) -> None:
-    """Depth is off by a tenth here and there, boxes by a few pixels, and labels are as coarse as the network's."""
-    random, right = np.random.default_rng(seed), changed(seed)
-
-    def blur(results: Results) -> None:
-        for name in (DRIVABLE, LANE):
-            labels = results[name].labels  # type: ignore[attr-defined]
-            labels[:] = labels[1::4, 1::4].repeat(4, 0).repeat(4, 1)
-        depth = results[DEPTH].depth_m  # type: ignore[attr-defined]
-        coarse = random.standard_normal((depth.shape[0] // 16, depth.shape[1] // 16))
-        depth *= 1 + 0.1 * coarse.repeat(16, 0).repeat(16, 1)
-        boxes = results[OBJECTS]
-        assert isinstance(boxes, Boxes)
-        boxes.xyxy[:] += random.normal(0, 1.0, boxes.xyxy.shape)
-
-    seen = changed(seed, blur)
+    right, seen = changed(seed), changed(seed, partial(imperfect, seed=seed))
     assert (seen.state, seen.box) == ("vehicle", right.box)
     assert seen.distance_m == pytest.approx(right.distance_m, rel=0.25)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("alter", "right", "near"), [(False, 41, 40), (True, 35, 17)])
+def test_of_45_streets_most_leaders_are_found_and_none_near_is_called_clear(alter: bool, right: int, near: int) -> None:
+    """The figures of docs/guides/examples.md."""
+    errors = []
+    for seed in range(100, 145):
+        street = true_street(seed)
+        leader, seen = street.leader(), changed(seed, partial(imperfect, seed=seed) if alter else lambda _: None)
+        assert leader is not None
+        assert seen.state != "clear" or leader.distance_m > 30.0, seed
+        if seen.state == "vehicle":
+            errors.append(abs(seen.distance_m / leader.distance_m - 1))
+    found = np.array(errors)
+    print(len(found), (found < 0.15).sum(), (found < 0.05).sum(), np.median(found))
+    assert (found < 0.15).sum() >= right
+    assert (found < 0.05).sum() >= near
 
 
 @pytest.mark.parametrize("task", [OBJECTS, DRIVABLE, DEPTH])
