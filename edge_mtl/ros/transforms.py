@@ -10,6 +10,9 @@ __all__ = ["FixedFrames", "ground_frame_of", "level_frame_of", "quaternion_of", 
 
 Array = np.ndarray
 
+_FARTHEST_M = 1e6
+"""Nothing is mounted farther away on anything."""
+
 
 def level_frame_of(frame: str) -> str:
     """The name of the level frame at a camera: of `camera_color_optical_frame` it is `camera_color_level_frame`."""
@@ -28,10 +31,10 @@ class FixedFrames:
         self._parents: dict[str, tuple[str, Array]] = {}
 
     def put(self, parent: str, child: str, translation: Sequence[float], quaternion: Sequence[float]) -> None:
-        """Where a frame is in its parent; the newest counts. A quaternion (x, y, z, w) that is none is left out."""
+        """Where a frame is in its parent; the newest counts. A quaternion (x, y, z, w) or a place that is none is left out."""
         placed = np.eye(4)
         placed[:3, :3], placed[:3, 3] = rotation_of(quaternion), translation
-        if np.isfinite(placed).all():
+        if (np.abs(placed) < _FARTHEST_M).all():  # not of NaN either
             self._parents = {**self._parents, _bare(child): (_bare(parent), placed)}
 
     def pose(self, frame: str, *, within: str) -> tuple[Array, Array] | None:

@@ -26,6 +26,9 @@ from std_msgs.msg import Header
 from edge_mtl.ros.transforms import quaternion_of, rotation_of
 from edge_mtl.tasks import Result
 from tests.bundles import canonical_intrinsics, make_bundle
+from tests.floors import CAMERA as ROOM_CAMERA
+from tests.floors import OBJECTS as ROOM_OBJECTS
+from tests.floors import World
 from tests.painted_roads import paint, painted_bundle
 from tests.ros.harness import Partner, active_partner, camera_message, running, stamp_ns, wait_until
 from tests.streets import DEPTH, DRIVABLE, LANE, OBJECTS, SIZE, TrueStreet, true_street
@@ -253,6 +256,26 @@ def test_a_bundle_without_such_classes_has_no_such_topics(without_tf: None) -> N
     assert outputs_of(Sent(), results, settings_of(drivable_classes="")).types == {}
     lanes = outputs_of(Sent(), results, settings_of(drivable_classes="crosswalk:10"))
     assert LANE in lanes.tasks
+
+
+def test_the_floor_of_a_room_is_a_drivable_area_too(with_tf: None) -> None:
+    """A box from 1.8 to 2.2 m ahead stands on it."""
+    node, world = Sent(), World(pitch_deg=20.0, boxes=[((1.8, 2.2), (-0.2, 0.5), (0.0, 0.6), ROOM_OBJECTS)])
+    maps = world.maps()
+    assert maps.labels is not None
+    results: dict[str, Result] = {"segmentation": maps.labels, "depth": maps.depth}
+    given = {"drivable_classes": "floor:0", "drivable_range_m": 4.0, "drivable_resolution_m": 0.05}
+    outputs = outputs_of(
+        node, results, Settings.of({**given, "floor_from": "mount", "camera_height_m": 1.0, "camera_pitch_deg": 20.0})
+    )
+    grid = made(outputs, results, header(), camera=ROOM_CAMERA)[GRID]
+    (x, y), costs = np.moveaxis(middles(grid), -1, 0), costs_in(grid)
+    before, beside = (x > 1.3) & (x < 1.7) & (np.abs(y) < 0.2), (x > 1.5) & (x < 3.0) & (y > -0.8) & (y < -0.5)
+    foot, behind = (x > 1.82) & (x < 1.9) & (y > -0.15) & (y < 0.4), (x > 2.6) & (x < 3.5) & (y > 0.0) & (y < 0.3)
+    assert (costs[before] == 0).all()
+    assert (costs[beside] == 0).all()
+    assert (costs[foot] == 100).all()
+    assert (costs[behind] == -1).all()
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,11 @@ def test_the_newest_transform_counts_and_one_that_is_none_does_not() -> None:
     frames = FixedFrames()
     frames.put("base", "camera", (1.0, 0.0, 0.0), (0, 0, 0, 1))
     frames.put("base", "camera", (2.0, 0.0, 0.0), (0, 0, 0, 1))
-    for translation, turned in (((3.0, 0.0, 0.0), (0, 0, 0, 0)), ((float("nan"), 0.0, 0.0), (0, 0, 0, 1))):
+    for translation, turned in (
+        ((3.0, 0.0, 0.0), (0, 0, 0, 0)),
+        ((float("nan"), 0.0, 0.0), (0, 0, 0, 1)),
+        ((1e300, 0.0, 0.0), (0, 0, 0, 1)),
+    ):
         frames.put("base", "camera", translation, turned)
     found = frames.pose("camera", within="base")
     assert found is not None
