@@ -134,7 +134,7 @@ def _network(source: str) -> tuple[list[NodeProto], dict[str, np.ndarray]]:
 
 def _finished() -> tuple[list[NodeProto], dict[str, np.ndarray]]:
     """Whole maps of the reference graph."""
-    constants = {"scales": np.array([1, 1, 4, 4], np.float32), "axis1": np.array([1], np.int64)}
+    constants: dict[str, np.ndarray] = {"scales": np.array([1, 1, 4, 4], np.float32), "axis1": np.array([1], np.int64)}
     half_pixel = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
     nodes = []
     for source, name in (("drivable_logits", "drivable"), ("lane_logits", "lane"), ("depth_quarter", "depth")):

@@ -20,7 +20,7 @@ import numpy as np
 from edge_mtl.ros.vision import VISION_DEFINITIONS
 
 VISION, TF = "vision_msgs", "tf2_msgs"
-FIELDS = {
+FIELDS: dict[str, dict[str, tuple[str, ...]]] = {
     VISION: {
         "VisionClass": ("uint16 class_id", "string class_name"),
         "LabelInfo": ("std_msgs/Header header", "vision_msgs/VisionClass[] class_map", "float32 threshold"),
