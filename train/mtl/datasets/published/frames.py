@@ -153,10 +153,14 @@ def read_listed(listing: Listing, number: int) -> Frame:
     return Frame(image, listing.truths(number, size), canonical_intrinsics(*size))
 
 
-def task_of(kind: str, name: str, classes: Sequence[str], *, where: str) -> TaskSpec:
-    """A task of a kind that has classes. Raises BuildError: their names are none that a bundle may have."""
+def task_of(kind: str, name: str, classes: Sequence[str], *, where: str, ignored: Sequence[str] = ()) -> TaskSpec:
+    """A task of a kind that has classes. Raises BuildError: their names are none that a bundle may have.
+
+    Args:
+        ignored: of labels, classes that means leave out.
+    """
     try:
-        return KINDS[kind].spec(name, {"classes": list(classes)})
+        return KINDS[kind].spec(name, {"classes": list(classes), **({"ignore_in_mean": list(ignored)} if ignored else {})})
     except ValueError as exc:
         raise BuildError(f"{where}: {exc}. Mend the names there") from exc
 
