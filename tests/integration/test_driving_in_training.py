@@ -1,4 +1,4 @@
-"""BDD100K, of which no frame has all tasks: a few steps of training."""
+"""BDD100K, of which no frame has all tasks, and the small Cityscapes: a few steps of training each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from mtl.config import load_config
 from mtl.run import Run
 
-from tests.bdd_files import write_bdd
+from tests.bdd_files import write_bdd, write_cityscapes
 from tests.tiny_training import quiet
 
 pytestmark = pytest.mark.training
@@ -42,4 +42,12 @@ def test_a_frame_of_bdd100k_trains_the_tasks_that_it_has(tmp_path: Path) -> None
     changes = {"data.root": f"'{root}'", "data.validation_from_train": "0", "model.tasks": str(tasks)}
     losses = measured(CONFIGS / "bdd100k-b0.toml", changes, tmp_path)
     assert set(losses) == set(tasks)
+    assert all(np.isfinite(value) for value in losses.values())
+
+
+def test_cityscapes_trains_classes_and_depth(tmp_path: Path) -> None:
+    config = tmp_path / "city.toml"
+    config.write_text('name = "city"\n[data]\nkind = "cityscapes"\n[model]\ntasks = []\n')
+    losses = measured(config, {"data.root": f"'{write_cityscapes(tmp_path / 'city')}'"}, tmp_path)
+    assert set(losses) == {"segmentation", "relative_depth"}
     assert all(np.isfinite(value) for value in losses.values())

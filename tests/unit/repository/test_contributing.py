@@ -18,6 +18,7 @@ NAMING_TASKS = {
     "edge_mtl/prediction.py": "the attributes segmentation, depth and normals, which stay for good",
     "train/mtl/datasets/ade20k/source.py": "what the classes of ADE20K are called unless settings give another name",
     "train/mtl/datasets/bdd100k/classes.py": "what the classes of BDD100K's pixels are called where settings do not",
+    "train/mtl/datasets/cityscapes.py": "the same for Cityscapes",
     "train/mtl/datasets/nyuv2/images.py": "what dataset.json says of the normals",
     "train/mtl/datasets/nyuv2/official.py": "the folders and variables of the official files",
     "train/mtl/datasets/nyuv2/parquet.py": "the columns of the parquet copy",
