@@ -89,8 +89,11 @@ def mask_folder(root: Path, task: str, split: Split) -> Path:
 
 def has_masks(root: Path, task: str, split: Split) -> bool:
     """Whether it has any."""
-    folder = mask_folder(root, task, split)
-    return folder.is_dir() and any(name.endswith(".png") for name in os.listdir(folder))
+    try:
+        with os.scandir(mask_folder(root, task, split)) as entries:
+            return any(entry.name.endswith(".png") for entry in entries)
+    except OSError:
+        return False
 
 
 def group_of(task: str) -> str:
