@@ -162,6 +162,42 @@ def test_outlines_and_run_lengths_of_files_of_their_own_are_painted(tmp_path: Pa
     assert "1 images have drivable from outlines or codes, not masks" in remarks
 
 
+def test_what_files_of_all_tasks_never_label_is_not_known(tmp_path: Path) -> None:
+    root = write_bdd_2018(tmp_path, combined=True)
+    path = root / "labels" / "bdd100k_labels_images_train.json"
+    path.write_text(path.read_text().replace('"lane"', '"area/unknown"'))
+    frames = train_frames(settings(root), STAGE).open()
+    assert "lane" not in frames.known(0), "no lane in the whole file: lanes were not labelled"
+    assert {"objects", "drivable"} <= frames.known(1)
+
+
+def test_a_file_of_one_task_labels_it_although_no_image_has_any(tmp_path: Path) -> None:
+    root = with_frames(tmp_path, frame(0), frame(1))
+    write_json(root / "labels" / "lane" / "polygons" / "lane_train.json", [frame(0), frame(1, None)])
+    frames = train_frames(settings(root), STAGE).open()
+    assert all("lane" in frames.known(index) for index in range(2))
+    assert not frames[1].truths["lane"].any()
+
+
+def test_outlines_of_a_file_of_their_own_come_before_those_of_2018(tmp_path: Path) -> None:
+    root = write_bdd_2018(tmp_path, combined=True)
+    write_json(root / "labels" / "drivable" / "polygons" / "drivable_train.json", [frame(0), frame(1)])
+    truths = first(root).truths
+    assert (truths["drivable"] == 2).all(), "the newer file has no area here"
+    assert truths["lane"].any()
+
+
+def test_an_image_in_both_sets_is_two_frames_each_with_the_labels_of_its_set(tmp_path: Path) -> None:
+    root = write_bdd(tmp_path, seg=0)
+    jpeg(root / "images" / "10k" / "train" / f"{stem(0)}.jpg", 0)
+    write_mask(root / "labels" / "sem_seg" / "masks" / "train" / f"{stem(0)}.png", np.zeros(SIZE, np.uint8))
+    jpeg(root / "images" / "10k" / "train" / f"{stem(1)}.jpg", 1)
+    frames = train_frames(settings(root), STAGE).open()
+    assert len(frames) == 5, "the other image of 10k has no label of its own"
+    assert "segmentation" not in frames.known(0)
+    assert frames.known(4) == {"segmentation"}
+
+
 def test_training_images_that_the_other_set_holds_out_are_not_used(tmp_path: Path) -> None:
     root = write_bdd(tmp_path)
     number = 50
