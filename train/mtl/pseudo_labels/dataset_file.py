@@ -154,6 +154,8 @@ def _task_table(spec: TaskSpec, tasks: Specs) -> dict[str, Any]:
             table["colours"] = [list(colour) for colour in spec.colours]
         if spec.ignored:
             table["ignore_in_mean"] = [spec.classes[index] for index in spec.ignored]
+        if spec.tolerance_px is not None:
+            table["tolerance_px"] = spec.tolerance_px
     if isinstance(spec, DepthSpec):
         table |= {"scale_m": SCALE_M, "range_m": list(spec.range_m)}
     return table
