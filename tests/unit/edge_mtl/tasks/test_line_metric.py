@@ -141,9 +141,10 @@ def metric_of(pairs: Sequence[tuple[Array, Array]], spec: LabelsSpec, *, full: b
 class TestOfManyFrames:
     def test_pixels_are_added_up_and_classes_that_do_not_occur_left_out(self) -> None:
         spec = lane(1)
-        pairs = [(scene(seed, moved=seed % 3), scene(seed)) for seed in range(6)]
+        pairs = [(scene(seed, moved=seed % 3, missing=[2] if seed == 1 else []), scene(seed)) for seed in range(6)]
         counts = sum(line_counts(*pair, classes=4, wanted=[1, 2], tolerance_px=1) for pair in pairs)
         metric = metric_of(pairs, spec)
+        assert metric.statistics()[-1].tolist() == [*np.asarray(counts).tolist(), [0, 0, 0, 0]], "curb"
         assert metric.compute()["line_f"] == pytest.approx(f_measure(np.asarray(counts)).mean())
         assert set(metric.details()["class_line_f"]) == {"line", "crosswalk"}
         assert 0.3 < metric.compute()["line_f"] < 1.0
