@@ -39,9 +39,9 @@ from edge_mtl.tasks.points import CloudMaps, cloud_maps
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 
 from mtl.datasets.rooms import RenderOptions, Room, RoomSample
-from mtl.datasets.rooms.camera import Intrinsics as Lens
-from mtl.datasets.rooms.camera import Pose
 from mtl.datasets.rooms.floor_plan import cells_of, occupied_cells, tour
+from mtl.datasets.worlds.camera import Intrinsics as Lens
+from mtl.datasets.worlds.camera import Pose
 
 __all__ = ["Grid", "Score", "Tour", "drive", "exact_maps", "score"]
 

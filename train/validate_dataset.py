@@ -4,7 +4,7 @@ A folder with dataset.toml (docs/guides/own-data.md): images and labels that can
 class, depth, normals and boxes that are not plausible, cameras, splits; how often each class occurs. --sheet draws frames with
 their labels beside them.
 A folder of NYUv2: counts, shapes, dtypes, ranges, the axes of the normals, missing and unreadable files.
-A folder of rendered rooms: the same, boxes and kinds of room too, some of them compared with what their seeds give.
+A folder of rendered rooms or streets: the same, boxes and kinds of frames too, some compared with what their seeds give.
 COCO and other data in its format, ADE20K, ImageNet and other class folders, BDD100K, LibMTL's Cityscapes: what of them cannot
 be used, sizes, classes, boxes.
 The exit code is 0 when nothing is wrong, 1 when something is, 9 when there is no data set.
@@ -155,6 +155,8 @@ def _inspector(folder: Path, published: PublishedSet | None, images: int) -> Cal
     from mtl.datasets.published.check import inspect as of_published
     from mtl.datasets.rooms.check import inspect as of_rooms
     from mtl.datasets.rooms.dataset import holds_rooms
+    from mtl.datasets.streets.check import inspect as of_streets
+    from mtl.datasets.streets.dataset import size_folders as streets_in
 
     if published is not None:
         return partial(of_published, published, images=images)
@@ -164,11 +166,13 @@ def _inspector(folder: Path, published: PublishedSet | None, images: int) -> Cal
         return of_nyuv2
     if holds_rooms(folder):
         return of_rooms
+    if streets_in(folder):
+        return of_streets
     raise BuildError(
         f"{folder} should have {_OWN} (images of your own: docs/guides/own-data.md), {' and '.join(PARTS)} (NYUv2: "
-        f"python train/prepare_nyuv2.py makes them), rooms (python train/make_rooms.py makes them), or be COCO, ADE20K, "
-        f"ImageNet, BDD100K or Cityscapes; found {'none of them' if folder.is_dir() else 'no such folder'}. "
-        "Name what it is: --kind"
+        f"python train/prepare_nyuv2.py makes them), rooms or streets (python train/make_rooms.py and "
+        f"train/make_streets.py make them), or be COCO, ADE20K, ImageNet, BDD100K or Cityscapes; "
+        f"found {'none of them' if folder.is_dir() else 'no such folder'}. Name what it is: --kind"
     )
 
 

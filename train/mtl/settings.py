@@ -96,9 +96,9 @@ class DataSettings:
     """Where frames come from.
 
     Attributes:
-        kind: "rooms" (rendered), "nyuv2" (a folder in LibMTL's layout, see `mtl.datasets.nyuv2`), "folder" (one's own images,
-            see `mtl.datasets.folder`), "coco", "ade20k", "imagenet", "bdd100k", "cityscapes" (as published), or another
-            data set of `mtl.datasets.sources`.
+        kind: "rooms" and "streets" (rendered), "nyuv2" (a folder in LibMTL's layout, see `mtl.datasets.nyuv2`), "folder"
+            (one's own images, see `mtl.datasets.folder`), "coco", "ade20k", "imagenet", "bdd100k", "cityscapes" (as published),
+            or another data set of `mtl.datasets.sources`.
         root: folder of rendered rooms, one sub-folder per size, missing frames are rendered into it; or the data set's folder.
             Left at data/rooms, NYUv2 is looked for in data/nyuv2.
         canonical: whether depth and normals are learnt and judged for the canonical camera (decision 0002), so that the
@@ -126,6 +126,8 @@ class DataSettings:
             is a teacher (`distill`).
         disjoint: tasks of which each training frame shows the truth of one only, as if every task had been labelled on images
             of its own; two or more, or none.
+        conditions: streets only: the kinds of scene, weather and time of day that there are; of a group none of which is
+            named, all (`mtl.datasets.streets.classes`).
     """
 
     kind: str = "rooms"
@@ -147,6 +149,7 @@ class DataSettings:
     unlabelled: bool = False
     tasks: tuple[str, ...] = ()
     disjoint: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ NAMING_TASKS = {
     "train/mtl/datasets/nyuv2/official.py": "the folders and variables of the official files",
     "train/mtl/datasets/nyuv2/parquet.py": "the columns of the parquet copy",
     "train/mtl/datasets/rooms/shards.py": "the names of the arrays of the cache",
+    "train/mtl/datasets/streets/shards.py": "the names of the arrays of the cache",
+    "train/mtl/datasets/streets/tasks.py": "the tasks of a world",
     "train/mtl/foreign_names.py": "the heads of checkpoints of LibMTL",
     "train/mtl/study/definition.py": "the default of a study's question, which asks about the study's third task",
 }

@@ -40,7 +40,7 @@ MODALITIES = ("image", "label", "depth")
 _LARGEST = 1.0
 """What inverse depth reaches at most: the copy is said to have up to 0.4922."""
 _FARTHEST = 80.0
-"""Depth beyond is unknown: networks answer no more, and disparities are as small there as their errors."""
+"""Depth beyond is unknown: disparities are as small there as their errors."""
 _NOTE = TruthNote("one divided by a stored disparity of no stated unit: depth up to a scale, no metres, whatever is called so")
 
 

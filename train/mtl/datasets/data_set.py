@@ -18,7 +18,7 @@ __all__ = ["DEFAULT_ROOT", "OPTIONS", "DataSet", "FrameRequest", "Split"]
 DEFAULT_ROOT = "data/rooms"
 """`data.root` where a configuration names none."""
 
-OPTIONS = ("task_names", "may_skip", "annotations")
+OPTIONS = ("task_names", "may_skip", "annotations", "conditions")
 """Settings of [data] that only some data sets have a use for."""
 
 Split = Literal["train", "val", "test"]

@@ -134,6 +134,7 @@ def _register_own() -> None:
     from mtl.datasets.imagenet.source import ImageNet
     from mtl.datasets.nyuv2.source import Nyuv2
     from mtl.datasets.rooms.source import Rooms
+    from mtl.datasets.streets.source import Streets
 
-    for kind in (Rooms, Nyuv2, Folder, Coco, Ade20k, ImageNet, Bdd100k, Cityscapes):
+    for kind in (Rooms, Streets, Nyuv2, Folder, Coco, Ade20k, ImageNet, Bdd100k, Cityscapes):
         _DATA_SETS.setdefault(kind.name, kind())

@@ -33,6 +33,7 @@ class Row:
         overrides: nested settings, merged over the study's.
         seeds: one run each; empty takes the study's.
         run: whether it is run at all; a row that is not needs a `reason`, which the report repeats.
+        after: an earlier row whose last weights, of the same seed, it starts from; empty for none.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Row:
     seeds: tuple[int, ...] = ()
     run: bool = True
     reason: str = ""
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,11 @@ class PlannedRun:
     def name(self) -> str:
         """Of the run's folder."""
         return self.settings.name
+
+    @property
+    def after(self) -> Path | None:
+        """The folder of the run whose last weights it starts from; None where there is none."""
+        return Path(self.settings.model.init).parent if self.row.after else None
 
     @property
     def folder(self) -> Path:
@@ -170,6 +177,9 @@ class Study:
 
     def _plan(self, row: Row, seed: int, base: Mapping[str, Any], folder: Path, extra: Mapping[str, str]) -> PlannedRun:
         changes = merged(merged(self.overrides, row.overrides), {"seed": seed, "name": run_name(row.name, seed)})
+        if row.after:
+            start = folder / run_name(row.after, seed) / "last.safetensors"
+            changes = merged(changes, {"model": {"init": str(start), "pretrained": ""}})
         content = merged(merged(base, changes), {"folder": str(folder)})
         settings = parse_config(apply_overrides(content, extra), source=f"{self.path}, row {row.name!r}")
         arguments = ["--config", str(self.base), "--folder", str(folder)]
@@ -251,6 +261,7 @@ def _row(content: Mapping[str, Any], given: TableReader, index: int) -> Row:
         seeds=tuple(one.items("seeds", int, default=())),
         run=bool(content.get("run", True)),
         reason=one.text("reason", default=""),
+        after=one.text("after", default=""),
     )
     one.nothing_else({item.name for item in fields(Row)})
     return row
@@ -290,7 +301,13 @@ def _check(study: Study) -> None:
         require(list(trained) == [task], f"single.{task} is {name!r}, which is trained for {', '.join(trained)}")
     for name in (*study.images.rows, *study.latency.rows, *(group.reference for group in study.groups.values())):
         require(name in names, f"{name!r} of images, latency or a group's reference is not a row")
-    for row in study.rows:
+    for index, row in enumerate(study.rows):
+        before = next((one for one in study.rows[:index] if one.name == row.after), None)
+        require(not row.after or before is not None, f"row {row.name!r} is after {row.after!r}, which is no earlier row")
+        if before is not None:
+            known = set(before.seeds or study.seeds)
+            require(set(row.seeds or study.seeds) <= known, f"row {row.name!r} has seeds that row {row.after!r} has not")
+            require(before.run or not row.run, f"row {row.name!r} is after {row.after!r}, which is not run")
         strange = [group for group in row.groups if group not in study.groups]
         require(bool(row.groups) and not strange, f"row {row.name!r}: groups should be some of {', '.join(study.groups)}")
         require(row.run or bool(row.reason), f"row {row.name!r} is not run: it needs a reason")

@@ -105,11 +105,25 @@ class _Pool:
             if is_trained_elsewhere(run.folder):
                 display.waits_for(run)
                 continue
+            if run.after is not None and not self._has_start(run, waiting, display):
+                continue
             waiting.remove(run)
             if is_finished(run):
                 display.found(run)
                 continue
             self.active.append(RunProcess(run, machine=self._machine, commit=self._commit))
+
+    def _has_start(self, run: PlannedRun, waiting: list[PlannedRun], display: _Display) -> bool:
+        """Whether the run that another one starts from is finished; one whose start failed, or is nobody's task, fails."""
+        assert run.after is not None
+        if read_records(run.after).finished:
+            return True
+        if not any(one.folder == run.after for one in (*waiting, *(process.run for process in self.active))):
+            waiting.remove(run)
+            outcome = Outcome(1, f"it starts from {run.after}, which is not finished")
+            self.outcomes.append((run, outcome))
+            display.ended(run, outcome, active=self.active)
+        return False
 
     def collect(self) -> Iterator[tuple[PlannedRun, Outcome]]:
         """Runs that have ended since the last look."""

@@ -240,6 +240,66 @@ def test_two_jobs_train_two_rows_at_once(place: Path) -> None:
     assert max(start for start, _ in spans) < min(end for _, end in spans)
 
 
+AFTER = """
+[[rows]]
+name = "depth first"
+groups = ["tasks"]
+after = "depth alone"
+seeds = [0]
+"""
+
+
+@pytest.fixture
+def two_steps(place: Path) -> Path:
+    """The same study, a row of which starts from another one's weights."""
+    (place / "study.toml").write_text(SMALL + AFTER)
+    for run in load_study(place / "study.toml").runs(Path("runs")):
+        (place / "described" / f"{run.name}.json").write_text(json.dumps(describe(run.settings)))
+    return place
+
+
+class TestARowAfterAnother:
+    def test_it_starts_from_the_last_weights_of_the_same_seed(self, two_steps: Path) -> None:
+        runs = {run.name: run for run in load_study(Path("study.toml")).runs(Path("runs"))}
+        first, then = runs["depth-alone-s0"], runs["depth-first-s0"]
+        assert Path(then.settings.model.init) == first.folder / "last.safetensors"
+        assert then.settings.model.pretrained == ""
+        assert (then.after, first.after) == (first.folder, None)
+
+    def test_it_waits_for_it_however_many_jobs_there_are(self, two_steps: Path) -> None:
+        control(two_steps, sleep=0.05)
+        assert set(train(jobs=4).trained) == {"all-s0", "all-s1", "depth-alone-s0", "depth-first-s0"}
+        times = {}
+        for name in ("depth-alone-s0", "depth-first-s0"):
+            lines = [json.loads(line) for line in (two_steps / "runs" / name / "metrics.jsonl").read_text().splitlines()]
+            times[name] = (lines[0]["time"], lines[-1]["time"])
+        assert times["depth-first-s0"][0] > times["depth-alone-s0"][1]
+
+    def test_it_fails_with_it_and_costs_no_other_row(self, two_steps: Path) -> None:
+        control(two_steps, fails=["depth-alone-s0"])
+        tally = train()
+        assert set(tally.failed) == {"depth-alone-s0", "depth-first-s0"}
+        assert set(tally.trained) == {"all-s0", "all-s1"}
+        assert not (two_steps / "runs" / "depth-first-s0").exists()
+        control(two_steps)
+        assert set(train().trained) == {"depth-alone-s0", "depth-first-s0"}
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ('after = "depth alone"', 'after = "depth"', "after 'depth', which is no earlier row"),
+            ('after = "depth alone"', 'after = "depth first"', "which is no earlier row"),
+            ('after = "depth alone"', 'after = "large"', "after 'large', which is not run"),
+            ("seeds = [0]\n", "seeds = [0, 7]\n", "seeds that row 'depth alone' has not"),
+        ],
+    )
+    def test_mistakes_are_named(self, tmp_path: Path, old: str, new: str, message: str) -> None:
+        assert old in AFTER
+        (tmp_path / "study.toml").write_text(SMALL + AFTER.replace(old, new))
+        with pytest.raises(StudyError, match=message):
+            load_study(tmp_path / "study.toml")
+
+
 def test_a_run_of_other_settings_is_refused_and_not_reported(place: Path) -> None:
     train()
     (place / "study.toml").write_text(SMALL.replace("batch = 2", "batch = 4"))

@@ -34,6 +34,11 @@ Array = np.ndarray
 _VOID = 255
 _EMPTY = {DRIVABLE: AREAS[DRIVABLE].index("background"), LANE: LANE_CLASSES.index("background")}
 """What pixels are that no shape covers; of other tasks they are void."""
+_MEASURED: dict[str, dict[str, Any]] = {
+    DRIVABLE: {"ignore_in_mean": ["background"]},
+    LANE: {"ignore_in_mean": ["background"], "tolerance_px": 2},
+}
+"""What manifests say of these tasks besides their classes, as streets have it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,8 +65,7 @@ class BddListing(TableListing):
     def specs(self) -> Specs:
         found = {OBJECTS: task_of("boxes", OBJECTS, BOXES, where=self.where)}
         for task in MAPS:
-            ignored = ("background",) if task == DRIVABLE else ()
-            found[task] = task_of("labels", task, AREAS.get(task, LANE_CLASSES), where=self.where, ignored=ignored)
+            found[task] = task_of("labels", task, AREAS.get(task, LANE_CLASSES), where=self.where, **_MEASURED.get(task, {}))
         for name, values in ATTRIBUTES.items():
             found[name] = task_of("class", name, values, where=self.where)
         return {task: spec for task, spec in found.items() if task in self.tasks}

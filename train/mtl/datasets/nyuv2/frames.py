@@ -32,9 +32,11 @@ from mtl.datasets.nyuv2.layout import (
     write_description,
 )
 from mtl.datasets.region_boxes import region_boxes
-from mtl.datasets.rooms.instances import OBJECT_LABELS, least_seen
-from mtl.datasets.rooms.tasks import OBJECTS, ROOM_TASKS, chosen
+from mtl.datasets.rooms.instances import OBJECT_LABELS
+from mtl.datasets.rooms.tasks import OBJECTS, ROOM_TASKS
 from mtl.datasets.surface import normals_of_depth
+from mtl.datasets.task_choice import chosen
+from mtl.datasets.worlds.objects import least_seen
 from mtl.geometry import Intrinsics
 
 __all__ = ["NYUV2_TASKS", "NyuFrames", "NyuRequest", "describe_folder", "detect_folder_axes", "new_description", "set_aside"]
@@ -76,7 +78,7 @@ class NyuRequest:
             DatasetError: it is incomplete, or the axes of its normals cannot be told.
             BuildError: for tasks that it has no truths of.
         """
-        tasks = chosen(self.tasks, NYUV2_TASKS)
+        tasks = chosen(self.tasks, NYUV2_TASKS, default=NYU_TASKS)
         root = Path(self.root)
         description = describe_folder(root)
         count = count_frames(root, self.part)

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from edge_mtl.tasks import Specs
+from edge_mtl.tasks import NYU_TASKS, Specs
 from mtl.datasets.data_set import DEFAULT_ROOT, DataSet, Split
 from mtl.datasets.nyuv2.frames import NYUV2_TASKS, NyuRequest
 from mtl.datasets.nyuv2.layout import DESCRIPTION, Part, frame_path
-from mtl.datasets.rooms.tasks import chosen, problem_of, with_more
+from mtl.datasets.task_choice import chosen, problem_of, with_more
 
 if TYPE_CHECKING:
     from mtl.settings import DataSettings, Stage
@@ -53,10 +53,10 @@ class Nyuv2(DataSet):
         return False
 
     def tasks(self, data: DataSettings) -> Specs:
-        return chosen(data.tasks, NYUV2_TASKS)
+        return chosen(data.tasks, NYUV2_TASKS, default=NYU_TASKS)
 
     def with_truths(self, data: DataSettings, tasks: Sequence[str]) -> DataSettings:
-        return with_more(data, tasks, NYUV2_TASKS)
+        return with_more(data, tasks, NYUV2_TASKS, default=NYU_TASKS)
 
     def train_frames(self, data: DataSettings, stage: Stage) -> NyuRequest:
         return replace(self._request(data, "train", take="rest"), first=stage.train)
@@ -77,7 +77,7 @@ class Nyuv2(DataSet):
         return data.validation_from_train == 0
 
     def problem(self, data: DataSettings) -> str | None:
-        return problem_of(data.tasks, NYUV2_TASKS)
+        return problem_of(data.tasks, NYUV2_TASKS, default=NYU_TASKS)
 
     def _request(self, data: DataSettings, part: Part, *, take: Literal["rest", "aside"] = "rest") -> NyuRequest:
         aside = data.validation_from_train if part == "train" else 0

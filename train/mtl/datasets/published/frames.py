@@ -175,14 +175,14 @@ def read_listed(listing: Listing, number: int) -> Frame:
     return Frame(image, listing.truths(number, size), canonical_intrinsics(*size))
 
 
-def task_of(kind: str, name: str, classes: Sequence[str], *, where: str, ignored: Sequence[str] = ()) -> TaskSpec:
+def task_of(kind: str, name: str, classes: Sequence[str], *, where: str, **more: Any) -> TaskSpec:
     """A task of a kind that has classes. Raises BuildError: their names are none that a bundle may have.
 
     Args:
-        ignored: of labels, classes that means leave out.
+        more: what else manifests say of such a task.
     """
     try:
-        return KINDS[kind].spec(name, {"classes": list(classes), **({"ignore_in_mean": list(ignored)} if ignored else {})})
+        return KINDS[kind].spec(name, {"classes": list(classes), **more})
     except ValueError as exc:
         raise BuildError(f"{where}: {exc}. Mend the names there") from exc
 

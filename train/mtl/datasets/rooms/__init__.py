@@ -1,7 +1,9 @@
 """Procedural furnished rooms with exact labels, depth and normals, rendered once and kept on disk."""
 
-from .dataset import SPLIT_FIRST_SEED, RoomsDataset
-from .instances import OBJECT_CLASSES, SCENE_CLASSES, RoomObjects
+from mtl.datasets.worlds.cache import SPLIT_FIRST_SEED
+
+from .dataset import RoomsDataset
+from .instances import OBJECT_CLASSES, SCENE_CLASSES
 from .labels import CLASS_NAMES, PALETTE, VOID, Label
 from .render import RENDERER_VERSION, RenderOptions, Room, RoomSample, cast_room, render_room
 
@@ -16,7 +18,6 @@ __all__ = [
     "Label",
     "RenderOptions",
     "Room",
-    "RoomObjects",
     "RoomSample",
     "RoomsDataset",
     "cast_room",

@@ -6,22 +6,23 @@ import itertools
 from collections import Counter
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args
 
 import numpy as np
 
 from edge_mtl.errors import BuildError
 from mtl.datasets.report import Check, Progress, Report
+from mtl.datasets.worlds.cache import SPLITS, Split
+from mtl.datasets.worlds.objects import SeenObjects
+from mtl.datasets.worlds.tally import Tally
 
-from .dataset import Split, cache_folder, size_folders
-from .instances import OBJECT_CLASSES, SCENE_CLASSES, RoomObjects
+from .dataset import cache_folder, size_folders
+from .instances import OBJECT_CLASSES, SCENE_CLASSES
 from .labels import CLASS_NAMES, VOID, Label
 from .render import RenderOptions, RoomSample, cast_room
 from .shards import count_frames, has_objects, read_frame
 
 __all__ = ["inspect"]
 
-SPLITS: tuple[Split, ...] = get_args(Split)
 _FAR_M = 10.0
 """No room is longer from corner to corner."""
 _UNIT_TOLERANCE = 1e-3
@@ -68,7 +69,7 @@ class _Look:
         self._medians: list[float] = []
         self._shares: list[np.ndarray] = []
         self._per_frame: list[int] = []
-        self._labels, self._objects, self._scenes = _Tally(CLASS_NAMES), _Tally(OBJECT_CLASSES), _Tally(SCENE_CLASSES)
+        self._labels, self._objects, self._scenes = Tally(CLASS_NAMES), Tally(OBJECT_CLASSES), Tally(SCENE_CLASSES)
 
     def shard(self, shard: Path, split: Split) -> None:
         """Look at every frame of a shard."""
@@ -131,53 +132,15 @@ class _Look:
         self._objects.add(split, np.bincount(room.objects.classes, minlength=len(OBJECT_CLASSES)))
         self._scenes.add(split, np.bincount([room.scene], minlength=len(SCENE_CLASSES)))
 
-    def _compare(self, room: RoomSample, stored: RoomObjects, options: RenderOptions, where: str) -> None:
+    def _compare(self, room: RoomSample, stored: SeenObjects, options: RenderOptions, where: str) -> None:
         """Objects are those that the seed gives."""
         objects, scene = cast_room(room.seed, *self._size, options=options)
-        pairs = ((getattr(objects, field.name), getattr(stored, field.name)) for field in fields(RoomObjects))
+        pairs = ((getattr(objects, field.name), getattr(stored, field.name)) for field in fields(SeenObjects))
         if scene != room.scene or not all(np.array_equal(one, other) for one, other in pairs):
             self._boxes.append(f"{where}: its objects are not those that the seed {room.seed} gives. Remove the shard")
 
 
-class _Tally:
-    """How often each of some classes occurs, by split."""
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self._names = names
-        self._counts = {split: np.zeros(len(names), np.int64) for split in SPLITS}
-        self._frames = {split: np.zeros(len(names), np.int64) for split in SPLITS}
-
-    def __bool__(self) -> bool:
-        return any(counts.any() for counts in self._counts.values())
-
-    def add(self, split: Split, counts: np.ndarray) -> None:
-        """Add a frame."""
-        self._counts[split] += counts
-        self._frames[split] += counts > 0
-
-    def found(self) -> str:
-        total = sum(self._counts.values(), np.zeros(len(self._names), np.int64))
-        return f"{int((total > 0).sum())} of {len(self._names)} classes"
-
-    def details(self, of: str = "labelled pixels") -> dict[str, Any]:
-        """For tables and JSON: what shares are of, and share and frames of every class."""
-        splits = [split for split in SPLITS if self._counts[split].any()]
-        if not splits:
-            return {}
-        classes = {
-            name: {
-                split: {
-                    "share": round(int(self._counts[split][index]) / int(self._counts[split].sum()), 6),
-                    "frames": int(self._frames[split][index]),
-                }
-                for split in splits
-            }
-            for index, name in enumerate(self._names)
-        }
-        return {"of": of, "classes": classes}
-
-
-def _wrong(objects: RoomObjects, label: np.ndarray) -> list[str]:
+def _wrong(objects: SeenObjects, label: np.ndarray) -> list[str]:
     """What cannot be of the objects of a frame."""
     height, width = label.shape
     found = []

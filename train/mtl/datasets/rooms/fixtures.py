@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from mtl.datasets.worlds.materials import Material, Rng
+from mtl.datasets.worlds.shapes import Item, Shape, box, ellipsoid, shifted
+
 from . import materials as mat
 from .labels import Label
-from .materials import Rng
 from .objects import book_row
-from .shapes import Item, Shape, box, ellipsoid, shifted
 from .storage import screen
 
 
@@ -19,7 +20,7 @@ def window(rng: Rng, ceiling_m: float) -> Item:
     """Bright glass behind frame bars, with curtains or a blind more often than not."""
     w, low = float(rng.uniform(0.8, 2.0)), float(rng.uniform(0.7, 1.0))
     high = min(low + float(rng.uniform(0.9, 1.5)), ceiling_m - 0.2)
-    frame = mat.wood(rng) if rng.random() < 0.25 else mat.Material("plain", (0.85,) * 3, (0.8,) * 3, 0.3, 0, 0.1)
+    frame = mat.wood(rng) if rng.random() < 0.25 else Material("plain", (0.85,) * 3, (0.8,) * 3, 0.3, 0, 0.1)
     shapes: list[Shape] = [box(Label.WINDOW, mat.sky(rng), (-w / 2, w / 2), (-0.02, -0.005), (low, high)).shadowless()]
     for x in (-w / 2, w / 2):
         shapes.append(box(Label.WINDOW, frame, (x - 0.035, x + 0.035), (-0.05, 0), (low - 0.03, high + 0.03)))
@@ -43,7 +44,7 @@ def window(rng: Rng, ceiling_m: float) -> Item:
         )
         width = w + 2 * half + 0.24
     elif pick < 0.7:
-        slats = mat.Material("slats", (0.8, 0.79, 0.75), (0.4, 0.39, 0.36), 0.05, 0, 0.0, 0.25)
+        slats = Material("slats", (0.8, 0.79, 0.75), (0.4, 0.39, 0.36), 0.05, 0, 0.0, 0.25)
         bottom = low + (high - low) * float(rng.uniform(0.1, 0.7))
         shapes.append(box(Label.WINDOW, slats, (-w / 2 - 0.02, w / 2 + 0.02), (-0.075, -0.055), (bottom, high + 0.05)))
     return Item("window", tuple(shapes), width, 0.14, high)

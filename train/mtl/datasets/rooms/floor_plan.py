@@ -10,10 +10,11 @@ import math
 
 import numpy as np
 
-from .camera import Pose, look
-from .casting import PlacedPiece
+from mtl.datasets.worlds.camera import Pose, look
+from mtl.datasets.worlds.casting import PlacedPiece
+from mtl.datasets.worlds.shapes import Kind, Shape, rotated
+
 from .render import Room
-from .shapes import Kind, Shape, rotated
 
 __all__ = ["cells_of", "free_places", "occupied_cells", "tour"]
 

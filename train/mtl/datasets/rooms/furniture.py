@@ -6,11 +6,12 @@ from typing import Literal
 
 import numpy as np
 
+from mtl.datasets.worlds.materials import Material, Rng
+from mtl.datasets.worlds.shapes import Item, Shape, block, box, cylinder, ellipsoid, leaning, shifted, turned
+
 from . import materials as mat
 from .labels import Label
-from .materials import Material, Rng
 from .objects import clutter
-from .shapes import Item, Shape, block, box, cylinder, ellipsoid, leaning, shifted, turned
 from .storage import screen
 
 

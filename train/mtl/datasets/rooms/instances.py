@@ -1,4 +1,4 @@
-"""The pieces of a room as objects of a frame: exact boxes, classes, and how much of each is seen.
+"""The pieces of a room as objects of a frame.
 
 An object is one piece of furniture with what stands on it. Its class is the label that most of its visible pixels have; pieces
 that count as wall or floor (doors, rugs) are none. Knows nothing about images and files.
@@ -6,24 +6,15 @@ that count as wall or floor (doors, rugs) are none. Knows nothing about images a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from .camera import CANONICAL_SIZE, Intrinsics, Pose
-from .casting import Caster
+from mtl.datasets.worlds.camera import Intrinsics, Pose
+from mtl.datasets.worlds.casting import Caster, PlacedPiece
+from mtl.datasets.worlds.objects import SeenObjects, least_seen, objects_in_view
+
 from .labels import Label
 
-__all__ = [
-    "OBJECTS_VERSION",
-    "OBJECT_CLASSES",
-    "OBJECT_LABELS",
-    "SCENE_CLASSES",
-    "RoomObjects",
-    "least_seen",
-    "objects_seen",
-    "scene_index",
-]
+__all__ = ["OBJECTS_VERSION", "OBJECT_CLASSES", "OBJECT_LABELS", "SCENE_CLASSES", "objects_seen", "scene_index"]
 
 OBJECTS_VERSION = 1
 """Goes up with every change of what the objects of a frame are; files of another version are not read."""
@@ -37,45 +28,6 @@ _SCENE_NAMES = {"bedroom": "bedroom", "office": "office", "living": "living room
 SCENE_CLASSES = tuple(_SCENE_NAMES.values())
 """What a room is furnished as."""
 
-_LEAST_PX, _LEAST_SIDE_PX = 60, 8
-"""Visible pixels and sides that an object has at least at the canonical size, 288x384; at others in proportion."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RoomObjects:
-    """The objects of one frame, in the order in which the room was furnished.
-
-    Boxes are left, top, right, bottom: edges in pixels of the frame, the centre of a pixel at whole numbers
-    (`edge_mtl.tasks.boxes`).
-
-    Attributes:
-        visible: (N, 4) float32, boxes of what is seen.
-        amodal: (N, 4) float32, boxes of what would be seen within the frame if nothing stood in front.
-        classes: (N,) int64, index into `OBJECT_CLASSES`.
-        pixels: (N,) int64, how many are seen.
-        share: (N,) float32 in 0..1, of those that would be seen if nothing stood in front: 1 for an object in full view.
-    """
-
-    visible: np.ndarray
-    amodal: np.ndarray
-    classes: np.ndarray
-    pixels: np.ndarray
-    share: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.classes)
-
-    def moved(self, right: int, down: int) -> RoomObjects:
-        """The same in a larger frame, which begins so many pixels before this one."""
-        by = np.array([right, down, right, down], np.float32)
-        return RoomObjects(self.visible + by, self.amodal + by, self.classes, self.pixels, self.share)
-
-
-def least_seen(canvas: tuple[int, int]) -> tuple[float, float]:
-    """Pixels, and pixels high and wide, that are seen of an object at least in a frame of a size (H, W)."""
-    scale = min(canvas[0] / CANONICAL_SIZE[0], canvas[1] / CANONICAL_SIZE[1])
-    return max(1.0, _LEAST_PX * scale * scale), _LEAST_SIDE_PX * scale
-
 
 def scene_index(kind: str) -> int:
     """What a room is furnished as, `Scene.kind`, as an index into `SCENE_CLASSES`."""
@@ -84,44 +36,17 @@ def scene_index(kind: str) -> int:
 
 def objects_seen(
     caster: Caster, number: np.ndarray, pose: Pose, intrinsics: Intrinsics, *, canvas: tuple[int, int]
-) -> RoomObjects:
-    """The objects of a view.
+) -> SeenObjects:
+    """The objects of a view, by their index into `OBJECT_CLASSES`.
 
     Args:
         number: (H, W) int, surface numbers from `Caster.view` of the same pose and camera.
         canvas: (height, width) of the frame that the view is part of, which says how small an object may be.
     """
-    height, width = number.shape
-    least_px, least_side_px = least_seen(canvas)
-    counts = np.bincount(number[number >= 0], minlength=len(caster.owner))
-    kept: list[int] = []
-    classes, pixels, visible = [], [], []
-    for index, piece in enumerate(caster.pieces):
-        own = counts[piece.first : piece.first + len(piece.shapes)]
-        if own.sum() < least_px:
-            continue
-        by_label = np.bincount([shape.label for shape in piece.shapes], weights=own, minlength=len(Label))
-        label = Label(int(by_label.argmax()))
-        if label in _NO_OBJECTS:
-            continue
-        box = _box((number >= piece.first) & (number < piece.first + len(piece.shapes)))
-        if min(box[2] - box[0], box[3] - box[1]) < least_side_px:
-            continue
-        kept.append(index)
-        classes.append(OBJECT_LABELS.index(label))
-        pixels.append(int(own.sum()))
-        visible.append(box)
-    whole = [(_box(mask), int(mask.sum())) for mask in caster.silhouettes(kept, pose, intrinsics, height, width)]
-    return RoomObjects(
-        np.array(visible, np.float32).reshape(-1, 4),
-        np.array([box for box, _ in whole], np.float32).reshape(-1, 4),
-        np.array(classes, np.int64),
-        np.array(pixels, np.int64),
-        np.array([seen / alone for seen, (_, alone) in zip(pixels, whole, strict=True)], np.float32),
-    )
+    return objects_in_view(caster, number, pose, intrinsics, class_of=_class_of, least=least_seen(canvas))[0]
 
 
-def _box(mask: np.ndarray) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of the pixels of a mask, which has some."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return columns[0] - 0.5, rows[0] - 0.5, columns[-1] + 0.5, rows[-1] + 0.5
+def _class_of(piece: PlacedPiece, seen: np.ndarray) -> int | None:
+    by_label = np.bincount([shape.label for shape in piece.shapes], weights=seen, minlength=len(Label))
+    label = Label(int(by_label.argmax()))
+    return None if label in _NO_OBJECTS else OBJECT_LABELS.index(label)

@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mtl.datasets.worlds.materials import Material, Rng
+from mtl.datasets.worlds.shapes import Item, Piece, Shape, box, cylinder, ellipsoid
+
 from . import fixtures, furniture, objects, storage
 from . import materials as mat
 from .labels import Label
-from .materials import Rng
 from .scene import Footprint, Light, Scene, Shell
-from .shapes import Item, Piece, Shape, box, cylinder, ellipsoid
 
 _MOST_LIGHTS = 3
 
@@ -72,7 +73,7 @@ def _shell(rng: Rng, size: tuple[float, float, float]) -> Shell:
     walls = [plain] * 4
     if rng.random() < 0.3:
         walls[int(rng.integers(4))] = mat.accent_wall(rng)
-    skirting = mat.wood(rng) if rng.random() < 0.3 else mat.Material("plain", (0.85,) * 3, (0.8,) * 3, 0.3)
+    skirting = mat.wood(rng) if rng.random() < 0.3 else Material("plain", (0.85,) * 3, (0.8,) * 3, 0.3)
     height = float(rng.uniform(0.06, 0.12)) if rng.random() < 0.7 else 0.0
     return Shell(size, mat.floor(rng), mat.ceiling(rng), (walls[0], walls[1], walls[2], walls[3]), skirting, height)
 
@@ -224,7 +225,7 @@ class _Furnishing:
         for _ in range(int(rng.integers(1, 3))):
             x, y = float(rng.uniform(0.3, 0.7)) * length, float(rng.uniform(0.3, 0.7)) * width
             warm, strength = float(rng.uniform(0, 1)), float(rng.uniform(0.5, 1.6))
-            glass = mat.Material("plain", (1.0, 0.95, 0.85), (1.0, 1.0, 1.0), 1.0, 0, 0.0, 1.5 * strength)
+            glass = Material("plain", (1.0, 0.95, 0.85), (1.0, 1.0, 1.0), 1.0, 0, 0.0, 1.5 * strength)
             lamp: tuple[Shape, ...]
             if rng.random() < 0.5:
                 lamp = (cylinder(Label.OBJECTS, glass, 0, 0, (height - 0.1, height - 0.001), 0.16).shadowless(),)

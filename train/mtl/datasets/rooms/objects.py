@@ -5,10 +5,11 @@ Functions returning a list of shapes put things on a surface; those returning an
 
 from __future__ import annotations
 
+from mtl.datasets.worlds.materials import Rng
+from mtl.datasets.worlds.shapes import Item, Shape, block, box, cylinder, ellipsoid, turned
+
 from . import materials as mat
 from .labels import Label
-from .materials import Rng
-from .shapes import Item, Shape, block, box, cylinder, ellipsoid, turned
 
 
 def book_row(rng: Rng, x: tuple[float, float], back_y: float, z: float, height_m: float, depth_m: float) -> list[Shape]:

@@ -9,16 +9,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .camera import Intrinsics, Pose, draw_pose
-from .casting import Caster
-from .instances import RoomObjects, objects_seen, scene_index
+from mtl.datasets.worlds.camera import Intrinsics, Pose
+from mtl.datasets.worlds.casting import Caster
+from mtl.datasets.worlds.materials import Rng
+from mtl.datasets.worlds.objects import SeenObjects
+from mtl.datasets.worlds.photograph import photograph
+from mtl.datasets.worlds.shading import antialiased
+from mtl.datasets.worlds.surfaces import camera_normals, surfaces_seen
+
+from .instances import objects_seen, scene_index
 from .labels import VOID, Label
 from .layout import make_scene
-from .materials import Rng
 from .scene import Scene
-from .sensor import lost_depth, photograph, unlabelled
-from .shading import antialiased, radiance
-from .surfaces import surfaces_seen
+from .sensor import lost_depth, unlabelled
+from .shading import radiance
+from .viewpoint import draw_pose
 
 RENDERER_VERSION = 1  # goes up with every change that alters a single pixel
 
@@ -65,7 +70,7 @@ class RoomSample:
     normals: np.ndarray  # (H, W, 3) float32, unit, camera frame; 0 where invalid
     intrinsics: tuple[float, float, float, float]  # fx, fy, cx, cy at this size
     seed: int
-    objects: RoomObjects | None = None
+    objects: SeenObjects | None = None
     scene: int | None = None  # index into SCENE_CLASSES
 
 
@@ -87,7 +92,7 @@ def render_room(seed: int, height: int, width: int, *, options: RenderOptions = 
     return RoomSample(image, label, depth, normals, lens, seed, objects.moved(left, top), scene_index(view.scene.kind))
 
 
-def cast_room(seed: int, height: int, width: int, *, options: RenderOptions = DEFAULT_OPTIONS) -> tuple[RoomObjects, int]:
+def cast_room(seed: int, height: int, width: int, *, options: RenderOptions = DEFAULT_OPTIONS) -> tuple[SeenObjects, int]:
     """Objects and kind of the room that `render_room` renders from the same arguments, without rendering it."""
     view = _View.of(seed, height, width, options)
     _, number, _ = view.caster.view(view.pose, view.inner, *view.size)
@@ -178,7 +183,7 @@ def _find_view(rng: Rng, focal_factor: float) -> tuple[Scene, Caster, Pose]:
     best: tuple[float, Scene, Caster, Pose] | None = None
     for _ in range(3):
         scene = make_scene(rng)
-        caster = Caster(scene)
+        caster = Caster(scene.pieces, scene.shell)
         for _ in range(6):
             pose = draw_pose(rng, scene)
             depth, number, _ = caster.view(pose, lens, height, width, least_px=1.0)
@@ -211,7 +216,7 @@ def _render(
     rng: Rng,
     options: RenderOptions,
     canvas: tuple[int, int],
-) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], RoomObjects]:
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], SeenObjects]:
     """Image, label, depth and camera-frame normals of one frame without bars; its objects."""
     height, width = size
     depth, number, directions = caster.view(pose, lens, height, width)
@@ -223,17 +228,10 @@ def _render(
     light = np.ascontiguousarray(light.T).reshape(height, width, 3)
     image = photograph(light, rng, motion_blur_fraction=options.motion_blur_fraction, noise=options.noise)
     label = seen.label.reshape(height, width)
-    normals = _camera_normals(pose, seen.normals).reshape(height, width, 3)
+    normals = camera_normals(pose, seen.normals).reshape(height, width, 3)
     if options.invalid_depth:
         lost = lost_depth(depth, seen, flat, rng)
         depth, normals = np.where(lost, np.float32(0), depth), np.where(lost[..., None], np.float32(0), normals)
     if options.void_labels:
         label = np.where(unlabelled(seen, rng, height, width), np.uint8(VOID), label)
     return (image, label, depth, normals), objects_seen(caster, number, pose, lens, canvas=canvas)
-
-
-def _camera_normals(pose: Pose, normals: np.ndarray) -> np.ndarray:
-    """(3, N) room normals as (N, 3) unit normals in the camera frame."""
-    x, y, z = normals
-    turned = np.stack([pose.axes[0, i] * x + pose.axes[1, i] * y + pose.axes[2, i] * z for i in range(3)], 1)
-    return np.ascontiguousarray(turned / np.sqrt((turned * turned).sum(1, keepdims=True)))

@@ -1,38 +1,31 @@
-"""One shard on disk: some frames in a folder of memory-mappable arrays, which appears whole or not at all.
+"""One shard of rooms on disk (see `mtl.datasets.worlds.shards`).
 
 Layout of a folder: image.npy (N, H, W, 3) uint8; label.npy (N, H, W) uint8; depth.npy (N, H, W) float32
 metres; normals.npy (N, H, W, 3) int16, unit vectors times 32767; meta.npy (N,) seed and intrinsics.
 objects-1.npz, 1 being the version of what an object is: `offsets` (N + 1,) int64, the objects of frame i are
 offsets[i] to offsets[i + 1] of `visible` (M, 4) float32, `amodal` (M, 4) float32, `classes` (M,) int64, `pixels`
-(M,) int64 and `share` (M,) float32 (see `RoomObjects`); `scene` (N,) int64. It can be added to a folder later.
+(M,) int64 and `share` (M,) float32 (see `SeenObjects`); `scene` (N,) int64. It can be added to a folder later.
 """
 
 from __future__ import annotations
 
-import io
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from edge_mtl.array_files import read_array
-from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
-from edge_mtl.unfinished import new_folder
+from mtl.datasets.worlds import shards
+from mtl.datasets.worlds.objects import SeenObjects
 
-from .instances import OBJECTS_VERSION, RoomObjects
+from .instances import OBJECTS_VERSION
 from .render import RenderOptions, RoomSample, cast_room, render_room
 
-NORMAL_SCALE = 32767
-
 _OBJECTS = f"objects-{OBJECTS_VERSION}.npz"
+_MAKER = "train/make_rooms.py"
 
-_FIELDS = tuple(field.name for field in fields(RoomObjects))
+_FIELDS = tuple(field.name for field in fields(SeenObjects))
 
 _MAPS: dict[str, tuple[type, tuple[int, ...]]] = {
     "image": (np.uint8, (3,)),
@@ -42,38 +35,18 @@ _MAPS: dict[str, tuple[type, tuple[int, ...]]] = {
 }
 """Type and last sides of each array of maps."""
 
-_META = np.dtype([("seed", np.int64), ("intrinsics", np.float64, (4,))])
-
 
 def write_shard(folder: Path, samples: Sequence[RoomSample]) -> None:
     """Write a shard beside its place and move it there."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with new_folder(folder) as temporary:
-        _fill_shard(folder, temporary, samples)
-
-
-def _fill_shard(folder: Path, temporary: Path, samples: Sequence[RoomSample]) -> None:
-    try:
-        arrays = {
-            "image": np.stack([sample.image for sample in samples]),
-            "label": np.stack([sample.label for sample in samples]),
-            "depth": np.stack([sample.depth_m for sample in samples]),
-            "normals": np.stack([np.rint(sample.normals * NORMAL_SCALE).astype(np.int16) for sample in samples]),
-            "meta": np.array([(sample.seed, sample.intrinsics) for sample in samples], _META),
-        }
-        for name, array in arrays.items():
-            with (temporary / f"{name}.npy").open("wb") as file:
-                np.save(file, array)
-                file.flush()
-                os.fsync(file.fileno())
-        known = [(one.objects, one.scene) for one in samples if one.objects is not None and one.scene is not None]
-        if len(known) == len(samples):
-            write_atomic(temporary / _OBJECTS, _packed(known))
-        os.replace(temporary, folder)
-    except OSError:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if not folder.is_dir():  # else another process made the same shard first
-            raise
+    arrays = {
+        "image": np.stack([sample.image for sample in samples]),
+        "label": np.stack([sample.label for sample in samples]),
+        "depth": np.stack([sample.depth_m for sample in samples]),
+        "normals": np.stack([np.rint(sample.normals * shards.NORMAL_SCALE).astype(np.int16) for sample in samples]),
+        "meta": shards.stored_meta([(sample.seed, sample.intrinsics) for sample in samples]),
+    }
+    known = [(one.objects, one.scene) for one in samples if one.objects is not None and one.scene is not None]
+    shards.write_shard(folder, arrays, {_OBJECTS: _packed(known)} if len(known) == len(samples) else {})
 
 
 def render_shard(folder: Path, seeds: range, height: int, width: int, options: RenderOptions) -> None:
@@ -83,8 +56,7 @@ def render_shard(folder: Path, seeds: range, height: int, width: int, options: R
 
 def count_frames(folder: Path) -> int:
     """How many frames a finished shard has. Raises BuildError: it is damaged."""
-    with _readable(folder):
-        return len(_meta(folder))
+    return shards.count_frames(folder, maker=_MAKER)
 
 
 def has_objects(folder: Path) -> bool:
@@ -101,8 +73,8 @@ def add_objects(folder: Path, height: int, width: int, options: RenderOptions) -
         BuildError: the shard is damaged.
         OSError: there is no room for the file; the shard is as it was.
     """
-    with _readable(folder):
-        seeds = _meta(folder)["seed"].tolist()
+    with shards.readable(folder, maker=_MAKER):
+        seeds = shards.read_meta(folder)["seed"].tolist()
     write_atomic(folder / _OBJECTS, _packed([cast_room(seed, height, width, options=options) for seed in seeds]))
 
 
@@ -116,57 +88,20 @@ def read_frame(folder: Path, index: int, *, objects: bool = False) -> RoomSample
     Raises:
         BuildError: the shard is damaged.
     """
-    with _readable(folder):
-        image, label, depth, stored = (_map(folder, name, index) for name in _MAPS)
-        meta = _meta(folder)[index]
+    with shards.readable(folder, maker=_MAKER):
+        image, label, depth, stored = (shards.read_map(folder, name, index, *kind) for name, kind in _MAPS.items())
+        meta = shards.read_meta(folder)[index]
         found, scene = _unpacked(folder, index) if objects else (None, None)
-    normals = stored.astype(np.float32)
-    normals /= np.maximum(np.sqrt((normals * normals).sum(-1, keepdims=True)), 1)
     fx, fy, cx, cy = meta["intrinsics"].tolist()
-    return RoomSample(image, label, depth, normals, (fx, fy, cx, cy), int(meta["seed"]), found, scene)
+    return RoomSample(image, label, depth, shards.unit_normals(stored), (fx, fy, cx, cy), int(meta["seed"]), found, scene)
 
 
-def _packed(frames: Sequence[tuple[RoomObjects, int]]) -> bytes:
+def _packed(frames: Sequence[tuple[SeenObjects, int]]) -> bytes:
     """The content of objects-1.npz."""
-    every = [objects for objects, _ in frames]
-    arrays: dict[str, Any] = {name: np.concatenate([getattr(one, name) for one in every]) for name in _FIELDS}
-    arrays["offsets"] = np.cumsum([0, *map(len, every)], dtype=np.int64)
-    arrays["scene"] = np.array([scene for _, scene in frames], np.int64)
-    stream = io.BytesIO()
-    np.savez(stream, **arrays)
-    return stream.getvalue()
+    every = [{name: getattr(objects, name) for name in _FIELDS} for objects, _ in frames]
+    return shards.packed(every, {"scene": np.array([scene for _, scene in frames], np.int64)})
 
 
-@contextmanager
-def _readable(folder: Path) -> Iterator[None]:
-    """What damaged files raise within the block, as one error that names the shard."""
-    try:
-        yield
-    except (OSError, ValueError, LookupError, TypeError, ArithmeticError) as exc:
-        raise BuildError(f"{folder} cannot be read ({exc}). Remove it, run train/make_rooms.py again") from exc
-
-
-def _map(folder: Path, name: str, index: int) -> np.ndarray:
-    """One frame of an array of maps."""
-    kind, last = _MAPS[name]
-    found = read_array(folder / f"{name}.npy", mapped=True)
-    if found.dtype != kind or found.ndim != 3 + len(last) or found.shape[3:] != last:
-        raise ValueError(f"{name}.npy should be (N, H, W, ...) of {np.dtype(kind)}, found {found.dtype} of {found.shape}")
-    return np.array(found[index])
-
-
-def _meta(folder: Path) -> np.ndarray:
-    """Seed and intrinsics of every frame."""
-    found = read_array(folder / "meta.npy")
-    if found.dtype != _META or found.ndim != 1:
-        raise ValueError(f"meta.npy should be (N,) of seeds and cameras, found {found.dtype} of shape {found.shape}")
-    return found
-
-
-def _unpacked(folder: Path, index: int) -> tuple[RoomObjects, int]:
-    try:
-        with np.load(folder / _OBJECTS, allow_pickle=False) as stored:
-            own = slice(*stored["offsets"][index : index + 2].tolist())
-            return RoomObjects(*(stored[name][own] for name in _FIELDS)), int(stored["scene"][index])
-    except Exception as exc:  # damaged archives raise many kinds
-        raise ValueError(f"{_OBJECTS} is damaged: {exc}") from exc
+def _unpacked(folder: Path, index: int) -> tuple[SeenObjects, int]:
+    found, facts = shards.unpacked(folder / _OBJECTS, index, _FIELDS, ("scene",))
+    return SeenObjects(**found), facts["scene"]

@@ -15,10 +15,12 @@ from edge_mtl.tasks import NYU_TASKS, Specs
 from edge_mtl.tasks.boxes import BoxTruth
 from mtl.datasets.data_set import DataSet, Split
 from mtl.datasets.frame import Frame
+from mtl.datasets.task_choice import chosen, problem_of, with_more
+from mtl.datasets.worlds.cache import SPLIT_FIRST_SEED
 
-from .dataset import SPLIT_FIRST_SEED, RoomsDataset, holds_rooms
+from .dataset import RoomsDataset, holds_rooms
 from .render import RENDERER_VERSION, RoomSample, render_room
-from .tasks import OBJECTS, ROOM_TASKS, SCENE, chosen, problem_of, with_more
+from .tasks import OBJECTS, ROOM_TASKS, SCENE
 
 if TYPE_CHECKING:
     from mtl.settings import DataSettings, Stage
@@ -49,10 +51,10 @@ class Rooms(DataSet):
         return True
 
     def tasks(self, data: DataSettings) -> Specs:
-        return chosen(data.tasks)
+        return chosen(data.tasks, ROOM_TASKS, default=NYU_TASKS)
 
     def with_truths(self, data: DataSettings, tasks: Sequence[str]) -> DataSettings:
-        return with_more(data, tasks)
+        return with_more(data, tasks, ROOM_TASKS, default=NYU_TASKS)
 
     def train_frames(self, data: DataSettings, stage: Stage) -> RoomsRequest:
         height, width = stage.render_height or data.height, stage.render_width or data.width
@@ -71,7 +73,7 @@ class Rooms(DataSet):
     def problem(self, data: DataSettings) -> str | None:
         if data.validation_from_train:
             return 'data.validation_from_train is for data.kind "nyuv2"; rooms have data.validation of their own'
-        return problem_of(data.tasks)
+        return problem_of(data.tasks, ROOM_TASKS, default=NYU_TASKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class RoomsRequest:
 
     def open(self, *, workers: int = 1, progress: bool = False) -> RoomFrames:
         """The rooms, rendered if need be. Raises BuildError when they cannot be rendered or stored, and for unknown tasks."""
-        tasks = chosen(self.tasks)
+        tasks = chosen(self.tasks, ROOM_TASKS, default=NYU_TASKS)
         try:
             rooms = RoomsDataset(
                 Path(self.root),

@@ -6,11 +6,12 @@ from typing import Literal
 
 import numpy as np
 
+from mtl.datasets.worlds.materials import Material, Rng, hsv
+from mtl.datasets.worlds.shapes import Item, Shape, box, cylinder, ellipsoid, shifted
+
 from . import materials as mat
 from .labels import Label
-from .materials import Material, Rng
 from .objects import book_row, book_stack, clutter
-from .shapes import Item, Shape, box, cylinder, ellipsoid, shifted
 
 Handle = Literal["bar", "knob", "left", "right"]
 CabinetKind = Literal["wardrobe", "dresser", "fridge", "nightstand", "sideboard"]
@@ -63,7 +64,7 @@ def cabinet(rng: Rng, kind: CabinetKind | None = None) -> Item:
     w, d, h, columns, rows = _CABINET_SIZES[kind](rng)
     body = mat.board(rng)
     if kind == "fridge":
-        body = mat.Material("plain", *(2 * (mat.hsv(0.6, rng.uniform(0, 0.06), rng.uniform(0.7, 0.95)),)), 0.3, 0, 0.3)
+        body = Material("plain", *(2 * (hsv(0.6, rng.uniform(0, 0.06), rng.uniform(0.7, 0.95)),)), 0.3, 0, 0.3)
     face, knob = body.shaded(rng.uniform(0.85, 1.12)), mat.metal(rng)
     shapes = [box(Label.FURNITURE, body, (-w / 2, w / 2), (-d / 2, d / 2), (0.04, h))]
     shapes.append(box(Label.FURNITURE, body.shaded(0.5), (-w / 2 + 0.03, w / 2 - 0.03), (-d / 2 + 0.05, d / 2), (0, 0.05)))

@@ -15,10 +15,13 @@ from mtl.datasets.bdd100k.classes import BOXES
 from mtl.datasets.bdd100k.source import Bdd100k
 from mtl.datasets.frame import Frame, listed_classes
 from mtl.datasets.sources import data_set, data_tasks, held_out_frames, train_frames
+from mtl.datasets.streets.tasks import STREET_TASKS
 from mtl.geometry import canonical_intrinsics
 from mtl.settings import DataSettings, Stage
+from mtl.tasks import head_of
 
 from edge_mtl.errors import BuildError
+from edge_mtl.tasks import LabelsSpec
 from tests.bdd_files import box, drivable_mask, frame, lane_mask, stem, write_bdd, write_bdd_2018, write_json, write_mask
 from tests.published_files import SIZE, jpeg
 
@@ -61,7 +64,11 @@ def test_a_frame_has_the_truths_that_are_known_of_it(tmp_path: Path) -> None:
         "scene": ("class", 6),
         "timeofday": ("class", 3),
     }
-    assert frames.tasks["drivable"].ignored == (2,), "background is left out of the mean"
+    drivable, lane = frames.tasks["drivable"], frames.tasks["lane"]
+    assert isinstance(drivable, LabelsSpec)
+    assert isinstance(lane, LabelsSpec)
+    assert drivable.ignored == (2,), "background is left out of the mean"
+    assert (lane.ignored, lane.tolerance_px) == ((0,), 2), "measured as lines, too"
     assert len(frames) == 5
     assert [sorted(frames.known(index)) for index in (1, 4)] == [
         ["drivable", "lane", "objects", "scene", "timeofday"],
@@ -209,6 +216,12 @@ def test_training_images_that_the_other_set_holds_out_are_not_used(tmp_path: Pat
     assert len(train_frames(settings(root), STAGE).open()) == 5
     remarks = Bdd100k().remarks(listing(root))
     assert "1 images are validation images of the other set, and not used" in remarks
+
+
+def test_boxes_and_maps_are_the_tasks_of_streets_so_that_both_train_them(tmp_path: Path) -> None:
+    specs = data_tasks(settings(write_bdd(tmp_path)))
+    for task in ("objects", "drivable", "lane", "segmentation"):
+        assert head_of(specs[task]).joined(specs[task], STREET_TASKS[task]) is not None, task
 
 
 def test_it_says_what_it_is_and_what_it_may_be_used_for(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from mtl.datasets.rooms import SPLIT_FIRST_SEED, RenderOptions, RoomsDataset, da
 from mtl.datasets.rooms.check import inspect
 from mtl.datasets.rooms.source import RenderedRooms
 from mtl.datasets.rooms.tasks import ROOM_TASKS
+from mtl.datasets.worlds import cache, rendering_jobs
 
 from edge_mtl.errors import BuildError
 from edge_mtl.evaluation.labelled_frames import labelled_folder
@@ -78,7 +79,7 @@ def test_normals_from_the_cache_are_unit(tmp_path):
 def test_splits_never_share_a_seed():
     starts = sorted(SPLIT_FIRST_SEED.values())
     assert len(set(starts)) == 3
-    assert min(np.diff(starts)) >= dataset._MOST_FRAMES
+    assert min(np.diff(starts)) >= cache.MOST_FRAMES
 
 
 def test_splits_hold_their_own_seeds(tmp_path):
@@ -144,7 +145,7 @@ def test_a_dataset_travels_to_another_process(tmp_path):
     assert np.array_equal(copy[1].image, rooms[1].image)
 
 
-@pytest.mark.parametrize("changes", [{"count": 0}, {"count": dataset._MOST_FRAMES + 1}, {"split": "all"}])
+@pytest.mark.parametrize("changes", [{"count": 0}, {"count": cache.MOST_FRAMES + 1}, {"split": "all"}])
 def test_nonsense_is_refused(tmp_path, changes):
     with pytest.raises(ValueError, match=r"count|split"):
         build(tmp_path, **changes)
@@ -306,7 +307,7 @@ class TestWorkers:
 
 
 def wait_as_a_worker(until):
-    dataset._quiet_worker(until)
+    rendering_jobs._quiet_worker(until)
     time.sleep(600)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mtl.datasets.rooms import Label, RenderOptions, Room, render, render_room
-from mtl.datasets.rooms.camera import Intrinsics, look
 from mtl.datasets.rooms.floor_plan import cells_of, free_places, occupied_cells, tour
+from mtl.datasets.worlds.camera import Intrinsics, look
 
 HEIGHT, WIDTH = 48, 64
 PLAIN = RenderOptions(wide_fraction=0.0, noise=0.0, motion_blur_fraction=0.0, focal_factor=(1.0, 1.0))

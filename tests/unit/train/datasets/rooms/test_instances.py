@@ -8,14 +8,15 @@ from functools import cache
 import numpy as np
 import pytest
 from mtl.datasets.rooms import RenderOptions, materials, render, render_room
-from mtl.datasets.rooms.camera import Intrinsics, Pose, look
-from mtl.datasets.rooms.casting import Caster
-from mtl.datasets.rooms.instances import OBJECT_CLASSES, SCENE_CLASSES, RoomObjects, objects_seen
+from mtl.datasets.rooms.instances import OBJECT_CLASSES, SCENE_CLASSES, objects_seen
 from mtl.datasets.rooms.labels import Label
 from mtl.datasets.rooms.layout import make_scene
 from mtl.datasets.rooms.render import cast_room
 from mtl.datasets.rooms.scene import Scene, Shell
-from mtl.datasets.rooms.shapes import Piece, Shape, box
+from mtl.datasets.worlds.camera import Intrinsics, Pose, look
+from mtl.datasets.worlds.casting import Caster
+from mtl.datasets.worlds.objects import SeenObjects
+from mtl.datasets.worlds.shapes import Piece, Shape, box
 
 HEIGHT, WIDTH = 48, 64
 GREY = materials.Material("plain", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -23,11 +24,11 @@ MIRROR = np.diag([-1.0, 1.0, 1.0]).astype(np.float32)
 WIDE = RenderOptions(wide_fraction=1.0)
 
 
-def values(objects: RoomObjects) -> dict[str, np.ndarray]:
-    return {field.name: getattr(objects, field.name) for field in fields(RoomObjects)}
+def values(objects: SeenObjects) -> dict[str, np.ndarray]:
+    return {field.name: getattr(objects, field.name) for field in fields(SeenObjects)}
 
 
-def same(one: RoomObjects, other: RoomObjects) -> bool:
+def same(one: SeenObjects, other: SeenObjects) -> bool:
     return all(np.array_equal(value, values(other)[name]) for name, value in values(one).items())
 
 
@@ -46,8 +47,8 @@ def block(label: Label, half_m: float, at: tuple[float, float, float], name: str
     return Piece(name, (shape,), at, 0.0)
 
 
-def objects_of(scene: Scene, pose: Pose, height: int = HEIGHT, width: int = WIDTH) -> RoomObjects:
-    caster, lens = Caster(scene), Intrinsics.canonical(height, width)
+def objects_of(scene: Scene, pose: Pose, height: int = HEIGHT, width: int = WIDTH) -> SeenObjects:
+    caster, lens = Caster(scene.pieces, scene.shell), Intrinsics.canonical(height, width)
     _, number, _ = caster.view(pose, lens, height, width)
     return objects_seen(caster, number, pose, lens, canvas=(height, width))
 
@@ -58,7 +59,7 @@ def test_boxes_and_shares_are_those_of_rays_cast_at_every_primitive(seed: int) -
     caster, pose = view.caster, view.pose
     directions = caster.view(pose, view.inner, HEIGHT, WIDTH)[2]
     rays = directions.reshape(3, -1)
-    empty, winner = caster.shell_hit(pose.position_m[:, None], rays)
+    empty, winner = caster.backdrop.hit(pose.position_m[:, None], rays)
     nearest, alone = empty.copy(), {index: np.zeros(len(empty), bool) for index in range(len(caster.pieces))}
     for which in range(len(caster.owner)):
         distance = caster.hit(which, pose.position_m, rays)
@@ -121,7 +122,7 @@ def test_a_mirrored_room_has_mirrored_boxes() -> None:
 
 
 @cache
-def many() -> tuple[tuple[RoomObjects, int], ...]:
+def many() -> tuple[tuple[SeenObjects, int], ...]:
     return tuple(cast_room(seed, HEIGHT, WIDTH) for seed in range(60))
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mtl.datasets.rooms import CLASS_NAMES, PALETTE, RENDERER_VERSION, VOID, Label, RenderOptions, RoomSample, render_room
-from mtl.datasets.rooms.camera import Intrinsics
 from mtl.datasets.rooms.instances import OBJECT_CLASSES
 from mtl.datasets.rooms.preview import contact_sheet
+from mtl.datasets.worlds.camera import Intrinsics
 
 HEIGHT, WIDTH = 48, 64
 TRAIN = Path(__file__).parents[5] / "train"

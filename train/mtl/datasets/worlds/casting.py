@@ -1,7 +1,7 @@
-"""Casts rays through a whole scene: what a camera sees, and what hides a lamp.
+"""Casts rays through a whole scene: what a camera sees, and what hides a light.
 
 Two cullings make it cheap: on the screen each primitive is tried only inside the rectangle it
-projects to, and for shadows a whole piece of furniture is skipped unless its bounds are crossed.
+projects to, and for shadows a whole piece is skipped unless its bounds are crossed.
 Knows nothing about colour.
 """
 
@@ -9,17 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from .camera import Intrinsics, Pose
 from .intersect import NEAREST_M, entry_distance, safe_inverse
-from .scene import Scene
 from .shapes import Piece, Shape, rotated
 
-# Surfaces of the empty room have negative numbers; primitives count from 0.
-CEILING, FLOOR = -1, -2
-FIRST_WALL = -3  # then -4, -5, -6: x = length, x = 0, y = width, y = 0
+
+class Backdrop(Protocol):
+    """What lies around all pieces: the sides of a room, or the ground and the sky."""
+
+    def hit(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where rays that start within meet it.
+
+        Args:
+            origin: (3, ...) that goes with `directions`, (3, ...) float32.
+        Returns:
+            distance (...) float32 in units of the direction, and which of its surfaces, (...) int32 below 0: primitives of
+            pieces count from 0.
+        """
 
 
 def camera_rays(intrinsics: Intrinsics, height: int, width: int) -> np.ndarray:
@@ -68,13 +78,13 @@ class PlacedPiece:
 
 
 class Caster:
-    """Answers ray queries about one scene."""
+    """Answers ray queries about pieces and what lies around them."""
 
-    def __init__(self, scene: Scene) -> None:
-        self.size_m = np.asarray(scene.shell.size_m, np.float32)
+    def __init__(self, pieces: Sequence[Piece], backdrop: Backdrop) -> None:
+        self.backdrop = backdrop
         self.pieces: list[PlacedPiece] = []
         first = 0
-        for piece in scene.pieces:
+        for piece in pieces:
             self.pieces.append(PlacedPiece.of(piece, first))
             first += len(piece.shapes)
         self.owner = [(piece, shape) for piece in self.pieces for shape in piece.shapes]
@@ -88,10 +98,10 @@ class Caster:
             least_px: primitives projecting to less than this in both directions are left out.
         Returns:
             depth (H, W) float32 metres along z, surface number (H, W) int32,
-            directions (3, H, W) float32 in the room.
+            directions (3, H, W) float32 in the world.
         """
         directions = rotated(pose.axes, camera_rays(intrinsics, height, width))
-        depth, surface = self.shell_hit(pose.position_m[:, None, None], directions)
+        depth, surface = self.backdrop.hit(pose.position_m[:, None, None], directions)
         windows = [_Window.of(piece, pose, intrinsics, height, width, least_px) for piece in self.pieces]
         for window in sorted((one for one in windows if len(one.seen)), key=lambda one: one.nearest):
             top, bottom, left, right = window.bounds
@@ -102,29 +112,15 @@ class Caster:
     def silhouettes(
         self, wanted: Sequence[int], pose: Pose, intrinsics: Intrinsics, height: int, width: int
     ) -> Iterator[np.ndarray]:
-        """Where a camera would see each of some pieces if it stood alone in the empty room: (H, W) bool, by its index."""
+        """Where a camera would see each of some pieces if it stood alone: (H, W) bool, by its index."""
         directions = rotated(pose.axes, camera_rays(intrinsics, height, width))
-        empty, sides = self.shell_hit(pose.position_m[:, None, None], directions)
+        empty, around = self.backdrop.hit(pose.position_m[:, None, None], directions)
         for index in wanted:
             window = _Window.of(self.pieces[index], pose, intrinsics, height, width, 0.0)
-            surface = sides.copy()
+            surface = around.copy()
             if len(window.seen):
                 window.cast(pose, directions, empty.copy(), surface)
             yield surface >= 0
-
-    def shell_hit(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Distance to the empty room's sides, and which one: the rays start inside."""
-        size = self.size_m.reshape((3,) + (1,) * (directions.ndim - 1))
-        inverse = safe_inverse(directions)
-        along = np.where(inverse > 0, size - origin, -origin) * inverse
-        first_x, first_z = along[0] < along[1], along[2] <= np.minimum(along[0], along[1])
-        wall = np.where(
-            first_x,
-            np.where(directions[0] > 0, FIRST_WALL, FIRST_WALL - 1),
-            np.where(directions[1] > 0, FIRST_WALL - 2, FIRST_WALL - 3),
-        )
-        surface = np.where(first_z, np.where(directions[2] > 0, CEILING, FLOOR), wall).astype(np.int32)
-        return along.min(0).astype(np.float32), surface
 
     def hit(self, number: int, origin: np.ndarray, directions: np.ndarray) -> np.ndarray:
         """Entry distances of rays into one primitive: origin (3,), directions (3, N)."""

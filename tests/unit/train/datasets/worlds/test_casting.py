@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from mtl.datasets.rooms import materials
-from mtl.datasets.rooms.camera import Intrinsics, look
-from mtl.datasets.rooms.casting import FIRST_WALL, FLOOR, Caster
-from mtl.datasets.rooms.intersect import entry_distance, safe_inverse, surface_at
 from mtl.datasets.rooms.labels import Label
 from mtl.datasets.rooms.layout import make_scene
-from mtl.datasets.rooms.scene import Scene, Shell
-from mtl.datasets.rooms.shapes import Kind, Piece, Shape, box, leaning, turned
-from mtl.datasets.rooms.textures import _PATTERNS, reflectance
+from mtl.datasets.rooms.scene import FIRST_WALL, FLOOR, Shell
+from mtl.datasets.worlds.camera import Intrinsics, look
+from mtl.datasets.worlds.casting import Caster
+from mtl.datasets.worlds.intersect import entry_distance, safe_inverse, surface_at
+from mtl.datasets.worlds.materials import Material
+from mtl.datasets.worlds.shapes import Kind, Piece, Shape, box, leaning, turned
+from mtl.datasets.worlds.textures import _PATTERNS, reflectance
 
-GREY = materials.Material("plain", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+GREY = Material("plain", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
-def scene_of(*pieces: Piece) -> Scene:
-    shell = Shell((4.0, 5.0, 2.5), GREY, GREY, (GREY,) * 4, GREY, 0.0)
-    return Scene("test", shell, pieces, (), (), 0.5)
+def caster_of(*pieces: Piece) -> Caster:
+    return Caster(pieces, Shell((4.0, 5.0, 2.5), GREY, GREY, (GREY,) * 4, GREY, 0.0))
 
 
 def inside(shape: Shape, points: np.ndarray) -> np.ndarray:
@@ -72,7 +71,7 @@ def test_the_nearest_surface_wins_whatever_the_order_of_pieces():
     pose, lens = look((2.0, 0.5, 1.0), np.pi / 2, 0.0, 0.0), Intrinsics.canonical(24, 32)
     labels = []
     for pieces in ((near, far), (far, near)):
-        caster = Caster(scene_of(*pieces))
+        caster = caster_of(*pieces)
         _, number, _ = caster.view(pose, lens, 24, 32)
         labels.append([[caster.owner[which][1].label if which >= 0 else which for which in row] for row in number.tolist()])
     assert labels[0] == labels[1]
@@ -83,11 +82,11 @@ def test_the_nearest_surface_wins_whatever_the_order_of_pieces():
 def test_culling_on_the_screen_changes_nothing():
     """Every pixel agrees with trying all primitives on all rays."""
     scene = make_scene(np.random.default_rng(5))
-    caster = Caster(scene)
+    caster = Caster(scene.pieces, scene.shell)
     pose, lens = look((1.5, 1.5, 1.3), 0.7, -0.3, 0.05), Intrinsics.canonical(18, 24)
     depth, number, directions = caster.view(pose, lens, 18, 24)
     rays = directions.reshape(3, -1)
-    best, winner = caster.shell_hit(pose.position_m[:, None], rays)
+    best, winner = caster.backdrop.hit(pose.position_m[:, None], rays)
     for which in range(len(caster.owner)):
         distance = caster.hit(which, pose.position_m, rays)
         closer = distance < best
@@ -98,20 +97,20 @@ def test_culling_on_the_screen_changes_nothing():
 
 def test_something_between_a_point_and_a_lamp_hides_it():
     screen = Piece("screen", (box(Label.OBJECTS, GREY, (-0.5, 0.5), (-0.02, 0.02), (0.0, 2.0)),), (2.0, 2.0, 0.0), 0.0)
-    caster = Caster(scene_of(screen))
+    caster = caster_of(screen)
     origins = np.array([[2.0, 2.0, 2.0, 3.5], [1.0, 1.0, 3.0, 1.0], [1.0, 1.0, 1.0, 1.0]], np.float32)
     directions = np.array([[0, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]], np.float32)
     reach = np.array([2.0, 0.5, 2.0, 2.0], np.float32)
     assert caster.occluded(origins, directions, reach).tolist() == [True, False, False, False]
     glass = Piece("glass", tuple(shape.shadowless() for shape in screen.shapes), screen.position_m, 0.0)
-    assert not Caster(scene_of(glass)).occluded(origins, directions, reach).any()
+    assert not caster_of(glass).occluded(origins, directions, reach).any()
 
 
 def test_pieces_stand_inside_the_room_and_not_in_each_other():
     for seed in range(12):
         scene = make_scene(np.random.default_rng(seed))
         length, width, height = scene.shell.size_m
-        for piece in Caster(scene).pieces:
+        for piece in Caster(scene.pieces, scene.shell).pieces:
             assert piece.corners_m.reshape(-1, 3).min() > -0.25
             assert (piece.corners_m.reshape(-1, 3).max(0) < np.array([length, width, height]) + 0.25).all()
         chairs_may_slide_under = -0.3
@@ -121,7 +120,7 @@ def test_pieces_stand_inside_the_room_and_not_in_each_other():
 
 @pytest.mark.parametrize("texture", sorted(_PATTERNS))
 def test_textures_are_finite_and_calm_down_with_distance(texture):
-    material = materials.Material(texture, (0.8, 0.6, 0.4), (0.2, 0.2, 0.3), 0.1, 12345)
+    material = Material(texture, (0.8, 0.6, 0.4), (0.2, 0.2, 0.3), 0.1, 12345)
     v, u = (axis.ravel().astype(np.float32) for axis in np.mgrid[-1:1:64j, -1:1:64j])
     near = reflectance(material, u, v, np.full_like(u, 1e-3))
     far = reflectance(material, u, v, np.full_like(u, 5.0))
@@ -131,6 +130,6 @@ def test_textures_are_finite_and_calm_down_with_distance(texture):
 
 
 def test_no_ray_is_hidden_where_none_is_asked_for():
-    caster = Caster(scene_of(Piece("box", (box(Label.TABLE, GREY, (0, 1), (0, 1), (0, 1)),), (1.0, 1.0, 0.0), 0.0)))
+    caster = caster_of(Piece("box", (box(Label.TABLE, GREY, (0, 1), (0, 1), (0, 1)),), (1.0, 1.0, 0.0), 0.0))
     nothing = np.empty((3, 0), np.float32)
     assert caster.occluded(nothing, nothing, np.empty(0, np.float32)).shape == (0,)

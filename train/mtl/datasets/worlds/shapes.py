@@ -1,7 +1,7 @@
-"""Primitives a room is built of: boxes, upright cylinders and ellipsoids, and pieces made of them.
+"""Primitives that worlds are built of: boxes, upright cylinders and ellipsoids, and pieces made of them.
 
-Coordinates are metres, z up. A piece of furniture has its own frame: origin on the floor in the
-middle of its footprint, back towards +y, front towards -y. Knows nothing about rays.
+Coordinates are metres, z up. A piece has its own frame: origin on the ground in the middle of its
+footprint, front towards -y. Labels are class indices of the world. Knows nothing about rays.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from enum import IntEnum
 
 import numpy as np
 
-from .labels import Label
 from .materials import Material
 
 Vector = tuple[float, float, float]
@@ -31,7 +30,7 @@ class Shape:
     """One primitive in the frame of its piece."""
 
     kind: Kind
-    label: Label
+    label: int
     material: Material
     centre_m: Vector
     half_m: Vector
@@ -50,6 +49,12 @@ class Shape:
         cx, cy, cz = self.centre_m
         return replace(self, centre_m=(cx + x, cy + y, cz + z))
 
+    def enlarged(self, factor: float) -> Shape:
+        """The same shape as part of a piece that is larger by a factor."""
+        x, y, z = self.centre_m
+        a, b, c = self.half_m
+        return replace(self, centre_m=(factor * x, factor * y, factor * z), half_m=(factor * a, factor * b, factor * c))
+
     def corners_m(self) -> np.ndarray:
         """(8, 3) float32 corners of the bounding box along the shape's own axes."""
         corners = _UNIT_CORNERS * np.asarray(self.half_m, np.float32)
@@ -63,7 +68,7 @@ _UNIT_CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A piece of furniture not yet placed: shapes in its own frame and the room it needs."""
+    """A piece not yet placed: shapes in its own frame and the room it needs."""
 
     name: str
     shapes: tuple[Shape, ...]
@@ -74,7 +79,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Shapes placed in the room: turned by `yaw_rad` about z, then moved to `position_m`."""
+    """Shapes placed in the world: turned by `yaw_rad` about z, then moved to `position_m`."""
 
     name: str
     shapes: tuple[Shape, ...]
@@ -88,24 +93,24 @@ def rotated(rotation: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     return np.stack([row[0] * x + row[1] * y + row[2] * z for row in rotation])
 
 
-def box(label: Label, material: Material, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float]) -> Shape:
+def box(label: int, material: Material, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float]) -> Shape:
     """A box from its extents along each axis."""
     centre = ((x[0] + x[1]) / 2, (y[0] + y[1]) / 2, (z[0] + z[1]) / 2)
     half = ((x[1] - x[0]) / 2, (y[1] - y[0]) / 2, (z[1] - z[0]) / 2)
     return Shape(Kind.BOX, label, material, centre, half)
 
 
-def block(label: Label, material: Material, centre: Vector, half: Vector, tilt: np.ndarray | None = None) -> Shape:
+def block(label: int, material: Material, centre: Vector, half: Vector, tilt: np.ndarray | None = None) -> Shape:
     """A box from its centre and half sizes, possibly tilted."""
     return Shape(Kind.BOX, label, material, centre, half, tilt)
 
 
-def cylinder(label: Label, material: Material, x: float, y: float, z: tuple[float, float], radius: float) -> Shape:
+def cylinder(label: int, material: Material, x: float, y: float, z: tuple[float, float], radius: float) -> Shape:
     """An upright cylinder standing between two heights."""
     return Shape(Kind.CYLINDER, label, material, (x, y, (z[0] + z[1]) / 2), (radius, radius, (z[1] - z[0]) / 2))
 
 
-def ellipsoid(label: Label, material: Material, centre: Vector, radii: Vector, tilt: np.ndarray | None = None) -> Shape:
+def ellipsoid(label: int, material: Material, centre: Vector, radii: Vector, tilt: np.ndarray | None = None) -> Shape:
     return Shape(Kind.ELLIPSOID, label, material, centre, radii, tilt)
 
 
