@@ -263,9 +263,10 @@ class Prediction:
         """(H, W, 3) uint8 RGB: depth in colour, black where unknown; `range_m` are the ends of the scale."""
         from edge_mtl.image.colour import colour_depth
 
-        if self.depth is None:
+        result = self.results.get("depth")
+        if not isinstance(result, DepthMap):
             raise self._lacks("A depth image needs depth")
-        return colour_depth(self.depth, range_m)
+        return colour_depth(result.depth_m, range_m, logarithmic=result.spec.outdoors)
 
     def normals_image(self) -> Array:
         """(H, W, 3) uint8 RGB: normals in colour, black where unknown."""

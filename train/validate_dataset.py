@@ -5,7 +5,8 @@ class, depth, normals and boxes that are not plausible, cameras, splits; how oft
 their labels beside them.
 A folder of NYUv2: counts, shapes, dtypes, ranges, the axes of the normals, missing and unreadable files.
 A folder of rendered rooms or streets: the same, boxes and kinds of frames too, some compared with what their seeds give.
-COCO and other data in its format, ADE20K, ImageNet and other class folders: what of them cannot be used, sizes, classes, boxes.
+COCO and other data in its format, ADE20K, ImageNet and other class folders, BDD100K, LibMTL's Cityscapes: what of them cannot
+be used, sizes, classes, boxes.
 The exit code is 0 when nothing is wrong, 1 when something is, 9 when there is no data set.
 """
 
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="draw frames with their labels, to be looked at")
     parser.add_argument("--frames", type=int, default=12, help="frames on the sheet (default: %(default)s)")
-    parser.add_argument("--images", type=int, default=0, help="of COCO, ADE20K, ImageNet: look at so many of a split (0: all)")
+    parser.add_argument("--images", type=int, default=0, help="of published data sets: look at so many of a split (0: all)")
     parser.add_argument(
         "--kind", default="", help="the data set that it is, where its files do not tell: data.kind in settings"
     )
@@ -170,15 +171,15 @@ def _inspector(folder: Path, published: PublishedSet | None, images: int) -> Cal
     raise BuildError(
         f"{folder} should have {_OWN} (images of your own: docs/guides/own-data.md), {' and '.join(PARTS)} (NYUv2: "
         f"python train/prepare_nyuv2.py makes them), rooms or streets (python train/make_rooms.py and "
-        f"train/make_streets.py make them), or be COCO, ADE20K or "
-        f"ImageNet; found {'none of them' if folder.is_dir() else 'no such folder'}. Name what it is: --kind"
+        f"train/make_streets.py make them), or be COCO, ADE20K, ImageNet, BDD100K or Cityscapes; "
+        f"found {'none of them' if folder.is_dir() else 'no such folder'}. Name what it is: --kind"
     )
 
 
 def _write_sheet(folder: Path, published: PublishedSet | None, path: Path, frames: int) -> None:
     if published is None and not (folder / _OWN).exists():
         raise BuildError(
-            f"--sheet draws a folder that has {_OWN}, COCO, ADE20K or ImageNet; {folder} is none of them "
+            f"--sheet draws a folder that has {_OWN}, and published data sets; {folder} is none of them "
             "(docs/guides/own-data.md)"
         )
     from mtl.datasets.folder.contact_sheet import contact_sheet_png as of_ones_own

@@ -90,7 +90,8 @@ def verify(
     \b
     DIR holds NAME.jpg or .png, and beside it, where labelled:
     NAME.label.png    class index, 255 void
-    NAME.depth.png    16 bits, 0 unknown; in the unit that it states (those of predict do), else fifths of a millimetre
+    NAME.depth.png    16 bits, 0 unknown; in the unit that it states (those of predict do), else fifths of a millimetre;
+                      of a task that reaches beyond 13 m it states one
     NAME.normals.png  128 + 127 n as RGB, 0 unknown
     NAME.TASK.json    of boxes {"boxes": [{"class": "chair", "xyxy": [10, 20, 99, 80]}]}, of a class {"class": "office"}
                       edges in pixels, whose centres are at whole numbers: all of 640x480 is [-0.5, -0.5, 639.5, 479.5]

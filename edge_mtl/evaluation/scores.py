@@ -42,8 +42,8 @@ def limits(specs: Specs, *, labelled: bool) -> tuple[Limit, ...]:
     found = []
     for spec in specs.values():
         kind = kind_of(spec)
-        measures = {measure.name: measure for measure in (*kind.measures, *kind.agreements)}
-        for item in kind.budgets:
+        measures = {measure.name: measure for measure in (*kind.measures_of(spec), *kind.agreements)}
+        for item in kind.budgets_of(spec):
             if item.labelled == labelled:
                 keys = scoped(specs, spec, item.name), scoped(specs, spec, item.measure)
                 found.append(Limit(*keys, spec, item, measures[item.measure]))

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from edge_mtl.image import VOID
 
-__all__ = ["blend", "colour_depth", "colour_labels", "colour_normals", "depth_range", "depth_scale"]
+__all__ = ["blend", "colour_depth", "colour_labels", "colour_normals", "depth_range", "depth_scale", "logarithmic_range"]
 
 Image = NDArray[np.uint8]
 
 _STRIP_ROWS = 64
+_DECADES = 1000.0
+"""A logarithmic scale begins at no less than its end by this: one that begins at 0 would show nothing."""
 
 
 def colour_labels(labels: NDArray[np.uint8], *, palette: NDArray[np.uint8]) -> Image:
@@ -36,17 +38,28 @@ def depth_range(depth_m: NDArray[np.float32]) -> tuple[float, float]:
     return near, max(far, near + 0.1)
 
 
-def colour_depth(depth_m: NDArray[np.float32], range_m: tuple[float, float] | None = None) -> Image:
+def logarithmic_range(near: float, far: float) -> tuple[float, float]:
+    """The ends of a logarithmic scale from those of a linear one, which may begin at 0."""
+    return max(near, far / _DECADES), far
+
+
+def colour_depth(
+    depth_m: NDArray[np.float32], range_m: tuple[float, float] | None = None, *, logarithmic: bool = False
+) -> Image:
     """Depth (H, W) float32 in metres: warm is near, cold is far, black is unknown.
 
     Args:
         range_m: (nearest, farthest) of the scale; by default that of `depth_range`.
+        logarithmic: whether twice as far is as much colder everywhere, for depth that spans several orders of magnitude.
     """
     near, far = depth_range(depth_m) if range_m is None else range_m
+    if logarithmic:
+        near, far = np.log(logarithmic_range(near, far)).tolist()
     image = np.empty((*depth_m.shape, 3), np.uint8)
     for rows in _strips(depth_m.shape[0]):
         known = np.isfinite(depth_m[rows]) & (depth_m[rows] > 0)
-        share = (np.where(known, depth_m[rows], far) - near) / max(far - near, 1e-6)
+        shown = np.log(np.where(known, depth_m[rows], 1.0)) if logarithmic else np.where(known, depth_m[rows], far)
+        share = (shown - near) / max(far - near, 1e-6)
         image[rows] = _scale(1.0 - np.clip(share, 0.0, 1.0))
         image[rows][~known] = 0
     return image

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 __all__ = [
     "DEPTH_UNIT",
     "DRAWN",
-    "depth_millimetres",
+    "depth_units",
     "encode_depth",
     "encode_grey",
     "encode_image",
@@ -28,8 +28,8 @@ __all__ = [
 
 DEPTH_UNIT, DRAWN = "depth_unit_m", "drawn"
 """Keywords of what our PNG files say of themselves: metres per unit of depth; that colours are for people to look at."""
-_MILLIMETRE = "0.001"
-_MAX_DEPTH_MM = 65535
+_MILLIMETRES = 1000.0
+_LARGEST_UNIT = 65535
 _JPEG_QUALITY = 95
 """That of OpenCV and of image_transport."""
 
@@ -39,16 +39,18 @@ def encode_image(rgb: NDArray[np.uint8]) -> bytes:
     return _encoded(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [])
 
 
-def encode_depth(depth_m: NDArray[np.float32]) -> bytes:
-    """Depth (H, W) float32 metres as 16-bit grey PNG in millimetres, as it states; 0 is unknown, 65535 that far or more."""
-    return with_text(_encoded(depth_millimetres(depth_m), []), DEPTH_UNIT, _MILLIMETRE)
+def encode_depth(depth_m: NDArray[np.float32], *, units_per_m: float = _MILLIMETRES) -> bytes:
+    """Depth (H, W) float32 metres as 16-bit grey PNG in a unit that it states; 0 is unknown, 65535 that far or more."""
+    return with_text(_encoded(depth_units(depth_m, units_per_m=units_per_m), []), DEPTH_UNIT, f"{1.0 / units_per_m:g}")
 
 
-def depth_millimetres(depth_m: NDArray[np.float32], *, beyond: int = _MAX_DEPTH_MM) -> NDArray[np.uint16]:
-    """Depth (H, W) float32 metres as (H, W) uint16 millimetres, rounded; 0 is unknown, `beyond` stands for more than 65535."""
+def depth_units(
+    depth_m: NDArray[np.float32], *, units_per_m: float = _MILLIMETRES, beyond: int = _LARGEST_UNIT
+) -> NDArray[np.uint16]:
+    """Depth (H, W) float32 metres as (H, W) uint16 units, rounded; 0 is unknown, `beyond` stands for more than 65535."""
     known = np.isfinite(depth_m) & (depth_m > 0)
-    millimetres = np.rint(np.where(known, depth_m, 0.0) * 1000.0)
-    return np.where(millimetres > _MAX_DEPTH_MM, beyond, millimetres).astype(np.uint16)
+    units = np.rint(np.where(known, depth_m, 0.0) * units_per_m)
+    return np.where(units > _LARGEST_UNIT, beyond, units).astype(np.uint16)
 
 
 def encode_grey(values: NDArray[Any]) -> bytes:

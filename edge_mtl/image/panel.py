@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_mtl.image.colour import blend, colour_depth, colour_labels, depth_scale
+from edge_mtl.image.colour import blend, colour_depth, colour_labels, depth_scale, logarithmic_range
 from edge_mtl.image.lettering import Colour, put_text, text_width
 
 __all__ = [
@@ -55,9 +55,11 @@ def draw_labels(frame: Image, labels: NDArray[np.uint8], *, classes: Sequence[st
     return image
 
 
-def draw_depth(depth_m: NDArray[np.float32], range_m: tuple[float, float]) -> Image:
-    """Depth in colour, with the colour bar and its two ends (metres) in the lower left corner."""
-    return _with_scale(colour_depth(depth_m, range_m), *range_m)
+def draw_depth(depth_m: NDArray[np.float32], range_m: tuple[float, float], *, logarithmic: bool = False) -> Image:
+    """Depth in colour, with the colour bar and its two ends (metres) in the lower left corner; "log" where it is that."""
+    near, far = logarithmic_range(*range_m) if logarithmic else range_m
+    right = f"{far:.1f} m, log" if logarithmic else f"{far:.1f} m"
+    return _with_scale(colour_depth(depth_m, range_m, logarithmic=logarithmic), f"{near:.1f} m", right)
 
 
 def panel(frame: Image, tiles: Sequence[tuple[str, Image]], *, title: str = "") -> Image:
@@ -188,12 +190,11 @@ def _extended(image: Image, width: int, height: int) -> Image:
     return canvas
 
 
-def _with_scale(image: Image, near: float, far: float) -> Image:
-    """A depth image with the colour bar and its two ends written into the lower left corner."""
+def _with_scale(image: Image, left: str, right: str) -> Image:
+    """A depth image with the colour bar between the texts of its two ends in the lower left corner."""
     height, width = image.shape[:2]
     size = int(np.clip(height / 22, 11, 36))
     bar_height, bar_width, margin = max(size // 2, 6), width // 4, max(size // 2, 6)
-    left, right = f"{near:.1f} m", f"{far:.1f} m"
     x, y = margin + text_width(left, size=size, bold=True) + margin, height - margin - bar_height
     if x + bar_width + margin + text_width(right, size=size, bold=True) > width or y < 0:
         return image

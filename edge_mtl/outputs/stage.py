@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from edge_mtl.image.encoding import depth_millimetres
+from edge_mtl.image.encoding import depth_units
 from edge_mtl.prediction import Prediction, Timing
 from edge_mtl.sources.frame_source import Frame
 from edge_mtl.tasks import VOID, Boxes, DepthMap, LabelMap, Result, Specs, kind_of
 from edge_mtl.tasks.boxes_3d import Boxes3D, boxes_in_space
+from edge_mtl.tasks.depth import MILLIMETRES, units_per_m
 from edge_mtl.tasks.kind import Scored
 from edge_mtl.tasks.points import first_of
 
@@ -21,7 +22,6 @@ Array = np.ndarray
 
 _IMAGE = "world/camera/image"
 STAGES = ("prepare", "infer", "postprocess", "total")
-_MILLIMETRES = 1000.0
 _JPEG_QUALITY = 85
 _POINT_RADIUS_M = 0.01
 _PLANE_M = 0.3
@@ -83,7 +83,9 @@ class Stage:
             if kind.viewed_as == "labels":
                 self._log(f"maps/{name}", rerun.SegmentationImage(_values(result)))
             elif kind.viewed_as == "depth":
-                self._log(f"maps/{name}", rerun.DepthImage(depth_millimetres(_values(result)), meter=_MILLIMETRES))
+                farthest_m = result.spec.range_m[1] if isinstance(result, DepthMap) else 0.0
+                per_m = units_per_m(farthest_m, finest=MILLIMETRES)
+                self._log(f"maps/{name}", rerun.DepthImage(depth_units(_values(result), units_per_m=per_m), meter=per_m))
             elif kind.viewed_as == "image" and (drawn := kind.colours(result.spec, result)) is not None:
                 self._log(f"maps/{name}", self._image(drawn))
             elif kind.viewed_as == "text":

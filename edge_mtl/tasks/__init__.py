@@ -142,7 +142,7 @@ def measure_names(specs: Specs, *, agreement: bool = False) -> dict[str, Measure
     found = {}
     for spec in specs.values():
         kind = kind_of(spec)
-        for measure in kind.agreements if agreement else kind.measures:
+        for measure in kind.agreements if agreement else kind.measures_of(spec):
             found[scoped(specs, spec, measure.name)] = measure
     return found
 

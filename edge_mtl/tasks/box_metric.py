@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edge_mtl.tasks.box_objects import BoxTruth
     from edge_mtl.tasks.boxes import Boxes
 
-__all__ = ["BoxMetric", "FrameMatches", "average_precision", "resampled"]
+__all__ = ["MOST", "BoxMetric", "FrameMatches", "average_precision", "resampled"]
 
 Array = np.ndarray
 
@@ -29,8 +29,9 @@ _LEAST = np.minimum(_OVERLAPS, 1.0 - 1e-10)
 _RECALLS = np.linspace(0.0, 1.0, 101)
 _AT_50, _AT_75 = 0, 5
 """Where the overlaps 0.50 and 0.75 are among `_OVERLAPS`."""
-_MOST = 100
+MOST = 100
 """Boxes of a class and frame that count."""
+_EVERY_SIZE = (0.0, np.inf)
 _NUMBERS = 4_000_000
 """Of draws times boxes that are looked at together."""
 _GUESSED = 0.01
@@ -58,15 +59,23 @@ class FrameMatches:
     objects: Array
 
     @classmethod
-    def of(cls, found: Boxes, truth: BoxTruth, *, classes: int) -> FrameMatches:
-        """Each box takes, highest score first, the free object of its class that it overlaps most."""
-        objects = np.bincount(truth.classes[~truth.crowd], minlength=classes)
+    def of(cls, found: Boxes, truth: BoxTruth, *, classes: int, size_px: tuple[float, float] = _EVERY_SIZE) -> FrameMatches:
+        """Each box takes, highest score first, the free object of its class that it overlaps most.
+
+        Args:
+            size_px: areas that count, in square pixels: objects of another one, and boxes of another one that are no object's,
+                count neither way.
+        """
+        wanted = ~truth.crowd & _within(areas(truth.xyxy.astype(np.float64)), size_px)
+        objects = np.bincount(truth.classes[wanted], minlength=classes)
         order = np.argsort(-found.scores, kind="stable")
         parts = []
         for index in np.unique(found.classes):
-            own = order[found.classes[order] == index][:_MOST]
-            real, crowd = (truth.xyxy[(truth.classes == index) & (truth.crowd == value)] for value in (False, True))
-            hits, ignored = _matched(*(boxes.astype(np.float64) for boxes in (found.xyxy[own], real, crowd)))
+            own = order[found.classes[order] == index][:MOST]
+            there, boxes = truth.classes == index, found.xyxy[own].astype(np.float64)
+            real, others = (truth.xyxy[there & chosen].astype(np.float64) for chosen in (wanted, ~wanted))
+            hits, ignored = _matched(boxes, real, others, truth.crowd[there & ~wanted])
+            ignored |= ~hits & ~_within(areas(boxes), size_px)
             parts.append((found.scores[own], np.full(len(own), index), hits, ignored))
         if not parts:
             nothing = np.zeros((len(_LEAST), 0), bool)
@@ -182,8 +191,14 @@ def _precision(drawn: Array, hits: Array, ignored: Array, objects: Array) -> Arr
     return np.where(objects[:, None] > 0, found, np.nan)
 
 
-def _matched(boxes: Array, objects: Array, crowds: Array) -> tuple[Array, Array]:
-    """(10, N) bool each: which boxes of one class, highest score first, are an object's, and which lie in a crowd."""
+def _matched(boxes: Array, objects: Array, others: Array, crowd: Array) -> tuple[Array, Array]:
+    """(10, N) bool each: which boxes of one class, highest score first, are an object's, and which are of one that does not
+    count.
+
+    Args:
+        boxes, objects, others: (N, 4), (M, 4) and (K, 4), the last being those that do not count.
+        crowd: (K,) bool: which of them are regions of many, that any number of boxes may lie in.
+    """
     hits, ignored = np.zeros((2, len(_LEAST), len(boxes)), bool)
     if len(objects):
         shared, free = overlaps(boxes, objects), np.ones((len(_LEAST), len(objects)), bool)
@@ -193,10 +208,31 @@ def _matched(boxes: Array, objects: Array, crowds: Array) -> tuple[Array, Array]
             fits = values[np.arange(len(_LEAST)), taken] >= _LEAST
             hits[fits, index] = True
             free[fits, taken[fits]] = False
-    if len(crowds):
-        inside = intersections(boxes, crowds).max(axis=1) / np.maximum(areas(boxes), 1e-30)
-        ignored = ~hits & (inside >= _LEAST[:, None])
+    if len(others):
+        inside = intersections(boxes, others) / np.maximum(areas(boxes), 1e-30)[:, None]
+        shared = np.where(crowd, inside, overlaps(boxes, others))
+        ignored = ~hits & (shared.max(axis=1) >= _LEAST[:, None]) if crowd.all() else _taken(shared, crowd, hits)
     return hits, ignored
+
+
+def _taken(shared: Array, crowd: Array, hits: Array) -> Array:
+    """(10, N) bool: which boxes that are no object's take one that does not count; each is taken once, but for crowds.
+
+    Args:
+        shared: (N, K) how far they overlap.
+    """
+    found, free = np.zeros(hits.shape, bool), np.ones((len(_LEAST), len(crowd)), bool)
+    for index in np.flatnonzero(shared.max(axis=1) >= _LEAST[0]):
+        values = np.where(free | crowd, shared[index], -1.0)
+        taken = len(crowd) - 1 - values[:, ::-1].argmax(axis=1)
+        fits = (values[np.arange(len(_LEAST)), taken] >= _LEAST) & ~hits[:, index]
+        found[fits, index] = True
+        free[fits, taken[fits]] = False
+    return found
+
+
+def _within(values: Array, limits: tuple[float, float]) -> Array:
+    return np.asarray((values >= limits[0]) & (values <= limits[1]))
 
 
 def _mean(values: Array) -> Array:

@@ -13,6 +13,7 @@ import numpy as np
 
 from edge_mtl.numbers import is_number
 from edge_mtl.tasks.box_agreement import box_agreement
+from edge_mtl.tasks.box_coco import FullBoxMetric
 from edge_mtl.tasks.box_metric import BoxMetric, resampled
 from edge_mtl.tasks.box_objects import BoxTruth
 from edge_mtl.tasks.class_names import check_classes, named, short
@@ -223,6 +224,9 @@ class BoxesKind(Kind[BoxesSpec, Boxes]):
 
     def metric(self, spec: BoxesSpec) -> BoxMetric:
         return BoxMetric(spec.classes)
+
+    def full_metric(self, spec: BoxesSpec) -> FullBoxMetric:
+        return FullBoxMetric(spec.classes)
 
     def near_chance(self, spec: BoxesSpec, metric: BoxMetric) -> str:
         if not metric.near_chance():

@@ -18,12 +18,19 @@ if TYPE_CHECKING:
     from edge_mtl.image.frames import Letterbox
     from edge_mtl.tasks.areas import CameraChange, MapArea
 
-__all__ = ["TRUTH_UNITS_PER_M", "Depth", "DepthMap", "DepthMetric", "DepthSpec"]
+__all__ = ["MILLIMETRES", "TRUTH_UNITS_PER_M", "Depth", "DepthMap", "DepthMetric", "DepthSpec", "units_per_m"]
 
 Array = np.ndarray
 
 TRUTH_UNITS_PER_M = 5000.0
-"""Depth beside labelled frames is stored as 16-bit integers, 0.2 mm each, which reach 13.1 m; 0 is unknown, or farther."""
+"""Depth beside labelled frames is stored as 16-bit integers, 0.2 mm each, which reach 13.1 m; of tasks that reach farther in
+coarser ones. 0 is unknown, or farther."""
+MILLIMETRES = 1000.0
+"""Units a metre of depth that is read by other programs, unless they do not reach as far as the task."""
+_UNITS_PER_M = (5000.0, 2000.0, 1000.0, 500.0, 200.0, 100.0, 50.0, 20.0, 10.0, 5.0, 2.0)
+_LARGEST_UNIT = 65535
+_ROOMS_M = 20.0
+"""What reaches farther is drawn on a logarithmic scale: on a linear one most of a street is red, and the rest sky."""
 _LEAST_SHARE = 0.01
 """The median of a true depth map, in the farthest distance that the task was made for: nearer is another unit."""
 _GUESSED = 0.1
@@ -40,6 +47,11 @@ class DepthSpec(TaskSpec):
     """
 
     range_m: tuple[float, float] = (0.0, 10.0)
+
+    @property
+    def outdoors(self) -> bool:
+        """Whether it reaches farther than rooms do, so that colours are spread over the logarithm of depth."""
+        return self.range_m[1] > _ROOMS_M
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,7 +176,8 @@ class Depth(DenseKind[DepthSpec, DepthMap]):
     def read_truth(self, spec: DepthSpec, stem: str, size: tuple[int, int], files: TruthFiles) -> Array | None:
         """(H, W) float32 metres, 0 unknown; stored as 16-bit integers of the unit that the file states, else of 0.2 mm.
 
-        Raises BundleError where that makes no distances that a camera sees.
+        Raises BundleError where that makes no distances that a camera sees, or where no unit is stated and 0.2 mm do not reach
+        as far as the task does.
         """
         from edge_mtl.errors import BundleError
         from edge_mtl.image.encoding import stated_unit_m
@@ -175,6 +188,11 @@ class Depth(DenseKind[DepthSpec, DepthMap]):
         if stored is None:
             return None
         stated = stated_unit_m(files.read(name))
+        if stated is None and units_per_m(spec.range_m[1]) != TRUTH_UNITS_PER_M:
+            raise BundleError(
+                f"{files.where(name)} should state its unit, in metres, as the text depth_unit_m of the PNG: integers of "
+                f"0.2 mm, for which it would be taken, do not reach the {spec.range_m[1]:g} m of {spec.name}. {EXPORT_AGAIN}"
+            )
         unit_m = 1.0 / TRUTH_UNITS_PER_M if stated is None else stated
         known = stored[stored > 0]
         middle_m, least_m = float(np.median(known)) * unit_m if known.size else math.inf, _LEAST_SHARE * spec.range_m[1]
@@ -188,9 +206,10 @@ class Depth(DenseKind[DepthSpec, DepthMap]):
     def write_truth(self, spec: DepthSpec, truth: Array) -> dict[str, bytes]:
         from edge_mtl.image.encoding import DEPTH_UNIT, encode_png, with_text
 
-        units, far = np.rint(truth * np.float32(TRUTH_UNITS_PER_M)), np.iinfo(np.uint16).max
-        png = encode_png(np.where(units > far, 0, units).astype(np.uint16))
-        return {self.truth_endings(spec)[0]: with_text(png, DEPTH_UNIT, f"{1.0 / TRUTH_UNITS_PER_M:g}")}
+        per_m = units_per_m(spec.range_m[1])
+        units = np.rint(truth * np.float32(per_m))
+        png = encode_png(np.where(units > _LARGEST_UNIT, 0, units).astype(np.uint16))
+        return {self.truth_endings(spec)[0]: with_text(png, DEPTH_UNIT, f"{1.0 / per_m:g}")}
 
     def fit_truth(self, spec: DepthSpec, truth: Array, box: Letterbox) -> Array:
         from edge_mtl.tasks.truth import fit_map
@@ -204,12 +223,13 @@ class Depth(DenseKind[DepthSpec, DepthMap]):
         """Warm is near, cold is far, with the scale in the lower left corner."""
         from edge_mtl.image.panel import draw_depth
 
-        return draw_depth(result.depth_m, self.scale(spec, result) if scale is None else scale)
+        span = self.scale(spec, result) if scale is None else scale
+        return draw_depth(result.depth_m, span, logarithmic=spec.outdoors)
 
     def colours(self, spec: DepthSpec, result: DepthMap, *, scale: Any = None) -> Array:
         from edge_mtl.image.colour import colour_depth
 
-        return colour_depth(result.depth_m, scale)
+        return colour_depth(result.depth_m, scale, logarithmic=spec.outdoors)
 
     def words(self, spec: DepthSpec) -> str:
         return "metric depth"
@@ -240,15 +260,22 @@ class Depth(DenseKind[DepthSpec, DepthMap]):
         from edge_mtl.image.colour import colour_depth
         from edge_mtl.image.encoding import encode_depth, encode_image
 
-        coloured = encode_image(colour_depth(result.depth_m))
-        return {f"{spec.name}.png": encode_depth(result.depth_m), f"{spec.name}-colour.png": coloured}
+        coloured = encode_image(colour_depth(result.depth_m, logarithmic=spec.outdoors))
+        depth = encode_depth(result.depth_m, units_per_m=units_per_m(spec.range_m[1], finest=MILLIMETRES))
+        return {f"{spec.name}.png": depth, f"{spec.name}-colour.png": coloured}
 
     def topics(self, spec: DepthSpec) -> tuple[Topic, ...]:
         """Metres, or millimetres where 16UC1 is asked for: 0 unknown, also beyond 65.535 m, as ROS has it (REP 118)."""
         return (Topic(spec.name, "32FC1", lambda result: result.depth_m, transport="depth", also=(("16UC1", _millimetres),)),)
 
 
-def _millimetres(result: DepthMap) -> Array:
-    from edge_mtl.image.encoding import depth_millimetres
+def units_per_m(farthest_m: float, *, finest: float = TRUTH_UNITS_PER_M) -> float:
+    """Units a metre, for depth as 16-bit integers: the most of 5000, 2000, 1000, ... up to `finest` that reach `farthest_m`."""
+    reaching = (per_m for per_m in _UNITS_PER_M if per_m <= finest and farthest_m * per_m <= _LARGEST_UNIT)
+    return next(reaching, _UNITS_PER_M[-1])
 
-    return depth_millimetres(result.depth_m, beyond=0)
+
+def _millimetres(result: DepthMap) -> Array:
+    from edge_mtl.image.encoding import depth_units
+
+    return depth_units(result.depth_m, beyond=0)

@@ -129,9 +129,9 @@ class Kind(ABC, Generic[S, R]):
 
     Class attributes:
         name: of the kind in manifests.
-        measures: against truth, in the order of reports.
+        measures: against truth, in the order of reports; which of them a task has, `measures_of` says.
         agreements: against FP32's answers.
-        budgets: what the accuracy check limits.
+        budgets: what the accuracy check limits; which of them a task has, `budgets_of` says.
         tolerances: by precision, the worst agreement of any golden frame that passes the self-test, by measure.
         drift: by agreement, how much worse than when it was built an engine may be when loaded, besides a quarter.
         rounding: by agreement, how much further from FP32 than exact arithmetic an INT8 graph may be.
@@ -209,9 +209,17 @@ class Kind(ABC, Generic[S, R]):
 
     # ---- accuracy
 
+    def measures_of(self, spec: S) -> tuple[Measure, ...]:
+        """Those of `measures` that the task has: all by default."""
+        return self.measures
+
+    def budgets_of(self, spec: S) -> tuple[BudgetItem, ...]:
+        """Those of `budgets` that hold for the task: all by default."""
+        return self.budgets
+
     @abstractmethod
     def metric(self, spec: S) -> Metric:
-        """An empty metric; its measures are those of `measures`."""
+        """An empty metric; its measures are those of `measures_of`."""
 
     def near_chance(self, spec: S, metric: Any) -> str:
         """Why answers are no better than guesses, from a metric of them, in sentences; "" where they are better."""

@@ -67,7 +67,7 @@ class LabelMetric:
 
     def class_iou(self) -> Array:
         """(classes,) float64 intersection over union; NaN for a class neither predicted nor present."""
-        hit, union = self.statistics()
+        hit, union = self.statistics()[:2]
         return np.divide(hit, union, out=np.full(self.classes, np.nan), where=union > 0)
 
     def compute(self) -> dict[str, float]:
@@ -94,7 +94,7 @@ class LabelMetric:
         right, by_chance = float(np.trace(self._counts[:, : self.classes])) / total, float(true @ guessed)
         return right < float(true.max()) and right - by_chance <= _KAPPA * (1.0 - by_chance)
 
-    def statistics(self) -> tuple[Array, Array]:
+    def statistics(self) -> tuple[Array, ...]:
         """Of every class, the pixels that are right and those that truth or answer give to it: intersection and union.
 
         (C,) int64 each: they are kept for every frame, where confusion matrices of 255 classes would take half a megabyte.
@@ -115,9 +115,9 @@ class LabelMetric:
         return found if error is None else found | {"ece": error}
 
 
-def resampled(statistics: Sequence[tuple[Array, Array]], weights: Array, ignored: Sequence[int]) -> Array:
-    """(R,) mean IoU of R draws of F frames: `statistics` as `LabelMetric.statistics`, `weights` (R, F)."""
-    hits, unions = (np.stack(counts).astype(np.float64) for counts in zip(*statistics, strict=True))
+def resampled(statistics: Sequence[tuple[Array, ...]], weights: Array, ignored: Sequence[int]) -> Array:
+    """(R,) mean IoU of R draws of F frames: `statistics` begin as `LabelMetric.statistics` does, `weights` (R, F)."""
+    hits, unions = (np.stack([counts[part] for counts in statistics]).astype(np.float64) for part in (0, 1))
     with np.errstate(invalid="ignore", divide="ignore"):
         hit, union = weights @ hits, weights @ unions
         iou = np.where(union > 0, hit / union, np.nan)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from edge_mtl.image import VOID
-from edge_mtl.tasks.class_names import check_classes, short
-from edge_mtl.tasks.kind import BudgetItem, ClassTopic, DenseKind, Measure, Once, Result, TaskSpec, Topic, TruthFiles
+from edge_mtl.tasks.kind import BudgetItem, ClassTopic, DenseKind, Measure, Once, Result, Topic, TruthFiles
 from edge_mtl.tasks.label_metric import LabelMetric, resampled
-from edge_mtl.tasks.nyu13 import NYU13_CLASSES, NYU13_PALETTE
+from edge_mtl.tasks.label_spec import LabelsSpec, describe_spec, read_spec
+from edge_mtl.tasks.line_metric import FullLineMetric, LineMetric, resampled_f
 from edge_mtl.tasks.palette import generated_palette
 
 if TYPE_CHECKING:
@@ -27,32 +27,9 @@ __all__ = ["LabelMap", "Labels", "LabelsSpec", "confidence_bytes", "generated_pa
 
 Array = np.ndarray
 Colour = tuple[int, int, int]
-_FEWEST, _MOST = 2, VOID
-"""How many classes a task may have: one byte a pixel, of which 255 is void."""
+_LINE_F = "line_f"
 _LEGEND_MOST = 24
 """Classes that a legend names; the others are only counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class LabelsSpec(TaskSpec):
-    """A task of labels.
-
-    Attributes:
-        classes: names by index.
-        colours: RGB by index, as given; empty for those of `palette`.
-        ignored: indices of classes that the mean over classes leaves out.
-    """
-
-    classes: tuple[str, ...]
-    colours: tuple[Colour, ...] = ()
-    ignored: tuple[int, ...] = ()
-
-    @property
-    def palette(self) -> Array:
-        """(C, 3) uint8 RGB: the colours given, those of NYU-13, or generated ones."""
-        if self.colours:
-            return np.array(self.colours, np.uint8)
-        return NYU13_PALETTE if self.classes == NYU13_CLASSES else generated_palette(len(self.classes))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +72,7 @@ class LabelMap(Result):
 
 
 class Labels(DenseKind[LabelsSpec, LabelMap]):
-    """See the module."""
+    """See the module. Tasks with a tolerance are measured as lines, too, and the accuracy check limits that in place of IoU."""
 
     name: ClassVar[str] = "labels"
     result: ClassVar[type[Result]] = LabelMap
@@ -103,10 +80,12 @@ class Labels(DenseKind[LabelsSpec, LabelMap]):
     measures = (
         Measure("miou", "mIoU %", "Classes, mIoU", True, 100.0, 1, "", True),
         Measure("pixel_accuracy", "pixels %", "Classes, pixels right", True, 100.0, 1),
+        Measure(_LINE_F, "lines F %", "Lines, F-measure", True, 100.0, 1, "", True),
     )
     agreements = (Measure("argmax_agreement", "classes %", "Classes that agree", True, 100.0, 1, " %", True),)
     budgets = (
         BudgetItem("miou", "miou", True, 0.01, 1.0, "mIoU fell by"),
+        BudgetItem(_LINE_F, _LINE_F, True, 0.01, 1.0, "the F-measure of lines fell by"),
         BudgetItem("classes", "argmax_agreement", False, 0.05, 1.0, "classes that differ from FP32:"),
     )
     tolerances: ClassVar[Mapping[str, Mapping[str, float]]] = {
@@ -123,24 +102,10 @@ class Labels(DenseKind[LabelsSpec, LabelMap]):
     viewed_as = "labels"
 
     def spec(self, name: str, entry: Mapping[str, Any]) -> LabelsSpec:
-        classes = entry.get("classes", list(NYU13_CLASSES))
-        check_classes(name, classes, fewest=_FEWEST, most=_MOST)
-        if entry.get("void", VOID) != VOID:
-            raise ValueError(f"void of {name} should be {VOID}; found {short(entry['void'])}")
-        left_out = entry.get("ignore_in_mean", [])
-        if not isinstance(left_out, list) or not set(map(str, left_out)) < set(classes):
-            wanted = "some of its classes, not all of them"
-            raise ValueError(f"ignore_in_mean of {name} should name {wanted}; found {short(left_out)}")
-        ignored = tuple(index for index, one in enumerate(classes) if one in left_out)
-        return LabelsSpec(name, self.name, tuple(classes), _colours(name, entry.get("colours"), len(classes)), ignored)
+        return read_spec(name, entry, kind=self.name)
 
     def describe(self, spec: LabelsSpec) -> dict[str, Any]:
-        found: dict[str, Any] = {"classes": list(spec.classes), "void": VOID}
-        if spec.colours:
-            found["colours"] = [list(colour) for colour in spec.colours]
-        if spec.ignored:
-            found["ignore_in_mean"] = [spec.classes[index] for index in spec.ignored]
-        return found
+        return describe_spec(spec)
 
     def channels(self, spec: LabelsSpec) -> int:
         return len(spec.classes)
@@ -188,8 +153,26 @@ class Labels(DenseKind[LabelsSpec, LabelMap]):
     def of_truth(self, spec: LabelsSpec, truth: Array) -> LabelMap:
         return LabelMap(spec, truth)
 
+    def measures_of(self, spec: LabelsSpec) -> tuple[Measure, ...]:
+        """Without line_f where the task has no tolerance."""
+        return tuple(one for one in self.measures if one.name != _LINE_F or spec.tolerance_px is not None)
+
+    def budgets_of(self, spec: LabelsSpec) -> tuple[BudgetItem, ...]:
+        """Of lines line_f in place of miou: a line of two pixels that moves by one has an IoU of a third."""
+        other = _LINE_F if spec.tolerance_px is None else "miou"
+        return tuple(one for one in self.budgets if one.name != other)
+
     def metric(self, spec: LabelsSpec) -> LabelMetric:
-        return LabelMetric(classes=len(spec.classes), ignored=spec.ignored, names=spec.classes)
+        return self._metric(spec, LineMetric)
+
+    def full_metric(self, spec: LabelsSpec) -> LabelMetric:
+        return self._metric(spec, FullLineMetric)
+
+    def _metric(self, spec: LabelsSpec, of_lines: type[LineMetric]) -> LabelMetric:
+        classes, ignored, names = len(spec.classes), spec.ignored, spec.classes
+        if spec.tolerance_px is None:
+            return LabelMetric(classes=classes, ignored=ignored, names=names)
+        return of_lines(tolerance_px=spec.tolerance_px, classes=classes, ignored=ignored, names=names)
 
     def near_chance(self, spec: LabelsSpec, metric: LabelMetric) -> str:
         if not metric.near_chance():
@@ -202,7 +185,10 @@ class Labels(DenseKind[LabelsSpec, LabelMap]):
         )
 
     def resample(self, spec: LabelsSpec, statistics: Sequence[Any], weights: Array) -> dict[str, Array]:
-        return {"miou": resampled(statistics, weights, spec.ignored)}
+        found = {"miou": resampled(statistics, weights, spec.ignored)}
+        if spec.tolerance_px is not None:
+            found[_LINE_F] = resampled_f([frame[-1] for frame in statistics], weights)
+        return found
 
     def agreement(self, spec: LabelsSpec, found: LabelMap, reference: LabelMap) -> dict[str, float]:
         """argmax_agreement: share of pixels with the same class, 0..1."""
@@ -260,9 +246,12 @@ class Labels(DenseKind[LabelsSpec, LabelMap]):
         return colour_labels(np.ascontiguousarray(result.labels), palette=spec.palette)
 
     def remarks(self, spec: LabelsSpec) -> tuple[str, ...]:
-        if not spec.ignored:
-            return ()
-        return (f"The mean IoU of {spec.name} leaves out: {', '.join(spec.classes[index] for index in spec.ignored)}.",)
+        lines, mean = spec.tolerance_px is not None, f"The mean IoU of {spec.name}"
+        said = [f"Lines of {spec.name} are right within {spec.tolerance_px} px of the network's input."] if lines else []
+        if spec.ignored:
+            means = f"{mean} and its F-measure leave out" if lines else f"{mean} leaves out"
+            said.append(f"{means}: {', '.join(spec.classes[index] for index in spec.ignored)}.")
+        return tuple(said)
 
     def words(self, spec: LabelsSpec) -> str:
         return f"{len(spec.classes)} classes" if spec.name == "segmentation" else f"{spec.name} ({len(spec.classes)} classes)"
@@ -363,17 +352,3 @@ def _placed_labels(labels: Array, area: MapArea, pool: BufferPool) -> Array:
     if part.shape != area.size:
         part = cv2.resize(part, area.size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     return area.placed(part, VOID, pool)
-
-
-def _colours(task: str, given: Any, classes: int) -> tuple[Colour, ...]:
-    if given is None:
-        return ()
-    fits = isinstance(given, list) and len(given) == classes
-    if not fits or not all(isinstance(c, list) and len(c) == 3 and all(_byte(value) for value in c) for c in given):
-        wanted = f"[r, g, b] of 0 to 255 for each of {classes} classes"
-        raise ValueError(f"colours of {task} should be {wanted}; found {short(given)}")
-    return tuple((c[0], c[1], c[2]) for c in given)
-
-
-def _byte(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255

@@ -219,7 +219,7 @@ def _evaluated(
         metrics.update(judged.predicted, judged.truths)
         if progress is not None:
             progress(number + 1)
-    own = {scoped(metrics.specs, spec, measure.name) for spec in known.values() for measure in kind_of(spec).measures}
+    own = {scoped(metrics.specs, spec, measure.name) for spec in known.values() for measure in kind_of(spec).measures_of(spec)}
     measures = {key: value for key, value in metrics.compute().items() if key in own}
     return Evaluation(measures, metrics.details(), len(frames), metrics.near_chance())
 

@@ -90,8 +90,9 @@ def _kind_in(root: Path, data: DataSettings) -> str:
     if renders and root != Path(data.root) and not (root.is_dir() and not any(root.iterdir())):
         raise BuildError(
             f"{root} should have frames: dataset.toml (images of your own: docs/guides/own-data.md), NYUv2 as "
-            f"train/prepare_nyuv2.py makes it, COCO, ADE20K or ImageNet, or rooms as train/make_rooms.py does; found "
-            f"{'none of them' if root.exists() else 'no such folder'}. To render rooms there, make an empty folder first"
+            f"train/prepare_nyuv2.py makes it, COCO, ADE20K, ImageNet, BDD100K or Cityscapes, or rooms as "
+            f"train/make_rooms.py does; found {'none of them' if root.exists() else 'no such folder'}. "
+            "To render rooms there, make an empty folder first"
         )
     return data.kind
 

@@ -97,13 +97,13 @@ class DataSettings:
 
     Attributes:
         kind: "rooms" and "streets" (rendered), "nyuv2" (a folder in LibMTL's layout, see `mtl.datasets.nyuv2`), "folder"
-            (one's own images, see `mtl.datasets.folder`), "coco", "ade20k", "imagenet" (as published), or another data set of
-            `mtl.datasets.sources`.
+            (one's own images, see `mtl.datasets.folder`), "coco", "ade20k", "imagenet", "bdd100k", "cityscapes" (as published),
+            or another data set of `mtl.datasets.sources`.
         root: folder of rendered rooms, one sub-folder per size, missing frames are rendered into it; or the data set's folder.
             Left at data/rooms, NYUv2 is looked for in data/nyuv2.
         canonical: whether depth and normals are learnt and judged for the canonical camera (decision 0002), so that the
             focal length does not matter; false: for the frames' own camera, as the study did.
-        validation_from_train: NYUv2, COCO, ADE20K and ImageNet: how many training frames are set aside to choose the best
+        validation_from_train: NYUv2 and published data sets: how many training frames are set aside to choose the best
             weights by. The set is the same for every run seed. 0: "val" and "test" mean the same held-out frames where there
             are no others (NYUv2: the 654 test frames, as in LibMTL).
         height, width: size at which rooms are rendered where a stage names none; also the size of validation and test.
@@ -117,8 +117,8 @@ class DataSettings:
             depth is not wrong, one outside is as far off as from the nearer end. 0: depth is as exact as it is written.
         tasks: rooms and NYUv2, what frames have truths of: some of `mtl.datasets.rooms.tasks.ROOM_TASKS`, of NYUv2 all but
             "scene". None named stands for the three dense ones, and those of `model.tasks` are added when settings are read.
-        task_names: COCO, ADE20K and ImageNet: by the name that a task has there, its name in this run; sources whose tasks have
-            the same name and the same classes label one task.
+        task_names: published data sets: by the name that a task has there, its name in this run; sources whose tasks have the
+            same name and the same classes label one task.
         may_skip: of these: the share of boxes, and of images, that may be left out because they cannot be used; 0: none, and
             the first one is an error.
         annotations: COCO's format only: by split, its JSON below `root`, where several could be meant.

@@ -17,10 +17,14 @@ PACKAGES = ("edge_mtl", "train/mtl", "ros2_ws/src/edge_mtl/edge_mtl_ros")
 NAMING_TASKS = {
     "edge_mtl/prediction.py": "the attributes segmentation, depth and normals, which stay for good",
     "train/mtl/datasets/ade20k/source.py": "what the classes of ADE20K are called unless settings give another name",
+    "train/mtl/datasets/bdd100k/classes.py": "what the classes of BDD100K's pixels are called where settings do not",
+    "train/mtl/datasets/cityscapes.py": "the same for Cityscapes",
     "train/mtl/datasets/nyuv2/images.py": "what dataset.json says of the normals",
     "train/mtl/datasets/nyuv2/official.py": "the folders and variables of the official files",
     "train/mtl/datasets/nyuv2/parquet.py": "the columns of the parquet copy",
     "train/mtl/datasets/rooms/shards.py": "the names of the arrays of the cache",
+    "train/mtl/datasets/streets/shards.py": "the names of the arrays of the cache",
+    "train/mtl/datasets/streets/tasks.py": "the tasks of a world",
     "train/mtl/foreign_names.py": "the heads of checkpoints of LibMTL",
     "train/mtl/study/definition.py": "the default of a study's question, which asks about the study's third task",
 }

@@ -24,8 +24,11 @@ from tests.documents import DOCUMENTS, END, FLAG, ROOT, SOURCES, holding, option
 SCRIPT = re.compile(rf"(?<![\w/])((?:train|calibration|examples|benchmarks)/[a-z0-9_]+\.py)((?: .*?)?)(?={END}|:)")
 SETTINGS = frozenset(_all_keys())
 _AS_FLAGS = frozenset(f"--{key}" for key in SETTINGS)
+_RENDERING = ("--root", "--split", "--count", "--size", "--workers", "--preview", "--labelled")
+"""See `mtl.rendering`."""
 TAKEN_TOO = {
     **dict.fromkeys(("train/train.py", "train/export.py", "train/study.py", "train/add_head.py"), _AS_FLAGS),
+    **dict.fromkeys(("train/make_rooms.py", "train/make_streets.py"), frozenset(_RENDERING)),
     "calibration/calibrate.py": frozenset(options("calibrate")),
     "calibration/sensitivity.py": frozenset(options("sensitivity")),
 }

@@ -127,6 +127,8 @@ def stand_in_tasks() -> Specs:
 def _register_own() -> None:
     """Our own, when one is first asked for: rendering needs OpenCV, and reading settings does not."""
     from mtl.datasets.ade20k.source import Ade20k
+    from mtl.datasets.bdd100k.source import Bdd100k
+    from mtl.datasets.cityscapes import Cityscapes
     from mtl.datasets.coco.source import Coco
     from mtl.datasets.folder.source import Folder
     from mtl.datasets.imagenet.source import ImageNet
@@ -134,5 +136,5 @@ def _register_own() -> None:
     from mtl.datasets.rooms.source import Rooms
     from mtl.datasets.streets.source import Streets
 
-    for kind in (Rooms, Streets, Nyuv2, Folder, Coco, Ade20k, ImageNet):
+    for kind in (Rooms, Streets, Nyuv2, Folder, Coco, Ade20k, ImageNet, Bdd100k, Cityscapes):
         _DATA_SETS.setdefault(kind.name, kind())

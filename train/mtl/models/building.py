@@ -123,7 +123,7 @@ def _check_choice(what: str, found: str, choices: tuple[str, ...]) -> None:
 
 
 def _initialise_output(spec: TaskSpec, layer: nn.Conv2d, options: HeadOptions) -> None:
-    """Start every pixel at an answer that is plausible: all classes alike, 2.5 m, facing the camera."""
+    """Start every pixel at an answer that is plausible: all classes alike, 2.5 m in a room, facing the camera."""
     nn.init.normal_(layer.weight, std=_OUTPUT_STD)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)

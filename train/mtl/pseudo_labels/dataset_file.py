@@ -11,20 +11,17 @@ from typing import Any
 from edge_mtl.errors import BuildError
 from edge_mtl.files import write_atomic
 from edge_mtl.tasks import Specs, TaskSpec
-from edge_mtl.tasks.depth import Depth, DepthSpec
+from edge_mtl.tasks.depth import MILLIMETRES, Depth, DepthSpec, units_per_m
 from edge_mtl.tasks.labels import Labels, LabelsSpec
 from edge_mtl.tasks.normals import Normals
 from mtl.datasets.folder.camera import NoCamera, SharedCamera
 from mtl.datasets.folder.description import DESCRIPTION, FolderDescription, read_description
 from mtl.study.toml_tables import toml_value
 
-__all__ = ["FOLDERS", "SCALE_M", "Described", "Stated", "describe_folder"]
+__all__ = ["FOLDERS", "Described", "Stated", "describe_folder"]
 
 FOLDERS: Mapping[str, str] = {Labels.name: "masks", Depth.name: Depth.name, Normals.name: Normals.name}
 """Where labels of a kind go in a new description; the name of the task where several share a kind."""
-
-SCALE_M = 0.001
-"""Metres a unit of depth in a new description."""
 
 _VAL = 0.1
 _IMAGES = "images"
@@ -154,8 +151,10 @@ def _task_table(spec: TaskSpec, tasks: Specs) -> dict[str, Any]:
             table["colours"] = [list(colour) for colour in spec.colours]
         if spec.ignored:
             table["ignore_in_mean"] = [spec.classes[index] for index in spec.ignored]
+        if spec.tolerance_px is not None:
+            table["tolerance_px"] = spec.tolerance_px
     if isinstance(spec, DepthSpec):
-        table |= {"scale_m": SCALE_M, "range_m": list(spec.range_m)}
+        table |= {"scale_m": 1.0 / units_per_m(spec.range_m[1], finest=MILLIMETRES), "range_m": list(spec.range_m)}
     return table
 
 

@@ -55,7 +55,8 @@ def change_figures(compare: Comparison, group: str) -> list[Figure]:
 
 def _measure(compare: Comparison, task: str) -> str:
     """The words for the measure that stands for a task."""
-    return head_of(compare.results.tasks[task]).columns[0].words
+    spec = compare.results.tasks[task]
+    return head_of(spec).columns_of(spec)[0].words
 
 
 def pareto_figure(compare: Comparison, latencies: Latencies | None) -> Figure | None:

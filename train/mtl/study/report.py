@@ -134,7 +134,7 @@ def _method(compare: Comparison) -> tuple[str, ...]:
 
 
 def _delta_m(specs: Specs) -> str:
-    measures = ", ".join(f"{head_of(spec).columns[0].words} for {task}" for task, spec in specs.items())
+    measures = ", ".join(f"{head_of(spec).columns_of(spec)[0].words} for {task}" for task, spec in specs.items())
     return (
         "Δm is the mean over tasks of the relative change against the models trained for one task each, in percent, positive "
         f"is better (Maninis et al. 2019): {measures}."

@@ -31,5 +31,7 @@ def pseudo_tasks(every: Iterable[Truths]) -> frozenset[str]:
 def pseudo_keys(every: Iterable[Truths], specs: Specs) -> frozenset[str]:
     """Keys of the measures of those tasks; `specs` are all tasks of the frames."""
     return frozenset(
-        scoped(specs, specs[task], measure.name) for task in pseudo_tasks(every) for measure in kind_of(specs[task]).measures
+        scoped(specs, specs[task], measure.name)
+        for task in pseudo_tasks(every)
+        for measure in kind_of(specs[task]).measures_of(specs[task])
     )

@@ -66,17 +66,19 @@ def one_metric(specs: Specs) -> dict[str, tuple[str, ...]]:
 def every_metric(specs: Specs) -> dict[str, tuple[str, ...]]:
     """By task, the keys of all its columns."""
     return {
-        task: tuple(scoped(specs, spec, column.measure) for column in head_of(spec).columns) for task, spec in specs.items()
+        task: tuple(scoped(specs, spec, column.measure) for column in head_of(spec).columns_of(spec))
+        for task, spec in specs.items()
     }
 
 
 def score(metrics: Mapping[str, float]) -> float:
-    """One number to choose checkpoints by, higher is better: the sum of all measures times what their columns count."""
-    values = [
-        one.column.score * metrics[one.key]
-        for one in columns_for(metrics)
-        if one.column.score and np.isfinite(metrics[one.key])
-    ]
+    """One number to choose checkpoints by, higher is better: the sum of all measures times what their columns count.
+
+    Of a measure and one that is there instead of it, only the latter counts.
+    """
+    known = [one for one in columns_for(metrics) if one.column.score and np.isfinite(metrics[one.key])]
+    replaced = {f"{one.key.removesuffix(one.column.measure)}{one.column.instead_of}" for one in known if one.column.instead_of}
+    values = [one.column.score * metrics[one.key] for one in known if one.key not in replaced]
     return float(sum(values)) if values else float("-inf")
 
 

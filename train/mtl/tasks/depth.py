@@ -25,11 +25,13 @@ __all__ = ["DEPTH_RANGE_M", "DepthHead", "depth_from_log", "depth_loss"]
 Array = np.ndarray
 
 DEPTH_RANGE_M: tuple[float, float] = (0.05, 80.0)
-"""Canonical depths that the head can express, in metres."""
+"""Canonical depths that the head can express, in metres; of a task that reaches beyond 40 m twice as far as that."""
 
-_START_M = 2.5
+_START_M, _START_SHARE = 2.5, 0.25
 _EPSILON = 1e-6
-_PAINTED_M = 8.0
+_PAINTED_M, _PAINTED_SHARE = 8.0, 0.8
+_PAINTED_TIMES = 50.0
+"""How many times nearer than the farthest colour the nearest one of a logarithmic scale is."""
 
 
 class DepthHead(DenseHead[DepthSpec, DepthMap]):
@@ -53,16 +55,18 @@ class DepthHead(DenseHead[DepthSpec, DepthMap]):
         return replace(spec, range_m=(min(nearest), max(farthest)))
 
     def start(self, spec: DepthSpec, layer: nn.Conv2d, options: HeadOptions) -> None:
-        """2.5 m."""
+        """2.5 m, or a quarter of the range of a task that reaches beyond 10 m."""
         assert layer.bias is not None
-        layer.bias.fill_(math.log(_START_M) if options.depth_output == "log" else _START_M)
+        start_m = max(_START_M, _START_SHARE * spec.range_m[1])
+        layer.bias.fill_(math.log(start_m) if options.depth_output == "log" else start_m)
 
     def answer(self, spec: DepthSpec, raw: Tensor, options: HeadOptions, *, clamp: bool) -> Tensor:
         """Metres within `DEPTH_RANGE_M`, from their logarithm; "linear" ones are kept there only where `clamp`."""
-        found = raw.float()
+        found, (low, high) = raw.float(), DEPTH_RANGE_M
+        high = max(high, 2.0 * spec.range_m[1])
         if options.depth_output == "log":
-            return depth_from_log(found)
-        return found.clamp(*DEPTH_RANGE_M) if clamp else found
+            return depth_from_log(found, (low, high))
+        return found.clamp(low, high) if clamp else found
 
     def finished(self, full: Tensor) -> Tensor:
         return full[:, 0]
@@ -102,19 +106,24 @@ class DepthHead(DenseHead[DepthSpec, DepthMap]):
         return result.depth_m
 
     def paint(self, spec: DepthSpec, image: Array, truth: Array) -> Array:
-        """Red is near, blue is 8 m and farther."""
-        near = 1.0 - np.clip(truth / _PAINTED_M, 0.0, 1.0)
+        """Red is near, blue is 8 m and farther; of a task that reaches beyond 10 m four fifths of its range, and where it
+        reaches farther than rooms do colours follow the logarithm."""
+        far = max(_PAINTED_M, _PAINTED_SHARE * spec.range_m[1])
+        share = np.clip(truth / far, 0.0, 1.0)
+        if spec.outdoors:
+            share = np.clip(1.0 + np.log(np.maximum(share, _EPSILON)) / math.log(_PAINTED_TIMES), 0.0, 1.0)
+        near = 1.0 - share
         colours = cv2.applyColorMap((near * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
         return np.where((truth > 0)[..., None], colours, np.uint8(0))
 
 
-def depth_from_log(log_depth: Tensor) -> Tensor:
-    """exp of the clamped log-depth, in metres.
+def depth_from_log(log_depth: Tensor, range_m: tuple[float, float] = DEPTH_RANGE_M) -> Tensor:
+    """exp of the log-depth, in metres within `range_m`.
 
     Errors of log-depth are relative errors of depth at any distance, and so is the step of an integer log-depth: eight
     bits over 0.5 to 10 m are steps of 1.2 %, while eight bits of linear depth are steps of 8 % at 0.5 m.
     """
-    low, high = DEPTH_RANGE_M
+    low, high = range_m
     return torch.exp(log_depth.clamp(math.log(low), math.log(high)))
 
 

@@ -45,6 +45,7 @@ class Column:
         score: what the measure counts for in `score`.
         curve: whether reports draw it over the steps of a run.
         words: what sentences call the measure.
+        instead_of: a measure of the same task that `score` leaves out where this one is known; "" for none.
     """
 
     measure: str
@@ -53,6 +54,7 @@ class Column:
     score: float = 0.0
     curve: bool = False
     words: str = ""
+    instead_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +98,17 @@ class Head(ABC, Generic[S, R]):
 
     Class attributes:
         kind: name of the kind, see `edge_mtl.tasks.KINDS`.
-        columns: of tables; the first stands for the task where one figure has to.
+        columns: of tables; which of them a task has, `columns_of` says.
         sparse: whether a frame gives a few answers to measure and not one a pixel: figures need many frames then.
     """
 
     kind: ClassVar[str]
     columns: ClassVar[tuple[Column, ...]]
     sparse: ClassVar[bool] = False
+
+    def columns_of(self, spec: S) -> tuple[Column, ...]:
+        """Those of `columns` that the task has, all by default; the first stands for the task where one figure has to."""
+        return self.columns
 
     # ---- network
 

@@ -36,8 +36,15 @@ class LabelsHead(DenseHead[LabelsSpec, LabelMap]):
     columns: ClassVar[tuple[Column, ...]] = (
         Column("miou", "mIoU", 4, score=1.0, curve=True, words="mIoU"),
         Column("pixel_accuracy", "pixAcc", 4),
+        Column("line_f", "line F", 4, score=1.0, curve=True, words="F-measure of lines", instead_of="miou"),
     )
     unknown = VOID
+
+    def columns_of(self, spec: LabelsSpec) -> tuple[Column, ...]:
+        """Of lines their F-measure first; other tasks have none."""
+        lines = tuple(one for one in self.columns if one.measure == "line_f")
+        others = tuple(one for one in self.columns if one not in lines)
+        return others if spec.tolerance_px is None else (*lines, *others)
 
     def channels(self, spec: LabelsSpec) -> int:
         return len(spec.classes)
@@ -49,9 +56,12 @@ class LabelsHead(DenseHead[LabelsSpec, LabelMap]):
         return None if other is None else f"its classes have other names, such as {other[0]} here, {other[1]} there"
 
     def joined(self, spec: LabelsSpec, other: LabelsSpec) -> LabelsSpec | None:
-        """Classes are the same in the same order; colours may be given by one data set only."""
-        colours = spec.colours or other.colours
-        return replace(spec, colours=colours) if replace(other, colours=spec.colours) == spec else None
+        """Classes are the same in the same order; colours, and the tolerance of lines, may be given by one data set only."""
+        if spec.tolerance_px and other.tolerance_px and spec.tolerance_px != other.tolerance_px:
+            return None
+        colours, tolerance_px = spec.colours or other.colours, spec.tolerance_px or other.tolerance_px
+        ours, theirs = (replace(one, colours=colours, tolerance_px=tolerance_px) for one in (spec, other))
+        return ours if ours == theirs else None
 
     def finished(self, full: Tensor) -> Tensor:
         return full.argmax(dim=1).to(torch.uint8)

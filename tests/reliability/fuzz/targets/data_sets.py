@@ -1,4 +1,4 @@
-"""Folders of data sets, one file of them altered: labelled frames, one's own images, NYUv2, COCO, ADE20K, ImageNet, rooms."""
+"""Folders of data sets, one file of them altered: labelled frames, one's own images, NYUv2, published data sets, rooms."""
 
 from __future__ import annotations
 
@@ -244,8 +244,14 @@ def _published(name: str) -> Callable[[Path], Iterator[Callable[[], object]]]:
 def _published_seeds(name: str) -> Callable[[Path], Sequence[bytes]]:
     def seeds(folder: Path) -> Sequence[bytes]:
         training_modules()
+        from tests import bdd_files
         from tests import published_files as files
 
+        if name == "bdd100k":
+            old = bdd_files.write_bdd_2018(folder / "old", combined=False, train=1)
+            return [packed_folder(bdd_files.write_bdd(folder / "new", train=2, val=1)), packed_folder(old)]
+        if name == "cityscapes":
+            return [packed_folder(bdd_files.write_cityscapes(folder / "cityscapes", train=1, val=1))]
         if name == "coco":
             return [packed_folder(files.write_coco(folder / "coco", train=2, val=1))]
         if name == "ade20k":
@@ -276,6 +282,8 @@ def _room_seeds(folder: Path) -> Sequence[bytes]:
     return [packed_folder(folder / "rooms")]
 
 
+_PUBLISHED = ("coco", "ade20k", "imagenet", "bdd100k", "cityscapes")
+
 TARGETS = tuple(
     Target(f"data-{name}", "fuzz-media", _reader(look), seeds, in_one_file(_of_name), native=native)
     for name, look, seeds, native in (
@@ -285,7 +293,7 @@ TARGETS = tuple(
         *((("nyuv2-parquet", _parquet, _parquet_seeds, True),) if installed("pyarrow") else ()),
         *((("nyuv2-official", _official, _official_seeds, True),) if installed("h5py", "scipy") else ()),
         ("nyuv2-images", _images, _image_seeds, True),
-        *((f"{name}", _published(name), _published_seeds(name), False) for name in ("coco", "ade20k", "imagenet")),
+        *((f"{name}", _published(name), _published_seeds(name), False) for name in _PUBLISHED),
         ("rooms", _rooms, _room_seeds, False),
     )
 )

@@ -132,6 +132,25 @@ class TestMeans:
         assert remarks({"parts": spec}) == ("The mean IoU of parts leaves out: other.",)
         assert remarks({"parts": task(["a", "b"])}) == ()
 
+    def test_rows_are_true_classes_and_columns_predicted_ones(self) -> None:
+        """Values of BDD100K's own tests (bdd100k/bdd100k, tests/eval); transposed arguments swap 9 and 24."""
+        truth, predicted = np.zeros((10, 10), np.uint8), np.ones((10, 10), np.uint8)
+        truth[4:, 4:], predicted[:7, :7] = 1, 0
+        metric = LabelMetric(classes=2)
+        metric.add(predicted, truth)
+        assert metric.confusion.tolist() == [[40, 24], [9, 27]]
+        assert metric.class_iou() == pytest.approx([0.5479452, 0.45], abs=1e-7)
+        assert metric.compute()["miou"] == pytest.approx((0.5479452 + 0.45) / 2, abs=1e-7)
+
+    def test_what_is_predicted_outside_of_the_classes_is_wrong(self) -> None:
+        truth, predicted = np.zeros((10, 10), np.uint8), np.full((10, 10), 7, np.uint8)
+        truth[4:, 4:], predicted[:7, :7] = 1, 0
+        metric = LabelMetric(classes=2)
+        metric.add(predicted, truth)
+        assert metric.confusion.tolist() == [[40, 0], [9, 0]]
+        assert metric.class_iou() == pytest.approx([40 / 73, 0.0])
+        assert metric.compute()["pixel_accuracy"] == 0.4
+
     @pytest.mark.parametrize("count", [3, 150, 255])
     def test_draws_of_frames_have_the_mean_of_their_pooled_confusion(self, count: int) -> None:
         random = np.random.default_rng(count)

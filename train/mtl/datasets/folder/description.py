@@ -105,7 +105,7 @@ def _labels(table: Section, name: str) -> tuple[TaskSpec, MaskFiles]:
         twice = next((one for one in classes if classes.count(one) > 1), None) if named else None
         raise table.error("classes", f"expected {noun}, found {shown(classes)}" + (f", {twice!r} twice" if twice else ""))
     entry = {"classes": classes}
-    for key in ("colours", "ignore_in_mean"):
+    for key in ("colours", "ignore_in_mean", "tolerance_px"):
         if table.has(key):
             entry[key] = table.content[key]
     spec = _spec(MaskFiles.kind, name, entry, table)

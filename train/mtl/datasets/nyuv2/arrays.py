@@ -56,18 +56,18 @@ def image_array(stored: Array, *, size: tuple[int, int] | None = None, where: st
     return (np.asarray(stored, np.float32) * np.float32(255.0 / top) + 0.5).clip(0, 255).astype(np.uint8)
 
 
-def label_array(stored: Array, *, size: tuple[int, int] | None = None, where: str) -> Array:
-    """(H, W) class numbers 0..12 of any dtype, void as -1 or 255 -> (H, W) uint8, 255 void."""
+def label_array(stored: Array, *, size: tuple[int, int] | None = None, classes: int = len(NYU13_CLASSES), where: str) -> Array:
+    """(H, W) class numbers from 0 of any dtype, void as -1 or 255 -> (H, W) uint8, 255 void."""
     _check_shape(stored, size, (), where)
     numbers = np.asarray(stored)
     if numbers.dtype.kind == "f" and not (np.isfinite(numbers).all() and (numbers == np.rint(numbers)).all()):
         raise DatasetError(f"{where}: labels should be whole numbers, found fractions or NaN")
     label = numbers.astype(np.int64)
     label[label == -1] = VOID
-    known = (label >= 0) & (label < len(NYU13_CLASSES))
+    known = (label >= 0) & (label < classes)
     strange = np.unique(label[~known & (label != VOID)])
     if strange.size:
-        raise DatasetError(f"{where}: labels should be -1 (void) and 0 to 12, found {strange[:8].tolist()}")
+        raise DatasetError(f"{where}: labels should be -1 (void) and 0 to {classes - 1}, found {strange[:8].tolist()}")
     return label.astype(np.uint8)
 
 

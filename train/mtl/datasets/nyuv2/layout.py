@@ -6,7 +6,7 @@ Layout (that of LibMTL and MTAN): root / {train,val} / {image,label,depth,normal
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -95,17 +95,26 @@ def intrinsics_at(size: tuple[int, int]) -> Intrinsics:
     return crop_and_resize_intrinsics(_INTRINSICS, window=(0, 0, *SIZE), size=size)
 
 
-def count_frames(root: Path, part: Part) -> int:
+def count_frames(
+    root: Path,
+    part: Part,
+    *,
+    modalities: Sequence[str] = MODALITIES,
+    missing: Callable[[Path, str], str] = lambda root, found: missing_message(root, found),
+) -> int:
     """How many frames a part has.
 
+    Args:
+        modalities: folders of a part.
+        missing: the message where there is none of them.
     Raises:
         DatasetMissing: there is no such folder, or nothing in it.
         DatasetError: numbers have gaps, or an array of a frame is missing.
     """
-    names = {modality: _numbers(root / part / modality) for modality in MODALITIES}
+    names = {modality: _numbers(root / part / modality) for modality in modalities}
     count = max((max(numbers, default=-1) for numbers in names.values()), default=-1) + 1
     if count == 0:
-        raise DatasetMissing(missing_message(root, f"no {part}/image/0.npy"))
+        raise DatasetMissing(missing(root, f"no {part}/image/0.npy"))
     for modality, numbers in names.items():
         absent = next((index for index in range(count) if index not in numbers), None)
         if absent is not None:

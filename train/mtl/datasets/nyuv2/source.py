@@ -36,7 +36,9 @@ class Nyuv2(DataSet):
     frames = "NYUv2"
 
     def holds(self, root: Path) -> bool:
-        return (root / DESCRIPTION).is_file() or frame_path(root, "val", "image", 0).is_file()
+        """Cityscapes' folders look alike: they have no normals."""
+        there = frame_path(root, "val", "image", 0).is_file() and (root / "val" / "normal").is_dir()
+        return there or (root / DESCRIPTION).is_file()
 
     def one_camera(self, data: DataSettings) -> bool:
         return True

@@ -12,7 +12,7 @@ from mtl.datasets.data_set import Split
 from mtl.datasets.frame import Frame
 from mtl.datasets.published.data_set import PublishedSet
 from mtl.datasets.published.frames import Listing, read_listed, spread
-from mtl.datasets.published.tallies import TruthTally
+from mtl.datasets.published.tallies import DepthTally, TruthTally, tally_of
 from mtl.datasets.report import Check, Progress, Report
 from mtl.settings import DataSettings
 
@@ -45,7 +45,8 @@ def inspect(known: PublishedSet, root: Path, *, images: int = 0, progress: Progr
         return Report(str(root), (Check(known.frames, "cannot be used", (str(exc),)),))
     chosen = {split: spread(len(one), images or len(one)) for split, one in found.items()}
     total, done = sum(map(len, chosen.values())), 0
-    look = _Look({task: TruthTally(spec) for task, spec in specs.items()})
+    notes = {task: note for one in found.values() for task, note in one.truth_notes.items()}
+    look = _Look({task: tally_of(spec, notes.get(task)) for task, spec in specs.items()})
     for split, numbers in chosen.items():
         for number in numbers:
             look.frame(found[split], split, number)
@@ -75,7 +76,7 @@ def _frames(found: dict[Split, Listing], looked_at: dict[Split, int], remarks: S
 class _Look:
     """What was seen so far."""
 
-    def __init__(self, tallies: dict[str, TruthTally]) -> None:
+    def __init__(self, tallies: dict[str, TruthTally | DepthTally]) -> None:
         self.problems: list[str] = []
         self._tallies = tallies
         self._sizes: Counter[tuple[int, int]] = Counter()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from edge_mtl.errors import BuildError
 from edge_mtl.tasks import KINDS, Specs, TaskSpec
 from mtl.datasets.data_set import Split
 from mtl.datasets.folder.reading import read_photo
-from mtl.datasets.frame import Frame
+from mtl.datasets.frame import Frame, TruthNote
 from mtl.datasets.published.index_cache import Names, Table
 from mtl.datasets.published.left_out import LeftOut
 from mtl.geometry import canonical_intrinsics
@@ -61,6 +62,9 @@ class Listing(Protocol):
 
     def image(self, number: int) -> Path: ...
 
+    def pixels(self, number: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB of an image. Raises BuildError naming the file that cannot be used."""
+
     def known(self, number: int) -> frozenset[str]:
         """The tasks that a frame has truths of."""
 
@@ -70,13 +74,30 @@ class Listing(Protocol):
     def listed_classes(self, task: str) -> np.ndarray | None:
         """Of a task of the kind "class", (frames,) int64, -1 where none is known; None of any other task."""
 
+    @property
+    def truth_notes(self) -> Mapping[str, TruthNote]:
+        """See `mtl.datasets.frame.truth_notes`, by the data set's own names."""
 
-class TableListing:
+
+class TableListing(ABC):
     """What listings over a table have alike."""
 
     __slots__ = ()
     table: Table
     names: Names
+
+    @abstractmethod
+    def image(self, number: int) -> Path:
+        """See `Listing`."""
+
+    def pixels(self, number: int) -> np.ndarray:
+        """See `Listing`: a photo."""
+        return read_photo(self.image(number))
+
+    @property
+    def truth_notes(self) -> Mapping[str, TruthNote]:
+        """See `Listing`."""
+        return {}
 
     @property
     def left_out(self) -> Sequence[LeftOut]:
@@ -102,6 +123,7 @@ class PublishedFrames:
         self._listing, self._numbers, self._data = listing, numbers, data
         self._broken: set[int] = set()
         self.tasks: Specs = renamed(listing.specs, data.task_names)
+        self.truth_notes = {data.task_names.get(task, task): note for task, note in listing.truth_notes.items()}
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -148,15 +170,19 @@ class PublishedFrames:
 
 def read_listed(listing: Listing, number: int) -> Frame:
     """A frame by its number in the listing, its tasks by the data set's own names. Raises BuildError."""
-    image = read_photo(listing.image(number))
+    image = listing.pixels(number)
     size = (image.shape[0], image.shape[1])
     return Frame(image, listing.truths(number, size), canonical_intrinsics(*size))
 
 
-def task_of(kind: str, name: str, classes: Sequence[str], *, where: str) -> TaskSpec:
-    """A task of a kind that has classes. Raises BuildError: their names are none that a bundle may have."""
+def task_of(kind: str, name: str, classes: Sequence[str], *, where: str, **more: Any) -> TaskSpec:
+    """A task of a kind that has classes. Raises BuildError: their names are none that a bundle may have.
+
+    Args:
+        more: what else manifests say of such a task.
+    """
     try:
-        return KINDS[kind].spec(name, {"classes": list(classes)})
+        return KINDS[kind].spec(name, {"classes": list(classes), **more})
     except ValueError as exc:
         raise BuildError(f"{where}: {exc}. Mend the names there") from exc
 

@@ -1,4 +1,7 @@
-"""Large JSON files item by item: the arrays of the outermost object, never all of the file at once. Knows no data set."""
+"""Large JSON files item by item: the arrays of the outermost object, or the outermost array, never all of the file at once.
+
+Knows no data set.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +23,20 @@ _NEAR_THE_END = 1 << 16
 """Characters before the end of what was read in which an error may only mean that more has to be read."""
 
 
-def top_level_items(path: Path, *, on_bytes: Callable[[int], None] | None = None) -> Iterator[tuple[str, Any]]:
+def top_level_items(
+    path: Path, *, on_bytes: Callable[[int], None] | None = None, array: str | None = None
+) -> Iterator[tuple[str, Any]]:
     """(key, item) of every item of the arrays in the outermost object, and (key, value) of what is no array, as they come.
 
     Args:
         on_bytes: called with the bytes read so far.
+        array: the key of the items where the outermost value is an array; None: it may be none.
     Raises:
         BuildError: the file cannot be read, is no JSON of UTF-8, was cut short, or its outermost value is no object.
     """
     try:
         with path.open("rb") as stream:
-            yield from _items(_Text(stream, on_bytes), path)
+            yield from _items(_Text(stream, on_bytes), path, array)
     except OSError as exc:
         raise BuildError(f"{path} cannot be read ({exc.strerror or exc}). Copy it again, or name another file") from exc
     except UnicodeDecodeError as exc:
@@ -40,7 +46,12 @@ def top_level_items(path: Path, *, on_bytes: Callable[[int], None] | None = None
         raise BuildError(f"{path} is not JSON, or was cut short: {what}. Copy it again, or name another file") from exc
 
 
-def _items(text: _Text, path: Path) -> Iterator[tuple[str, Any]]:
+def _items(text: _Text, path: Path, array: str | None) -> Iterator[tuple[str, Any]]:
+    if array is not None and text.peek() == "[":
+        yield from _array(text, array)
+        return
+    if text.peek() != "{" and array is not None:
+        raise BuildError(f"{path}: expected an array of {array}, or an object that has one, found something else")
     if text.peek() != "{":
         raise BuildError(f"{path}: expected an object with images, annotations and categories, found something else")
     text.at += 1
@@ -52,17 +63,21 @@ def _items(text: _Text, path: Path) -> Iterator[tuple[str, Any]]:
             raise text.error("expected a key")
         text.expect(":")
         if text.peek() == "[":
-            text.at += 1
-            if text.peek() == "]":
-                text.at += 1
-            else:
-                while True:
-                    yield key, text.value()
-                    if text.expect(",]") == "]":
-                        break
+            yield from _array(text, key)
         else:
             yield key, text.value()
         if text.expect(",}") == "}":
+            return
+
+
+def _array(text: _Text, key: str) -> Iterator[tuple[str, Any]]:
+    text.at += 1
+    if text.peek() == "]":
+        text.at += 1
+        return
+    while True:
+        yield key, text.value()
+        if text.expect(",]") == "]":
             return
 
 

@@ -1,4 +1,4 @@
-"""What the truths of a task are: how often each class occurs in each split, and of boxes their number and sizes."""
+"""What the truths of a task are: how often each class occurs in each split, number and sizes of boxes, usual depth."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from edge_mtl.tasks import TaskSpec
 from edge_mtl.tasks.boxes import BoxTruth
 from mtl.datasets.data_set import Split
 from mtl.datasets.folder.splits import SPLITS
+from mtl.datasets.frame import TruthNote
 from mtl.datasets.report import Check
 
-__all__ = ["TruthTally"]
+__all__ = ["DepthTally", "TruthTally", "tally_of"]
 
 Array = np.ndarray
 
@@ -23,6 +24,47 @@ _SMALL, _MEDIUM = 32.0**2, 96.0**2
 
 _NAMED = 5
 _UNITS = {"boxes": "boxes", "class": "frames"}
+
+
+def tally_of(spec: TaskSpec, note: TruthNote | None) -> TruthTally | DepthTally:
+    """An empty tally of a task, whose truths were made as a note says."""
+    return TruthTally(spec) if hasattr(spec, "classes") else DepthTally(spec, note)
+
+
+class DepthTally:
+    """Truths of one task of depth so far."""
+
+    def __init__(self, spec: TaskSpec, note: TruthNote | None) -> None:
+        self.problems: list[str] = []
+        self._spec, self._note = spec, note
+        self._labelled: Counter[Split] = Counter()
+        self._medians: list[float] = []
+        self._pixels, self._known = 0, 0
+
+    def add(self, truth: Any, split: Split) -> None:
+        """One frame's truth."""
+        known = truth[truth > 0]
+        self._labelled[split] += 1
+        self._pixels, self._known = self._pixels + truth.size, self._known + known.size
+        if known.size:
+            self._medians.append(float(np.median(known)))
+
+    def check(self, images: Mapping[Split, int]) -> Check:
+        """The line of the report.
+
+        Args:
+            images: of each split that was looked at.
+        """
+        coverage = ", ".join(f"{split} {self._labelled[split]} of {count}" for split, count in images.items())
+        share, median = self._known / max(1, self._pixels), float(np.median(self._medians)) if self._medians else 0.0
+        details = {
+            "kind": self._spec.kind,
+            "coverage": {split: [self._labelled[split], count] for split, count in images.items()},
+            "median": round(median, 6),
+            "known": round(share, 6),
+        }
+        found = f"{coverage}\nmedian {median:.3g}, {share:.0%} of the pixels known"
+        return Check(self._spec.name, found, tuple(self.problems), self._note.made if self._note else "", details)
 
 
 class TruthTally:

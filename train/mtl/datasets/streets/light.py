@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import cv2
 import numpy as np
 
@@ -108,9 +110,7 @@ def _lamps(around: Surroundings, pose: Pose, seen: Surfaces, to_camera: Array, a
         if not near.any():
             continue
         to_lamp = to_lamp[:, near] / np.sqrt(square[near])
-        part = Surfaces(
-            *(getattr(seen, name)[..., near] for name in ("points_m", "normals", "albedo", "label", "gloss", "glow", "patch"))
-        )
+        part = Surfaces(*(getattr(seen, one.name)[..., near] for one in fields(Surfaces)))
         fading = np.maximum(to_lamp[2], 0) / (1 + np.float32(0.05) * square[near])
         own = np.asarray(lamp.power, np.float32)[:, None]
         diffuse[:, near] += np.maximum((part.normals * to_lamp).sum(0), 0) * fading * own

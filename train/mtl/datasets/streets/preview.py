@@ -13,7 +13,7 @@ from mtl.datasets.bdd100k.lane_bits import lane_classes
 from .classes import OBJECT_CLASSES, PALETTE, SCENES, TIMES, WEATHERS, Label
 from .render import StreetSample
 from .road import FAR_M
-from .source import object_truth
+from .tasks import object_truth
 
 __all__ = ["contact_sheet", "panel"]
 

@@ -8,43 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from zipfile import BadZipFile
 
-import numpy as np
-
 from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Specs
-from edge_mtl.tasks.boxes import BoxTruth
-from mtl.datasets.bdd100k.lane_bits import lane_classes
 from mtl.datasets.data_set import DataSet
 from mtl.datasets.frame import Frame
 from mtl.datasets.task_choice import chosen, problem_of, with_more
 from mtl.datasets.worlds.cache import Split
-from mtl.datasets.worlds.objects import SeenObjects, least_seen
 
 from .classes import SCENES, TIMES, WEATHERS
 from .dataset import StreetsDataset, size_folders
 from .render import RENDERER_VERSION, StreetOptions
-from .tasks import (
-    DEFAULT_TASKS,
-    DEPTH,
-    DRIVABLE,
-    LANE,
-    NORMALS,
-    OBJECTS,
-    SCENE,
-    SEGMENTATION,
-    STREET_TASKS,
-    TIME,
-    WEATHER,
-)  # fmt: skip
+from .tasks import DEFAULT_TASKS, STREET_TASKS, truth_of
 
 if TYPE_CHECKING:
     from mtl.settings import DataSettings, Stage
 
-__all__ = ["StreetFrames", "Streets", "StreetsRequest", "object_truth", "options_of"]
-
-_LEAST_SHARE = 0.25
-"""An object of which less is seen is there and not judged, as one that is smaller than `_LEAST_SIDE` of that of rooms."""
-_LEAST_SIDE = 0.65
+__all__ = ["StreetFrames", "Streets", "StreetsRequest", "options_of"]
 
 
 class Streets(DataSet):
@@ -169,25 +148,4 @@ class StreetFrames:
             raise BuildError(
                 f"street {index} in {self._streets.folder} cannot be read: {exc}. Remove its shard, run again"
             ) from exc
-        return Frame(street.image, {task: _TRUTHS[task](street) for task in self.tasks}, street.intrinsics)
-
-
-def object_truth(objects: SeenObjects, size: tuple[int, int]) -> BoxTruth:
-    """The boxes of what is seen. Those that are hardly seen, or are very small, are there and not judged (`BoxTruth.crowd`)."""
-    least_px, least_side = least_seen(size)
-    sides = (objects.visible[:, 2:] - objects.visible[:, :2]).min(axis=1, initial=np.inf)
-    small = (sides < _LEAST_SIDE * least_side) | (objects.pixels < _LEAST_SIDE**2 * least_px)
-    return BoxTruth(objects.visible, objects.classes, small | (objects.share < _LEAST_SHARE))
-
-
-_TRUTHS: dict[str, Any] = {
-    OBJECTS: lambda street: object_truth(street.objects, street.label.shape),
-    DRIVABLE: lambda street: street.drivable,
-    LANE: lambda street: lane_classes(street.lanes),
-    DEPTH: lambda street: street.depth_m,
-    SEGMENTATION: lambda street: street.label,
-    NORMALS: lambda street: street.normals,
-    SCENE: lambda street: street.scene,
-    WEATHER: lambda street: street.weather,
-    TIME: lambda street: street.time,
-}
+        return Frame(street.image, {task: truth_of(task, street) for task in self.tasks}, street.intrinsics)

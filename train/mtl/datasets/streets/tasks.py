@@ -1,17 +1,24 @@
-"""The tasks that streets have exact truths of."""
+"""The tasks that streets have exact truths of, and these truths."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from edge_mtl.tasks import KINDS, Specs, TaskSpec
+from edge_mtl.tasks.boxes import BoxTruth
+from mtl.datasets.bdd100k.lane_bits import lane_classes
+from mtl.datasets.worlds.objects import SeenObjects, least_seen
 
 from .classes import CLASS_NAMES, DRIVABLE_CLASSES, LANE_CLASSES, OBJECT_CLASSES, PALETTE, SCENES, TIMES, WEATHERS
+from .render import StreetSample
 from .road import FAR_M
 
 __all__ = ["DEFAULT_TASKS", "DEPTH", "DRIVABLE", "LANE", "NORMALS", "OBJECTS", "SCENE", "SEGMENTATION", "STREET_TASKS", "TIME",
-           "WEATHER"]  # fmt: skip
+           "WEATHER", "object_truth", "truth_of"]  # fmt: skip
 
 OBJECTS, DRIVABLE, LANE, DEPTH, SEGMENTATION, NORMALS = "objects", "drivable", "lane", "depth", "segmentation", "normals"
 SCENE, WEATHER, TIME = "scene", "weather", "timeofday"
@@ -45,3 +52,33 @@ STREET_TASKS: Specs = MappingProxyType(_specs())
 """All of them, in the order of reports."""
 DEFAULT_TASKS = (OBJECTS, DRIVABLE, LANE, DEPTH)
 """Of frames where `data.tasks` names none."""
+
+_LEAST_SHARE = 0.25
+"""An object of which less is seen is there and not judged, as one that is smaller than `_LEAST_SIDE` of that of rooms."""
+_LEAST_SIDE = 0.65
+
+
+def truth_of(task: str, street: StreetSample) -> Any:
+    """What is true of a frame, in the form of the task's kind (`mtl.datasets.frame.Frame`)."""
+    return _TRUTHS[task](street)
+
+
+def object_truth(objects: SeenObjects, size: tuple[int, int]) -> BoxTruth:
+    """The boxes of what is seen. Those that are hardly seen, or are very small, are there and not judged (`BoxTruth.crowd`)."""
+    least_px, least_side = least_seen(size)
+    sides = (objects.visible[:, 2:] - objects.visible[:, :2]).min(axis=1, initial=np.inf)
+    small = (sides < _LEAST_SIDE * least_side) | (objects.pixels < _LEAST_SIDE**2 * least_px)
+    return BoxTruth(objects.visible, objects.classes, small | (objects.share < _LEAST_SHARE))
+
+
+_TRUTHS: dict[str, Callable[[StreetSample], Any]] = {
+    OBJECTS: lambda street: object_truth(street.objects, street.label.shape),
+    DRIVABLE: lambda street: street.drivable,
+    LANE: lambda street: lane_classes(street.lanes),
+    DEPTH: lambda street: street.depth_m,
+    SEGMENTATION: lambda street: street.label,
+    NORMALS: lambda street: street.normals,
+    SCENE: lambda street: street.scene,
+    WEATHER: lambda street: street.weather,
+    TIME: lambda street: street.time,
+}

@@ -285,7 +285,7 @@ def test_settings_name_the_kind(folder: Path) -> None:
     settings = parse_config({**stages, "data": {"kind": "nyuv2", "canonical": False}, "augment": {"mode": "libmtl"}})
     assert (settings.data.kind, settings.data.canonical, settings.augment.mode) == ("nyuv2", False, "libmtl")
     with pytest.raises(ConfigError, match=r"data\.kind"):
-        parse_config({**stages, "data": {"kind": "cityscapes"}})
+        parse_config({**stages, "data": {"kind": "scannet"}})
     with pytest.raises(ConfigError, match="validation_from_train"):
         parse_config({**stages, "data": {"validation_from_train": 5}})
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import validate_dataset
 
+from tests.bdd_files import write_bdd, write_cityscapes
 from tests.published_files import (
     SIZE,
     coco_json,
@@ -99,3 +100,35 @@ def test_a_sheet_shows_masks_boxes_and_classes(tmp_path: Path) -> None:
     bad = next((tmp_path / "b" / "annotations" / "training").iterdir())
     bad.write_bytes(grey_png(np.full(SIZE, 200, np.uint8)))
     assert validate_dataset.main([str(tmp_path / "b"), "--sheet", str(sheet)]) == 1
+
+
+def test_bdd100k_says_which_tasks_its_frames_have_and_what_it_may_be_used_for(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    sheet = tmp_path / "sheet.png"
+    checks = report(capsys, write_bdd(tmp_path / "bdd"), "--sheet", str(sheet))
+    assert "not-for-profit" in checks["BDD100K"]["found"]
+    assert "may not be copied into bundles" in checks["BDD100K"]["found"]
+    assert checks["objects"]["details"]["coverage"] == {"train": [4, 5], "val": [2, 3]}
+    assert checks["segmentation"]["details"]["coverage"] == {"train": [1, 5], "val": [1, 3]}
+    assert checks["weather"]["details"]["classes"]["clear"]["train"]["frames"] == 2
+    assert "train: 1 boxes are crowds or to be ignored" in checks["frames"]["note"]
+    assert cv2.imread(str(sheet)) is not None
+
+
+def test_cityscapes_is_told_from_nyuv2_and_drawn(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    checks = report(capsys, write_cityscapes(tmp_path / "city"), "--sheet", str(sheet))
+    assert checks["segmentation"]["details"]["coverage"] == {"train": [3, 3], "val": [2, 2]}
+    assert "vehicle" in checks["segmentation"]["details"]["classes"]
+    depth = checks["relative_depth"]
+    stored = np.linspace(0, 0.4922, 2048)
+    known = stored[stored > 1 / 80]
+    assert "no metres" in depth["note"]
+    assert depth["details"] == {
+        "kind": "depth",
+        "coverage": {"train": [3, 3], "val": [2, 2]},
+        "median": pytest.approx(float(np.median(1 / known)), abs=1e-5),
+        "known": round(known.size / 2048, 6),
+    }
+    assert cv2.imread(str(sheet)) is not None

@@ -41,6 +41,19 @@ def test_items_are_those_of_the_whole_file(content: dict[str, Any], chunk: int, 
         assert collected(path) == expected
 
 
+def test_an_outermost_array_has_a_key_where_it_may_be_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for text, expected in (("[1, [2]]", [("b", 1), ("b", [2])]), ("[]", []), ('{"a": [3]}', [("a", 3)])):
+        path.write_text(text)
+        assert list(top_level_items(path, array="b")) == expected
+    path.write_text("3")
+    with pytest.raises(BuildError, match=r"a\.json: expected an array of b, or an object"):
+        list(top_level_items(path, array="b"))
+    path.write_text("[1, 2")
+    with pytest.raises(BuildError, match="cut short"):
+        list(top_level_items(path, array="b"))
+
+
 def test_progress_is_in_bytes_and_a_mark_of_byte_order_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(b"\xef\xbb\xbf" + b'{"a": [1, 2]}')

@@ -14,8 +14,8 @@ from mtl.datasets.sources import data_set, held_out_frames, train_frames
 from mtl.datasets.streets import StreetOptions, StreetsDataset, dataset, render_street
 from mtl.datasets.streets.classes import SCENES, TIMES, WEATHERS
 from mtl.datasets.streets.shards import read_frame, write_shard
-from mtl.datasets.streets.source import StreetsRequest, object_truth, options_of
-from mtl.datasets.streets.tasks import DEFAULT_TASKS, STREET_TASKS
+from mtl.datasets.streets.source import StreetsRequest, options_of
+from mtl.datasets.streets.tasks import DEFAULT_TASKS, STREET_TASKS, object_truth
 from mtl.datasets.worlds.objects import SeenObjects
 
 from edge_mtl.errors import BuildError
