@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
-_ROOMS = 3
+_FRAMES = 3
+_OF_SCIKIT_IMAGE = "comes with scikit-image. Install it with: pip install 'edge-mtl[demo]'"
 _ROUNDS = 20
 
 
@@ -64,25 +65,25 @@ def demo(
     from edge_mtl.engine_store.engines import EngineStore
     from edge_mtl.image.demo_figure import draw, notes
     from edge_mtl.image.encoding import encode_image
-    from edge_mtl.sources.samples import photograph, rooms
+    from edge_mtl.sources.samples import labelled_samples, photograph, suits_photograph
 
     terminal = Terminal(quiet=quiet)
     found = find(DEMO_BUNDLE if bundle is None and (DEMO_BUNDLE / MANIFEST).is_file() else bundle)
-    samples = rooms(found, _ROOMS)
+    samples = labelled_samples(found, _FRAMES)
     real = photograph(found.manifest.tasks)
     if real is not None:
         samples.append(real)
     elif not samples:  # before minutes of building
         raise BundleError(
-            f"There is nothing to show: {found.path} has no labelled frames, and the photograph comes with scikit-image. "
-            "Install it with: pip install 'edge-mtl[demo]'"
+            f"There is nothing to show: {found.path} has no labelled frames, and the photograph "
+            f"{_OF_SCIKIT_IMAGE if suits_photograph(found.manifest.tasks) else 'is of a garage. Export the bundle again'}"
         )
     if not EngineStore(found).is_built(precision="int8"):
         build(terminal, found, "int8", budget=parse_budget(MAX_DROP))
     targets, config = TargetFilter((found.path,)), BenchmarkConfig(rounds=_ROUNDS, brief=True)
     report, _ = measure_and_show(terminal, (found,), targets, config)
-    if real is None:
-        terminal.note("No photograph: it comes with scikit-image. Install it with: pip install 'edge-mtl[demo]'")
+    if real is None and suits_photograph(found.manifest.tasks):
+        terminal.note(f"No photograph: it {_OF_SCIKIT_IMAGE}")
     with Engine(found, precision="int8") as engine:
         predictions = [(sample, engine.predict(sample.pixels, intrinsics=sample.intrinsics)) for sample in samples]
         info = engine.info
@@ -140,7 +141,7 @@ def _footnotes(bundle: Bundle) -> list[str]:
     trained_on = " and ".join(str(one.get("title")) for one in told.get("data_sets", ())) or told.get("dataset")
     if not trained_on:
         return []
-    return [f"Trained on: {trained_on}. Rooms are held-out frames; percentages and degrees compare with their truth."]
+    return [f"Trained on: {trained_on}. Frames with truth are held out; percentages and degrees compare with their truth."]
 
 
 def _photograph(noted: Mapping[str, str]) -> str:

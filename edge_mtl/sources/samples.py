@@ -19,8 +19,9 @@ from edge_mtl.errors import FrameError
 from edge_mtl.evaluation.labelled_frames import LabelledFrame, evaluation_frames
 from edge_mtl.sources.images import read_image
 from edge_mtl.tasks import LabelsSpec, Specs, kind_of
+from edge_mtl.tasks.depth import DepthSpec
 
-__all__ = ["Sample", "photograph", "rooms"]
+__all__ = ["Sample", "labelled_samples", "photograph", "suits_photograph"]
 
 _BLACK = 24
 """Bars are black, but not quite once a JPEG encoder has seen them."""
@@ -42,20 +43,27 @@ class Sample:
     truths: Mapping[str, Any]
 
 
-def rooms(bundle: Bundle, count: int) -> list[Sample]:
+def labelled_samples(bundle: Bundle, count: int) -> list[Sample]:
     """The `count` labelled frames of `bundle` with the most classes in them, in their order.
 
     Raises:
         BundleError: a file is altered or not what it should be.
     """
-    every = [_room(f"room {index}", item, bundle.manifest.tasks) for index, item in enumerate(evaluation_frames(bundle))]
+    every = [_whole(f"frame {index}", item, bundle.manifest.tasks) for index, item in enumerate(evaluation_frames(bundle))]
     labels = [name for name, spec in bundle.manifest.tasks.items() if isinstance(spec, LabelsSpec)]
     richest = sorted(range(len(every)), key=lambda index: (-_richness(every[index].truths, labels), index))[:count]
     return [every[index] for index in sorted(richest)]
 
 
+def suits_photograph(tasks: Specs) -> bool:
+    """Whether a garage is anything like what a bundle was made for: not where its depth is that of streets."""
+    return not any(isinstance(spec, DepthSpec) and spec.outdoors for spec in tasks.values())
+
+
 def photograph(tasks: Specs) -> Sample | None:
-    """The garage photograph in scikit-image's package data; None where scikit-image or the file is not installed."""
+    """The garage photograph in scikit-image's package data; None where it does not suit, or is not installed."""
+    if not suits_photograph(tasks):
+        return None
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
         return None
@@ -82,7 +90,7 @@ def _stereo_depth(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | N
     return np.where(np.isfinite(disparity), depth, np.nan).astype(np.float32) if disparity.shape == shape else None
 
 
-def _room(title: str, item: LabelledFrame, tasks: Specs) -> Sample:
+def _whole(title: str, item: LabelledFrame, tasks: Specs) -> Sample:
     """A labelled frame without the bars that letterboxing put around it."""
     content = item.frame.max(axis=2) > _BLACK
     rows, columns = np.flatnonzero(content.any(axis=1)), np.flatnonzero(content.any(axis=0))

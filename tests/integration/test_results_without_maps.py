@@ -26,7 +26,7 @@ from edge_mtl.onnx_graph.batches import repeat_frames
 from edge_mtl.onnx_graph.model import GraphIndex, parse
 from edge_mtl.quantization.placement import place
 from edge_mtl.quantization.recipes import CPU_INT8, TENSORRT_INT8, load_recipe
-from edge_mtl.sources.samples import rooms
+from edge_mtl.sources.samples import labelled_samples
 from edge_mtl.tasks import Boxes, ClassScores, kind_of
 from edge_mtl.tasks.stability import TemporalFilter
 from tests.bundles import HEIGHT, WIDTH, make_image, write_image
@@ -243,7 +243,7 @@ def test_predict_on_the_class_alone_saves_and_shows_it(bundle: Bundle, images: P
 
 
 def test_labelled_frames_are_drawn_with_their_truths(with_depth: Bundle) -> None:
-    samples = rooms(with_depth, 2)
+    samples = labelled_samples(with_depth, 2)
     with fp32(with_depth) as engine:
         found = [(sample, engine.predict(sample.pixels, intrinsics=sample.intrinsics)) for sample in samples]
     assert {"objects", "scene"} <= set(samples[0].truths)
