@@ -106,7 +106,9 @@ def _motion_blur(image: Array, severity: int, rng: Rng) -> Array:
 def _jpeg(image: Array, severity: int, rng: Rng) -> Array:
     fine, coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG[severity]])
     assert fine
-    return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
+    found = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    assert found is not None
+    return np.ascontiguousarray(found[..., ::-1])
 
 
 def _brightness(image: Array, severity: int, rng: Rng) -> Array:

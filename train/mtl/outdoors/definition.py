@@ -136,7 +136,7 @@ def _section(kind: Any, given: TableReader, name: str, rows: list[str]) -> Any:
     content = given.table(name, default={})
     one = TableReader(content, f"{given.source}, [{name}]")
     one.nothing_else({item.name for item in fields(kind)})
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in content.items():
         if key == "frames":
             found[key] = one.number(key)

@@ -49,7 +49,7 @@ class FramesAt:
     progress: bool = False
 
 
-def cell_name(cell: tuple[Weather, Time]) -> str:
+def cell_name(cell: tuple[str, str]) -> str:
     """ "foggy, night"."""
     return f"{cell[0]}, {cell[1]}"
 
