@@ -28,9 +28,9 @@ Array = np.ndarray
 FAR_OFF = 0.25
 """Depth with a larger relative error is wrong."""
 
-_DOUBT_DECADES, _DOUBT_BINS = 7.0, 1400
+_DOUBT_DECADES, _DOUBT_BINS = 7.0, 350
 """Doubt is 1 - confidence from 1e-7 to 1, in even steps of its logarithm: most of it is near 0, where others see nothing."""
-_ANGLE_BINS = 720
+_ANGLE_BINS = 360
 """Of angles from 0 to 180 degrees."""
 
 
