@@ -142,6 +142,10 @@ class CalibrationCurve:
         self._confidence += np.bincount(where, sure, _BINS)
         self._right += np.bincount(where, right, _BINS)
 
+    def sums(self) -> Array:
+        """(3, bins): pixels, their confidence added up, and how many are right; those of several frames add up."""
+        return np.stack([self._count, self._confidence, self._right])
+
     def error(self) -> float | None:
         """Expected calibration error of the chosen class: the mean gap between confidence and share of right answers.
 

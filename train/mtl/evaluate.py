@@ -184,9 +184,15 @@ def evaluate_fully(
     canonical: bool = True,
     answers_for: Intrinsics | None = None,
     progress: Callable[[int], None] | None = None,
+    on_frame: Callable[[Judged], None] | None = None,
 ) -> Evaluation:
-    """As `evaluate`, with all that the field reports in `details`; `answers_for` as of `judge`. Raises BuildError."""
+    """As `evaluate`, with all that the field reports in `details`; `answers_for` as of `judge`. Raises BuildError.
+
+    Args:
+        on_frame: called with every frame after it was measured, for what metrics do not say.
+    """
     seeing: dict[str, Any] = {"size": size, "batch": batch, "canonical": canonical, "answers_for": answers_for}
+    seeing["on_frame"] = on_frame
     if not isinstance(frames, MixtureFrames):
         return _evaluated(predict, frames, specs, **seeing, full=True, progress=progress)
     found = {
@@ -210,6 +216,7 @@ def _evaluated(
     full: bool,
     answers_for: Intrinsics | None = None,
     progress: Callable[[int], None] | None,
+    on_frame: Callable[[Judged], None] | None = None,
 ) -> Evaluation:
     known = {name: spec for name, spec in specs.items() if name in frames.tasks}
     _check_same_tasks(known, specs, frames.tasks)
@@ -217,6 +224,8 @@ def _evaluated(
     every = judge(predict, frames, known, size=size, batch=batch, canonical=canonical, answers_for=answers_for)
     for number, judged in enumerate(every):
         metrics.update(judged.predicted, judged.truths)
+        if on_frame is not None:
+            on_frame(judged)
         if progress is not None:
             progress(number + 1)
     own = {scoped(metrics.specs, spec, measure.name) for spec in known.values() for measure in kind_of(spec).measures_of(spec)}

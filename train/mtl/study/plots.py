@@ -15,12 +15,24 @@ from mtl.study.cosines import PairCosines, smoothed
 from mtl.study.pareto import Point
 from mtl.study.significance import Difference
 
-__all__ = ["Curve", "Tradeoff", "bars", "cosine_lines", "curves", "pareto", "tradeoffs"]
+__all__ = [
+    "COLOURS",
+    "INK",
+    "Curve",
+    "Tradeoff",
+    "bars",
+    "cosine_lines",
+    "curves",
+    "new_figure",
+    "pareto",
+    "svg_text",
+    "tradeoffs",
+]
 
-_INK = "#123457"
+INK = "#123457"
 """Stands for the colour of text until the SVG is finished; no other line uses it."""
 
-_COLOURS = ("#4c8eda", "#e08a2c", "#3fa66b", "#c0597e", "#8a70d6", "#9c8b3c", "#2fa3a8", "#b0623f")
+COLOURS = ("#4c8eda", "#e08a2c", "#3fa66b", "#c0597e", "#8a70d6", "#9c8b3c", "#2fa3a8", "#b0623f")
 _MARKERS = "osD^vP*X"
 _BETTER, _WORSE, _NEITHER = "#3fa66b", "#d0605e", "#8f959e"
 _STYLE = "<style>svg{color:#24292f}@media(prefers-color-scheme:dark){svg{color:#d6dbe1}}</style>"
@@ -55,9 +67,9 @@ class Tradeoff:
 
 def curves(panels: Mapping[str, Sequence[Curve]]) -> str:
     """Learning curves, one panel for each metric; a row has one colour, its seeds are lines of it."""
-    figure, axes = _figure(len(panels), width=3.4 * len(panels), height=2.9)
+    figure, axes = new_figure(len(panels), width=3.4 * len(panels), height=2.9)
     names = list(dict.fromkeys(curve.name for lines in panels.values() for curve in lines))
-    colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
+    colours = {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(names)}
     drawn: dict[str, Any] = {}
     for axis, (heading, lines) in zip(axes, panels.items(), strict=True):
         axis.set_title(heading, fontsize=10)
@@ -68,25 +80,25 @@ def curves(panels: Mapping[str, Sequence[Curve]]) -> str:
                 drawn[curve.name] = line
     columns = min(4, len(drawn))
     figure.legend(
-        drawn.values(), drawn.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=8, labelcolor=_INK
+        drawn.values(), drawn.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=8, labelcolor=INK
     )
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def bars(rows: Mapping[str, Difference], *, label: str) -> str:
     """Changes in percent as horizontal bars with the margin of seeds; coloured only where a difference is shown."""
-    figure, (axis,) = _figure(1, width=7.2, height=0.9 + 0.3 * len(rows))
+    figure, (axis,) = new_figure(1, width=7.2, height=0.9 + 0.3 * len(rows))
     colours = {"better": _BETTER, "worse": _WORSE}
     for position, one in enumerate(rows.values()):
         axis.barh(position, one.percent, color=colours.get(one.verdict, _NEITHER), height=0.62)
         if one.margin is not None:
-            axis.errorbar(one.percent, position, xerr=one.margin, color=_INK, linewidth=1, capsize=3)
+            axis.errorbar(one.percent, position, xerr=one.margin, color=INK, linewidth=1, capsize=3)
     axis.set_yticks(range(len(rows)), list(rows))
     axis.invert_yaxis()
-    axis.axvline(0, color=_INK, linewidth=0.8)
+    axis.axvline(0, color=INK, linewidth=0.8)
     axis.set_xlabel(label)
     axis.grid(axis="y", visible=False)
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def pareto(points: Sequence[Point], best: Sequence[Point], *, x_label: str, y_label: str) -> str:
@@ -101,7 +113,7 @@ def tradeoffs(panels: Sequence[Tradeoff], *, x_label: str, groups: Mapping[str, 
     Args:
         groups: by name of a point, what gives it its colour and what gives it its marker.
     """
-    figure, axes = _figure(len(panels), width=4.0 + 3.6 * len(panels), height=3.8)
+    figure, axes = new_figure(len(panels), width=4.0 + 3.6 * len(panels), height=3.8)
     colours, markers = (list(dict.fromkeys(one[at] for one in groups.values())) for at in (0, 1))
     styles = {name: (colours.index(colour), markers.index(marker)) for name, (colour, marker) in groups.items()}
     for axis, panel in zip(axes, panels, strict=True):
@@ -111,10 +123,10 @@ def tradeoffs(panels: Sequence[Tradeoff], *, x_label: str, groups: Mapping[str, 
         if costs and max(costs) > _FAR_APART * min(costs):
             _log_scale(axis)
     drawn = {text: line for axis in axes for line, text in zip(*axis.get_legend_handles_labels(), strict=True)}
-    legend = figure.legend(drawn.values(), drawn.keys(), loc="outside right upper", frameon=False, fontsize=8, labelcolor=_INK)
+    legend = figure.legend(drawn.values(), drawn.keys(), loc="outside right upper", frameon=False, fontsize=8, labelcolor=INK)
     for handle in legend.legend_handles if len(panels) > 1 else ():
         handle.set_markerfacecolor(handle.get_markeredgecolor())  # what is best in one panel may not be in another
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def _log_scale(axis: Any) -> None:
@@ -130,7 +142,7 @@ def _log_scale(axis: Any) -> None:
 def _dots(axis: Any, panel: Tradeoff, styles: Mapping[str, tuple[int, int]]) -> None:
     """Points with their margins; the best are filled and joined. `styles`: numbers of colour and marker by name."""
     for point in panel.points:
-        colour, marker = (own[number % len(own)] for own, number in zip((_COLOURS, _MARKERS), styles[point.name], strict=True))
+        colour, marker = (own[number % len(own)] for own, number in zip((COLOURS, _MARKERS), styles[point.name], strict=True))
         if point.margin is not None:
             axis.errorbar(point.cost, point.gain, yerr=point.margin, color=colour, linewidth=0.8, capsize=2, zorder=2)
         fill = colour if point in panel.best else "none"
@@ -138,7 +150,7 @@ def _dots(axis: Any, panel: Tradeoff, styles: Mapping[str, tuple[int, int]]) -> 
         axis.plot([point.cost], [point.gain], linestyle="none", zorder=3, label=point.name, **dot)
     if len(panel.best) > 1:
         costs, gains = [one.cost for one in panel.best], [one.gain for one in panel.best]
-        axis.plot(costs, gains, color=_INK, linewidth=1, linestyle="--", zorder=1)
+        axis.plot(costs, gains, color=INK, linewidth=1, linestyle="--", zorder=1)
     axis.set_ylabel(panel.label)
     axis.margins(0.1, 0.1)
     if panel.lower_is_better:
@@ -147,36 +159,36 @@ def _dots(axis: Any, panel: Tradeoff, styles: Mapping[str, tuple[int, int]]) -> 
 
 def cosine_lines(pairs: Sequence[PairCosines]) -> str:
     """Cosines between tasks' gradients over training: faint as sampled, bold smoothed; below zero they pull apart."""
-    figure, axes = _figure(len(pairs), width=3.4 * len(pairs), height=2.7, share_y=True)
-    for axis, pair, colour in zip(axes, pairs, _COLOURS, strict=False):
+    figure, axes = new_figure(len(pairs), width=3.4 * len(pairs), height=2.7, share_y=True)
+    for axis, pair, colour in zip(axes, pairs, COLOURS, strict=False):
         for steps, values in pair.runs:
             window = max(3, round(len(values) * _SMOOTHING_SHARE))
             axis.plot(steps, values, color=colour, linewidth=0.6, alpha=0.35)
             axis.plot(steps, smoothed(values, window=window), color=colour, linewidth=1.8)
-        axis.axhline(0, color=_INK, linewidth=0.8)
+        axis.axhline(0, color=INK, linewidth=0.8)
         axis.set_title(f"{' + '.join(pair.pair)}\nnegative at {pair.negative_share:.0%} of steps", fontsize=9)
         axis.set_xlabel("step")
     axes[0].set_ylabel("cosine of gradients")
-    return _svg(figure)
+    return svg_text(figure)
 
 
-def _figure(panels: int, *, width: float, height: float, share_y: bool = False) -> tuple[Any, list[Any]]:
+def new_figure(panels: int, *, width: float, height: float, share_y: bool = False) -> tuple[Any, list[Any]]:
     """A figure without a background and its axes, left to right; sizes in inches."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    ink: Any = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK)
+    ink: Any = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
     with rc_context({**ink, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
         axes = list(figure.subplots(1, panels, squeeze=False, sharey=share_y)[0])
     for axis in axes:
         axis.set_facecolor("none")
-        axis.grid(color=_INK, alpha=0.15, linewidth=0.6)
+        axis.grid(color=INK, alpha=0.15, linewidth=0.6)
         axis.set_axisbelow(True)
     return figure, axes
 
 
-def _svg(figure: Any) -> str:
+def svg_text(figure: Any) -> str:
     """The figure as one <svg> element with its words as text, without a prolog; the same numbers give the same text."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -188,5 +200,5 @@ def _svg(figure: Any) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r"font-family: [^;\"]*", "font-family: sans-serif", text)
-    text = text.replace(_INK, "currentColor")
+    text = text.replace(INK, "currentColor")
     return text.replace(">", f">{_STYLE}", 1)

@@ -97,7 +97,11 @@ class LabelsHead(DenseHead[LabelsSpec, LabelMap]):
         return F.kl_div(one, other, log_target=True, reduction="none").sum(dim=1).mean()
 
     def full_result(self, spec: LabelsSpec, full: Tensor, *, seen_by: Intrinsics, camera: Intrinsics) -> LabelMap:
-        return LabelMap(spec, full.argmax(dim=0).to(torch.uint8).numpy())
+        def confidence() -> Array:
+            found: Array = (full.amax(dim=0) - full.logsumexp(dim=0)).exp().float().numpy()
+            return found
+
+        return LabelMap(spec, full.argmax(dim=0).to(torch.uint8).numpy(), confidence)
 
     def as_truth(self, result: LabelMap) -> Array:
         return result.labels
