@@ -149,7 +149,7 @@ def test_the_guide_and_the_file_of_parameters_have_every_parameter_with_its_defa
     guide = before + after.partition("Compressed copies")[2]
     assert dict(re.findall(r"\| `(\w+)` \| `([^`]+)` (?=\|)", guide)) == defaults
     configured = (ROOT / "ros2_ws" / "src" / "edge_mtl" / "config" / "perception.yaml").read_text()
-    assert dict(re.findall(r"^    (\w+): (\S+)", configured, re.MULTILINE)) == defaults
+    assert dict(re.findall(r"^    (\w+): (\"[^\"]*\"|\S+)", configured, re.MULTILINE)) == defaults
 
 
 def test_the_layouts_listen_to_no_cloud_because_the_node_makes_none_by_default() -> None:

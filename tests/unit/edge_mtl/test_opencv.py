@@ -245,6 +245,8 @@ def test_commands_that_draw_and_predict_nothing_run_without_opencv(
         ["train/study.py", "study.toml"],
         ["train/export.py", "best.safetensors"],
         ["train/make_rooms.py"],
+        ["train/make_streets.py"],
+        ["train/outdoors.py", "study.toml"],
         ["train/prepare_nyuv2.py", "adopt", "folder"],
         ["train/validate_dataset.py", "folder"],
         ["train/pseudo_label.py", "folder", "--bundle", "bundle"],

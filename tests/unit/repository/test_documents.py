@@ -27,7 +27,7 @@ _AS_FLAGS = frozenset(f"--{key}" for key in SETTINGS)
 _RENDERING = ("--root", "--split", "--count", "--size", "--workers", "--preview", "--labelled")
 """See `mtl.rendering`."""
 TAKEN_TOO = {
-    **dict.fromkeys(("train/train.py", "train/export.py", "train/study.py", "train/add_head.py"), _AS_FLAGS),
+    **{f"train/{name}.py": _AS_FLAGS for name in ("train", "export", "study", "outdoors", "add_head")},
     **dict.fromkeys(("train/make_rooms.py", "train/make_streets.py"), frozenset(_RENDERING)),
     "calibration/calibrate.py": frozenset(options("calibrate")),
     "calibration/sensitivity.py": frozenset(options("sensitivity")),

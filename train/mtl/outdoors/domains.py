@@ -18,11 +18,12 @@ from mtl.datasets.streets.classes import TIMES, WEATHERS, Time, Weather
 from mtl.datasets.streets.dataset import StreetsDataset
 from mtl.datasets.streets.render import DEFAULT_OPTIONS, StreetOptions
 from mtl.datasets.streets.source import StreetFrames
-from mtl.datasets.streets.tasks import DEPTH, STREET_TASKS
+from mtl.datasets.streets.tasks import STREET_TASKS
 from mtl.geometry import Intrinsics, canonical_intrinsics
 
 __all__ = [
     "CELLS",
+    "SHARED",
     "FramesAt",
     "TakenBy",
     "cell_name",
@@ -34,6 +35,9 @@ __all__ = [
     "through_lens",
 ]
 
+_DEPTH_TASK = next(name for name, spec in STREET_TASKS.items() if spec.kind == "depth")
+SHARED = tuple(name for name, spec in STREET_TASKS.items() if name in ROOM_TASKS and not hasattr(spec, "classes"))
+"""Tasks without classes of their own, which rooms and streets have both."""
 CELLS: tuple[tuple[Weather, Time], ...] = tuple((weather, time) for weather in WEATHERS for time in TIMES)
 """All cells, weather by weather."""
 
@@ -70,7 +74,7 @@ def streets_at(where: FramesAt, tasks: Specs, *, options: StreetOptions = DEFAUL
         )
     except (OSError, ValueError) as exc:
         raise BuildError(f"the test streets at {height}x{width} could not be made in {where.root}: {exc}") from exc
-    return StreetFrames(streets, {name: spec for name, spec in STREET_TASKS.items() if name in tasks or name == DEPTH})
+    return StreetFrames(streets, {name: spec for name, spec in STREET_TASKS.items() if name in tasks or name == _DEPTH_TASK})
 
 
 def cell_options(cell: tuple[Weather, Time], *, focal: tuple[float, float] | None = None) -> StreetOptions:
@@ -94,7 +98,7 @@ def focal_factors(size: tuple[int, int], *, zoom: tuple[float, float] = (1.0, 1.
 
 def corrupted_frames(frames: FrameSource, kind: str, severity: int) -> CorruptedFrames:
     """Frames of streets, spoilt: fog by their true depth, as far as streets go."""
-    return CorruptedFrames(frames, kind, severity, depth=DEPTH)
+    return CorruptedFrames(frames, kind, severity, depth=_DEPTH_TASK)
 
 
 def rooms_at(where: FramesAt, tasks: Specs) -> FrameSource:

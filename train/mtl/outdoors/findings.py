@@ -19,14 +19,12 @@ from mtl.outdoors.measuring import DomainMeasures, measure_domain, pooled
 from mtl.outdoors.statistics import draws
 from mtl.study.definition import PlannedRun
 
-__all__ = ["CLEAN", "SHARED", "Cell", "Drawn", "Findings", "Focal", "Network", "measure_study", "networks_of", "together"]
+__all__ = ["CLEAN", "Cell", "Drawn", "Findings", "Focal", "Network", "measure_study", "networks_of", "together"]
 
 Array = np.ndarray
 Cell = tuple[Weather, Time]
 CLEAN = ("clean", 0)
 """Stands for frames that are not corrupted."""
-SHARED = ("depth", "normals")
-"""Tasks without classes of their own, which rooms and streets share."""
 _T = TypeVar("_T")
 
 
@@ -169,19 +167,19 @@ class _Work:
             frames = domains.streets_at(where, network.target.specs, options=domains.through_lens(size, factor, self._home))
             assumed = domains.TakenBy(frames, (fx * middle, fy * middle, cx, cy))
             found[float(factor)] = Focal(
-                self._measured(network, frames, only=SHARED), self._measured(network, assumed, only=SHARED)
+                self._measured(network, frames, only=domains.SHARED), self._measured(network, assumed, only=domains.SHARED)
             )
         return found
 
     def transfer(self, network: Network) -> dict[str, Drawn]:
         request = self._study.transfer
-        shared = {name: spec for name, spec in network.target.specs.items() if name in SHARED}
+        shared = {name: spec for name, spec in network.target.specs.items() if name in domains.SHARED}
         self._say(f"{network.name}: rooms and streets")
         rooms = domains.rooms_at(domains.FramesAt(request.rooms, network.target.size, request.frames, self._workers), shared)
         streets = self._streets(network, request.frames, self._home)
         return {
-            "rooms": self._measured(network, rooms, only=SHARED),
-            "streets": self._measured(network, streets, only=SHARED),
+            "rooms": self._measured(network, rooms, only=domains.SHARED),
+            "streets": self._measured(network, streets, only=domains.SHARED),
         }
 
     def _where(self, network: Network, count: int) -> domains.FramesAt:
