@@ -46,12 +46,15 @@ def _work(asked: argparse.Namespace, extra: dict[str, str], console: Console) ->
     from mtl.revision import described_commit
     from mtl.study.records import read_outcome
     from mtl.study.report import write_files
-    from mtl.study.runner import is_finished, train_all
+    from mtl.study.runner import check_jobs, is_finished, train_all
     from mtl.study.toml_tables import StudyError
 
     study = load_outdoors(asked.study)
     folder = asked.out or Path("runs") / study.study.name
     every = study.study.runs(folder, extra=extra)
+    check_jobs(asked.jobs)
+    if asked.threads < 0:
+        raise StudyError(f"--threads should be 0 or more, found {asked.threads}")
     failed = () if asked.report_only else train_all(every, jobs=asked.jobs, console=console).failed
     finished = [run for run in every if is_finished(run)]
     if not any(run.row.name in study.cells.rows for run in finished):

@@ -48,15 +48,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _study(asked: argparse.Namespace, extra: dict[str, str], console: Console) -> int:
     from mtl.study.definition import load_study
-    from mtl.study.runner import is_finished, train_all
+    from mtl.study.runner import check_jobs, is_finished, train_all
     from mtl.study.toml_tables import StudyError
 
     study = load_study(asked.study)
     runs_folder = asked.runs or Path("runs") / study.name
     every = study.runs(runs_folder, extra=extra)
     chosen = study.runs(runs_folder, only=asked.only, extra=extra) if asked.only else every
-    if asked.jobs < 1:
-        raise StudyError(f"--jobs should be 1 or more, found {asked.jobs}")
+    check_jobs(asked.jobs)
     failed: tuple[str, ...] = ()
     if asked.report_only:
         for run in every:

@@ -113,6 +113,8 @@ def build_engine(
         BundleError: the bundle is damaged or lacks a file.
     """
     start = time.time()
+    if budget is not None:
+        budget.check(bundle.manifest.tasks)
     kind, index = parse_device(device)
     place = store or EngineStore(bundle, gpu=resolve_gpu(index))
     report = progress or _silent

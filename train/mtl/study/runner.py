@@ -25,7 +25,7 @@ from mtl.study.process import RunProcess, is_trained_elsewhere
 from mtl.study.records import Outcome, read_records
 from mtl.study.toml_tables import StudyError
 
-__all__ = ["Tally", "is_finished", "train_all"]
+__all__ = ["Tally", "check_jobs", "is_finished", "train_all"]
 
 _POLL_S = 0.25
 _LOOK_EVERY_S = 2.0
@@ -39,6 +39,12 @@ class Tally:
     skipped: tuple[str, ...]
     trained: tuple[str, ...]
     failed: tuple[str, ...]
+
+
+def check_jobs(jobs: int) -> None:
+    """Raises StudyError: nothing would ever be trained."""
+    if jobs < 1:
+        raise StudyError(f"--jobs should be 1 or more, found {jobs}")
 
 
 def is_finished(run: PlannedRun) -> bool:

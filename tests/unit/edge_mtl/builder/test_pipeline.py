@@ -24,6 +24,7 @@ from edge_mtl.bundle import OPTIMIZED_ONNX, Bundle
 from edge_mtl.device import DeviceFingerprint, fingerprint
 from edge_mtl.engine_store.engines import EngineStore
 from edge_mtl.errors import AccuracyError, BackendUnavailable, BuildError, BundleError, CalibrationError
+from edge_mtl.evaluation.budget import Budget
 from edge_mtl.evaluation.labelled_frames import evaluation_frames
 from edge_mtl.onnx_graph.model import facts
 from edge_mtl.tasks.labels import Labels
@@ -132,6 +133,13 @@ def test_calibration_images_of_the_users_are_used_and_unreadable_ones_named(own_
     assert report.calibration["source"] == "pictures"
     assert "30.png" in report.warnings[0]
     assert report.record.options["calibration"] == report.calibration["digest"]
+
+
+def test_a_budget_of_no_task_is_refused_before_anything_is_built(own_bundle: Bundle) -> None:
+    steps: list[str] = []
+    with pytest.raises(AccuracyError, match=r"no budget lane\.miou; this bundle has"):
+        build_engine(own_bundle, budget=Budget({"lane.miou": 0.01}), progress=lambda step, done, total: steps.append(step))
+    assert not steps
 
 
 def test_without_usable_frames_nothing_is_built(own_bundle: Bundle, tmp_path: Path) -> None:

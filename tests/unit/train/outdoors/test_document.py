@@ -188,6 +188,10 @@ def test_one_command_trains_measures_and_reports(tmp_path, monkeypatch, capsys):
     command = [str(tmp_path / "study.toml"), "--out", str(tmp_path / "runs"), "--threads", "1"]
     assert outdoors_script.main([*command, "--report-only"]) != 0
     assert "no row of [cells] is finished" in capsys.readouterr().err
+    refused = ((["--jobs", "0"], "--jobs should be 1 or more"), (["--threads", "-1"], "--threads should be 0 or more"))
+    for wrong, words in refused:
+        assert outdoors_script.main([*command, *wrong]) == 14
+        assert words in capsys.readouterr().err
     assert outdoors_script.main(command) == 0
     numbers = json.loads((tmp_path / "runs" / "report" / "results.json").read_text())
     assert numbers["networks"]["clear day"]["step"] == 2
