@@ -156,7 +156,8 @@ def _inspector(folder: Path, published: PublishedSet | None, images: int) -> Cal
     from mtl.datasets.rooms.check import inspect as of_rooms
     from mtl.datasets.rooms.dataset import holds_rooms
     from mtl.datasets.streets.check import inspect as of_streets
-    from mtl.datasets.streets.dataset import size_folders as streets_in
+    from mtl.datasets.streets.dataset import WORLD as STREETS
+    from mtl.datasets.worlds.cache import size_folders
 
     if published is not None:
         return partial(of_published, published, images=images)
@@ -166,7 +167,7 @@ def _inspector(folder: Path, published: PublishedSet | None, images: int) -> Cal
         return of_nyuv2
     if holds_rooms(folder):
         return of_rooms
-    if streets_in(folder):
+    if size_folders(folder, STREETS):
         return of_streets
     raise BuildError(
         f"{folder} should have {_OWN} (images of your own: docs/guides/own-data.md), {' and '.join(PARTS)} (NYUv2: "

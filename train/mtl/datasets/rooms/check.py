@@ -12,10 +12,11 @@ import numpy as np
 from edge_mtl.errors import BuildError
 from mtl.datasets.report import Check, Progress, Report
 from mtl.datasets.worlds.cache import SPLITS, Split
+from mtl.datasets.worlds.inspecting import inspect_shards
 from mtl.datasets.worlds.objects import SeenObjects
 from mtl.datasets.worlds.tally import Tally
 
-from .dataset import cache_folder, size_folders
+from .dataset import WORLD, cache_folder
 from .instances import OBJECT_CLASSES, SCENE_CLASSES
 from .labels import CLASS_NAMES, VOID, Label
 from .render import RenderOptions, RoomSample, cast_room
@@ -34,22 +35,7 @@ _OPTIONS = tuple(
 
 def inspect(root: Path, *, progress: Progress | None = None) -> Report:
     """Read every frame of every size and split; the first of each shard is compared with what its seed gives."""
-    shards = {
-        folder: {split: sorted((folder / split).glob("shard-*")) for split in SPLITS if (folder / split).is_dir()}
-        for folder in size_folders(root)
-    }
-    total = sum(len(one) for by_split in shards.values() for one in by_split.values())
-    done, checks = 0, []
-    for folder, by_split in shards.items():
-        look = _Look(folder)
-        for split, found in by_split.items():
-            for shard in found:
-                look.shard(shard, split)
-                done += 1
-                if progress is not None:
-                    progress("shards", done, total)
-        checks += look.checks()
-    return Report(str(root), tuple(checks))
+    return inspect_shards(root, WORLD, _Look, progress)
 
 
 class _Look:

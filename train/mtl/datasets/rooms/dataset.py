@@ -5,12 +5,11 @@ Layout: root / rooms-<H>x<W>-<digest of options and renderer version> / split / 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-from mtl.datasets.worlds.cache import Split, made_shards, options_folder
+from mtl.datasets.worlds.cache import CachedSamples, Split, made_shards, options_folder, size_folders
 from mtl.datasets.worlds.rendering_jobs import Job, run_jobs
 
 from .render import DEFAULT_OPTIONS, RENDERER_VERSION, RenderOptions, RoomSample
@@ -18,25 +17,21 @@ from .shards import add_objects, has_objects, read_frame, render_shard
 
 FRAMES_PER_SHARD = 32
 
-_FOLDER = re.compile(r"rooms-\d+x\d+-[0-9a-f]{10}")
+WORLD = "rooms"
+"""What folders of rooms are called by."""
 
 
 def cache_folder(root: Path, split: Split, height: int, width: int, options: RenderOptions) -> Path:
     """Where the shards of one split live; another renderer or other options get another folder."""
-    return options_folder(root, "rooms", height, width, {"renderer": RENDERER_VERSION, **asdict(options)}) / split
+    return options_folder(root, WORLD, height, width, {"renderer": RENDERER_VERSION, **asdict(options)}) / split
 
 
 def holds_rooms(root: Path) -> bool:
     """Whether rooms of any size were rendered in a folder."""
-    return bool(size_folders(root))
+    return bool(size_folders(root, WORLD))
 
 
-def size_folders(root: Path) -> list[Path]:
-    """The folders of rooms of one size and kind each, whose sub-folders are splits."""
-    return sorted(one for one in root.iterdir() if _FOLDER.fullmatch(one.name) and one.is_dir()) if root.is_dir() else []
-
-
-class RoomsDataset:
+class RoomsDataset(CachedSamples[RoomSample]):
     """A sequence of `RoomSample`, cached on disk; what is missing is rendered first.
 
     Only whole shards are made. A run that is killed leaves nothing half-made and the next continues where
@@ -64,9 +59,9 @@ class RoomsDataset:
         progress: bool = True,
         objects: bool = False,
     ) -> None:
-        self.folder = cache_folder(Path(root), split, height, width, options)
+        folder = cache_folder(Path(root), split, height, width, options)
         folders = made_shards(
-            self.folder,
+            folder,
             split,
             count,
             per_shard=FRAMES_PER_SHARD,
@@ -75,22 +70,8 @@ class RoomsDataset:
             workers=workers,
             title=f"rooms {split} {height}x{width}" if progress else None,
         )
-        self._count = count
         lacking = [folder for folder in folders if not has_objects(folder)] if objects else []
         if lacking:
             jobs = [Job(add_objects, (folder, height, width, options), FRAMES_PER_SHARD) for folder in lacking]
             run_jobs(jobs, workers, f"objects {split} {height}x{width}" if progress else None)
-        self._folders, self._objects = folders, objects
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> RoomSample:
-        """Frame `index`, negative from the end, in arrays of the caller's own. Raises BuildError: its shard is damaged."""
-        if not -self._count <= index < self._count:
-            raise IndexError(f"frame {index} of {self._count}")
-        number, offset = divmod(index % self._count, FRAMES_PER_SHARD)
-        return read_frame(self._folders[number], offset, objects=self._objects)
-
-    def __iter__(self) -> Iterator[RoomSample]:
-        return (self[index] for index in range(self._count))
+        super().__init__(folder, folders, count, per_shard=FRAMES_PER_SHARD, read=partial(read_frame, objects=objects))

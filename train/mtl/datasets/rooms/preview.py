@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from edge_mtl.image.lettering import put_text, text_width
+from mtl.datasets.worlds.contact_sheet import tiled
 
 from .instances import OBJECT_CLASSES, SCENE_CLASSES
 from .labels import CLASS_NAMES, PALETTE, VOID
@@ -51,8 +52,4 @@ def _with_objects(sample: RoomSample) -> np.ndarray:
 
 def contact_sheet(samples: Iterable[RoomSample], columns: int = 1) -> np.ndarray:
     """Panels of all samples in a grid, (.., .., 3) uint8 RGB."""
-    panels = [panel(sample) for sample in samples]
-    blank = np.zeros_like(panels[0])
-    panels += [blank] * (-len(panels) % columns)
-    rows = [np.concatenate(panels[start : start + columns], 1) for start in range(0, len(panels), columns)]
-    return np.concatenate(rows, 0)
+    return tiled(samples, panel, columns)

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-from zipfile import BadZipFile
 
 import numpy as np
 
-from edge_mtl.errors import BuildError
 from edge_mtl.tasks import NYU_TASKS, Specs
 from edge_mtl.tasks.boxes import BoxTruth
 from mtl.datasets.data_set import DataSet, Split
 from mtl.datasets.frame import Frame
 from mtl.datasets.task_choice import chosen, problem_of, with_more
 from mtl.datasets.worlds.cache import SPLIT_FIRST_SEED
+from mtl.datasets.worlds.frames import RenderedFrames, made_in
 
 from .dataset import RoomsDataset, holds_rooms
 from .render import RENDERER_VERSION, RoomSample, render_room
@@ -94,7 +93,7 @@ class RoomsRequest:
     def open(self, *, workers: int = 1, progress: bool = False) -> RoomFrames:
         """The rooms, rendered if need be. Raises BuildError when they cannot be rendered or stored, and for unknown tasks."""
         tasks = chosen(self.tasks, ROOM_TASKS, default=NYU_TASKS)
-        try:
+        with made_in(self, "rooms"):
             rooms = RoomsDataset(
                 Path(self.root),
                 self.split,
@@ -105,31 +104,14 @@ class RoomsRequest:
                 progress=progress,
                 objects=OBJECTS in tasks or SCENE in tasks,
             )
-        except (OSError, ValueError) as exc:
-            raise BuildError(
-                f"the {self.split} rooms at {self.height}x{self.width} could not be made in {self.root}: {exc}. "
-                "Choose another folder with --data.root"
-            ) from exc
         return RoomFrames(rooms, tasks)
 
 
-class RoomFrames:
+class RoomFrames(RenderedFrames[RoomSample]):
     """Rendered rooms as `Frame`s that have truths of `tasks`."""
 
     def __init__(self, rooms: RoomsDataset, tasks: Specs) -> None:
-        self._rooms, self.tasks = rooms, tasks
-
-    def __len__(self) -> int:
-        return len(self._rooms)
-
-    def __getitem__(self, index: int) -> Frame:
-        try:
-            room = self._rooms[index]
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as exc:
-            raise BuildError(
-                f"room {index} in {self._rooms.folder} cannot be read: {exc}. Remove its shard, run again"
-            ) from exc
-        return _frame(room, self.tasks)
+        super().__init__(rooms, tasks, "room", _frame)
 
 
 class RenderedRooms:

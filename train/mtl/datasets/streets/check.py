@@ -12,11 +12,12 @@ from edge_mtl.errors import BuildError
 from mtl.datasets.bdd100k.lane_bits import lane_classes
 from mtl.datasets.report import Check, Progress, Report
 from mtl.datasets.worlds.cache import SPLITS, Split
+from mtl.datasets.worlds.inspecting import inspect_shards
 from mtl.datasets.worlds.objects import SeenObjects
 from mtl.datasets.worlds.tally import Tally
 
 from .classes import CLASS_NAMES, DRIVABLE_CLASSES, LANE_CLASSES, OBJECT_CLASSES, SCENES, TIMES, WEATHERS, Label
-from .dataset import cache_folder, size_folders
+from .dataset import WORLD, cache_folder
 from .render import DEFAULT_OPTIONS, StreetSample, render_street
 from .road import FAR_M
 from .shards import count_frames, read_frame
@@ -28,14 +29,7 @@ _UNIT_TOLERANCE = 1e-3
 
 def inspect(root: Path, *, progress: Progress | None = None) -> Report:
     """Read every frame of every size and split; the first of each shard is compared with what its seed gives."""
-    parts = [(folder, split) for folder in size_folders(root) for split in SPLITS]
-    shards = [(folder, split, shard) for folder, split in parts for shard in sorted((folder / split).glob("shard-*"))]
-    looks: dict[Path, _Look] = {}
-    for done, (folder, split, shard) in enumerate(shards, 1):
-        looks.setdefault(folder, _Look(folder)).shard(shard, split)
-        if progress is not None:
-            progress("shards", done, len(shards))
-    return Report(str(root), tuple(check for look in looks.values() for check in look.checks()))
+    return inspect_shards(root, WORLD, _Look, progress)
 
 
 class _Look:

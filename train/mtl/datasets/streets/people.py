@@ -33,17 +33,15 @@ def pedestrian(rng: Rng) -> tuple[Shape, ...]:
     ]
     for side in (-1, 1):
         leg, arm = side * stride, -side * swing
-        shapes.append(_limb(rng, label, trousers, side * 0.09 * k, 0.87 * k, 0.46 * k, 0.085 * k, leg))
-        shapes.append(_limb(rng, label, shirt, side * 0.25 * k, 1.36 * k, 0.3 * k, 0.055 * k, arm))
+        shapes.append(_limb(label, trousers, side * 0.09 * k, 0.87 * k, 0.46 * k, 0.085 * k, leg))
+        shapes.append(_limb(label, shirt, side * 0.25 * k, 1.36 * k, 0.3 * k, 0.055 * k, arm))
     if rng.random() < 0.3:
         bag = mat.cloth(rng)
         shapes.append(block(label, bag, (0, 0.18 * k, 1.2 * k), (0.14 * k, 0.08 * k, 0.2 * k)))
     return tuple(shapes)
 
 
-def _limb(
-    rng: Rng, label: Label, material: mat.Material, x: float, top: float, half: float, radius: float, swing: float
-) -> Shape:
+def _limb(label: Label, material: mat.Material, x: float, top: float, half: float, radius: float, swing: float) -> Shape:
     """An arm or a leg that hangs from (x, 0, top) and swings about it."""
     tilt = leaning(swing)
     down = tilt @ np.array([0.0, 0.0, -half], np.float32)

@@ -9,6 +9,7 @@ import numpy as np
 
 from edge_mtl.image.lettering import put_text
 from mtl.datasets.bdd100k.lane_bits import lane_classes
+from mtl.datasets.worlds.contact_sheet import tiled
 
 from .classes import OBJECT_CLASSES, PALETTE, SCENES, TIMES, WEATHERS, Label
 from .render import StreetSample
@@ -57,7 +58,4 @@ def _with_objects(sample: StreetSample) -> np.ndarray:
 
 def contact_sheet(samples: Iterable[StreetSample], columns: int = 1) -> np.ndarray:
     """Panels of all samples in a grid, (.., .., 3) uint8 RGB."""
-    panels = [panel(sample) for sample in samples]
-    panels += [np.zeros_like(panels[0])] * (-len(panels) % columns)
-    rows = [np.concatenate(panels[start : start + columns], 1) for start in range(0, len(panels), columns)]
-    return np.concatenate(rows, 0)
+    return tiled(samples, panel, columns)

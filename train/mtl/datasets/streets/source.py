@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-from zipfile import BadZipFile
 
-from edge_mtl.errors import BuildError
 from edge_mtl.tasks import Specs
 from mtl.datasets.data_set import DataSet
 from mtl.datasets.frame import Frame
 from mtl.datasets.task_choice import chosen, problem_of, with_more
-from mtl.datasets.worlds.cache import Split
+from mtl.datasets.worlds.cache import Split, size_folders
+from mtl.datasets.worlds.frames import RenderedFrames, made_in
 
 from .classes import SCENES, TIMES, WEATHERS
-from .dataset import StreetsDataset, size_folders
-from .render import RENDERER_VERSION, StreetOptions
+from .dataset import WORLD, StreetsDataset
+from .render import RENDERER_VERSION, StreetOptions, StreetSample
 from .tasks import DEFAULT_TASKS, STREET_TASKS, truth_of
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class Streets(DataSet):
     options = frozenset({"conditions"})
 
     def holds(self, root: Path) -> bool:
-        return bool(size_folders(root))
+        return bool(size_folders(root, WORLD))
 
     def title(self, data: DataSettings) -> str:
         only = f", {', '.join(data.conditions)} only" if data.conditions else ""
@@ -113,7 +112,7 @@ class StreetsRequest:
     def open(self, *, workers: int = 1, progress: bool = False) -> StreetFrames:
         """The streets, rendered if need be. Raises BuildError when they cannot be, and for unknown tasks and conditions."""
         tasks = chosen(self.tasks, STREET_TASKS, default=DEFAULT_TASKS)
-        try:
+        with made_in(self, "streets"):
             streets = StreetsDataset(
                 Path(self.root),
                 self.split,
@@ -124,28 +123,15 @@ class StreetsRequest:
                 workers=workers,
                 progress=progress,
             )
-        except (OSError, ValueError) as exc:
-            raise BuildError(
-                f"the {self.split} streets at {self.height}x{self.width} could not be made in {self.root}: {exc}. "
-                "Choose another folder with --data.root"
-            ) from exc
         return StreetFrames(streets, tasks)
 
 
-class StreetFrames:
+class StreetFrames(RenderedFrames[StreetSample]):
     """Rendered streets as `Frame`s that have truths of `tasks`."""
 
     def __init__(self, streets: StreetsDataset, tasks: Specs) -> None:
-        self._streets, self.tasks = streets, tasks
+        super().__init__(streets, tasks, "street", _frame)
 
-    def __len__(self) -> int:
-        return len(self._streets)
 
-    def __getitem__(self, index: int) -> Frame:
-        try:
-            street = self._streets[index]
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as exc:
-            raise BuildError(
-                f"street {index} in {self._streets.folder} cannot be read: {exc}. Remove its shard, run again"
-            ) from exc
-        return Frame(street.image, {task: truth_of(task, street) for task in self.tasks}, street.intrinsics)
+def _frame(street: StreetSample, tasks: Specs) -> Frame:
+    return Frame(street.image, {task: truth_of(task, street) for task in tasks}, street.intrinsics)

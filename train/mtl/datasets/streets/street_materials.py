@@ -154,10 +154,6 @@ def sign_face(rng: Rng, *, kind: str, dark: bool) -> Material:
     return Material(texture, first, second, scale, seed, 0.1, strength if dark else 0.0)
 
 
-def striped(rng: Rng) -> Material:
-    return Material("stripes", (0.85, 0.85, 0.85), hsv(0.0, 0.9, 0.75), 0.5, 2 * int(rng.integers(1000)), 0.05)
-
-
 def sky_noise(u: np.ndarray, v: np.ndarray, seed: int) -> np.ndarray:
     """Clouds: (N,) float32 around 0.5."""
     from mtl.datasets.worlds.textures import value_noise

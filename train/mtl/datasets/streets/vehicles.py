@@ -5,12 +5,12 @@ A vehicle has its front towards -y and stands on z = 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mtl.datasets.worlds.materials import Colour, Material, Rng
-from mtl.datasets.worlds.shapes import Kind, Shape, block, box, cylinder, ellipsoid, leaning
+from mtl.datasets.worlds.shapes import Kind, Shape, block, box, ellipsoid, leaning
 
 from . import street_materials as mat
 from .classes import Label
@@ -42,11 +42,8 @@ def _wheels(label: Label, rng: Rng, width: float, places: list[float], radius: f
     found = []
     for y in places:
         for side in (-1, 1):
-            x = side * (width / 2 - 0.1)
-            found.append(wheel(label, rubber, x, y, radius, 0.11))
-            found.append(wheel(label, rim, x, y, radius, 0.115).shadowless())
-            centre, half = found[-1].centre_m, (radius * 0.55, radius * 0.55, 0.118)
-            found[-1] = Shape(Kind.CYLINDER, label, rim, centre, half, _SIDEWAYS, casts_shadow=False)
+            tyre = wheel(label, rubber, side * (width / 2 - 0.1), y, radius, 0.11)
+            found += [tyre, replace(tyre, material=rim, half_m=(radius * 0.55, radius * 0.55, 0.118)).shadowless()]
     return found
 
 
@@ -239,7 +236,3 @@ def disc(label: Label, material: Material, x: float, y: float, z: float, radius:
     """A flat round thing that faces -y."""
     flat = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32)  # a cylinder's own z becomes -y
     return Shape(Kind.CYLINDER, label, material, (x, y, z), (radius, radius, half), flat)
-
-
-def upright(label: Label, material: Material, x: float, y: float, z: tuple[float, float], radius: float) -> Shape:
-    return cylinder(label, material, x, y, z, radius)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 from edge_mtl.unfinished import sweep_temporaries
 
 from .rendering_jobs import Job, run_jobs
 
-__all__ = ["SPLITS", "SPLIT_FIRST_SEED", "Split", "made_shards", "options_folder"]
+__all__ = ["SPLITS", "SPLIT_FIRST_SEED", "CachedSamples", "Split", "made_shards", "options_folder", "size_folders"]
+
+S = TypeVar("S")
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -25,6 +28,38 @@ def options_folder(root: Path, world: str, height: int, width: int, described: d
     """Where the frames of a size and of some options live, whose digest is its name; sub-folders are splits."""
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:10]
     return root / f"{world}-{height}x{width}-{digest}"
+
+
+def size_folders(root: Path, world: str) -> list[Path]:
+    """The folders of `options_folder` that a root has of a world."""
+    named = re.compile(rf"{world}-\d+x\d+-[0-9a-f]{{10}}")
+    return sorted(one for one in root.iterdir() if named.fullmatch(one.name) and one.is_dir()) if root.is_dir() else []
+
+
+class CachedSamples(Generic[S]):
+    """The first `count` samples of some shards, as a sequence.
+
+    Attributes:
+        folder: that the shards are in.
+    """
+
+    def __init__(
+        self, folder: Path, shards: Sequence[Path], count: int, *, per_shard: int, read: Callable[[Path, int], S]
+    ) -> None:
+        self.folder, self._shards, self._count, self._per_shard, self._read = folder, shards, count, per_shard, read
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> S:
+        """Sample `index`, negative from the end, in arrays of the caller's own. Raises BuildError: its shard is damaged."""
+        if not -self._count <= index < self._count:
+            raise IndexError(f"frame {index} of {self._count}")
+        number, offset = divmod(index % self._count, self._per_shard)
+        return self._read(self._shards[number], offset)
+
+    def __iter__(self) -> Iterator[S]:
+        return (self[index] for index in range(self._count))
 
 
 def made_shards(

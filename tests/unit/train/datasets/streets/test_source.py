@@ -16,6 +16,7 @@ from mtl.datasets.streets.classes import SCENES, TIMES, WEATHERS
 from mtl.datasets.streets.shards import read_frame, write_shard
 from mtl.datasets.streets.source import StreetsRequest, options_of
 from mtl.datasets.streets.tasks import DEFAULT_TASKS, STREET_TASKS, object_truth
+from mtl.datasets.worlds import cache
 from mtl.datasets.worlds.objects import SeenObjects
 
 from edge_mtl.errors import BuildError
@@ -53,7 +54,7 @@ def test_nothing_is_rendered_twice(tmp_path, monkeypatch):
 
 def test_other_options_are_other_folders(tmp_path):
     assert streets(tmp_path).folder != streets(tmp_path, options=StreetOptions(times=("night",))).folder
-    assert len(dataset.size_folders(tmp_path)) == 2
+    assert len(cache.size_folders(tmp_path, dataset.WORLD)) == 2
 
 
 def test_frames_have_the_truths_that_are_asked_for(tmp_path):
